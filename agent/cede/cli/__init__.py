@@ -1,0 +1,1 @@
+"""What people and scripts ask: commands and what they show."""

@@ -1,0 +1,42 @@
+"""`cede history`: what was done, when, why, on whose behalf, and how it ended."""
+
+from __future__ import annotations
+
+import click
+
+from cede import encoding
+from cede.cli import screens
+from cede.cli.shared import json_option
+from cede.doors import open_journal
+from cede.errors import Exit
+
+
+@click.command("history")
+@click.argument("about", metavar="[DEVICE|DOMAIN]", default="")
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many tasks at most.",
+)
+@json_option
+def history_command(about: str, most: int, as_text: bool) -> int:
+    """Tell what was done, the newest last: when, why, on whose behalf, how long it took and how it ended.
+
+    With an address, a device's or a domain's name, only what was about that. What was begun and is not settled is
+    marked: the next `cede apply` finishes or undoes it.
+    """
+    journal = open_journal()
+    try:
+        found = journal.history(most=most, about=about)
+    finally:
+        journal.close()
+    for warning in journal.warnings:
+        click.echo(f"cede: {warning}", err=True)
+    if as_text:
+        click.echo(encoding.dumps(history=found))
+    else:
+        screens.history(found)
+    return Exit.OK

@@ -1,0 +1,204 @@
+"""The `cede` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from cede import __version__, encoding
+from cede.cli import screens, snapshot
+from cede.cli.history import history_command
+from cede.cli.shared import (
+    host_policy,
+    json_option,
+    policy_option,
+    show_checked,
+    show_report,
+    wait_option,
+    writing,
+)
+from cede.cli.take import attach_command, detach_command, release_command
+from cede.doors import open_doors
+from cede.edits import EDITS
+from cede.errors import CedeError, Exit, UsageError
+from cede.plan.planner import plan
+from cede.reconcile import apply, look_around, replan, status, verify_all, worst
+
+DEFAULT_URI = "xen:///system"
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="cede")
+@click.option(
+    "-c", "--connect", "uri", metavar="URI",
+    default=lambda: os.environ.get("LIBVIRT_DEFAULT_URI") or DEFAULT_URI,
+    help=f"libvirt's Xen driver, as for virsh. [default: $LIBVIRT_DEFAULT_URI or {DEFAULT_URI}]",
+)  # fmt: skip
+@click.pass_context
+def cli(context: click.Context, uri: str) -> None:
+    """Give PCI devices to Xen guests and get them back, safely and with proof.
+
+    Exit status: 0 done or in step; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
+    step; 75 try again later.
+    """
+    context.obj = uri
+
+
+@cli.command("devices")
+@json_option
+@click.option(
+    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
+)  # fmt: skip
+@click.pass_obj
+def devices_command(uri: str, as_text: bool, file: Path | None) -> int:
+    """List every PCI device: what it is, who has it, why the host keeps it."""
+    with open_doors(uri) as doors:
+        inventory = look_around(doors)
+    if file is not None:
+        snapshot.save(inventory, file)
+    if as_text:
+        rows = [
+            {**encoding.plain(device), "with": screens.holder(device, inventory)}
+            for device in inventory.devices
+        ]
+        gone = [
+            {"address": str(address), "domains": names}
+            for address, names in screens.vanished(inventory).items()
+        ]
+        click.echo(encoding.dumps(devices=rows, vanished=gone))
+    else:
+        screens.devices(inventory)
+    return Exit.OK
+
+
+@cli.command("plan")
+@policy_option
+@json_option
+@click.option(
+    "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
+)
+@click.option(
+    "--host", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Plan for the host that was saved in FILE instead of this one.",
+)  # fmt: skip
+@click.pass_obj
+def plan_command(
+    uri: str, policy_path: Path | None, as_text: bool, diff: bool, file: Path | None
+) -> int:
+    """Show what apply would do, and why. Touches nothing.
+
+    Exit status 4 if there is something to do.
+    """
+    policy = host_policy(policy_path)
+    if file is not None and diff:
+        raise UsageError("a saved host holds no XML to show a --diff of")
+    before: dict[str, str] = {}
+    if file is not None:
+        planned = plan(policy, snapshot.read(file))
+    else:
+        with open_doors(uri) as doors:
+            _, planned = replan(doors, policy)
+            if diff:
+                names = dict.fromkeys(
+                    step.domain for step in planned.steps if isinstance(step, EDITS)
+                )
+                before = {name: doors.libvirt.persistent_xml(name) for name in names}
+    if as_text:
+        click.echo(encoding.dumps(plan=planned))
+    else:
+        screens.plan(planned)
+        screens.xml_diff(planned, before)
+    waiting = any(noop.pending for noop in planned.noops)
+    return worst(
+        [
+            *(refusal.exit for refusal in planned.refusals),
+            Exit.OUT_OF_STEP if planned.work else Exit.OK,
+            Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
+        ]
+    )
+
+
+@cli.command("apply")
+@policy_option
+@json_option
+@click.option(
+    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
+)
+@wait_option
+@click.pass_obj
+def apply_command(
+    uri: str, policy_path: Path | None, as_text: bool, yes: bool, seconds: float
+) -> int:
+    """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
+
+    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back.
+    """
+    policy = host_policy(policy_path)
+    with writing(uri, "cede apply", seconds, as_text=as_text) as (doors, behalf):
+        inventory, planned = replan(doors, policy)
+        if not as_text:
+            screens.plan(planned)
+        if planned.work and not _agreed(yes=yes or as_text):
+            click.echo("Nothing was changed.")
+            return Exit.OUT_OF_STEP
+        done = apply(doors, policy, inventory, planned, behalf)
+    show_report(done, as_text=as_text)
+    return done.exit
+
+
+@cli.command("status")
+@policy_option
+@json_option
+@click.pass_obj
+def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
+    """Show wanted against real per assignment, from dom0's side. Exit status 4 if out of step."""
+    policy = host_policy(policy_path)
+    with open_doors(uri) as doors:
+        found = status(policy, look_around(doors))
+    return show_checked(found, as_text=as_text)
+
+
+@cli.command("verify")
+@policy_option
+@json_option
+@click.pass_obj
+def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
+    """Like status, and ask every guest again. Exit status 4 if out of step."""
+    policy = host_policy(policy_path)
+    with open_doors(uri) as doors:
+        inventory = look_around(doors)
+        found = verify_all(doors, policy, inventory)
+    return show_checked(found, as_text=as_text)
+
+
+for command in (attach_command, detach_command, release_command, history_command):
+    cli.add_command(command)
+
+
+def _agreed(*, yes: bool) -> bool:
+    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with its exit status."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.Abort:
+        click.echo("\ncede: interrupted; `cede plan` shows what is left to do", err=True)
+        code = _INTERRUPTED
+    except click.ClickException as wrong:
+        wrong.show()
+        code = Exit.USAGE
+    except CedeError as failed:
+        screens.error(failed)
+        code = failed.exit
+    sys.exit(int(code or 0))

@@ -1,0 +1,212 @@
+"""What is shown to people: the plan, the steps as they happen, findings, errors.
+
+Plain text that reads the same on a terminal, in a mail from cron and in a bug report.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.edits import EDITS, edited
+from cede.evidence import Verdict
+from cede.execute.executor import StepOutcome
+from cede.plan.guards import guards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cede.address import Address
+    from cede.errors import CedeError
+    from cede.host.journal import Entry
+    from cede.model import Device, Inventory
+    from cede.plan.steps import Plan, Step, Work
+    from cede.reconcile import Checked, Report
+
+_MARK = {Verdict.RIGHT: "ok", Verdict.WRONG: "WRONG", Verdict.OPEN: "??"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; the last one runs free."""
+    every = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(row[i]) for row in every) for i in range(len(head))]
+    for row in every:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def error(failed: CedeError) -> None:
+    """What went wrong and what to do about it, on standard error."""
+    click.echo(f"cede: {failed.message}", err=True)
+    if failed.remedy:
+        click.echo(f"      remedy: {failed.remedy}", err=True)
+
+
+def plan(planned: Plan) -> None:
+    """Steps, no-ops with their reasons, refusals with their remedies."""
+    for work in planned.work:
+        click.echo(f"{work.subject}:")
+        for number, step in enumerate(work.steps, 1):
+            click.echo(f"  {number}. {step}")
+        _pending(work.pending)
+    for noop in planned.noops:
+        click.echo(f"{noop.subject}: nothing to do: {noop.reason}")
+        _pending(noop.pending)
+    for refusal in planned.refusals:
+        click.echo(f"{refusal.subject}: REFUSED: {refusal.reason}")
+        click.echo(f"  remedy: {refusal.remedy}")
+    if not (planned.work or planned.noops or planned.refusals):
+        click.echo("The policy assigns nothing.")
+
+
+def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
+    """How the persistent XML of each domain in `before` would change, as a unified diff."""
+    for domain, xml in before.items():
+        after = xml
+        for step in planned.steps:
+            if isinstance(step, EDITS) and step.domain == domain:
+                after = edited(step, after)
+        names = (f"{domain}.xml", f"{domain}.xml, after cede apply")
+        lines = difflib.unified_diff(xml.splitlines(), after.splitlines(), *names, lineterm="")
+        click.echo("\n".join(lines))
+
+
+def _pending(what: str) -> None:
+    if what:
+        click.echo(f"  then, for you to do: {what}")
+
+
+class Progress:
+    """A step before it begins, and its end on the same line unless another one's came between."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: tuple[Work, Step] | None = None
+
+    def __call__(self, work: Work, event: Step | StepOutcome) -> None:
+        """Tell of one step."""
+        with self._lock:
+            if isinstance(event, StepOutcome):
+                self._ended(work, event)
+            else:
+                self._break()
+                click.echo(f"  {event} ... ", nl=False)
+                self._open = (work, event)
+
+    def _ended(self, work: Work, event: StepOutcome) -> None:
+        if self._open != (work, event.step):
+            self._break()
+            click.echo(f"  {event.step} ... ", nl=False)
+        self._open = None
+        how = "done," if event.error is None else "FAILED after"
+        click.echo(f"{how} {event.seconds:.1f} s")
+
+    def _break(self) -> None:
+        if self._open is not None:
+            click.echo()
+            self._open = None
+
+
+def checked(found: Sequence[Checked]) -> None:
+    """Per subject whether it is proven, and every finding."""
+    for one in found:
+        click.echo(f"{one.subject}: {'in step' if one.proven else 'OUT OF STEP'}")
+        for finding in one.findings:
+            click.echo(f"  [{_MARK[finding.verdict]}] {finding}")
+
+
+def report(done: Report) -> None:
+    """What came of a pass, after its steps were shown as they happened."""
+    for outcome in done.outcomes:
+        if outcome.error is not None:
+            click.echo(f"{outcome.work.subject}: FAILED: {outcome.error.message}")
+            if outcome.error.remedy:
+                click.echo(f"  remedy: {outcome.error.remedy}")
+        if outcome.stranded is not None:
+            click.echo(f"{outcome.work.subject}: STRANDED: {outcome.stranded.message}")
+            click.echo(
+                f"  for you to do: {outcome.stranded.remedy or '`cede history` tells the steps'}"
+            )
+        elif outcome.undone:
+            click.echo(f"{outcome.work.subject}: taken back to what was before")
+    checked(done.checked)
+    if not done.outcomes and not done.plan.refusals:
+        click.echo("Nothing was changed.")
+
+
+def devices(inventory: Inventory) -> None:
+    """Every PCI function: what it is, who has it, and why it may not be given away; then what has vanished."""
+    here = [
+        (
+            str(device.address),
+            str(device.identity),
+            device.identity.class_code[:4],
+            device.driver or "-",
+            holder(device, inventory),
+            _notes(device),
+        )
+        for device in inventory.devices
+    ]
+    gone = [
+        (
+            str(address),
+            "-",
+            "-",
+            "-",
+            ", ".join(names),
+            "vanished; `cede release` strikes it from the XML",
+        )
+        for address, names in vanished(inventory).items()
+    ]
+    table(("ADDRESS", "ID", "CLASS", "DRIVER", "WITH", "NOTES"), [*here, *gone])
+
+
+def vanished(inventory: Inventory) -> dict[Address, list[str]]:
+    """The addresses that domains list and this host no longer has, with the names of those domains."""
+    found: dict[Address, list[str]] = {}
+    for domain in inventory.domains:
+        for address in dict.fromkeys(h.address for h in (*domain.live, *domain.config)):
+            if inventory.device(address) is None:
+                found.setdefault(address, []).append(domain.name)
+    return dict(sorted(found.items()))
+
+
+def holder(device: Device, inventory: Inventory) -> str:
+    """Who has the device now: a domain's name, `assignable` (on pciback, with nobody), or dom0."""
+    given = inventory.given(device.address)
+    if given is None:
+        return "assignable" if device.on_pciback else "dom0"
+    domain = inventory.domain_by_id(given.domid)
+    return domain.name if domain else f"domain {given.domid}"
+
+
+def _notes(device: Device) -> str:
+    kept = "; ".join(f"kept: holds {', '.join(guard.chain[1:])}" for guard in guards(device))
+    reset = "" if device.is_bridge or device.reset_methods else "no reset of its own"
+    return "; ".join(note for note in (" ".join(device.interfaces), kept, reset) if note)
+
+
+def history(entries: Sequence[Entry]) -> None:
+    """Tasks and their deeds, the oldest first as in a log."""
+    if not entries:
+        click.echo("Nothing was done yet.")
+    for entry in reversed(entries):
+        still = " (not settled)" if entry.open else ""
+        click.echo(f"{entry.begun}  {entry.subject}: {entry.outcome}{still}")
+        click.echo(
+            f"  asked by {entry.who or 'somebody'} with {entry.asked or 'cede'}; {entry.address}"
+        )
+        for deed in entry.deeds:
+            took = (
+                "never ended" if deed.seconds is None else f"{deed.outcome}, {deed.seconds:.1f} s"
+            )
+            click.echo(f"  {'taking back: ' if deed.undoing else ''}{deed.text}: {took}")
+            if deed.message:
+                click.echo(f"    {deed.message}")
+        if entry.message and entry.message not in {deed.message for deed in entry.deeds}:
+            click.echo(f"  {entry.message}")
+        if entry.remedy:
+            click.echo(f"  remedy: {entry.remedy}")

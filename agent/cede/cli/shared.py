@@ -1,0 +1,137 @@
+"""What several commands share: the options for the policy and for JSON, and how a report is shown."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import click
+
+from cede import encoding, policy_file
+from cede.cli import screens
+from cede.doors import Doors, open_doors
+from cede.errors import Exit
+from cede.execute.executor import silence
+from cede.host.journal import Asked
+from cede.host.lock import one_writer
+from cede.policy import Policy
+from cede.reconcile import Behalf, Checked, Report
+
+DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
+DEFAULT_FOLDER = Path("/etc/cede/policy.d")
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+policy_option = click.option(
+    "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
+    help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
+)  # fmt: skip
+json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+wait_option = click.option(
+    "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+    help="How long to wait for another cede that is at work.",
+)  # fmt: skip
+
+
+def host_policy(path: Path | None) -> Policy:
+    """The policy that was named, else the one of this host."""
+    if path is not None:
+        return policy_file.read_all([path])
+    found = policy_file.read_all(policy_file.default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
+    # one name for the host's policy, however many files it is in: the notes in the domains remember it
+    return replace(found, source=str(DEFAULT_POLICY))
+
+
+def host_policy_if_any(path: Path | None) -> Policy:
+    """The same, but a host without a policy has an empty one: a one-off needs none."""
+    if path is None and not DEFAULT_POLICY.exists() and not DEFAULT_FOLDER.exists():
+        return Policy(source=str(DEFAULT_POLICY))
+    return host_policy(path)
+
+
+@contextmanager
+def writing(
+    uri: str, command: str, seconds: float, *, as_text: bool
+) -> Iterator[tuple[Doors, Behalf]]:
+    """The doors, for the one cede at a time that may change something, and on whose behalf it does.
+
+    The first interrupt or termination ends it after the steps that are being taken, the second at once. Raises
+    TransientError if another cede is at work for longer than `seconds`.
+    """
+    stop = Event()
+
+    def stopped(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        click.echo("\ncede: stopping after this step; once more to stop at once", err=True)
+
+    asked = Asked(command=command, who=_who())
+    progress = silence if as_text else screens.Progress()
+    with (
+        one_writer(
+            f"`{command}` (pid {os.getpid()}, by {asked.who})",
+            seconds=seconds,
+            waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
+        ),
+        open_doors(uri) as doors,
+    ):
+        before = {number: signal.signal(number, stopped) for number in _STOPPING}
+        try:
+            yield doors, Behalf(asked=asked, progress=progress, stop=stop)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for warning in doors.journal.warnings:
+                click.echo(f"cede: {warning}", err=True)
+
+
+def _who() -> str:
+    """The person behind sudo, pkexec or a login, else the account."""
+    name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
+    account = getpass.getuser()
+    return f"{name} as {account}" if name and name != account else account
+
+
+def show_report(done: Report, *, as_text: bool) -> None:
+    """What came of a pass: one JSON object, or what the progress hasn't said yet."""
+    if as_text:
+        click.echo(
+            encoding.dumps(
+                exit=done.exit,
+                plan=done.plan,
+                outcomes=[
+                    {
+                        "subject": o.work.subject,
+                        "tried": o.tried,
+                        "undone": o.undone,
+                        "error": o.error,
+                        "stranded": o.stranded,
+                    }
+                    for o in done.outcomes
+                ],
+                checked=_with_verdict(done.checked),
+            )
+        )
+    else:
+        screens.report(done)
+
+
+def show_checked(found: tuple[Checked, ...], *, as_text: bool) -> int:
+    """The findings; returns the exit status that they ask for."""
+    code = Exit.OK if all(one.proven for one in found) else Exit.OUT_OF_STEP
+    if as_text:
+        click.echo(encoding.dumps(exit=code, checked=_with_verdict(found)))
+    else:
+        screens.checked(found)
+    return code
+
+
+def _with_verdict(found: tuple[Checked, ...]) -> list[dict[str, object]]:
+    return [{**encoding.plain(one), "proven": one.proven} for one in found]

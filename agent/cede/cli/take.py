@@ -1,0 +1,137 @@
+"""The commands for one device: attach, detach, release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.cli import one_off, screens
+from cede.cli.shared import (
+    host_policy_if_any,
+    json_option,
+    policy_option,
+    show_report,
+    wait_option,
+    writing,
+)
+from cede.plan.planner import gather, plan
+from cede.plan.release import detach, release
+from cede.plan.steps import NoOp, Refusal, Work
+from cede.policy import Channel, When
+from cede.reconcile import Report, apply, carry_out, look_around
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.address import Address
+    from cede.model import Inventory
+
+
+@click.command("attach")
+@click.argument("device", metavar="DEVICE")
+@click.argument("domain", metavar="DOMAIN")
+@click.option(
+    "--permissive", is_flag=True, help="Let the guest write all of the configuration space."
+)
+@click.option("--next-start", is_flag=True, help="Only from the domain's next start on.")
+@click.option(
+    "--verify", "channel", type=click.Choice([*Channel]), default=Channel.CONSOLE, show_default=True,
+    help="How the guest is asked whether it has the device.",
+)  # fmt: skip
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def attach_command(
+    uri: str,
+    device: str,
+    domain: str,
+    permissive: bool,
+    next_start: bool,
+    channel: str,
+    policy_path: Path | None,
+    as_text: bool,
+    seconds: float,
+) -> int:
+    """Give DEVICE to DOMAIN once, with the same plan, guards and proof as apply.
+
+    DEVICE is an address in any spelling, or a device's name in the policy, whose `protect` holds here too. What is
+    given so is not taken back by apply; `cede release` does that.
+    """
+    with writing(uri, f"cede attach {device} {domain}", seconds, as_text=as_text) as (
+        doors,
+        behalf,
+    ):
+        inventory = look_around(doors)
+        policy = one_off.policy(
+            host_policy_if_any(policy_path), device, domain, inventory,
+            permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
+            channel=Channel(channel),
+        )  # fmt: skip
+        planned = one_off.only(plan(policy, inventory), policy)
+        if not as_text:
+            screens.plan(planned)
+        done = apply(doors, policy, inventory, planned, behalf)
+    show_report(done, as_text=as_text)
+    return done.exit
+
+
+@click.command("detach")
+@click.argument("device", metavar="DEVICE")
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def detach_command(
+    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+) -> int:
+    """Take DEVICE out of its guest and keep it on pciback, ready for another one."""
+    return _take(detach, "detach", uri, device, policy_path, seconds, as_text=as_text)
+
+
+@click.command("release")
+@click.argument("device", metavar="DEVICE")
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def release_command(
+    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+) -> int:
+    """Take DEVICE out of its guest and give it back to dom0, working.
+
+    DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
+    the next apply gives it away again.
+    """
+    return _take(release, "release", uri, device, policy_path, seconds, as_text=as_text)
+
+
+def _take(
+    way: Callable[[Address, str, Inventory], Work | NoOp | Refusal],
+    verb: str,
+    uri: str,
+    device: str,
+    policy_path: Path | None,
+    seconds: float,
+    *,
+    as_text: bool,
+) -> int:
+    with writing(uri, f"cede {verb} {device}", seconds, as_text=as_text) as (doors, behalf):
+        inventory = look_around(doors)
+        found = one_off.named(lambda: host_policy_if_any(policy_path), device, inventory, verb)
+        if isinstance(found, Refusal):
+            planned = gather([found])
+        else:
+            planned = gather([way(found, f"{verb} {found}", inventory)])
+            if not planned.refusals and any(held.address == found for held in inventory.held):
+                doors.journal.unhold(found)
+        if not as_text:
+            screens.plan(planned)
+        done = Report(
+            plan=planned,
+            outcomes=carry_out(doors, inventory, planned, behalf),
+        )
+    show_report(done, as_text=as_text)
+    return done.exit

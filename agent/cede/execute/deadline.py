@@ -1,0 +1,42 @@
+"""Deadlines: no call can hang cede.
+
+A call into libvirt, sysfs or a guest runs in a thread of its own. One that doesn't return in its time is left behind
+(the kernel may never let go of an `unbind`), reported, and nothing more is done to that device.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from cede.errors import HungError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+CALL_SECONDS = 90.0
+
+
+def within(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+    """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
+    ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((True, call()))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it was called
+            ended.put((False, error))
+
+    threading.Thread(target=run, name=what, daemon=True).start()
+    try:
+        returned, value = ended.get(timeout=seconds)
+    except Empty:
+        raise HungError(
+            f"{what} has hung for {seconds:.0f} s and was left behind",
+            remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
+        ) from None
+    if isinstance(value, BaseException) and not returned:
+        raise value
+    return value  # type: ignore[return-value]

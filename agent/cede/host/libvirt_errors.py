@@ -1,0 +1,73 @@
+"""libvirt's errors, classed by what the caller may do.
+
+Under the Xen driver the code alone says little (most refusals are INTERNAL_ERROR), so the text counts too.
+Source: include/libvirt/virterror.h, src/libxl/libxl_driver.c, src/hypervisor/virhostdev.c.
+"""
+
+from __future__ import annotations
+
+from cede.errors import (
+    CedeError,
+    PermanentError,
+    TransientError,
+    UnreachableError,
+    UnsafeError,
+    WorldMovedError,
+)
+
+INTERNAL, NO_CONNECT, RPC, OP_FAILED, SYSTEM = 1, 5, 39, 9, 38
+NO_DOMAIN, NO_NODE_DEVICE, OP_INVALID, OP_TIMEOUT, AUTH = 42, 53, 55, 68, 45
+NO_CONSOLE = frozenset({INTERNAL, OP_INVALID})  # none of that kind, or the domain is off
+_CONNECTION = frozenset({NO_CONNECT, RPC, AUTH})
+_GONE = frozenset({NO_DOMAIN, NO_NODE_DEVICE})
+_BROKEN_CONNECTION = (
+    "failed to connect socket",
+    "client socket is closed",
+    "connection reset by peer",
+    "end of file while reading",
+    "broken pipe",
+)
+_MOVED = (
+    "domain is not running",
+    "already exists",
+    "already in the domain configuration",
+    "not present in domain configuration",
+    "must be manually detached",
+)
+
+
+def classify(code: int, text: str, *, cause: str = "") -> CedeError:
+    """The error to raise for libvirt's `code` and `text`; `cause` is what libxl logged about it, if anything.
+
+    Returns it instead of raising, so that the caller's own line stands in the traceback.
+    """
+    lower = text.lower()
+    said = f"{text} ({cause})" if cause else text
+    if code in _CONNECTION or any(broken in lower for broken in _BROKEN_CONNECTION):
+        return UnreachableError(
+            f"libvirt doesn't answer: {said}",
+            remedy="is its daemon running? systemctl status libvirtd (or virtxend and virtnodedevd)",
+        )
+    if code == OP_TIMEOUT:
+        return TransientError(f"libvirt is busy with that domain: {said}")
+    if code in _GONE:
+        return WorldMovedError(f"gone meanwhile: {said}", remedy="plan again")
+    if any(moved in lower for moved in _MOVED) or (code == OP_FAILED and "not found" in lower):
+        return WorldMovedError(f"not as it was planned on: {said}", remedy="plan again")
+    if "in use by driver" in lower:
+        return UnsafeError(said, remedy="take it out of that domain first")
+    if "unable to reset pci device" in lower or "not doing bus reset" in lower:
+        return PermanentError(
+            f"libvirt insists on a reset before it gives a device away: {said}",
+            remedy="see the kernel's reset_method of the device and of its siblings on the bus",
+        )
+    if "not ready" in cause.lower() or "is not assignable" in cause.lower():
+        # a libxl that was cut off leaves its note on the device, which the next one trips over and then removes
+        return TransientError(said)
+    if "libxenlight failed to attach" in lower:
+        return PermanentError(
+            said,
+            remedy="libxl's reason is in the logs in /var/log/libvirt/libxl; if the domain was started without "
+            "<features><xen><passthrough state='on'/></xen></features>, set that and restart it",
+        )
+    return PermanentError(said)

@@ -1,0 +1,46 @@
+"""What libxl says of a failure: libvirt passes on that it failed, and leaves the reason in log files.
+
+Source: src/libxl/libxl_logger.c (libvirt): one file for each domain, and one for what is about none.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FOLDER = Path("/var/log/libvirt/libxl")
+_OF_NO_DOMAIN = "libxl-driver"
+_MOST_BYTES = 65536
+# 2026-11-24 04:17:06.846+0000: libxl: libxl_pci.c:1688:libxl__device_pci_add: Domain 1:PCI device ... is not assignable
+_LINE = re.compile(r": libxl: \w+\.c:\d+:\w+: (?:Domain \d+:)?(?P<said>.+)$")
+
+Marks = tuple[tuple[Path, int], ...]
+
+
+def marks(folder: Path, domain: str) -> Marks:
+    """How long the logs are now that can tell of `domain`; what comes later is about what is done next."""
+    return tuple(
+        (log, _size(log)) for log in (folder / f"{n}.log" for n in (domain, _OF_NO_DOMAIN))
+    )
+
+
+def complaint(since: Marks) -> str:
+    """The first thing that libxl complained of after these marks; empty if it said nothing that can be read."""
+    for log, size in since:
+        try:
+            with log.open("rb") as file:
+                file.seek(max(size, _size(log) - _MOST_BYTES))
+                lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        said = [found["said"] for line in lines if (found := _LINE.search(line))]
+        if said:
+            return "".join(letter for letter in said[0] if letter.isprintable())
+    return ""
+
+
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,86 @@
+"""One writer: a lock that dies with its process, and says who holds it.
+
+Source: flock(2); the kernel drops the lock when the last descriptor closes, however the process ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from cede.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LOCK = Path("/run/cede.lock")
+_MODE = 0o600
+_POLL = 0.2
+
+
+@contextmanager
+def one_writer(
+    who: str,
+    *,
+    path: Path = LOCK,
+    seconds: float = 0.0,
+    waiting: Callable[[str], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock; `who` is what another one is told meanwhile.
+
+    Waits at most `seconds`, after telling `waiting` whom for. Raises TransientError, naming the holder, if it isn't
+    free by then, PermanentError if the file can't be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    except OSError as error:
+        raise PermanentError(
+            f"the lock {path} can't be opened: {error.strerror}", remedy="run as root"
+        ) from error
+    try:
+        _take(descriptor, path, seconds, waiting, sleep)
+        with suppress(OSError):  # the lock holds without its holder's name, too
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, who.encode("utf-8", "backslashreplace"), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(
+    descriptor: int,
+    path: Path,
+    seconds: float,
+    waiting: Callable[[str], None],
+    sleep: Callable[[float], None],
+) -> None:
+    def attempt() -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
+            raise TransientError(
+                f"{holder} is at work, and two at once would undo each other's",
+                remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
+            ) from error
+
+    try:
+        attempt()
+    except TransientError as busy:
+        if seconds <= 0:
+            raise
+        waiting(busy.message)
+        Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=wait_fixed(_POLL),
+            stop=stop_after_delay(seconds),
+            sleep=sleep,
+            reraise=True,
+        )(attempt)

@@ -1,0 +1,73 @@
+"""Observe: through the doors, one value of the whole host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cede.model import Inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cede.address import Address
+    from cede.doors import Doors
+    from cede.model import Device, Origin
+
+
+def observe(doors: Doors) -> Inventory:
+    """Everything a plan is made from, as it is now, and what cede's journal remembers of it.
+
+    Domains come first: what their disks and NICs live on is in use. Raises UnreachableError if libvirt or xenstore
+    doesn't answer, PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the
+    journal can't be read.
+    """
+    domains = doors.libvirt.domains()
+    listed = doors.libvirt.node_devices()
+    uses = doors.uses.find(
+        disks={domain.name: domain.host_disks for domain in domains},
+        interfaces={domain.name: domain.host_interfaces for domain in domains},
+    )
+    backend = doors.xenstore.backend()
+    if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
+        domains = doors.libvirt.domains()  # one was started meanwhile, or xl made it
+    memory = doors.journal.memory()
+    given = {served.address for served in backend}
+    return Inventory(
+        devices=tuple(
+            _known(device, doors, listed, given, memory.origins.get(device.address))
+            for device in doors.sysfs.devices(uses)
+        ),
+        domains=domains,
+        backend=backend,
+        pciback_loaded=doors.sysfs.pciback_loaded,
+        unfinished=memory.unfinished,
+        held=memory.held,
+    )
+
+
+def _known(
+    device: Device,
+    doors: Doors,
+    listed: Collection[str],
+    given: Collection[Address],
+    origin: Origin | None,
+) -> Device:
+    """The device with what libvirt, Xen and the journal know of it.
+
+    A NIC on pciback has no interface to tell its MAC: the journal remembers that of the very same card.
+    """
+    idle = device.on_pciback and device.address not in given
+    same = origin is not None and (origin.identity, origin.serial) == (
+        device.identity,
+        device.serial,
+    )
+    was = origin if same else None
+    hidden = was.links[0].mac if was and was.links and device.on_pciback else None
+    return replace(
+        device,
+        node_device=device.address.node_device in listed,
+        in_guest=idle and bool(doors.hypervisor.in_guest(device.address)),
+        origin=was,
+        mac=device.mac or hidden,
+    )

@@ -1,0 +1,1 @@
+"""Decisions: (policy, inventory) -> plan, pure and deterministic."""

@@ -1,0 +1,223 @@
+"""The planner: from what is wanted and what is so, the steps that lead from one to the other.
+
+Pure and deterministic: the same policy and inventory give the same plan. Each assignment asks its questions in one
+order, from "is it the right device" to "what is missing", and the first answer that ends the matter is the plan for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from cede.errors import Exit
+from cede.plan.attach import Wish, attach
+from cede.plan.guards import protected, refuse_guarded
+from cede.plan.match import resolve
+from cede.plan.ownership import leftover, refuse_elsewhere, stale
+from cede.plan.steps import NoOp, Plan, Refusal, Work
+from cede.plan.unfinished import refuse_held, settle, strays
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from cede.address import Address
+    from cede.model import Device, Inventory, Unfinished
+    from cede.policy import Assignment, Policy
+
+    Verdict = Work | NoOp | Refusal
+
+
+def subject_of(assignment: Assignment) -> str:
+    """How an assignment is called in plans, reports and errors."""
+    return f"{assignment.device} -> {assignment.domain}"
+
+
+def plan(policy: Policy, inventory: Inventory) -> Plan:
+    """What to do so that every assignment of the policy is attached, and nothing that this policy once gave is left."""
+    found = _resolve(policy, inventory)
+    verdicts: list[Verdict] = []
+    wishes: list[Wish] = []
+    for wanted in policy.assignments:
+        device, domain = found[wanted], inventory.domain(wanted.domain)
+        if isinstance(device, Refusal):
+            verdicts.append(device)
+        elif domain is None:
+            verdicts.append(_refuse_unknown(wanted))
+        else:
+            wishes.append(
+                Wish(
+                    subject=subject_of(wanted),
+                    assignment=wanted,
+                    device=device,
+                    domain=domain,
+                    policy=policy,
+                    inventory=inventory,
+                )
+            )
+    unsure = {wanted.device for wanted, device in found.items() if isinstance(device, Refusal)}
+    wanted_now = {wish.device.address for wish in wishes}
+    begun = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
+    pairs = {wish.pair for wish in wishes}
+    strayed = strays(inventory, pairs)
+    ended = [settle(u, inventory) for u in begun.values() if _told(u, unsure)]
+    ended += strayed.values()
+    cut_off = {work.address for work in ended if isinstance(work, Work)}
+    left = [
+        (domain, mark)
+        for domain, mark in stale(policy, inventory, pairs, unsure)
+        if mark.address not in cut_off
+    ]
+    leaving = {*strayed} | {
+        (mark.address, d.uuid) for d, mark in left if mark.policy == policy.source
+    }
+    crowd = Crowd.of(wishes)
+    going = set()
+    for wish in wishes:
+        verdict = _verdict(wish, crowd, leaving)
+        verdicts.append(verdict)
+        if not isinstance(verdict, Refusal) or verdict.exit is Exit.TRY_LATER:
+            going.add(wish.device.address)
+    out = [
+        *(verdict for verdict in ended if verdict is not None),
+        *(leftover(*one, policy, inventory, going) for one in left),
+    ]
+    return gather([*verdicts, *(_unless_held(verdict, inventory) for verdict in out)])
+
+
+def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
+    if not isinstance(verdict, Work):
+        return verdict
+    return refuse_held(verdict.address, verdict.subject, inventory) or verdict
+
+
+def _told(begun: Unfinished, unsure: Collection[str]) -> bool:
+    """Not of a device that can't be told at the moment."""
+    return not any(begun.subject.startswith(f"{name} -> ") for name in unsure)
+
+
+def gather(verdicts: Iterable[Verdict]) -> Plan:
+    """A plan of the verdicts, each kind in the order given."""
+    verdicts = list(verdicts)
+    return Plan(
+        work=tuple(v for v in verdicts if isinstance(v, Work)),
+        noops=tuple(v for v in verdicts if isinstance(v, NoOp)),
+        refusals=tuple(v for v in verdicts if isinstance(v, Refusal)),
+    )
+
+
+def _resolve(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
+    """The device of each assignment; those that any will do for choose last, each another one."""
+    found: dict[Assignment, Device | Refusal] = {}
+    taken: dict[Address, str] = {}
+    kept: Collection[Address] | None = None
+    described = {w: d for w in policy.assignments if (d := policy.device(w.device)) is not None}
+    for wanted in sorted(described, key=lambda w: described[w].match.any_one):
+        avoid: set[Address] = set()
+        if described[wanted].match.any_one:
+            kept = protected(policy.protect, inventory) if kept is None else kept
+            avoid = {address for address, name in taken.items() if name != wanted.device}.union(
+                kept
+            )
+        device = resolve(
+            described[wanted], inventory, subject_of(wanted), wanted.domain,
+            source=policy.source, avoid=avoid,
+        )  # fmt: skip
+        found[wanted] = device
+        if not isinstance(device, Refusal):
+            taken[device.address] = wanted.device
+    return found
+
+
+def _refuse_unknown(wanted: Assignment) -> Refusal:
+    return Refusal(
+        subject=subject_of(wanted),
+        reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
+        remedy="`virsh list --all` lists those that it knows",
+        exit=Exit.USAGE,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """What all wishes together ask for.
+
+    `twice` are the addresses that several devices turned out to be, or that one domain is to have twice; `plugged`
+    those to be hot-plugged now; `starting` those that a domain, by UUID, may get at its next start.
+    """
+
+    twice: frozenset[Address]
+    plugged: frozenset[Address]
+    starting: Mapping[str, frozenset[Address]]
+
+    @classmethod
+    def of(cls, wishes: Iterable[Wish]) -> Self:
+        """The crowd of `wishes`."""
+        names: dict[Address, set[str]] = {}
+        pairs: Counter[tuple[Address, str]] = Counter()
+        starting: dict[str, set[Address]] = {}
+        plugged: set[Address] = set()
+        for wish in wishes:
+            address = wish.device.address
+            names.setdefault(address, set()).add(wish.assignment.device)
+            pairs[wish.pair] += 1
+            if wish.plugging:
+                plugged.add(address)
+            elif wish.for_next_start and not _elsewhere(wish):
+                starting.setdefault(wish.domain.uuid, set()).add(address)
+        twice = {pair[0] for pair, times in pairs.items() if times > 1}
+        twice |= {address for address, several in names.items() if len(several) > 1}
+        return cls(
+            twice=frozenset(twice),
+            plugged=frozenset(plugged),
+            starting={uuid: frozenset(addresses) for uuid, addresses in starting.items()},
+        )
+
+
+def _verdict(wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]]) -> Verdict:
+    policy, inventory = wish.policy, wish.inventory
+    if wish.device.address in crowd.twice:
+        return _refuse_twice(wish)
+    described = policy.device(wish.assignment.device)
+    override = described.override if described else ()
+    return (
+        refuse_held(wish.device.address, wish.subject, inventory)
+        or refuse_guarded(wish.device, wish.subject, inventory, policy.protect, override)
+        or _alternative(wish)
+        or _elsewhere(wish, leaving)
+        or attach(wish, starting=crowd.starting.get(wish.domain.uuid, ()), rivals=crowd.plugged)
+    )
+
+
+def _elsewhere(wish: Wish, leaving: Collection[tuple[Address, str]] = ()) -> Refusal | None:
+    return refuse_elsewhere(wish.device, wish.domain, wish.subject, wish.inventory, leaving)
+
+
+def _refuse_twice(wish: Wish) -> Refusal:
+    name, address = wish.assignment.device, wish.device.address
+    return Refusal(
+        subject=wish.subject,
+        reason=f"several devices of the policy turn out to be {address}, {name} among them",
+        remedy="make each match another device",
+        exit=Exit.USAGE,
+    )
+
+
+def _alternative(wish: Wish) -> NoOp | None:
+    """Of several domains declared as alternatives, one has the device: who has it, else the first that runs."""
+    wanted = wish.policy.assignments_of(wish.assignment.device)
+    group = [domain for w in wanted if (domain := wish.inventory.domain(w.domain))]
+    if len(group) < 2:  # noqa: PLR2004 - one alone is no alternative
+        return None
+    address = wish.device.address
+    having = [d for d in group if d.live_hostdev(address)] or [
+        d for d in group if d.config_hostdev(address)
+    ]
+    chosen = (having or [d for d in group if d.running] or group)[0]
+    if chosen.uuid == wish.domain.uuid:
+        return None
+    return NoOp(
+        subject=wish.subject,
+        reason=f"its alternative {chosen.name} has {address}, or comes first",
+        settled=True,
+    )

@@ -1,0 +1,205 @@
+"""One pass: observe, plan, execute, verify. Whoever asks (a person, a timer, a daemon) asks for this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING
+
+from cede import evidence
+from cede.errors import CedeError, Exit
+from cede.execute.deadline import within
+from cede.execute.executor import Executor, Progress, silence
+from cede.execute.retry import persist
+from cede.host.journal import Asked
+from cede.observe import observe
+from cede.plan.match import resolve
+from cede.plan.planner import plan, subject_of
+from cede.plan.steps import Plan, Refusal
+from cede.plan.unfinished import ended, in_place
+from cede.policy import When
+from cede.verify import of_host, verify
+
+if TYPE_CHECKING:
+    from cede.doors import Doors
+    from cede.evidence import Finding
+    from cede.execute.executor import Outcome
+    from cede.model import Device, Domain, Inventory
+    from cede.policy import Assignment, Policy
+
+_WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_STEP)
+
+
+def worst(exits: list[Exit]) -> Exit:
+    """The one exit status that speaks for all: what needs a person most comes first."""
+    return next((candidate for candidate in _WORST_FIRST if candidate in exits), Exit.OK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was found of one subject, and whether that proves it."""
+
+    subject: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Whether every finding is right."""
+        return evidence.proven(self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One pass from plan to proof."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+    checked: tuple[Checked, ...] = ()
+
+    @property
+    def exit(self) -> Exit:
+        """0 only if nothing was refused, failed or is left to a person, and everything looked at is proven."""
+        left = [*(w.pending for w in self.plan.work), *(n.pending for n in self.plan.noops)]
+        return worst(
+            [
+                *(refusal.exit for refusal in self.plan.refusals),
+                *(outcome.exit for outcome in self.outcomes),
+                *(Exit.FAILED for checked in self.checked if not checked.proven),
+                *(Exit.TRY_LATER for pending in left if pending),
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behalf:
+    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step."""
+
+    asked: Asked = field(default_factory=Asked)
+    progress: Progress = silence
+    stop: Event = field(default_factory=Event)
+
+
+def carry_out(
+    doors: Doors, inventory: Inventory, planned: Plan, behalf: Behalf
+) -> tuple[Outcome, ...]:
+    """Execute every work of the plan, and keep the journal in order; one that fails does not keep the others back.
+
+    Raises PermanentError if the journal can't be written: nothing has been changed then.
+    """
+    journal = doors.journal
+    journal.trim()
+    if journal.rebuilt:
+        journal.found(in_place(inventory), behalf.asked)
+    outcomes = Executor(doors, behalf.asked, behalf.progress, behalf.stop).execute(planned.work)
+    worked_on = {work.address for work in planned.work}
+    for begun in inventory.unfinished:
+        if begun.address not in worked_on and ended(begun, inventory):
+            journal.settle(begun.address)
+    return outcomes
+
+
+def apply(
+    doors: Doors, policy: Policy, inventory: Inventory, planned: Plan, behalf: Behalf
+) -> Report:
+    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside."""
+    outcomes = carry_out(doors, inventory, planned, behalf)
+    failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
+    done = {w.subject for w in planned.work if not w.pending} - failed
+    idle = {n.subject for n in planned.noops if not n.pending and not n.settled}
+    checked = []
+    for wanted in policy.assignments:
+        subject = subject_of(wanted)
+        if subject in done and not behalf.stop.is_set():
+            checked.append(_check_inside(doors, policy, wanted, inventory))
+        elif subject in idle:
+            checked.append(_check_outside(policy, wanted, inventory))
+    return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
+
+
+def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
+    """Wanted against real for every assignment, as far as it shows without asking a guest."""
+    planned = plan(policy, inventory)
+    refused = {r.subject: r.reason for r in planned.refusals}
+    settled = {n.subject: n.reason for n in planned.noops if n.settled}
+    found = []
+    for wanted in policy.assignments:
+        subject = subject_of(wanted)
+        findings: tuple[Finding, ...]
+        if subject in refused:
+            findings = (evidence.refused(refused[subject]),)
+        elif subject in settled:
+            findings = (evidence.settled(settled[subject]),)
+        else:
+            findings = _check_outside(policy, wanted, inventory).findings
+        found.append(Checked(subject=subject, findings=findings))
+    return tuple(found)
+
+
+def verify_all(doors: Doors, policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
+    """The same, and every guest is asked whose device looks right from outside."""
+    outside = status(policy, inventory)
+    return tuple(
+        _check_inside(doors, policy, wanted, inventory)
+        if one.proven and _plugged(policy, wanted, inventory)
+        else one
+        for wanted, one in zip(policy.assignments, outside, strict=True)
+    )
+
+
+def _plugged(policy: Policy, wanted: Assignment, inventory: Inventory) -> bool:
+    device, domain = _meant(policy, wanted, inventory)
+    return bool(device and domain and domain.live_hostdev(device.address))
+
+
+def _meant(
+    policy: Policy, wanted: Assignment, inventory: Inventory
+) -> tuple[Device | None, Domain | None]:
+    """The device and the domain that an assignment speaks of, as far as they can be told."""
+    described = policy.device(wanted.device)
+    subject = subject_of(wanted)
+    found = (
+        resolve(described, inventory, subject, wanted.domain, source=policy.source)
+        if described
+        else None
+    )
+    device = None if isinstance(found, Refusal) else found
+    return device, inventory.domain(wanted.domain)
+
+
+def _check_inside(
+    doors: Doors, policy: Policy, wanted: Assignment, inventory: Inventory
+) -> Checked:
+    device, domain = _meant(policy, wanted, inventory)
+    if device is None or domain is None or wanted.when is When.NEXT_START:
+        return _check_outside(policy, wanted, look_around(doors))
+    try:
+        findings = persist(
+            lambda: within(
+                f"verifying {subject_of(wanted)}",
+                lambda: verify(doors, device.address, domain, wanted.channel),
+            )
+        )
+    except CedeError as unanswered:  # the report of what was done must not be lost over this
+        findings = (evidence.unproven("dom0", unanswered.message),)
+    return Checked(subject=subject_of(wanted), findings=findings)
+
+
+def _check_outside(policy: Policy, wanted: Assignment, inventory: Inventory) -> Checked:
+    device, domain = _meant(policy, wanted, inventory)
+    findings = (
+        (evidence.unproven("inventory", "the device or the domain is gone"),)
+        if device is None or domain is None
+        else of_host(inventory, device, domain, wanted.when)
+    )
+    return Checked(subject=subject_of(wanted), findings=findings)
+
+
+def look_around(doors: Doors) -> Inventory:
+    """Observe, for as long as a person would wait; raises HungError if something doesn't answer even then."""
+    return within("looking at the host", lambda: observe(doors))
+
+
+def replan(doors: Doors, policy: Policy) -> tuple[Inventory, Plan]:
+    """Observe and plan: the first half of a pass, which touches nothing."""
+    inventory = look_around(doors)
+    return inventory, plan(policy, inventory)

@@ -1,0 +1,100 @@
+"""Verify: ask dom0, Xen and the guest itself whether a device is where it should be.
+
+A guest needs a moment to find its new device and load a driver, so a wrong answer is asked again until the time is up.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from cede import evidence
+from cede.errors import GuestSilentError
+from cede.guest import console, lspci
+from cede.policy import Channel, When
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.address import Address
+    from cede.doors import Doors
+    from cede.evidence import Finding
+    from cede.model import Device, Domain, Inventory
+
+SETTLE_SECONDS = 30.0
+_PAUSE = 0.3
+
+
+def of_host(
+    inventory: Inventory, device: Device, domain: Domain, when: When
+) -> tuple[Finding, ...]:
+    """The findings that need no guest: sysfs, both XMLs, xenstore, all from one inventory."""
+    if when is When.NEXT_START and domain.live_hostdev(device.address) is None:
+        return evidence.of_dom0(device, domain, plugged=False)
+    return (
+        *evidence.of_dom0(device, domain),
+        *evidence.of_xenstore(inventory.given(device.address), domain),
+    )
+
+
+def verify(
+    doors: Doors,
+    address: Address,
+    meant: Domain,
+    channel: Channel,
+    *,
+    settle: float = SETTLE_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Finding, ...]:
+    """Every finding on the device at `address` in the domain that was `meant`, as both are now.
+
+    Waits at most about `settle` seconds in all for them to turn right; a wrong one is returned, not raised.
+    """
+    deadline = time.monotonic() + settle
+
+    def left() -> float:
+        return max(0.0, deadline - time.monotonic())
+
+    def settled(look: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
+        again = Retrying(
+            retry=retry_if_not_result(evidence.proven),
+            stop=stop_after_delay(left()),
+            wait=wait_fixed(_PAUSE),
+            sleep=sleep,
+        )
+        try:
+            return again(look)
+        except RetryError as ended:
+            found: tuple[Finding, ...] = ended.last_attempt.result()
+            return found
+
+    device, domain = doors.sysfs.device(address), doors.libvirt.domain(meant.name)
+    if device is None or domain is None or domain.uuid != meant.uuid:
+        missing = f"no device at {address}" if device is None else f"no domain {meant.name}"
+        return (evidence.unproven("inventory", missing),)
+    slot: Address | None = None
+
+    def given() -> tuple[Finding, ...]:
+        nonlocal slot
+        found = next((b for b in doors.xenstore.backend() if b.address == address), None)
+        slot = found.virtual_slot if found else None
+        return evidence.of_xenstore(found, domain)
+
+    host = (*evidence.of_dom0(device, domain), *settled(given))
+    if channel is Channel.NONE or not evidence.proven(host):
+        return host
+    last: tuple[Finding, ...] = ()
+    try:
+        with doors.libvirt.console(domain.name) as line:
+
+            def seen() -> tuple[Finding, ...]:
+                nonlocal last
+                said = console.run(line, lspci.COMMAND, seconds=max(1.0, left()))
+                last = evidence.of_guest(lspci.parse(said), device, slot)
+                return last
+
+            return (*host, *settled(seen))
+    except GuestSilentError as error:
+        return (*host, *(last or (evidence.unproven("guest", error.message),)))

@@ -1,0 +1,25 @@
+"""Run one command in a guest of the lab; this file is sent to dom0's python3 and runs there.
+
+`python3 - DOMAIN COMMAND < in_guest.py` prints what the command printed. It types into the guest's console as a
+person would, with cede's own reader of consoles. What it says is a guest's word: tests that want to know whether
+packets flow also look from outside.
+"""
+
+import sys
+
+from cede.errors import CedeError
+from cede.guest import console
+from cede.host.libvirt import Libvirt
+
+
+def main() -> None:
+    """Type the command, print the answer."""
+    domain, command = sys.argv[1:]
+    try:
+        with Libvirt("xen:///system").console(domain) as line:
+            sys.stdout.write(console.run(line, command, seconds=60))
+    except CedeError as failed:
+        sys.exit(f"{domain}: {failed.message}")
+
+
+main()

@@ -1,0 +1,208 @@
+"""Runs cede in dom0 with faults at named points; this file is sent to dom0's python3 and runs there.
+
+`python3 - REQUEST < faults.py`, where REQUEST is JSON:
+
+{"do": "points", "argv": [...]}                     the names of the points that a run of cede passes, in order
+{"do": "run", "argv": [...], "at": NAME, "act": SHELL}   one run, with a shell command at the moment that has that name
+{"do": "state", "wanted": TEXT, "patience": N}       all that cede could change, once as wanted, or after N seconds
+{"do": "kill", "cycles": [[NAME or SECONDS, ...], ...]}  apply is killed at the first, release at the second, and mended
+
+Each run is a child that was forked when everything was imported, so it costs what cede does and not what Python does.
+A point is named for what comes next or has just been done: `after before: seize ...`, `before xl ...`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+import cede.cli.main
+import cede.execute.before
+import cede.execute.deeds
+import cede.execute.give_back
+import cede.host.journal
+import cede.host.libvirt
+import cede.verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GUESTS = ("pv1", "pv2", "pv3", "hvm1")
+LONGEST = 240.0
+JOURNAL = ("begin", "before", "after", "end", "forget_origin", "settle", "hold")
+
+
+class Points:
+    """What is passed, by name; `act` is done once, at the point called `at`."""
+
+    def __init__(self, at: str = "", act: Callable[[], object] = lambda: None) -> None:
+        self.at, self.act = at, act
+        self.passed: list[str] = []
+
+    def hit(self, name: str) -> None:
+        """Pass the point of that name; the same name is numbered."""
+        number = sum(passed.rpartition(" #")[0] == name for passed in self.passed) + 1
+        name = f"{name} #{number}"
+        self.passed.append(name)
+        if name == self.at:
+            self.act()
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call` with a point before and after it."""
+
+        def wrapped(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - as the call
+            self.hit(f"before {name}")
+            result = call(*arguments, **named)
+            self.hit(f"after {name}")
+            return result
+
+        return wrapped
+
+    def install(self) -> None:
+        """Have cede pass the points."""
+        for method in JOURNAL:
+            call = getattr(cede.host.journal.Journal, method)
+            setattr(cede.host.journal.Journal, method, self.around(f"journal.{method}", call))
+        modules: tuple[Any, ...] = (
+            cede.execute.before, cede.execute.deeds, cede.execute.give_back,
+        )  # fmt: skip
+        for module in modules:
+            module.within = self._within(module.within)
+
+    def _within(self, within: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda what, call, **named: self.around(what, within)(what, call, **named)
+
+
+def cede_run(
+    argv: list[str], points: Points | None = None, after: float | None = None
+) -> dict[str, Any]:
+    """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as passed:
+        begun = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+            sys.argv = ["cede", *argv]
+            if points is not None:
+                points.install()
+            try:
+                cede.cli.main.main()
+            except SystemExit as ended:
+                sys.stdout.flush()
+                passed.write(json.dumps(points.passed if points else []))
+                passed.flush()
+                os._exit(int(ended.code or 0))
+            finally:
+                os._exit(99)
+        timer = threading.Timer(LONGEST if after is None else after, os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        _, status = os.waitpid(pid, 0)
+        timer.cancel()
+        took = time.monotonic() - begun
+        out.seek(0)
+        passed.seek(0)
+        names = passed.read()
+        return {
+            "status": os.waitstatus_to_exitcode(status),
+            "out": out.read(),
+            "seconds": round(took, 2),
+            "passed": json.loads(names) if names else [],
+        }
+
+
+def state() -> str:
+    """All that cede could change: drivers, overrides, slots, links, every domain's XML, xenstore's backend."""
+    script = (
+        "cd /sys/bus/pci/devices; find */driver -printf '%h %l\\n'; grep . */driver_override;"
+        " cat /sys/bus/pci/drivers/pciback/slots 2>/dev/null;"
+        " ip -br link | sed 's/ .*<\\|>//g' | sort; ip -br addr | sort;"
+        " xenstore-ls -f /local/domain/0/backend/pci 2>/dev/null | grep /dev-"
+    )
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False).stdout
+    connection = libvirt.open("xen:///system")
+    for name in GUESTS:
+        domain = connection.lookupByName(name)
+        live = domain.XMLDesc() if domain.isActive() else "off"
+        said += live + domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    connection.close()
+    # fe80 comes and goes a moment later
+    return re.sub(r" ?fe80\S+", "", said)
+
+
+def settle_state(wanted: str, seconds: float = 10) -> str:
+    """The state, once it is as wanted; or what it is at the end."""
+    until = time.monotonic() + seconds
+    found = state()
+    while found != wanted and time.monotonic() < until:
+        time.sleep(0.3)
+        found = state()
+    return found
+
+
+def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, Any]:
+    """Kill apply at the first and release at the second; what comes after each must mend it.
+
+    A killed apply is mended by an apply. A killed release too, if it was killed at a point that has a name; else by a
+    release. The end must be what was in the beginning.
+    """
+    before = state()
+    apply = ["apply", "--yes", "-f", policy]
+    release = ["release", device, "-f", policy]
+    said, statuses, killed = [], [], []
+    for argv, where in zip((apply, release), kills, strict=True):
+        if isinstance(where, str):
+            run = cede_run(argv, Points(where, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        else:
+            run = cede_run(argv, after=where)
+        killed.append(run["status"] == -signal.SIGKILL)
+        said.append(run["out"])
+        if argv is apply or isinstance(where, str):
+            mended = cede_run(apply)
+            statuses.append(mended["status"])
+            said.append(mended["out"])
+    released = cede_run(release)
+    statuses.append(released["status"])
+    said.append(released["out"])
+    subprocess.run(["modprobe", "-r", "xen-pciback"], capture_output=True, check=False)
+    after = settle_state(before)
+    told: dict[str, Any] = {
+        "kills": kills,
+        "killed": killed,
+        "mended": not any(statuses) and after == before,
+    }
+    if not told["mended"]:
+        changed = set(after.splitlines()) ^ set(before.splitlines())
+        told |= {"statuses": statuses, "said": said, "changed": sorted(changed)[:40]}
+    return told
+
+
+def main() -> None:
+    """Do what the request says, and print the answers as JSON, one to a line."""
+    request = json.loads(sys.argv[1])
+    if request["do"] == "points":
+        print(json.dumps(cede_run(request["argv"], Points())["passed"]))
+    elif request["do"] == "run":
+        points = Points(
+            request["at"], lambda: subprocess.run(["sh", "-c", request["act"]], check=False)
+        )
+        print(json.dumps(cede_run(request["argv"], points)))
+    elif request["do"] == "state":
+        print(json.dumps(settle_state(request.get("wanted", ""), request.get("patience", 0.0))))
+    elif request["do"] == "kill":
+        for kills in request["cycles"]:
+            told = kill_cycle(kills, request["policy"], request["device"])
+            print(json.dumps(told), flush=True)
+
+
+main()

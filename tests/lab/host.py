@@ -1,0 +1,65 @@
+"""dom0 of the nested Xen host, as a test speaks to it."""
+
+import textwrap
+from pathlib import Path
+
+from xenlab.dom0 import Result
+from xenlab.lab import Lab
+
+IN_GUEST = Path(__file__).parents[2] / "contrib/xenlab/in_guest.py"
+
+
+class Host:
+    """dom0 as a test speaks to it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def pristine(self) -> None:
+        """Back to the snapshot, with this checkout's cede installed."""
+        self.lab.reset()
+        self.lab.push()
+
+    def run(self, *argv: str) -> Result:
+        """Run in dom0, whatever the exit status."""
+        return self.lab.exec(argv)
+
+    def sh(self, script: str, *, timeout: float = 120) -> str:
+        """Run a shell script in dom0, which has to succeed within `timeout` seconds."""
+        return self.lab.succeed(["sh", "-ec", script], timeout=timeout)
+
+    def guest(self, domain: str, command: str) -> str:
+        """Run a command on a guest's console."""
+        done = self.lab.exec(["python3", "-", domain, command], stdin=IN_GUEST.read_text())
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def policy(self, device: str, address: str, domain: str, more: str = "") -> None:
+        """Write /etc/cede/policy.yaml with one device and one assignment."""
+        text = textwrap.dedent(f"""\
+            version: 1
+            devices:
+              {device}:
+                match: {{address: "{address}"}}
+            assignments:
+              - device: {device}
+                domain: {domain}
+            """)
+        self.write("/etc/cede/policy.yaml", text + textwrap.indent(more, "    "))
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file in dom0."""
+        script = 'mkdir -p "$(dirname "$1")" && cat > "$1"'
+        done = self.lab.exec(["sh", "-ec", script, "sh", path], stdin=text)
+        assert done.returncode == 0, done.stderr
+
+    def state(self) -> str:
+        """All that cede could change: drivers, overrides, slots, every domain's XML, xenstore's backend."""
+        guests = ("pv1", "pv2", "pv3", "hvm1")
+        dumps = "; ".join(f"dumpxml {name}; dumpxml --inactive {name}" for name in guests)
+        return self.sh(
+            "cd /sys/bus/pci/devices; find */driver -printf '%h %l\\n'; grep . */driver_override;"
+            " cat /sys/bus/pci/drivers/pciback/slots 2>/dev/null || echo not loaded;"
+            f" virsh -q -c xen:///system '{dumps}';"
+            " xenstore-ls -f /local/domain/0/backend/pci 2>/dev/null || echo no backend"
+        )

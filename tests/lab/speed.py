@@ -1,0 +1,166 @@
+"""Measures in dom0 what cede adds to the calls that it makes; this file is sent to dom0's python3 and runs there.
+
+`python3 - inventory|attach|release ROUNDS POLICY DEVICE` prints one line of JSON for each round, in seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cede import reconcile
+from cede.cli.main import cli
+from cede.doors import open_doors
+from cede.guest import console
+from cede.host.libvirt import Libvirt
+from cede.observe import observe
+from cede.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+URI = "xen:///system"
+VIRSH = ["virsh", "-q", "-c", URI]
+GUESTS = ("pv1", "pv2", "pv3", "hvm1")
+CALLS = (
+    "_open",
+    "domains",
+    "node_devices",
+    "domain",
+    "running",
+    "seize",
+    "reattach",
+    "plug",
+    "unplug",
+    "redefine",
+    "persistent_xml",
+)
+HOSTDEV = """\
+<hostdev mode='subsystem' type='pci' managed='no'><driver name='xen'/>
+<source><address domain='0' bus='{bus}' slot='0' function='0'/></source></hostdev>
+"""
+
+
+def timed(call: Callable[[], object]) -> float:
+    """How long `call` takes."""
+    begun = time.monotonic()
+    call()
+    return time.monotonic() - begun
+
+
+def virsh(*words: str) -> None:
+    """One virsh session, which has to succeed."""
+    subprocess.run([*VIRSH, *words], check=True, capture_output=True)
+
+
+class Meter:
+    """Sums the time that is spent in libvirt's calls, and in the guest's answers."""
+
+    def __init__(self) -> None:
+        self.libvirt = self.guest = 0.0
+        self.calls: dict[str, float] = {}
+        for name in CALLS:
+            setattr(Libvirt, name, self._metered(name, getattr(Libvirt, name)))
+        run = console.run
+
+        def answered(line: console.Line, command: str, *, seconds: float = 30.0) -> str:
+            begun = time.monotonic()
+            try:
+                return run(line, command, seconds=seconds)
+            finally:
+                self.guest += time.monotonic() - begun
+
+        setattr(console, "run", answered)  # noqa: B010 - it answers like the one that it stands for
+        setattr(reconcile, "verify", partial(verify, sleep=self._awaited))  # noqa: B010 - as above
+
+    def _awaited(self, seconds: float) -> None:
+        """A pause in which cede waits for the guest to find its new device."""
+        time.sleep(seconds)
+        self.guest += seconds
+
+    def _metered(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def metered(*arguments: object, **named: object) -> object:
+            begun = time.monotonic()
+            try:
+                return call(*arguments, **named)
+            finally:
+                took = time.monotonic() - begun
+                self.libvirt += took
+                self.calls[name] = round(self.calls.get(name, 0.0) + took, 3)
+
+        return metered
+
+    def reset(self) -> None:
+        """Begin again."""
+        self.libvirt = self.guest = 0.0
+        self.calls = {}
+
+
+def cede(*argv: str) -> None:
+    """A command of cede in this process, which has to end with 0."""
+    with redirect_stdout(io.StringIO()) as said:
+        status = cli.main([*argv], standalone_mode=False)
+    assert status == 0, said.getvalue()
+
+
+def inventory() -> dict[str, Any]:
+    """One observation, and the same asked of virsh in one session."""
+
+    def look() -> None:
+        with open_doors(URI) as doors:
+            observe(doors)
+
+    dumps = "; ".join(f"dumpxml {name}" for name in GUESTS)
+    return {"cede": timed(look), "virsh": timed(lambda: virsh(f"nodedev-list; {dumps}"))}
+
+
+def attach(meter: Meter, policy: str, device: str) -> dict[str, Any]:
+    """A verified attach as a whole, and the part of it that libvirt and the guest took."""
+    meter.reset()
+    whole = timed(lambda: cede("apply", "--yes", "-f", policy))
+    found = {"whole": whole, "libvirt": meter.libvirt, "guest": meter.guest, "calls": meter.calls}
+    cede("release", device, "-f", policy)
+    return found
+
+
+def release(policy: str, device: str, bus: int) -> dict[str, Any]:
+    """cede's release, and the three commands that a person would give."""
+    address = f"0000:{bus:02x}:00.0"
+    cede("apply", "--yes", "-f", policy)
+    own = timed(lambda: cede("release", device, "-f", policy))
+    cede("apply", "--yes", "-f", policy)
+    element = Path("/tmp/hostdev.xml")
+    element.write_text(HOSTDEV.format(bus=bus), encoding="ascii")
+
+    def plain() -> None:
+        virsh("detach-device", "pv1", str(element), "--live", "--config")
+        subprocess.run(["xl", "pci-assignable-remove", address], check=True, capture_output=True)
+        virsh("nodedev-reattach", f"pci_0000_{bus:02x}_00_0")
+
+    by_hand = timed(plain)
+    cede("release", device, "-f", policy)
+    return {"cede": own, "by hand": by_hand}
+
+
+def main() -> None:
+    """Measure what was asked, and print it."""
+    what, rounds, policy, device = sys.argv[1:5]
+    meter = Meter()
+    for _ in range(int(rounds)):
+        if what == "inventory":
+            found = inventory()
+        elif what == "attach":
+            found = attach(meter, policy, device)
+        else:
+            found = release(policy, device, 1)
+        print(json.dumps(found), flush=True)
+
+
+main()

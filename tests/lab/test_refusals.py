@@ -1,0 +1,103 @@
+"""What can't or mustn't be done: a clear error, the exit status that was agreed, and nothing changed."""
+
+import pytest
+
+from lab.host import Host
+
+pytestmark = pytest.mark.lab
+
+NIC = "0000:01:00.0"
+
+
+@pytest.fixture(scope="module")
+def untouched(_trixie: Host) -> tuple[Host, str]:
+    _trixie.pristine()
+    _trixie.sh("virsh -c xen:///system destroy pv2")
+    return _trixie, _trixie.state()
+
+
+@pytest.mark.parametrize(
+    ("address", "domain", "status", "said"),
+    [
+        pytest.param("0000:00:02.0", "pv1", 3, "the default route", id="the-NIC-of-the-host"),
+        pytest.param("0000:00:03.0", "pv1", 3, "which holds /", id="the-root-disk"),
+        pytest.param("0000:00:01.0", "pv1", 3, "boot display", id="the-boot-display"),
+        pytest.param("0000:00:08.0", "pv1", 3, "holds a bus", id="a-root-port"),
+        pytest.param("0000:0f:00.0", "pv1", 2, "no device of this host", id="no-such-device"),
+        pytest.param(NIC, "nobody", 2, "knows no domain nobody", id="no-such-domain"),
+        pytest.param(NIC, "pv2", 75, "pv2 is shut off", id="domain-off"),
+        pytest.param("0000:00:10.0", "pv1", 1, "can't be reset", id="no-reset-of-any-kind"),
+        pytest.param("0000:02:00.0", "pv1", 1, "reset with its whole bus", id="active-sibling"),
+    ],
+)
+def test_apply_refuses_and_changes_nothing(
+    untouched: tuple[Host, str], address: str, domain: str, status: int, said: str
+) -> None:
+    host, before = untouched
+    host.policy("thing", address, domain)
+    done = host.run("cede", "apply", "--yes")
+    assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
+    assert "remedy: " in done.stdout
+    assert host.state() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(None, "/etc/cede/policy.yaml", id="missing"),
+        pytest.param("version: 1\ndevices: [", "/etc/cede/policy.yaml:2:", id="no-yaml"),
+        pytest.param("version: 1\ndevcies: {}\n", "devices", id="a-typo"),
+    ],
+)
+def test_a_wrong_policy_file_is_named_with_its_line(
+    untouched: tuple[Host, str], text: str | None, said: str
+) -> None:
+    host, before = untouched
+    host.sh("rm -f /etc/cede/policy.yaml")
+    if text is not None:
+        host.write("/etc/cede/policy.yaml", text)
+    done = host.run("cede", "apply", "--yes")
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert host.state() == before
+
+
+def test_libvirt_that_doesnt_answer_is_for_later(untouched: tuple[Host, str]) -> None:
+    host, _ = untouched
+    done = host.run("cede", "--connect", "xen+unix:///system?socket=/nowhere", "devices")
+    assert (done.returncode, "remedy: " in done.stderr) == (75, True), done.stderr
+
+
+def test_release_of_what_is_no_device_is_an_error_of_the_command_line(
+    untouched: tuple[Host, str],
+) -> None:
+    host, _ = untouched
+    assert host.run("cede", "release", "0000:0f:00.0").returncode == 2
+    assert host.run("cede", "release", "0000:00:03.0").returncode == 3
+
+
+def test_a_device_in_another_guest_is_not_taken_from_it(host: Host) -> None:
+    """What another policy gave away is that policy's to take back."""
+    host.policy("nic0", NIC, "pv1")
+    assert host.run("cede", "apply", "--yes").returncode == 0
+    before = host.state()
+    host.policy("nic0", NIC, "hvm1")
+    host.sh("mv /etc/cede/policy.yaml /etc/cede/other.yaml")
+    done = host.run("cede", "apply", "--yes", "-f", "/etc/cede/other.yaml")
+    assert (done.returncode, f"{NIC} is in pv1" in done.stdout) == (3, True), done.stdout
+    assert host.state() == before
+
+
+def test_a_hostdev_that_a_person_attached_is_not_released(host: Host) -> None:
+    host.write(
+        "/tmp/hostdev.xml",
+        "<hostdev mode='subsystem' type='pci' managed='no'><source>"
+        "<address domain='0' bus='1' slot='0' function='0'/></source></hostdev>",
+    )
+    host.sh(
+        "modprobe xen-pciback; virsh -c xen:///system nodedev-detach pci_0000_01_00_0;"
+        " virsh -c xen:///system attach-device pv1 /tmp/hostdev.xml --live --config"
+    )
+    before = host.state()
+    done = host.run("cede", "release", NIC)
+    assert (done.returncode, "somebody else" in done.stdout) == (3, True), done.stdout
+    assert host.state() == before

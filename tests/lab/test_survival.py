@@ -1,0 +1,306 @@
+"""Kill it anywhere, cut libvirtd off, hang a guest: nothing is lost, and what is half done is known and mended."""
+
+import json
+import random
+import re
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.conftest import Faults
+from lab.host import Host
+
+pytestmark = pytest.mark.lab
+
+NIC = "0000:01:00.0"
+POLICY = "/etc/cede/policy.yaml"
+FAULTS = Path(__file__).with_name("faults.py")
+VIRSH = "virsh -q -c xen:///system"
+RANDOM_KILLS = 30
+
+
+def _ask(host: Host, seconds: float = 120, **request: object) -> list[Any]:
+    done = host.lab.exec(
+        ["python3", "-", json.dumps(request)], stdin=FAULTS.read_text(), timeout=seconds
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
+    (done,) = _ask(host, 300, do="run", argv=[*argv, "-f", POLICY], at=at, act=act)
+    assert not at or at in done["passed"], (at, done)
+    found: dict[str, Any] = done
+    return found
+
+
+def _state(host: Host, wanted: str = "") -> str:
+    """All that cede could change; what udev and the kernel do a moment later is waited for, if `wanted` is known."""
+    (found,) = _ask(host, do="state", wanted=wanted, patience=10 if wanted else 0)
+    return str(found)
+
+
+def _in_step(host: Host) -> None:
+    """One apply reaches the wanted state, and a second finds nothing to do."""
+    applied = host.run("cede", "apply", "--yes")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    again = host.run("cede", "apply", "--yes")
+    assert (again.returncode, "Nothing was changed." in again.stdout) == (0, True), again.stdout
+
+
+def _back(host: Host, before: str) -> None:
+    """Release reaches the original state, but for pciback, which stays loaded."""
+    released = host.run("cede", "release", NIC)
+    assert released.returncode == 0, released.stdout + released.stderr
+    host.sh("modprobe -r xen-pciback")
+    assert _state(host, before) == before
+    history = json.loads(host.run("cede", "history", "--json").stdout)["history"]
+    assert not [entry for entry in history if entry["open"]]
+
+
+@pytest.fixture
+def wanted(host: Host) -> str:
+    """nic0 is wanted in pv1; its interface is up, with an address; returns the state before anything is done."""
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    host.sh(
+        "ip address add 192.0.2.9/24 dev enp1s0; ip link set enp1s0 mtu 1400 up;"
+        " for i in $(seq 100); do [ $(cat /sys/class/net/enp1s0/carrier) = 1 ] && exit 0; sleep 0.1; done; exit 1"
+    )
+    return _state(host)
+
+
+LOOKS = ("xenstore", "looking at ")
+
+
+def _journalled(points: list[str]) -> list[str]:
+    """The moments that differ to whoever comes after: a deed written down, done, and written down as done."""
+    done = (point.removeprefix("after ") for point in points if point.startswith("after "))
+    return [f"after {what}" for what in done if not what.startswith(LOOKS)]
+
+
+def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    (apply,) = _ask(host, do="points", argv=["apply", "--yes", "-f", POLICY])
+    (release,) = _ask(host, do="points", argv=["release", "nic0", "-f", POLICY])
+    host.sh("modprobe -r xen-pciback")
+    cycles = list(zip_longest(_journalled(apply), _journalled(release), fillvalue=0.5))
+    assert len(cycles) > 10
+    told = _ask(host, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    _judge(told, faults, "SIGKILL at a journalled point")
+    assert all(all(one["killed"]) for one in told)
+
+
+def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    chance = random.Random(20261123)  # noqa: S311 - the same moments each time
+    cycles = [
+        [round(chance.uniform(0.1, 4), 2) for _ in range(2)] for _ in range(RANDOM_KILLS // 2)
+    ]
+    told = _ask(host, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    _judge(told, faults, "SIGKILL at a random moment")
+
+
+def _judge(told: list[Any], faults: Faults, name: str) -> None:
+    bad = [one for one in told if not one["mended"]]
+    faults.tell(name, tried=2 * len(told), survived=2 * (len(told) - len(bad)))
+    assert not bad, json.dumps(bad, indent=1)
+
+
+KILL_LIBVIRTD = "(sleep {}; kill -9 $(pidof libvirtd)) > /dev/null 2>&1 &"
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.25, 0.3, 0.4])
+def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
+    host: Host, wanted: str, delay: float, faults: Faults
+) -> None:
+    """Killed after Xen was told and before anything was written down, it leaves a device that only Xen knows of."""
+    at = f"before plugging {NIC} into pv1 #1"
+    done = _run(host, "apply", "--yes", at=at, act=KILL_LIBVIRTD.format(delay))
+    assert done["status"] == 0, done["out"]
+    _in_step(host)
+    _back(host, wanted)
+    faults.tell("libvirtd killed during an attach")
+
+
+def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
+    host: Host, wanted: str, faults: Faults
+) -> None:
+    _in_step(host)
+    at = f"before unplugging {NIC} from pv1 #1"
+    done = _run(host, "release", "nic0", at=at, act=KILL_LIBVIRTD.format(0.3))
+    assert done["status"] == 0, done["out"]
+    _back(host, wanted)
+    faults.tell("libvirtd killed during a release")
+
+
+def test_a_slow_xenstored_is_waited_for(host: Host, wanted: str, faults: Faults) -> None:
+    at = f"before plugging {NIC} into pv1 #1"
+    stop = "pid=$(pidof xenstored); kill -STOP $pid; (sleep 8; kill -CONT $pid) > /dev/null 2>&1 &"
+    done = _run(host, "apply", "--yes", at=at, act=stop)
+    assert done["status"] == 0, done["out"]
+    _back(host, wanted)
+    faults.tell("xenstored stopped for 8 s during an attach")
+
+
+@pytest.mark.parametrize("what", ["destroy", "reboot", "suspend"])
+@pytest.mark.parametrize("verb", ["apply", "release"])
+def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
+    host: Host, verb: str, what: str, faults: Faults
+) -> None:
+    """Whatever the first one says, once the guest is back one apply is enough."""
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    at = f"before plugging {NIC} into pv1 #1"
+    argv = ["apply", "--yes"]
+    if verb == "release":
+        _in_step(host)
+        at = f"before unplugging {NIC} from pv1 #1"
+        argv = ["release", "nic0"]
+    done = _run(host, *argv, at=at, act=f"{VIRSH} {what} pv1 & sleep 0.2")
+    assert done["status"] in {0, 1, 75}, done["out"]
+    assert done["seconds"] < 120
+    host.sh(f"{VIRSH} resume pv1 2>/dev/null || {VIRSH} start pv1 2>/dev/null || true")
+    _await_guest(host)
+    _in_step(host)
+    assert host.run("cede", "release", NIC).returncode == 0
+    assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
+    faults.tell(f"guest: {what} during {verb}")
+
+
+def _await_guest(host: Host) -> None:
+    """Until its shell answers."""
+    for _ in range(60):
+        try:
+            host.guest("pv1", "true")
+        except AssertionError:
+            continue
+        return
+    raise AssertionError("pv1 doesn't come back")
+
+
+def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
+    host: Host, wanted: str, faults: Faults
+) -> None:
+    """libxl gives up for good: what it leaves in xenstore counts until the guest is shut down."""
+    _in_step(host)
+    host.sh(f"{VIRSH} suspend pv1")
+    done = host.run("cede", "release", "nic0")
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert "doesn't let go" in done.stdout
+    assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("pciback")
+    host.sh(f"{VIRSH} resume pv1")
+    host.guest("pv1", "true")
+    told = host.run("cede", "release", "nic0")
+    assert (told.returncode, "shut pv1 down" in told.stdout) == (75, True), told.stdout
+    host.sh(f"{VIRSH} destroy pv1")
+    released = host.run("cede", "release", "nic0")
+    assert released.returncode == 0, released.stdout
+    assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
+    host.sh(f"{VIRSH} start pv1; modprobe -r xen-pciback")
+    assert _without_domids(_state(host, wanted)) == _without_domids(wanted)
+    faults.tell("a guest that never answers the detach")
+
+
+def _without_domids(state: str) -> str:
+    """A guest that was started anew has another number, and what is named by that."""
+    return re.sub(r" id='\d+'|/dev/pts/\d+|tty='[^']*'|/local/domain/\S+.*\n?", "", state)
+
+
+def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(
+    host: Host, wanted: str, faults: Faults
+) -> None:
+    assert wanted
+    _in_step(host)
+    host.lab.qmp("device_del", {"id": "pci_0000_01_00_0"})
+    gone = f"for i in $(seq 300); do [ -e /sys/bus/pci/devices/{NIC} ] || exit 0; sleep 0.1; done; exit 1"
+    assert host.run("sh", "-ec", gone).returncode == 0, host.sh("dmesg | tail")
+    assert "vanished" in host.run("cede", "devices").stdout
+    assert host.run("cede", "status").returncode == 4
+    refused = host.run("cede", "release", NIC)
+    assert (refused.returncode, "vanished" in refused.stdout) == (75, True), refused.stdout
+    host.sh(f"{VIRSH} destroy pv1")
+    released = host.run("cede", "release", NIC)
+    assert released.returncode == 0, released.stdout
+    assert "<hostdev" not in host.sh(f"{VIRSH} dumpxml pv1 --inactive")
+    assert host.sh("systemctl show -p NRestarts --value libvirtd").strip() == "0"
+    host.sh(f"{VIRSH} start pv1")
+    faults.tell("surprise removal while a guest has the card")
+
+
+def test_without_room_for_the_journal_nothing_is_done(
+    host: Host, wanted: str, faults: Faults
+) -> None:
+    host.sh(
+        "mkdir -p /var/lib/cede; mount -t tmpfs -o size=16k none /var/lib/cede;"
+        " dd if=/dev/zero of=/var/lib/cede/filler bs=4k 2>/dev/null || true"
+    )
+    done = host.run("cede", "apply", "--yes")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "journal" in done.stdout + done.stderr
+    assert _state(host, wanted) == wanted
+    host.sh("umount /var/lib/cede")
+    _in_step(host)
+    faults.tell("disk full under the journal")
+
+
+def test_a_damaged_journal_is_set_aside_and_said(host: Host, wanted: str, faults: Faults) -> None:
+    _in_step(host)
+    host.sh(
+        "printf garbage | dd of=/var/lib/cede/journal.db conv=notrunc bs=1 seek=20 2>/dev/null; "
+        "dd if=/dev/urandom of=/var/lib/cede/journal.db conv=notrunc bs=4096 seek=1 count=3 2>/dev/null;"
+        " rm -f /var/lib/cede/journal.db-wal"
+    )
+    done = host.run("cede", "apply", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is damaged" in done.stderr
+    assert host.sh("ls /var/lib/cede/journal.db.damaged-*")
+    history = json.loads(host.run("cede", "history", "--json").stdout)["history"]
+    assert [entry["outcome"] for entry in history] == ["found"]
+    released = host.run("cede", "release", NIC)
+    assert released.returncode == 0, released.stdout
+    assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
+    assert wanted
+    faults.tell("journal damaged")
+
+
+MANY = """\
+version: 1
+devices:
+  a: {match: {address: "0000:01:00.0"}}
+  b: {match: {address: "0000:04:00.0"}}
+  c: {match: {address: "0000:05:00.0"}}
+  d: {match: {address: "0000:06:00.0"}}
+  e: {match: {address: "0000:07:00.0"}}
+  f: {match: {address: "0000:08:00.0"}}
+  g: {match: {address: "0000:00:11.0"}}
+  h: {match: {address: "0000:02:00.0"}}
+  i: {match: {address: "0000:02:00.1"}}
+assignments:
+  - {device: a, domain: pv1}
+  - {device: b, domain: pv1}
+  - {device: c, domain: pv1}
+  - {device: d, domain: pv2, verify: {guest: none}}
+  - {device: e, domain: pv2, verify: {guest: none}}
+  - {device: f, domain: hvm1}
+  - {device: g, domain: hvm1}
+  - {device: h, domain: pv3, when: next-start}
+  - {device: i, domain: pv3, when: next-start}
+"""
+
+
+def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -> None:
+    host.write(POLICY, MANY)
+    done = host.sh(
+        "set +e; (cede apply --yes > /tmp/first 2>&1; echo $? >> /tmp/first) & sleep 3;"
+        " cede apply --yes --wait 0 > /tmp/second 2>&1; echo $? >> /tmp/second;"
+        " cede apply --yes --wait 200 > /tmp/third 2>&1; echo $? >> /tmp/third; wait;"
+        " tail -n 3 /tmp/first /tmp/second /tmp/third",
+        timeout=500,
+    )
+    assert host.sh("tail -n 1 /tmp/first").strip() == "0", host.sh("cat /tmp/first")
+    assert host.sh("tail -n 1 /tmp/second").strip() == "75", done
+    assert "is at work" in host.sh("cat /tmp/second")
+    assert host.sh("tail -n 1 /tmp/third").strip() == "0", host.sh("cat /tmp/third")
+    assert "Nothing was changed." in host.sh("cat /tmp/third")
+    faults.tell("9 assignments at once, and two more cedes meanwhile")

@@ -1,0 +1,391 @@
+"""A dom0 made of files, nodes and XML: small enough to read, close enough to fool every door."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from pyxs.exceptions import PyXSError
+
+from cede import xml
+from cede.address import Address
+from cede.doors import Doors
+from cede.host.journal import Journal
+from cede.host.sysfs import Sysfs
+from cede.host.uses import HostUses
+from cede.host.xenstore import Xenstore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from cede.errors import CedeError
+    from cede.model import Domain, Link
+
+BACKEND = "/local/domain/0/backend/pci"
+PASSTHROUGH = "<passthrough state='on'/>"
+
+
+def _link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+class SysTree:
+    """Builds what the kernel shows below /sys and /proc, the links as the kernel makes them."""
+
+    def __init__(self, root: Path) -> None:
+        self.sys, self.proc = root / "sys", root / "proc"
+        for folder in ("bus/pci/devices", "bus/pci/drivers", "class/net", "dev/block"):
+            (self.sys / folder).mkdir(parents=True)
+        self._mounts: list[str] = []
+
+    def function(
+        self,
+        address: str,
+        *,
+        under: Path | None = None,
+        identity: str = "8086:10d3",
+        subsystem: str = "8086:0000",
+        class_code: str = "020000",
+        driver: str | None = None,
+        reset: str = "pm bus",
+        net: Mapping[str, str] | None = None,
+    ) -> Path:
+        """One PCI function, behind the bridge `under` if there is one; `net` maps interfaces to MACs."""
+        path = (under or self.sys / "devices/pci0000:00") / address
+        path.mkdir(parents=True)
+        _link(self.sys / "bus/pci/devices" / address, path)
+        for pair, names in (
+            (identity, ("vendor", "device")),
+            (subsystem, ("subsystem_vendor", "subsystem_device")),
+        ):
+            for name, value in zip(names, pair.split(":"), strict=True):
+                _write(path / name, f"0x{value}")
+        _write(path / "class", f"0x{class_code}")
+        _write(path / "driver_override", "(null)")
+        _write(path / "reset_method", reset)
+        self.bind(address, driver)
+        for name, mac in (net or {}).items():
+            self.interface(name, path, mac=mac)
+        return path
+
+    def bind(self, address: str, driver: str | None) -> None:
+        link = self.sys / "bus/pci/devices" / address / "driver"
+        link.unlink(missing_ok=True)
+        if driver is not None:
+            folder = self.sys / "bus/pci/drivers" / driver
+            folder.mkdir(exist_ok=True)
+            link.symlink_to(folder)
+
+    def override(self, address: str, driver: str | None) -> None:
+        _write(self.sys / "bus/pci/devices" / address / "driver_override", driver or "(null)")
+
+    def slots(self, *addresses: str) -> Path:
+        """Load pciback with these slots; returns its folder."""
+        folder = self.sys / "bus/pci/drivers/pciback"
+        _write(folder / "slots", "\n".join(addresses))
+        _write(folder / "remove_slot", "")
+        return folder
+
+    def interface(
+        self, name: str, below: Path | None = None, *, mac: str = "", lowers: Sequence[str] = ()
+    ) -> None:
+        path = (below or self.sys / "devices/virtual") / "net" / name
+        _write(path / "address", mac)
+        _link(self.sys / "class/net" / name, path)
+        for lower in lowers:
+            _link(path / f"lower_{lower}", self.sys / "class/net" / lower)
+
+    def disk(self, name: str, below: Path | None = None, *, slaves: Sequence[str] = ()) -> Path:
+        path = (below or self.sys / "devices/virtual") / "block" / name
+        return self.block(path, slaves)
+
+    def block(self, path: Path, slaves: Sequence[str] = ()) -> Path:
+        number = f"254:{len(list((self.sys / 'dev/block').iterdir()))}"
+        _write(path / "dev", number)
+        _link(self.sys / "dev/block" / number, path)
+        _link(self.sys / "class/block" / path.name, path)
+        for slave in slaves:
+            _link(path / "slaves" / slave, self.sys / "class/block" / slave)
+        return path
+
+    def partition(self, disk: Path, name: str) -> Path:
+        path = self.block(disk / name)
+        _write(path / "partition", "1")
+        return path
+
+    def mount(self, where: str, block: Path | None = None, *, source: str = "none") -> None:
+        number = (block / "dev").read_text().strip() if block else "0:42"
+        self._mounts.append(f"29 1 {number} / {where} rw,relatime shared:1 - ext4 {source} rw")
+        _write(self.proc / "self/mountinfo", "\n".join(self._mounts))
+
+    def swap(self, *names: str) -> None:
+        lines = [f"/dev/{name} partition 1048572 0 -2" for name in names]
+        _write(self.proc / "swaps", "\n".join(["Filename Type Size Used Priority", *lines]))
+
+    def route(self, *lines: str) -> None:
+        head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"
+        _write(self.proc / "net/route", "\n".join([head, *lines]))
+
+    def route6(self, *lines: str) -> None:
+        _write(self.proc / "net/ipv6_route", "\n".join(lines))
+
+
+class Store:
+    """pyxs.Client over a dict of nodes; with `broken` every question fails like that."""
+
+    def __init__(self, nodes: dict[str, str]) -> None:
+        self.nodes = nodes
+        self.broken: Exception | None = None
+        self.closed = False
+
+    def read(self, path: bytes) -> bytes:
+        self._check()
+        if path.decode() not in self.nodes:
+            raise PyXSError(errno.ENOENT, "No such file or directory")
+        return self.nodes[path.decode()].encode()
+
+    def list(self, path: bytes) -> list[bytes]:
+        self._check()
+        base = path.decode() + "/"
+        names = {node.removeprefix(base).split("/")[0] for node in self.nodes if base in node}
+        if not names:
+            raise PyXSError(errno.ENOENT, "No such file or directory")
+        return [name.encode() for name in sorted(names)]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+
+class _Shell:
+    """A guest's root shell that answers every command with the same text."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer.replace("\n", "\r\n")
+        self._out: list[bytes] = []
+
+    def send(self, data: bytes) -> None:
+        number = re.search(rb"cede-'([0-9a-f]+)'-begin", data)
+        said = "\r\npv1:/# "
+        if number is not None:
+            mark = f"cede-{number[1].decode()}"
+            said = f"\r\n{mark}-begin\r\n{self._answer}{mark}-end\r\npv1:/# "
+        self._out.append(data + said.encode())
+
+    def receive(self, _seconds: float) -> bytes | None:
+        return self._out.pop(0) if self._out else None
+
+
+class _Sysfs(Sysfs):
+    def __init__(self, host: SimulatedHost) -> None:
+        super().__init__(host.tree.sys)
+        self._host = host
+
+    def remove_pciback_slot(self, address: Address) -> None:
+        self._host.deed("remove-slot", address)
+        self._host.drop_slot(str(address))
+
+
+class SimulatedHost:
+    """A dom0 whose libvirt, xl and modprobe act on its own tree and nodes.
+
+    `journal` tells what was done to it in order; an error put into `fails[verb]` is raised once, instead of the deed.
+    """
+
+    def __init__(self, tree: SysTree) -> None:
+        self.tree = tree
+        self.journal: list[str] = []
+        self.fails: dict[str, list[CedeError]] = defaultdict(list)
+        self.store = Store({})
+        self.guest_says = ""
+        self.live: dict[str, str] = {}
+        self.config: dict[str, str] = {}
+        self.native: dict[str, str | None] = {}
+        self.in_quarantine: set[str] = set()
+        self.owned: set[str] = set()
+        self.links: list[Link] = []
+        self.logged_faults = 0
+        self.written = Journal(tree.sys.parent / "journal.db", boot="this")
+
+    def card(self, address: str, driver: str | None = "e1000e") -> None:
+        self.tree.function(address, driver=driver)
+        self.native[address] = driver
+
+    def guest(self, name: str, domid: int | None, *, features: str = PASSTHROUGH) -> None:
+        body = (
+            f"<name>{name}</name><uuid>00000000-0000-0000-0000-{len(self.config):012}</uuid>"
+            "<os><type arch='x86_64' machine='xenpv'>linux</type></os>"
+            f"<features><xen>{features}</xen></features><devices/>"
+        )
+        self.config[name] = f"<domain type='xen'>{body}</domain>"
+        if domid is not None:
+            self.live[name] = f"<domain type='xen' id='{domid}'>{body}</domain>"
+
+    def doors(self) -> Doors:
+        # the fakes have the methods that are used, not the connections behind them
+        return Doors(
+            libvirt=cast("Any", self),
+            sysfs=_Sysfs(self),
+            xenstore=Xenstore(connect=lambda _: self.store),
+            uses=HostUses(self.tree.sys, self.tree.proc),
+            links=cast("Any", self),
+            kernel=cast("Any", self),
+            xl=cast("Any", self),
+            hypervisor=cast("Any", self),
+            journal=self.written,
+        )
+
+    def deed(self, verb: str, *about: object) -> None:
+        self.journal.append(" ".join([verb, *map(str, about)]))
+        if self.fails[verb]:
+            raise self.fails[verb].pop(0)
+
+    def _slots(self) -> list[str]:
+        return [str(slot) for slot in sorted(Sysfs(self.tree.sys).pciback_slots())]
+
+    def drop_slot(self, address: str) -> None:
+        self.tree.slots(*(slot for slot in self._slots() if slot != address))
+
+    def load_pciback(self) -> None:
+        self.deed("load")
+        self.tree.slots()
+
+    def domains(self) -> tuple[Domain, ...]:
+        return tuple(xml.domain(self.live.get(name), kept) for name, kept in self.config.items())
+
+    def node_devices(self) -> frozenset[str]:
+        known = (self.tree.sys / "bus/pci/devices").iterdir()
+        return frozenset(Address.parse(path.name).node_device for path in known)
+
+    def domain(self, name: str) -> Domain | None:
+        return next((d for d in self.domains() if d.name == name), None)
+
+    def running(self, name: str) -> Domain | None:
+        found = self.domain(name)
+        return found if found is not None and found.running else None
+
+    def persistent_xml(self, domain: str) -> str:
+        return self.config[domain]
+
+    def in_guest(self, address: Address) -> bool:
+        return str(address) in self.owned
+
+    def quarantined(self, address: Address) -> bool:
+        return str(address) in self.in_quarantine
+
+    def faults(self, _address: Address) -> int:
+        return self.logged_faults
+
+    def deassign(self, domid: int, address: Address) -> None:
+        self.deed("deassign", domid, address)
+        self.owned.discard(str(address))
+        self.in_quarantine.add(str(address))
+
+    def detach(self, domid: int, address: Address) -> None:
+        self.deed("xl-detach", domid, address)
+        self.store.nodes.clear()
+
+    def read(self, names: Collection[str]) -> tuple[Link, ...]:
+        return tuple(link for link in self.links if link.name in names)
+
+    def restore(self, was: Link, now: Link) -> None:
+        self.deed("restore", now.name, "as", was.name)
+        self.links = [was if link.name == now.name else link for link in self.links]
+
+    def load_driver(self, modalias: str) -> None:
+        self.deed("load-driver", modalias)
+
+    def seize(self, address: Address) -> None:
+        self.deed("seize", address)
+        self.tree.slots(*{*self._slots(), str(address)})
+        self.tree.override(str(address), "pciback")
+        self.tree.bind(str(address), "pciback")
+
+    def reattach(self, address: Address) -> None:
+        self.deed("reattach", address)
+        self.tree.override(str(address), None)
+        kept = str(address) in self._slots()
+        self.tree.bind(str(address), "pciback" if kept else self.native[str(address)])
+
+    def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
+        self.deed("plug", domain, address)
+        self.live[domain] = xml.with_hostdev(
+            self.live[domain], address, alias, permissive=permissive
+        )
+        self.give(domain, str(address))
+
+    def give(self, domain: str, address: str) -> None:
+        """What libxl writes for a PV guest that has taken the device."""
+        domid = xml.domain(self.live[domain], None).domid
+        front = f"/local/domain/{domid}/device/pci/0"
+        nodes = {
+            "num_devs": "1",
+            "state": "4",
+            "frontend": front,
+            "dev-0": address,
+            "vdev-0": "0000:00:00.00",
+            "state-0": "3",
+            "opts-0": "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict",
+        }
+        self.store.nodes |= {f"{BACKEND}/{domid}/0/{name}": value for name, value in nodes.items()}
+        self.store.nodes[f"{front}/state"] = "4"
+        self.in_quarantine.add(address)
+
+    def unplug(self, domain: str, address: Address) -> bool:
+        self.deed("unplug", domain, address)
+        self.live[domain] = xml.without_hostdev(self.live[domain], address)
+        self.store.nodes.clear()
+        return True
+
+    def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
+        self.deed("redefine", domain)
+        before = self.config[domain]
+        self.config[domain] = edit(before)
+        return self.config[domain] != before
+
+    def assignable_remove(self, address: Address) -> bool:
+        self.deed("assignable-remove", address)
+        if str(address) not in self.in_quarantine:
+            return False
+        self.in_quarantine.discard(str(address))
+        self.drop_slot(str(address))
+        self.tree.bind(str(address), None)
+        return True
+
+    @contextmanager
+    def console(self, domain: str) -> Iterator[_Shell]:
+        self.deed("console", domain)
+        yield _Shell(self.guest_says)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SysTree:
+    return SysTree(tmp_path)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store({})
+
+
+@pytest.fixture
+def host(tree: SysTree) -> SimulatedHost:
+    """A card with its dom0 driver at 0000:01:00.0, and the running PV guest pv1."""
+    host = SimulatedHost(tree)
+    host.card("0000:01:00.0")
+    host.guest("pv1", 1)
+    return host

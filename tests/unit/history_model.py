@@ -1,0 +1,339 @@
+"""Histories: what people ask of cede and what happens meanwhile, run on the host in memory, and judged."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import pytest
+
+from cede import verify
+from cede.address import Address
+from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableError, UnsafeError
+from cede.model import PCIBACK, GuestKind, Link
+from cede.plan.planner import gather, subject_of
+from cede.plan.release import detach, release
+from cede.policy import Assignment, Channel, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.reconcile import Behalf, Report, apply, carry_out, look_around, replan, status
+from unit.faults_model import Door, Killed, Kind
+from unit.host_model import Card, Guest, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cede.execute.executor import Outcome
+    from unit.faults_model import Scheduled
+    from unit.host_model import ModelJournal
+
+_T = TypeVar("_T")
+SOURCE = "policy.yaml"
+_PLACE = Place(file=SOURCE, line=1, column=1)
+_TRIES = 3
+
+ROOT, NIC, BARE, DISK, THEIRS = (
+    Address.parse(text) for text in ("00:03.0", "01:00.0", "02:00.0", "03:00.0", "04:00.0")
+)
+OURS = (NIC, BARE, DISK)
+_NAMES = {ROOT: "root", NIC: "nic", BARE: "bare", DISK: "disk", THEIRS: "theirs"}
+
+
+def _policy(*assigned: tuple[Address, str] | tuple[Address, str, When]) -> Policy:
+    return Policy(
+        devices=tuple(
+            DevicePolicy(name=name, match=Match(address=address), expect=Expect(), place=_PLACE)
+            for address, name in _NAMES.items()
+        ),
+        assignments=tuple(
+            Assignment(
+                device=_NAMES[one[0]],
+                domain=one[1],
+                channel=Channel.NONE,
+                when=one[2] if len(one) > 2 else When.NOW,
+                place=_PLACE,
+            )
+            for one in assigned
+        ),
+        source=SOURCE,
+    )
+
+
+POLICIES = {
+    "A": _policy((NIC, "pv1"), (BARE, "hvm1"), (ROOT, "pv1")),
+    "B": _policy((NIC, "hvm1"), (DISK, "pv1"), (THEIRS, "hvm1")),
+    "C": _policy((NIC, "pv1"), (DISK, "old1"), (BARE, "pv1", When.NEXT_START)),
+    "none": _policy(),
+}
+_ON = "<passthrough state='on'/><e820_host state='on'/>"
+
+
+def _guest(name: str, number: int, kind: GuestKind, features: str = _ON) -> Guest:
+    machine = "<os><type machine='xenpv'>linux</type></os>"
+    config = (
+        f"<domain type='xen'><name>{name}</name><uuid>00000000-0000-0000-0000-{number:012}</uuid>"
+        f"{machine if kind is GuestKind.PV else '<os><type>hvm</type></os>'}"
+        f"<features><xen>{features}</xen></features><devices/></domain>\n"
+    )
+    return Guest(name=name, config=config, kind=kind)
+
+
+def host(journal: ModelJournal) -> Host:
+    """A root disk, three cards of different kinds, one more that a person gave to their guest; guests that run."""
+    journal.wipe()
+    wired = Link(
+        name="enp1s0", mac="52:54:00:00:00:01", up=True, carrier=True, mtu=1400,
+        addresses=("192.0.2.9/24",),
+    )  # fmt: skip
+    cards = (
+        Card(address=ROOT, native="virtio-pci", guarded=True),
+        Card(address=NIC, wired=wired),
+        Card(address=BARE, native=None),
+        Card(address=DISK, native="nvme", lazy=True, disks=("eui.1",)),
+        Card(address=THEIRS),
+    )
+    guests = (
+        _guest("pv1", 1, GuestKind.PV),
+        _guest("hvm1", 2, GuestKind.HVM),
+        _guest("old1", 3, GuestKind.PV, features=""),
+        replace(_guest("their1", 4, GuestKind.PV), theirs=True),
+    )
+    made = Host(
+        cards={card.address: card for card in cards},
+        guests={guest.name: guest for guest in guests},
+        journal=journal,
+    )
+    for guest in guests:
+        made.happens(f"start {guest.name}")
+    made.happens(f"virsh-attach {THEIRS} in their1")
+    made.loaded = False
+    return made
+
+
+class _AtOnce:
+    """A pool that works on one lane after the other, the same each time."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, call: Callable[..., object], *arguments: object) -> _AtOnce:
+        call(*arguments)
+        return self
+
+    def result(self) -> None:
+        pass
+
+
+@contextmanager
+def without_waiting(made: Host) -> Iterator[None]:
+    """Nothing sleeps and nothing runs in a thread; a busy world is tried again three times."""
+
+    def persist(deed: Callable[[], _T]) -> _T:
+        for _ in range(_TRIES - 1):
+            with suppress(TransientError, UnreachableError):
+                return deed()
+            made.pauses()
+        return deed()
+
+    def within(_what: str, call: Callable[[], _T], **_: float) -> _T:
+        return call()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cede.execute.executor.persist", persist)
+        patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
+        patch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+        for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
+            patch.setattr(f"cede.{module}.within", within)
+        for module in ("deeds", "give_back"):
+            patch.setattr(
+                f"cede.execute.{module}.await_truth", lambda question, _seconds: question()
+            )
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`apply POLICY`, `release ADDRESS`, `detach ADDRESS`, or an event of the host's by its name."""
+
+    what: str
+    schedule: tuple[Scheduled, ...] = ()
+
+
+class History:
+    """What was asked of cede on one host, and what is known from it."""
+
+    def __init__(self, made: Host) -> None:
+        self.host = made
+        self.doors = made.doors()
+        self.policy = POLICIES["none"]
+        # idle on pciback, since a person wants it so, or the policy wants it elsewhere next time
+        self.detached: set[Address] = set()
+        self.onward: set[Address] = set()
+        self.hung: set[Address] = set()
+
+    def run(self, operation: Operation) -> None:
+        """One operation, come what may, and the host judged after it."""
+        verb, _, what = operation.what.partition(" ")
+        self.hung = set()
+        self.host.pauses()
+        self.host.gate.start(operation.schedule)
+        with suppress(CedeError, Killed):
+            if verb == "apply":
+                self.apply(POLICIES[what])
+            elif verb in _WAYS:
+                self.take(verb, Address.parse(what))
+            else:
+                self.host.happens(operation.what)
+        unwritten = (Kind.REFUSES, Door.JOURNAL) in self.host.gate.met
+        self.host.gate.start(())
+        self.judge()
+        held = {held.address for held in self.host.journal.memory().held}
+        assert self.hung <= held or unwritten, "what hangs isn't left alone"
+
+    def apply(self, policy: Policy) -> Report:
+        """As `cede apply` does it."""
+        self.policy = policy
+        inventory, planned = replan(self.doors, policy)
+        later = {r.subject for r in planned.refusals if r.exit is Exit.TRY_LATER}
+        self.onward = {
+            _ADDRESSES[one.device] for one in policy.assignments if subject_of(one) in later
+        }
+        held = {held.address for held in inventory.held}
+        assert not held & {work.address for work in planned.work}, "what hangs is touched"
+        done = apply(self.doors, policy, inventory, planned, Behalf(stop=self.host.gate.stop))
+        self._hung(done.outcomes)
+        blind = (Kind.REFUSES, Door.HYPERVISOR) in self.host.gate.met
+        for outcome in done.outcomes:
+            unsafe = isinstance(outcome.stranded, UnsafeError)
+            excused = blind or self._persons(outcome.work.address)
+            assert excused or not unsafe, "taken back in the wrong order"
+        return done
+
+    def take(self, verb: str, address: Address) -> Report:
+        """As `cede release` and `cede detach` do it."""
+        if verb == "detach":
+            self.detached.add(address)
+        was = replace(self.host.cards[address])
+        inventory = look_around(self.doors)
+        self.doors.journal.unhold(address)
+        planned = gather([_WAYS[verb](address, f"{verb} {address}", inventory)])
+        outcomes = carry_out(self.doors, inventory, planned, Behalf(stop=self.host.gate.stop))
+        self._hung(outcomes)
+        if verb == "release" and self.host.cards[address] != was:
+            # one that came to nothing leaves it as the person had it
+            self.detached.discard(address)
+        return Report(plan=planned, outcomes=outcomes)
+
+    def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
+        for one in outcomes:
+            self.hung |= {
+                one.work.address for e in (one.error, one.stranded) if isinstance(e, HungError)
+            }
+
+    # -- judging
+
+    def judge(self) -> None:
+        """Nobody else's was touched, and of each device it is known what it is."""
+        self.host.check_foreign()
+        memory = self.host.journal.memory()
+        held = {held.address for held in memory.held}
+        told = {begun.address for begun in memory.unfinished} | held
+        told |= {m.address for g in self.host.guests.values() for m in self.host.domain(g).noted}
+        for card in self.host.cards.values():
+            if card.at_home:
+                card.persons = False
+                self.detached.discard(card.address)
+            known = card.at_home or not card.present or card.persons or card.address in told
+            idle = card.driver == PCIBACK and not card.in_guest
+            waits = idle and card.address in self.detached | self.onward
+            assert known or waits, f"nobody knows why {card} is as it is"
+
+    # -- once faults have stopped
+
+    def heal(self) -> None:
+        """Faults stop: what was gone or paused is back, and a person looks after what they were told of."""
+        self.host.gate.heal()
+        for card in self.host.cards.values():
+            self.host.happens(f"appear {card.address}")
+        self._guests("resume")
+        for guest in self.host.guests.values():
+            live = [self.host.cards[hostdev.address] for hostdev in self.host.domain(guest).live]
+            if any(c.owner != guest.domid or c.address not in self.host.backend for c in live):
+                self.host.happens(
+                    f"destroy {guest.name}"
+                )  # it lists what was pulled, or Xen took out
+        self._guests("start")
+        for held in self.host.journal.memory().held:
+            self.take("release", held.address)
+
+    def _guests(self, *verbs: str) -> None:
+        for name in self.host.guests:
+            for verb in verbs:
+                self.host.happens(f"{verb} {name}")
+
+    def _persons(self, address: Address) -> bool:
+        card = self.host.cards[address]
+        return card.persons or card.guarded or self._taken(card)
+
+    def converges(self) -> None:
+        """Two applies, and what the policy wants is so, but for what a person's own deeds stand against."""
+        for _ in range(2):
+            self.apply(self.policy)
+            self._guests("start")
+            self.judge()
+        inventory, planned = replan(self.doors, self.policy)
+        assert [w for w in planned.work if not self._persons(w.address)] == []
+        excused = {
+            subject_of(one)
+            for one in self.policy.assignments
+            if self._persons(_ADDRESSES[one.device]) or self._kept_off(self.host.guests[one.domain])
+        }
+        persons = [address for address in self.host.cards if self._persons(address)]
+        words = {_NAMES[address] for address in persons} | {str(address) for address in persons}
+        for refusal in planned.refusals:
+            said = set(refusal.subject.replace(",", "").split())
+            assert refusal.subject in excused or said & words, refusal
+        pending = {noop.subject for noop in planned.noops if noop.pending}
+        for checked in status(self.policy, inventory):
+            assert checked.proven or checked.subject in excused | pending, checked
+
+    def comes_home(self, *, by_policy: bool) -> None:
+        """Out of the policy, or released by name: dom0 has its devices as they were, and nothing is left to do."""
+        if by_policy:
+            self.policy = POLICIES["none"]
+            for _ in range(2):
+                self.apply(self.policy)
+        for card in self.host.cards.values():
+            if not by_policy or card.address in self.detached or card.persons:
+                self.take("release", card.address)
+        for card in self.host.cards.values():
+            back = card.in_dom0 if card.persons else card.at_home
+            assert back or self._taken(card), f"{card} didn't come home"
+        memory = self.host.journal.memory()
+        theirs = {card.address for card in self.host.cards.values() if self._taken(card)}
+        assert {begun.address for begun in memory.unfinished} <= theirs
+        assert memory.held == ()
+        for guest in self.host.guests.values():
+            assert {mark.address for mark in self.host.domain(guest).noted} <= theirs
+
+    def _kept_off(self, guest: Guest) -> bool:
+        """It doesn't start, for want of what a person wrote into its XML."""
+        return guest.domid is None and bool(self.host.theirs[guest.name][1])
+
+    def _taken(self, card: Card) -> bool:
+        """By a person, for a guest."""
+        return any(
+            hostdev.address == card.address
+            for listed in self.host.theirs.values()
+            for hostdev in (*listed[0], *listed[1])
+        )
+
+
+_ADDRESSES = {name: address for address, name in _NAMES.items()}
+_WAYS: dict[str, Any] = {"release": release, "detach": detach}

@@ -1,0 +1,121 @@
+"""Plans for a large host and prints, as JSON, what that took; test_planner_speed.py starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+from cede.address import Address
+from cede.model import (
+    PCIBACK,
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Hostdev,
+    HostUse,
+    Identity,
+    Inventory,
+    Mark,
+)
+from cede.plan.planner import plan
+from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
+
+DEVICES, DOMAINS, SOURCE = 4000, 1000, "policy.yaml"
+PLACE = Place(file=SOURCE, line=1, column=1)
+IDENTITY = Identity(vendor="8086", device="10ed", subsystem="8086:a01f", class_code="020000")
+
+
+def address(number: int) -> Address:
+    """Two functions to a bus, 250 buses to a segment."""
+    return Address(number // 500, 1 + number % 500 // 2, 0, number % 2)
+
+
+def mac(number: int) -> str:
+    return f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+
+
+def serial(number: int) -> str:
+    return f"00-00-00-00-00-00-{number >> 8:02x}-{number & 255:02x}"
+
+
+def device(number: int, *, given: bool) -> Device:
+    here = address(number)
+    use = HostUse(guard="member", chain=(str(here), f"disk {number}", "a pool"))
+    return Device(
+        address=here,
+        identity=IDENTITY,
+        driver=PCIBACK if given else "ixgbevf",
+        driver_override=PCIBACK if given else None,
+        reset_methods=("flr", "bus"),
+        mac=None if given else mac(number),
+        serial=serial(number),
+        path=f"pci{here.segment:04x}:00/{here.bus % 32:02x}.0/00.{here.function}",
+        in_pciback_slots=given,
+        uses=(use,) if number % 10 == 9 else (),
+    )
+
+
+def host() -> tuple[Inventory, Policy]:
+    """Each domain has 2 to 4 hostdevs; a third is in place, a third to be done, a third left over from before."""
+    sizes = list(islice(cycle((2, 3, 4)), DOMAINS))
+    starts = [sum(sizes[:n]) for n in range(DOMAINS)]
+    domains, backend, devices, assignments = [], [], [], []
+    given: set[int] = set()
+    for n, (first, size) in enumerate(zip(starts, sizes, strict=True)):
+        name, numbers = f"guest{n}", range(first, first + size)
+        there = numbers if n % 3 else ()
+        given.update(there)
+        hostdevs = tuple(Hostdev(address=address(i), alias=f"ua-cede-nic{i}") for i in there)
+        domains.append(
+            Domain(
+                name=name, uuid=f"00000000-0000-0000-0000-{n:012}", kind=GuestKind.PV, domid=n + 1,
+                live=hostdevs, config=hostdevs,
+                marks=tuple(Mark(name=f"nic{i}", address=address(i), policy=SOURCE) for i in there),
+            )
+        )  # fmt: skip
+        backend += [BackendDevice(domid=n + 1, address=address(i), index=0) for i in there]
+        if n % 3 < 2:
+            for i in numbers:
+                how = (Match(address=address(i)), Match(mac=mac(i)), Match(serial=serial(i)))[i % 3]
+                expect = Expect(vendor="8086", device="10ed")
+                devices.append(DevicePolicy(name=f"nic{i}", match=how, expect=expect, place=PLACE))
+                assignments.append(Assignment(device=f"nic{i}", domain=name, place=PLACE))
+    protect = tuple(
+        Protect(match=match, reason="ours", place=PLACE)
+        for match in (Match(class_code="03"), Match(vendor="144d"), Match(address=address(3999)))
+    )
+    inventory = Inventory(
+        devices=tuple(device(number, given=number in given) for number in range(DEVICES)),
+        domains=tuple(domains),
+        backend=tuple(backend),
+        pciback_loaded=True,
+    )
+    policy = Policy(
+        source=SOURCE, devices=tuple(devices), assignments=tuple(assignments), protect=protect
+    )
+    return inventory, policy
+
+
+def peak_megabytes() -> float:
+    """VmHWM is this program's alone; getrusage's ru_maxrss includes the process that it was started from."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1e3
+
+
+def main() -> None:
+    inventory, policy = host()
+    begun = time.process_time()
+    planned = plan(policy, inventory)
+    seconds = time.process_time() - begun
+    peak = peak_megabytes()
+    counts = (len(planned.work), len(planned.noops), len(planned.refusals))
+    print(json.dumps({"seconds": seconds, "megabytes": peak, "counts": counts}))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    main()

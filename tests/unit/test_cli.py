@@ -1,0 +1,509 @@
+"""The command line over a simulated host: exit statuses, what is shown, and JSON that fits its schema."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from cede import schemas, verify, xml
+from cede.address import Address
+from cede.cli import history, shared
+from cede.cli import main as command_line
+from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
+from cede.execute import retry
+from cede.host.lock import one_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cede.doors import Doors
+    from cede.model import Domain
+    from unit.conftest import SimulatedHost
+
+NIC = "0000:01:00.0"
+LSPCI = "Slot:\t0000:00:00.0\nClass:\t0200\nVendor:\t8086\nDevice:\t10d3\nDriver:\te1000e\n\n"
+POLICY = """\
+version: 1
+devices:
+  nic0:
+    match: {address: "0000:01:00.0"}
+    expect: {vendor: "8086"}
+assignments:
+  - {device: nic0, domain: pv1}
+"""
+NAMES = ("devices", "plan", "status", "report", "history", "inventory")
+
+
+@dataclass(frozen=True)
+class Shown:
+    status: int
+    out: str
+    err: str
+
+    def json(self, schema: str) -> Any:  # noqa: ANN401 - JSON is any
+        """What was printed, which has to fit the schema."""
+        said = json.loads(self.out)
+        Draft202012Validator(schemas.load(f"{schema}.schema.json")).validate(said)
+        return said
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def cede(
+    host: SimulatedHost,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Shown]:
+    """Runs `cede ARGUMENTS` as the installed command does, on `host`, with `policy` as the default."""
+    asked: list[str] = []
+
+    @contextmanager
+    def doors(uri: str) -> Iterator[Doors]:
+        asked.append(uri)
+        yield host.doors()
+
+    for module in (command_line, shared):
+        monkeypatch.setattr(module, "open_doors", doors)
+    monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
+    monkeypatch.setattr(history, "open_journal", lambda: host.written)
+    monkeypatch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+    persist = partial(retry.persist, sleep=lambda _: None)
+    for module_name in ("execute.executor", "reconcile"):
+        monkeypatch.setattr(f"cede.{module_name}.persist", persist)
+    monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
+    host.guest_says = LSPCI
+
+    def run(*arguments: str, on: Path | None = policy) -> Shown:
+        option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
+        monkeypatch.setattr("sys.argv", ["cede", *arguments, *option])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        assert isinstance(ended.value.code, int)
+        captured = capsys.readouterr()
+        return Shown(ended.value.code, captured.out, captured.err)
+
+    run.asked = asked  # type: ignore[attr-defined]
+    return run
+
+
+def test_the_whole_job_is_planned_done_proven_and_taken_back(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    planned = cede("plan")
+    assert planned.status == 4
+    assert "1. load the kernel module xen-pciback" in planned.out
+    assert host.journal == []
+    applied = cede("apply", "--yes")
+    assert applied.status == 0, applied.out
+    assert "nic0 -> pv1: in step" in applied.out
+    assert "[ok] guest lspci: 8086:10d3 at 0000:00:00.0" in applied.out
+    assert cede("plan").status == 0
+    assert cede("status").status == 0
+    assert cede("verify").status == 0
+    done = list(host.journal)
+    again = cede("apply", "--yes")
+    assert (again.status, "Nothing was changed." in again.out) == (0, True)
+    assert host.journal == done
+    assert cede("release", "nic0").status == 0
+    assert cede("status").status == 4
+    released = cede("release", NIC)
+    assert (released.status, "dom0 has 0000:01:00.0 already" in released.out) == (0, True)
+
+
+def test_libvirt_that_goes_while_it_is_verified_is_asked_again(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.fails["console"] = [UnreachableError("libvirt doesn't answer")] * 2
+    applied = cede("apply", "--yes")
+    assert (applied.status, "nic0 -> pv1: in step" in applied.out) == (0, True), applied.out
+
+
+def test_what_was_done_is_told_also_when_it_cannot_be_verified(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.fails["console"] = [PermanentError("the sky fell")]
+    applied = cede("apply", "--yes")
+    assert applied.status == 1
+    assert "hot-plug 0000:01:00.0 into the running domain pv1 ... done" in applied.out
+    assert "the sky fell" in applied.out
+
+
+def test_one_assignment_out_of_step_is_enough(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.card("0000:02:00.0")
+    second = (
+        '  nic1: {match: {address: "02:00.0"}}\nassignments:\n  - {device: nic1, domain: pv1}\n'
+    )
+    policy.write_text(POLICY.replace("assignments:\n", second))
+    checked = cede("status", "--json").json("status")
+    assert (checked["exit"], [one["proven"] for one in checked["checked"]]) == (4, [False, True])
+
+
+def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: SimulatedHost) -> None:
+    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    host.tree.mount("/", host.tree.disk("vda", disk))
+    rows = cede("devices", "--json").json("devices")["devices"]
+    assert [(row["address"], row["with"], len(row["uses"])) for row in rows] == [
+        ("0000:00:03.0", "dom0", 1),
+        (NIC, "dom0", 0),
+    ]
+    steps = cede("plan", "--json").json("plan")["plan"]["work"][0]["steps"]
+    assert [s["step"] for s in steps] == [
+        "load-pciback",
+        "seize",
+        "hot-plug",
+        "switch-on",
+        "add-to-config",
+    ]
+    before = cede("status", "--json")
+    assert (before.status, before.json("status")["exit"]) == (4, 4)
+    applied = cede("apply", "--json").json("report")
+    assert (applied["exit"], applied["checked"][0]["proven"]) == (0, True)
+    assert [tried["error"] for tried in applied["outcomes"][0]["tried"]] == [None] * 5
+    assert cede("plan", "--json").json("plan")["plan"]["noops"]
+    assert cede("devices", "--json").json("devices")["devices"][1]["with"] == "pv1"
+    assert cede("verify", "--json").json("status")["checked"][0]["proven"]
+    released = cede("release", NIC, "--json").json("report")
+    steps = [tried["step"]["step"] for tried in released["outcomes"][0]["tried"]]
+    assert steps == ["unplug", "remove-from-config", "give-back"]
+
+
+def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    host.fails["seize"] = [PermanentError("no", remedy="do")]
+    failed = cede("apply", "--json")
+    report = failed.json("report")
+    error = {"message": "no", "remedy": "do", "exit": 1}
+    assert (failed.status, report["exit"], report["outcomes"][0]["error"]) == (1, 1, error)
+    policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
+    refused = cede("apply", "--json")
+    assert refused.status == refused.json("report")["exit"] == 2
+    assert cede("plan", "--json").json("plan")["plan"]["refusals"][0]["remedy"]
+    assert cede("verify", "--json").json("status")["checked"][0]["findings"][0]["verdict"] == (
+        "wrong"
+    )
+
+
+def _fields(said: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - JSON is any
+    for name, value in said.items() if isinstance(said, dict) else enumerate(said):
+        if isinstance(said, dict):
+            yield (*at, name)
+        if isinstance(value, (dict, list)):
+            yield from _fields(value, (*at, name))
+
+
+def _inside(said: Any, path: tuple[Any, ...]) -> Any:  # noqa: ANN401 - JSON is any
+    for name in path:
+        said = said[name]
+    return said
+
+
+def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
+    cede: Callable[..., Shown],
+) -> None:
+    outputs = [
+        ("devices", cede("devices", "--json")),
+        ("plan", cede("plan", "--json")),
+        ("status", cede("status", "--json")),
+        ("report", cede("apply", "--json")),
+        ("history", cede("history", "--json", on=None)),
+    ]
+    for name, shown in outputs:
+        validator = Draft202012Validator(schemas.load(f"{name}.schema.json"))
+        for *parent, field in _fields(shown.json(name)):
+            for spoil in ("gone", "new", "type"):
+                said = shown.json(name)
+                inside = _inside(said, tuple(parent))
+                if spoil == "new":
+                    inside["surprise"] = 1
+                elif spoil == "gone":
+                    del inside[field]
+                else:
+                    inside[field] = {"a": "stranger"}
+                with pytest.raises(ValidationError):
+                    validator.validate(said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_one_and_tells_of_every_field_what_it_means(name: str) -> None:
+    schema = schemas.load(f"{name}.schema.json")
+    Draft202012Validator.check_schema(schema)
+    places = [schema, *schema["$defs"].values(), *schema["$defs"].get("step", {}).get("oneOf", [])]
+    for place in places:
+        assert place.get("description") or "anyOf" in place
+        if place.get("type") == "object":
+            assert place["additionalProperties"] is False
+            assert set(place["required"]) == set(place["properties"])
+
+
+def test_what_two_schemas_both_define_they_define_alike() -> None:
+    known: dict[str, Any] = {}
+    for name in NAMES:
+        for term, meaning in schemas.load(f"{name}.schema.json")["$defs"].items():
+            assert known.setdefault(term, meaning) == meaning
+
+
+def test_a_missing_policy_file_is_named(cede: Callable[..., Shown], tmp_path: Path) -> None:
+    for command in ("plan", "apply", "status", "verify"):
+        shown = cede(command, on=tmp_path / "missing.yaml")
+        assert shown.status == 2
+        assert str(tmp_path / "missing.yaml") in shown.err
+        assert shown.out == ""
+
+
+def test_a_wrong_policy_file_is_told_with_its_line(
+    cede: Callable[..., Shown], policy: Path, host: SimulatedHost
+) -> None:
+    policy.write_text("version: 1\ndevcies: {}\n")
+    shown = cede("apply")
+    assert (shown.status, host.journal) == (2, [])
+    assert f"{policy}:2:1: " in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("release", "nosuch"), 2, "(it has: nic0)"),
+        (("release", "0000:0f:00.0"), 2, "remedy: `cede devices` lists them"),
+        (("release",), 2, "Missing argument 'DEVICE'"),
+        (("frobnicate",), 2, "No such command"),
+        (("plan", "--frob"), 2, "No such option"),
+    ],
+)
+def test_a_wrong_command_line_says_what_would_be_right(
+    cede: Callable[..., Shown], arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    shown = cede(*arguments)
+    assert (shown.status, said in shown.err) == (status, True), shown.err
+
+
+def test_a_release_by_address_needs_no_policy_file(
+    cede: Callable[..., Shown], tmp_path: Path
+) -> None:
+    assert cede("release", "01:00.0", on=tmp_path / "missing.yaml").status == 0
+
+
+def test_the_hosts_own_disk_is_refused_with_a_remedy_and_the_status_for_unsafe(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
+    for command in (("plan",), ("apply", "--yes"), ("release", NIC)):
+        shown = cede(*command)
+        assert (shown.status, "REFUSED" in shown.out, "remedy: " in shown.out) == (3, True, True)
+    assert host.journal == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "error", "status"),
+    [
+        ("plug", PermanentError("libxl said no", remedy="read its log"), 1),
+        ("plug", WorldMovedError("it went", remedy="plan again"), 75),
+    ],
+)
+def test_a_step_that_fails_says_why_and_what_to_do(
+    cede: Callable[..., Shown], host: SimulatedHost, verb: str, error: PermanentError, status: int
+) -> None:
+    host.fails[verb] = [error]
+    shown = cede("apply", "--yes")
+    assert shown.status == status
+    assert f"FAILED: {error.message}" in shown.out
+    assert f"remedy: {error.remedy}" in shown.out
+
+
+def test_a_device_that_hung_is_left_alone_until_it_is_released_by_name(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.fails["plug"] = [HungError("plugging has hung")]
+    assert cede("apply", "--yes").status == 1
+    done = list(host.journal)
+    for _ in range(2):
+        refused = cede("apply", "--yes")
+        assert (refused.status, "is left alone: plugging has hung" in refused.out) == (1, True)
+    assert host.journal == done
+    assert cede("release", NIC).status == 0
+    assert cede("apply", "--yes").status == 0
+
+
+def test_a_device_that_hangs_when_it_is_released_is_left_alone_again(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.fails["plug"] = [HungError("plugging has hung")]
+    host.fails["reattach"] = [HungError("binding has hung")]
+    assert cede("apply", "--yes").status == 1
+    assert cede("release", NIC).status == 1
+    assert "is left alone: binding has hung" in cede("apply", "--yes").out
+
+
+def test_a_release_frees_only_its_own_device_and_a_refused_one_none(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    for address in (NIC, "0000:02:00.0"):
+        host.written.hold(Address.parse(address), "it has hung")
+    used = host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC)
+    host.tree.mount("/", used)
+    assert cede("release", NIC).status == 3
+    assert len(host.written.memory().held) == 2
+    (host.tree.proc / "self/mountinfo").write_text("")
+    assert cede("release", NIC).status == 0
+    assert [str(held.address) for held in host.written.memory().held] == ["0000:02:00.0"]
+
+
+def test_a_vanished_device_stays_listed_and_removable(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    gone = Address(0, 9, 0, 0)
+    host.config["pv1"] = xml.with_hostdev(host.config["pv1"], gone, "ua-cede-old")
+    shown = cede("devices").out
+    assert "0000:09:00.0" in shown
+    assert "vanished; `cede release` strikes it" in shown
+    listed = cede("devices", "--json").json("devices")["vanished"]
+    assert listed == [{"address": "0000:09:00.0", "domains": ["pv1"]}]
+    assert cede("release", "09:00.0").status == 0
+    assert cede("devices", "--json").json("devices")["vanished"] == []
+
+
+def test_a_host_that_doesnt_answer_is_told_on_standard_error(
+    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_uri: str) -> None:
+        raise UnreachableError("libvirt doesn't answer", remedy="start it")
+
+    for module in (command_line, shared):
+        monkeypatch.setattr(module, "open_doors", nobody)
+    shown = cede("devices")
+    assert (shown.status, shown.out) == (75, "")
+    assert shown.err == "cede: libvirt doesn't answer\n      remedy: start it\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (LSPCI.replace("Driver:\te1000e\n", ""), "[WRONG] guest driver: no driver"),
+        (LSPCI.replace("10d3", "100e"), "[WRONG] guest lspci: 8086:100e at 0000:00:00.0"),
+        ("", "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+        (LSPCI[:-1], "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+    ],
+)
+def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(
+    cede: Callable[..., Shown], host: SimulatedHost, said: str, found: str
+) -> None:
+    host.guest_says = said
+    shown = cede("apply", "--yes")
+    assert (shown.status, found in shown.out) == (1, True), shown.out
+    assert cede("verify").status == 4
+
+
+def test_the_connection_is_the_options_else_the_environments_else_xens(
+    cede: Any,  # noqa: ANN401 - it carries what was asked
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cede("devices")
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "xen+ssh://host/system")
+    cede("devices")
+    cede("--connect", "xen+unix:///system", "devices")
+    assert cede.asked == ["xen:///system", "xen+ssh://host/system", "xen+unix:///system"]
+
+
+def test_a_table_of_devices_tells_who_has_each_and_why_it_stays(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.card("0000:02:00.0", driver="pciback")
+    host.tree.slots("0000:02:00.0")
+    host.store.nodes |= {
+        "/local/domain/0/backend/pci/7/0/num_devs": "1",
+        "/local/domain/0/backend/pci/7/0/dev-0": NIC,
+        "/local/domain/7/name": "theirs",
+    }
+    lines = cede("devices").out.splitlines()
+    assert lines[0].split() == ["ADDRESS", "ID", "CLASS", "DRIVER", "WITH", "NOTES"]
+    assert lines[1].split()[:6] == [NIC, "8086:10d3", "0200", "e1000e", "domain", "7"]
+    assert lines[2].split()[4:] == ["assignable"]
+
+
+def test_a_device_that_hung_is_left_alone_until_a_person_asks_for_it_by_name(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.written.hold(Address.parse(NIC), "unbinding it hung")
+    held = cede("apply", "--yes")
+    assert (held.status, "is left alone: unbinding it hung" in held.out) == (1, True)
+    assert host.journal == []
+    assert cede("release", NIC).status == 0
+    assert cede("apply", "--yes").status == 0
+
+
+def test_a_device_that_hung_is_not_taken_out_either_when_it_leaves_the_policy(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.written.hold(Address.parse(NIC), "asking for it hung")
+    host.journal.clear()
+    policy.write_text("version: 1\n")
+    assert cede("apply", "--yes").status == 1
+    assert host.journal == []
+
+
+def test_what_was_on_its_way_to_another_domain_is_dom0s_if_nobody_wants_it_any_more(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    host.guest("pv2", 2)
+    assert cede("apply", "--yes").status == 0
+    policy.write_text(POLICY.replace("pv1", "pv2"))
+    assert cede("apply", "--yes").status == 75
+    assert host.written.memory().unfinished[0].back
+    policy.write_text("version: 1\n")
+    assert cede("apply", "--yes").status == 0
+    assert host.journal[-1] == f"reattach {NIC}"
+    assert not host.written.memory().unfinished
+
+
+def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    here, away = (host.tree.sys / "bus/pci/devices" / NIC, host.tree.sys / "gone")
+    host.live.clear()
+    host.store.nodes.clear()
+    here.rename(away)
+    policy.write_text("version: 1\n")
+    assert cede("apply", "--yes").status == 0
+    assert "<hostdev" not in host.config["pv1"]
+    assert cede("apply", "--yes").status == 0
+    away.rename(here)
+    assert cede("apply", "--yes").status == 0
+    assert host.journal[-1] == f"reattach {NIC}"
+    assert not host.written.memory().unfinished
+
+
+def test_a_guest_that_starts_while_the_host_is_looked_at_is_seen_as_it_is_then(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    running, seen = host.live.copy(), host.domains
+    host.live.clear()
+
+    def domains() -> tuple[Domain, ...]:
+        found = seen()
+        monkeypatch.setattr(host, "domains", seen)
+        host.live.update(running)
+        return found
+
+    monkeypatch.setattr(host, "domains", domains)
+    released = cede("release", NIC)
+    assert (released.status, "unplug" in released.out) == (0, True)

@@ -1,0 +1,95 @@
+"""What was begun and never ended, seen by the planner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cede import policy_file
+from cede.address import Address
+from cede.errors import Exit
+from cede.model import (
+    PCIBACK,
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Hostdev,
+    Identity,
+    Inventory,
+    Mark,
+    Unfinished,
+)
+from cede.plan.planner import plan
+from cede.plan.steps import GiveBack, Unplug
+from cede.plan.unfinished import ended
+from cede.policy import Policy
+
+NIC = Address(0, 1, 0, 0)
+POLICY = """\
+version: 1
+devices:
+  nic0: {match: {address: "0000:01:00.0"}}
+assignments:
+  - {device: nic0, domain: pv2}
+"""
+
+
+def test_what_a_cut_off_attach_left_in_another_guest_than_the_wanted_one_comes_out_there() -> None:
+    """Killed between the hot-plug and the XML, and the policy was changed before the next apply."""
+    inventory = Inventory(
+        devices=(
+            Device(
+                address=NIC,
+                identity=Identity(vendor="8086", device="10d3"),
+                driver=PCIBACK,
+                reset_methods=("pm",),
+            ),
+        ),
+        domains=(
+            Domain(
+                name="pv1",
+                uuid="1",
+                kind=GuestKind.PV,
+                domid=1,
+                live=(Hostdev(address=NIC, alias="ua-cede-nic0"),),
+            ),
+            Domain(name="pv2", uuid="2", kind=GuestKind.PV, domid=2),
+        ),
+        backend=(BackendDevice(domid=1, address=NIC, index=0),),
+        pciback_loaded=True,
+        unfinished=(Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True),),
+    )
+    planned = plan(policy_file.parse(POLICY, "policy.yaml"), inventory)
+    (work,) = planned.work
+    assert (work.steps, work.onward) == ((Unplug(address=NIC, domain="pv1"),), True)
+    assert [refusal.exit for refusal in planned.refusals] == [Exit.TRY_LATER]
+
+
+def test_a_device_that_was_let_go_and_not_yet_probed_for_a_driver_is_given_back_to_the_end() -> (
+    None
+):
+    inventory = Inventory(
+        devices=(Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),),
+        unfinished=(Unfinished(subject="release", address=NIC, inward=False),),
+    )
+    (work,) = plan(Policy(), inventory).work
+    assert work.steps == (GiveBack(address=NIC, undriven=True),)
+
+
+def test_a_note_doesnt_make_an_attach_complete_that_xen_and_libvirt_disagree_on() -> None:
+    """The guest was paused and never let go of it; to attach it once more was begun, and cut off."""
+    nic0 = Hostdev(address=NIC, alias="ua-cede-nic0")
+    mark = Mark(name="nic0", address=NIC, policy="policy.yaml")
+    begun = Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True)
+    inventory = Inventory(
+        devices=(
+            Device(address=NIC, identity=Identity(vendor="8086", device="10d3"), driver=PCIBACK),
+        ),
+        domains=(
+            Domain(name="pv1", uuid="1", kind=GuestKind.PV, domid=1, config=(nic0,), marks=(mark,)),
+        ),
+        backend=(BackendDevice(domid=1, address=NIC, index=0),),
+        unfinished=(begun,),
+    )
+    assert not ended(begun, inventory)
+    assert ended(begun, replace(inventory, backend=()))

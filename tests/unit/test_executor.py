@@ -1,0 +1,385 @@
+"""The executor over a simulated host: what it does, in which order, and where it stops."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede import xml
+from cede.address import Address
+from cede.errors import (
+    GuestSilentError,
+    PermanentError,
+    TransientError,
+    UnsafeError,
+    WorldMovedError,
+)
+from cede.execute import before, retry
+from cede.execute.executor import Executor, Outcome, StepOutcome
+from cede.host.sysfs import Sysfs
+from cede.model import Identity
+from cede.plan.steps import (
+    AddToConfig,
+    Evict,
+    GiveBack,
+    HotPlug,
+    LoadPciback,
+    RemoveFromConfig,
+    Seize,
+    Step,
+    SwitchOn,
+    Unplug,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.model import Link
+    from unit.conftest import SimulatedHost
+
+NIC = Address(0, 1, 0, 0)
+IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
+LOAD, SEIZE = LoadPciback(), Seize(address=NIC, driver="e1000e")
+PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
+ADD = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml")
+ATTACH = (LOAD, SEIZE, PLUG, ADD)
+BACK = GiveBack(address=NIC)
+RELEASE = (Unplug(address=NIC, domain="pv1"), RemoveFromConfig(address=NIC, domain="pv1"), BACK)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    persist = partial(retry.persist, sleep=lambda _: None)
+    monkeypatch.setattr("cede.execute.executor.persist", persist)
+    for module in ("deeds", "give_back"):
+        ask = f"cede.execute.{module}.await_truth"
+        monkeypatch.setattr(ask, lambda question, _seconds: question())
+
+
+def take(host: SimulatedHost, *steps: Step, identity: Identity = IDENTITY) -> Outcome:
+    work = Work(subject="nic0 -> pv1", address=NIC, identity=identity, steps=steps)
+    (outcome,) = Executor(host.doors()).execute([work])
+    return outcome
+
+
+def driver(host: SimulatedHost) -> str | None:
+    return Sysfs(host.tree.sys).driver(NIC)
+
+
+def test_an_attach_takes_its_steps_in_order_and_the_guest_has_the_device(
+    host: SimulatedHost,
+) -> None:
+    done = take(host, *ATTACH)
+    assert (done.error, int(done.exit)) == (None, 0)
+    assert [one.step for one in done.tried] == list(ATTACH)
+    assert host.journal == ["load", "seize 0000:01:00.0", "plug pv1 0000:01:00.0", "redefine pv1"]
+    (guest,) = host.domains()
+    assert [h.ours for h in (*guest.live, *guest.config)] == [True, True]
+
+
+def test_progress_is_told_of_each_step_before_and_after(host: SimulatedHost) -> None:
+    told: list[object] = []
+    work = Work(subject="s", address=NIC, identity=IDENTITY, steps=(LOAD, SEIZE))
+    progress = lambda _work, event: told.append(event)  # noqa: E731 - said once
+    (done,) = Executor(host.doors(), progress=progress).execute([work])
+    assert told == [LOAD, done.tried[0], SEIZE, done.tried[1]]
+    assert isinstance(told[1], StepOutcome)
+
+
+@pytest.mark.parametrize(
+    ("verb", "undone"),
+    [
+        ("load", []),
+        ("seize", []),
+        ("plug", ["assignable-remove", "remove-slot", "reattach"]),
+        ("redefine", ["unplug", "assignable-remove", "reattach"]),
+    ],
+)
+def test_the_first_failure_ends_the_rest_and_what_was_done_is_taken_back(
+    host: SimulatedHost, verb: str, undone: list[str]
+) -> None:
+    failure = PermanentError("no", remedy="do")
+    host.fails[verb] = [failure]
+    done = take(host, *ATTACH)
+    assert (done.error, done.stranded) == (failure, None)
+    assert [one.error for one in done.tried] == [None] * (len(done.tried) - 1) + [failure]
+    failed = next(n for n, deed in enumerate(host.journal) if deed.startswith(verb))
+    assert [deed.split()[0] for deed in host.journal[failed + 1 :]] == undone
+    assert driver(host) == "e1000e"
+    assert not host.written.memory().unfinished
+
+
+def test_what_another_work_has_switched_on_stays_on_when_one_is_taken_back(
+    host: SimulatedHost,
+) -> None:
+    on = SwitchOn(domain="pv1", features=("passthrough",))
+    assert take(host, on).error is None
+    host.fails["load"] = [PermanentError("no", remedy="do")]
+    done = take(host, on, LOAD, ADD)
+    assert [one.so_already for one in done.tried] == [True, False]
+    assert (done.undone, done.stranded) == ((), None)
+    (guest,) = host.domains()
+    assert guest.features == ("passthrough",)
+
+
+def test_what_cannot_be_taken_back_is_stranded_and_stays_unfinished(host: SimulatedHost) -> None:
+    host.fails["plug"] = [PermanentError("no")]
+    host.fails["reattach"] = [PermanentError("hangs", remedy="restart")]
+    done = take(host, *ATTACH)
+    assert done.stranded is not None
+    assert (done.stranded.message, int(done.exit)) == ("hangs", 1)
+    (left,) = host.written.memory().unfinished
+    assert (left.address, left.domain, left.inward, left.back) == (NIC, "pv1", True, True)
+    (told,) = host.written.history()
+    assert (told.outcome, told.remedy, told.open) == ("stranded", "restart", True)
+
+
+def test_a_busy_world_is_tried_again_and_a_refusal_is_not(host: SimulatedHost) -> None:
+    host.fails["seize"] = [TransientError("busy"), TransientError("busy")]
+    assert take(host, LOAD, SEIZE).error is None
+    assert host.journal.count("seize 0000:01:00.0") == 3
+    host.fails["plug"] = [UnsafeError("in use")]
+    assert isinstance(take(host, PLUG).error, UnsafeError)
+    assert host.journal.count("plug pv1 0000:01:00.0") == 1
+
+
+def test_another_device_at_the_address_means_that_the_world_has_moved(
+    host: SimulatedHost,
+) -> None:
+    other = Identity(vendor="8086", device="100e", subsystem="8086:0000", class_code="020000")
+    done = take(host, *ATTACH, identity=other)
+    assert isinstance(done.error, WorldMovedError)
+    assert "was 8086:100e when the plan was made and is 8086:10d3 now" in done.error.message
+    assert (done.error.remedy, host.journal) == ("plan again", [])
+
+
+def test_a_device_that_goes_between_two_steps_is_seen_before_the_next(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = host.load_pciback
+
+    def load_and_pull_the_card() -> None:
+        load()
+        (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
+
+    monkeypatch.setattr(host, "load_pciback", load_and_pull_the_card)
+    done = take(host, *ATTACH)
+    assert isinstance(done.error, WorldMovedError)
+    assert "is gone now" in done.error.message
+    assert host.journal == ["load"]
+
+
+def test_a_call_that_returned_is_not_yet_a_deed_done(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb in ("load_pciback", "seize", "plug"):
+        monkeypatch.setattr(host, verb, lambda *_, **__: None)
+    said = []
+    for step in (LOAD, SEIZE, PLUG):
+        error = take(host, step).error
+        assert isinstance(error, PermanentError)
+        said.append(error.message)
+    assert said == [
+        "xen-pciback was loaded, but has no driver directory in sysfs",
+        "libvirt reported 0000:01:00.0 detached, but it is bound to e1000e",
+        "libvirt reported 0000:01:00.0 attached, but Xen's backend doesn't have it",
+    ]
+
+
+def test_a_release_lifts_the_quarantine_before_dom0_probes(host: SimulatedHost) -> None:
+    take(host, *ATTACH)
+    host.journal.clear()
+    assert take(host, *RELEASE).error is None
+    assert host.journal == [
+        "unplug pv1 0000:01:00.0",
+        "redefine pv1",
+        "assignable-remove 0000:01:00.0",
+        "reattach 0000:01:00.0",
+    ]
+    assert (driver(host), host.in_quarantine) == ("e1000e", set())
+    (guest,) = host.domains()
+    assert (guest.live, guest.config) == ((), ())
+
+
+def test_a_device_that_never_was_in_a_guest_has_its_slot_dropped_instead(
+    host: SimulatedHost,
+) -> None:
+    take(host, LOAD, SEIZE)
+    host.journal.clear()
+    assert take(host, BACK).error is None
+    assert host.journal == [
+        "assignable-remove 0000:01:00.0",
+        "remove-slot 0000:01:00.0",
+        "reattach 0000:01:00.0",
+    ]
+    assert driver(host) == "e1000e"
+
+
+def test_a_device_given_back_the_wrong_way_is_seized_once_more_to_be_freed(
+    host: SimulatedHost,
+) -> None:
+    take(host, *ATTACH, RELEASE[0])
+    host.tree.bind("0000:01:00.0", "e1000e")  # as virsh leaves it: bound, and Xen still has it
+    host.journal.clear()
+    assert take(host, BACK).error is None
+    assert host.journal == [
+        "seize 0000:01:00.0",
+        "assignable-remove 0000:01:00.0",
+        "reattach 0000:01:00.0",
+    ]
+    assert (driver(host), host.in_quarantine) == ("e1000e", set())
+
+
+def test_a_device_without_a_driver_and_with_a_slot_goes_back_too(host: SimulatedHost) -> None:
+    take(host, LOAD, SEIZE)
+    host.tree.bind("0000:01:00.0", None)
+    host.journal.clear()
+    assert take(host, BACK).error is None
+    assert host.journal == ["remove-slot 0000:01:00.0", "reattach 0000:01:00.0"]
+
+
+def test_a_device_that_no_driver_takes_back_is_told_with_what_to_do(host: SimulatedHost) -> None:
+    take(host, LOAD, SEIZE)
+    host.native["0000:01:00.0"] = None
+    error = take(host, BACK).error
+    assert isinstance(error, PermanentError)
+    assert "is bound to no driver" in error.message
+    assert "drivers_probe" in error.remedy
+
+
+def test_a_guest_that_doesnt_let_go_keeps_the_device_from_dom0(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(host, *ATTACH)
+    host.journal.clear()
+    monkeypatch.setattr(host, "unplug", lambda *_: True)
+    monkeypatch.setattr("cede.execute.executor.persist", lambda deed: deed())
+    done = take(host, *RELEASE)
+    assert isinstance(done.error, GuestSilentError)
+    assert "pv1 doesn't let go of 0000:01:00.0" in done.error.message
+    assert "shut it down" in done.error.remedy
+    assert (host.journal, driver(host)) == ([], "pciback")
+
+
+def test_what_xen_has_taken_out_is_no_matter_for_a_live_detach(host: SimulatedHost) -> None:
+    take(host, *ATTACH)
+    host.store.nodes.clear()
+    host.journal.clear()
+    done = take(host, *RELEASE)
+    assert isinstance(done.error, PermanentError)
+    assert "libvirt lists 0000:01:00.0 in pv1, but Xen has taken it out" in done.error.message
+    assert (host.journal, driver(host)) == ([], "pciback")
+
+
+def half_seize(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *, unbound: bool) -> None:
+    def seize(address: Address) -> None:
+        host.tree.override(str(address), "pciback")
+        if unbound:
+            host.tree.bind(str(address), None)
+        raise PermanentError("libvirtd died")
+
+    monkeypatch.setattr(host, "seize", seize)
+
+
+def test_a_seizing_that_only_set_the_override_is_taken_back_too(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        half_seize(host, patch, unbound=False)
+        patch.setattr(host, "reattach", lambda address: host.tree.override(str(address), None))
+        done = take(host, *ATTACH)
+    assert (len(done.undone), done.stranded) == (1, None)
+    assert Sysfs(host.tree.sys).driver_override(NIC) is None
+
+
+def test_what_went_while_it_was_looked_at_is_not_remembered(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_names: object) -> tuple[Link, ...]:
+        (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
+        return ()
+
+    assert before.origin(host.doors(), NIC) is not None
+    monkeypatch.setattr(host, "read", read)
+    assert before.origin(host.doors(), NIC) is None
+
+
+def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_off(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_seize(host, monkeypatch, unbound=True)
+    host.fails["reattach"] = [PermanentError("still no libvirtd")]
+    assert take(host, *ATTACH).stranded is not None
+    left = before.origin(host.doors(), NIC)
+    assert left is not None
+    assert (driver(host), left.driver) == (None, "e1000e")
+
+
+def test_what_somebody_put_into_the_xml_meanwhile_stays_there(host: SimulatedHost) -> None:
+    host.config["pv1"] = theirs = xml.with_hostdev(host.config["pv1"], NIC, "hostdev0")
+    assert take(host, RELEASE[1]).error is None
+    assert host.config["pv1"] == theirs
+
+
+def test_a_guest_that_was_started_meanwhile_keeps_its_note_until_it_is_unplugged(
+    host: SimulatedHost,
+) -> None:
+    take(host, *ATTACH)
+    host.journal.clear()
+    done = take(host, RELEASE[1], BACK)
+    assert isinstance(done.error, WorldMovedError)
+    assert host.journal == []
+    assert host.written.memory().unfinished == ()
+
+
+def test_what_an_attach_was_begun_on_top_of_stands_again_if_nothing_comes_of_it(
+    host: SimulatedHost,
+) -> None:
+    work = Work(
+        subject="nic0 in pv2", address=NIC, identity=IDENTITY, steps=RELEASE[1:2], onward=True
+    )
+    Executor(host.doors()).execute([work])
+    host.fails["load"] = [PermanentError("no")]
+    assert take(host, *ATTACH).error is not None
+    (left,) = host.written.memory().unfinished
+    assert (left.subject, left.back) == ("nic0 in pv2", True)
+    assert take(host, *ATTACH).error is None
+    assert host.written.memory().unfinished == ()
+
+
+def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) -> None:
+    take(host, *ATTACH)
+    host.journal.clear()
+    done = take(host, Evict(address=NIC, domain="pv1"))
+    assert isinstance(done.error, WorldMovedError)
+    assert host.journal == []
+
+
+def test_each_try_looks_anew_whether_the_device_is_still_there(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def persist(deed: Callable[[], None]) -> None:
+        with pytest.raises(TransientError):
+            deed()
+        (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
+        deed()
+
+    host.fails["seize"] = [TransientError("busy")]
+    take(host, LOAD)
+    monkeypatch.setattr("cede.execute.executor.persist", persist)
+    assert isinstance(take(host, SEIZE).error, WorldMovedError)
+    assert host.journal.count("seize 0000:01:00.0") == 1
+
+
+def test_a_device_without_a_driver_is_not_back_while_it_is_kept_for_pciback(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(host, LOAD, SEIZE)
+    host.tree.bind("0000:01:00.0", None)
+    monkeypatch.setattr(host, "reattach", lambda _: None)
+    error = take(host, GiveBack(address=NIC, undriven=True)).error
+    assert isinstance(error, PermanentError)
+    assert "or kept for it" in error.message

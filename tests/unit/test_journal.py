@@ -1,0 +1,725 @@
+"""The journal: what it remembers, whatever ends the process, fills the disk or damages the file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+import cede
+from cede.address import Address
+from cede.errors import CedeError, PermanentError, TransientError
+from cede.host.journal import Asked, DeedEntry, Entry, Journal, Memory
+from cede.model import Held, Identity, Link, Origin, Unfinished
+from cede.plan.steps import AddToConfig, GiveBack, HotPlug, Seize, Unplug, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NIC, DISK = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
+IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
+SEIZE = Seize(address=NIC, driver="e1000e")
+PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
+ATTACH = Work(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, steps=(SEIZE, PLUG))
+RELEASE = Work(
+    subject="disk0", address=DISK, identity=None,
+    steps=(Unplug(address=DISK, domain="pv2"), GiveBack(address=DISK)),
+)  # fmt: skip
+ASKED = Asked(command="cede apply", who="ann as root")
+ORIGIN = Origin(
+    identity=IDENTITY,
+    serial="00-11-22-33-44-55-66-77",
+    driver="e1000e",
+    links=(Link(name="eth1", mac="52:54:00:00:00:01", up=True, addresses=("192.0.2.1/24",)),),
+    disks=("naa.5000", "2048"),
+)
+BEGIN = datetime(2026, 1, 31, 3, tzinfo=UTC)
+EARLY = "2026-01-31T03:00:00.000+00:00"
+# a process of its own, as another cede is one
+WRITER = """
+import sys
+from pathlib import Path
+from cede.address import Address
+from cede.host.journal import Asked, Journal
+from cede.plan.steps import GiveBack, Work
+journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+work = Work(subject=name, address=Address(0, 1, 0, 0), identity=None, steps=())
+for number in range(most):
+    task = journal.begin(work, Asked())
+    deed = journal.before(task, GiveBack(address=work.address), {"filling": "x" * 3000})
+    print(task, flush=True)
+"""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cede/journal.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Clock) -> Iterator[Callable[..., Journal]]:
+    """Opens the journal at `path` as the next process would."""
+    journals: list[Journal] = []
+
+    def opened(boot: str = "this") -> Journal:
+        journals.append(Journal(path, boot=boot, now=clock))
+        return journals[-1]
+
+    yield opened
+    for journal in journals:
+        journal.close()
+
+
+@pytest.fixture
+def journal(opened: Callable[..., Journal]) -> Journal:
+    return opened()
+
+
+def run_writer(path: Path, name: str, most: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), name, str(most)],
+        env={**os.environ, "PYTHONPATH": str(Path(cede.__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# -- what was done
+
+
+def test_a_task_is_told_with_its_deeds_as_they_happened(journal: Journal, clock: Clock) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    journal.after(journal.before(task, SEIZE, {"driver": "e1000e"}), 0.5)
+    clock.now += timedelta(seconds=2)
+    failed = journal.before(task, PLUG, {})
+    journal.after(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
+    back = journal.before(task, GiveBack(address=NIC, driver="e1000e"), {}, undoing=True)
+    journal.after(back, 3.0)
+    journal.end(task, "rolled back", PermanentError("libxl said no", remedy="read its log"))
+    later = "2026-01-31T03:00:02.000+00:00"
+    deeds = (
+        DeedEntry(
+            text="seize 0000:01:00.0 from e1000e to pciback", begun=EARLY, seconds=0.5,
+            outcome="done", message="", undoing=False,
+        ),
+        DeedEntry(
+            text="hot-plug 0000:01:00.0 into the running domain pv1", begun=later, seconds=1.5,
+            outcome="failed", message="libxl said no", undoing=False,
+        ),
+        DeedEntry(
+            text="give 0000:01:00.0 back to e1000e", begun=later, seconds=3.0,
+            outcome="done", message="", undoing=True,
+        ),
+    )  # fmt: skip
+    assert journal.history() == (
+        Entry(
+            number=task, begun=EARLY, ended=later, subject="nic0 -> pv1", address=NIC, domain="pv1",
+            asked="cede apply", who="ann as root", outcome="rolled back", message="libxl said no",
+            remedy="read its log", open=False, deeds=deeds,
+        ),
+    )  # fmt: skip
+
+
+def test_what_was_so_before_a_deed_is_kept_with_it(journal: Journal, path: Path) -> None:
+    journal.before(journal.begin(ATTACH, ASKED), PLUG, {"xml": "<domain/>", "at": NIC})
+    journal.close()
+    connection = sqlite3.connect(path)
+    (kept,) = connection.execute("SELECT before FROM deed").fetchone()
+    connection.close()
+    assert kept == '{"xml": "<domain/>", "at": "0000:01:00.0"}'
+
+
+def test_what_never_ended_was_cut_off_and_is_unfinished(
+    journal: Journal, opened: Callable[..., Journal]
+) -> None:
+    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {})
+    journal.begin(RELEASE, ASKED)
+    journal.close()
+    again = opened()
+    release, attach = again.history()
+    assert (attach.outcome, attach.ended, attach.open) == ("cut off", None, True)
+    assert [(deed.outcome, deed.seconds) for deed in attach.deeds] == [("cut off", None)]
+    assert (release.outcome, release.deeds) == ("cut off", ())
+    assert again.memory().unfinished == (
+        Unfinished(
+            subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True, back=True, since=EARLY
+        ),
+        Unfinished(
+            subject="disk0", address=DISK, domain="pv2", inward=False, back=True, since=EARLY
+        ),
+    )
+
+
+def test_what_dom0_is_not_to_have_back_is_remembered_so(journal: Journal) -> None:
+    add = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="p")
+    journal.begin(Work(subject="s", address=NIC, identity=IDENTITY, steps=(PLUG, add)), ASKED)
+    (left,) = journal.memory().unfinished
+    assert (left.inward, left.back) == (True, False)
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_only_what_was_settled_at_its_end_is_finished(journal: Journal, settled: bool) -> None:
+    journal.end(journal.begin(ATTACH, ASKED), "hung", settled=settled)
+    assert bool(journal.memory().unfinished) is not settled
+    assert [entry.open for entry in journal.history()] == [not settled]
+
+
+def test_the_latest_task_takes_the_place_of_earlier_ones_on_its_device(journal: Journal) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.begin(RELEASE, ASKED)
+    latest = journal.begin(ATTACH, ASKED)
+    assert [left.address for left in journal.memory().unfinished] == [DISK, NIC]
+    journal.end(latest, "done")
+    assert [left.address for left in journal.memory().unfinished] == [DISK]
+
+
+def test_what_was_seen_to_be_settled_is_unfinished_no_longer(journal: Journal) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.begin(RELEASE, ASKED)
+    journal.settle(NIC)
+    assert [left.address for left in journal.memory().unfinished] == [DISK]
+    assert [entry.outcome for entry in journal.history()] == ["cut off", "cut off"]
+
+
+# -- what was so before, and what is left alone
+
+
+def test_what_dom0_had_is_remembered_until_it_has_it_again(
+    journal: Journal, opened: Callable[..., Journal]
+) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    journal.before(task, SEIZE, {}, origin=ORIGIN)
+    journal.end(task, "done")
+    again = opened()
+    assert (again.origin(NIC), again.origin(DISK)) == (ORIGIN, None)
+    assert again.memory().origins == {NIC: ORIGIN}
+    again.forget_origin(NIC)
+    assert (again.origin(NIC), again.memory().origins) == (None, {})
+
+
+def test_a_deed_without_an_origin_leaves_the_known_one_and_a_new_one_replaces_it(
+    journal: Journal,
+) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    journal.before(task, SEIZE, {}, origin=ORIGIN)
+    journal.before(task, PLUG, {})
+    assert journal.origin(NIC) == ORIGIN
+    other = Origin(identity=IDENTITY)
+    journal.before(task, SEIZE, {}, origin=other)
+    assert journal.memory().origins == {NIC: other}
+
+
+def test_what_hung_is_held_for_as_long_as_dom0_runs(
+    journal: Journal, opened: Callable[..., Journal], clock: Clock
+) -> None:
+    journal.hold(DISK, "unbinding has hung")
+    clock.now += timedelta(seconds=2)
+    journal.hold(NIC, "unplugging has hung")
+    held = (
+        Held(
+            address=NIC, reason="unplugging has hung", since=EARLY.replace("00.000", "02.000")
+        ),
+        Held(address=DISK, reason="unbinding has hung", since=EARLY),
+    )  # fmt: skip
+    assert opened().memory().held == held
+    assert opened("another").memory().held == ()
+
+
+def test_a_device_is_held_for_the_latest_reason_until_a_person_asks_for_it(
+    journal: Journal, opened: Callable[..., Journal]
+) -> None:
+    opened("another").hold(NIC, "long ago")
+    journal.hold(NIC, "first")
+    journal.hold(NIC, "then")
+    assert [held.reason for held in journal.memory().held] == ["then"]
+    journal.hold(DISK, "too")
+    journal.unhold(NIC)
+    assert [held.address for held in journal.memory().held] == [DISK]
+
+
+# -- history
+
+
+def test_what_was_found_in_place_begins_a_history_that_is_settled(journal: Journal) -> None:
+    journal.rebuilt = True
+    journal.found(iter([ATTACH, RELEASE]), ASKED)
+    told = [(e.subject, e.outcome, e.open, e.ended == e.begun, e.who) for e in journal.history()]
+    assert told == [
+        ("disk0", "found", False, True, "ann as root"),
+        ("nic0 -> pv1", "found", False, True, "ann as root"),
+    ]
+    assert (journal.rebuilt, journal.memory().unfinished) == (False, ())
+
+
+def test_the_history_begins_with_the_newest_and_is_no_longer_than_asked(journal: Journal) -> None:
+    numbers = [journal.begin(ATTACH, ASKED) for _ in range(5)]
+    assert [entry.number for entry in journal.history()] == numbers[::-1]
+    assert [entry.number for entry in journal.history(most=2)] == numbers[:2:-1]
+
+
+@pytest.mark.parametrize(
+    ("about", "found"),
+    [
+        ("", ["disk0", "nic0 -> pv1"]),
+        ("0000:01:00.0", ["nic0 -> pv1"]),
+        ("02:00.0", ["disk0"]),
+        ("nic0", ["nic0 -> pv1"]),
+        ("pv2", ["disk0"]),
+        ("pv", ["disk0", "nic0 -> pv1"]),
+        ("%", []),
+        ("nic_", []),
+        ("' OR 1 --", []),
+    ],
+)
+def test_a_history_about_something_has_that_in_address_subject_or_domain(
+    journal: Journal, about: str, found: list[str]
+) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.begin(RELEASE, ASKED)
+    assert [entry.subject for entry in journal.history(about=about)] == found
+
+
+# -- its size
+
+
+@pytest.mark.parametrize(
+    ("ending", "days", "gone"),
+    [
+        ("done", 181, 1),
+        ("done", 179, 0),
+        ("stranded", 181, 0),
+        ("none", 181, 0),
+        ("settled without an end", 181, 1),
+        ("settled without an end", 179, 0),
+    ],
+)
+def test_what_ended_long_ago_is_dropped_and_what_is_open_is_not(
+    journal: Journal, clock: Clock, ending: str, days: int, gone: int
+) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    journal.before(task, SEIZE, {})
+    if ending in {"done", "stranded"}:
+        journal.end(task, ending, settled=ending == "done")
+    elif ending != "none":
+        journal.settle(NIC)
+    clock.now += timedelta(days=days)
+    assert journal.trim() == gone
+    assert len(journal.history()) == 1 - gone
+    assert journal.trim() == 0
+
+
+def test_a_journal_too_large_drops_its_oldest_with_their_deeds_but_nothing_open(
+    journal: Journal, path: Path
+) -> None:
+    kept = journal.begin(RELEASE, ASKED)
+    numbers = []
+    for _ in range(300):
+        numbers.append(journal.begin(ATTACH, ASKED))
+        journal.before(numbers[-1], PLUG, {"xml": "x" * 2000})
+        journal.end(numbers[-1], "done")
+    assert journal.trim(most_bytes=10**9) == 0
+    assert journal.trim(most_bytes=700_000) == 200
+    assert [entry.number for entry in journal.history(most=999)] == [*numbers[:199:-1], kept]
+    assert journal.trim(most_bytes=0) == 100
+    assert [entry.number for entry in journal.history()] == [kept]
+    journal.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM deed").fetchone() == (0,)
+    connection.close()
+
+
+# -- the file
+
+
+def test_only_root_can_look_into_it_whatever_the_umask(journal: Journal, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        journal.begin(ATTACH, ASKED)
+    finally:
+        os.umask(before)
+    modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+    assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_what_is_written_is_on_the_disk_before_it_is_done(journal: Journal) -> None:
+    journal.begin(ATTACH, ASKED)
+    assert journal._open is not None
+    asked = ("journal_mode", "synchronous", "foreign_keys")
+    found = [journal._open.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
+    full = 2  # https://www.sqlite.org/pragma.html#pragma_synchronous
+    assert found == ["wal", full, 1]
+
+
+def test_reading_a_journal_that_is_not_there_finds_nothing_and_makes_nothing(
+    journal: Journal, tmp_path: Path
+) -> None:
+    assert journal.memory() == Memory(origins={})
+    assert (journal.origin(NIC), journal.history(), journal.warnings) == (None, (), [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_a_journal_changes_nothing_of_it(
+    journal: Journal, opened: Callable[..., Journal], path: Path
+) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.close()
+    before = path.read_bytes()
+    again = opened()
+    assert (len(again.memory().unfinished), len(again.history())) == (1, 1)
+    assert path.read_bytes() == before
+
+
+def test_a_journal_that_may_not_be_read_is_as_none(
+    journal: Journal, opened: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.close()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may everything
+    assert (opened().memory(), opened().history()) == (Memory(origins={}), ())
+
+
+# -- damage
+
+
+def _overwrite(path: Path, at: int, size: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xa5" * size)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "its header": lambda path: _overwrite(path, 0, 100),
+    "the magic word alone": lambda path: _overwrite(path, 0, 1),
+    "its first page": lambda path: _overwrite(path, 100, 3900),
+    "a page of a table": lambda path: _overwrite(path, 4096, 4096),
+    "cut short": lambda path: os.truncate(path, 3 * 4096),
+    "cut within its header": lambda path: os.truncate(path, 60),
+    "another file": lambda path: _overwrite(path, 0, path.stat().st_size),
+}
+
+
+@pytest.fixture(params=DAMAGES)
+def damaged(request: pytest.FixtureRequest, journal: Journal, path: Path) -> tuple[Path, bytes]:
+    """The path of a journal with something in it, damaged, and what stands in the file."""
+    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {}, origin=ORIGIN)
+    journal.hold(NIC, "hung")
+    journal.close()
+    DAMAGES[request.param](path)
+    return path, path.read_bytes()
+
+
+def test_a_damaged_journal_is_said_to_be_so_and_left_as_it_is_by_who_only_reads(
+    damaged: tuple[Path, bytes], opened: Callable[..., Journal]
+) -> None:
+    path, content = damaged
+    journal = opened()
+    assert journal.memory() == Memory(origins={})
+    (warning,) = journal.warnings
+    assert warning.startswith(f"the journal {path} is damaged: ")
+    assert (path.read_bytes(), journal.rebuilt) == (content, False)
+
+
+def test_a_damaged_journal_is_set_aside_and_begun_anew_by_who_writes(
+    damaged: tuple[Path, bytes], opened: Callable[..., Journal]
+) -> None:
+    path, content = damaged
+    journal = opened()
+    journal.begin(RELEASE, ASKED)
+    kept = path.with_name("journal.db.damaged-20260131T030000000000")
+    (warning,) = journal.warnings
+    assert str(kept) in warning
+    assert (kept.read_bytes(), journal.rebuilt) == (content, True)
+    assert [entry.subject for entry in opened().history()] == ["disk0"]
+
+
+def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_somebody_reads_it(
+    journal: Journal, opened: Callable[..., Journal], path: Path
+) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.close()
+    reader = sqlite3.connect(path)  # as long as it is open, the tail stays
+    assert reader.execute("SELECT count(*) FROM task").fetchone() == (1,)
+    journal.hold(NIC, "hung")
+    journal.close()
+    _overwrite(path, 0, 100)
+    again = opened()
+    again.begin(RELEASE, ASKED)
+    reader.close()
+    assert [entry.subject for entry in opened().history()] == ["disk0"]
+    assert (again.rebuilt, again.memory().held) == (True, ())
+    assert list(path.parent.glob("*.damaged-*-wal"))
+
+
+def test_an_empty_file_is_a_journal_that_was_not_yet_made(
+    journal: Journal, opened: Callable[..., Journal], path: Path
+) -> None:
+    path.parent.mkdir()
+    path.touch()
+    assert (journal.memory(), journal.history()) == (Memory(origins={}), ())
+    journal.begin(ATTACH, ASKED)
+    assert (len(opened().history()), journal.warnings) == (1, [])
+
+
+@pytest.mark.parametrize("use", [Journal.memory, Journal.trim, Journal.history])
+def test_a_folder_in_its_place_is_told_and_left_alone(
+    journal: Journal, path: Path, use: Callable[[Journal], Any]
+) -> None:
+    (path / "somebody's").mkdir(parents=True)
+    with pytest.raises(PermanentError, match=f"the journal {path} can't be used") as told:
+        use(journal)
+    assert told.value.remedy
+    assert (path / "somebody's").is_dir()
+
+
+@pytest.mark.parametrize("use", [Journal.memory, Journal.trim, Journal.history])
+def test_a_newer_cedes_journal_is_neither_read_nor_written(
+    journal: Journal, opened: Callable[..., Journal], path: Path, use: Callable[[Journal], Any]
+) -> None:
+    journal.begin(ATTACH, ASKED)
+    journal.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    content = path.read_bytes()
+    with pytest.raises(PermanentError, match="of version 2; this cede writes version 1") as told:
+        use(opened())
+    assert told.value.remedy == "use the newer cede that wrote it"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE origin SET value = '{'",
+        "UPDATE origin SET value = '[]'",
+        "UPDATE origin SET value = '{\"identity\": {}}'",
+        "UPDATE origin SET address = 'nowhere'",
+        "UPDATE task SET address = 'nowhere'",
+        "UPDATE held SET address = 'nowhere'",
+    ],
+)
+def test_what_no_cede_wrote_there_is_told_with_a_way_to_go_on(
+    journal: Journal, opened: Callable[..., Journal], path: Path, change: str
+) -> None:
+    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {}, origin=ORIGIN)
+    journal.hold(NIC, "hung")
+    journal.close()
+    connection = sqlite3.connect(path)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(PermanentError, match=f"the journal {path} holds what") as told:
+        opened().memory()
+    assert f"mv {path}" in told.value.remedy
+
+
+# -- a disk that is full, read-only or not there
+
+FAILURES = {"full": "PRAGMA max_page_count = 1", "read-only": "PRAGMA query_only = 1"}
+WRITES: dict[str, Callable[[Journal, int], Any]] = {
+    "begin": lambda journal, _: journal.begin(RELEASE, Asked(command="x" * 5000)),
+    "before": lambda journal, task: journal.before(task, PLUG, "x" * 9000, origin=ORIGIN),
+    "hold": lambda journal, _: journal.hold(NIC, "x" * 9000),
+    "end": lambda journal, task: journal.end(task, "x" * 9000),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("write", WRITES)
+def test_what_cannot_be_written_is_told_and_nothing_of_it_is(
+    journal: Journal, failure: str, write: str
+) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    before = (journal.memory(), journal.history())
+    assert journal._open is not None
+    journal._open.execute(FAILURES[failure])
+    with pytest.raises(PermanentError, match="can't be used: ") as told:
+        WRITES[write](journal, task)
+    assert "full or read-only (df -h)" in told.value.remedy
+    assert (journal.memory(), journal.history()) == before
+    journal._open.execute("PRAGMA max_page_count = 1000000")
+    journal._open.execute("PRAGMA query_only = 0")
+    WRITES[write](journal, task)
+    assert (journal.memory(), journal.history()) != before
+
+
+@pytest.mark.parametrize("failing", ["mkdir", "open"])
+def test_where_no_file_can_be_made_that_is_told(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path if failing == "mkdir" else os, failing, refused)
+    with pytest.raises(PermanentError, match="Read-only file system") as told:
+        journal.begin(ATTACH, ASKED)
+    assert "is this root?" in told.value.remedy
+    assert not path.exists()
+
+
+def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cede.host.journal._TABLES", "CREATE TABLE task (id); no SQL;")
+    monkeypatch.setattr("cede.host.journal._PATIENCE_SECONDS", 0.1)
+    with pytest.raises(PermanentError, match="syntax error") as _told:  # it lives on, as reported
+        journal.begin(ATTACH, ASKED)
+    monkeypatch.undo()
+    assert journal.memory() == Memory(origins={})
+    assert journal.begin(ATTACH, ASKED) == 1
+
+
+# -- several at once
+
+
+def test_threads_that_write_at_once_lose_nothing(journal: Journal) -> None:
+    def write(_: int) -> list[int]:
+        tasks = [journal.begin(ATTACH, ASKED) for _ in range(10)]
+        for task in tasks:
+            journal.after(journal.before(task, SEIZE, {}), 0.1)
+            journal.end(task, "done")
+        return tasks
+
+    with ThreadPoolExecutor(6) as pool:
+        written = [task for tasks in pool.map(write, range(6)) for task in tasks]
+    told = journal.history(most=999)
+    assert sorted(written) == sorted(entry.number for entry in told) == list(range(1, 61))
+    assert {tuple(deed.outcome for deed in entry.deeds) for entry in told} == {("done",)}
+
+
+def test_a_thread_that_fails_takes_nothing_of_anothers_back(journal: Journal) -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        def works() -> Iterator[Work]:
+            yield ATTACH
+            pool.submit(journal.hold, NIC, "hung")
+            time.sleep(0.1)  # long enough for it to come in between, if it could
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            journal.found(works(), ASKED)
+    assert journal.history() == ()
+    assert [held.address for held in journal.memory().held] == [NIC]
+
+
+def test_another_process_that_is_writing_is_waited_for(journal: Journal, path: Path) -> None:
+    journal.begin(ATTACH, ASKED)
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.2, other.rollback)
+    ending.start()
+    assert journal.begin(RELEASE, ASKED) == 2
+    ending.join()
+    other.close()
+
+
+def test_processes_that_write_at_once_wait_for_each_other(journal: Journal, path: Path) -> None:
+    journal.begin(RELEASE, ASKED)
+    writers = [run_writer(path, name, 30) for name in ("first", "second")]
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    told = [entry.subject for entry in journal.history(most=999)]
+    assert sorted(told) == ["disk0", *["first"] * 30, *["second"] * 30]
+
+
+# -- what ends the process
+
+
+def test_what_was_written_before_a_kill_is_there_after_it(
+    path: Path, opened: Callable[..., Journal]
+) -> None:
+    writer = run_writer(path, "killed", 10**9)
+    assert writer.stdout is not None
+    said = [int(writer.stdout.readline()) for _ in range(150)]  # more than one checkpoint
+    writer.send_signal(signal.SIGKILL)
+    said += [int(line) for line in writer.stdout.read().splitlines()]
+    writer.wait()
+    writer.stdout.close()
+    journal = opened()
+    numbers = [entry.number for entry in journal.history(most=10**6) if entry.deeds]
+    assert set(said) <= set(numbers)
+    assert len(numbers) <= len(said) + 1
+    assert journal.begin(ATTACH, ASKED) not in numbers
+    assert (journal.warnings, journal.rebuilt) == ([], False)
+
+
+DEEDS: dict[str, Callable[[Journal], Any]] = {
+    "begin": lambda journal: journal.begin(ATTACH, ASKED),
+    "begin another": lambda journal: journal.begin(RELEASE, ASKED),
+    "before": lambda journal: journal.before(1, SEIZE, {"driver": "e1000e"}, origin=ORIGIN),
+    "after": lambda journal: journal.after(1, 0.5, TransientError("busy")),
+    "end": lambda journal: journal.end(1, "done"),
+    "settle": lambda journal: journal.settle(NIC),
+    "hold": lambda journal: journal.hold(NIC, "hung"),
+    "unhold": lambda journal: journal.unhold(NIC),
+    "forget": lambda journal: journal.forget_origin(NIC),
+    "found": lambda journal: journal.found(iter([ATTACH]), ASKED),
+}
+
+
+def known(journal: Journal) -> object:
+    return journal.memory(), journal.history()
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(deeds=st.lists(st.sampled_from(sorted(DEEDS)), max_size=8), data=st.data())
+def test_whatever_moment_the_power_fails_what_was_committed_by_then_is_there(
+    deeds: list[str], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, after = Path(folder, "journal.db"), Path(folder, "after.db")
+        tail = path.with_name("journal.db-wal")
+        journal = Journal(path, boot="this", now=Clock())
+        journal.begin(ATTACH, ASKED)
+        known_at = [(0, (Memory(origins={}), ())), (tail.stat().st_size, known(journal))]
+        for deed in deeds:
+            DEEDS[deed](journal)
+            known_at.append((tail.stat().st_size, known(journal)))
+        cut = data.draw(st.integers(0, known_at[-1][0]), "bytes that came to the disk")
+        shutil.copy(path, after)
+        after.with_name("after.db-wal").write_bytes(tail.read_bytes()[:cut])
+        journal.close()
+        again = Journal(after, boot="this", now=Clock())
+        found = known(again)
+        again.begin(ATTACH, ASKED)  # and it can be gone on with
+        again.close()
+        assert found in [was for size, was in known_at if size <= cut][-2:]
+        assert again.warnings == []
+
+
+def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
+    task = journal.begin(ATTACH, ASKED)
+    journal.end(task, "failed", CedeError("it said: \x00 ü \n", remedy="do"))
+    (entry,) = journal.history()
+    assert (entry.message, entry.remedy) == ("it said: \x00 ü \n", "do")

@@ -1,0 +1,163 @@
+"""cede's notes in a domain's metadata: whose a device is, beside what others keep there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from cede import marks, xml
+from cede.address import Address
+from cede.errors import PermanentError
+from cede.model import Mark
+
+SCHEMA = Path(__file__).parents[2] / "schemas/metadata.rng"
+NIC, OTHER = Address(0, 1, 0, 0), Address(0, 2, 0, 1)
+NOTE = Mark(name="nic0", address=NIC, policy="/etc/cede/policy.yaml")
+FOREIGN = '<boxes:box xmlns:boxes="urn:boxes"><boxes:name>mine</boxes:name></boxes:box>'
+BARE = "<domain>{}<name>g</name><uuid>u</uuid><devices/></domain>"
+DOCUMENTS = st.sampled_from(
+    [
+        BARE.format(""),
+        BARE.format("\n  "),
+        BARE.format(f"<metadata>{FOREIGN}</metadata>"),
+        BARE.format(f"\n  <metadata>\n    {FOREIGN}\n  </metadata>\n  "),
+        BARE.format(f"<metadata>{FOREIGN}<!-- ours --></metadata>"),
+        BARE.format("<metadata>\n    <!-- a comment alone -->\n  </metadata>"),
+        (Path(__file__).parent.parent / "golden/crowded.xml").read_text(encoding="utf-8"),
+        (Path(__file__).parent.parent / "golden/pv_inactive.xml").read_text(encoding="utf-8"),
+    ]
+)
+ADDRESSES = st.builds(Address, st.just(0), st.integers(0, 3), st.integers(0, 3), st.integers(0, 7))
+# all that XML 1.0 can hold in an attribute, and some that looks like more than it is
+TEXTS = st.text(
+    st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff")
+)
+HOSTILE = st.sampled_from(["'\"<>&", "]]>", "&lt;", "<!--", "../../etc", "ä€😀", "a\tb\nc", " "])
+NOTES = st.lists(
+    st.builds(
+        Mark,
+        name=st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z"),
+        address=ADDRESSES,
+        policy=TEXTS | HOSTILE,
+    ),
+    unique_by=lambda mark: mark.address,
+    max_size=4,
+)
+
+
+def tree_of(text: str) -> etree._Element:
+    return etree.fromstring(text.encode())
+
+
+def text_of(tree: etree._Element) -> str:
+    return etree.tostring(tree.getroottree(), encoding="unicode")
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.RelaxNG:
+    return etree.RelaxNG(etree.parse(SCHEMA))
+
+
+@given(DOCUMENTS, NOTES)
+def test_what_was_noted_is_read_again_also_from_text(document: str, notes: list[Mark]) -> None:
+    tree = tree_of(document)
+    for note in notes:
+        marks.add(tree, note)
+    assert marks.read(tree) == tuple(notes)
+    assert marks.read(tree_of(text_of(tree))) == tuple(notes)
+
+
+@given(DOCUMENTS, NOTES)
+def test_what_was_noted_fits_the_schema(
+    schema: etree.RelaxNG, document: str, notes: list[Mark]
+) -> None:
+    tree = tree_of(document)
+    for note in notes:
+        marks.add(tree, note)
+    elements = tree_of(text_of(tree)).findall(f"./metadata/{{{marks.NAMESPACE}}}assignments")
+    assert len(elements) == bool(notes)
+    for element in elements:
+        schema.assertValid(element)
+
+
+@given(DOCUMENTS, NOTES, st.randoms(use_true_random=False))
+def test_what_was_noted_is_removed_in_any_order_without_a_trace(
+    document: str, notes: list[Mark], order: Random
+) -> None:
+    tree = tree_of(document)
+    before = text_of(tree)
+    for note in notes:
+        marks.add(tree, note)
+    order.shuffle(notes)
+    for note in notes:
+        assert marks.remove(tree, note.address)
+        assert not marks.remove(tree, note.address)
+    assert text_of(tree) == before
+
+
+@pytest.mark.parametrize("body", [f"<metadata>{FOREIGN}</metadata>", ""])
+def test_a_hostdev_comes_and_goes_with_its_note_and_leaves_what_others_keep(body: str) -> None:
+    before = text_of(tree_of(BARE.format(body)))
+    added = xml.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
+    assert xml.domain(None, added).marks == (NOTE,)
+    assert FOREIGN in added or not body
+    removed = xml.without_hostdev(added, NIC)
+    assert removed == before + "\n"
+
+
+def test_a_note_goes_even_if_a_person_took_the_hostdev() -> None:
+    tree = tree_of(BARE.format(""))
+    marks.add(tree, NOTE)
+    assert xml.without_hostdev(text_of(tree), NIC).strip() == BARE.format("")
+
+
+def test_a_later_note_takes_the_place_of_an_earlier_one_on_the_same_address() -> None:
+    tree = tree_of(BARE.format(""))
+    for note in (NOTE, Mark(name="nic1", address=OTHER, policy="a"), NOTE):
+        marks.add(tree, note)
+    assert [mark.name for mark in marks.read(tree)] == ["nic1", "nic0"]
+
+
+@pytest.mark.parametrize("policy", ["a\0b", "a\x1bb", "a\udcffb", "\ufffe"])
+def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None:
+    with pytest.raises(PermanentError, match="can't be noted in XML") as raised:
+        xml.with_hostdev(BARE.format(""), NIC, "ua-cede-nic0", policy=policy)
+    assert "control characters" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        "<c:device name='nic0' address='nonsense' policy='p'/>",
+        "<c:device name='nic0' address='0000:01:1f.8' policy='p'/>",
+        "<c:device name='nic0' policy='p'/>",
+        "<c:device name='' address='0000:01:00.0' policy='p'/>",
+        "<c:device address='0000:01:00.0' policy='p'/>",
+        "<device name='nic0' address='0000:01:00.0' policy='p'/>",
+        "<c:other name='nic0' address='0000:01:00.0' policy='p'/>",
+        "<c:device><c:device name='nic0' address='0000:01:00.0'/></c:device>",
+    ],
+)
+def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, noted: str) -> None:
+    element = f"<c:assignments xmlns:c='{marks.NAMESPACE}'>{noted}</c:assignments>"
+    text = BARE.format(f"<metadata>{element}</metadata>")
+    assert marks.read(tree_of(text)) == ()
+    assert xml.without_hostdev(text, NIC) is text
+    assert not schema.validate(tree_of(element))
+
+
+def test_notes_of_another_namespace_or_elsewhere_in_the_document_are_none() -> None:
+    device = "<c:device name='nic0' address='0000:01:00.0' policy='p'/>"
+    for namespace, where in (
+        ("urn:cede:assignments:2", "<metadata>{}</metadata>"),
+        (marks.NAMESPACE, "<description>{}</description>"),
+        (marks.NAMESPACE, "{}"),
+        (marks.NAMESPACE, "<devices><metadata>{}</metadata></devices>"),
+    ):
+        inside = where.format(f"<c:assignments xmlns:c='{namespace}'>{device}</c:assignments>")
+        assert marks.read(tree_of(BARE.format(inside))) == ()

@@ -1,0 +1,138 @@
+"""The planner, one case per file: a host, a policy, and the plan that must come of them (tests/cases/*.yaml).
+
+A device that says nothing of its reset has the kernel's methods `pm bus`; a domain that says nothing is PV, persistent,
+off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
+`config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
+cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
+some guest's by Xen's own word.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cede import policy_file
+from cede.address import Address
+from cede.model import (
+    FEATURES,
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Hostdev,
+    HostUse,
+    Identity,
+    Inventory,
+    Mark,
+)
+from cede.plan.planner import gather, plan
+from cede.plan.release import release
+from cede.plan.steps import Plan
+
+CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yaml"))
+
+
+def _device(address: str, said: dict[str, Any]) -> Device:
+    vendor, device = said.get("id", "8086:10d3").split(":")
+    return Device(
+        address=Address.parse(address),
+        identity=Identity(
+            vendor=vendor,
+            device=device,
+            class_code=said.get("class", "020000"),
+            subsystem=said.get("subsystem", ""),
+        ),
+        driver=said.get("driver"),
+        driver_override=said.get("override"),
+        mac=said.get("mac"),
+        serial=said.get("serial"),
+        path=said.get("path", ""),
+        reset_methods=tuple(said.get("reset", "pm bus").split()),
+        in_pciback_slots=said.get("slot", said.get("driver") == "pciback"),
+        in_guest=said.get("in_guest", False),
+        uses=tuple(
+            HostUse(guard=guard, chain=tuple(chain))
+            for guard, chain in said.get("uses", {}).items()
+        ),
+    )
+
+
+def _hostdevs(said: list[str]) -> tuple[Hostdev, ...]:
+    """`0000:01:00.0 as nic0` is cede's own, a bare address somebody else's; each may be `permissive`."""
+    split = [(text.removesuffix(" permissive"), text.endswith(" permissive")) for text in said]
+    return tuple(
+        Hostdev(
+            address=Address.parse(text.partition(" as ")[0]),
+            alias=f"ua-cede-{text.partition(' as ')[2]}" if " as " in text else None,
+            write_filtering=not permissive,
+        )
+        for text, permissive in split
+    )
+
+
+def _domain(name: str, said: dict[str, Any]) -> Domain:
+    return Domain(
+        name=name,
+        uuid=said.get("uuid", f"uuid-of-{name}"),
+        kind=GuestKind(said.get("kind", "pv")),
+        domid=said.get("domid"),
+        persistent=said.get("persistent", True),
+        passthrough=said.get("passthrough", True),
+        e820_host=said.get("e820_host", True),
+        features=tuple(said.get("features", [name for name in FEATURES if said.get(name, True)])),
+        marks=tuple(
+            Mark(name=name, address=Address.parse(address), policy=source)
+            for address, (name, source) in said.get("noted", {}).items()
+        ),
+        live=_hostdevs(said.get("live", [])),
+        config=_hostdevs(said.get("config", [])),
+    )
+
+
+def _inventory(host: dict[str, Any]) -> Inventory:
+    return Inventory(
+        devices=tuple(_device(address, said) for address, said in host.get("devices", {}).items()),
+        domains=tuple(_domain(name, said) for name, said in host.get("domains", {}).items()),
+        backend=tuple(
+            BackendDevice(domid=domid, address=Address.parse(address), index=0)
+            for address, domid in host.get("given", {}).items()
+        ),
+        pciback_loaded=host.get("pciback", True),
+    )
+
+
+def _shown(planned: Plan) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for work in planned.work:
+        then = [f"then: {work.pending}"] if work.pending else []
+        shown[work.subject] = [*(str(step) for step in work.steps), *then]
+    for noop in planned.noops:
+        shown[noop.subject] = {"nothing to do": noop.reason} | (
+            {"then": noop.pending} if noop.pending else {}
+        )
+    for refusal in planned.refusals:
+        shown[refusal.subject] = {
+            "refused": refusal.reason,
+            "remedy": refusal.remedy,
+            "exit": int(refusal.exit),
+        }
+    return shown
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_the_plan_is_the_one_that_the_case_tells(path: Path) -> None:
+    case = yaml.safe_load(path.read_text())
+    inventory = _inventory(case["host"])
+    if "release" in case:
+        address = Address.parse(case["release"])
+        planned = gather([release(address, f"release {address}", inventory)])
+    else:
+        policy = policy_file.parse(yaml.safe_dump(case["policy"]), "policy.yaml")
+        planned = plan(policy, inventory)
+    assert _shown(planned) == case["plan"]
+
+
+def test_there_are_cases_at_all() -> None:
+    assert CASES

@@ -1,0 +1,325 @@
+"""The planner, whatever the host: it ends, it never harms, it forgets nobody, and it says the same twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cede.address import Address
+from cede.model import (
+    FEATURES,
+    PCIBACK,
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Hostdev,
+    HostUse,
+    Identity,
+    Inventory,
+    Mark,
+)
+from cede.plan.guards import guards
+from cede.plan.planner import gather, plan, subject_of
+from cede.plan.release import detach, release
+from cede.plan.resets import reset_together
+from cede.plan.steps import Adopt, GiveBack, HotPlug, Seize, Unplug, Work
+from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
+from unit.plan_model import after, mac_of
+
+SOURCE = "policy.yaml"
+PLACE = Place(file=SOURCE, line=1, column=1)
+# one on the root bus, two functions of one card, three cards
+ADDRESSES = tuple(
+    map(Address.parse, ("00:03.0", "01:00.0", "01:00.1", "02:00.0", "03:00.0", "04:00.0"))
+)
+NAMES, GUESTS = ("nic0", "nic1", "nic2"), ("pv1", "pv2", "hvm1")
+some_address = st.sampled_from(ADDRESSES)
+
+
+def often(*, yes: int = 3) -> st.SearchStrategy[bool]:
+    """True `yes` times as often as false."""
+    return st.sampled_from([True] * yes + [False])
+
+
+def path_of(address: Address) -> str:
+    return f"pci0000:00/{address.bus:02x}.0/00.{address.function}"
+
+
+@st.composite
+def device(draw: st.DrawFn, address: Address) -> Device:
+    driver = draw(st.sampled_from(["e1000e", "e1000e", PCIBACK, PCIBACK, None]))
+    used = draw(st.sampled_from([None, None, None, None, "filesystem", "boot-vga"]))
+    return Device(
+        address=address,
+        identity=Identity(
+            vendor="8086",
+            device=draw(st.sampled_from(["10d3", "10d3", "100e"])),
+            class_code=draw(st.sampled_from(["020000"] * 6 + ["030000", "060400"])),
+        ),
+        driver=driver,
+        driver_override=PCIBACK if driver == PCIBACK else None,
+        reset_methods=draw(st.sampled_from([("flr",), ("pm", "bus"), ("bus",), ()])),
+        mac=mac_of(address) if driver == "e1000e" else None,
+        serial=f"00-00-00-00-00-00-{address.bus:02x}-{address.function:02x}",
+        path=path_of(address),
+        in_pciback_slots=driver == PCIBACK or draw(often(yes=1)),
+        uses=(HostUse(guard=used, chain=(str(address), "what it holds")),) if used else (),
+    )
+
+
+@st.composite
+def hostdevs(draw: st.DrawFn) -> tuple[Hostdev, ...]:
+    return tuple(
+        Hostdev(
+            address=address,
+            alias=draw(st.sampled_from([None, *(f"ua-cede-{name}" for name in NAMES)])),
+            write_filtering=draw(often(yes=6)),
+        )
+        for address in draw(st.lists(some_address, unique=True, max_size=2))
+    )
+
+
+@st.composite
+def domain(draw: st.DrawFn, number: int, name: str) -> Domain:
+    running = draw(often())
+    persistent = draw(often(yes=9)) or not running
+    return Domain(
+        name=name,
+        uuid=f"00000000-0000-0000-0000-{number:012}",
+        kind=draw(st.sampled_from([GuestKind.PV, GuestKind.PV, GuestKind.HVM, GuestKind.PVH])),
+        domid=number if running else None,
+        persistent=persistent,
+        passthrough=draw(often()),
+        e820_host=draw(often()),
+        features=tuple(draw(st.lists(st.sampled_from(FEATURES), unique=True))),
+        live=draw(hostdevs()) if running else (),
+        config=draw(hostdevs()) if persistent else (),
+        marks=tuple(
+            Mark(
+                name=draw(st.sampled_from(NAMES)),
+                address=address,
+                policy=draw(st.sampled_from([SOURCE, SOURCE, "other.yaml"])),
+            )
+            for address in draw(st.lists(some_address, unique=True, max_size=2))
+        ),
+    )
+
+
+@st.composite
+def inventories(draw: st.DrawFn) -> Inventory:
+    """A host in any state, also in ones that no host can be in; mostly what libvirt lists, Xen has given."""
+    domains = tuple(draw(domain(n, name)) for n, name in enumerate(GUESTS, 1))
+    listed = {h.address: d.domid for d in domains for h in d.live}
+    strangers = draw(st.dictionaries(some_address, st.sampled_from([1, 2, 3, 7]), max_size=1))
+    there = draw(st.lists(some_address, unique=True, min_size=3))
+    return Inventory(
+        devices=tuple(draw(device(address)) for address in there),
+        domains=domains,
+        backend=tuple(
+            BackendDevice(domid=domid, address=address, index=0)
+            for address, domid in (listed | strangers).items()
+            if domid is not None and draw(often(yes=9))
+        ),
+        pciback_loaded=draw(often()),
+    )
+
+
+@st.composite
+def matches(draw: st.DrawFn, *, any_one: bool, by_mac: bool) -> Match:
+    address = draw(some_address)
+    said: dict[str, Any] = draw(
+        st.sampled_from(
+            [
+                {"address": address},
+                {"mac": mac_of(address)} if by_mac else {"path": path_of(address)},
+                {"serial": f"00-00-00-00-00-00-{address.bus:02x}-{address.function:02x}"},
+                {"vendor": "8086", "device": "10d3"},
+                {"class_code": "02"},
+            ]
+        )
+    )
+    return Match(**said, any_one=any_one)
+
+
+@st.composite
+def policies(draw: st.DrawFn, *, with_any: bool = True, by_mac: bool = True) -> Policy:
+    pairs = st.tuples(st.sampled_from(NAMES), st.sampled_from([*GUESTS, "nobody"]))
+    return Policy(
+        source=SOURCE,
+        devices=tuple(
+            DevicePolicy(
+                name=name,
+                match=draw(matches(any_one=with_any and draw(often()), by_mac=by_mac)),
+                expect=Expect(device=draw(st.sampled_from([None, None, "10d3"]))),
+                override=draw(st.sampled_from([(), (), ("boot-vga",), ("sibling", "protect")])),
+                place=PLACE,
+            )
+            for name in NAMES
+        ),
+        assignments=tuple(
+            Assignment(
+                device=name,
+                domain=guest,
+                when=draw(st.sampled_from([*When])),
+                permissive=not draw(often(yes=6)),
+                adopt=draw(often(yes=1)),
+                place=PLACE,
+            )
+            for name, guest in draw(st.lists(pairs, unique=True, max_size=4))
+        ),
+        protect=tuple(
+            Protect(match=Match(address=address), reason="ours", place=PLACE)
+            for address in draw(st.lists(some_address, max_size=1))
+        ),
+    )
+
+
+def works(policy: Policy, inventory: Inventory) -> dict[str, Work]:
+    return {work.subject: work for work in plan(policy, inventory).work}
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    policies(by_mac=False), inventories()
+)  # a MAC hides on pciback; the notes that remain may be of any age
+def test_what_was_done_is_not_planned_again_and_the_plans_come_to_an_end(
+    policy: Policy, inventory: Inventory
+) -> None:
+    done: set[str] = set()
+    for _ in range(len(policy.assignments) + 2):
+        planned = plan(policy, inventory)
+        again = {work.subject for work in planned.work if " -> " in work.subject} & done
+        assert not again
+        done |= {work.subject for work in planned.work}
+        inventory = after(planned.steps, inventory)
+        if not planned.work:
+            return
+    assert not plan(policy, inventory).steps
+
+
+def held_against(
+    device: Device, policy: Policy, inventory: Inventory, override: tuple[str, ...]
+) -> list[str]:
+    """The guards that keep it, told apart from those that the policy overrides for it."""
+    own = [use.guard for use in guards(device, policy.protect)]
+    siblings = [
+        "sibling"
+        for sibling in reset_together(device, inventory)
+        if not sibling.is_bridge and guards(sibling, policy.protect)
+    ]
+    return [guard for guard in own + siblings if guard == "bridge" or guard not in override]
+
+
+@settings(max_examples=250, deadline=None)
+@given(policies(), inventories())
+def test_no_plan_touches_what_the_host_keeps_or_somebody_else_has(
+    policy: Policy, inventory: Inventory
+) -> None:
+    wanted = {subject_of(one): one for one in policy.assignments}
+    for subject, work in works(policy, inventory).items():
+        if subject not in wanted:
+            continue
+        described = policy.device(wanted[subject].device)
+        device = inventory.device(work.address)
+        guest = inventory.domain(wanted[subject].domain)
+        assert described is not None
+        assert device is not None
+        assert guest is not None
+        assert not held_against(device, policy, inventory, described.override)
+        assert wanted[subject].adopt or not guest.foreign(work.address)
+        assert not any(isinstance(step, Adopt) for step in work.steps) or wanted[subject].adopt
+        assert all(d.uuid == guest.uuid for d in inventory.wanting(work.address))
+        given_to = inventory.given(work.address)
+        assert given_to is None or (
+            given_to.domid == guest.domid and guest.live_hostdev(work.address)
+        )
+
+
+def touches_nothing_of_others(work: Work, inventory: Inventory) -> None:
+    device = inventory.device(work.address)
+    into = [step for step in work.steps if isinstance(step, (Seize, HotPlug))]
+    out = [step for step in work.steps if isinstance(step, (Unplug, GiveBack))]
+    assert not into
+    if not out:
+        return
+    assert device is not None
+    assert device.on_pciback or not held_against(device, Policy(), inventory, ())
+    given_to = inventory.given(work.address)
+    holders = [d for d in inventory.wanting(work.address) if d.live_hostdev(work.address)]
+    assert given_to is None or given_to.domid in {d.domid for d in holders}
+    for step in out:
+        if isinstance(step, Unplug):
+            guest = inventory.domain(step.domain)
+            assert guest is not None
+            assert not guest.foreign(work.address)
+        else:
+            assert not any(d.foreign(work.address) for d in inventory.wanting(work.address))
+
+
+@settings(max_examples=150, deadline=None)
+@given(policies(), inventories())
+def test_cleaning_up_touches_only_what_cede_gave_and_dom0_doesnt_live_on(
+    policy: Policy, inventory: Inventory
+) -> None:
+    wanted = {subject_of(one) for one in policy.assignments}
+    for subject, work in works(policy, inventory).items():
+        if subject not in wanted:
+            touches_nothing_of_others(work, inventory)
+
+
+@settings(max_examples=150, deadline=None)
+@given(inventories(), some_address, st.sampled_from([release, detach]))
+def test_a_release_touches_only_what_cede_gave_and_dom0_doesnt_live_on_and_is_done_once(
+    inventory: Inventory,
+    address: Address,
+    way: Any,  # noqa: ANN401 - one of two functions
+) -> None:
+    planned = gather([way(address, "release", inventory)])
+    assert len(planned.work) + len(planned.noops) + len(planned.refusals) == 1
+    for work in planned.work:
+        touches_nothing_of_others(work, inventory)
+    again = gather([way(address, "release", after(planned.steps, inventory))])
+    assert again.steps == ()
+
+
+@settings(max_examples=150, deadline=None)
+@given(policies(), inventories())
+def test_every_assignment_is_in_exactly_one_of_work_noops_and_refusals(
+    policy: Policy, inventory: Inventory
+) -> None:
+    planned = plan(policy, inventory)
+    said = [
+        *(work.subject for work in planned.work),
+        *(noop.subject for noop in planned.noops),
+        *(refusal.subject for refusal in planned.refusals),
+    ]
+    for wanted in policy.assignments:
+        assert said.count(subject_of(wanted)) == 1
+    assert all(work.steps for work in planned.work)
+    assert all(refusal.reason and refusal.remedy for refusal in planned.refusals)
+
+
+@settings(max_examples=150, deadline=None)
+@given(policies(with_any=False), inventories(), st.randoms(use_true_random=False))
+def test_the_order_in_which_the_host_was_read_doesnt_matter(
+    policy: Policy, inventory: Inventory, order: Random
+) -> None:
+    shuffled = replace(
+        inventory,
+        devices=tuple(order.sample(inventory.devices, len(inventory.devices))),
+        domains=tuple(order.sample(inventory.domains, len(inventory.domains))),
+        backend=tuple(order.sample(inventory.backend, len(inventory.backend))),
+    )
+    assert plan(policy, shuffled) == plan(policy, inventory)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), inventories())
+def test_the_same_host_and_policy_give_the_same_plan(policy: Policy, inventory: Inventory) -> None:
+    assume(policy.assignments)
+    assert plan(replace(policy), replace(inventory)) == plan(policy, inventory)

@@ -1,0 +1,221 @@
+"""Several files that are one policy: what they say together, and how their clashes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cede.errors import Exit, PolicyError
+from cede.policy_file import default_paths, parse, read_all
+
+DEVICES = """\
+version: 1
+devices:
+  nic0: {match: {address: "0000:01:00.0"}}
+  nic1: {match: {mac: "52:54:00:ce:de:01"}}
+"""
+ASSIGNMENTS = """\
+version: 1
+assignments:
+  - {device: nic0, domain: ace2x1}
+  - {device: nic1, domain: ace2x2}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "policy.d"
+    folder.mkdir()
+    return folder
+
+
+def put(folder: Path, **files: str) -> list[Path]:
+    paths = [folder / f"{name}.yaml" for name in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        path.write_text(text)
+    return paths
+
+
+def complaints_about(*paths: Path) -> list[str]:
+    with pytest.raises(PolicyError) as caught:
+        read_all(paths)
+    assert caught.value.exit is Exit.USAGE
+    return caught.value.message.splitlines()
+
+
+def test_an_assignment_may_name_a_device_of_another_file_whatever_their_order(
+    folder: Path,
+) -> None:
+    one, two = put(folder, one=DEVICES, two=ASSIGNMENTS)
+    for paths in ((one, two), (two, one), (folder,)):
+        policy = read_all(paths)
+        assert [d.name for d in policy.devices] == ["nic0", "nic1"]
+        assert [a.device for a in policy.assignments] == ["nic0", "nic1"]
+        assert {d.place.file for d in policy.devices} == {str(one)}
+        assert {a.place.file for a in policy.assignments} == {str(two)}
+
+
+def test_everything_is_joined_in_the_order_of_the_files_names(folder: Path) -> None:
+    for name in ("20", "10", "9"):
+        said = f"devices: {{d{name}: {{match: {{mac: 52:54:00:00:00:{name.zfill(2)}}}}}}}"
+        kept = f"protect: [{{class: '02', reason: r{name}}}]\nalternatives: [[a, b{name}]]"
+        put(folder, **{name: f"version: 1\n{said}\n{kept}\n"})
+    policy = read_all([folder])
+    assert [d.name for d in policy.devices] == ["d10", "d20", "d9"]
+    assert [p.reason for p in policy.protect] == ["r10", "r20", "r9"]
+    assert policy.alternatives == (("a", "b10"), ("a", "b20"), ("a", "b9"))
+
+
+def test_only_yaml_files_that_are_not_hidden_count_in_a_folder(folder: Path) -> None:
+    put(folder, one=DEVICES)
+    for name in ("README", "old.yaml.bak", ".#one.yaml", ".hidden.yaml"):
+        (folder / name).write_text("no policy")
+    assert len(read_all([folder]).devices) == 2
+
+
+def test_the_source_is_the_path_or_all_paths_as_they_were_given(folder: Path) -> None:
+    one, two = put(folder, one=DEVICES, two=ASSIGNMENTS)
+    assert read_all([folder]).source == str(folder)
+    assert read_all([one]).source == str(one)
+    assert read_all([one, two]).source == f"{one}:{two}"
+
+
+def test_a_file_that_is_named_twice_is_read_once(folder: Path) -> None:
+    (one,) = put(folder, one=DEVICES)
+    assert len(read_all([one, folder]).devices) == 2
+
+
+def test_one_file_means_what_it_means_alone(folder: Path) -> None:
+    (one,) = put(folder, one=DEVICES)
+    assert read_all([one]) == parse(DEVICES, str(one))
+
+
+def test_a_device_in_two_files_is_told_with_both_places(folder: Path) -> None:
+    one, two = put(folder, one=DEVICES, two=DEVICES.replace("01:00.0", "02:00.0"))
+    lines = complaints_about(folder)
+    assert lines == [
+        f"{two}:3:3: the device 'nic0' is already at {one}:3:3",
+        f"{two}:4:3: the device 'nic1' is already at {one}:4:3",
+    ]
+
+
+def test_one_address_under_two_names_in_two_files_is_told_with_both_places(folder: Path) -> None:
+    other = 'version: 1\ndevices: {card: {match: {address: "01:00.0"}}}\n'
+    one, two = put(folder, one=DEVICES, two=other)
+    (line,) = complaints_about(folder)
+    assert line == f"{two}:2:35: 0000:01:00.0 is the device 'nic0' already, at {one}:3:3"
+
+
+def test_a_device_with_two_owners_in_two_files_is_told_with_both_places(folder: Path) -> None:
+    other = "version: 1\nassignments: [{device: nic0, domain: other}]\n"
+    _, two, three = put(folder, a=DEVICES, b=ASSIGNMENTS, c=other)
+    (line,) = complaints_about(folder)
+    assert line.startswith(f"{three}:2:24: the device 'nic0' is assigned already, to 'ace2x1' at ")
+    assert f" at {two}:3:5; " in line
+
+
+def test_a_third_file_may_make_the_owners_alternatives(folder: Path) -> None:
+    other = "version: 1\nassignments: [{device: nic0, domain: other}]\n"
+    put(folder, a=DEVICES, b=ASSIGNMENTS, c=other, d="version: 1\nalternatives: [[other, ace2x1]]")
+    assert len(read_all([folder]).assignments) == 3
+
+
+def test_a_device_that_no_file_has_is_told_the_nearest_of_all_files(folder: Path) -> None:
+    _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("nic1", "nik1"))
+    (line,) = complaints_about(folder)
+    assert line == (f"{two}:4:14: found 'nik1', expected one of the devices; did you mean 'nic1'?")
+
+
+def test_every_file_needs_its_own_version(folder: Path) -> None:
+    _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("version: 1\n", ""))
+    (line,) = complaints_about(folder)
+    assert line.startswith(f"{two}:1:1: the key 'version' is missing")
+
+
+def test_all_complaints_of_all_files_come_in_the_order_of_the_files(folder: Path) -> None:
+    one, two, three = put(
+        folder,
+        one=DEVICES + "x: 1\n",
+        two="version: 2\nassignments: [{device: nic0, domain: a}]\n",
+        three=DEVICES.replace("{mac", "{mak"),
+    )
+    lines = complaints_about(two, one, three)
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{two}:1:10",
+        f"{one}:5:1",
+        f"{three}:3:3",
+        f"{three}:4:18",
+    ]
+
+
+def test_what_may_be_in_an_unreadable_file_is_not_said_to_be_missing(folder: Path) -> None:
+    one, two = put(folder, one="version: [", two=ASSIGNMENTS)
+    (line,) = complaints_about(folder)
+    assert line.startswith(f"{one}:1:11: ")
+    one.unlink()
+    assert complaints_about(one, two) == [f"{one}: there is no such file"]
+
+
+def test_a_missing_file_is_told_with_the_complaints_about_the_others(folder: Path) -> None:
+    (one,) = put(folder, one="version: 2\n")
+    missing = folder / "missing.yaml"
+    with pytest.raises(PolicyError) as caught:
+        read_all([one, missing])
+    assert caught.value.message.splitlines() == [
+        f"{one}:1:10: found 2, expected the number 1, without quotes",
+        f"{missing}: there is no such file",
+    ]
+    assert caught.value.remedy
+
+
+def test_a_folder_without_policy_files_is_an_error_with_a_remedy(folder: Path) -> None:
+    with pytest.raises(PolicyError, match=r"there is no \*\.yaml file in this folder") as caught:
+        read_all([folder])
+    assert caught.value.remedy
+
+
+def test_an_empty_folder_beside_a_file_is_no_error(folder: Path) -> None:
+    file = folder.parent / "policy.yaml"
+    file.write_text(DEVICES)
+    assert len(read_all([file, folder]).devices) == 2
+
+
+def test_no_path_at_all_is_an_error() -> None:
+    with pytest.raises(PolicyError, match="no policy file is named"):
+        read_all([])
+
+
+def test_a_path_that_no_file_can_have_is_an_error() -> None:
+    with pytest.raises(PolicyError, match="can't be read"):
+        read_all([Path("a\0b")])
+
+
+def test_a_folder_that_ends_in_yaml_within_a_folder_is_told(folder: Path) -> None:
+    (folder / "sub.yaml").mkdir()
+    assert complaints_about(folder) == [f"{folder / 'sub.yaml'}: this is a directory"]
+
+
+def test_the_default_paths_are_those_that_exist_or_else_the_file(tmp_path: Path) -> None:
+    file, folder = tmp_path / "policy.yaml", tmp_path / "policy.d"
+    assert default_paths(file, folder) == (file,)
+    folder.mkdir()
+    assert default_paths(file, folder) == (folder,)
+    file.touch()
+    assert default_paths(file, folder) == (file, folder)
+    folder.rmdir()
+    assert default_paths(file, folder) == (file,)
+
+
+def test_a_default_path_that_leads_nowhere_or_may_not_be_seen_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = tmp_path / "policy.yaml", tmp_path / "policy.d"
+    folder.symlink_to(tmp_path / "gone")
+    assert default_paths(file, folder) == (folder,)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.lstat", refuse)
+    assert default_paths(file, folder) == (file, folder)

@@ -1,0 +1,91 @@
+"""The one place that retries: what it tries again, how long, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from cede.errors import CedeError, PermanentError, TransientError, UnsafeError, WorldMovedError
+from cede.execute.retry import STEP_SECONDS, await_truth, persist
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_what_works_is_done_once_without_a_pause(clock: Clock) -> None:
+    assert persist(lambda: 7, clock.sleep) == 7
+    assert clock.pauses == []
+
+
+def test_a_busy_world_is_asked_again_until_it_answers(clock: Clock) -> None:
+    answers: list[Exception | int] = [TransientError("busy"), TransientError("still busy"), 7]
+
+    def deed() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert persist(deed, clock.sleep) == 7
+    assert len(clock.pauses) == 2
+    assert all(0 <= pause <= 5 for pause in clock.pauses)
+
+
+@pytest.mark.parametrize("kind", [PermanentError, UnsafeError, WorldMovedError, CedeError, OSError])
+def test_nothing_else_is_tried_twice(clock: Clock, kind: type[Exception]) -> None:
+    tried: list[int] = []
+
+    def deed() -> None:
+        tried.append(1)
+        raise kind("no")
+
+    with pytest.raises(kind, match="no"):
+        persist(deed, clock.sleep)
+    assert (len(tried), clock.pauses) == (1, [])
+
+
+def test_it_gives_up_after_a_minute_with_the_last_error_as_it_was(clock: Clock) -> None:
+    raised: list[TransientError] = []
+
+    def deed() -> None:
+        raised.append(TransientError(f"busy {len(raised)}", remedy="wait"))
+        raise raised[-1]
+
+    with pytest.raises(TransientError) as caught:
+        persist(deed, clock.sleep)
+    assert caught.value is raised[-1]
+    assert STEP_SECONDS <= clock.now - 1000.0 <= STEP_SECONDS + 5
+
+
+def test_a_truth_that_is_there_is_told_at_once(clock: Clock) -> None:
+    assert await_truth(lambda: True, 30.0, clock.sleep)
+    assert clock.pauses == []
+
+
+def test_a_truth_that_comes_is_waited_for(clock: Clock) -> None:
+    assert await_truth(lambda: clock.now >= 1003.0, 30.0, clock.sleep)
+    assert 3.0 <= clock.now - 1000.0 < 3.2
+
+
+def test_a_truth_that_never_comes_ends_the_waiting_in_its_time(clock: Clock) -> None:
+    assert not await_truth(lambda: False, 2.0, clock.sleep)
+    assert 2.0 <= clock.now - 1000.0 <= 2.2
+
+
+def test_no_time_at_all_still_asks_once(clock: Clock) -> None:
+    assert await_truth(lambda: True, 0.0, clock.sleep)
+    assert not await_truth(lambda: False, 0.0, clock.sleep)

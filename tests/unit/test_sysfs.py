@@ -1,0 +1,288 @@
+"""dom0's sysfs, read from a tree made of files as the kernel makes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cede.address import Address
+from cede.errors import PermanentError
+from cede.host.config_space import serial_number
+from cede.host.sysfs import Sysfs
+from cede.model import Device, HostUse, Identity
+
+if TYPE_CHECKING:
+    from unit.conftest import SysTree
+
+NIC = Address(0, 1, 0, 0)
+SERIAL = bytes.fromhex("00000001ffff5452")
+SPELT = "52-54-ff-ff-01-00-00-00"
+
+
+def config_space(*capabilities: tuple[int, int, int], size: int = 4096) -> bytes:
+    """A `config` file with (offset, id, next) in its extended list, each followed by SERIAL."""
+    space = bytearray(4096)
+    for offset, identity, following in capabilities:
+        struct.pack_into("<I", space, offset, identity | 1 << 16 | following << 20)
+        space[offset + 4 : offset + 12] = SERIAL
+    return bytes(space[:size])
+
+
+def serial_in(space: bytes) -> str | None:
+    return serial_number(lambda offset, size: space[offset : offset + size])
+
+
+def only(tree: SysTree) -> Device:
+    (device,) = Sysfs(tree.sys).devices({})
+    return device
+
+
+def test_a_function_is_read_with_everything_that_it_says_of_itself(tree: SysTree) -> None:
+    tree.function("0000:01:00.0", driver="e1000e", net={"enp1s0": "52:54:00:ce:de:01"})
+    assert only(tree) == Device(
+        address=NIC,
+        identity=Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000"),
+        driver="e1000e",
+        reset_methods=("pm", "bus"),
+        interfaces=("enp1s0",),
+        mac="52:54:00:ce:de:01",
+        path="pci0000:00/00.0",
+    )
+
+
+def test_functions_come_in_the_order_of_their_addresses(tree: SysTree) -> None:
+    names = ["0001:00:00.0", "0000:0a:00.0", "0000:02:00.1", "0000:02:00.0"]
+    for name in names:
+        tree.function(name)
+    assert [str(d.address) for d in Sysfs(tree.sys).devices({})] == sorted(names)
+
+
+def test_ids_are_lower_case_whatever_the_file_says(tree: SysTree) -> None:
+    tree.function("0000:01:00.0", identity="1AF4:10D3")
+    assert str(only(tree).identity) == "1af4:10d3"
+
+
+@pytest.mark.parametrize(("written", "read"), [(None, None), ("pciback", "pciback")])
+def test_driver_override_is_a_name_or_nothing(
+    tree: SysTree, written: str | None, read: str | None
+) -> None:
+    tree.function("0000:01:00.0")
+    tree.override("0000:01:00.0", written)
+    assert only(tree).driver_override == read
+
+
+def test_a_device_without_a_driver_or_a_reset_has_none(tree: SysTree) -> None:
+    tree.function("0000:01:00.0", reset="")
+    assert (only(tree).driver, only(tree).reset_methods) == (None, ())
+
+
+def test_virtio_hides_its_interface_one_level_down(tree: SysTree) -> None:
+    path = tree.function("0000:00:02.0", identity="1af4:1000", driver="virtio-pci")
+    tree.interface("enp0s2", path / "virtio0", mac="52:54:00:12:34:56")
+    assert (only(tree).interfaces, only(tree).mac) == (("enp0s2",), "52:54:00:12:34:56")
+    assert Sysfs(tree.sys).interfaces(Address(0, 0, 2, 0)) == ("enp0s2",)
+
+
+def test_of_several_interfaces_the_first_by_name_gives_the_mac(tree: SysTree) -> None:
+    macs = {f"port{n}": f"52:54:00:00:00:0{n}" for n in (7, 3, 9, 1, 5)}
+    tree.function("0000:01:00.0", net=macs)
+    assert only(tree).interfaces == tuple(sorted(macs))
+    assert only(tree).mac == "52:54:00:00:00:01"
+
+
+def test_a_bridge_has_no_interface_of_the_card_behind_it(tree: SysTree) -> None:
+    port = tree.function("0000:00:09.0", class_code="060400", driver="pcieport")
+    tree.function("0000:01:00.0", under=port, net={"enp1s0": "52:54:00:ce:de:01"})
+    bridge, card = Sysfs(tree.sys).devices({})
+    assert (bridge.is_bridge, bridge.interfaces, bridge.mac) == (True, (), None)
+    assert card.interfaces == ("enp1s0",)
+
+
+def test_what_dom0_needs_of_a_device_is_kept_with_it(tree: SysTree) -> None:
+    tree.function("0000:01:00.0")
+    use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
+    (device,) = Sysfs(tree.sys).devices({NIC: [use], Address(0, 2, 0, 0): [use]})
+    assert device.uses == (use,)
+
+
+def test_pciback_that_is_not_loaded_has_no_slots(tree: SysTree) -> None:
+    sysfs = Sysfs(tree.sys)
+    assert (sysfs.pciback_loaded, sysfs.pciback_slots()) == (False, frozenset())
+
+
+def test_slots_tell_what_pciback_seizes_at_the_next_probe(tree: SysTree) -> None:
+    tree.function("0000:01:00.0", driver="e1000e")
+    tree.slots("0000:01:00.0", "0000:02:00.1")
+    sysfs = Sysfs(tree.sys)
+    assert sysfs.pciback_loaded
+    assert sysfs.pciback_slots() == {NIC, Address(0, 2, 0, 1)}
+    assert only(tree).in_pciback_slots
+    assert not only(tree).on_pciback
+
+
+def test_a_slot_is_removed_by_its_address(tree: SysTree) -> None:
+    folder = tree.slots("0000:01:00.0")
+    Sysfs(tree.sys).remove_pciback_slot(NIC)
+    assert (folder / "remove_slot").read_text() == "0000:01:00.0"
+
+
+def test_a_slot_that_the_kernel_keeps_is_an_error_with_the_command_to_try(tree: SysTree) -> None:
+    with pytest.raises(PermanentError, match=r"won't drop the slot of 0000:01:00\.0") as caught:
+        Sysfs(tree.sys).remove_pciback_slot(NIC)
+    assert caught.value.remedy.startswith("echo 0000:01:00.0 > ")
+
+
+def test_a_device_that_is_gone_has_neither_driver_nor_identity(tree: SysTree) -> None:
+    sysfs = Sysfs(tree.sys)
+    assert (sysfs.driver(NIC), sysfs.identity(NIC), sysfs.interfaces(NIC)) == (None, None, ())
+
+
+def test_a_device_that_went_before_it_was_read_is_left_out(tree: SysTree) -> None:
+    shutil.rmtree(tree.function("0000:01:00.0"))
+    tree.function("0000:02:00.0")
+    assert [str(d.address) for d in Sysfs(tree.sys).devices({})] == ["0000:02:00.0"]
+
+
+def test_a_device_whose_files_are_going_is_no_device_with_an_empty_identity(
+    tree: SysTree,
+) -> None:
+    (tree.function("0000:01:00.0") / "device").unlink()
+    assert Sysfs(tree.sys).identity(NIC) is None
+    assert Sysfs(tree.sys).devices({}) == ()
+
+
+@pytest.mark.parametrize("call", ["readlink", "listdir", "read"])
+def test_a_device_that_goes_while_it_is_read_raises_nothing(
+    tree: SysTree, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tree.function("0000:01:00.0", driver="e1000e", net={"enp1s0": "52:54:00:ce:de:01"})
+
+    def gone(*_args: object, **_named: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, call, gone)
+    for device in Sysfs(tree.sys).devices({}):
+        assert call != "readlink" or device.driver is None
+    assert Sysfs(tree.sys).driver(NIC) in {None, "e1000e"}
+    assert Sysfs(tree.sys).interfaces(NIC) in {(), ("enp1s0",)}
+
+
+def test_the_path_names_each_bridge_and_no_bus_that_could_shift(tree: SysTree) -> None:
+    port = tree.function("0000:00:08.0", class_code="060400")
+    tree.function("0000:01:00.0", under=port)
+    far = tree.sys / "devices/pci10000:e0"
+    switch = tree.function("0001:e0:06.0", under=far, class_code="060400")
+    tree.function("0001:e1:00.1", under=switch)
+    assert [device.path for device in Sysfs(tree.sys).devices({})] == [
+        "pci0000:00/08.0",
+        "pci0000:00/08.0/00.0",
+        "pci10000:e0/06.0",
+        "pci10000:e0/06.0/00.1",
+    ]
+
+
+def test_a_function_beyond_xens_segments_is_left_out_and_disturbs_nothing(tree: SysTree) -> None:
+    vmd = tree.function("0000:00:0e.0", class_code="010400", driver="vmd")
+    tree.function("10000:e1:00.0", under=vmd / "pci10000:e0")
+    tree.slots("10000:e1:00.0")
+    assert only(tree).address == Address(0, 0, 0x0E, 0)
+    assert Sysfs(tree.sys).pciback_slots() == frozenset()
+
+
+def test_the_serial_number_is_spelt_as_lspci_prints_it(tree: SysTree) -> None:
+    space = config_space((0x100, 1, 0x140), (0x140, 3, 0))
+    (tree.function("0000:01:00.0") / "config").write_bytes(space)
+    assert only(tree).serial == SPELT
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        b"",
+        config_space((0x100, 3, 0), size=256),
+        config_space((0x100, 3, 0), size=64),
+        config_space((0x100, 3, 0), size=0x106),
+        config_space((0x100, 1, 0)),
+        config_space((0x100, 1, 0x140), (0x140, 2, 0x100)),
+        config_space((0x100, 1, 0x0FC), (0x0FC, 3, 0)),
+        config_space((0x100, 1, 0xFFC)),
+        config_space(),
+        b"\xff" * 4096,
+        config_space((0x100, 3, 0)).replace(SERIAL, bytes(8)),
+        config_space((0x100, 3, 0)).replace(SERIAL, b"\xff" * 8),
+    ],
+    ids=[
+        *("empty", "conventional", "not-root", "cut-off", "none", "circle", "into-the-head"),
+        *("out-of-the-end", "no-list", "fallen-off-the-bus", "all-zeros", "all-ones"),
+    ],
+)
+def test_a_function_without_a_sound_serial_number_has_none(tree: SysTree, space: bytes) -> None:
+    (tree.function("0000:01:00.0") / "config").write_bytes(space)
+    assert only(tree).serial is None
+
+
+@given(
+    head=st.binary(min_size=0, max_size=512), fill=st.integers(0, 255), size=st.integers(0, 4096)
+)
+def test_the_walk_ends_on_any_bytes_with_a_number_or_with_none(
+    head: bytes, fill: int, size: int
+) -> None:
+    found = serial_in((bytes(256) + head + bytes([fill]) * 4096)[:size])
+    assert found is None or len(found) == len(SPELT)
+
+
+@given(
+    offsets=st.lists(st.integers(0x11, 0xFE).map(lambda n: n * 16), unique=True),
+    others=st.data(),
+)
+def test_the_number_is_found_wherever_the_list_has_it(
+    offsets: list[int], others: st.DataObject
+) -> None:
+    offsets = [0x100, *offsets]
+    chain = list(zip(offsets, [*offsets[1:], 0], strict=True))
+    place = others.draw(st.integers(0, len(chain) - 1))
+    capabilities = [(at, 3 if n == place else 1, then) for n, (at, then) in enumerate(chain)]
+    assert serial_in(config_space(*capabilities)) == SPELT
+
+
+def test_the_walk_reads_headers_and_the_number_and_nothing_else() -> None:
+    space = config_space((0x100, 1, 0x140), (0x140, 3, 0))
+    asked: list[tuple[int, int]] = []
+
+    def read(offset: int, size: int) -> bytes:
+        asked.append((offset, size))
+        return space[offset : offset + size]
+
+    assert serial_number(read) == SPELT
+    assert asked == [(0x100, 4), (0x140, 4), (0x144, 8)]
+
+
+def test_a_virtual_function_names_its_physical_one_and_its_index_there(tree: SysTree) -> None:
+    physical = tree.function("0000:01:00.0")
+    for index, name in enumerate(("0000:01:10.0", "0000:01:10.2", "0000:02:00.0")):
+        path = tree.function(name)
+        (path / "physfn").symlink_to(Path("..") / physical.name)
+        (physical / f"virtfn{index}").symlink_to(Path("..") / name)
+    (physical / "virtfn_odd").write_text("")
+    found = [(d.physical_function, d.function_index) for d in Sysfs(tree.sys).devices({})]
+    assert found == [(None, None), (NIC, 0), (NIC, 1), (NIC, 2)]
+
+
+def test_a_virtual_function_that_its_physical_one_has_just_dropped_has_no_index(
+    tree: SysTree,
+) -> None:
+    physical = tree.function("0000:01:00.0")
+    (tree.function("0000:01:10.0") / "physfn").symlink_to(Path("..") / physical.name)
+    (physical / "virtfn0").symlink_to("../0000:01:10.1")
+    assert Sysfs(tree.sys).devices({})[1].function_index is None
+
+
+def test_a_host_without_a_pci_bus_has_no_devices(tmp_path: Path) -> None:
+    assert Sysfs(tmp_path).devices({}) == ()

@@ -1,0 +1,69 @@
+"""The way back from steps that were taken: what each is taken back by, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from cede.address import Address
+from cede.plan.steps import (
+    AddToConfig,
+    Adopt,
+    Evict,
+    GiveBack,
+    HotPlug,
+    LoadPciback,
+    RemoveFromConfig,
+    Seize,
+    Step,
+    SwitchOff,
+    SwitchOn,
+    Unplug,
+)
+from cede.plan.undo import undo
+
+NIC = Address(0, 1, 0, 0)
+ALIAS = "ua-cede-nic0"
+LOAD = LoadPciback()
+PLUG = HotPlug(address=NIC, domain="pv1", alias=ALIAS, permissive=True)
+ADD = AddToConfig(address=NIC, domain="pv1", alias=ALIAS, policy="p")
+
+
+@pytest.mark.parametrize(
+    ("taken", "back"),
+    [
+        (LOAD, None),
+        (Seize(address=NIC, driver="e1000e"), GiveBack(address=NIC, driver="e1000e")),
+        (Seize(address=NIC, driver=None), GiveBack(address=NIC, undriven=True)),
+        (PLUG, Unplug(address=NIC, domain="pv1")),
+        (ADD, RemoveFromConfig(address=NIC, domain="pv1")),
+        (
+            SwitchOn(domain="pv1", features=("passthrough",)),
+            SwitchOff(domain="pv1", features=("passthrough",)),
+        ),
+        (Adopt(address=NIC, domain="pv1", alias=ALIAS, policy="p"), None),
+        (Unplug(address=NIC, domain="pv1"), None),
+        (Evict(address=NIC, domain="pv1"), None),
+        (RemoveFromConfig(address=NIC, domain="pv1"), None),
+        (SwitchOff(domain="pv1", features=("passthrough",)), None),
+        (GiveBack(address=NIC), None),
+    ],
+)
+def test_every_step_inward_has_its_way_back_and_none_outward_has(
+    taken: Step, back: Step | None
+) -> None:
+    assert undo([taken]) == (() if back is None else (back,))
+
+
+def test_what_was_done_last_is_taken_back_first() -> None:
+    switch = SwitchOn(domain="pv1", features=("passthrough", "e820_host"))
+    taken: list[Step] = [LOAD, Seize(address=NIC, driver="e1000e"), PLUG, switch, ADD]
+    assert undo(iter(taken)) == (
+        RemoveFromConfig(address=NIC, domain="pv1"),
+        SwitchOff(domain="pv1", features=("passthrough", "e820_host")),
+        Unplug(address=NIC, domain="pv1"),
+        GiveBack(address=NIC, driver="e1000e"),
+    )
+
+
+def test_of_nothing_there_is_nothing_to_take_back() -> None:
+    assert undo([]) == ()

@@ -1,0 +1,195 @@
+"""Xen's own word on who has what, over a xenstore made of a dict."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+from pyxs.exceptions import ConnectionError as NoXenstore
+from pyxs.exceptions import PyXSError, UnexpectedPacket
+
+from cede.address import Address
+from cede.errors import UnreachableError
+from cede.host.xenstore import Xenstore
+from cede.model import BackendDevice
+
+if TYPE_CHECKING:
+    from unit.conftest import Store
+
+BASE = "/local/domain/0/backend/pci"
+OPTIONS = "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict"
+RECORDED = {
+    "dev-0": "0000:01:00.0",
+    "domain": "pv1",
+    "frontend": "/local/domain/1/device/pci/0",
+    "frontend-id": "1",
+    "key-0": "0000:01:00.0",
+    "num_devs": "1",
+    "online": "1",
+    "opts-0": OPTIONS,
+    "root-0": "0000:00",
+    "root_num": "1",
+    "state": "4",
+    "state-0": "3",
+    "vdev-0": "0000:00:00.00",
+}
+
+
+def fill(store: Store, domid: int = 1, **changed: str) -> None:
+    """The nodes that libxl and pciback write for one device; `vdev_0=` changes vdev-0, an empty text removes it."""
+    nodes = {**RECORDED, **{name.replace("_0", "-0"): value for name, value in changed.items()}}
+    for name, value in nodes.items():
+        if value:
+            store.nodes[f"{BASE}/{domid}/0/{name}"] = value
+    store.nodes["/local/domain/1/device/pci/0/state"] = "4"
+    store.nodes[f"/local/domain/{domid}/name"] = "pv1"
+
+
+def backend(store: Store) -> tuple[BackendDevice, ...]:
+    return Xenstore(connect=lambda _: store).backend()
+
+
+def test_a_healthy_pv_guest_is_read_as_recorded(store: Store) -> None:
+    fill(store)
+    assert backend(store) == (
+        BackendDevice(
+            domid=1,
+            address=Address(0, 1, 0, 0),
+            index=0,
+            state=3,
+            backend_state=4,
+            frontend_state=4,
+            virtual_slot=Address(0, 0, 0, 0),
+            options=OPTIONS,
+        ),
+    )
+
+
+def test_a_host_that_has_given_nothing_has_no_nodes(store: Store) -> None:
+    assert backend(store) == ()
+
+
+def test_what_is_left_of_a_domain_that_has_ended_is_given_to_nobody(store: Store) -> None:
+    fill(store, domid=1)
+    fill(store, domid=2, state="6", state_0="5")
+    del store.nodes["/local/domain/2/name"]
+    assert [device.domid for device in backend(store)] == [1]
+
+
+def test_a_backend_that_had_devices_and_has_none_gives_none(store: Store) -> None:
+    fill(store, num_devs="0")
+    assert backend(store) == ()
+
+
+def test_domains_come_in_the_order_of_their_numbers(store: Store) -> None:
+    for domid in (10, 9, 2):
+        fill(store, domid)
+    assert [device.domid for device in backend(store)] == [2, 9, 10]
+
+
+def test_every_device_of_a_guest_is_read_and_a_hole_is_left_out(store: Store) -> None:
+    fill(store, num_devs="3")
+    store.nodes[f"{BASE}/1/0/dev-2"] = "0000:02:00.1"
+    assert [(d.index, str(d.address)) for d in backend(store)] == [
+        (0, "0000:01:00.0"),
+        (2, "0000:02:00.1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vdev", "vdevfn", "slot"),
+    [
+        ("0000:00:00.00", "", Address(0, 0, 0, 0)),
+        ("0000:00:02.01", "", Address(0, 0, 2, 1)),
+        ("0000:00:00.00", "18", Address(0, 0, 3, 0)),
+        ("", "19", Address(0, 0, 3, 1)),
+        ("0000:00:01.00", "0", Address(0, 0, 1, 0)),
+        ("", "", None),
+        ("", "0", None),
+        ("nonsense", "nonsense", None),
+        ("", "100", None),
+        ("", "-8", None),
+    ],
+)
+def test_the_slot_is_the_device_models_else_the_kernels(
+    store: Store, vdev: str, vdevfn: str, slot: Address | None
+) -> None:
+    fill(store, vdev_0=vdev, vdevfn_0=vdevfn)
+    assert backend(store)[0].virtual_slot == slot
+
+
+def test_what_the_guest_writes_into_its_state_is_a_number_or_nothing(store: Store) -> None:
+    fill(store)
+    for said, read in (("1", 1), ("", None), ("four", None), ("\x1b[2J", None), ("9" * 4000, ...)):
+        store.nodes["/local/domain/1/device/pci/0/state"] = said
+        state = backend(store)[0].frontend_state
+        assert read is ... or state == read
+
+
+def test_a_guest_without_a_frontend_node_has_no_frontend_state(store: Store) -> None:
+    fill(store, frontend="")
+    assert backend(store)[0].frontend_state is None
+
+
+def test_nodes_that_are_no_domains_or_no_addresses_are_left_out(store: Store) -> None:
+    fill(store, dev_0="not an address")
+    store.nodes[f"{BASE}/rubbish/0/num_devs"] = "1"
+    assert backend(store) == ()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NoXenstore("connection closed"),
+        UnexpectedPacket("strange"),
+        PyXSError(errno.EACCES, "Permission denied"),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(
+    store: Store, failure: Exception
+) -> None:
+    fill(store)
+    store.broken = failure
+    with pytest.raises(UnreachableError, match="xenstore") as caught:
+        backend(store)
+    assert caught.value.remedy
+
+
+def test_a_xenstore_that_is_not_there_says_where_it_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Nobody:
+        def __init__(self, unix_socket_path: str) -> None:
+            self.path = unix_socket_path
+
+        def connect(self) -> None:
+            raise NoXenstore(f"no such file: {self.path}")
+
+    monkeypatch.setattr("pyxs.Client", Nobody)
+    with pytest.raises(UnreachableError, match="doesn't answer at /nowhere/socket") as caught:
+        Xenstore("/nowhere/socket").backend()
+    assert "dom0" in caught.value.remedy
+
+
+def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
+    store: Store,
+) -> None:
+    opened: list[str] = []
+
+    def connect(socket: str) -> Store:
+        opened.append(socket)
+        return store
+
+    door = Xenstore("/socket", connect)
+    door.close()
+    assert opened == []
+    door.backend()
+    door.backend()
+    assert opened == ["/socket"]
+    door.close()
+    assert store.closed
+    door.backend()
+    assert opened == ["/socket", "/socket"]
