@@ -1,7 +1,7 @@
 """The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -62,6 +62,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("faults tried and survived, on real Xen")
     for name, tried in _FAULTS.tried.items():
         terminalreporter.write_line(f"{tried:5d} {_FAULTS.survived[name]:5d}  {name}")
+
+
+_LAST_WORDS = (
+    "virsh -q -c xen:///system list --all; xl dmesg | tail -n 15; dmesg | tail -n 15;"
+    " tail -n 5 /var/log/libvirt/libxl/*.log /var/log/xen/qemu-dm-*.log"
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test fails, what its dom0 and its guests said last is told with it."""
+    report: pytest.TestReport = yield
+    if call.when == "call" and report.failed and isinstance(item, pytest.Function):
+        for host in item.funcargs.values():
+            if isinstance(host, Host):
+                report.sections.append((host.lab.release.suite, host.last_words(_LAST_WORDS)))
+    return report
 
 
 @pytest.fixture(scope="module", params=["trixie", "bookworm"])

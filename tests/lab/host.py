@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 from xenlab.dom0 import Result
+from xenlab.errors import LabError
 from xenlab.lab import Lab
 
 IN_GUEST = Path(__file__).parents[2] / "contrib/xenlab/in_guest.py"
@@ -52,6 +53,13 @@ class Host:
         script = 'mkdir -p "$(dirname "$1")" && cat > "$1"'
         done = self.lab.exec(["sh", "-ec", script, "sh", path], stdin=text)
         assert done.returncode == 0, done.stderr
+
+    def last_words(self, script: str) -> str:
+        """What a shell script says in dom0, or why it can't be asked any more."""
+        try:
+            return self.lab.exec(["sh", "-c", script], timeout=30).stdout
+        except LabError as silent:
+            return silent.told()
 
     def state(self) -> str:
         """All that cede could change: drivers, overrides, slots, every domain's XML, xenstore's backend."""

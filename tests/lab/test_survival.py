@@ -19,6 +19,7 @@ POLICY = "/etc/cede/policy.yaml"
 FAULTS = Path(__file__).with_name("faults.py")
 VIRSH = "virsh -q -c xen:///system"
 RANDOM_KILLS = 30
+SPARE = 1  # one cycle more, for a run that is quicker than the one that was measured
 
 
 def _ask(host: Host, seconds: float = 120, **request: object) -> list[Any]:
@@ -80,8 +81,16 @@ def _journalled(points: list[str]) -> list[str]:
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
-def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
+@pytest.fixture
+def for_long(host: Host) -> Host:
+    """A host for minutes: its HVM guest stands still, since emulated SVM makes that reset itself now and then."""
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    host.sh(f"{VIRSH} suspend hvm1")
+    return host
+
+
+def test_killed_at_every_journalled_point_it_is_mended(for_long: Host, faults: Faults) -> None:
+    host = for_long
     (apply,) = _ask(host, do="points", argv=["apply", "--yes", "-f", POLICY])
     (release,) = _ask(host, do="points", argv=["release", "nic0", "-f", POLICY])
     host.sh("modprobe -r xen-pciback")
@@ -92,19 +101,24 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
     assert all(all(one["killed"]) for one in told)
 
 
-def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
-    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
-    chance = random.Random(20261123)  # noqa: S311 - the same moments each time
+def test_killed_at_random_moments_it_is_mended_too(for_long: Host, faults: Faults) -> None:
+    apply = _run(for_long, "apply", "--yes")["seconds"]
+    release = _run(for_long, "release", "nic0")["seconds"]
+    for_long.sh("modprobe -r xen-pciback")
+    chance = random.Random(20261123)  # noqa: S311 - the same parts of a run each time
     cycles = [
-        [round(chance.uniform(0.1, 4), 2) for _ in range(2)] for _ in range(RANDOM_KILLS // 2)
+        [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
+        for _ in range(RANDOM_KILLS // 2 + SPARE)
     ]
-    told = _ask(host, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    told = _ask(for_long, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a random moment")
+    assert sum(sum(one["killed"]) for one in told) >= RANDOM_KILLS
 
 
 def _judge(told: list[Any], faults: Faults, name: str) -> None:
     bad = [one for one in told if not one["mended"]]
-    faults.tell(name, tried=2 * len(told), survived=2 * (len(told) - len(bad)))
+    tried, lost = (sum(sum(one["killed"]) for one in some) for some in (told, bad))
+    faults.tell(name, tried=tried, survived=tried - lost)
     assert not bad, json.dumps(bad, indent=1)
 
 

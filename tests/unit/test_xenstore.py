@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import socketserver
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +19,9 @@ from cede.host.xenstore import Xenstore
 from cede.model import BackendDevice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from unit.conftest import Store
 
 BASE = "/local/domain/0/backend/pci"
@@ -162,16 +169,61 @@ def test_a_xenstore_that_is_not_there_says_where_it_was_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Nobody:
-        def __init__(self, unix_socket_path: str) -> None:
-            self.path = unix_socket_path
+        def __init__(self, path: str) -> None:
+            self.path = path
 
         def connect(self) -> None:
             raise NoXenstore(f"no such file: {self.path}")
 
-    monkeypatch.setattr("pyxs.Client", Nobody)
+    monkeypatch.setattr("pyxs.connection.UnixSocketConnection", Nobody)
     with pytest.raises(UnreachableError, match="doesn't answer at /nowhere/socket") as caught:
         Xenstore("/nowhere/socket").backend()
     assert "dom0" in caught.value.remedy
+
+
+READ, ERROR = 2, 16
+HEADER = struct.Struct("<4I")  # xen/include/public/io/xs_wire.h: type, request, transaction, length
+
+
+class Daemon(socketserver.StreamRequestHandler):
+    """Answers every READ with the path that was asked for; `/gone` isn't there, at `/end` it hangs up."""
+
+    def handle(self) -> None:
+        while header := self.rfile.read(HEADER.size):
+            _, request, transaction, length = HEADER.unpack(header)
+            said = self.rfile.read(length).rstrip(b"\0")
+            if said == b"/end":
+                return
+            kind, said = (ERROR, b"ENOENT\0") if said == b"/gone" else (READ, said)
+            self.wfile.write(HEADER.pack(kind, request, transaction, len(said)) + said)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[str]:
+    """The socket of a xenstored that runs."""
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), Daemon) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield str(tmp_path / "socket")
+        server.shutdown()
+        thread.join()
+
+
+def test_over_a_real_socket_each_of_many_that_ask_at_once_gets_its_own_answer(daemon: str) -> None:
+    door = Xenstore(daemon)
+    paths = [f"/{number}" for number in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(door._read, paths)) == paths
+    assert door._read("/gone") is None
+    door.close()
+
+
+def test_a_xenstore_that_hangs_up_is_unreachable(daemon: str) -> None:
+    door = Xenstore(daemon)
+    with pytest.raises(UnreachableError, match="no answer"):
+        door._read("/end")
+    door.close()
 
 
 def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(

@@ -6,8 +6,10 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 from __future__ import annotations
 
 import errno
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
 from cede.errors import UnreachableError
@@ -42,11 +44,48 @@ def _answered() -> Iterator[None]:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What pyxs waits for; it is there already."""
+
+    packet: Any
+
+    def get(self) -> Any:  # noqa: ANN401 - pyxs has no types
+        return self.packet
+
+
+class _Exchange:
+    """Stands in for pyxs.Router: whoever asks waits for the answer, one at a time.
+
+    pyxs has a thread that hands over each answer, for watches; the handing over takes longer than the answer.
+    """
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - pyxs has no types
+        self.connection = connection
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.connection.is_connected)
+
+    def start(self) -> None:
+        self.connection.connect()
+
+    def send(self, packet: Any) -> _Answer:  # noqa: ANN401 - pyxs has no types
+        with self._one_at_a_time:
+            self.connection.send(packet)
+            return _Answer(self.connection.recv())
+
+    def terminate(self) -> None:
+        self.connection.close()
+
+
 def _connect(socket: str) -> pyxs.Client:
     import pyxs
+    from pyxs.connection import UnixSocketConnection
     from pyxs.exceptions import ConnectionError as NoXenstore
 
-    client = pyxs.Client(unix_socket_path=socket)
+    client = pyxs.Client(router=_Exchange(UnixSocketConnection(socket)))
     try:
         client.connect()
     except (NoXenstore, OSError) as error:
@@ -66,12 +105,14 @@ class Xenstore:
         self._socket = socket
         self._connect = connect
         self._open: pyxs.Client | None = None
+        self._opening = threading.Lock()
 
     @property
     def _client(self) -> pyxs.Client:
-        if self._open is None:
-            self._open = self._connect(self._socket)
-        return self._open
+        with self._opening:
+            if self._open is None:
+                self._open = self._connect(self._socket)
+            return self._open
 
     def close(self) -> None:
         """Close the connection; the next question opens a new one."""
