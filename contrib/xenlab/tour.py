@@ -6,6 +6,7 @@ A statement is printed only after what it says was seen; the first one that isn'
 import sys
 import textwrap
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .dom0 import Result
@@ -37,6 +38,17 @@ AWAIT_CARRIER = (
     "do n=$((n+1)); sleep 0.1; done"
 )
 IN_GUEST = Path(__file__).with_name("in_guest.py")
+_SIDE_BY_SIDE = 2  # as many as dom0 has processors
+_LOOK = "lspci -nnk"
+_REFUSED_PLAN = ("cede", "plan", "-f", "/tmp/root-disk.yaml")
+
+
+_IN_GUEST = ("python3", "-", GUEST)
+
+
+def _in_guest(command: str) -> tuple[str, ...]:
+    """How dom0 has a command run on the guest's console, by IN_GUEST."""
+    return (*_IN_GUEST, command)
 
 
 class UntrueError(Exception):
@@ -49,6 +61,8 @@ class Tour:
     def __init__(self, release: str) -> None:
         self._lab = Lab(release=release)
         self._begun = time.monotonic()
+        self._pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
+        self._ahead: dict[tuple[str, ...], Future[Result]] = {}
 
     def main(self) -> int:
         """Walk; the exit status."""
@@ -63,6 +77,8 @@ class Tour:
         except KeyboardInterrupt:
             print("\ninterrupted; the lab stays as it is: contrib/lab status", file=sys.stderr)
             return 130
+        finally:
+            self._pool.shutdown(cancel_futures=True)
         return 0
 
     def _walk(self) -> None:
@@ -93,19 +109,20 @@ class Tour:
         self._write("/tmp/root-disk.yaml", ROOT_DISK_POLICY)
 
     def _before(self) -> None:
+        self._look_ahead(("cede", "devices"), _in_guest(_LOOK), _REFUSED_PLAN, ("cede", "plan"))
         self._say(
             f"The host has these devices; {NIC} is the network card that guest {GUEST} shall get."
         )
         self._host("cede", "devices")
         self._say(f"The guest {GUEST} has no PCI device at all now. Its own lspci:")
-        shown = self._guest("lspci -nnk")
+        shown = self._guest(_LOOK)
         self._must(NIC_ID not in shown, "the guest has the card before it was given")
 
     def _refuse_root_disk(self) -> None:
         self._say(
             "A slip of the finger: a policy that gives away the host's own root disk. It is refused."
         )
-        refused = self._host("cede", "plan", "-f", "/tmp/root-disk.yaml", status=3)
+        refused = self._host(*_REFUSED_PLAN, status=3)
         self._must("which holds /" in refused, "the reason for the refusal was not told")
 
     def _give(self) -> None:
@@ -125,7 +142,7 @@ class Tour:
         self._must(f'dev-0 = "{NIC}"' in nodes, "xenstore doesn't name the card")
         self._must('/0/state = "4"' in nodes, "the backend isn't connected")
         self._say("And the guest's own lspci:")
-        shown = self._guest("lspci -nnk")
+        shown = self._guest(_LOOK)
         self._must(
             NIC_ID in shown and "driver in use: e1000e" in shown, "the guest doesn't drive the card"
         )
@@ -146,7 +163,8 @@ class Tour:
     def _take_back(self) -> None:
         self._say("Now dom0 wants its card back, and working.")
         self._host("cede", "release", "nic0")
-        shown = self._guest("lspci -nnk")
+        self._look_ahead(_in_guest(_LOOK), ("cede", "status"))
+        shown = self._guest(_LOOK)
         self._must(NIC_ID not in shown, "the guest still sees the card")
         self._host("cede", "status", status=4)
 
@@ -184,13 +202,24 @@ class Tour:
     def _host(self, *argv: str, status: int = 0, show: bool = True) -> str:
         if show:
             print(f"dom0# {' '.join(argv)}", flush=True)
-        done = self._lab.exec(list(argv))
-        return self._shown(done, argv[0], status=status, show=show)
+        return self._shown(self._done(argv), argv[0], status=status, show=show)
 
     def _guest(self, command: str, show: str = "") -> str:
         print(f"{GUEST}# {show or command}", flush=True)
-        done = self._lab.exec(["python3", "-", GUEST, command], stdin=IN_GUEST.read_text())
-        return self._shown(done, GUEST, status=0, show=True)
+        return self._shown(self._done(_in_guest(command)), GUEST, status=0, show=True)
+
+    def _look_ahead(self, *commands: tuple[str, ...]) -> None:
+        """Begin what only looks, side by side; it is shown when its turn comes."""
+        for argv in commands:
+            self._ahead[argv] = self._pool.submit(self._run, argv)
+
+    def _done(self, argv: tuple[str, ...]) -> Result:
+        begun = self._ahead.pop(argv, None)
+        return self._run(argv) if begun is None else begun.result()
+
+    def _run(self, argv: tuple[str, ...]) -> Result:
+        script = IN_GUEST.read_text() if argv[: len(_IN_GUEST)] == _IN_GUEST else ""
+        return self._lab.exec(argv, stdin=script)
 
     def _shown(self, done: Result, what: str, *, status: int, show: bool) -> str:
         if show:

@@ -65,13 +65,11 @@ class SysTree:
         path = (under or self.sys / "devices/pci0000:00") / address
         path.mkdir(parents=True)
         _link(self.sys / "bus/pci/devices" / address, path)
-        for pair, names in (
-            (identity, ("vendor", "device")),
-            (subsystem, ("subsystem_vendor", "subsystem_device")),
-        ):
-            for name, value in zip(names, pair.split(":"), strict=True):
-                _write(path / name, f"0x{value}")
-        _write(path / "class", f"0x{class_code}")
+        event = (
+            f"PCI_CLASS={class_code.lstrip('0')}\nPCI_ID={identity}\nPCI_SUBSYS_ID={subsystem}\n"
+            f"PCI_SLOT_NAME={address}"
+        )
+        _write(path / "uevent", event.upper())
         _write(path / "driver_override", "(null)")
         _write(path / "reset_method", reset)
         self.bind(address, driver)

@@ -153,7 +153,7 @@ def test_a_device_that_went_before_it_was_read_is_left_out(tree: SysTree) -> Non
 def test_a_device_whose_files_are_going_is_no_device_with_an_empty_identity(
     tree: SysTree,
 ) -> None:
-    (tree.function("0000:01:00.0") / "device").unlink()
+    (tree.function("0000:01:00.0") / "uevent").unlink()
     assert Sysfs(tree.sys).identity(NIC) is None
     assert Sysfs(tree.sys).devices({}) == ()
 

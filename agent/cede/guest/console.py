@@ -7,8 +7,8 @@ shown raw.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,7 +92,7 @@ def run(
     listener = _Listener(line, clock() + seconds, clock)
     _reach_prompt(line, listener)
     listener.forget()
-    number = secrets.token_hex(8)
+    number = os.urandom(8).hex()
     # quoted inside, so that the echo of the command can't be taken for its answer
     begin, end = f"cede-'{number}'-begin", f"cede-'{number}'-end"
     line.send(f" echo {begin}; {command}; echo {end}\r".encode())

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
 
 
-def _hex(path: str) -> str:
-    return text(path).removeprefix("0x").lower()
+def _event(path: str) -> dict[str, str]:
+    """What the kernel says of the function in its `uevent`: one file instead of five (drivers/pci/pci-driver.c)."""
+    lines = (line.partition("=") for line in text(f"{path}/uevent").lower().splitlines())
+    return {name: value for name, _, value in lines}
 
 
 def _address(name: str) -> Address | None:
@@ -173,15 +176,15 @@ class Sysfs:
 
     def identity(self, address: Address) -> Identity | None:
         """What the function at `address` says it is; None if there is none, or it is just going."""
-        path = f"{self._devices}/{address}"
-        vendor, device = _hex(f"{path}/vendor"), _hex(f"{path}/device")
+        told = _event(f"{self._devices}/{address}")
+        vendor, _, device = told.get("pci_id", "").partition(":")
         if not vendor or not device:
             return None
         return Identity(
             vendor=vendor,
             device=device,
-            subsystem=f"{_hex(f'{path}/subsystem_vendor')}:{_hex(f'{path}/subsystem_device')}",
-            class_code=_hex(f"{path}/class"),
+            subsystem=told.get("pci_subsys_id", ""),
+            class_code=told.get("pci_class", "").zfill(_CLASS_DIGITS),
         )
 
     def _device(

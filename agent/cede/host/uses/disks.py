@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cede.host.uses.tree import Use
 
-_NUMBER = re.compile(r"^\d+:\d+$")
+_NUMBER = re.compile(r"^[1-9]\d*:\d+$")  # a major of 0 is no block device's
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNT_FIELDS, _SWAP_FIELDS = 5, 2
 
