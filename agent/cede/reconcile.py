@@ -170,9 +170,9 @@ def _check_inside(
     doors: Doors, policy: Policy, wanted: Assignment, inventory: Inventory
 ) -> Checked:
     device, domain = _meant(policy, wanted, inventory)
-    if device is None or domain is None or wanted.when is When.NEXT_START:
-        return _check_outside(policy, wanted, look_around(doors))
     try:
+        if device is None or domain is None or wanted.when is When.NEXT_START:
+            return _check_outside(policy, wanted, persist(lambda: look_around(doors)))
         findings = persist(
             lambda: within(
                 f"verifying {subject_of(wanted)}",

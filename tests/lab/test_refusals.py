@@ -35,7 +35,7 @@ def test_apply_refuses_and_changes_nothing(
 ) -> None:
     host, before = untouched
     host.policy("thing", address, domain)
-    done = host.run("cede", "apply", "--yes")
+    done = host.cede("apply", "--yes")
     assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
     assert "remedy: " in done.stdout
     assert host.state() == before
@@ -56,14 +56,14 @@ def test_a_wrong_policy_file_is_named_with_its_line(
     host.sh("rm -f /etc/cede/policy.yaml")
     if text is not None:
         host.write("/etc/cede/policy.yaml", text)
-    done = host.run("cede", "apply", "--yes")
+    done = host.cede("apply", "--yes")
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     assert host.state() == before
 
 
 def test_libvirt_that_doesnt_answer_is_for_later(untouched: tuple[Host, str]) -> None:
     host, _ = untouched
-    done = host.run("cede", "--connect", "xen+unix:///system?socket=/nowhere", "devices")
+    done = host.cede("--connect", "xen+unix:///system?socket=/nowhere", "devices")
     assert (done.returncode, "remedy: " in done.stderr) == (75, True), done.stderr
 
 
@@ -71,18 +71,18 @@ def test_release_of_what_is_no_device_is_an_error_of_the_command_line(
     untouched: tuple[Host, str],
 ) -> None:
     host, _ = untouched
-    assert host.run("cede", "release", "0000:0f:00.0").returncode == 2
-    assert host.run("cede", "release", "0000:00:03.0").returncode == 3
+    assert host.cede("release", "0000:0f:00.0").returncode == 2
+    assert host.cede("release", "0000:00:03.0").returncode == 3
 
 
 def test_a_device_in_another_guest_is_not_taken_from_it(host: Host) -> None:
     """What another policy gave away is that policy's to take back."""
     host.policy("nic0", NIC, "pv1")
-    assert host.run("cede", "apply", "--yes").returncode == 0
+    assert host.cede("apply", "--yes").returncode == 0
     before = host.state()
     host.policy("nic0", NIC, "hvm1")
     host.sh("mv /etc/cede/policy.yaml /etc/cede/other.yaml")
-    done = host.run("cede", "apply", "--yes", "-f", "/etc/cede/other.yaml")
+    done = host.cede("apply", "--yes", "-f", "/etc/cede/other.yaml")
     assert (done.returncode, f"{NIC} is in pv1" in done.stdout) == (3, True), done.stdout
     assert host.state() == before
 
@@ -98,6 +98,6 @@ def test_a_hostdev_that_a_person_attached_is_not_released(host: Host) -> None:
         " virsh -c xen:///system attach-device pv1 /tmp/hostdev.xml --live --config"
     )
     before = host.state()
-    done = host.run("cede", "release", NIC)
+    done = host.cede("release", NIC)
     assert (done.returncode, "somebody else" in done.stdout) == (3, True), done.stdout
     assert host.state() == before

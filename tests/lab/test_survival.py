@@ -4,7 +4,6 @@ import json
 import random
 import re
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,48 +15,37 @@ pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
 POLICY = "/etc/cede/policy.yaml"
-FAULTS = Path(__file__).with_name("faults.py")
 VIRSH = "virsh -q -c xen:///system"
 RANDOM_KILLS = 30
 SPARE = 1  # one cycle more, for a run that is quicker than the one that was measured
 
 
-def _ask(host: Host, seconds: float = 120, **request: object) -> list[Any]:
-    done = host.lab.exec(
-        ["python3", "-", json.dumps(request)], stdin=FAULTS.read_text(), timeout=seconds
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
-    (done,) = _ask(host, 300, do="run", argv=[*argv, "-f", POLICY], at=at, act=act)
+    done: dict[str, Any] = host.ask(300, do="run", argv=[*argv, "-f", POLICY], at=at, act=act)
     assert not at or at in done["passed"], (at, done)
-    found: dict[str, Any] = done
-    return found
+    return done
 
 
 def _state(host: Host, wanted: str = "") -> str:
     """All that cede could change; what udev and the kernel do a moment later is waited for, if `wanted` is known."""
-    (found,) = _ask(host, do="state", wanted=wanted, patience=10 if wanted else 0)
-    return str(found)
+    return str(host.ask(do="state", wanted=wanted, patience=10 if wanted else 0))
 
 
 def _in_step(host: Host) -> None:
     """One apply reaches the wanted state, and a second finds nothing to do."""
-    applied = host.run("cede", "apply", "--yes")
+    applied = host.cede("apply", "--yes")
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    again = host.run("cede", "apply", "--yes")
+    again = host.cede("apply", "--yes")
     assert (again.returncode, "Nothing was changed." in again.stdout) == (0, True), again.stdout
 
 
 def _back(host: Host, before: str) -> None:
     """Release reaches the original state, but for pciback, which stays loaded."""
-    released = host.run("cede", "release", NIC)
+    released = host.cede("release", NIC)
     assert released.returncode == 0, released.stdout + released.stderr
     host.sh("modprobe -r xen-pciback")
     assert _state(host, before) == before
-    history = json.loads(host.run("cede", "history", "--json").stdout)["history"]
+    history = json.loads(host.cede("history", "--json").stdout)["history"]
     assert not [entry for entry in history if entry["open"]]
 
 
@@ -91,12 +79,12 @@ def for_long(host: Host) -> Host:
 
 def test_killed_at_every_journalled_point_it_is_mended(for_long: Host, faults: Faults) -> None:
     host = for_long
-    (apply,) = _ask(host, do="points", argv=["apply", "--yes", "-f", POLICY])
-    (release,) = _ask(host, do="points", argv=["release", "nic0", "-f", POLICY])
+    apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
+    release = host.ask(do="points", argv=["release", "nic0", "-f", POLICY])
     host.sh("modprobe -r xen-pciback")
     cycles = list(zip_longest(_journalled(apply), _journalled(release), fillvalue=0.5))
     assert len(cycles) > 10
-    told = _ask(host, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    told = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a journalled point")
     assert all(all(one["killed"]) for one in told)
 
@@ -110,7 +98,7 @@ def test_killed_at_random_moments_it_is_mended_too(for_long: Host, faults: Fault
         [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
         for _ in range(RANDOM_KILLS // 2 + SPARE)
     ]
-    told = _ask(for_long, 1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    told = for_long.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a random moment")
     assert sum(sum(one["killed"]) for one in told) >= RANDOM_KILLS
 
@@ -177,7 +165,7 @@ def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
     host.sh(f"{VIRSH} resume pv1 2>/dev/null || {VIRSH} start pv1 2>/dev/null || true")
     _await_guest(host)
     _in_step(host)
-    assert host.run("cede", "release", NIC).returncode == 0
+    assert host.cede("release", NIC).returncode == 0
     assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
     faults.tell(f"guest: {what} during {verb}")
 
@@ -199,16 +187,16 @@ def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
     """libxl gives up for good: what it leaves in xenstore counts until the guest is shut down."""
     _in_step(host)
     host.sh(f"{VIRSH} suspend pv1")
-    done = host.run("cede", "release", "nic0")
+    done = host.cede("release", "nic0")
     assert done.returncode == 75, done.stdout + done.stderr
     assert "doesn't let go" in done.stdout
     assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("pciback")
     host.sh(f"{VIRSH} resume pv1")
     host.guest("pv1", "true")
-    told = host.run("cede", "release", "nic0")
+    told = host.cede("release", "nic0")
     assert (told.returncode, "shut pv1 down" in told.stdout) == (75, True), told.stdout
     host.sh(f"{VIRSH} destroy pv1")
-    released = host.run("cede", "release", "nic0")
+    released = host.cede("release", "nic0")
     assert released.returncode == 0, released.stdout
     assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
     host.sh(f"{VIRSH} start pv1; modprobe -r xen-pciback")
@@ -229,12 +217,12 @@ def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(
     host.lab.qmp("device_del", {"id": "pci_0000_01_00_0"})
     gone = f"for i in $(seq 300); do [ -e /sys/bus/pci/devices/{NIC} ] || exit 0; sleep 0.1; done; exit 1"
     assert host.run("sh", "-ec", gone).returncode == 0, host.sh("dmesg | tail")
-    assert "vanished" in host.run("cede", "devices").stdout
-    assert host.run("cede", "status").returncode == 4
-    refused = host.run("cede", "release", NIC)
+    assert "vanished" in host.cede("devices").stdout
+    assert host.cede("status").returncode == 4
+    refused = host.cede("release", NIC)
     assert (refused.returncode, "vanished" in refused.stdout) == (75, True), refused.stdout
     host.sh(f"{VIRSH} destroy pv1")
-    released = host.run("cede", "release", NIC)
+    released = host.cede("release", NIC)
     assert released.returncode == 0, released.stdout
     assert "<hostdev" not in host.sh(f"{VIRSH} dumpxml pv1 --inactive")
     assert host.sh("systemctl show -p NRestarts --value libvirtd").strip() == "0"
@@ -249,7 +237,7 @@ def test_without_room_for_the_journal_nothing_is_done(
         "mkdir -p /var/lib/cede; mount -t tmpfs -o size=16k none /var/lib/cede;"
         " dd if=/dev/zero of=/var/lib/cede/filler bs=4k 2>/dev/null || true"
     )
-    done = host.run("cede", "apply", "--yes")
+    done = host.cede("apply", "--yes")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "journal" in done.stdout + done.stderr
     assert _state(host, wanted) == wanted
@@ -265,13 +253,13 @@ def test_a_damaged_journal_is_set_aside_and_said(host: Host, wanted: str, faults
         "dd if=/dev/urandom of=/var/lib/cede/journal.db conv=notrunc bs=4096 seek=1 count=3 2>/dev/null;"
         " rm -f /var/lib/cede/journal.db-wal"
     )
-    done = host.run("cede", "apply", "--yes")
+    done = host.cede("apply", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is damaged" in done.stderr
     assert host.sh("ls /var/lib/cede/journal.db.damaged-*")
-    history = json.loads(host.run("cede", "history", "--json").stdout)["history"]
+    history = json.loads(host.cede("history", "--json").stdout)["history"]
     assert [entry["outcome"] for entry in history] == ["found"]
-    released = host.run("cede", "release", NIC)
+    released = host.cede("release", NIC)
     assert released.returncode == 0, released.stdout
     assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
     assert wanted

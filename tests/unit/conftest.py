@@ -252,6 +252,11 @@ class SimulatedHost:
         if self.fails[verb]:
             raise self.fails[verb].pop(0)
 
+    def look(self, verb: str) -> None:
+        """A question, which changes nothing; it may fail like a deed."""
+        if self.fails[verb]:
+            raise self.fails[verb].pop(0)
+
     def _slots(self) -> list[str]:
         return [str(slot) for slot in sorted(Sysfs(self.tree.sys).pciback_slots())]
 
@@ -273,10 +278,12 @@ class SimulatedHost:
         return next((d for d in self.domains() if d.name == name), None)
 
     def running(self, name: str) -> Domain | None:
+        self.look("running")
         found = self.domain(name)
         return found if found is not None and found.running else None
 
     def persistent_xml(self, domain: str) -> str:
+        self.look("persistent_xml")
         return self.config[domain]
 
     def in_guest(self, address: Address) -> bool:

@@ -13,6 +13,7 @@ from cede.errors import (
     GuestSilentError,
     PermanentError,
     TransientError,
+    UnreachableError,
     UnsafeError,
     WorldMovedError,
 )
@@ -144,6 +145,36 @@ def test_a_busy_world_is_tried_again_and_a_refusal_is_not(host: SimulatedHost) -
     host.fails["plug"] = [UnsafeError("in use")]
     assert isinstance(take(host, PLUG).error, UnsafeError)
     assert host.journal.count("plug pv1 0000:01:00.0") == 1
+
+
+@pytest.mark.parametrize("look", ["running", "persistent_xml"])
+def test_a_libvirtd_that_is_away_when_it_is_looked_before_a_step_is_waited_for(
+    host: SimulatedHost, look: str
+) -> None:
+    take(host, *ATTACH)
+    del host.live["pv1"]
+    host.fails[look] = [UnreachableError("away"), UnreachableError("away")]
+    done = take(host, RELEASE[1])
+    assert done.error is None
+    assert host.fails[look] == []
+    assert "hostdev" not in host.config["pv1"]
+
+
+def test_a_libvirtd_that_is_away_when_a_failed_plug_is_looked_after_is_waited_for(
+    host: SimulatedHost,
+) -> None:
+    failure = PermanentError("no", remedy="do")
+    host.fails["plug"] = [failure]
+
+    def plug_fails_and_libvirtd_dies(*_: object, **__: object) -> None:
+        host.fails["running"] = [UnreachableError("away")]
+        host.deed("plug", "pv1", NIC)
+
+    host.plug = plug_fails_and_libvirtd_dies  # type: ignore[method-assign]
+    done = take(host, *ATTACH)
+    assert (done.error, done.stranded) == (failure, None)
+    assert host.fails["running"] == []
+    assert driver(host) == "e1000e"
 
 
 def test_another_device_at_the_address_means_that_the_world_has_moved(
@@ -361,11 +392,12 @@ def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) 
 def test_each_try_looks_anew_whether_the_device_is_still_there(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def persist(deed: Callable[[], None]) -> None:
-        with pytest.raises(TransientError):
-            deed()
-        (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
-        deed()
+    def persist(deed: Callable[[], object]) -> object:
+        try:
+            return deed()
+        except TransientError:
+            (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
+            return deed()
 
     host.fails["seize"] = [TransientError("busy")]
     take(host, LOAD)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cede.edits import EDITS, edited
-from cede.errors import CedeError
+from cede.errors import PermanentError, UnsafeError, WorldMovedError
 from cede.execute.deadline import within
 from cede.model import PCIBACK, Origin
 
@@ -22,7 +22,8 @@ def look(doors: Doors, step: Step) -> dict[str, object]:
     """The state that `step` is about to change, as JSON-like values.
 
     For a device its driver, override, slot, and whether Xen has it with a guest; for a domain its persistent XML,
-    without secrets. What can't be seen is left out.
+    without secrets. What can't be seen is left out. Raises TransientError, UnreachableError or HungError if libvirt
+    can't be asked.
     """
     found: dict[str, object] = {}
     address = getattr(step, "address", None)
@@ -35,7 +36,8 @@ def look(doors: Doors, step: Step) -> dict[str, object]:
         if found["driver"] == PCIBACK:
             found["in_guest"] = doors.hypervisor.in_guest(address)
     if isinstance(step, EDITS):
-        with suppress(CedeError):  # the deed itself will say what is wrong with the domain
+        # the deed itself will say what is wrong with the domain; one that can't be asked just now is asked again
+        with suppress(PermanentError, UnsafeError, WorldMovedError):
             found["xml"] = within(
                 f"looking at {step.domain}", lambda: doors.libvirt.persistent_xml(step.domain)
             )

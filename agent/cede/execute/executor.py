@@ -144,7 +144,7 @@ class Executor:
             back = undo(
                 one.step
                 for one in tried
-                if (one.error is None and not one.so_already) or self._deeds.touched(one.step)
+                if (one.error is None and not one.so_already) or self._touched(one.step)
             )
         except CedeError as blind:
             return Outcome(work=work, tried=tried, error=error, stranded=blind)
@@ -190,9 +190,7 @@ class Executor:
         so_already = False
         try:
             self._same_device(work)
-            if not undoing:
-                self._deeds.refuse_moved(step)
-            was = look(self._doors, step)
+            was = persist(lambda: self._look(step, undoing=undoing))
             so_already = is_so(step, was)
             deed = self._doors.journal.before(
                 task, step, was, undoing=undoing,
@@ -213,6 +211,15 @@ class Executor:
         )
         self._progress(work, outcome)
         return outcome
+
+    def _look(self, step: Step, *, undoing: bool) -> dict[str, object]:
+        """What is so before the step, which is still the one to take."""
+        if not undoing:
+            self._deeds.refuse_moved(step)
+        return look(self._doors, step)
+
+    def _touched(self, step: Step) -> bool:
+        return persist(lambda: self._deeds.touched(step))
 
     def _do(self, work: Work, step: Step) -> None:
         """One try, which may come a minute after the one before it."""

@@ -1,6 +1,7 @@
-"""Runs cede in dom0 with faults at named points; this file is sent to dom0's python3 and runs there.
+"""Runs cede in dom0, with faults at named points; this file is sent to dom0 and stays there while a lab is up.
 
-`python3 - REQUEST < faults.py`, where REQUEST is JSON:
+`python3 in_dom0.py FOLDER` answers one request after the other: JSON comes through the pipe FOLDER/ask and leaves
+through FOLDER/answer.
 
 {"do": "points", "argv": [...]}                     the names of the points that a run of cede passes, in order
 {"do": "run", "argv": [...], "at": NAME, "act": SHELL}   one run, with a shell command at the moment that has that name
@@ -22,9 +23,13 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
+import pyxs  # noqa: F401 - as above
 
 import cede.cli.main
 import cede.execute.before
@@ -87,12 +92,17 @@ def cede_run(
     argv: list[str], points: Points | None = None, after: float | None = None
 ) -> dict[str, Any]:
     """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as passed:
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+        tempfile.TemporaryFile("w+") as passed,
+    ):
         begun = time.monotonic()
         pid = os.fork()
         if pid == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
-            os.dup2(out.fileno(), 2)
+            os.dup2(err.fileno(), 2)
             sys.argv = ["cede", *argv]
             if points is not None:
                 points.install()
@@ -104,18 +114,22 @@ def cede_run(
                 passed.flush()
                 os._exit(int(ended.code or 0))
             finally:
+                traceback.print_exc()
+                sys.stderr.flush()
                 os._exit(99)
         timer = threading.Timer(LONGEST if after is None else after, os.kill, (pid, signal.SIGKILL))
         timer.start()
         _, status = os.waitpid(pid, 0)
         timer.cancel()
+        timer.join()
         took = time.monotonic() - begun
-        out.seek(0)
-        passed.seek(0)
+        for file in (out, err, passed):
+            file.seek(0)
         names = passed.read()
         return {
             "status": os.waitstatus_to_exitcode(status),
             "out": out.read(),
+            "err": err.read(),
             "seconds": round(took, 2),
             "passed": json.loads(names) if names else [],
         }
@@ -166,14 +180,14 @@ def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, 
         else:
             run = cede_run(argv, after=where)
         killed.append(run["status"] == -signal.SIGKILL)
-        said.append(run["out"])
+        said.append(run["out"] + run["err"])
         if argv is apply or isinstance(where, str):
             mended = cede_run(apply)
             statuses.append(mended["status"])
-            said.append(mended["out"])
+            said.append(mended["out"] + mended["err"])
     released = cede_run(release)
     statuses.append(released["status"])
-    said.append(released["out"])
+    said.append(released["out"] + released["err"])
     subprocess.run(["modprobe", "-r", "xen-pciback"], capture_output=True, check=False)
     after = settle_state(before)
     told: dict[str, Any] = {
@@ -187,22 +201,36 @@ def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, 
     return told
 
 
+def answer(request: dict[str, Any]) -> object:
+    """What the request asks for."""
+    match request["do"]:
+        case "points":
+            return cede_run(request["argv"], Points())["passed"]
+        case "run":
+            act = request.get("act", "")
+            points = Points(
+                request.get("at", ""), lambda: subprocess.run(["sh", "-c", act], check=False)
+            )
+            return cede_run(request["argv"], points if act else None)
+        case "state":
+            return settle_state(request.get("wanted", ""), request.get("patience", 0.0))
+        case "kill":
+            cycles = request["cycles"]
+            return [kill_cycle(kills, request["policy"], request["device"]) for kills in cycles]
+        case unknown:
+            raise ValueError(f"can't do {unknown}")
+
+
 def main() -> None:
-    """Do what the request says, and print the answers as JSON, one to a line."""
-    request = json.loads(sys.argv[1])
-    if request["do"] == "points":
-        print(json.dumps(cede_run(request["argv"], Points())["passed"]))
-    elif request["do"] == "run":
-        points = Points(
-            request["at"], lambda: subprocess.run(["sh", "-c", request["act"]], check=False)
-        )
-        print(json.dumps(cede_run(request["argv"], points)))
-    elif request["do"] == "state":
-        print(json.dumps(settle_state(request.get("wanted", ""), request.get("patience", 0.0))))
-    elif request["do"] == "kill":
-        for kills in request["cycles"]:
-            told = kill_cycle(kills, request["policy"], request["device"])
-            print(json.dumps(told), flush=True)
+    """Answer for as long as dom0 runs."""
+    folder = Path(sys.argv[1])
+    while True:
+        request = json.loads((folder / "ask").read_text())
+        try:
+            told: dict[str, object] = {"answer": answer(request)}
+        except Exception:  # noqa: BLE001 - whoever asked is told
+            told = {"failed": traceback.format_exc()}
+        (folder / "answer").write_text(json.dumps(told))
 
 
 main()
