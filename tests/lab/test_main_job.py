@@ -81,6 +81,10 @@ def test_a_card_is_given_proven_and_taken_back_alive_twice_over(any_host: Host) 
 
 def test_an_hvm_guest_gets_its_card_at_the_slot_that_its_device_model_says(host: Host) -> None:
     """xenstore has both vdev-0 (slot 0, meaningless there) and vdevfn-0 (slot 3); backend rests at state 3."""
+    host.with_hvm(lambda: _hvm_is_given_its_card(host))
+
+
+def _hvm_is_given_its_card(host: Host) -> None:
     host.policy("nic1", "0000:00:11.0", "hvm1")
     applied = host.run("cede", "apply", "--yes")
     assert applied.returncode == 0, applied.stdout

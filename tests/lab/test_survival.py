@@ -69,16 +69,8 @@ def _journalled(points: list[str]) -> list[str]:
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
-@pytest.fixture
-def for_long(host: Host) -> Host:
-    """A host for minutes: its HVM guest stands still, since emulated SVM makes that reset itself now and then."""
+def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
-    host.sh(f"{VIRSH} suspend hvm1")
-    return host
-
-
-def test_killed_at_every_journalled_point_it_is_mended(for_long: Host, faults: Faults) -> None:
-    host = for_long
     apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
     release = host.ask(do="points", argv=["release", "nic0", "-f", POLICY])
     host.sh("modprobe -r xen-pciback")
@@ -89,16 +81,17 @@ def test_killed_at_every_journalled_point_it_is_mended(for_long: Host, faults: F
     assert all(all(one["killed"]) for one in told)
 
 
-def test_killed_at_random_moments_it_is_mended_too(for_long: Host, faults: Faults) -> None:
-    apply = _run(for_long, "apply", "--yes")["seconds"]
-    release = _run(for_long, "release", "nic0")["seconds"]
-    for_long.sh("modprobe -r xen-pciback")
+def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    apply = _run(host, "apply", "--yes")["seconds"]
+    release = _run(host, "release", "nic0")["seconds"]
+    host.sh("modprobe -r xen-pciback")
     chance = random.Random(20261123)  # noqa: S311 - the same parts of a run each time
     cycles = [
         [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
         for _ in range(RANDOM_KILLS // 2 + SPARE)
     ]
-    told = for_long.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    told = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a random moment")
     assert sum(sum(one["killed"]) for one in told) >= RANDOM_KILLS
 
@@ -292,6 +285,11 @@ assignments:
 
 
 def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -> None:
+    host.with_hvm(lambda: _many_at_once(host))
+    faults.tell("9 assignments at once, and two more cedes meanwhile")
+
+
+def _many_at_once(host: Host) -> None:
     host.write(POLICY, MANY)
     done = host.sh(
         "set +e; (cede apply --yes > /tmp/first 2>&1; echo $? >> /tmp/first) & sleep 3;"
@@ -305,4 +303,3 @@ def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -
     assert "is at work" in host.sh("cat /tmp/second")
     assert host.sh("tail -n 1 /tmp/third").strip() == "0", host.sh("cat /tmp/third")
     assert "Nothing was changed." in host.sh("cat /tmp/third")
-    faults.tell("9 assignments at once, and two more cedes meanwhile")
