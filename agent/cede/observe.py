@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cede.deadline import begin
 from cede.model import Inventory
 
 if TYPE_CHECKING:
@@ -18,25 +19,32 @@ if TYPE_CHECKING:
 def observe(doors: Doors) -> Inventory:
     """Everything a plan is made from, as it is now, and what cede's journal remembers of it.
 
-    Domains come first: what their disks and NICs live on is in use. Raises UnreachableError if libvirt or xenstore
-    doesn't answer, PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the
-    journal can't be read.
+    Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
+    read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
+    PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the journal can't
+    be read.
     """
-    domains = doors.libvirt.domains()
-    listed = doors.libvirt.node_devices()
+    domains_told = begin("listing libvirt's domains", doors.libvirt.domains)
+    devices = doors.sysfs.devices()
+    memory = doors.journal.memory()
+    domains = domains_told()
+    listed_told = begin("listing libvirt's node devices", doors.libvirt.node_devices)
     uses = doors.uses.find(
         disks={domain.name: domain.host_disks for domain in domains},
         interfaces={domain.name: domain.host_interfaces for domain in domains},
     )
     backend = doors.xenstore.backend()
+    listed = listed_told()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = doors.libvirt.domains()  # one was started meanwhile, or xl made it
-    memory = doors.journal.memory()
     given = {served.address for served in backend}
     return Inventory(
         devices=tuple(
-            _known(device, doors, listed, given, memory.origins.get(device.address))
-            for device in doors.sysfs.devices(uses)
+            replace(
+                _known(device, doors, listed, given, memory.origins.get(device.address)),
+                uses=tuple(uses.get(device.address, ())),
+            )
+            for device in devices
         ),
         domains=domains,
         backend=backend,

@@ -7,8 +7,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cede import evidence
+from cede.deadline import within
 from cede.errors import CedeError, Exit
-from cede.execute.deadline import within
 from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
 from cede.host.journal import Asked

@@ -144,12 +144,17 @@ def without_waiting(made: Host) -> Iterator[None]:
     def within(_what: str, call: Callable[[], _T], **_: float) -> _T:
         return call()
 
+    def begin(_what: str, call: Callable[[], _T]) -> Callable[[], _T]:
+        answer = call()
+        return lambda: answer
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cede.execute.executor.persist", persist)
         patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
         patch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
         for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
             patch.setattr(f"cede.{module}.within", within)
+        patch.setattr("cede.observe.begin", begin)
         for module in ("deeds", "give_back"):
             patch.setattr(
                 f"cede.execute.{module}.await_truth", lambda question, _seconds: question()

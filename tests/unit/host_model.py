@@ -548,22 +548,18 @@ class _Sysfs(_Door):
             Door.SYSFS, lambda: IDENTITY if self._host.cards[address].present else None
         )
 
-    def devices(self, uses: Mapping[Address, Sequence[HostUse]]) -> tuple[Device, ...]:
+    def devices(self) -> tuple[Device, ...]:
+        cards = self._host.cards.values()
         return self._gate.asks(
-            Door.SYSFS,
-            lambda: tuple(
-                self._device(card, tuple(uses.get(card.address, ())))
-                for card in self._host.cards.values()
-                if card.present
-            ),
+            Door.SYSFS, lambda: tuple(self._device(card) for card in cards if card.present)
         )
 
     def device(self, address: Address) -> Device | None:
         card = self._host.cards[address]
-        return self._gate.asks(Door.SYSFS, lambda: self._device(card, ()) if card.present else None)
+        return self._gate.asks(Door.SYSFS, lambda: self._device(card) if card.present else None)
 
     @staticmethod
-    def _device(card: Card, uses: tuple[HostUse, ...]) -> Device:
+    def _device(card: Card) -> Device:
         return Device(
             address=card.address,
             identity=IDENTITY,
@@ -573,7 +569,6 @@ class _Sysfs(_Door):
             interfaces=() if card.link is None else (card.link.name,),
             mac=None if card.link is None else card.link.mac,
             in_pciback_slots=card.slot,
-            uses=uses,
         )
 
 

@@ -16,7 +16,7 @@ from cede.address import Address
 from cede.errors import PermanentError
 from cede.host.config_space import serial_number
 from cede.host.sysfs import Sysfs
-from cede.model import Device, HostUse, Identity
+from cede.model import Device, Identity
 
 if TYPE_CHECKING:
     from unit.conftest import SysTree
@@ -40,7 +40,7 @@ def serial_in(space: bytes) -> str | None:
 
 
 def only(tree: SysTree) -> Device:
-    (device,) = Sysfs(tree.sys).devices({})
+    (device,) = Sysfs(tree.sys).devices()
     return device
 
 
@@ -61,7 +61,7 @@ def test_functions_come_in_the_order_of_their_addresses(tree: SysTree) -> None:
     names = ["0001:00:00.0", "0000:0a:00.0", "0000:02:00.1", "0000:02:00.0"]
     for name in names:
         tree.function(name)
-    assert [str(d.address) for d in Sysfs(tree.sys).devices({})] == sorted(names)
+    assert [str(d.address) for d in Sysfs(tree.sys).devices()] == sorted(names)
 
 
 def test_ids_are_lower_case_whatever_the_file_says(tree: SysTree) -> None:
@@ -100,16 +100,9 @@ def test_of_several_interfaces_the_first_by_name_gives_the_mac(tree: SysTree) ->
 def test_a_bridge_has_no_interface_of_the_card_behind_it(tree: SysTree) -> None:
     port = tree.function("0000:00:09.0", class_code="060400", driver="pcieport")
     tree.function("0000:01:00.0", under=port, net={"enp1s0": "52:54:00:ce:de:01"})
-    bridge, card = Sysfs(tree.sys).devices({})
+    bridge, card = Sysfs(tree.sys).devices()
     assert (bridge.is_bridge, bridge.interfaces, bridge.mac) == (True, (), None)
     assert card.interfaces == ("enp1s0",)
-
-
-def test_what_dom0_needs_of_a_device_is_kept_with_it(tree: SysTree) -> None:
-    tree.function("0000:01:00.0")
-    use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
-    (device,) = Sysfs(tree.sys).devices({NIC: [use], Address(0, 2, 0, 0): [use]})
-    assert device.uses == (use,)
 
 
 def test_pciback_that_is_not_loaded_has_no_slots(tree: SysTree) -> None:
@@ -147,7 +140,7 @@ def test_a_device_that_is_gone_has_neither_driver_nor_identity(tree: SysTree) ->
 def test_a_device_that_went_before_it_was_read_is_left_out(tree: SysTree) -> None:
     shutil.rmtree(tree.function("0000:01:00.0"))
     tree.function("0000:02:00.0")
-    assert [str(d.address) for d in Sysfs(tree.sys).devices({})] == ["0000:02:00.0"]
+    assert [str(d.address) for d in Sysfs(tree.sys).devices()] == ["0000:02:00.0"]
 
 
 def test_a_device_whose_files_are_going_is_no_device_with_an_empty_identity(
@@ -155,7 +148,7 @@ def test_a_device_whose_files_are_going_is_no_device_with_an_empty_identity(
 ) -> None:
     (tree.function("0000:01:00.0") / "uevent").unlink()
     assert Sysfs(tree.sys).identity(NIC) is None
-    assert Sysfs(tree.sys).devices({}) == ()
+    assert Sysfs(tree.sys).devices() == ()
 
 
 @pytest.mark.parametrize("call", ["readlink", "listdir", "read"])
@@ -168,7 +161,7 @@ def test_a_device_that_goes_while_it_is_read_raises_nothing(
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(os, call, gone)
-    for device in Sysfs(tree.sys).devices({}):
+    for device in Sysfs(tree.sys).devices():
         assert call != "readlink" or device.driver is None
     assert Sysfs(tree.sys).driver(NIC) in {None, "e1000e"}
     assert Sysfs(tree.sys).interfaces(NIC) in {(), ("enp1s0",)}
@@ -180,7 +173,7 @@ def test_the_path_names_each_bridge_and_no_bus_that_could_shift(tree: SysTree) -
     far = tree.sys / "devices/pci10000:e0"
     switch = tree.function("0001:e0:06.0", under=far, class_code="060400")
     tree.function("0001:e1:00.1", under=switch)
-    assert [device.path for device in Sysfs(tree.sys).devices({})] == [
+    assert [device.path for device in Sysfs(tree.sys).devices()] == [
         "pci0000:00/08.0",
         "pci0000:00/08.0/00.0",
         "pci10000:e0/06.0",
@@ -271,7 +264,7 @@ def test_a_virtual_function_names_its_physical_one_and_its_index_there(tree: Sys
         (path / "physfn").symlink_to(Path("..") / physical.name)
         (physical / f"virtfn{index}").symlink_to(Path("..") / name)
     (physical / "virtfn_odd").write_text("")
-    found = [(d.physical_function, d.function_index) for d in Sysfs(tree.sys).devices({})]
+    found = [(d.physical_function, d.function_index) for d in Sysfs(tree.sys).devices()]
     assert found == [(None, None), (NIC, 0), (NIC, 1), (NIC, 2)]
 
 
@@ -281,8 +274,8 @@ def test_a_virtual_function_that_its_physical_one_has_just_dropped_has_no_index(
     physical = tree.function("0000:01:00.0")
     (tree.function("0000:01:10.0") / "physfn").symlink_to(Path("..") / physical.name)
     (physical / "virtfn0").symlink_to("../0000:01:10.1")
-    assert Sysfs(tree.sys).devices({})[1].function_index is None
+    assert Sysfs(tree.sys).devices()[1].function_index is None
 
 
 def test_a_host_without_a_pci_bus_has_no_devices(tmp_path: Path) -> None:
-    assert Sysfs(tmp_path).devices({}) == ()
+    assert Sysfs(tmp_path).devices() == ()

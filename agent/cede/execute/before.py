@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cede.deadline import within
 from cede.edits import EDITS, edited
 from cede.errors import PermanentError, UnsafeError, WorldMovedError
-from cede.execute.deadline import within
 from cede.model import PCIBACK, Origin
 
 if TYPE_CHECKING:

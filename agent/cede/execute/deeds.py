@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
+from cede.deadline import within
 from cede.edits import edited
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
-from cede.execute.deadline import within
 from cede.execute.give_back import GivingBack
 from cede.execute.retry import await_truth
 from cede.model import CLOSING, PCIBACK

@@ -10,8 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cede.deadline import within
 from cede.errors import PermanentError, UnsafeError
-from cede.execute.deadline import within
 from cede.execute.retry import await_truth
 from cede.model import PCIBACK
 

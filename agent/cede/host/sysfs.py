@@ -14,10 +14,10 @@ from cede.errors import PermanentError
 from cede.host import program
 from cede.host.config_space import LEGACY_SIZE, serial_number
 from cede.host.kernel_files import listing, resolved, target, text
-from cede.model import PCIBACK, Device, HostUse, Identity
+from cede.model import PCIBACK, Device, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
@@ -164,15 +164,15 @@ class Sysfs:
                     found.append(text(f"{path}/wwid") or text(f"{path}/device/wwid") or size)
         return tuple(sorted(found))
 
-    def devices(self, uses: Mapping[Address, Sequence[HostUse]]) -> tuple[Device, ...]:
-        """Every PCI function, in address order; `uses` says what dom0 itself needs of each."""
+    def devices(self) -> tuple[Device, ...]:
+        """Every PCI function, in address order; what dom0 needs of each isn't told."""
         slots, virtual = self.pciback_slots(), _VirtualFunctions()
-        found = (self._device(name, slots, virtual, uses) for name in listing(self._devices))
+        found = (self._device(name, slots, virtual) for name in listing(self._devices))
         return tuple(sorted((d for d in found if d is not None), key=lambda d: d.address))
 
     def device(self, address: Address) -> Device | None:
         """The PCI function at `address`, None if there is none; what dom0 needs of it isn't told."""
-        return self._device(str(address), self.pciback_slots(), _VirtualFunctions(), {})
+        return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
 
     def identity(self, address: Address) -> Identity | None:
         """What the function at `address` says it is; None if there is none, or it is just going."""
@@ -188,11 +188,7 @@ class Sysfs:
         )
 
     def _device(
-        self,
-        name: str,
-        slots: frozenset[Address],
-        virtual: _VirtualFunctions,
-        uses: Mapping[Address, Sequence[HostUse]],
+        self, name: str, slots: frozenset[Address], virtual: _VirtualFunctions
     ) -> Device | None:
         address = _address(name)
         identity = self.identity(address) if address else None
@@ -214,7 +210,6 @@ class Sysfs:
             physical_function=physical_function,
             function_index=function_index,
             in_pciback_slots=address in slots,
-            uses=tuple(uses.get(address, ())),
         )
 
 

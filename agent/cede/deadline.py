@@ -7,6 +7,7 @@ A call into libvirt, sysfs or a guest runs in a thread of its own. One that does
 from __future__ import annotations
 
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +22,12 @@ CALL_SECONDS = 90.0
 
 def within(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
     """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
+    return begin(what, call, seconds=seconds)()
+
+
+def begin(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> Callable[[], _T]:
+    """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `within` does."""
+    due = time.monotonic() + seconds
     ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
 
     def run() -> None:
@@ -29,14 +36,17 @@ def within(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) 
         except BaseException as error:  # noqa: BLE001 - it is raised again where it was called
             ended.put((False, error))
 
+    def answer() -> _T:
+        try:
+            returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
+        except Empty:
+            raise HungError(
+                f"{what} has hung for {seconds:.0f} s and was left behind",
+                remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
+            ) from None
+        if isinstance(value, BaseException) and not returned:
+            raise value
+        return value  # type: ignore[return-value]
+
     threading.Thread(target=run, name=what, daemon=True).start()
-    try:
-        returned, value = ended.get(timeout=seconds)
-    except Empty:
-        raise HungError(
-            f"{what} has hung for {seconds:.0f} s and was left behind",
-            remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
-        ) from None
-    if isinstance(value, BaseException) and not returned:
-        raise value
-    return value  # type: ignore[return-value]
+    return answer

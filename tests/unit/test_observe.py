@@ -1,0 +1,69 @@
+"""One value of the whole host, of what each door told."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cede.address import Address
+from cede.errors import UnreachableError
+from cede.model import HostUse
+from cede.observe import observe
+
+if TYPE_CHECKING:
+    from unit.conftest import SimulatedHost
+
+NIC = Address(0, 1, 0, 0)
+
+
+class Uses:
+    """Knows of one use, and what it was asked with."""
+
+    def __init__(self, use: HostUse) -> None:
+        self._use = use
+        self.asked: dict[str, Any] = {}
+
+    def find(self, **asked: object) -> dict[Address, list[HostUse]]:
+        self.asked = asked
+        return {NIC: [self._use], Address(0, 2, 0, 0): [self._use]}
+
+
+def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> None:
+    use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
+    uses: Any = Uses(use)
+    (device,) = observe(replace(host.doors(), uses=uses)).devices
+    assert device.uses == (use,)
+    assert list(uses.asked["disks"]) == ["pv1"]
+
+
+def test_sysfs_is_read_while_libvirt_gathers_its_answer(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, domains, devices = threading.Event(), host.domains, host.doors().sysfs.devices
+
+    def answer_late() -> object:
+        assert read.wait(10)
+        return domains()
+
+    def reading() -> object:
+        read.set()
+        return devices()
+
+    monkeypatch.setattr(host, "domains", answer_late)
+    monkeypatch.setattr("cede.host.sysfs.Sysfs.devices", lambda _sysfs: reading())
+    assert [domain.name for domain in observe(host.doors()).domains] == ["pv1"]
+
+
+@pytest.mark.parametrize("question", ["domains", "node_devices"])
+def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    def away() -> object:
+        raise UnreachableError("away")
+
+    monkeypatch.setattr(host, question, away)
+    with pytest.raises(UnreachableError):
+        observe(host.doors())
