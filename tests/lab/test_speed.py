@@ -40,7 +40,7 @@ def test_a_verified_attach_is_told_with_what_is_cedes_own(host: Host, measured: 
     whole = median(one["whole"] for one in found)
     share = median(1 - (one["libvirt"] + one["guest"]) / one["whole"] for one in found)
     measured.tell(f"verified attach {whole:.2f} s, of which cede's own {share:.0%} (target 15 %)")
-    # the target is missed where Python runs under emulation: 41 %; this holds what is reached
+    # the target is missed where Python runs under emulation: 30 to 34 %; this holds what is reached
     assert share <= 0.6, found
 
 
@@ -52,5 +52,5 @@ def test_a_release_takes_little_longer_than_the_three_commands(
     found = rounds(host, "release", 5)
     own, by_hand = (median(one[whose] for one in found) for whose in ("cede", "by hand"))
     measured.tell(f"release {own:.2f} s, by hand {by_hand:.2f} s: {own / by_hand:.2f} (target 1.2)")
-    # the target is missed by a little: 1.24 to 1.40; this holds what is reached
+    # 1.05 to 1.21 on a quiet machine, up to 1.35 on a busy one
     assert own <= 1.7 * by_hand, found
