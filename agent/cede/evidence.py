@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cede.address import Address
-    from cede.guest.lspci import GuestDevice
+    from cede.guest.look import Look
     from cede.model import BackendDevice, Device, Domain
 
 
 class Verdict(StrEnum):
-    """How a finding ends."""
+    """How a finding ends; one that is only noted speaks neither for nor against."""
 
     RIGHT = "right"
     WRONG = "wrong"
     OPEN = "not proven"
+    NOTED = "noted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.source}: {self.found}" + (
-            "" if self.verdict is Verdict.RIGHT else f" (wanted {self.wanted})"
+            "" if self.verdict in {Verdict.RIGHT, Verdict.NOTED} else f" (wanted {self.wanted})"
         )
 
 
@@ -53,8 +54,9 @@ def _finding(source: str, wanted: object, found: object, *, right: bool) -> Find
 
 
 def proven(findings: Sequence[Finding]) -> bool:
-    """Whether every finding is right, and there is one."""
-    return bool(findings) and all(f.verdict is Verdict.RIGHT for f in findings)
+    """Whether every finding that decides is right, and there is one."""
+    deciding = [f for f in findings if f.verdict is not Verdict.NOTED]
+    return bool(deciding) and all(f.verdict is Verdict.RIGHT for f in deciding)
 
 
 def of_dom0(device: Device, domain: Domain, *, plugged: bool = True) -> tuple[Finding, ...]:
@@ -119,11 +121,9 @@ def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[Finding, .
     return tuple(findings)
 
 
-def of_guest(
-    seen: Sequence[GuestDevice], device: Device, slot: Address | None
-) -> tuple[Finding, ...]:
-    """What the guest's own lspci says of the virtual slot that xenstore names."""
-    there = next((g for g in seen if g.slot == slot), None) if slot is not None else None
+def of_guest(seen: Look, device: Device, slot: Address) -> tuple[Finding, ...]:
+    """What the guest itself says of the virtual slot that xenstore names."""
+    there = seen.device
     wanted = f"{device.identity} at {slot}"
     if there is None:
         return (_finding("guest lspci", wanted, f"nothing at {slot}", right=False),)

@@ -12,7 +12,7 @@ from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay
 
 from cede import evidence
 from cede.errors import GuestSilentError
-from cede.guest import console, lspci
+from cede.guest import console, look
 from cede.policy import Channel, When
 
 if TYPE_CHECKING:
@@ -83,16 +83,17 @@ def verify(
         return evidence.of_xenstore(found, domain)
 
     host = (*evidence.of_dom0(device, domain), *settled(given))
-    if channel is Channel.NONE or not evidence.proven(host):
+    if channel is Channel.NONE or slot is None or not evidence.proven(host):
         return host
+    at = slot
     last: tuple[Finding, ...] = ()
     try:
         with doors.libvirt.console(domain.name) as line:
 
             def seen() -> tuple[Finding, ...]:
                 nonlocal last
-                said = console.run(line, lspci.COMMAND, seconds=max(1.0, left()))
-                last = evidence.of_guest(lspci.parse(said), device, slot)
+                said = console.Console(line).look(at, max(1.0, left()))
+                last = evidence.of_guest(look.parse(said, at), device, at)
                 return last
 
             return (*host, *settled(seen))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from cede import program
 from cede.errors import PermanentError
-from cede.host import program
 from cede.host.links import Links
 from cede.model import Link
 

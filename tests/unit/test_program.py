@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cede import program
 from cede.errors import CedeError, HungError, PermanentError
-from cede.host import program
 
 
 def descriptors() -> int:

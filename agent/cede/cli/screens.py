@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cede.plan.steps import Plan, Step, Work
     from cede.reconcile import Checked, Report
 
-_MARK = {Verdict.RIGHT: "ok", Verdict.WRONG: "WRONG", Verdict.OPEN: "??"}
+_MARK = {Verdict.RIGHT: "ok", Verdict.WRONG: "WRONG", Verdict.OPEN: "??", Verdict.NOTED: "--"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -13,9 +13,12 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from cede.errors import GuestSilentError
+from cede.guest import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cede.address import Address
 
 # ECMA-48: control sequences, control strings up to their end, and escapes with or without intermediate characters
 _ESCAPE = re.compile(
@@ -79,6 +82,17 @@ class _Listener:
 
     def forget(self) -> None:
         self._bytes.clear()
+
+
+class Console:
+    """A line with a shell at its end, as a channel into the guest."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def look(self, slot: Address, seconds: float) -> str:
+        """See `channel.Channel`."""
+        return run(self._line, look.command(slot), seconds=seconds)
 
 
 def run(

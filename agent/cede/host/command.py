@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cede import program
 from cede.errors import PermanentError
-from cede.host import program
 
 if TYPE_CHECKING:
     from cede.address import Address

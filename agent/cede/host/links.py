@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from cede import program
 from cede.errors import PermanentError
-from cede.host import program
 from cede.model import Link
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from cede import program
 from cede.address import Address
 from cede.errors import PermanentError
-from cede.host import program
 from cede.host.config_space import LEGACY_SIZE, serial_number
 from cede.host.kernel_files import listing, resolved, target, text
 from cede.model import PCIBACK, Device, Identity
