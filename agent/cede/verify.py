@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cede.model import Device, Domain, Inventory
 
 SETTLE_SECONDS = 30.0
-_PAUSE = 0.3
+_PAUSE = 0.1
 
 
 def of_host(

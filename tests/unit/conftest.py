@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import defaultdict
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from pyxs.exceptions import PyXSError
 
 from cede import xml
 from cede.address import Address
@@ -140,33 +138,30 @@ class SysTree:
 
 
 class Store:
-    """pyxs.Client over a dict of nodes; with `broken` every question fails like that."""
+    """pyxs.Client and its router over a dict of nodes; with `broken` every question fails like that."""
 
     def __init__(self, nodes: dict[str, str]) -> None:
         self.nodes = nodes
         self.broken: Exception | None = None
         self.closed = False
 
-    def read(self, path: bytes) -> bytes:
-        self._check()
-        if path.decode() not in self.nodes:
-            raise PyXSError(errno.ENOENT, "No such file or directory")
-        return self.nodes[path.decode()].encode()
+    @property
+    def router(self) -> Store:
+        return self
 
-    def list(self, path: bytes) -> list[bytes]:
-        self._check()
-        base = path.decode() + "/"
-        names = {node.removeprefix(base).split("/")[0] for node in self.nodes if base in node}
-        if not names:
-            raise PyXSError(errno.ENOENT, "No such file or directory")
-        return [name.encode() for name in sorted(names)]
+    def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
+        if self.broken is not None:
+            raise self.broken
+        look = self.nodes.get if operation == "READ" else self._names
+        found = (look(path) for path in paths)
+        return [None if text is None else text.encode() for text in found]
+
+    def _names(self, path: str) -> str | None:
+        names = {n.removeprefix(f"{path}/").split("/")[0] for n in self.nodes if f"{path}/" in n}
+        return "\0".join(sorted(names)) if names else None
 
     def close(self) -> None:
         self.closed = True
-
-    def _check(self) -> None:
-        if self.broken is not None:
-            raise self.broken
 
 
 class _Shell:

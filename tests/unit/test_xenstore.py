@@ -214,8 +214,10 @@ def test_over_a_real_socket_each_of_many_that_ask_at_once_gets_its_own_answer(da
     door = Xenstore(daemon)
     paths = [f"/{number}" for number in range(400)]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(door._read, paths)) == paths
-    assert door._read("/gone") is None
+        assert list(pool.map(lambda path: door._read(path, "/"), paths)) == [
+            [p, "/"] for p in paths
+        ]
+    assert door._read("/gone", "/there") == [None, "/there"]
     door.close()
 
 

@@ -37,12 +37,17 @@ def listing(path: str | os.PathLike[str]) -> list[str]:
         return []
 
 
+def named(path: str | os.PathLike[str]) -> str:
+    """What a link names, as it stands there; empty if there is no such link."""
+    try:
+        return os.readlink(path)
+    except (OSError, ValueError):
+        return ""
+
+
 def target(path: str | os.PathLike[str]) -> str | None:
     """The last part of what a link names; None if there is no such link."""
-    try:
-        return os.readlink(path).rpartition("/")[2]
-    except (OSError, ValueError):
-        return None
+    return named(path).rpartition("/")[2] or None
 
 
 def matching(path: str | os.PathLike[str], pattern: str) -> list[str]:

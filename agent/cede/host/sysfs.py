@@ -13,7 +13,7 @@ from cede import program
 from cede.address import Address
 from cede.errors import PermanentError
 from cede.host.config_space import LEGACY_SIZE, serial_number
-from cede.host.kernel_files import listing, resolved, target, text
+from cede.host.kernel_files import listing, named, resolved, target, text
 from cede.model import PCIBACK, Device, Identity
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _address(name: str) -> Address | None:
 
 
 def _way(path: str) -> str:
-    """`/sys/devices/pci0000:00/0000:00:08.0/0000:01:00.0` as `pci0000:00/08.0/00.0`, without the buses that shift."""
+    """`.../pci0000:00/0000:00:08.0/0000:01:00.0` as `pci0000:00/08.0/00.0`, without the buses that shift."""
     links: list[str] = []
     for part in path.split("/"):
         function = _FUNCTION.match(part)
@@ -206,7 +206,7 @@ class Sysfs:
             interfaces=tuple(found for found, _ in net),
             mac=text(f"{net[0][1]}/address") or None if net else None,
             serial=_serial(path),
-            path=_way(resolved(path) or ""),
+            path=_way(named(path)),
             physical_function=physical_function,
             function_index=function_index,
             in_pciback_slots=address in slots,

@@ -5,7 +5,6 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 
 from __future__ import annotations
 
-import errno
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,32 +15,30 @@ from cede.errors import UnreachableError
 from cede.model import BackendDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyxs
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
 _MAX_DEVFN = 0xFF
+_OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
+_MOST_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
 SOCKET = "/run/xenstored/socket"
 
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Let a node that isn't there pass; whatever else goes wrong means that xenstore doesn't answer.
-
-    An empty answer would say that no guest has any device.
-    """
+    """Whatever goes wrong means that xenstore doesn't answer; nothing found would say that no guest has any device."""
     from pyxs.exceptions import PyXSError
 
     try:
         yield
     except (PyXSError, OSError) as error:
-        if not error.args or error.args[0] != errno.ENOENT:
-            raise UnreachableError(
-                f"xenstore gave no answer: {error}",
-                remedy="is it running? systemctl status xenstored",
-            ) from error
+        raise UnreachableError(
+            f"xenstore gave no answer: {error}",
+            remedy="is it running? systemctl status xenstored",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,8 @@ class _Answer:
 class _Exchange:
     """Stands in for pyxs.Router: whoever asks waits for the answer, one at a time.
 
-    pyxs has a thread that hands over each answer, for watches; the handing over takes longer than the answer.
+    pyxs has a thread that hands over each answer, for watches; the handing over takes longer than the answer. And it
+    asks for one node after the other; many together save the way there and back.
     """
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - pyxs has no types
@@ -72,12 +70,40 @@ class _Exchange:
         self.connection.connect()
 
     def send(self, packet: Any) -> _Answer:  # noqa: ANN401 - pyxs has no types
+        (answer,) = self._exchange([packet])
+        return _Answer(answer)
+
+    def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
+        """What xenstored answers to READ or DIRECTORY of each path, None for a node that isn't there."""
+        from pyxs._internal import NUL, Op, Packet, next_rq_id
+
+        op = getattr(Op, operation)
+        asked = [Packet(op, path.encode() + NUL, rq_id=next_rq_id()) for path in paths]
+        return [_payload(*pair) for pair in zip(asked, self._exchange(asked), strict=True)]
+
+    def _exchange(self, packets: Sequence[Any]) -> list[Any]:
         with self._one_at_a_time:
-            self.connection.send(packet)
-            return _Answer(self.connection.recv())
+            for packet in packets:
+                self.connection.send(packet)
+            return [self.connection.recv() for _ in packets]
 
     def terminate(self) -> None:
         self.connection.close()
+
+
+def _payload(asked: Any, answer: Any) -> bytes | None:  # noqa: ANN401 - pyxs has no types
+    """Raises PyXSError for what is neither the answer to what was asked nor says that there is no such node."""
+    from pyxs._internal import NUL, Op
+    from pyxs.exceptions import UnexpectedPacket
+    from pyxs.helpers import error
+
+    if answer.rq_id != asked.rq_id or answer.op not in {asked.op, Op.ERROR}:
+        raise UnexpectedPacket(answer)
+    if answer.op == asked.op:
+        return bytes(answer.payload.rstrip(NUL))
+    if answer.payload == b"ENOENT" + NUL:
+        return None
+    raise error(answer.payload[:-1])
 
 
 def _connect(socket: str) -> pyxs.Client:
@@ -120,24 +146,17 @@ class Xenstore:
             self._open.close()
             self._open = None
 
-    def _read(self, path: str) -> str | None:
+    def _read(self, *paths: str) -> list[str | None]:
+        """What stands in each node, None for one that isn't there."""
         with _answered():
-            return bytes(self._client.read(path.encode())).decode("ascii", errors="replace")
-        return None
+            answers = self._client.router.ask("READ", paths)
+        return [None if a is None else a.decode("ascii", errors="replace") for a in answers]
 
-    def _number(self, path: str, base: int = 10) -> int | None:
-        text = self._read(path)
-        try:
-            return None if text is None else int(text, base)
-        except ValueError:
-            return None
-
-    def _list(self, path: str) -> list[str]:
+    def _list(self, *paths: str) -> list[list[str]]:
+        """The names below each node, none below one that isn't there."""
         with _answered():
-            return [
-                bytes(name).decode("ascii", "replace") for name in self._client.list(path.encode())
-            ]
-        return []
+            answers = self._client.router.ask("DIRECTORY", paths)
+        return [a.decode("ascii", errors="replace").split("\0") if a else [] for a in answers]
 
     def backend(self) -> tuple[BackendDevice, ...]:
         """Every device that the PCI backend serves, in domain and device order.
@@ -145,46 +164,61 @@ class Xenstore:
         What libxl failed to clear away of a domain that has ended is served to nobody: Xen has taken its devices back.
         Raises UnreachableError if xenstore doesn't answer.
         """
-        served = sorted(int(name) for name in self._list(_BACKEND) if name.isdigit())
-        alive = set(self._list(_DOMAINS)) if served else set()
-        return tuple(
-            device
-            for domid in served
-            if str(domid) in alive
-            for number in self._list(f"{_BACKEND}/{domid}")
-            for device in self._devices(domid, f"{_BACKEND}/{domid}/{number}")
-        )
+        served, alive = self._list(_BACKEND, _DOMAINS)
+        domids = sorted(int(name) for name in served if name.isdigit() and name in alive)
+        folders = self._list(*(f"{_BACKEND}/{domid}" for domid in domids))
+        bases = [
+            (domid, f"{_BACKEND}/{domid}/{number}")
+            for domid, numbers in zip(domids, folders, strict=True)
+            for number in numbers
+        ]
+        return tuple(device for domid, base in bases for device in self._devices(domid, base))
 
     def _devices(self, domid: int, base: str) -> Iterator[BackendDevice]:
-        backend_state = self._number(f"{base}/state")
-        frontend = self._read(f"{base}/frontend")
-        frontend_state = self._number(f"{frontend}/state") if frontend else None
-        for index in range(self._number(f"{base}/num_devs") or 0):
-            address = self._address(f"{base}/dev-{index}")
+        number, state, frontend = self._read(
+            *(f"{base}/{name}" for name in ("num_devs", "state", "frontend"))
+        )
+        indexes = range(min(_number(number) or 0, _MOST_DEVICES))
+        frontend_state, *nodes = self._read(
+            f"{frontend}/state" if frontend else f"{base}/frontend/state",
+            *(f"{base}/{name}-{index}" for index in indexes for name in _OF_EACH),
+        )
+        for index in indexes:
+            dev, state_n, options, vdevfn, vdev = nodes[len(_OF_EACH) * index :][: len(_OF_EACH)]
+            address = _address(dev)
             if address is not None:
                 yield BackendDevice(
                     domid=domid,
                     address=address,
                     index=index,
-                    state=self._number(f"{base}/state-{index}"),
-                    backend_state=backend_state,
-                    frontend_state=frontend_state,
-                    virtual_slot=self._slot(base, index),
-                    options=self._read(f"{base}/opts-{index}") or "",
+                    state=_number(state_n),
+                    backend_state=_number(state),
+                    frontend_state=_number(frontend_state),
+                    virtual_slot=_slot(vdevfn, vdev),
+                    options=options or "",
                 )
 
-    def _address(self, path: str) -> Address | None:
-        try:
-            return Address.parse(self._read(path) or "")
-        except ValueError:
-            return None
 
-    def _slot(self, base: str, index: int) -> Address | None:
-        """Where the guest sees it: vdevfn-N (hex) if the device model plugged it (HVM), else the kernel's vdev-N.
+def _number(text: str | None, base: int = 10) -> int | None:
+    try:
+        return None if text is None else int(text, base)
+    except ValueError:
+        return None
 
-        An HVM guest has both, and its vdev-N, always slot 0, means nothing to it.
-        """
-        devfn = self._number(f"{base}/vdevfn-{index}", 16)
-        if devfn and 0 < devfn <= _MAX_DEVFN:
-            return Address.from_devfn(devfn)
-        return self._address(f"{base}/vdev-{index}")
+
+def _address(text: str | None) -> Address | None:
+    try:
+        return Address.parse(text or "")
+    except ValueError:
+        return None
+
+
+def _slot(vdevfn: str | None, vdev: str | None) -> Address | None:
+    """Where the guest sees it: vdevfn-N (hex) if the device model plugged it (HVM), else the kernel's vdev-N.
+
+    An HVM guest has both, and its vdev-N, always slot 0, means nothing to it.
+    """
+    devfn = _number(vdevfn, 16)
+    if devfn and 0 < devfn <= _MAX_DEVFN:
+        return Address.from_devfn(devfn)
+    return _address(vdev)
