@@ -1,67 +1,29 @@
-"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked."""
+"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked.
 
-from collections import Counter
+Tests run in two processes side by side (pytest-xdist), each with hosts of its own; what measures time, or brings up a
+lab by itself, is marked `alone` and runs afterwards.
+"""
+
+import os
 from collections.abc import Generator, Iterator
 
 import pytest
 
 from lab.host import Host
+from lab.told import FAULTS, MEASURED, Faults, Measured
 from xenlab.lab import Lab, State
-
-
-class Faults:
-    """What was done to cede on the real host, and how much of it cede survived; told at the end of the run."""
-
-    def __init__(self) -> None:
-        self.tried: Counter[str] = Counter()
-        self.survived: Counter[str] = Counter()
-
-    def tell(self, name: str, *, tried: int = 1, survived: int = 1) -> None:
-        """Count one kind of fault."""
-        self.tried[name] += tried
-        self.survived[name] += survived
-
-
-_FAULTS = Faults()
 
 
 @pytest.fixture
 def faults() -> Faults:
     """Where a test tells of the faults that it tried."""
-    return _FAULTS
-
-
-class Measured:
-    """Figures that were measured on the real host; told at the end of the run."""
-
-    def __init__(self) -> None:
-        self.figures: list[str] = []
-
-    def tell(self, figure: str) -> None:
-        """Keep one figure, in words."""
-        self.figures.append(figure)
-
-
-_MEASURED = Measured()
+    return FAULTS
 
 
 @pytest.fixture
 def measured() -> Measured:
     """Where a test tells of what it measured."""
-    return _MEASURED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures, and the table of faults."""
-    if _MEASURED.figures:
-        terminalreporter.section("measured, on real Xen")
-    for figure in _MEASURED.figures:
-        terminalreporter.write_line(figure)
-    if not _FAULTS.tried:
-        return
-    terminalreporter.section("faults tried and survived, on real Xen")
-    for name, tried in _FAULTS.tried.items():
-        terminalreporter.write_line(f"{tried:5d} {_FAULTS.survived[name]:5d}  {name}")
+    return MEASURED
 
 
 _LAST_WORDS = (
@@ -102,7 +64,7 @@ def host(_trixie: Host) -> Host:
 
 
 def _host(release: str) -> Iterator[Host]:
-    lab = Lab(release=release)
+    lab = Lab(release=release, name=os.environ.get("PYTEST_XDIST_WORKER", ""))
     was_down = lab.state() is State.ABSENT
     host = Host(lab)
     try:

@@ -6,10 +6,10 @@ from statistics import median
 
 import pytest
 
-from lab.conftest import Measured
 from lab.host import Host
+from lab.told import Measured
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 SPEED = Path(__file__).with_name("speed.py")
 POLICY = "/etc/cede/policy.yaml"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.conftest import Faults
 from lab.host import Host
+from lab.told import Faults
 
 pytestmark = pytest.mark.lab
 
