@@ -450,7 +450,7 @@ def test_a_table_of_devices_tells_who_has_each_and_why_it_stays(
     lines = cede("devices").out.splitlines()
     assert lines[0].split() == ["ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT"]
     assert lines[1].split()[:4] == [NIC, "e1000e", "domain", "7"]
-    assert lines[1].endswith("  no: in domain 7  -    8086:10d3 82574L Gigabit Network Co...")
+    assert lines[1].endswith("  no: in domain 7  -    8086:10d3 82574L Gigabit Network Connection")
     assert lines[2].split()[:4] == ["0000:02:00.0", "pciback", "assignable", "yes"]
     assert max(map(len, lines)) <= 100
 

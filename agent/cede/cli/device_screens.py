@@ -30,7 +30,7 @@ _VANISHED = "vanished; `cede release` strikes it from the XML"
 class Described:
     """A device with all that helps to choose: its names, what hangs on it, and whether it is fit to be given away.
 
-    `kept` is why the host keeps it itself, `siblings` share its bus.
+    `kept` is why the host keeps it itself, `siblings` are reset with its bus.
     """
 
     device: Device

@@ -18,6 +18,7 @@ from cede.host.pci_ids import PciIds
 from cede.model import Device, Inventory
 from cede.plan.fitness import fitness
 from cede.plan.guards import guards
+from cede.plan.resets import bus_mates
 from cede.policy import Policy
 from cede.reconcile import look_around
 
@@ -96,7 +97,7 @@ def _described(
         holder=device_screens.holder(device, inventory),
         names=ids.names(device.identity),
         nodes=nodes.get(device.address, ()),
-        siblings=tuple(other.address for other in inventory.siblings(device)),
+        siblings=tuple(other.address for other in bus_mates(device, inventory)),
         kept=guards(device, policy.protect),
         fitness=fitness(device, inventory, policy),
     )

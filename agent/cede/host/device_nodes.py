@@ -70,8 +70,8 @@ def _of_usb(sys_root: Path) -> Iterator[tuple[Address, Node]]:
         # an interface of a device (1-1:1.0) has no class of a device
         if address is None or text(f"{path}/bDeviceClass") in {"", _USB_HUB}:
             continue
-        parts = (text(f"{path}/{part}") for part in ("manufacturer", "product"))
-        yield address, Node(kind="USB", name=name, about=_clean(" ".join(filter(None, parts))))
+        maker, product = (text(f"{path}/{part}") for part in ("manufacturer", "product"))
+        yield address, Node(kind="USB", name=name, about=_called(maker, product))
 
 
 def _owner(path: str) -> Address | None:
@@ -86,10 +86,10 @@ def _is_disk(path: str) -> bool:
 
 
 def _disk(path: str) -> str:
-    parts = (text(f"{path}/device/{part}") for part in ("vendor", "model"))
+    maker, model = (text(f"{path}/device/{part}") for part in ("vendor", "model"))
     # virtio's vendor is a number
-    called = " ".join(part for part in parts if part and not part.startswith("0x"))
-    return ", ".join(filter(None, (_size(text(f"{path}/size")), _clean(called))))
+    called = _called("" if maker.startswith("0x") else maker, model)
+    return ", ".join(filter(None, (_size(text(f"{path}/size")), called)))
 
 
 def _size(sectors: str) -> str:
@@ -102,7 +102,8 @@ def _size(sectors: str) -> str:
     return f"{size:.1f} {unit}"
 
 
-def _clean(words: str) -> str:
-    """What a device says of itself, on one printable line of bounded length."""
-    clean = "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))
+def _called(maker: str, model: str) -> str:
+    """What a device says of itself, on one printable line of bounded length; the maker once."""
+    words = " ".join((model if model.startswith(maker) else f"{maker} {model}").split())
+    clean = "".join(c if c.isprintable() else "?" for c in words)
     return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 3] + "..."
