@@ -14,11 +14,12 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from cede import schemas, verify, xml
 from cede.address import Address
-from cede.cli import history, shared
+from cede.cli import devices, history, import_policy, shared
 from cede.cli import main as command_line
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
 from cede.host.lock import one_writer
+from cede.host.pci_ids import PciIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,13 @@ devices:
 assignments:
   - {device: nic0, domain: pv1}
 """
-NAMES = ("devices", "plan", "status", "report", "history", "inventory")
+PCI_IDS = """\
+8086  Intel Corporation
+\t10d3  82574L Gigabit Network Connection
+C 02  Network controller
+\t00  Ethernet controller
+"""
+NAMES = ("devices", "import", "plan", "status", "report", "history", "inventory")
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,16 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, shared):
+    for module in (command_line, devices, import_policy, shared):
         monkeypatch.setattr(module, "open_doors", doors)
+    names = policy.with_name("pci.ids")
+    names.write_text(PCI_IDS)
+    for module in (devices, import_policy):
+        monkeypatch.setattr(module, "PciIds", lambda: PciIds([names]))
+    monkeypatch.setattr(import_policy, "SYS", host.tree.sys)
+    monkeypatch.setattr(import_policy, "ROOT", host.tree.sys.parent)
+    monkeypatch.setattr(shared, "DEFAULT_POLICY", policy.with_name("default.yaml"))
+    monkeypatch.setattr(shared, "DEFAULT_FOLDER", policy.with_name("default.d"))
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
     monkeypatch.setattr(history, "open_journal", lambda: host.written)
     monkeypatch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
@@ -220,6 +235,7 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
 ) -> None:
     outputs = [
         ("devices", cede("devices", "--json")),
+        ("import", cede("import", "--hide", "(01:00.0)", "--json", on=None)),
         ("plan", cede("plan", "--json")),
         ("status", cede("status", "--json")),
         ("report", cede("apply", "--json")),
@@ -385,7 +401,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (command_line, shared):
+    for module in (command_line, devices, shared):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")
@@ -432,9 +448,11 @@ def test_a_table_of_devices_tells_who_has_each_and_why_it_stays(
         "/local/domain/7/name": "theirs",
     }
     lines = cede("devices").out.splitlines()
-    assert lines[0].split() == ["ADDRESS", "ID", "CLASS", "DRIVER", "WITH", "NOTES"]
-    assert lines[1].split()[:6] == [NIC, "8086:10d3", "0200", "e1000e", "domain", "7"]
-    assert lines[2].split()[4:] == ["assignable"]
+    assert lines[0].split() == ["ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT"]
+    assert lines[1].split()[:4] == [NIC, "e1000e", "domain", "7"]
+    assert lines[1].endswith("  no: in domain 7  -    8086:10d3 82574L Gigabit Network Connection")
+    assert lines[2].split()[:4] == ["0000:02:00.0", "pciback", "assignable", "yes"]
+    assert max(map(len, lines)) <= 100
 
 
 def test_a_device_that_hung_is_left_alone_until_a_person_asks_for_it_by_name(

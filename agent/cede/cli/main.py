@@ -11,7 +11,9 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.devices import devices_command
 from cede.cli.history import history_command
+from cede.cli.import_policy import import_command
 from cede.cli.shared import (
     host_policy,
     json_option,
@@ -47,34 +49,6 @@ def cli(context: click.Context, uri: str) -> None:
     step; 75 try again later.
     """
     context.obj = uri
-
-
-@cli.command("devices")
-@json_option
-@click.option(
-    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
-)  # fmt: skip
-@click.pass_obj
-def devices_command(uri: str, as_text: bool, file: Path | None) -> int:
-    """List every PCI device: what it is, who has it, why the host keeps it."""
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-    if file is not None:
-        snapshot.save(inventory, file)
-    if as_text:
-        rows = [
-            {**encoding.plain(device), "with": screens.holder(device, inventory)}
-            for device in inventory.devices
-        ]
-        gone = [
-            {"address": str(address), "domains": names}
-            for address, names in screens.vanished(inventory).items()
-        ]
-        click.echo(encoding.dumps(devices=rows, vanished=gone))
-    else:
-        screens.devices(inventory)
-    return Exit.OK
 
 
 @cli.command("plan")
@@ -177,7 +151,14 @@ def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-for command in (attach_command, detach_command, release_command, history_command):
+for command in (
+    devices_command,
+    import_command,
+    attach_command,
+    detach_command,
+    release_command,
+    history_command,
+):
     cli.add_command(command)
 
 

@@ -55,6 +55,22 @@ def host_policy_if_any(path: Path | None) -> Policy:
     return host_policy(path)
 
 
+def host_policy_beside(output: Path | None, path: Path | None) -> Policy:
+    """The same without the file `output`, which is about to be written: what would stand beside it."""
+    named = (
+        [path] if path is not None else policy_file.default_paths(DEFAULT_POLICY, DEFAULT_FOLDER)
+    )
+    files = [file for one in named for file in policy_file.files_at(one)]
+    beside = [file for file in files if output is None or not _same_file(file, output)]
+    if path is None and len(beside) == len(files):
+        return host_policy_if_any(None)
+    return policy_file.read_all(beside) if beside else Policy()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 @contextmanager
 def writing(
     uri: str, command: str, seconds: float, *, as_text: bool

@@ -97,6 +97,7 @@ class Sysfs:
     """Reads and writes below `root` (normally `/sys`)."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._devices = f"{root}/bus/pci/devices"
         self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
         self._blocks = f"{root}/class/block"
