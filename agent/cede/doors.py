@@ -11,6 +11,7 @@ from cede.host.addresses import ip_addresses
 from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
+from cede.host.kernel_log import KernelLog
 from cede.host.links import Links
 from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
@@ -34,6 +35,7 @@ class Doors:
     links: Links
     kernel: Kernel
     modules: Modules
+    kernel_log: KernelLog
     xl: Xl
     hypervisor: Hypervisor
     journal: Journal
@@ -61,6 +63,7 @@ def open_doors(uri: str) -> Iterator[Doors]:
             links=Links(),
             kernel=Kernel(),
             modules=Modules(Path("/")),
+            kernel_log=KernelLog(),
             xl=Xl(),
             hypervisor=Hypervisor(),
             journal=journal,
