@@ -265,6 +265,14 @@ class KernelLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LibxlNote:
+    """What libxl noted of a device that it gave away: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
+
+    address: Address
+    domid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 

@@ -11,8 +11,10 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
 from cede.cli.shared import (
+    agreed,
     host_policy,
     json_option,
     policy_option,
@@ -144,7 +146,7 @@ def apply_command(
         inventory, planned = replan(doors, policy)
         if not as_text:
             screens.plan(planned)
-        if planned.work and not _agreed(yes=yes or as_text):
+        if planned.work and not agreed(yes=yes or as_text):
             click.echo("Nothing was changed.")
             return Exit.OUT_OF_STEP
         done = apply(doors, policy, inventory, planned, behalf)
@@ -177,13 +179,8 @@ def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-for command in (attach_command, detach_command, release_command, history_command):
+for command in (attach_command, detach_command, release_command, history_command, doctor_command):
     cli.add_command(command)
-
-
-def _agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
 def main() -> NoReturn:

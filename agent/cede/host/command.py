@@ -5,6 +5,7 @@ Arguments go as a list, never through a shell; output is bounded by what these p
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from cede import program
@@ -34,6 +35,10 @@ class Kernel:
 
 class Xl:
     """Xen's own toolstack, for what libvirt has no call for: lifting a quarantine, and what libvirt lost sight of."""
+
+    def installed(self) -> bool:
+        """Whether there is an xl to run."""
+        return shutil.which("xl") is not None
 
     def detach(self, domid: int, address: Address) -> None:
         """`xl pci-detach`: take out of a running domain what libvirt doesn't list there.

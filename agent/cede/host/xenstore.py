@@ -6,6 +6,7 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
 from cede.errors import UnreachableError
-from cede.model import BackendDevice
+from cede.model import BackendDevice, LibxlNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
+_LIBXL_NOTES = "/libxl/pci"
 _MAX_DEVFN = 0xFF
 SOCKET = "/run/xenstored/socket"
 
@@ -96,6 +98,12 @@ def _connect(socket: str) -> pyxs.Client:
     return client
 
 
+def _noted_address(name: str) -> Address | None:
+    """libxl's spelling of an address in xenstore, `0000-01-00-0` (PCI_BDF_XSPATH)."""
+    found = re.fullmatch(r"([0-9a-f]{4})-([0-9a-f]{2})-([0-9a-f]{2})-([0-7])", name)
+    return Address.parse("{}:{}:{}.{}".format(*found.groups())) if found else None
+
+
 class Xenstore:
     """Reads through one connection, opened at the first question."""
 
@@ -154,6 +162,20 @@ class Xenstore:
             for number in self._list(f"{_BACKEND}/{domid}")
             for device in self._devices(domid, f"{_BACKEND}/{domid}/{number}")
         )
+
+    def stale_notes(self) -> tuple[LibxlNote, ...]:
+        """What libxl still notes of devices of domains that are gone, and trips over at the next attach.
+
+        Raises UnreachableError if xenstore doesn't answer.
+        """
+        found = []
+        alive = set(self._list(_DOMAINS))
+        for name in self._list(_LIBXL_NOTES):
+            domid = self._number(f"{_LIBXL_NOTES}/{name}/domid")
+            address = _noted_address(name)
+            if address is not None and domid is not None and str(domid) not in alive:
+                found.append(LibxlNote(address=address, domid=domid))
+        return tuple(found)
 
     def _devices(self, domid: int, base: str) -> Iterator[BackendDevice]:
         backend_state = self._number(f"{base}/state")

@@ -135,6 +135,7 @@ def _refuse_unknown(wanted: Assignment) -> Refusal:
         reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
         remedy="`virsh list --all` lists those that it knows",
         exit=Exit.USAGE,
+        name="no-domain",
     )
 
 
@@ -200,6 +201,7 @@ def _refuse_twice(wish: Wish) -> Refusal:
         reason=f"several devices of the policy turn out to be {address}, {name} among them",
         remedy="make each match another device",
         exit=Exit.USAGE,
+        name="matched-twice",
     )
 
 
