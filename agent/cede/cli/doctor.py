@@ -24,7 +24,7 @@ from cede.doctor import diagnosis
 from cede.doctor.finding import Severity, worst_first
 from cede.errors import Exit, UsageError
 from cede.examine import examine
-from cede.plan.planner import plan, subject_of
+from cede.plan.planner import plan
 from cede.policy import Channel, When
 from cede.reconcile import Report, carry_out
 
@@ -134,7 +134,7 @@ def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
         permissive=False, when=When.NOW, channel=Channel.NONE,
     )  # fmt: skip
     planned = one_off.only(plan(policy, inventory), policy)
-    found = diagnosis.of_pair(facts, subject_of(policy.assignments[0]), domain, policy, planned)
+    found = diagnosis.of_pair(facts, f"{asked.device} -> {asked.domain}", domain, policy, planned)
     if asked.log is not None:
         found = (*found, *diagnosis.of_guest(_lines(asked.log), domain))
     return facts, worst_first(found)
