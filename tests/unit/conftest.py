@@ -219,6 +219,7 @@ class SimulatedHost:
         self.owned: set[str] = set()
         self.links: list[Link] = []
         self.logged_faults = 0
+        self.xen_said = ""
         self.kernel_said: list[str] = []
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
@@ -299,6 +300,24 @@ class SimulatedHost:
 
     def faults(self, _address: Address) -> int:
         return self.logged_faults
+
+    def kind(self) -> str:
+        return "xen"
+
+    def is_dom0(self) -> bool:
+        return True
+
+    def virtualisation(self) -> tuple[str, ...]:
+        return ("pv", "pv_directio")
+
+    def command_line(self) -> str:
+        return ""
+
+    def log(self) -> str:
+        return self.xen_said
+
+    def installed(self) -> bool:
+        return True
 
     def lines(self) -> tuple[KernelLine, ...]:
         return tuple(

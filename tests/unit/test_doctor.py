@@ -1,4 +1,7 @@
-"""The doctor's rules, each on what a host, a kernel or Xen really said: what is wrong is found, and nothing else."""
+"""The doctor's rules, each on what a host, a kernel or Xen says: what is wrong is found, and nothing else.
+
+tests/corpus/doctor has the lines: as the lab, bug reports and mailing lists show them, else as the sources word them.
+"""
 
 from __future__ import annotations
 
