@@ -33,16 +33,17 @@ def examine(doors: Doors, *, sleep: Callable[[float], None] = time.sleep) -> Fac
     if any(waits_for_frontend(given, inventory) for given in inventory.backend):
         sleep(_PATIENCE_SECONDS)
         inventory = _inventory(doors, complete=complete)
+    is_root = os.geteuid() == 0
     return Facts(
-        is_root=os.geteuid() == 0,
+        is_root=is_root,
         hypervisor=doors.hypervisor.kind(),
         is_dom0=doors.hypervisor.is_dom0(),
         has_xl=doors.xl.installed(),
         kernel_command_line=doors.modules.kernel_command_line(),
-        xen_command_line=doors.hypervisor.command_line(),
-        virtualisation=doors.hypervisor.virtualisation(),
+        xen_command_line=doors.hypervisor.command_line() if is_root else "",
+        virtualisation=doors.hypervisor.virtualisation() if is_root else (),
         kernel_log=tuple(line.text for line in doors.kernel_log.lines()),
-        xen_log=tuple(doors.hypervisor.log().splitlines()),
+        xen_log=tuple(doors.hypervisor.log().splitlines()) if is_root else (),
         pciback_available=doors.modules.available(),
         pciback_at_boot=doors.modules.loaded_at_boot(),
         module_options=doors.modules.options(),

@@ -174,5 +174,6 @@ def _show(
         )
         click.echo(f"  source: {one.source}")
     if not diagnosis.fatal(found):
-        click.echo("Nothing was found that would make passthrough fail.")
+        seen = "" if facts.is_root else ", as far as others than root can see"
+        click.echo(f"Nothing was found that would make passthrough fail{seen}.")
     return code

@@ -36,7 +36,6 @@ def of_pair(
     """
     inventory = facts.inventory
     found = [one for rule in _OF_HOST for one in rule(facts)]
-    found += pair.planned(plan, subject)
     meant = resolve(policy.devices[0], inventory, subject, domain.name, source=policy.source)
     if not isinstance(meant, Refusal):
         at = str(meant.address)
@@ -44,6 +43,7 @@ def of_pair(
             one for rule in devices.RULES for one in rule(facts) if one.subject.startswith(at)
         ]
         found += pair.standing_against(meant, domain, subject, inventory, policy)
+    found += pair.planned(plan, subject)
     found += pair.features(domain)
     return worst_first(found)
 
