@@ -11,7 +11,7 @@ pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
 VIRSH = "virsh -q -c xen:///system"
-DRIVER = "libvirt/connection-driver/libvirt_driver_libxl.so"
+DRIVER = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_libxl.so"
 
 
 def doctor(host: Host, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -88,6 +88,6 @@ def _no_libvirt(host: Host) -> None:
     host.sh(f"systemctl stop {units} libvirtd")
     status, found = doctor(host)
     assert (status, fatal(found)) == (1, {"libvirt-down"}), found
-    host.sh(f"cd /usr/lib/*/; mv {DRIVER} /root/; systemctl start {units} libvirtd")
+    host.sh(f"mv {DRIVER} /root/; systemctl start {units} libvirtd")
     status, found = doctor(host, NIC, "pv1")
     assert (status, fatal(found)) == (1, {"libvirt-no-xen-driver"}), found

@@ -28,6 +28,11 @@ BOTH = "<passthrough state='on'/><e820_host state='on'/>"
 cede, policy = test_cli.cede, test_cli.policy
 
 
+@pytest.fixture(autouse=True)
+def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 0)
+
+
 @pytest.fixture
 def ready(host: SimulatedHost) -> SimulatedHost:
     """A host on which nothing is wrong, with pv1 set up as it should be."""
@@ -155,6 +160,20 @@ def test_a_xenstore_that_is_down_is_a_finding_too(
     host.store.broken = OSError(32, "Broken pipe")
     shown = cede("doctor", on=None)
     assert (shown.status, "xenstore doesn't answer (xenstore-down)" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_others_than_root_are_told_that_they_see_less(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 1000)
+    monkeypatch.setattr(host, "log", lambda: pytest.fail("Xen's log was asked for"))
+    denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
+    silent(host, monkeypatch, UnreachableError(denied))
+    shown = cede("doctor", on=None)
+    assert shown.status == 0
+    assert shown.out.startswith("[note] this host: this is not root")
+    assert "fail, as far as others than root can see.\n" in shown.out
 
 
 @pytest.mark.usefixtures("ready")

@@ -40,7 +40,7 @@ _KERNEL = (
             rf"pciback {_AT}: (?:xen-pciback: )?Driver tried to write to a read-only configuration space field"
         ),
         what="the guest's driver wrote to a part of {at}'s configuration space that pciback keeps from it",
-        why="mostly harmless, and so with many that work; but if the device doesn't work in the guest, its driver needs this",
+        why="mostly harmless; but if the device doesn't work in the guest, it may be for this",
         remedy="`permissive: true` at its assignment; in XML <source writeFiltering='no'>",
         source="Linux, drivers/xen/xen-pciback/conf_space.c (xen_pcibk_config_write)",
         severity=Severity.NOTE,
