@@ -1,4 +1,4 @@
-"""A policy made from what a real host has: xl reads its files alike, hostdevs are adopted, and devices are told apart."""
+"""A policy made from what a real host has: xl reads its files alike, hostdevs are adopted, devices told apart."""
 
 import json
 import textwrap

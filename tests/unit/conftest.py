@@ -14,9 +14,11 @@ from cede import xml
 from cede.address import Address
 from cede.doors import Doors
 from cede.host.journal import Journal
+from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
+from cede.model import KernelLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -212,6 +214,8 @@ class SimulatedHost:
         self.owned: set[str] = set()
         self.links: list[Link] = []
         self.logged_faults = 0
+        self.xen_said = ""
+        self.kernel_said: list[str] = []
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -237,6 +241,8 @@ class SimulatedHost:
             uses=HostUses(self.tree.sys, self.tree.proc),
             links=cast("Any", self),
             kernel=cast("Any", self),
+            modules=Modules(self.tree.sys.parent),
+            kernel_log=cast("Any", self),
             xl=cast("Any", self),
             hypervisor=cast("Any", self),
             journal=self.written,
@@ -289,6 +295,30 @@ class SimulatedHost:
 
     def faults(self, _address: Address) -> int:
         return self.logged_faults
+
+    def kind(self) -> str:
+        return "xen"
+
+    def is_dom0(self) -> bool:
+        return True
+
+    def virtualisation(self) -> tuple[str, ...]:
+        return ("pv", "pv_directio")
+
+    def command_line(self) -> str:
+        return ""
+
+    def log(self) -> str:
+        return self.xen_said
+
+    def installed(self) -> bool:
+        return True
+
+    def lines(self) -> tuple[KernelLine, ...]:
+        return tuple(
+            KernelLine(seconds_since_boot=float(at), text=text)
+            for at, text in enumerate(self.kernel_said)
+        )
 
     def deassign(self, domid: int, address: Address) -> None:
         self.deed("deassign", domid, address)

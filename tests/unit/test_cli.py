@@ -45,7 +45,7 @@ PCI_IDS = """\
 C 02  Network controller
 \t00  Ethernet controller
 """
-NAMES = ("devices", "import", "plan", "status", "report", "history", "inventory")
+NAMES = ("devices", "doctor", "import", "plan", "status", "report", "history", "inventory")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def cede(
     asked: list[str] = []
 
     @contextmanager
-    def doors(uri: str) -> Iterator[Doors]:
+    def doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:  # noqa: ARG001 - libvirt answers
         asked.append(uri)
         yield host.doors()
 

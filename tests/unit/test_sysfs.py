@@ -279,3 +279,10 @@ def test_a_virtual_function_that_its_physical_one_has_just_dropped_has_no_index(
 
 def test_a_host_without_a_pci_bus_has_no_devices(tmp_path: Path) -> None:
     assert Sysfs(tmp_path).devices() == ()
+
+
+def test_the_power_state_is_read_and_empty_where_there_is_none(tree: SysTree) -> None:
+    path = tree.function("0000:01:00.0")
+    assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == ""
+    (path / "power_state").write_text("D3cold\n")
+    assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == "D3cold"

@@ -12,9 +12,11 @@ import click
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
 from cede.cli.devices import devices_command
+from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
 from cede.cli.import_policy import import_command
 from cede.cli.shared import (
+    agreed,
     host_policy,
     json_option,
     policy_option,
@@ -118,7 +120,7 @@ def apply_command(
         inventory, planned = replan(doors, policy)
         if not as_text:
             screens.plan(planned)
-        if planned.work and not _agreed(yes=yes or as_text):
+        if planned.work and not agreed(yes=yes or as_text):
             click.echo("Nothing was changed.")
             return Exit.OUT_OF_STEP
         done = apply(doors, policy, inventory, planned, behalf)
@@ -153,6 +155,7 @@ def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
 
 for command in (
     devices_command,
+    doctor_command,
     import_command,
     attach_command,
     detach_command,
@@ -160,11 +163,6 @@ for command in (
     history_command,
 ):
     cli.add_command(command)
-
-
-def _agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
 def main() -> NoReturn:

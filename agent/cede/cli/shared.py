@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -17,7 +18,7 @@ from cede import encoding, policy_file
 from cede.cli import screens
 from cede.doors import Doors, open_doors
 from cede.errors import Exit
-from cede.execute.executor import silence
+from cede.execute.executor import Outcome, silence
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
@@ -73,12 +74,12 @@ def _same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool
+    uri: str, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
-    The first interrupt or termination ends it after the steps that are being taken, the second at once. Raises
-    TransientError if another cede is at work for longer than `seconds`.
+    Unless `all_needed`, libvirt may be silent. The first interrupt or termination ends it after the steps that are
+    being taken, the second at once. Raises TransientError if another cede is at work for longer than `seconds`.
     """
     stop = Event()
 
@@ -96,7 +97,7 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri) as doors,
+        open_doors(uri, all_needed=all_needed) as doors,
     ):
         before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
@@ -122,21 +123,36 @@ def show_report(done: Report, *, as_text: bool) -> None:
             encoding.dumps(
                 exit=done.exit,
                 plan=done.plan,
-                outcomes=[
-                    {
-                        "subject": o.work.subject,
-                        "tried": o.tried,
-                        "undone": o.undone,
-                        "error": o.error,
-                        "stranded": o.stranded,
-                    }
-                    for o in done.outcomes
-                ],
+                outcomes=told_outcomes(done.outcomes),
                 checked=_with_verdict(done.checked),
             )
         )
     else:
         screens.report(done)
+
+
+def told_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
+    """What came of each work, as a report's JSON has it."""
+    return [
+        {
+            "subject": one.work.subject,
+            "tried": one.tried,
+            "undone": one.undone,
+            "error": one.error,
+            "stranded": one.stranded,
+        }
+        for one in outcomes
+    ]
+
+
+def agreed(*, yes: bool) -> bool:
+    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
+
+
+def doors_as_they_are(uri: str) -> AbstractContextManager[Doors]:
+    """The doors, whether libvirt answers or not."""
+    return open_doors(uri, all_needed=False)
 
 
 def show_checked(found: tuple[Checked, ...], *, as_text: bool) -> int:

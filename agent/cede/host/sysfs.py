@@ -175,6 +175,10 @@ class Sysfs:
         """The PCI function at `address`, None if there is none; what dom0 needs of it isn't told."""
         return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
 
+    def power(self, address: Address) -> str:
+        """The device's power state (`D0`, `D3hot`, `D3cold`, `unknown`), empty if that can't be read."""
+        return text(f"{self._devices}/{address}/power_state")
+
     def identity(self, address: Address) -> Identity | None:
         """What the function at `address` says it is; None if there is none, or it is just going."""
         told = _event(f"{self._devices}/{address}")

@@ -5,6 +5,7 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
 from cede.errors import UnreachableError
-from cede.model import BackendDevice
+from cede.model import BackendDevice, LibxlNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
+_LIBXL_NOTES = "/libxl/pci"
 _MAX_DEVFN = 0xFF
 _OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
 _MOST_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
@@ -122,6 +124,12 @@ def _connect(socket: str) -> pyxs.Client:
     return client
 
 
+def _noted_address(name: str) -> Address | None:
+    """libxl's spelling of an address in xenstore, `0000-01-00-0` (PCI_BDF_XSPATH)."""
+    found = re.fullmatch(r"([0-9a-f]{4})-([0-9a-f]{2})-([0-9a-f]{2})-([0-7])", name)
+    return Address.parse("{}:{}:{}.{}".format(*found.groups())) if found else None
+
+
 class Xenstore:
     """Reads through one connection, opened at the first question."""
 
@@ -173,6 +181,22 @@ class Xenstore:
             for number in numbers
         ]
         return tuple(device for domid, base in bases for device in self._devices(domid, base))
+
+    def stale_notes(self) -> tuple[LibxlNote, ...]:
+        """What libxl still notes of devices of domains that are gone, and trips over at the next attach.
+
+        Raises UnreachableError if xenstore doesn't answer.
+        """
+        alive, names = self._list(_DOMAINS, _LIBXL_NOTES)
+        noted = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
+        found = (
+            (_noted_address(name), _number(domid)) for name, domid in zip(names, noted, strict=True)
+        )
+        return tuple(
+            LibxlNote(address=address, domid=domid)
+            for address, domid in found
+            if address is not None and domid is not None and str(domid) not in alive
+        )
 
     def _devices(self, domid: int, base: str) -> Iterator[BackendDevice]:
         number, state, frontend = self._read(

@@ -86,7 +86,7 @@ def plan(policy: Policy, inventory: Inventory) -> Plan:
 
 
 def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
-    if not isinstance(verdict, Work):
+    if not isinstance(verdict, Work) or verdict.address is None:
         return verdict
     return refuse_held(verdict.address, verdict.subject, inventory) or verdict
 
@@ -135,6 +135,7 @@ def _refuse_unknown(wanted: Assignment) -> Refusal:
         reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
         remedy="`virsh list --all` lists those that it knows",
         exit=Exit.USAGE,
+        name="no-domain",
     )
 
 
@@ -204,6 +205,7 @@ def _refuse_twice(wish: Wish) -> Refusal:
         reason=f"several devices of the policy turn out to be {address}, {name} among them",
         remedy="make each match another device",
         exit=Exit.USAGE,
+        name="matched-twice",
     )
 
 

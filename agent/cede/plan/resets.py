@@ -57,6 +57,7 @@ def refuse_reset(
             "reset), so libvirt won't give it away",
             remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
             exit=Exit.FAILED,
+            name="no-reset",
         )
     active = [
         f"{sibling.address} ({owner})"
@@ -70,6 +71,7 @@ def refuse_reset(
         reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
         remedy="assign all of them to the same domain with `when: next-start`, and restart it",
         exit=Exit.FAILED,
+        name="sibling-active",
     )
 
 
