@@ -246,6 +246,14 @@ class BackendDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLine:
+    """One line of a kernel's log, of printable characters only, and when it was said."""
+
+    seconds_since_boot: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 

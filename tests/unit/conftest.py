@@ -19,6 +19,7 @@ from cede.host.journal import Journal
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
+from cede.model import KernelLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -217,6 +218,7 @@ class SimulatedHost:
         self.owned: set[str] = set()
         self.links: list[Link] = []
         self.logged_faults = 0
+        self.kernel_said: list[str] = []
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -242,6 +244,7 @@ class SimulatedHost:
             uses=HostUses(self.tree.sys, self.tree.proc),
             links=cast("Any", self),
             kernel=cast("Any", self),
+            kernel_log=cast("Any", self),
             xl=cast("Any", self),
             hypervisor=cast("Any", self),
             journal=self.written,
@@ -294,6 +297,12 @@ class SimulatedHost:
 
     def faults(self, _address: Address) -> int:
         return self.logged_faults
+
+    def lines(self) -> tuple[KernelLine, ...]:
+        return tuple(
+            KernelLine(seconds_since_boot=float(at), text=text)
+            for at, text in enumerate(self.kernel_said)
+        )
 
     def deassign(self, domid: int, address: Address) -> None:
         self.deed("deassign", domid, address)

@@ -26,6 +26,7 @@ from cede.model import (
     Hostdev,
     HostUse,
     Identity,
+    KernelLine,
     Link,
 )
 from unit.faults_model import Door, Gate
@@ -140,6 +141,7 @@ class Host:
             uses=cast("Any", rest),
             links=cast("Any", rest),
             kernel=cast("Any", rest),
+            kernel_log=cast("Any", rest),
             xl=cast("Any", _Xl(self)),
             hypervisor=cast("Any", _Hypervisor(self)),
             journal=self.journal,
@@ -660,7 +662,10 @@ class _Hypervisor(_Door):
 
 
 class _Rest(_Door):
-    """uses, links and the kernel."""
+    """uses, links, the kernel and its log."""
+
+    def lines(self) -> tuple[KernelLine, ...]:
+        return ()
 
     def find(
         self,
