@@ -219,6 +219,7 @@ class SimulatedHost:
         self.links: list[Link] = []
         self.logged_faults = 0
         self.kernel_said: list[str] = []
+        self.libxl_said = ""
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -284,6 +285,9 @@ class SimulatedHost:
         self.look("running")
         found = self.domain(name)
         return found if found is not None and found.running else None
+
+    def last_words(self, _domain: str) -> str:
+        return self.libxl_said
 
     def persistent_xml(self, domain: str) -> str:
         self.look("persistent_xml")

@@ -394,6 +394,9 @@ class _Libvirt(_Door):
             Door.LIBVIRT, lambda: frozenset(c.address.node_device for c in cards if c.present)
         )
 
+    def last_words(self, _domain: str) -> str:
+        return ""
+
     def persistent_xml(self, domain: str) -> str:
         return self._gate.asks(Door.LIBVIRT, lambda: self._guest(domain).config)
 
@@ -524,6 +527,12 @@ class _Sysfs(_Door):
 
     def driver_override(self, address: Address) -> str | None:
         return self._gate.asks(Door.SYSFS, lambda: self._host.cards[address].override)
+
+    def switched_on(self, _address: Address) -> None:
+        return None
+
+    def permissive(self) -> frozenset[Address]:
+        return frozenset()
 
     def serial(self, _address: Address) -> str | None:
         return None

@@ -19,6 +19,7 @@ from cede.cli import main as command_line
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
 from cede.host.lock import one_writer
+from unit import looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from unit.conftest import SimulatedHost
 
 NIC = "0000:01:00.0"
-LSPCI = "Slot:\t0000:00:00.0\nClass:\t0200\nVendor:\t8086\nDevice:\t10d3\nDriver:\te1000e\n\n"
 POLICY = """\
 version: 1
 devices:
@@ -85,7 +85,7 @@ def cede(
     for module_name in ("execute.executor", "reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.persist", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
-    host.guest_says = LSPCI
+    host.guest_says = looks.whole()
 
     def run(*arguments: str, on: Path | None = policy) -> Shown:
         option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
@@ -395,10 +395,19 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        (LSPCI.replace("Driver:\te1000e\n", ""), "[WRONG] guest driver: no driver"),
-        (LSPCI.replace("10d3", "100e"), "[WRONG] guest lspci: 8086:100e at 0000:00:00.0"),
-        ("", "[WRONG] guest lspci: nothing at 0000:00:00.0"),
-        (LSPCI[:-1], "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+        (
+            looks.whole(
+                looks.RECORD.replace("Driver:\te1000e\n", ""),
+                looks.SYSFS.replace("DRIVER=e1000e\n", ""),
+            ),
+            "[WRONG] guest driver: no driver",
+        ),
+        (
+            looks.whole(looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")),
+            "[WRONG] guest lspci: 8086:100e at 0000:00:00.0",
+        ),
+        (looks.whole("", "", ""), "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+        (looks.whole().replace("|D0|\n", ""), "[??] guest: its answer is cut off or garbled"),
     ],
 )
 def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(

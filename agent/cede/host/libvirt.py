@@ -239,6 +239,10 @@ class Libvirt:
             handle.detachDeviceFlags(shown, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return True
 
+    def last_words(self, domain: str) -> str:
+        """The last thing that libxl logged of the domain, through libvirt; empty if nothing."""
+        return libxl_logs.last_words(self._logs, domain)
+
     def persistent_xml(self, domain: str) -> str:
         """The domain's persistent XML, without its secrets."""
         with self._classified():
