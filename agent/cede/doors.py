@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.host.addresses import ip_addresses
+from cede.host.boot import Boot
 from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
@@ -37,6 +38,7 @@ class Doors:
     xl: Xl
     hypervisor: Hypervisor
     journal: Journal
+    boot: Boot
 
 
 JOURNAL = Path("/var/lib/cede/journal.db")
@@ -64,6 +66,7 @@ def open_doors(uri: str) -> Iterator[Doors]:
             xl=Xl(),
             hypervisor=Hypervisor(),
             journal=journal,
+            boot=Boot(),
         )
     finally:
         journal.close()

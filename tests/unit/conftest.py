@@ -15,6 +15,7 @@ from pyxs.exceptions import PyXSError
 from cede import xml
 from cede.address import Address
 from cede.doors import Doors
+from cede.host.boot import Boot
 from cede.host.journal import Journal
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
@@ -220,6 +221,8 @@ class SimulatedHost:
         self.logged_faults = 0
         self.kernel_said: list[str] = []
         self.libxl_said = ""
+        self.deaf = False
+        self.started = 0
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -249,6 +252,7 @@ class SimulatedHost:
             xl=cast("Any", self),
             hypervisor=cast("Any", self),
             journal=self.written,
+            boot=Boot(self.tree.sys.parent),
         )
 
     def deed(self, verb: str, *about: object) -> None:
@@ -368,6 +372,22 @@ class SimulatedHost:
         self.live[domain] = xml.without_hostdev(self.live[domain], address)
         self.store.nodes.clear()
         return True
+
+    def shut_down(self, domain: str) -> None:
+        self.deed("shut-down", domain)
+        if not self.deaf:
+            del self.live[domain]
+            self.store.nodes.clear()
+
+    def start(self, domain: str) -> None:
+        """With a new number, and with all that its persistent XML lists."""
+        self.deed("start", domain)
+        self.started += 1
+        self.live[domain] = self.config[domain].replace(
+            "<domain ", f"<domain id='{100 + self.started}' ", 1
+        )
+        for hostdev in xml.hostdevs(self.config[domain]):
+            self.give(domain, str(hostdev.address))
 
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
         self.deed("redefine", domain)

@@ -145,6 +145,7 @@ class Host:
             xl=cast("Any", _Xl(self)),
             hypervisor=cast("Any", _Hypervisor(self)),
             journal=self.journal,
+            boot=cast("Any", rest),
         )
 
     # -- what is not cede's

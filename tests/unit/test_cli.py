@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from cede import schemas, verify, xml
+from cede import restart, schemas, verify, xml
 from cede.address import Address
 from cede.cli import history, shared
 from cede.cli import main as command_line
+from cede.cli import verify as verify_cli
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
 from cede.host.lock import one_writer
@@ -76,7 +77,7 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, shared):
+    for module in (command_line, shared, verify_cli):
         monkeypatch.setattr(module, "open_doors", doors)
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
     monkeypatch.setattr(history, "open_journal", lambda: host.written)
@@ -184,6 +185,85 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     assert steps == ["unplug", "remove-from-config", "give-back"]
 
 
+STATIONS = [
+    "module loaded",
+    "loaded at boot",
+    "driver directory",
+    "device bound",
+    "assignable",
+    "kernel line",
+    "devices of the domain",
+    "guest lspci",
+    "guest driver",
+    "guest claims",
+    "guest dmesg",
+    "permanent in the config",
+    "after shutdown and start",
+]
+
+
+def test_the_whole_way_is_explained_station_by_station(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    root = host.tree.sys.parent
+    assert cede("apply", "--yes").status == 0
+    (root / "sys/module/xen_pciback").mkdir(parents=True)
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/modules").write_text("xen_pciback 106496 3 - Live 0x0000000000000000\n")
+    (root / "etc/modules-load.d").mkdir(parents=True)
+    (root / "etc/modules-load.d/xen.conf").write_text("# the cards\nxen-pciback\n")
+    host.kernel_said = [f"pciback {NIC}: xen_pciback: vpci: assign to virtual slot 0"]
+    (explained,) = cede("verify", "--explain", "--json").json("status")["explained"]
+    assert [check["station"] for check in explained["checks"]] == STATIONS
+    assert [check["verdict"] for check in explained["checks"]] == ["right"] * 12 + ["not proven"]
+    shown = cede("verify", "--explain")
+    assert shown.status == 0
+    assert " 2. [ok] loaded at boot: /etc/modules-load.d/xen.conf" in shown.out
+    assert "13. [??] after shutdown and start: not tried" in shown.out
+
+
+def test_what_is_missing_on_the_way_is_told_with_what_mends_it(
+    cede: Callable[..., Shown],
+) -> None:
+    shown = cede("verify", "--explain")
+    assert shown.status == 4
+    assert "[WRONG] module loaded: xen-pciback: not loaded" in shown.out
+    assert "echo xen-pciback > /etc/modules-load.d/xen-pciback.conf" in shown.out
+    assert "[??] guest lspci: the guest was not asked" in shown.out
+
+
+def test_a_guest_in_step_is_shut_down_started_and_proven_again(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    shown = cede("verify", "--restart", "--explain", "--yes")
+    assert shown.status == 0, shown.out
+    assert host.journal[-4:-1] == ["console pv1", "shut-down pv1", "start pv1"]
+    assert "13. [ok] after shutdown and start: proven again" in shown.out
+    told = cede("verify", "--restart", "--json").json("status")
+    assert (told["restarted"], told["error"]) == (["pv1"], None)
+
+
+def test_a_guest_out_of_step_is_not_restarted(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("verify", "--restart", "--yes").status == 4
+    assert not {"shut-down pv1", "start pv1"} & set(host.journal)
+
+
+def test_a_guest_that_does_not_shut_down_is_left_running_and_said(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.deaf = True
+    monkeypatch.setattr("cede.cli.verify.restart", partial(restart.restart, seconds=0.0))
+    shown = cede("verify", "--restart", "--json")
+    told = shown.json("status")
+    assert (shown.status, told["restarted"], told["error"]["exit"]) == (75, [], 75)
+    assert "it is not forced" in told["error"]["message"]
+    assert "start pv1" not in host.journal
+
+
 def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
@@ -222,6 +302,7 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
         ("devices", cede("devices", "--json")),
         ("plan", cede("plan", "--json")),
         ("status", cede("status", "--json")),
+        ("status", cede("verify", "--explain", "--json")),
         ("report", cede("apply", "--json")),
         ("history", cede("history", "--json", on=None)),
     ]
@@ -385,7 +466,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (command_line, shared):
+    for module in (command_line, shared, verify_cli):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")

@@ -13,6 +13,7 @@ from cede import __version__, encoding
 from cede.cli import screens, snapshot
 from cede.cli.history import history_command
 from cede.cli.shared import (
+    agreed,
     host_policy,
     json_option,
     policy_option,
@@ -22,11 +23,12 @@ from cede.cli.shared import (
     writing,
 )
 from cede.cli.take import attach_command, detach_command, release_command
+from cede.cli.verify import verify_command
 from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, replan, status, verify_all, worst
+from cede.reconcile import apply, look_around, replan, status, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -144,7 +146,7 @@ def apply_command(
         inventory, planned = replan(doors, policy)
         if not as_text:
             screens.plan(planned)
-        if planned.work and not _agreed(yes=yes or as_text):
+        if planned.work and not agreed(yes=yes or as_text):
             click.echo("Nothing was changed.")
             return Exit.OUT_OF_STEP
         done = apply(doors, policy, inventory, planned, behalf)
@@ -164,26 +166,8 @@ def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-@cli.command("verify")
-@policy_option
-@json_option
-@click.pass_obj
-def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        found = verify_all(doors, policy, inventory)
-    return show_checked(found, as_text=as_text)
-
-
-for command in (attach_command, detach_command, release_command, history_command):
+for command in (attach_command, detach_command, release_command, history_command, verify_command):
     cli.add_command(command)
-
-
-def _agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
 def main() -> NoReturn:

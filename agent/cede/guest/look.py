@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The kernel's lines come first, so that it is the oldest of them that are dropped where there are too many.
 _COMMAND = (
     "sh -c 's={slot};d=/sys/bus/pci/devices/$s;x=$(exec 2>/dev/null;"
-    'dmesg|grep -hE "$s|pcifront" - /proc/iomem /proc/ioports;'
+    "dmesg|grep -hF -e $s -e pcifront - /proc/iomem /proc/ioports;"
     "echo ==lspci;lspci -Dvmmnks $s||{{ echo ==busybox;lspci -mk|grep ^${{s#*:}};}};"
     "[ -d /sys/bus/pci ]||{{ echo ==details;lspci -Dnvvks $s;}};"
     'echo ==sysfs;grep -hv "^0x0* 0x0* 0x0*$" $d/uevent $d/resource $d/power_state'

@@ -63,5 +63,9 @@ class KernelLog:
 
 def _text(raw: bytes) -> str:
     """The message as the kernel was given it, without what a terminal would act on."""
-    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), raw.decode("utf-8", "replace"))
+    text = raw.decode("utf-8", "replace")
+    if "\\x" in text:
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else " " for letter in text)
