@@ -34,12 +34,12 @@ def explain(
     restarted: Collection[str] = (),
 ) -> tuple[Explained, ...]:
     """The checklist of every assignment, in the policy's order; `restarted` names the domains that were for it."""
-    lines = doors.kernel_log.lines()
     explained = []
     for wanted, one in zip(policy.assignments, checked, strict=True):
         device, domain = meant(policy, wanted, inventory)
         checks: tuple[Check, ...] = ()
         if device is not None and domain is not None:
+            lines = doors.kernel_log.lines(str(device.address))
             checks = checklist(
                 Way(
                     device=device,

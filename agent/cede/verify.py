@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
 from cede import evidence
+from cede.deadline import begin
 from cede.errors import GuestSilentError
 from cede.guest import console, look
 from cede.observe import remembered
@@ -113,14 +114,14 @@ def _logs(
 
     What comes back is asked with the findings so far: libxl's log only has a say where something is wrong.
     """
-    faults = doors.hypervisor.faults(address)
+    faults = begin("reading Xen's log", lambda: doors.hypervisor.faults(address))
 
     def read(so_far: Sequence[Finding]) -> tuple[Finding, ...]:
         said = "" if evidence.proven(so_far) else doors.libvirt.last_words(domain.name)
         return (
             *evidence.of_permissive(doors.sysfs.permissive(), address, domain),
-            *evidence.of_kernel_log(doors.kernel_log.lines(), address),
-            *evidence.of_xen(faults, doors.hypervisor.faults(address)),
+            *evidence.of_kernel_log(doors.kernel_log.lines(str(address)), address),
+            *evidence.of_xen(faults(), doors.hypervisor.faults(address)),
             *((evidence.noted("libxl's log", f"its last words: {said}"),) if said else ()),
         )
 

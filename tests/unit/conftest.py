@@ -306,10 +306,11 @@ class SimulatedHost:
     def faults(self, _address: Address) -> int:
         return self.logged_faults
 
-    def lines(self) -> tuple[KernelLine, ...]:
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
         return tuple(
             KernelLine(seconds_since_boot=float(at), text=text)
             for at, text in enumerate(self.kernel_said)
+            if about in text
         )
 
     def deassign(self, domid: int, address: Address) -> None:

@@ -674,7 +674,7 @@ class _Hypervisor(_Door):
 class _Rest(_Door):
     """uses, links, the kernel and its log."""
 
-    def lines(self) -> tuple[KernelLine, ...]:
+    def lines(self, _about: str = "") -> tuple[KernelLine, ...]:
         return ()
 
     def find(

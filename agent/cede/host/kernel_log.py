@@ -26,10 +26,14 @@ class KernelLog:
     def __init__(self, path: Path = KMSG) -> None:
         self._path = path
 
-    def lines(self) -> tuple[KernelLine, ...]:
-        """Every line that the ring holds, the oldest first; empty if it can't be read (by others than root, say)."""
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+        """Every line that the ring holds with `about` in it, the oldest first.
+
+        Empty if it can't be read (by others than root, say).
+        """
+        wanted = about.encode()
         lines = b"".join(self._records()).split(b"\n")
-        records = (_RECORD.match(line) for line in lines)
+        records = (_RECORD.match(line) for line in lines if wanted in line)
         return tuple(
             KernelLine(
                 seconds_since_boot=int(found["microseconds"]) / _MICROSECONDS,
