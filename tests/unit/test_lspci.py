@@ -143,10 +143,10 @@ def test_a_region_without_a_place_that_counts_is_unassigned(
     [
         ("0x0000000000000000 0x000000000001ffff 0x0000000020040200", 1),
         ("0x00000000fe800000 0x00000000fe81ffff 0x0000000020040200", 1),
-        ("0x0000000000000000 0x000000000003ffff 0x0000000000046200", 0),
+        ("0x0000000000000000 0x000000000000001f 0x0000000000040101", 0),
     ],
 )
-def test_a_resource_that_is_unset_has_no_place_and_a_rom_needs_none(
+def test_a_resource_that_is_unset_has_no_place_and_ports_need_none(
     line: str, unassigned: int
 ) -> None:
     first = "0x00000000fe800000 0x00000000fe81ffff 0x0000000000040200"

@@ -25,7 +25,7 @@ class Function:
     """What a guest's tool says of one function; None is what it doesn't tell, an empty `driver` that none is bound.
 
     Numbers are spelt as in model.Identity; `class_code` has four digits where the tool leaves out the programming
-    interface. `regions` are the first and last addresses of its BARs, `unassigned` how many of them have no place.
+    interface. `regions` are the first and last addresses of its BARs, `unassigned` how many in memory have no place.
     `macs` are those of its interfaces that nobody changed.
     """
 

@@ -26,7 +26,7 @@ _COMMAND = (
     "dmesg|grep -hF -e $s -e pcifront - /proc/iomem /proc/ioports;"
     "echo ==lspci;lspci -Dvmmnks $s||{{ echo ==busybox;lspci -mk|grep ^${{s#*:}};}};"
     "[ -d /sys/bus/pci ]||{{ echo ==details;lspci -Dnvvks $s;}};"
-    'echo ==sysfs;grep -hv "^0x0* 0x0* 0x0*$" $d/uevent $d/resource $d/power_state'
+    "echo ==sysfs;cat $d/uevent $d/resource $d/power_state"
     " $d/msi_irqs/* $d/net/*/address $d/net/*/addr_assign_type);"
     'IFS=$(printf "\\n\\a");set -f;set -- $x;[ $# -lt 200 ]||shift $(($#-199));x="$*";'
     'printf "|%s|\\n" "$@";echo "==end $# ${{#x}}"\''

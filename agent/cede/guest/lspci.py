@@ -35,7 +35,7 @@ _HEAD = re.compile(
     r"(?: \(rev [0-9a-f]{2}\))?(?: \(prog-if (?P<interface>[0-9a-f]{2})(?: \[.*\])?\))?$"
 )
 _SUBSYSTEM = re.compile(r"^Subsystem: (?:.* \[)?([0-9a-f]{4}:[0-9a-f]{4})\]?$")
-_REGION = re.compile(r"^Region \d: (?:Memory|I/O ports) at (?P<place>\S+)(?P<more>.*)$")
+_REGION = re.compile(r"^Region \d: (?P<kind>Memory|I/O ports) at (?P<place>\S+)(?P<more>.*)$")
 _SIZE = re.compile(r"\[size=(\d+)([KMGT]?)\]$")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _MSI = re.compile(r"^Capabilities: \[[0-9a-f]+\] (?P<kind>MSI|MSI-X): Enable(?P<on>[+-]) ")
@@ -154,7 +154,7 @@ def of_details(lines: list[str], slot: Address) -> Function | None:
 
 
 def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
-    """The BARs that have a place and are on, and how many aren't."""
+    """The BARs that have a place and are on, and how many in memory aren't."""
     found, unassigned = [], 0
     for line in lines:
         region = _REGION.match(line)
@@ -167,7 +167,7 @@ def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
         except ValueError:  # <unassigned>, <ignored>
             first = 0
         if off or not first:
-            unassigned += 1
+            unassigned += region["kind"] == "Memory"
         elif size is None:
             return None, None
         else:

@@ -23,7 +23,10 @@ _RESOURCE = re.compile(r"^0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})$")
 _MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
 _ASSIGN_TYPE = re.compile(r"^[0-3]$")
 _SET_BY_A_PERSON = "3"  # NET_ADDR_SET (include/uapi/linux/netdevice.h): a bond does that, too
-_IO, _MEMORY, _ROM, _UNSET = 0x100, 0x200, 0x4000, 0x20000000
+_IO, _MEMORY, _UNSET = 0x100, 0x200, 0x20000000
+_BARS = (
+    6  # then come the ROM and the BARs of virtual functions, which no driver needs to have a place
+)
 _INTERRUPTS = {"msi": Interrupt.MSI, "msix": Interrupt.MSIX}
 _POWER = ("D0", "D1", "D2", "D3hot", "D3cold", "unknown", "error")
 
@@ -70,14 +73,14 @@ def _event(lines: list[str]) -> dict[str, str]:
 
 
 def _regions(resources: list[tuple[str, ...]]) -> tuple[tuple[Range, ...], int]:
-    """The assigned BARs and how many aren't; a ROM that nobody has enabled is no BAR."""
+    """The assigned BARs, and how many in memory aren't: a port that finds no place is seldom missed."""
     regions, unassigned = [], 0
-    for words in resources:
+    for words in resources[:_BARS]:
         first, last, flags = (int(word, 16) for word in words)
-        if not flags & (_IO | _MEMORY) or flags & _ROM:
+        if not flags & (_IO | _MEMORY):
             continue
         if flags & _UNSET or not first:
-            unassigned += 1
+            unassigned += bool(flags & _MEMORY)
         else:
             regions.append((first, last))
     return tuple(regions), unassigned
