@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
 from cede import evidence
+from cede.deadline import begin
 from cede.errors import GuestSilentError
 from cede.guest import console, look
+from cede.observe import remembered
 from cede.policy import Channel, When
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cede.address import Address
     from cede.doors import Doors
@@ -70,7 +72,7 @@ def verify(
             found: tuple[Finding, ...] = ended.last_attempt.result()
             return found
 
-    device, domain = doors.sysfs.device(address), doors.libvirt.domain(meant.name)
+    device, domain = _device(doors, address), doors.libvirt.domain(meant.name)
     if device is None or domain is None or domain.uuid != meant.uuid:
         missing = f"no device at {address}" if device is None else f"no domain {meant.name}"
         return (evidence.unproven("inventory", missing),)
@@ -82,9 +84,10 @@ def verify(
         slot = found.virtual_slot if found else None
         return evidence.of_xenstore(found, domain)
 
+    logs = _logs(doors, address, domain)
     host = (*evidence.of_dom0(device, domain), *settled(given))
     if channel is Channel.NONE or slot is None or not evidence.proven(host):
-        return host
+        return (*host, *logs(host))
     at = slot
     last: tuple[Finding, ...] = ()
     try:
@@ -93,9 +96,39 @@ def verify(
             def seen() -> tuple[Finding, ...]:
                 nonlocal last
                 said = console.Console(line).look(at, max(1.0, left()))
-                last = evidence.of_guest(look.parse(said, at), device, at)
+                card = doors.sysfs.switched_on(address)
+                last = evidence.of_guest(look.parse(said, at), device, at, card)
                 return last
 
-            return (*host, *settled(seen))
+            inside = settled(seen)
+            return (*host, *inside, *logs(inside))
     except GuestSilentError as error:
-        return (*host, *(last or (evidence.unproven("guest", error.message),)))
+        inside = last or (evidence.unproven("guest", error.message),)
+        return (*host, *inside, *logs(inside))
+
+
+def _logs(
+    doors: Doors, address: Address, domain: Domain
+) -> Callable[[Sequence[Finding]], tuple[Finding, ...]]:
+    """What takes too long for every `status`: read when the guest has been asked, to tell of what it did meanwhile.
+
+    What comes back is asked with the findings so far: libxl's log only has a say where something is wrong.
+    """
+    faults = begin("reading Xen's log", lambda: doors.hypervisor.faults(address))
+
+    def read(so_far: Sequence[Finding]) -> tuple[Finding, ...]:
+        said = "" if evidence.proven(so_far) else doors.libvirt.last_words(domain.name)
+        return (
+            *evidence.of_permissive(doors.sysfs.permissive(), address, domain),
+            *evidence.of_kernel_log(doors.kernel_log.lines(str(address)), address),
+            *evidence.of_xen(faults(), doors.hypervisor.faults(address)),
+            *((evidence.noted("libxl's log", f"its last words: {said}"),) if said else ()),
+        )
+
+    return read
+
+
+def _device(doors: Doors, address: Address) -> Device | None:
+    """The device as it is now, with what it was known by in dom0."""
+    found = doors.sysfs.device(address)
+    return found and remembered(found, doors.journal.memory().origins.get(address))

@@ -216,6 +216,9 @@ class SimulatedHost:
         self.logged_faults = 0
         self.xen_said = ""
         self.kernel_said: list[str] = []
+        self.libxl_said = ""
+        self.deaf = False
+        self.started = 0
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -283,6 +286,9 @@ class SimulatedHost:
         found = self.domain(name)
         return found if found is not None and found.running else None
 
+    def last_words(self, _domain: str) -> str:
+        return self.libxl_said
+
     def persistent_xml(self, domain: str) -> str:
         self.look("persistent_xml")
         return self.config[domain]
@@ -314,10 +320,11 @@ class SimulatedHost:
     def installed(self) -> bool:
         return True
 
-    def lines(self) -> tuple[KernelLine, ...]:
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
         return tuple(
             KernelLine(seconds_since_boot=float(at), text=text)
             for at, text in enumerate(self.kernel_said)
+            if about in text
         )
 
     def deassign(self, domid: int, address: Address) -> None:
@@ -380,6 +387,22 @@ class SimulatedHost:
         self.live[domain] = xml.without_hostdev(self.live[domain], address)
         self.store.nodes.clear()
         return True
+
+    def shut_down(self, domain: str) -> None:
+        self.deed("shut-down", domain)
+        if not self.deaf:
+            del self.live[domain]
+            self.store.nodes.clear()
+
+    def start(self, domain: str) -> None:
+        """With a new number, and with all that its persistent XML lists."""
+        self.deed("start", domain)
+        self.started += 1
+        self.live[domain] = self.config[domain].replace(
+            "<domain ", f"<domain id='{100 + self.started}' ", 1
+        )
+        for hostdev in xml.hostdevs(self.config[domain]):
+            self.give(domain, str(hostdev.address))
 
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
         self.deed("redefine", domain)

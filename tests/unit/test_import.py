@@ -110,7 +110,7 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
         ("0000:02:00.0", True),
     ]
     assert said["assignments"] == []
-    assert "'(oops)' is no address in brackets" in said["notes"][0]
+    assert "can't be read from '(oops)' on" in said["notes"][0]
 
 
 @pytest.mark.parametrize(

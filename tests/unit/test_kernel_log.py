@@ -30,6 +30,13 @@ def test_each_record_is_a_line_and_its_dictionary_is_none(tmp_path: Path) -> Non
     ]
 
 
+def test_only_what_is_about_something_is_told_where_that_is_asked(tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    log.write_bytes(RING)
+    assert [line.seconds_since_boot for line in KernelLog(log).lines("0000:01:00.0")] == [26.914382]
+    assert KernelLog(log).lines("0000:02:00.0") == ()
+
+
 def test_what_a_terminal_would_act_on_is_blanked(tmp_path: Path) -> None:
     assert _lines(tmp_path, rb"6,1,1000000,-;usb: \x1b[2Jcard\x0aname" + b"\n") == [
         (1.0, "usb:  [2Jcard name")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede import policy_file, xl_cfg
+from cede import pciback_options, policy_file, xl_cfg
 from cede.address import Address
 from cede.model import BackendDevice, Device, Domain, GuestKind, Hostdev, Identity, Inventory, Mark
 from cede.plan.planner import plan
@@ -108,7 +108,9 @@ def test_hostdevs_and_hidden_devices_become_the_policy_that_is_recorded(
               config=(Hostdev(address=NIC, managed=True, write_filtering=False),)),
         guest("pv2", config=(Hostdev(address=NIC), Hostdev(address=GPU))),
     )  # fmt: skip
-    proposal = proposed(of_domains(on), of_hide("(02:00.1)(oops)", "a file", on), on=on)
+    proposal = proposed(
+        of_domains(on), of_hide(pciback_options.read("(02:00.1)(oops)", "a file"), on), on=on
+    )
     golden("import_domains.yaml", policy_text(proposal, ["libvirt's domains", "a file"], {}))
 
 
@@ -181,12 +183,14 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
     beside = policy_file.parse(
         "version: 1\ndevices: {nic-01-00-0: {match: {vendor: 'ffff'}}}\n", "policy.yaml"
     )
-    (device,) = proposed(of_hide("(01:00.0)", "here", host()), beside=beside).devices
+    (device,) = proposed(
+        of_hide(pciback_options.read("(01:00.0)", "here"), host()), beside=beside
+    ).devices
     assert device.name == "nic-01-00-0-2"
 
 
 def test_a_device_that_this_host_lacks_is_said_and_expected_to_be_nothing() -> None:
-    proposal = proposed(of_hide("(08:00.0)", "here", host()))
+    proposal = proposed(of_hide(pciback_options.read("(08:00.0)", "here"), host()))
     (device,) = proposal.devices
     assert "this host has no device there" in device.notes[0]
     assert read(proposal).devices[0].expect.vendor is None

@@ -12,11 +12,12 @@ from cede import encoding, pciback_options, policy_file, xl_cfg
 from cede.cli.shared import host_policy_beside, json_option, policy_option
 from cede.doors import open_doors
 from cede.errors import Exit, PolicyError, UsageError
-from cede.host import boot_options
+from cede.host.modules import Modules
 from cede.host.pci_ids import PciIds
 from cede.host.sysfs import Sysfs
 from cede.model import Inventory
-from cede.proposal import Found, Proposal, of_domains, of_guest, of_hide, policy_text, propose
+from cede.pciback_options import Hide
+from cede.proposal import Proposal, of_domains, of_guest, of_hide, policy_text, propose
 from cede.reconcile import look_around
 
 if TYPE_CHECKING:
@@ -88,14 +89,13 @@ def import_command(
     if asks_libvirt:
         sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
         found.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
-    hidden = _hidden() if from_hide else {}
+    hidden = _hidden() if from_hide else ()
     if from_hide and not hidden:
         sources.append("xen-pciback's hide=, which is nowhere")
     if hide is not None:
-        hidden["--hide"] = (hide, ())
-    for origin, (value, complaints) in hidden.items():
-        sources.append(origin)
-        found += [Found(notes=complaints), of_hide(value, origin, inventory)]
+        hidden = (*hidden, pciback_options.read(hide, "--hide"))
+    sources += [one.place for one in hidden]
+    found += [of_hide(one, inventory) for one in hidden]
     existing = host_policy_beside(output, policy_path)
     proposal = propose(found, inventory, existing)
     text = policy_text(proposal, sources, _called(proposal))
@@ -130,22 +130,10 @@ def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
     return [domain.name for domain in found if domain is not None]
 
 
-def _hidden() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """The values of `hide=` that this host has, each by where it stands, with what is odd about it."""
-    places = {
-        "the kernel's command line": pciback_options.on_command_line(
-            boot_options.command_line(ROOT)
-        ),
-        **{
-            str(path): pciback_options.in_modprobe(text)
-            for path, text in boot_options.modprobe_files(ROOT).items()
-        },
-    }
-    return {
-        origin: (value or "", complaints)
-        for origin, (value, complaints) in places.items()
-        if value is not None or complaints
-    }
+def _hidden() -> tuple[Hide, ...]:
+    """Every `hide=` of this host."""
+    modules = Modules(ROOT)
+    return pciback_options.settings(modules.kernel_command_line(), modules.options())
 
 
 def _called(proposal: Proposal) -> dict[str, str]:

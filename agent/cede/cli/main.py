@@ -26,11 +26,12 @@ from cede.cli.shared import (
     writing,
 )
 from cede.cli.take import attach_command, detach_command, release_command
+from cede.cli.verify import verify_command
 from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, replan, status, verify_all, worst
+from cede.reconcile import apply, look_around, replan, status, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -140,19 +141,6 @@ def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-@cli.command("verify")
-@policy_option
-@json_option
-@click.pass_obj
-def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        found = verify_all(doors, policy, inventory)
-    return show_checked(found, as_text=as_text)
-
-
 for command in (
     devices_command,
     doctor_command,
@@ -161,6 +149,7 @@ for command in (
     detach_command,
     release_command,
     history_command,
+    verify_command,
 ):
     cli.add_command(command)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cede.errors import CedeError
+    from cede.explain import Explained
     from cede.host.journal import Entry
     from cede.plan.steps import Plan, Step, Work
     from cede.reconcile import Checked, Report
@@ -113,6 +114,16 @@ def checked(found: Sequence[Checked]) -> None:
         click.echo(f"{one.subject}: {'in step' if one.proven else 'OUT OF STEP'}")
         for finding in one.findings:
             click.echo(f"  [{_MARK[finding.verdict]}] {finding}")
+
+
+def explained(one: Explained) -> None:
+    """The checklist of one assignment, each station with the command to see it with."""
+    click.echo(f"{one.subject}, station by station:")
+    if not one.checks:
+        click.echo("  its device or its domain can't be told")
+    for number, check in enumerate(one.checks, 1):
+        click.echo(f"  {number:2}. [{_MARK[check.verdict]}] {check.station}: {check.found}")
+        click.echo(f"        {check.command}")
 
 
 def report(done: Report) -> None:

@@ -17,8 +17,9 @@ import click
 from cede import encoding, policy_file
 from cede.cli import screens
 from cede.doors import Doors, open_doors
-from cede.errors import Exit
+from cede.errors import CedeError, Exit
 from cede.execute.executor import Outcome, silence
+from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
@@ -116,6 +117,11 @@ def _who() -> str:
     return f"{name} as {account}" if name and name != account else account
 
 
+def agreed(*, yes: bool) -> bool:
+    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
+
+
 def show_report(done: Report, *, as_text: bool) -> None:
     """What came of a pass: one JSON object, or what the progress hasn't said yet."""
     if as_text:
@@ -145,23 +151,38 @@ def told_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
     ]
 
 
-def agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
-
-
 def doors_as_they_are(uri: str) -> AbstractContextManager[Doors]:
     """The doors, whether libvirt answers or not."""
     return open_doors(uri, all_needed=False)
 
 
-def show_checked(found: tuple[Checked, ...], *, as_text: bool) -> int:
-    """The findings; returns the exit status that they ask for."""
-    code = Exit.OK if all(one.proven for one in found) else Exit.OUT_OF_STEP
+def show_checked(
+    found: tuple[Checked, ...],
+    *,
+    as_text: bool,
+    explained: tuple[Explained, ...] = (),
+    restarted: tuple[str, ...] = (),
+    failed: CedeError | None = None,
+) -> int:
+    """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
+    in_step = all(one.proven for one in found)
+    code = failed.exit if failed else Exit.OK if in_step else Exit.OUT_OF_STEP
     if as_text:
-        click.echo(encoding.dumps(exit=code, checked=_with_verdict(found)))
-    else:
-        screens.checked(found)
+        click.echo(
+            encoding.dumps(
+                exit=code,
+                checked=_with_verdict(found),
+                explained=explained,
+                restarted=restarted,
+                error=failed,
+            )
+        )
+        return code
+    screens.checked(found)
+    for one in explained:
+        screens.explained(one)
+    if failed is not None:
+        screens.error(failed)
     return code
 
 

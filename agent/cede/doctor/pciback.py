@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cede.doctor import hide
+from cede import pciback_options
 from cede.doctor.finding import HOST, Finding, Severity, quoted
 from cede.plan.guards import guards
 from cede.plan.steps import LoadAtBoot, LoadPciback
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.doctor.facts import Facts
-    from cede.doctor.hide import Hide
+    from cede.pciback_options import Hide
 
 _REFUSED = re.compile(r'Error parsing pci_devs_to_hide at "(?P<rest>.*)"')
 _STUB = "Linux, drivers/xen/xen-pciback/pci_stub.c (pcistub_init)"
@@ -136,7 +136,7 @@ def _misdirected(found: Hide, facts: Facts) -> Iterator[Finding]:
 
 
 def _settings(facts: Facts) -> tuple[Hide, ...]:
-    return hide.settings(facts.kernel_command_line, facts.module_options)
+    return pciback_options.settings(facts.kernel_command_line, facts.module_options)
 
 
 RULES = (not_loaded, hidden)

@@ -26,10 +26,14 @@ class KernelLog:
     def __init__(self, path: Path = KMSG) -> None:
         self._path = path
 
-    def lines(self) -> tuple[KernelLine, ...]:
-        """Every line that the ring holds, the oldest first; empty if it can't be read (by others than root, say)."""
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+        """Every line that the ring holds with `about` in it, the oldest first.
+
+        Empty if it can't be read (by others than root, say).
+        """
+        wanted = about.encode()
         lines = b"".join(self._records()).split(b"\n")
-        records = (_RECORD.match(line) for line in lines)
+        records = (_RECORD.match(line) for line in lines if wanted in line)
         return tuple(
             KernelLine(
                 seconds_since_boot=int(found["microseconds"]) / _MICROSECONDS,
@@ -63,5 +67,9 @@ class KernelLog:
 
 def _text(raw: bytes) -> str:
     """The message as the kernel was given it, without what a terminal would act on."""
-    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), raw.decode("utf-8", "replace"))
+    text = raw.decode("utf-8", "replace")
+    if "\\x" in text:
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cede.address import Address
 from cede.model import Domain, Inventory
-from cede.pciback_options import hidden
+from cede.pciback_options import SPELLING, Hide
 from cede.policy import When
 from cede.xl_cfg import Guest, XlDevice
 
@@ -140,10 +140,14 @@ def _hostdev(domain: Domain, address: Address) -> Wanted:
     )
 
 
-def of_hide(value: str, origin: str, inventory: Inventory) -> Found:
-    """The devices that a value of xen-pciback's `hide=` keeps from dom0's drivers: for which guest it doesn't say."""
-    addresses, complaints = hidden(value, (device.address for device in inventory.devices))
+def of_hide(hide: Hide, inventory: Inventory) -> Found:
+    """The devices that a `hide=` of xen-pciback keeps from dom0's drivers: for which guest it doesn't say."""
+    if hide.ignored:
+        note = f"{hide.place} has no effect; the module is called xen-pciback now"
+        return Found(notes=(note,))
+    addresses = hide.addresses([device.address for device in inventory.devices])
+    bad = f"{hide.place} can't be read from {hide.bad!a} on; {SPELLING}"
     return Found(
-        wanted=tuple(Wanted(address=address, origin=origin) for address in addresses),
-        notes=tuple(f"{origin}: {complaint}" for complaint in complaints),
+        wanted=tuple(Wanted(address=address, origin=hide.place) for address in addresses),
+        notes=(bad,) if hide.bad else (),
     )
