@@ -7,7 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cede import evidence
-from cede.deadline import within
+from cede.deadline import CALL_SECONDS, within
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
@@ -176,7 +176,8 @@ def _check_inside(
         findings = persist(
             lambda: within(
                 f"verifying {subject_of(wanted)}",
-                lambda: verify(doors, device.address, domain, wanted.channel),
+                lambda: verify(doors, device.address, domain, wanted.verification),
+                seconds=CALL_SECONDS + wanted.verification.timeout,
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.errors import GuestSilentError
-from cede.guest import console
+from cede.guest import console, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ class Line:
         return piece
 
     def run(self, command: str = "lspci", seconds: float = 30.0) -> str:
-        return console.run(self, command, seconds=seconds, clock=lambda: self.now)
+        return console.Console(self, clock=lambda: self.now).run(command, seconds)
 
 
 def number_in(typed: bytes) -> bytes:
@@ -222,9 +222,9 @@ def test_a_line_that_closes_says_so() -> None:
     ],
 )
 def test_only_plain_lines_are_left_of_what_a_guest_prints(said: bytes, shown: str) -> None:
-    assert console.printable(said) == shown
+    assert terminal.printable(said) == shown
 
 
 @given(st.binary())
 def test_no_escape_and_no_control_character_is_ever_shown(said: bytes) -> None:
-    assert re.fullmatch(r"[\n\t -~]*", console.printable(said))
+    assert re.fullmatch(r"[\n\t -~]*", terminal.printable(said))

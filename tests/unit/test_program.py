@@ -132,7 +132,7 @@ def test_time_that_is_over_is_over_even_while_there_is_something_to_read() -> No
     os.set_blocking(ours, False)
     os.write(theirs, b"more")
     with pytest.raises(TimeoutError):
-        program._heard(ours, time.monotonic() - 1.0)
+        program._heard([ours], time.monotonic() - 1.0, 100)
     assert os.read(ours, 10) == b"more"
     os.close(ours)
     os.close(theirs)

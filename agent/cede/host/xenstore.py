@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
-from cede.errors import UnreachableError
+from cede.errors import UnreachableError, WorldMovedError
 from cede.model import BackendDevice
 
 if TYPE_CHECKING:
@@ -96,8 +96,12 @@ def _connect(socket: str) -> pyxs.Client:
     return client
 
 
+def _data(domid: int, name: str) -> bytes:
+    return f"{_DOMAINS}/{domid}/data/{name}".encode()
+
+
 class Xenstore:
-    """Reads through one connection, opened at the first question."""
+    """Speaks through one connection, opened at the first question. It writes below a guest's `data` alone."""
 
     def __init__(
         self, socket: str = SOCKET, connect: Callable[[str], pyxs.Client] = _connect
@@ -138,6 +142,29 @@ class Xenstore:
                 bytes(name).decode("ascii", "replace") for name in self._client.list(path.encode())
             ]
         return []
+
+    def read_data(self, domid: int, name: str) -> bytes | None:
+        """What a guest has in its own node `data/<name>`; None if there is none. Raises UnreachableError."""
+        with _answered():
+            return bytes(self._client.read(_data(domid, name)))
+        return None
+
+    def write_data(self, domid: int, name: str, value: bytes) -> None:
+        """Write a running guest's node `data/<name>`.
+
+        It becomes the guest's, as its `data` is: a node inherits its parent's permissions (xenstored_core.c,
+        construct_node), so the guest may write beside it and remove it. Raises UnreachableError, and WorldMovedError if
+        the guest isn't there any more, lest a room of its own be made for it.
+        """
+        if self._read(f"{_DOMAINS}/{domid}/name") is None:
+            raise WorldMovedError(f"domain {domid} has ended", remedy="plan again")
+        with _answered():
+            self._client.write(_data(domid, name), value)
+
+    def remove_data(self, domid: int, name: str) -> None:
+        """Remove a guest's node `data/<name>` and all below it, if it is there. Raises UnreachableError."""
+        with _answered():
+            self._client.delete(_data(domid, name))
 
     def backend(self) -> tuple[BackendDevice, ...]:
         """Every device that the PCI backend serves, in domain and device order.
