@@ -32,10 +32,13 @@ _LOGIN = re.compile(r"(?<!Last )(?:login|[Uu]sername): ?$")
 _PASSWORD = re.compile(r"[Pp]assword[^:\n]*: ?$")
 _CLEAR_LINE_AND_ENTER, _INTERRUPT, _ENTER = b"\x15\r", b"\x03", b"\r"
 _PATIENCE = 2.0  # seconds of silence after which a question is asked again
+_SILENCES = 3  # after which the mark of a shell that reads was lost; an empty line ends its reading
 _SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
 _LEAVING = 5.0  # seconds for the console to be as it was
 _MOST_BYTES = 256 * 1024
-_LONGEST = 700  # characters in a line: busybox's ash takes 1023, a tty 4095
+# The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
+# busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads.
+_RECEIVE = 'stty -echo;echo {ready};read -r cede;stty echo;eval "$cede"'
 
 
 class Line(Protocol):
@@ -119,6 +122,7 @@ class Console:
         self._clock = clock
         self._logged_in = False
         self._underway = False
+        self._reading = False
 
     def look(self, slot: Address, seconds: float) -> str:
         """See `channel.Channel`."""
@@ -127,27 +131,40 @@ class Console:
     def run(self, command: str, seconds: float) -> str:
         """Run `command` in the shell that waits at the line's end, and return what it printed.
 
-        `command` is cede's own text, never a guest's. A half-typed line is cleared first, not entered. Raises
-        GuestSilentError if no shell answers within `seconds`, a login is asked for that isn't known or is refused, or
-        another program has the console.
+        `command` is cede's own text, never a guest's: one line, 4000 characters at most. A half-typed line is cleared
+        first, not entered. Raises GuestSilentError if no shell answers within `seconds`, a login is asked for that
+        isn't known or is refused, or another program has the console.
         """
         listener = _Listener(self._line, self._clock() + seconds, self._clock)
         while True:
-            prompt = self._reach_prompt(listener)
+            self._reach_prompt(listener)
             frame = Frame()
-            self._underway = True
-            *first, last = _lines(frame.around(command))
-            for line in first:
-                self._type(listener, line)
-                self._await_prompt(listener, prompt)
-            self._type(listener, last)
-            while True:
-                quiet = not listener.listen(_PATIENCE)
-                if (answer := frame.answer(listener.data)) is not None:
-                    self._underway = False
-                    return answer
-                if quiet and b"\n" in listener.data and _is_prompt(listener.last):
-                    break  # a message came into the middle of a mark
+            self._underway = self._reading = True
+            self._type(listener, _RECEIVE.format(ready=frame.quoted_mark("ready")))
+            if not self._await(listener, lambda: frame.ready in listener.data):
+                continue
+            listener.forget()
+            self._line.send(f"unset cede; {frame.around(command)}".encode() + _ENTER)
+            self._reading = False
+            if self._await(listener, lambda: frame.answer(listener.data) is not None):
+                self._underway = False
+                return frame.answer(listener.data) or ""
+
+    def _await(self, listener: _Listener, come: Callable[[], bool]) -> bool:
+        """Wait for what must `come`; False if the shell stands at its prompt again without it.
+
+        So it is when a message of the kernel gets into the middle of a mark.
+        """
+        silent = 0
+        while True:
+            quiet = not listener.listen(_PATIENCE)
+            if come():
+                return True
+            silent = silent + 1 if quiet else 0
+            if quiet and b"\n" in listener.data and _is_prompt(listener.last):
+                return False
+            if self._reading and silent == _SILENCES:
+                self._line.send(_ENTER)
 
     def leave(self) -> None:
         """Leave the console as it was found: nothing of ours runs there, and who logged in is logged out.
@@ -158,7 +175,8 @@ class Console:
         with suppress(GuestSilentError):
             if self._underway:
                 self._underway = False
-                self._line.send(_INTERRUPT)
+                # a shell that reads takes an empty line and goes on; anything else of ours is stopped
+                self._line.send(_ENTER if self._reading else _INTERRUPT)
             if self._logged_in:
                 self._logged_in = False
                 self._line.send(_CLEAR_LINE_AND_ENTER)
@@ -173,19 +191,8 @@ class Console:
         # the blank keeps it out of the history, where the shell is set so
         self._line.send(f" {line}".encode() + _ENTER)
 
-    def _await_prompt(self, listener: _Listener, prompt: str) -> None:
-        """Wait for the prompt after a line that was typed; one that changes has to stand still for a moment."""
-        while True:
-            listener.listen(_PATIENCE)
-            if b"\n" not in listener.data:
-                continue  # the echo of what was typed
-            if listener.last == prompt:
-                return
-            if _is_prompt(listener.last) and not listener.listen(_SETTLING):
-                return
-
-    def _reach_prompt(self, listener: _Listener) -> str:
-        """Go to where a shell's prompt stands, by a login if need be, and return it."""
+    def _reach_prompt(self, listener: _Listener) -> None:
+        """Go to where a shell's prompt stands, by a login if need be."""
         entered = listener.now
         listener.forget()
         self._line.send(_CLEAR_LINE_AND_ENTER)
@@ -195,10 +202,10 @@ class Console:
             painting = full_screen(listener.data)
             if heard and not painting:
                 if _is_prompt(listener.last):
-                    return listener.last
+                    return
                 if _LOGIN.search(listener.last) or _PASSWORD.search(listener.last):
                     self._log_in(listener, self._usable_login(listener.last))
-                    return listener.last
+                    return
             if heard and listener.now < entered + _PATIENCE:
                 continue
             if listener.data and not heard:
@@ -269,18 +276,3 @@ def _refusal(login: Login) -> GuestSilentError:
         f"the guest refused the login of {login.user}",
         remedy="mend the password file; it is not tried a second time",
     )
-
-
-def _lines(text: str) -> list[str]:
-    """The line that a shell is given; a long one piece by piece in a variable, which is run in the end."""
-    if len(text) <= _LONGEST:
-        return [text]
-    quoted = [
-        text[i : i + _LONGEST // 2].replace("'", r"'\''")
-        for i in range(0, len(text), _LONGEST // 2)
-    ]
-    return [
-        f"cede='{quoted[0]}'",
-        *(f"cede=$cede'{piece}'" for piece in quoted[1:]),
-        'eval "$cede"; unset cede',
-    ]

@@ -18,19 +18,25 @@ class Frame:
 
     number: str = field(default_factory=lambda: os.urandom(8).hex())
 
-    def around(self, command: str) -> str:
-        """What the shell is given, one line: the command between its marks.
+    def quoted_mark(self, name: str) -> str:
+        """A mark as a shell is given it: quoted inside, so that its echo can't be taken for the mark."""
+        return f"cede-'{self.number}'-{name}"
 
-        They are quoted inside, so that the echo of the command can't be taken for its answer.
-        """
-        return f"echo cede-'{self.number}'-begin; {command}; echo cede-'{self.number}'-end"
+    @property
+    def ready(self) -> bytes:
+        """The mark that says that the shell reads."""
+        return f"cede-{self.number}-ready".encode()
+
+    def around(self, command: str) -> str:
+        """What the shell is given, one line: the command between its marks."""
+        return f"echo {self.quoted_mark('begin')}; {command}; echo {self.quoted_mark('end')}"
 
     def answer(self, said: bytes) -> str | None:
-        """The plain lines between the marks, which stand on lines of their own; None if `said` doesn't have both."""
+        """The plain lines between the marks; None if `said` doesn't have both."""
         if f"cede-{self.number}-end".encode() not in said:
             return None
         found = re.search(
-            rf"^cede-{self.number}-begin\n(?P<answer>.*?)^cede-{self.number}-end$",
+            rf"^cede-{self.number}-begin\n(?P<answer>.*?)^cede-{self.number}-end\n",
             printable(said),
             re.DOTALL | re.MULTILINE,
         )
