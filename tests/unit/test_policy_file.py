@@ -411,7 +411,7 @@ def assignment_with(verify: str) -> str:
         ("guest: console, timeout: 60", Verification(timeout=60)),
         (
             "user: root, password_file: /a.password",
-            Verification(user="root", password_file="/a.password"),  # noqa: S106 - a path
+            Verification(user="root", password_file="/a.password"),
         ),
         (
             "guest: ssh, host: admin@pv1.example, identity_file: /root/key",

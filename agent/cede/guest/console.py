@@ -27,18 +27,23 @@ _PROMPT = re.compile(r"[#$%>] ?$")
 _NO_SHELL = re.compile(
     r"^\s*>+ ?$|[0-9]%$|[-=('\"*!^][#>] ?$"
     r"|(?:sql|sqlite|sftp|ftp|telnet|nslookup|grub|\]|irb\(\S*)> ?$"
+    r"|(?:^|\s)(?:[db]?quote|cmdsubst|heredocd?|for|while|if|then|else|pipe|cursh|function)> ?$"
 )
 _LOGIN = re.compile(r"(?<!Last )(?:login|[Uu]sername): ?$")
 _PASSWORD = re.compile(r"[Pp]assword[^:\n]*: ?$")
 _CLEAR_LINE_AND_ENTER, _INTERRUPT, _ENTER = b"\x15\r", b"\x03", b"\r"
 _PATIENCE = 2.0  # seconds of silence after which a question is asked again
-_SILENCES = 3  # after which the mark of a shell that reads was lost; an empty line ends its reading
+_SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
 _SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
 _LEAVING = 5.0  # seconds for the console to be as it was
 _MOST_BYTES = 256 * 1024
 # The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads.
-_RECEIVE = 'stty -echo;echo {ready};read -r cede;stty echo;eval "$cede"'
+_RECEIVE = 'stty -echo;echo {ready};read -r _c;eval "$_c"'
+_RECEIVED = "stty echo;unset _c"
+
+
+_NOTHING = _RECEIVED.encode() + _ENTER
 
 
 class Line(Protocol):
@@ -138,17 +143,24 @@ class Console:
         listener = _Listener(self._line, self._clock() + seconds, self._clock)
         while True:
             self._reach_prompt(listener)
-            frame = Frame()
-            self._underway = self._reading = True
-            self._type(listener, _RECEIVE.format(ready=frame.quoted_mark("ready")))
-            if not self._await(listener, lambda: frame.ready in listener.data):
-                continue
-            listener.forget()
-            self._line.send(f"unset cede; {frame.around(command)}".encode() + _ENTER)
-            self._reading = False
-            if self._await(listener, lambda: frame.answer(listener.data) is not None):
-                self._underway = False
-                return frame.answer(listener.data) or ""
+            answer = self._ask(listener, command)
+            if answer is not None:
+                return answer
+
+    def _ask(self, listener: _Listener, command: str) -> str | None:
+        """What the shell at whose prompt we stand answers; None if it is at its prompt again without an answer."""
+        frame = Frame()
+        self._underway = self._reading = True
+        self._type(listener, _RECEIVE.format(ready=frame.quoted_mark("ready")))
+        if not self._await(listener, lambda: frame.ready in listener.data):
+            return None
+        listener.forget()
+        self._line.send(f"{_RECEIVED};{frame.around(command)}".encode() + _ENTER)
+        self._reading = False
+        if not self._await(listener, lambda: frame.answer(listener.data) is not None):
+            return None
+        self._underway = False
+        return frame.answer(listener.data)
 
     def _await(self, listener: _Listener, come: Callable[[], bool]) -> bool:
         """Wait for what must `come`; False if the shell stands at its prompt again without it.
@@ -164,7 +176,7 @@ class Console:
             if quiet and b"\n" in listener.data and _is_prompt(listener.last):
                 return False
             if self._reading and silent == _SILENCES:
-                self._line.send(_ENTER)
+                self._line.send(_NOTHING)
 
     def leave(self) -> None:
         """Leave the console as it was found: nothing of ours runs there, and who logged in is logged out.
@@ -175,8 +187,8 @@ class Console:
         with suppress(GuestSilentError):
             if self._underway:
                 self._underway = False
-                # a shell that reads takes an empty line and goes on; anything else of ours is stopped
-                self._line.send(_ENTER if self._reading else _INTERRUPT)
+                # a shell that reads is given nothing to do; anything else of ours is stopped
+                self._line.send(_NOTHING if self._reading else _INTERRUPT)
             if self._logged_in:
                 self._logged_in = False
                 self._line.send(_CLEAR_LINE_AND_ENTER)
