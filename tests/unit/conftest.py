@@ -161,6 +161,18 @@ class Store:
             raise PyXSError(errno.ENOENT, "No such file or directory")
         return [name.encode() for name in sorted(names)]
 
+    def write(self, path: bytes, value: bytes) -> None:
+        self._check()
+        self.nodes[path.decode()] = value.decode()
+
+    def delete(self, path: bytes) -> None:
+        self._check()
+        gone = [n for n in self.nodes if f"{n}/".startswith(f"{path.decode()}/")]
+        if not gone:
+            raise PyXSError(errno.ENOENT, "No such file or directory")
+        for node in gone:
+            del self.nodes[node]
+
     def close(self) -> None:
         self.closed = True
 
