@@ -20,7 +20,7 @@ FOLDER = "/var/lib/libvirt/lab"
 KERNEL = f"{FOLDER}/vmlinuz"
 INITRD = f"{FOLDER}/initrd.img"
 
-_PROGRAMS = ("usr/bin/lspci", "usr/bin/xenstore", "usr/bin/dropbearkey", "usr/sbin/dropbear")
+_PROGRAMS = ("usr/bin/lspci", "usr/bin/xenstore", "usr/sbin/dropbear")
 _XENSTORE_TOOLS = ("xenstore-read", "xenstore-rm", "xenstore-watch", "xenstore-write")
 HELPER = Path(__file__).parents[1] / "guest/cede-guest"
 # Drivers for every device of the lab that can be given to a guest.

@@ -103,7 +103,19 @@ def test_every_run_has_marks_of_its_own() -> None:
     assert len(numbers) == 3
 
 
-@pytest.mark.parametrize("prompt", [b"# ", b"$ ", b"%", b"pv1 > ", b"\x1b[1;32mroot\x1b[0m# "])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        b"# ",
+        b"$ ",
+        b"%",
+        b"pv1 > ",
+        b"root@pv1 ~> ",
+        b"[root@pv1 ~]# ",
+        b"\x1b[1;32mroot\x1b[0m# ",
+        b"\x1b[7m%\x1b[27m    \r \r\x1b[Jroot@pv1 ~\r\n# \x1b[K\x1b[60C12:00\x1b[65D",
+    ],
+)
 def test_prompts_of_the_usual_shells_are_known(prompt: bytes) -> None:
     assert shell("x\n", prompt=prompt).run() == "x\n"
 

@@ -41,8 +41,6 @@ _MOST_BYTES = 256 * 1024
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads.
 _RECEIVE = 'stty -echo;echo {ready};read -r _c;eval "$_c"'
 _RECEIVED = "stty echo;unset _c"
-
-
 _NOTHING = _RECEIVED.encode() + _ENTER
 
 
