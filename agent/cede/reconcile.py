@@ -22,7 +22,6 @@ from cede.restart import BOOT_SECONDS
 from cede.verify import of_host, verify
 
 if TYPE_CHECKING:
-    from cede.address import Address
     from cede.doors import Doors
     from cede.evidence import Finding
     from cede.execute.executor import Outcome
@@ -190,21 +189,13 @@ def _check_inside(
         findings = persist(
             lambda: within(
                 f"verifying {subject_of(wanted)}",
-                lambda: _verified(doors, device.address, domain, wanted, settle),
-                seconds=max(CALL_SECONDS, 2 * (settle or 0.0)),
+                lambda: verify(doors, device.address, domain, wanted.verification, settle=settle),
+                seconds=CALL_SECONDS + 2 * (settle or wanted.verification.timeout),
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
         findings = (evidence.unproven("dom0", unanswered.message),)
     return Checked(subject=subject_of(wanted), findings=findings)
-
-
-def _verified(
-    doors: Doors, address: Address, domain: Domain, wanted: Assignment, settle: float | None
-) -> tuple[Finding, ...]:
-    if settle is None:
-        return verify(doors, address, domain, wanted.channel)
-    return verify(doors, address, domain, wanted.channel, settle=settle)
 
 
 def _check_outside(policy: Policy, wanted: Assignment, inventory: Inventory) -> Checked:

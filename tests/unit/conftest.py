@@ -154,13 +154,28 @@ class Store:
     def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
         if self.broken is not None:
             raise self.broken
-        look = self.nodes.get if operation == "READ" else self._names
-        found = (look(path) for path in paths)
+        look: dict[str, Callable[[str], str | None]] = {
+            "READ": self.nodes.get,
+            "DIRECTORY": self._names,
+            "RM": self._remove,
+        }
+        found = (look[operation](path) for path in paths)
         return [None if text is None else text.encode() for text in found]
 
     def _names(self, path: str) -> str | None:
         names = {n.removeprefix(f"{path}/").split("/")[0] for n in self.nodes if f"{path}/" in n}
         return "\0".join(sorted(names)) if names else None
+
+    def _remove(self, path: str) -> str | None:
+        gone = [node for node in self.nodes if f"{node}/".startswith(f"{path}/")]
+        for node in gone:
+            del self.nodes[node]
+        return "OK" if gone else None
+
+    def write(self, path: bytes, value: bytes) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.nodes[path.decode()] = value.decode()
 
     def close(self) -> None:
         self.closed = True
@@ -174,10 +189,12 @@ class _Shell:
         self._out: list[bytes] = []
 
     def send(self, data: bytes) -> None:
-        number = re.search(rb"cede-'([0-9a-f]+)'-begin", data)
+        asked = re.search(rb"cede-'([0-9a-f]+)'-(begin|ready)", data)
         said = "\r\npv1:/# "
-        if number is not None:
-            mark = f"cede-{number[1].decode()}"
+        if asked is not None:
+            mark = f"cede-{asked[1].decode()}"
+            said = f"\r\n{mark}-ready\r\n"
+        if asked is not None and asked[2] == b"begin":
             said = f"\r\n{mark}-begin\r\n{self._answer}{mark}-end\r\npv1:/# "
         self._out.append(data + said.encode())
 

@@ -15,7 +15,17 @@ from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableE
 from cede.model import PCIBACK, GuestKind, Link
 from cede.plan.planner import gather, subject_of
 from cede.plan.release import detach, release
-from cede.policy import Assignment, Channel, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    Place,
+    Policy,
+    Verification,
+    When,
+)
 from cede.reconcile import Behalf, Report, apply, carry_out, look_around, replan, status
 from unit.faults_model import Door, Killed, Kind
 from unit.host_model import Card, Guest, Host
@@ -49,7 +59,7 @@ def _policy(*assigned: tuple[Address, str] | tuple[Address, str, When]) -> Polic
             Assignment(
                 device=_NAMES[one[0]],
                 domain=one[1],
-                channel=Channel.NONE,
+                verification=Verification(guest=Channel.NONE),
                 when=one[2] if len(one) > 2 else When.NOW,
                 place=_PLACE,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
-from cede.errors import UnreachableError
+from cede.errors import UnreachableError, WorldMovedError
 from cede.model import BackendDevice, LibxlNote
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class _Exchange:
         return _Answer(answer)
 
     def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
-        """What xenstored answers to READ or DIRECTORY of each path, None for a node that isn't there."""
+        """What xenstored answers to READ, DIRECTORY or RM of each path, None for a node that isn't there."""
         from pyxs._internal import NUL, Op, Packet, next_rq_id
 
         op = getattr(Op, operation)
@@ -130,8 +130,12 @@ def _noted_address(name: str) -> Address | None:
     return Address.parse("{}:{}:{}.{}".format(*found.groups())) if found else None
 
 
+def _data(domid: int, name: str) -> str:
+    return f"{_DOMAINS}/{domid}/data/{name}"
+
+
 class Xenstore:
-    """Reads through one connection, opened at the first question."""
+    """Speaks through one connection, opened at the first question. It writes below a guest's `data` alone."""
 
     def __init__(
         self, socket: str = SOCKET, connect: Callable[[str], pyxs.Client] = _connect
@@ -165,6 +169,29 @@ class Xenstore:
         with _answered():
             answers = self._client.router.ask("DIRECTORY", paths)
         return [a.decode("ascii", errors="replace").split("\0") if a else [] for a in answers]
+
+    def read_data(self, domid: int, name: str) -> bytes | None:
+        """What a guest has in its own node `data/<name>`; None if there is none. Raises UnreachableError."""
+        with _answered():
+            answer: bytes | None = self._client.router.ask("READ", [_data(domid, name)])[0]
+        return answer
+
+    def write_data(self, domid: int, name: str, value: bytes) -> None:
+        """Write a running guest's node `data/<name>`.
+
+        It becomes the guest's, as its `data` is: a node inherits its parent's permissions (xenstored_core.c,
+        construct_node), so the guest may write beside it and remove it. Raises UnreachableError, and WorldMovedError if
+        the guest isn't there any more, lest a room of its own be made for it.
+        """
+        if self._read(f"{_DOMAINS}/{domid}/name") == [None]:
+            raise WorldMovedError(f"domain {domid} has ended", remedy="plan again")
+        with _answered():
+            self._client.write(_data(domid, name).encode(), value)
+
+    def remove_data(self, domid: int, name: str) -> None:
+        """Remove a guest's node `data/<name>` and all below it, if it is there. Raises UnreachableError."""
+        with _answered():
+            self._client.router.ask("RM", [_data(domid, name)])
 
     def backend(self) -> tuple[BackendDevice, ...]:
         """Every device that the PCI backend serves, in domain and device order.
