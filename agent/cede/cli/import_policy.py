@@ -169,9 +169,13 @@ def _check(text: str) -> None:
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """A new file, or in one step in place of an old one; raises UsageError if it can't be written."""
+    """A new file, or in one step in place of an old one; raises UsageError if it can't be written.
+
+    Its folder is made if only that is missing: a host without a policy has no /etc/cede.
+    """
     target = path.with_name(f".{path.name}.new") if force else path
     try:
+        path.parent.mkdir(exist_ok=True)
         if force:
             target.unlink(missing_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)

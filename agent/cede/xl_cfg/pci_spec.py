@@ -1,7 +1,7 @@
 """One entry of an xl.cfg's `pci = [...]`: which device, and how it is to be given.
 
-`[DDDD:]BB:SS.F[@VSLOT],KEY=VALUE,...` or all of it as KEY=VALUE, with `*` for every function of a slot. What xl overlooks
-behind the address in `bdf=01:00.0x` or within `01: 00.0` is refused here: it is a slip of the pen.
+`[DDDD:]BB:SS.F[@VSLOT],KEY=VALUE,...` or all of it as KEY=VALUE, with `*` for every function of a slot. What xl
+overlooks behind the address in `bdf=01:00.0x` or within `01: 00.0` is refused here: it is a slip of the pen.
 Source: xl-pci-configuration(5); tools/libs/util/libxlu_pci.c (xlu_pci_parse_spec_string) of Xen 4.17 and 4.20.
 """
 
