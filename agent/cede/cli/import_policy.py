@@ -54,7 +54,7 @@ all that libvirt can't express. What the policy of this host speaks of already i
 )  # fmt: skip
 @click.option("--hide", "hide", metavar="TEXT", help="Take the devices in this value of `hide=`.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH",
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH",
     help="Write the policy there instead of on standard output.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the file that is there.")
@@ -201,8 +201,7 @@ def _show(proposal: Proposal, text: str, output: Path | None, *, as_text: bool) 
         return
     count = f"{len(proposal.devices)} devices, {len(proposal.assignments)} assignments"
     click.echo(f"{output}: {count}; see it, then `cede plan -f {output}`")
-    for note in proposal.notes:
-        click.echo(f"not in it: {ascii(note)[1:-1] if not note.isprintable() else note}")
-    for device in proposal.devices:
-        for note in device.notes:
-            click.echo(f"{device.name}: {note}")
+    said = [f"not in it: {note}" for note in proposal.notes]
+    said += [f"{device.name}: {note}" for device in proposal.devices for note in device.notes]
+    for line in said:  # the names in them are foreign
+        click.echo(line if line.isprintable() else ascii(line)[1:-1])
