@@ -38,7 +38,7 @@ def test_devices_are_told_apart_by_what_is_right_to_do_with_each(dom0: Host) -> 
         return rows[address]["fitness"]["fit"], rows[address]["fitness"]["cause"]
 
     assert told(NIC) == told("0000:00:11.0") == ("yes", "")
-    assert told("0000:00:02.0") == ("no", "default-route")
+    assert "default-route" in told("0000:00:02.0")[1]
     assert told("0000:00:03.0") == ("no", "filesystem")
     assert told("0000:00:0a.0") == ("no", "bridge")
     assert told("0000:00:10.0") == told("0000:00:12.0") == ("no", "no reset")
@@ -102,11 +102,16 @@ def test_an_xl_cfg_is_read_as_xl_reads_it_and_makes_a_policy_that_is_planned(dom
 
 
 def test_what_xl_refuses_is_refused_with_its_place(dom0: Host) -> None:
-    for wrong in ("01:00.0-3", "01:00.0, permissive=1", "01:00.0,,"):
-        dom0.write("/tmp/wrong.cfg", f"name = 'g'\nkernel = '/x'\npci = ['{wrong}']\n")
+    wrong = ("01:00.0-3", "01:00.0, permissive=1", "01:00.0,,")
+    text = "name = 'g'\nkernel = '/x'\npci = [{}]\n"
+    for entry in wrong:
+        dom0.write("/tmp/wrong.cfg", text.format(f"'{entry}'"))
         assert dom0.run("xl", "-N", "create", "/tmp/wrong.cfg").returncode != 0
-        done = dom0.cede("import", "/tmp/wrong.cfg")
-        assert (done.returncode, "/tmp/wrong.cfg:3:8: pci device" in done.stderr) == (2, True)
+    dom0.write("/tmp/wrong.cfg", text.format(",\n".join(f"'{entry}'" for entry in wrong)))
+    done = dom0.cede("import", "/tmp/wrong.cfg")
+    assert done.returncode == 2
+    for line, column in ((3, 8), (4, 1), (5, 1)):
+        assert f"/tmp/wrong.cfg:{line}:{column}: pci device" in done.stderr
 
 
 def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(dom0: Host) -> None:

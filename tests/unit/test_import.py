@@ -119,7 +119,10 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
         ((), "nothing to import from"),
         (("missing.cfg",), "missing.cfg can't be read: No such file"),
         (("--from-domain", "nobody"), "libvirt knows no domain nobody"),
-        (("--hide", "(01:00.0)", "-o", "/nowhere/new.yaml"), "/nowhere/new.yaml can't be written"),
+        (
+            ("--hide", "(01:00.0)", "-o", "/nowhere/at/all.yaml"),
+            "/nowhere/at/all.yaml can't be written",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_told(cede: Cede, arguments: tuple[str, ...], said: str) -> None:
@@ -141,6 +144,14 @@ def test_a_wrong_file_is_told_with_its_places_and_nothing_is_written(
     assert not out.exists()
     bad.write_text("name = ''\npci = ['01:00.0']\n")
     assert "no policy can be made of this" in cede("import", str(bad), on=None).err
+
+
+def test_the_folder_of_the_policy_is_made_where_only_that_is_missing(
+    cede: Cede, cfg: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cede/policy.yaml"
+    assert cede("import", str(cfg), "-o", str(out), on=None).status == 0
+    assert out.is_file()
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(cede: Cede, cfg: Path, tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ C 0c  Serial bus controller
 """
 
 
-@pytest.fixture
-def ids(tmp_path: Path) -> PciIds:
+@pytest.fixture(params=["", "C 00  Unclassified device\n"])
+def ids(request: pytest.FixtureRequest, tmp_path: Path) -> PciIds:
+    """With the class that the real list's classes begin with, and without it."""
     path = tmp_path / "pci.ids"
-    path.write_text(TEXT)
+    path.write_text(TEXT.replace("C 02", f"{request.param}C 02"))
     return PciIds([tmp_path / "nowhere", path])
 
 

@@ -55,7 +55,7 @@ all that libvirt can't express. What the policy of this host speaks of already i
 )  # fmt: skip
 @click.option("--hide", "hide", metavar="TEXT", help="Take the devices in this value of `hide=`.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH",
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH",
     help="Write the policy there instead of on standard output.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite the file that is there.")
@@ -157,9 +157,13 @@ def _check(text: str) -> None:
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """A new file, or in one step in place of an old one; raises UsageError if it can't be written."""
+    """A new file, or in one step in place of an old one; raises UsageError if it can't be written.
+
+    Its folder is made if only that is missing: a host without a policy has no /etc/cede.
+    """
     target = path.with_name(f".{path.name}.new") if force else path
     try:
+        path.parent.mkdir(exist_ok=True)
         if force:
             target.unlink(missing_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
@@ -185,8 +189,7 @@ def _show(proposal: Proposal, text: str, output: Path | None, *, as_text: bool) 
         return
     count = f"{len(proposal.devices)} devices, {len(proposal.assignments)} assignments"
     click.echo(f"{output}: {count}; see it, then `cede plan -f {output}`")
-    for note in proposal.notes:
-        click.echo(f"not in it: {ascii(note)[1:-1] if not note.isprintable() else note}")
-    for device in proposal.devices:
-        for note in device.notes:
-            click.echo(f"{device.name}: {note}")
+    said = [f"not in it: {note}" for note in proposal.notes]
+    said += [f"{device.name}: {note}" for device in proposal.devices for note in device.notes]
+    for line in said:  # the names in them are foreign
+        click.echo(line if line.isprintable() else ascii(line)[1:-1])

@@ -38,19 +38,29 @@ class PciIds:
 
     def __init__(self, paths: Iterable[Path] = PATHS) -> None:
         self._text = _content(paths)
+        # the classes come last; without this mark each is looked for in all of it
+        self._classes = max(0, self._text.rfind(b"\nC 00  "))
+        self._vendors: dict[str, tuple[int, int]] = {}
 
     def names(self, identity: Identity) -> Names:
         """What a device with that identity is called."""
-        vendor = self._block(0, len(self._text), b"\n%s  " % identity.vendor.encode())
+        vendor = self._vendor(identity.vendor)
         device = self._block(*vendor, b"\n\t%s  " % identity.device.encode())
         of_class, of_kind = identity.class_code[:2].encode(), identity.class_code[2:4].encode()
-        base = self._block(0, len(self._text), b"\nC %s  " % of_class)
+        base = self._block(self._classes, len(self._text), b"\nC %s  " % of_class)
         kind = self._block(*base, b"\n\t%s  " % of_kind)
         return Names(
             kind=self._name(kind) or self._name(base),
             vendor=self._name(vendor),
             device=self._name(device),
         )
+
+    def _vendor(self, vendor: str) -> tuple[int, int]:
+        """The vendor's block, looked for once: that means a walk through the whole text."""
+        if vendor not in self._vendors:
+            opening = b"\n%s  " % vendor.encode()
+            self._vendors[vendor] = self._block(0, self._classes or len(self._text), opening)
+        return self._vendors[vendor]
 
     def _block(self, start: int, end: int, opening: bytes) -> tuple[int, int]:
         """Where what follows `opening` within a block begins, and where its own block ends; (0, 0) without one."""
