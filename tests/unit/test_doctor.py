@@ -102,6 +102,7 @@ FATAL, WARNING, NOTE = Severity
         ({"is_root": False}, {"not-root": NOTE}),
         ({"no_xenstore": "xenstore doesn't answer at /run/xenstored/socket"}, {"xenstore-down": FATAL}),
         ({"no_node_devices": "Failed to connect socket to virtnodedevd-sock"}, {"virtnodedevd-down": FATAL}),
+        ({"not_observed": "the journal can't be read"}, {"not-observed": FATAL}),
         ({"libxl_notes": (LibxlNote(address=NIC, domid=7),)}, {"stale-libxl-note": WARNING}),
         ({"power": {NIC: "D3cold"}}, {"asleep": WARNING}),
         ({"power": {NIC: "D3hot", DISK: "unknown"}}, {}),
