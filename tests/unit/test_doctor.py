@@ -257,6 +257,14 @@ def test_what_xen_logs_of_reserved_memory_is_known(line: str, found: dict[str, S
     assert host(xen_log=(line,)) == found
 
 
+def test_an_interrupt_that_was_lost_before_the_device_was_seized_again_is_of_the_past() -> None:
+    lost = "e1000e 0000:01:00.0: xen map irq failed -19 for 32752 domain"
+    seized = "pciback 0000:01:00.0: xen_pciback: seizing device"
+    assert host(kernel_log=(lost, seized)) == {}
+    assert host(kernel_log=(lost, seized, lost)) == {"quarantined": WARNING}
+    assert host(kernel_log=(lost, seized.replace("01:00", "02:00"))) == {"quarantined": WARNING}
+
+
 def test_a_device_that_is_on_pciback_again_is_not_called_quarantined() -> None:
     line = "e1000e 0000:01:00.0: xen map irq failed -19 for 32752 domain"
     taken = replace(INVENTORY, devices=(replace(CARD, driver="pciback"),))
