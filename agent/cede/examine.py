@@ -29,10 +29,10 @@ def examine(doors: Doors, *, sleep: Callable[[float], None] = time.sleep) -> Fac
     no_node_devices = no_libvirt or _why_not(lambda: doors.libvirt.node_devices())  # noqa: PLW0108 - as above
     no_xenstore = _why_not(doors.xenstore.backend)
     complete = not (no_libvirt or no_node_devices or no_xenstore)
-    inventory = _inventory(doors, complete=complete)
+    inventory, not_observed = _inventory(doors, complete=complete)
     if any(waits_for_frontend(given, inventory) for given in inventory.backend):
         sleep(_PATIENCE_SECONDS)
-        inventory = _inventory(doors, complete=complete)
+        inventory, not_observed = _inventory(doors, complete=complete)
     is_root = os.geteuid() == 0
     return Facts(
         is_root=is_root,
@@ -50,27 +50,34 @@ def examine(doors: Doors, *, sleep: Callable[[float], None] = time.sleep) -> Fac
         no_libvirt=no_libvirt,
         no_node_devices=no_node_devices,
         no_xenstore=no_xenstore,
+        not_observed=not_observed,
         libxl_notes=() if no_xenstore else doors.xenstore.stale_notes(),
         power={one.address: doors.sysfs.power(one.address) for one in inventory.devices},
         inventory=inventory,
     )
 
 
-def _inventory(doors: Doors, *, complete: bool) -> Inventory:
-    """The whole host; of one where not everything answers, its devices and what it does with them itself."""
+def _inventory(doors: Doors, *, complete: bool) -> tuple[Inventory, str]:
+    """The whole host; of one where not everything answers its devices, and what it does with them itself.
+
+    And why it isn't the whole, where all that it would take answers.
+    """
+    why = ""
     if complete:
         found = _answer("looking at the host", lambda: observe(doors))
         if isinstance(found, Inventory):
-            return found
+            return found, why
+        why = found.message
     uses = _answer("looking at the host's own", lambda: doors.uses.find(disks={}, interfaces={}))
     known = {} if isinstance(uses, CedeError) else uses
-    return Inventory(
+    left = Inventory(
         devices=tuple(
             replace(device, uses=tuple(known.get(device.address, ())))
             for device in doors.sysfs.devices()
         ),
         pciback_loaded=doors.sysfs.pciback_loaded,
     )
+    return left, why
 
 
 def _answer(what: str, ask: Callable[[], _T]) -> _T | CedeError:

@@ -102,6 +102,7 @@ FATAL, WARNING, NOTE = Severity
         ({"is_root": False}, {"not-root": NOTE}),
         ({"no_xenstore": "xenstore doesn't answer at /run/xenstored/socket"}, {"xenstore-down": FATAL}),
         ({"no_node_devices": "Failed to connect socket to virtnodedevd-sock"}, {"virtnodedevd-down": FATAL}),
+        ({"not_observed": "the journal can't be read"}, {"not-observed": FATAL}),
         ({"libxl_notes": (LibxlNote(address=NIC, domid=7),)}, {"stale-libxl-note": WARNING}),
         ({"power": {NIC: "D3cold"}}, {"asleep": WARNING}),
         ({"power": {NIC: "D3hot", DISK: "unknown"}}, {}),
@@ -254,6 +255,14 @@ def test_what_dom0s_kernel_logs_of_a_device_is_known(line: str, found: dict[str,
 )
 def test_what_xen_logs_of_reserved_memory_is_known(line: str, found: dict[str, Severity]) -> None:
     assert host(xen_log=(line,)) == found
+
+
+def test_an_interrupt_that_was_lost_before_the_device_was_seized_again_is_of_the_past() -> None:
+    lost = "e1000e 0000:01:00.0: xen map irq failed -19 for 32752 domain"
+    seized = "pciback 0000:01:00.0: xen_pciback: seizing device"
+    assert host(kernel_log=(lost, seized)) == {}
+    assert host(kernel_log=(lost, seized, lost)) == {"quarantined": WARNING}
+    assert host(kernel_log=(lost, seized.replace("01:00", "02:00"))) == {"quarantined": WARNING}
 
 
 def test_a_device_that_is_on_pciback_again_is_not_called_quarantined() -> None:

@@ -107,7 +107,8 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
         assert f'<{feature} state="on"' in host.config["pv1"]
     host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
     after = cede("doctor", NIC, "pv1", "--fix", "--yes")
-    assert (after.status, "1. " in after.out, len(host.journal)) == (0, False, 2)
+    assert (after.status, "nothing for --fix to do" in after.out) == (0, True)
+    assert len(host.journal) == 2
     told = cede("history", on=None)
     assert "cure this host: done\n  asked by" in told.out
     assert f"with cede doctor {NIC} pv1 --fix\n" in told.out
@@ -151,6 +152,44 @@ def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
     fixed = cede("doctor", "--fix", "--yes", on=None)
     assert (fixed.status, host.journal) == (1, ["load"])
     assert host.doors().modules.loaded_at_boot()
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
+    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(_doors: object) -> None:
+        raise PermanentError("somebody is logged in over ssh, on an interface nobody knows")
+
+    monkeypatch.setattr("cede.examine.observe", blind)
+    for arguments in ((), (NIC, "pv1")):
+        shown = cede("doctor", *arguments, on=None)
+        assert (shown.status, "logged in over ssh" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_node_devices_that_cant_be_listed_are_a_finding_too(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> None:
+        raise UnreachableError("Failed to connect socket to 'virtnodedevd-sock'")
+
+    monkeypatch.setattr(host, "node_devices", down)
+    shown = cede("doctor", NIC, "pv1", on=None)
+    assert (shown.status, "(virtnodedevd-down)" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.guest("pv1", 1)
+    said = b"xen map irq failed -22 for 32752 domain\n"
+    pipe = io.TextIOWrapper(io.BytesIO(said))
+    monkeypatch.setattr("sys.stdin", pipe)
+    shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
+    assert "switch on e820_host in the persistent XML of pv1 ... done" in shown.out
+    assert "(no-interrupts)" in shown.out
 
 
 @pytest.mark.usefixtures("ready")

@@ -45,7 +45,7 @@ class Asked:
     device: str = ""
     domain: str = ""
     policy: Path | None = None
-    log: Path | None = None
+    log: tuple[str, ...] = ()
 
 
 @click.command("doctor")
@@ -85,7 +85,9 @@ def doctor_command(
         raise UsageError("cede doctor takes a DEVICE and a DOMAIN, or neither")
     if log is not None and not domain:
         raise UsageError("--guest-log needs DEVICE and DOMAIN: whose log is it?")
-    asked = Asked(device=device, domain=domain, policy=policy_path, log=log)
+    asked = Asked(
+        device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
+    )
     if fix:
         return _fix(uri, asked, seconds, yes=yes, as_text=as_text)
     with doors_as_they_are(uri) as doors:
@@ -102,6 +104,8 @@ def _fix(uri: str, asked: Asked, seconds: float, *, yes: bool, as_text: bool) ->
         facts, found = _diagnosed(doors, asked)
         planned = diagnosis.cure(found, facts.inventory)
         if not planned.work:
+            if not as_text:
+                click.echo("There is nothing for --fix to do.")
             return _show(facts, found, (), as_text=as_text)
         if not as_text:
             screens.plan(planned)
@@ -110,9 +114,7 @@ def _fix(uri: str, asked: Asked, seconds: float, *, yes: bool, as_text: bool) ->
             return Exit.FAILED if diagnosis.fatal(found) else Exit.OK
         outcomes = carry_out(doors, facts.inventory, planned, behalf)
         facts, found = _diagnosed(doors, asked)
-    failed = any(outcome.error is not None for outcome in outcomes)
-    code = _show(facts, found, outcomes, as_text=as_text)
-    return Exit.FAILED if failed else code
+    return _show(facts, found, outcomes, as_text=as_text)
 
 
 def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
@@ -120,7 +122,7 @@ def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
     facts = examine(doors)
     if not asked.domain:
         return facts, diagnosis.of_host(facts)
-    if facts.no_libvirt or facts.no_xenstore:
+    if not facts.complete:
         return facts, diagnosis.of_host(facts)  # who has what can't be told
     inventory = facts.inventory
     domain = inventory.domain(asked.domain)
@@ -135,25 +137,24 @@ def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
     )  # fmt: skip
     planned = one_off.only(plan(policy, inventory), policy)
     found = diagnosis.of_pair(facts, f"{asked.device} -> {asked.domain}", domain, policy, planned)
-    if asked.log is not None:
-        found = (*found, *diagnosis.of_guest(_lines(asked.log), domain))
-    return facts, worst_first(found)
+    return facts, worst_first([*found, *diagnosis.of_guest(asked.log, domain)])
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> tuple[str, ...]:
     """The lines of a guest's log, as much as is worth reading; raises UsageError if it can't be read."""
     try:
         with click.open_file(str(path), "rb") as file:
             said: bytes = file.read(_MOST_BYTES)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
-    return said.decode("utf-8", "replace").splitlines()
+    return tuple(said.decode("utf-8", "replace").splitlines())
 
 
 def _show(
     facts: Facts, found: tuple[Finding, ...], outcomes: tuple[Outcome, ...], *, as_text: bool
 ) -> int:
-    code = Exit.FAILED if diagnosis.fatal(found) else Exit.OK
+    failed = any(outcome.error is not None for outcome in outcomes)
+    code = Exit.FAILED if failed or diagnosis.fatal(found) else Exit.OK
     if as_text:
         click.echo(
             encoding.dumps(

@@ -104,6 +104,18 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def unobserved(facts: Facts) -> Iterator[Finding]:
+    """Everything answers, and still the host can't be looked at as cede has to before it does anything."""
+    if facts.not_observed:
+        yield _fatal(
+            "not-observed",
+            "the host can't be looked at as a whole, so cede would refuse to do anything",
+            quoted(facts.not_observed),
+            "`cede devices` says the same, with its remedy",
+            "cede's observe",
+        )
+
+
 def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
     return Finding(
         name=name,
@@ -116,4 +128,4 @@ def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
     )
 
 
-RULES = (not_root, libvirt, node_devices, xenstore)
+RULES = (not_root, libvirt, node_devices, xenstore, unobserved)

@@ -107,6 +107,7 @@ _XEN = (
         source="Xen, xen/drivers/passthrough/vtd/iommu.c (intel_iommu_assign_device)",
     ),
 )
+_SEIZED = re.compile(rf"pciback {_AT}: (?:xen[-_]pciback: )?seizing device")
 _NO_IRQ = re.compile(rf"{_AT}: xen map irq failed (?P<code>-\d+) for \d+ domain")
 
 
@@ -142,9 +143,14 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
 
     Sources: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs); Xen, docs/misc/xen-command-line.pandoc.
     """
+    dead: dict[str, str] = {}
     for line in facts.kernel_log:
-        found = _NO_IRQ.search(line)
-        address = None if found is None else _known(found["at"], facts)
+        if (lost := _NO_IRQ.search(line)) is not None:
+            dead[lost["at"]] = line
+        elif (seized := _SEIZED.search(line)) is not None:
+            dead.pop(seized["at"], None)  # what was said before is over
+    for at, line in dead.items():
+        address = _known(at, facts)
         device = None if address is None else facts.inventory.device(address)
         if device is None or device.on_pciback or device.driver is None:
             continue

@@ -15,9 +15,9 @@ class Facts:
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
-    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these don't answer, empty if they do; then
-    `inventory` has what is left. `libxl_notes` are those of domains that are gone, `power` is each device's power state
-    (`D0`, `D3cold` ...).
+    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these don't answer, empty if they do, and
+    `not_observed` why the whole couldn't be looked at though they do; then `inventory` has what is left. `libxl_notes`
+    are those of domains that are gone, `power` is each device's power state (`D0`, `D3cold` ...).
     """
 
     is_root: bool = True
@@ -35,6 +35,14 @@ class Facts:
     no_libvirt: str = ""
     no_node_devices: str = ""
     no_xenstore: str = ""
+    not_observed: str = ""
     libxl_notes: tuple[LibxlNote, ...] = ()
     power: Mapping[Address, str] = field(default_factory=dict)
     inventory: Inventory = field(default_factory=Inventory)
+
+    @property
+    def complete(self) -> bool:
+        """Whether `inventory` is the whole host."""
+        return not (
+            self.no_libvirt or self.no_node_devices or self.no_xenstore or self.not_observed
+        )
