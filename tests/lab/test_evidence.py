@@ -75,7 +75,8 @@ def test_a_guest_that_prints_a_forged_answer_is_found_out(host: Host) -> None:
     before = host.cede("verify")
     assert before.returncode == 4
     assert "not given to" in before.stdout or "no hostdev" in before.stdout
-    assert host.cede("apply", "--yes").returncode == 0
+    applied = host.cede("apply", "--yes")
+    assert applied.returncode == 0, applied.stdout
     host.guest("pv1", UNBIND)
     host.guest("pv1", FORGED_SYSFS)
     found = _findings(host)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 # A shell of its own: nobody's aliases, no zsh. Few processes: a guest that is emulated, or busy, takes long for each.
 # lspci -vv reads all of a card's configuration space, each dword a journey to dom0 under pcifront: only without sysfs.
+# Of its log the last 16 KiB: a hot-plug is news, and old lines cost as much as all the rest.
 # The kernel's lines come first, so that it is the oldest of them that are dropped where there are too many.
 _COMMAND = (
     "sh -c 's={slot};d=/sys/bus/pci/devices/$s;x=$(exec 2>/dev/null;"
-    "dmesg|grep -hF -e $s -e pcifront - /proc/iomem /proc/ioports;"
+    "dmesg -s 16384|grep -hF -e $s -e pcifront - /proc/iomem /proc/ioports;"
     "echo ==lspci;lspci -Dvmmnks $s||{{ echo ==busybox;lspci -mk|grep ^${{s#*:}};}};"
     "[ -d /sys/bus/pci ]||{{ echo ==details;lspci -Dnvvks $s;}};"
     "echo ==sysfs;cat $d/uevent $d/resource $d/power_state"
