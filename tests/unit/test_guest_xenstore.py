@@ -213,6 +213,17 @@ def test_an_answer_to_another_question_is_not_read() -> None:
     assert liar.now == pytest.approx(10.0, abs=0.1)
 
 
+def test_a_helper_that_missed_the_request_is_told_again() -> None:
+    asked: list[str] = []
+
+    def says(number: str) -> dict[str, bytes]:
+        asked.append(number)
+        return answer(number, [HEX]) if len(asked) == 2 else {}
+
+    assert Liar(says).look() == THERE
+    assert asked[0] == asked[1]
+
+
 def test_escapes_dont_come_through() -> None:
     said = b"\x1b[31mred\x07\r\n".hex().encode()
     assert Liar(lambda number: answer(number, [said])).look() == "red\n"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from cede.address import Address
 
 _ROOM = "cede"
-_PAUSE = 0.03
+_PAUSE = 0.03  # seconds
+_AGAIN = 3.0
 _MOST_PIECES = 128
 _DIGITS = 1024  # in a piece; only the last may be shorter
 _COUNT = re.compile(rb"[0-9]{1,3}")
@@ -59,11 +60,13 @@ class Helper:
     def look(self, slot: Address, seconds: float) -> str:
         """See `channel.Channel`. Also raises UnreachableError if xenstore doesn't answer."""
         number = os.urandom(8).hex()
-        deadline = self._clock() + seconds
+        asked = self._clock()
+        deadline = asked + seconds
+        request = f"{number} {slot}".encode()
         # what a cede that was cut off has left
         self._nodes.remove_data(self._domid, _ROOM)
         try:
-            self._nodes.write_data(self._domid, f"{_ROOM}/request", f"{number} {slot}".encode())
+            self._nodes.write_data(self._domid, f"{_ROOM}/request", request)
             answer = f"{_ROOM}/answer/{number}"
             while (end := self._nodes.read_data(self._domid, f"{answer}/end")) is None:
                 if self._clock() >= deadline:
@@ -72,6 +75,10 @@ class Helper:
                         remedy="is cede-guest (contrib/guest) running there? or verify by another channel",
                     )
                 self._sleep(_PAUSE)
+                if self._clock() >= asked + _AGAIN:
+                    # a helper that missed it, or failed, is told once more; one that has answered takes no notice
+                    asked = self._clock()
+                    self._nodes.write_data(self._domid, f"{_ROOM}/request", request)
             return self._read(answer, end)
         finally:
             self._nodes.remove_data(self._domid, _ROOM)
