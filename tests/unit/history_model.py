@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
@@ -161,7 +160,9 @@ def without_waiting(made: Host) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cede.execute.executor.persist", persist)
         patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
-        patch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+        patch.setattr(
+            "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+        )
         for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
             patch.setattr(f"cede.{module}.within", within)
         patch.setattr("cede.observe.begin", begin)

@@ -96,7 +96,9 @@ def cede(
     monkeypatch.setattr(shared, "DEFAULT_FOLDER", policy.with_name("default.d"))
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
     monkeypatch.setattr(history, "open_journal", lambda: host.written)
-    monkeypatch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+    monkeypatch.setattr(
+        "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+    )
     persist = partial(retry.persist, sleep=lambda _: None)
     for module_name in ("execute.executor", "reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.persist", persist)
