@@ -38,8 +38,8 @@ def findings(name: str, said: str, mac: str | None = None) -> tuple[evidence.Fin
 
 
 def test_there_is_something_to_try() -> None:
-    assert {kind(name) for name in recorded("look")} >= {"pv"}
-    assert len(recorded("look")) >= 2
+    assert {kind(name) for name in recorded("look")} >= {"pv", "hvm"}
+    assert len(recorded("look")) >= 3
 
 
 @pytest.mark.parametrize("name", recorded("look"))

@@ -36,7 +36,7 @@ _INSTEAD = {"lspci": "busybox", "sysfs": "details"}
 _MARKED = re.compile(r"^\|(?P<said>[\t -~]*)\|$")
 _END = re.compile(r"^==end (?P<lines>\d{1,4}) (?P<characters>\d{1,6})$")
 _SECTION = re.compile(r"^==(lspci|busybox|details|sysfs)$")
-_CLAIM = re.compile(r"^(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : (?P<by>\S+)$")
+_CLAIM = re.compile(r"^ *(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : (?P<by>\S+)$")
 _TOOLS = {
     "lspci": ("guest lspci", lspci.of_records),
     "busybox": ("guest busybox lspci", lspci.of_busybox),
