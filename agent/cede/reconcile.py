@@ -203,7 +203,7 @@ def _check_outside(policy: Policy, wanted: Assignment, inventory: Inventory) -> 
     findings = (
         (evidence.unproven("inventory", "the device or the domain is gone"),)
         if device is None or domain is None
-        else of_host(inventory, device, domain, wanted.when)
+        else of_host(inventory, device, domain, wanted)
     )
     return Checked(subject=subject_of(wanted), findings=findings)
 

@@ -29,21 +29,26 @@ if TYPE_CHECKING:
     from cede.evidence import Finding
     from cede.guest import channel
     from cede.model import Device, Domain, Inventory
-    from cede.policy import Verification
+    from cede.policy import Assignment, Verification
 
 _PAUSE = 0.1
 
 
 def of_host(
-    inventory: Inventory, device: Device, domain: Domain, when: When
+    inventory: Inventory, device: Device, domain: Domain, wanted: Assignment
 ) -> tuple[Finding, ...]:
     """The findings that need no guest: sysfs, both XMLs, xenstore, all from one inventory."""
-    if when is When.NEXT_START and domain.live_hostdev(device.address) is None:
+    if wanted.when is When.NEXT_START and domain.live_hostdev(device.address) is None:
         return evidence.of_dom0(device, domain, plugged=False)
     return (
         *evidence.of_dom0(device, domain),
         *evidence.of_xenstore(inventory.given(device.address), domain),
+        *_unasked(wanted.verification),
     )
+
+
+def _unasked(how: Verification) -> tuple[Finding, ...]:
+    return (evidence.unasked(),) if how.guest is Channel.NONE else ()
 
 
 def verify(
@@ -93,7 +98,7 @@ def verify(
     logs = _logs(doors, address, domain)
     host = (*evidence.of_dom0(device, domain), *settled(given))
     if how.guest is Channel.NONE or slot is None or not evidence.proven(host):
-        return (*host, *logs(host))
+        return (*host, *logs(host), *_unasked(how))
     at = slot
     last: tuple[Finding, ...] = ()
     try:

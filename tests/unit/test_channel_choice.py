@@ -56,6 +56,11 @@ def test_a_one_off_without_a_word_in_the_policy_asks_on_the_console() -> None:
     assert chosen("pv1", Channel.SSH) == Verification(guest=Channel.SSH, host="pv1")
 
 
+def test_where_nobody_is_asked_the_status_says_not_proven(host: SimulatedHost) -> None:
+    found = verified(host, Verification(guest=Channel.NONE))
+    assert (found.verdict, "not proven" in found.found) == ("noted", True)
+
+
 def verified(host: SimulatedHost, how: Verification) -> Finding:
     """The last finding on the card, which pv1 has as far as dom0 can tell."""
     host.tree.slots(str(NIC))

@@ -12,6 +12,7 @@ from cede.evidence.finding import (
     proven,
     refused,
     settled,
+    unasked,
     unproven,
 )
 from cede.evidence.inside import of_guest
@@ -31,5 +32,6 @@ __all__ = [
     "proven",
     "refused",
     "settled",
+    "unasked",
     "unproven",
 ]

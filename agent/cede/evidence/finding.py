@@ -67,6 +67,11 @@ def unproven(source: str, why: str) -> Finding:
     return Finding(source=source, wanted="an answer", found=why, verdict=Verdict.OPEN)
 
 
+def unasked() -> Finding:
+    """What is told of a guest that the policy has nobody ask: the rest is dom0's and Xen's word."""
+    return noted("guest", "not proven, since the policy has nobody asked (verify: {guest: none})")
+
+
 def noted(source: str, found: str) -> Finding:
     """A finding that a person may want to know and that decides nothing."""
     return Finding(source=source, wanted="", found=found, verdict=Verdict.NOTED)
