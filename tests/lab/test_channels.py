@@ -152,4 +152,4 @@ def test_a_console_with_noise_on_it_is_read_all_the_same(host: Host) -> None:
     host.guest(
         "pv1", "(while sleep 0.2; do echo noise; done) > /dev/console 2>&1 & echo $! > /run/noise"
     )
-    assert verified(host, "guest: console").proven
+    assert verified(host, "guest: console, timeout: 120").proven
