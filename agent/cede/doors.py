@@ -12,6 +12,7 @@ from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
 from cede.host.links import Links
+from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
@@ -32,6 +33,7 @@ class Doors:
     uses: HostUses
     links: Links
     kernel: Kernel
+    modules: Modules
     xl: Xl
     hypervisor: Hypervisor
     journal: Journal
@@ -58,6 +60,7 @@ def open_doors(uri: str) -> Iterator[Doors]:
             uses=HostUses(sys_root, Path("/proc"), addresses=ip_addresses),
             links=Links(),
             kernel=Kernel(),
+            modules=Modules(Path("/")),
             xl=Xl(),
             hypervisor=Hypervisor(),
             journal=journal,

@@ -14,6 +14,7 @@ from cede import xml
 from cede.address import Address
 from cede.doors import Doors
 from cede.host.journal import Journal
+from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
@@ -237,6 +238,7 @@ class SimulatedHost:
             uses=HostUses(self.tree.sys, self.tree.proc),
             links=cast("Any", self),
             kernel=cast("Any", self),
+            modules=Modules(self.tree.sys.parent),
             xl=cast("Any", self),
             hypervisor=cast("Any", self),
             journal=self.written,

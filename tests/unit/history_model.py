@@ -237,9 +237,9 @@ class History:
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
-            self.hung |= {
-                one.work.address for e in (one.error, one.stranded) if isinstance(e, HungError)
-            }
+            if any(isinstance(e, HungError) for e in (one.error, one.stranded)):
+                assert one.work.address is not None
+                self.hung.add(one.work.address)
 
     # -- judging
 
@@ -282,7 +282,8 @@ class History:
             for verb in verbs:
                 self.host.happens(f"{verb} {name}")
 
-    def _persons(self, address: Address) -> bool:
+    def _persons(self, address: Address | None) -> bool:
+        assert address is not None, "a history is about devices"
         card = self.host.cards[address]
         return card.persons or card.guarded or self._taken(card)
 

@@ -140,6 +140,7 @@ class Host:
             uses=cast("Any", rest),
             links=cast("Any", rest),
             kernel=cast("Any", rest),
+            modules=cast("Any", rest),
             xl=cast("Any", _Xl(self)),
             hypervisor=cast("Any", _Hypervisor(self)),
             journal=self.journal,

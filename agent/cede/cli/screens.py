@@ -197,7 +197,8 @@ def history(entries: Sequence[Entry]) -> None:
         still = " (not settled)" if entry.open else ""
         click.echo(f"{entry.begun}  {entry.subject}: {entry.outcome}{still}")
         click.echo(
-            f"  asked by {entry.who or 'somebody'} with {entry.asked or 'cede'}; {entry.address}"
+            f"  asked by {entry.who or 'somebody'} with {entry.asked or 'cede'}"
+            + (f"; {entry.address}" if entry.address else "")
         )
         for deed in entry.deeds:
             took = (

@@ -144,6 +144,14 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             remedy=f"`virsh define` it first, from `virsh dumpxml {domain.name}`",
             exit=Exit.FAILED,
         )
+    if domain.populated_on_demand and wish.config is None:
+        return Refusal(
+            subject=subject,
+            reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
+            "gets the rest on demand, and with a PCI device libxl would refuse to start it so",
+            remedy=f"make <currentMemory> in its XML as much as <memory> (`virsh edit {domain.name}`), and restart it",
+            exit=Exit.FAILED,
+        )
     if not domain.running and wish.assignment.when is When.NOW and wish.config is None:
         return Refusal(
             subject=subject,

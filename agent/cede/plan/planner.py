@@ -86,7 +86,7 @@ def plan(policy: Policy, inventory: Inventory) -> Plan:
 
 
 def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
-    if not isinstance(verdict, Work):
+    if not isinstance(verdict, Work) or verdict.address is None:
         return verdict
     return refuse_held(verdict.address, verdict.subject, inventory) or verdict
 
