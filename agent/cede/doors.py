@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cede.host.addresses import ip_addresses
+from cede.host.before_libvirt import BeforeLibvirt
 from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.host.libvirt import Libvirt
+    from cede.model import BackendDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,36 @@ class Doors:
 
 JOURNAL = Path("/var/lib/cede/journal.db")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class NoGuests:
+    """Stands in for xenstore before guests run: what one had would be on pciback, and left alone in any case."""
+
+    def backend(self) -> tuple[BackendDevice, ...]:
+        """No guest has anything."""
+        return ()
+
+
+@contextmanager
+def open_doors_before_libvirt() -> Iterator[Doors]:
+    """The doors of a host on which neither libvirt nor xenstore need run, nor are started by being asked."""
+    sys_root = Path("/sys")
+    journal = open_journal()
+    try:
+        yield Doors(
+            libvirt=cast("Libvirt", BeforeLibvirt(sys_root)),
+            sysfs=Sysfs(sys_root),
+            xenstore=cast("Xenstore", NoGuests()),
+            uses=HostUses(sys_root, Path("/proc"), addresses=ip_addresses),
+            links=Links(),
+            kernel=Kernel(),
+            modules=Modules(Path("/")),
+            xl=Xl(),
+            hypervisor=Hypervisor(),
+            journal=journal,
+        )
+    finally:
+        journal.close()
 
 
 @contextmanager

@@ -114,6 +114,16 @@ def in_modprobe(text: str) -> tuple[str | None, tuple[str, ...]]:
     return value, tuple(dict.fromkeys(complaints))
 
 
+def named_for_initramfs(text: str) -> bool:
+    """Whether a file of initramfs-tools or dracut names the module in a line that is no comment."""
+    lines = (line.strip().replace("_", "-") for line in text.splitlines())
+    return any(
+        re.search(r"(?<![\w-])xen-pciback(?![\w-])", line)
+        for line in lines
+        if not line.startswith("#")
+    )
+
+
 def _words(text: str) -> list[str]:
     """Words with white space between; double quotes keep it within one, and are taken off."""
     return [word.replace('"', "") for word in re.findall(r'(?:[^\s"]|"[^"]*(?:"|$))+', text)]

@@ -11,6 +11,7 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.boot import boot_command
 from cede.cli.history import history_command
 from cede.cli.shared import (
     host_policy,
@@ -177,7 +178,7 @@ def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-for command in (attach_command, detach_command, release_command, history_command):
+for command in (attach_command, detach_command, release_command, boot_command, history_command):
     cli.add_command(command)
 
 

@@ -15,7 +15,7 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors
+from cede.doors import Doors, open_doors, open_doors_before_libvirt
 from cede.errors import Exit
 from cede.execute.executor import silence
 from cede.host.journal import Asked
@@ -57,10 +57,11 @@ def host_policy_if_any(path: Path | None) -> Policy:
 
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool
+    uri: str | None, command: str, seconds: float, *, as_text: bool
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
+    With no `uri` they are those of a host before its libvirt.
     The first interrupt or termination ends it after the steps that are being taken, the second at once. Raises
     TransientError if another cede is at work for longer than `seconds`.
     """
@@ -80,7 +81,7 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri) as doors,
+        open_doors_before_libvirt() if uri is None else open_doors(uri) as doors,
     ):
         before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
