@@ -308,6 +308,10 @@ class SimulatedHost:
         self.deed("restore", now.name, "as", was.name)
         self.links = [was if link.name == now.name else link for link in self.links]
 
+    def await_udev(self, seconds: float) -> bool:
+        self.look("await-udev")
+        return seconds > 0
+
     def load_driver(self, modalias: str) -> None:
         self.deed("load-driver", modalias)
 

@@ -38,7 +38,7 @@ devices:
 assignments:
   - {device: nic0, domain: pv1}
 """
-NAMES = ("devices", "plan", "status", "report", "history", "inventory")
+NAMES = ("boot", "devices", "plan", "status", "report", "history", "inventory")
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,9 @@ def _without_effect(
             what="xen-pciback is neither built in nor named for the initramfs, so other drivers may be there before it",
             remedy="name it for the initramfs (`cede boot --print` tells how), or leave it to `cede boot`",
         )
-    devices = (device for address in ruling if (device := inventory.device(address)) is not None)
-    for device in devices:
-        if device.driver in {None, PCIBACK}:
+    for address in ruling:
+        device = inventory.device(address)
+        if device is None or address not in wanted or device.driver in {None, PCIBACK}:
             continue
         yield Mistake(
             name="ineffective",
