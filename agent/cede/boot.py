@@ -48,11 +48,11 @@ def bind(
     can't be written, HungError if the host can't be looked at: nothing has been changed then.
     """
     until = time.monotonic() + wait
-    doors.kernel.await_udev(wait)
     over = Timer(limit, behalf.stop.set)
     over.daemon = True
     over.start()
     try:
+        doors.kernel.await_udev(wait)
         return _bind(doors, policy, behalf, until, sleep)
     finally:
         over.cancel()
