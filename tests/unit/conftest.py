@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -214,6 +215,7 @@ class SimulatedHost:
         self.links: list[Link] = []
         self.logged_faults = 0
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
+        self._kernel = threading.RLock()  # it does one thing at a time to its slots
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
         self.tree.function(address, driver=driver)
@@ -258,11 +260,13 @@ class SimulatedHost:
         return [str(slot) for slot in sorted(Sysfs(self.tree.sys).pciback_slots())]
 
     def drop_slot(self, address: str) -> None:
-        self.tree.slots(*(slot for slot in self._slots() if slot != address))
+        with self._kernel:
+            self.tree.slots(*(slot for slot in self._slots() if slot != address))
 
     def load_pciback(self) -> None:
         self.deed("load")
-        self.tree.slots()
+        with self._kernel:
+            self.tree.slots(*self._slots())
 
     def domains(self) -> tuple[Domain, ...]:
         return tuple(xml.domain(self.live.get(name), kept) for name, kept in self.config.items())
@@ -317,7 +321,8 @@ class SimulatedHost:
 
     def seize(self, address: Address) -> None:
         self.deed("seize", address)
-        self.tree.slots(*{*self._slots(), str(address)})
+        with self._kernel:
+            self.tree.slots(*{*self._slots(), str(address)})
         self.tree.override(str(address), "pciback")
         self.tree.bind(str(address), "pciback")
 
