@@ -91,7 +91,8 @@ class SysTree:
     def slots(self, *addresses: str) -> Path:
         """Load pciback with these slots; returns its folder."""
         folder = self.sys / "bus/pci/drivers/pciback"
-        _write(folder / "slots", "\n".join(addresses))
+        _write(folder / "slots.new", "\n".join(addresses))
+        (folder / "slots.new").replace(folder / "slots")  # nobody reads half of it
         _write(folder / "remove_slot", "")
         return folder
 
