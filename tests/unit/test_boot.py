@@ -162,11 +162,13 @@ def test_the_driver_that_a_card_had_is_waited_for_since_it_tells_the_cards_apart
 def test_no_step_is_begun_after_the_limit(
     alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load() -> None:
-        time.sleep(0.3)
-        alone.tree.slots()
+    load = alone.load_pciback
 
-    monkeypatch.setattr(alone, "load_pciback", load)
+    def late() -> None:
+        time.sleep(0.3)
+        load()
+
+    monkeypatch.setattr(alone, "load_pciback", late)
     done = run(alone, policy, limit=0.1)
     assert not any(entry.startswith("seize") for entry in alone.journal)
     assert done.exit is Exit.TRY_LATER
