@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
 from cede.execute.executor import Executor
-from cede.host import boot_options
+from cede.pciback_options import settings
 from cede.plan.boot import awaited, boot
 from cede.plan.hide_mistakes import Told
 from cede.plan.steps import Plan
@@ -99,13 +98,12 @@ def _carry_out(
     return Executor(doors, behalf.asked, behalf.progress, behalf.stop).execute(works)
 
 
-def told(doors: Doors, root: Path = Path("/")) -> Told:
+def told(doors: Doors) -> Told:
     """What this host is told at boot today."""
-    modprobe, initramfs = boot_options.modprobe_files(root), boot_options.initramfs_files(root)
+    modules = doors.modules
     return Told(
-        command_line=boot_options.command_line(root),
-        modprobe=tuple((str(path), text) for path, text in modprobe.items()),
-        initramfs=tuple((str(path), text) for path, text in initramfs.items()),
-        makers=boot_options.initramfs_makers(root),
-        built_in=doors.modules.built_in(),
+        settings=settings(modules.kernel_command_line(), modules.options()),
+        loaders=modules.loaders(),
+        makers=modules.initramfs_makers(),
+        built_in=modules.built_in(),
     )

@@ -257,6 +257,22 @@ class BackendDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLine:
+    """One line of a kernel's log, of printable characters only, and when it was said."""
+
+    seconds_since_boot: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibxlNote:
+    """What libxl noted of a device that it gave away: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
+
+    address: Address
+    domid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 

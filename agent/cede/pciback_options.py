@@ -1,134 +1,131 @@
-"""Which devices xen-pciback is told to hide from dom0's drivers, and what is wrong with how it is told.
+"""xen-pciback's parameter `hide=`: which devices it is to hold back for guests, read as strictly as the kernel does.
 
-The kernel says little when `hide=` is malformed: the module does not load, and no device is hidden. Pure: the texts of
-the kernel command line and of modprobe.d are handed in.
-Source: drivers/xen/xen-pciback/pci_stub.c (pcistub_init), kernel/params.c (next_arg), modprobe.d(5).
+One wrong bracket and the whole module stays out, with a line in the kernel log that nobody looks for.
+Source: drivers/xen/xen-pciback/pci_stub.c (pcistub_init, pcistub_device_id_add).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.address import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-# Kernel parameters and modprobe.d take a dash and an underscore for the same.
-_MODULES = ("xen_pciback", "xen-pciback")
-# The name that the driver had in the kernels before Linux 3.1.
-_OLD_MODULE = "pciback"
+_HEX = r"\s*(?:0x)?[0-9a-f]{1,8}"
 _ENTRY = re.compile(
-    r"\s*\(\s*(?:(?P<segment>[0-9a-f]{1,8}):)?(?P<bus>[0-9a-f]{1,8}):"
-    r"(?:(?P<slot>[0-9a-f]{1,8})\.(?:(?P<function>[0-9a-f]{1,8})|\*)|\*\.\*)\)\s*",
+    rf"\s*\((?:(?P<segment>{_HEX}):)?(?P<bus>{_HEX}):(?:(?P<slot>{_HEX})\.(?:(?P<function>{_HEX})|\*)|\*\.\*)\)\s*",
     re.IGNORECASE,
 )
-_SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
-_LONGEST_QUOTE = 60
+_WORD = re.compile(r"""(?P<name>[A-Za-z0-9_.-]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S*))""")
+_MOST = (0xFFFF, 0xFF, 0x1F, 0x7)
+_MODULE = "xen-pciback"
+_COMMAND_LINE = "on the kernel's command line"
+_LONGEST = 4096
+SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
 
 
-def hidden(
-    text: str, present: Iterable[Address] = ()
-) -> tuple[tuple[Address, ...], tuple[str, ...]]:
-    """The addresses that a value of `hide=` names, in its order and each once, and what is wrong with it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """One bracket: a device, or with None for the slot or the function all of a bus or a slot."""
 
-    `text` is the value alone, `(0000:01:00.0)(02:00.*)`. A `*` stands for those that fit among `present`, the addresses
-    that the host has. Each complaint is a sentence; one of them is enough for the kernel not to load the module. Raises
-    nothing.
+    text: str
+    segment: int
+    bus: int
+    slot: int | None
+    function: int | None
+
+    @property
+    def address(self) -> Address | None:
+        """The one function that it names; None if there may be several."""
+        if self.slot is None or self.function is None:
+            return None
+        return Address(self.segment, self.bus, self.slot, self.function)
+
+    def covers(self, address: Address) -> bool:
+        """Whether pciback would seize the device at that address."""
+        return (
+            (self.segment, self.bus) == (address.segment, address.bus)
+            and self.slot in {None, address.slot}
+            and self.function in {None, address.function}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hide:
+    """One `hide=`: where it stands, its brackets, and from where on the kernel can't read it (empty if it can).
+
+    `ignored` says that it stands under a name that no module of today's kernels listens to.
     """
-    here = sorted(present)
-    found: dict[Address, None] = {}
-    complaints: list[str] = []
+
+    place: str
+    hidden: tuple[Hidden, ...] = ()
+    bad: str = ""
+    ignored: bool = False
+
+    @property
+    def on_command_line(self) -> bool:
+        """Whether it stands on the kernel's command line, which overrules modprobe's configuration."""
+        return self.place.endswith(_COMMAND_LINE)
+
+    def addresses(self, present: Collection[Address]) -> tuple[Address, ...]:
+        """The addresses that it names, each once; a `*` stands for those that fit among `present`."""
+        named = (
+            (one,) if (one := entry.address) else sorted(a for a in present if entry.covers(a))
+            for entry in self.hidden
+        )
+        return tuple(dict.fromkeys(address for some in named for address in some))
+
+
+def read(value: str, place: str, *, ignored: bool = False) -> Hide:
+    """What the value of a `hide=` says; raises nothing, whatever it is."""
+    hidden: list[Hidden] = []
     at = 0
-    while at < len(text):
-        entry = _ENTRY.match(text, at)
-        if entry is None:
-            end = text.find("(", at + 1)
-            end = end if end > 0 else len(text)
-            complaints.append(f"{_quoted(text[at:end])} is no address in brackets; {_SPELLING}")
-        else:
-            end = entry.end()
-            try:
-                found.update(dict.fromkeys(_named(entry, here)))
-            except ValueError as error:
-                complaints.append(f"{_quoted(entry.group().strip())}: {error}")
-        at = end
-    return tuple(found), tuple(complaints)
+    while at < len(value):
+        found = _ENTRY.match(value, at)
+        entry = None if found is None else _entry(found)
+        if found is None or entry is None:
+            return Hide(place=place, hidden=tuple(hidden), bad=value[at:], ignored=ignored)
+        hidden.append(entry)
+        at = found.end()
+    return Hide(place=place, hidden=tuple(hidden), ignored=ignored)
 
 
-def _named(entry: re.Match[str], present: list[Address]) -> list[Address]:
-    """The addresses that one entry means; raises ValueError if a number in it is too large."""
-    segment, bus, slot, function = (
-        int(part, 16) if part is not None else None
-        for part in entry.group("segment", "bus", "slot", "function")
-    )
-    least = Address(segment or 0, bus or 0, slot or 0, function or 0)
-    if function is not None:
-        return [least]
-    return [a for a in present if least.same_bus(a) and slot in {None, a.slot}]
-
-
-def on_command_line(text: str) -> tuple[str | None, tuple[str, ...]]:
-    """The value of `xen-pciback.hide=` on a kernel command line (/proc/cmdline), and what is odd about it.
-
-    None if it isn't there; the last one counts if there are several. What stands behind ` -- ` is init's.
-    """
-    value: str | None = None
-    complaints: list[str] = []
-    for word in _words(text):
-        if word == "--":
-            break
-        name, is_set, said = word.partition("=")
-        module, _, option = name.partition(".")
-        if option != "hide" or not is_set:
-            continue
-        if module in _MODULES:
-            if value is not None:
-                complaints.append(f"{name}= stands there more than once; only the last one counts")
-            value = said
-        elif module == _OLD_MODULE:
-            complaints.append(f"{name}= has no effect; the module is called xen-pciback now")
-    return value, tuple(dict.fromkeys(complaints))
-
-
-def in_modprobe(text: str) -> tuple[str | None, tuple[str, ...]]:
-    """The value of `hide=` in the `options xen-pciback` lines of a modprobe.d file, and what is odd about it.
-
-    None if it isn't there. It counts when the module is loaded, also from the initramfs if it was rebuilt since; the
-    kernel command line overrules it.
-    """
-    value: str | None = None
-    complaints: list[str] = []
-    for line in text.replace("\\\n", "").splitlines():
-        command, module, *options = (*_words(line), "", "")
-        if command != "options":
-            continue
-        said = [o.removeprefix("hide=") for o in options if o.startswith("hide=")]
-        if module in _MODULES and said:
-            if value is not None or len(said) > 1:
-                complaints.append("hide= stands there more than once; only the last one counts")
-            value = said[-1]
-        elif module == _OLD_MODULE and said:
-            complaints.append("options pciback has no effect; the module is called xen-pciback now")
-    return value, tuple(dict.fromkeys(complaints))
-
-
-def named_for_initramfs(text: str) -> bool:
-    """Whether a file of initramfs-tools or dracut names the module in a line that is no comment."""
-    lines = (line.strip().replace("_", "-") for line in text.splitlines())
-    return any(
-        re.search(r"(?<![\w-])xen-pciback(?![\w-])", line)
-        for line in lines
-        if not line.startswith("#")
+def _entry(found: re.Match[str]) -> Hidden | None:
+    """None for a number that no address has."""
+    parts = [found[name] for name in ("segment", "bus", "slot", "function")]
+    numbers = [None if part is None else int(part, 16) for part in parts]
+    if any(number is not None and number > top for number, top in zip(numbers, _MOST, strict=True)):
+        return None
+    segment, bus, slot, function = numbers
+    return Hidden(
+        text=found[0].strip(), segment=segment or 0, bus=bus or 0, slot=slot, function=function
     )
 
 
-def _words(text: str) -> list[str]:
-    """Words with white space between; double quotes keep it within one, and are taken off."""
-    return [word.replace('"', "") for word in re.findall(r'(?:[^\s"]|"[^"]*(?:"|$))+', text)]
+def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hide, ...]:
+    """Every `hide=` of this host: on the kernel's command line and in modprobe's configuration (file, line).
+
+    `pciback.hide=` is the name of the kernels before 3.1, which today's don't know.
+    """
+    found = []
+    for word in _WORD.finditer(command_line[:_LONGEST]):
+        module, _, parameter = word["name"].rpartition(".")
+        name = module.replace("_", "-")
+        if parameter == "hide" and name in {_MODULE, "pciback"}:
+            place = f"{word['name']}= {_COMMAND_LINE}"
+            found.append(read(_value(word), place, ignored=name != _MODULE))
+    for file, line in options:
+        found += [
+            read(_value(word), f"hide= in {file}")
+            for word in _WORD.finditer(line[:_LONGEST])
+            if word["name"] == "hide"
+        ]
+    return tuple(found)
 
 
-def _quoted(text: str) -> str:
-    short = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
-    return ascii(short)
+def _value(word: re.Match[str]) -> str:
+    return word["bare"] if word["quoted"] is None else word["quoted"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -217,19 +216,18 @@ def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
     assert run(alone, policy).exit is Exit.OK
 
 
-def test_what_the_host_is_told_is_read_from_its_files(alone: SimulatedHost, tmp_path: Path) -> None:
-    root = tmp_path / "root"
+def test_what_the_host_is_told_is_read_from_its_files(
+    alone: SimulatedHost,
+) -> None:
     for path, text in {
         "proc/cmdline": "ro xen-pciback.hide=(01:00.0)",
-        "etc/modprobe.d/cede.conf": "options xen-pciback hide=(01:00.0)",
+        "etc/modprobe.d/cede.conf": "options xen-pciback hide=(02:00.0)",
         "etc/initramfs-tools/modules": "xen-pciback\n",
-        "etc/dracut.conf.d/a.conf": "",
         "usr/sbin/update-initramfs": "",
     }.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    found = told(alone.doors(), root)
-    assert found.command_line == "ro xen-pciback.hide=(01:00.0)"
-    assert [Path(path).name for path, _ in found.modprobe] == ["cede.conf"]
-    assert [Path(path).name for path, _ in found.initramfs] == ["modules"]
-    assert (found.makers, found.built_in) == (("initramfs-tools",), False)
+        file = alone.tree.sys.parent / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = told(alone.doors())
+    assert [setting.on_command_line for setting in found.settings] == [True, False]
+    assert (found.makers, found.early, found.built_in) == (("initramfs-tools",), True, False)

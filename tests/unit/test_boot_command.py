@@ -18,6 +18,7 @@ from cede.cli import shared
 from cede.cli.main import cli
 from cede.errors import PermanentError, UnreachableError
 from cede.host.lock import one_writer
+from cede.pciback_options import settings
 from cede.plan.hide_mistakes import Told
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ assignments:
 """
 OWN = "  - {device: own, domain: pv1}\n"
 TOLD = Told(
-    command_line="ro xen-pciback.hide=(00:02.0)(oops)",
-    modprobe=(("/etc/modprobe.d/old.conf", "options xen-pciback hide=(01:00.0)"),),
+    settings=settings(
+        "ro xen-pciback.hide=(00:02.0)(oops)",
+        [("/etc/modprobe.d/old.conf", "options xen-pciback hide=(01:00.0)")],
+    )
 )
 
 
@@ -123,7 +126,7 @@ def test_files_and_mistakes_fit_their_schema(boot: Callable[..., Result]) -> Non
     found = said(shown, "boot")
     assert found["devices"] == [NIC]
     assert [mistake["name"] for mistake in found["mistakes"]] == [
-        "malformed", "guarded", "overruled", "late", "missing",
+        "malformed", "guarded", "overruled", "late",
     ]  # fmt: skip
     assert shown.return_value == found["exit"] == 3
 

@@ -13,8 +13,9 @@ from cede import policy_file
 from cede.address import Address
 from cede.errors import Exit
 from cede.model import PCIBACK, Device, HostUse, Identity, Inventory, Origin
+from cede.pciback_options import settings
 from cede.plan.early import early
-from cede.plan.hide_mistakes import COMMAND_LINE, Told
+from cede.plan.hide_mistakes import Told
 
 if TYPE_CHECKING:
     from cede.plan.early import Early
@@ -37,7 +38,7 @@ assignments:
     "policy.yaml",
 )
 CONF = "/etc/modprobe.d/cede.conf"
-IN_INITRAMFS = (("/etc/initramfs-tools/modules", "# comment\nxen-pciback\n"),)
+IN_INITRAMFS = ("/etc/initramfs-tools/modules",)
 RIGHT = f"hide=({NIC})({PORT})"
 
 
@@ -69,24 +70,26 @@ HOST = Inventory(
 )  # fmt: skip
 
 
-def found(told: Told, host: Inventory = HOST) -> Early:
-    return early(POLICY, host, told)
+def found(now: Told, host: Inventory = HOST) -> Early:
+    return early(POLICY, host, now)
 
 
-def names(told: Told, host: Inventory = HOST) -> list[str]:
-    return [mistake.name for mistake in found(told, host).mistakes]
+def names(now: Told) -> list[str]:
+    return [mistake.name for mistake in found(now).mistakes]
 
 
-def options(text: str) -> Told:
-    return Told(modprobe=((CONF, f"options xen-pciback {text}"),), initramfs=IN_INITRAMFS)
+def told(*options: str, line: str = "") -> Told:
+    """A host with these words for xen-pciback in modprobe.d and this kernel command line."""
+    lines = [(CONF, f"options xen-pciback {text}") for text in options]
+    return Told(settings=settings(f"ro {line} quiet", lines), loaders=IN_INITRAMFS)
 
 
 def test_only_what_the_host_can_spare_is_hidden() -> None:
-    told = found(Told())
-    assert told.devices == (NIC, PORT)
-    (left,) = told.left_out
+    shown = found(Told())
+    assert shown.devices == (NIC, PORT)
+    (left,) = shown.left_out
     assert left.exit is Exit.UNSAFE
-    assert not any(str(ROOT) in line for file in told.files for line in file.lines)
+    assert not any(str(ROOT) in line for file in shown.files for line in file.lines)
 
 
 def test_each_driver_is_made_to_wait() -> None:
@@ -99,7 +102,7 @@ def test_each_driver_is_made_to_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "paths"),
+    ("host", "paths"),
     [
         (Told(), ["cede.conf", "cede.conf", "modules", "cede.conf", "cede.cfg"]),
         (Told(makers=("initramfs-tools",)), ["cede.conf", "cede.conf", "modules", "cede.cfg"]),
@@ -107,8 +110,8 @@ def test_each_driver_is_made_to_wait() -> None:
         (Told(built_in=True, makers=("dracut",)), ["cede.cfg"]),
     ],
 )
-def test_the_files_are_those_that_this_host_reads(told: Told, paths: list[str]) -> None:
-    assert [file.path.rpartition("/")[2] for file in found(told).files] == paths
+def test_the_files_are_those_that_this_host_reads(host: Told, paths: list[str]) -> None:
+    assert [file.path.rpartition("/")[2] for file in found(host).files] == paths
 
 
 @pytest.mark.parametrize(("built_in", "named"), [(False, True), (True, False)])
@@ -121,11 +124,10 @@ def test_dracut_is_told_on_the_command_line_to_load_the_module_unless_it_is_buil
 
 def test_what_is_printed_is_read_back_without_a_complaint() -> None:
     (conf,) = [file for file in found(Told()).files if file.path == CONF]
-    text = "\n".join(conf.lines)
-    assert names(Told(modprobe=((CONF, text),), initramfs=IN_INITRAMFS)) == []
+    assert names(told(conf.lines[1].removeprefix("options xen-pciback "))) == []
     grub = found(Told()).files[-1].lines[-1]
     line = grub.partition("$GRUB_CMDLINE_LINUX ")[2].rstrip('"')
-    assert names(Told(command_line=f"ro {line} quiet", initramfs=IN_INITRAMFS)) == []
+    assert names(told(line=line)) == []
 
 
 def test_a_policy_that_gives_nothing_away_prints_nothing() -> None:
@@ -133,39 +135,41 @@ def test_a_policy_that_gives_nothing_away_prints_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "mistakes"),
+    ("host", "mistakes"),
     [
         (Told(), []),
-        (options(RIGHT), []),
-        (options(f"hide=({NIC})({PORT}"), ["malformed", "missing"]),
-        (options(f"hide={NIC}"), ["malformed", "missing"]),
-        (options(f"hide=({NIC})"), ["missing"]),
-        (options(f"{RIGHT}(09:00.0)"), ["no-device"]),
-        (options(f"{RIGHT}({ROOT})"), ["guarded"]),
-        (options(f"{RIGHT}({IDLE})"), ["not-assigned"]),
-        (options(f"{RIGHT}({NIC})"), ["twice"]),
-        (options(f"{RIGHT}(01:00.*)"), ["twice"]),
-        (replace(options(RIGHT), initramfs=()), ["late"]),
-        (replace(options(RIGHT), initramfs=(("m", "# xen-pciback"),)), ["late"]),
-        (replace(options(RIGHT), initramfs=(), built_in=True), []),
-        (replace(options(RIGHT), command_line=f"xen-pciback.{RIGHT}"), ["overruled"]),
-        (replace(options(RIGHT), command_line=f"pciback.{RIGHT}"), ["odd"]),
-        (Told(command_line=f"xen-pciback.hide= xen-pciback.{RIGHT}", initramfs=IN_INITRAMFS), ["odd"]),
-        (Told(command_line=f"xen_pciback.{RIGHT}", initramfs=IN_INITRAMFS), []),
+        (told(RIGHT), []),
+        (told(f"hide=({NIC})({PORT}"), ["malformed"]),
+        (told(f"hide={NIC}"), ["malformed"]),
+        (told(f"hide=({NIC})"), ["missing"]),
+        (told(f"{RIGHT}(09:00.0)"), ["no-device"]),
+        (told(f"{RIGHT}({ROOT})"), ["guarded"]),
+        (told(f"{RIGHT}({IDLE})"), ["not-assigned"]),
+        (told(f"{RIGHT}({NIC})"), ["twice"]),
+        (told(f"{RIGHT}(01:00.*)"), ["twice"]),
+        (replace(told(RIGHT), loaders=()), ["late"]),
+        (replace(told(RIGHT), loaders=("/etc/modules-load.d/cede.conf",)), ["late"]),
+        (replace(told(RIGHT), loaders=("rd.driver.pre=xen-pciback",)), []),
+        (replace(told(RIGHT), loaders=("/etc/dracut.conf.d/cede.conf",)), []),
+        (replace(told(RIGHT), loaders=(), built_in=True), []),
+        (told(RIGHT, line=f"xen-pciback.{RIGHT}"), ["overruled"]),
+        (told(RIGHT, line=f"pciback.{RIGHT}"), ["ignored"]),
+        (told(line=f"xen-pciback.hide= xen-pciback.{RIGHT}"), ["overruled"]),
+        (told(line=f"xen_pciback.{RIGHT}"), []),
     ],
 )  # fmt: skip
-def test_every_mistake_is_told(told: Told, mistakes: list[str]) -> None:
-    assert names(told) == mistakes
+def test_every_mistake_is_told(host: Told, mistakes: list[str]) -> None:
+    assert names(host) == mistakes
 
 
 def test_the_command_line_is_named_as_the_one_that_counts() -> None:
-    told = replace(options(RIGHT), command_line=f"xen-pciback.hide=({NIC})")
-    overruled, missing = found(told).mistakes
-    assert (overruled.place, missing.place) == (CONF, COMMAND_LINE)
+    overruled, missing = found(told(RIGHT, line=f"xen-pciback.hide=({NIC})")).mistakes
+    assert overruled.place == f"hide= in {CONF}"
+    assert missing.place == "xen-pciback.hide= on the kernel's command line"
 
 
 def test_hiding_what_the_host_lives_on_is_unsafe_and_says_why() -> None:
-    mistake = found(options(f"{RIGHT}({ROOT})")).mistakes[0]
+    mistake = found(told(f"{RIGHT}({ROOT})")).mistakes[0]
     assert mistake.exit is Exit.UNSAFE
     assert "vda, which holds /" in mistake.what
 
@@ -174,14 +178,16 @@ def test_a_hidden_device_that_has_its_driver_all_the_same_is_told() -> None:
     host = replace(
         HOST, devices=(device(NIC, "e1000e", had="e1000e"), *HOST.devices[2:], HOST.devices[0])
     )
-    (mistake,) = found(options(RIGHT), host).mistakes
+    (mistake,) = found(told(RIGHT), host).mistakes
     assert (mistake.name, "its driver e1000e" in mistake.what) == ("ineffective", True)
 
 
 @given(
-    command_line=st.text(alphabet='xen-pciback.hide=()*:0123 "\\', max_size=80),
-    text=st.text(alphabet="options xen-pciback hide=()*:.0123\n#", max_size=80),
+    line=st.text(alphabet='xen-pciback.hide=()*:0123 "\\\x1b', max_size=80),
+    text=st.text(alphabet="hide=()*:.0123#\x1b", max_size=80),
+    path=st.text(max_size=20),
 )
-def test_no_text_makes_it_fail_nor_reaches_the_screen_raw(command_line: str, text: str) -> None:
-    told = Told(command_line=command_line, modprobe=((CONF, text),), initramfs=((CONF, text),))
-    assert all(mistake.what.isprintable() for mistake in found(told).mistakes)
+def test_no_text_makes_it_fail_nor_reaches_the_screen_raw(line: str, text: str, path: str) -> None:
+    odd = Told(settings=settings(line, [(path, f"options xen-pciback {text}")]))
+    for mistake in found(odd).mistakes:
+        assert (mistake.what + mistake.place).isprintable()

@@ -11,6 +11,7 @@ from cede import xml
 from cede.address import Address
 from cede.errors import (
     GuestSilentError,
+    HungError,
     PermanentError,
     TransientError,
     UnreachableError,
@@ -443,3 +444,16 @@ def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: Simulat
     (failed,) = Executor(host.doors()).execute([work])
     assert failed.undone == ()
     assert host.doors().modules.loaded_at_boot()
+
+
+def test_a_work_about_the_host_that_hangs_holds_no_device_and_isnt_settled(
+    host: SimulatedHost,
+) -> None:
+    host.fails["load"] = [HungError("modprobe has hung")]
+    work = Work(subject="host", address=None, identity=None, steps=(LOAD, LoadAtBoot()))
+    (hung,) = Executor(host.doors()).execute([work])
+    assert (int(hung.exit), hung.undone) == (1, ())
+    memory = host.written.memory()
+    assert (memory.held, memory.unfinished) == ((), ())
+    (entry,) = host.written.history()
+    assert (entry.outcome, entry.open) == ("hung", True)

@@ -109,3 +109,54 @@ def test_only_a_line_that_is_the_name_counts(said: str) -> None:
     lines = {line.strip() for line in said.splitlines()}
     names = {"xen-pciback", "xen_pciback"}
     assert names_pciback(said) is bool(lines & names)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("etc/modules", "loop\nxen_pciback\n", "/etc/modules"),
+        ("etc/modules", "# xen_pciback\n", None),
+        ("etc/modules-load.d/cede.conf", "xen-pciback", "/etc/modules-load.d/cede.conf"),
+        ("etc/modules-load.d/cede.conf", "; xen-pciback", None),
+        ("etc/modules-load.d/cede.txt", "xen-pciback", None),
+        ("etc/modules-load.d/cede.conf", "not-xen-pciback", None),
+        ("usr/lib/modules-load.d/x.conf", "xen-pciback # cards", "/usr/lib/modules-load.d/x.conf"),
+        (
+            "etc/initramfs-tools/modules",
+            "xen-pciback hide=(01:00.0)",
+            "/etc/initramfs-tools/modules",
+        ),
+        ("etc/dracut.conf.d/x.conf", 'force_drivers+=" xen-pciback "', "/etc/dracut.conf.d/x.conf"),
+        ("etc/dracut.conf.d/x.conf", '# force_drivers+=" xen-pciback "', None),
+        (
+            "proc/cmdline",
+            "root=/dev/vda modules-load=loop,xen-pciback",
+            "modules-load=loop,xen-pciback",
+        ),
+        ("proc/cmdline", "root=/dev/vda xen-pciback.hide=(01:00.0)", None),
+        ("etc/modules", "\x00\xff", None),
+    ],
+)
+def test_what_loads_it_is_named(tmp_path: Path, path: str, text: str, found: str | None) -> None:
+    write(tmp_path, path, text)
+    assert Modules(tmp_path).loaders() == ((found,) if found else ())
+
+
+def test_a_host_without_any_of_them_loads_nothing(tmp_path: Path) -> None:
+    assert Modules(tmp_path).loaders() == ()
+    assert Modules(tmp_path).loaded() is None
+
+
+def test_a_module_and_what_is_built_in_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "sys/module/xen_pciback").mkdir(parents=True)
+    assert Modules(tmp_path).loaded() == "built in"
+    write(tmp_path, "proc/modules", "e1000e 1 0 - Live 0x0\nxen_pciback 106496 3 - Live 0x0\n")
+    assert Modules(tmp_path).loaded() == "module"
+
+
+def test_a_modprobe_file_hides_its_namesakes_in_lower_folders(tmp_path: Path) -> None:
+    for folder, text in (("etc", "one"), ("usr/lib", "two")):
+        write(tmp_path, f"{folder}/modprobe.d/xen.conf", text)
+    write(tmp_path, "usr/lib/modprobe.d/a.conf", "three")
+    write(tmp_path, "usr/lib/modprobe.d/note.txt", "four")
+    assert list(Modules(tmp_path).modprobe_files().values()) == ["three", "one"]

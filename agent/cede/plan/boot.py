@@ -135,6 +135,7 @@ def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refusa
         "never took before",
         remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
         exit=Exit.TRY_LATER,
+        name="network-unknown",
     )
 
 
@@ -152,4 +153,5 @@ def _refuse_twice(subject: str, address: Address) -> Refusal:
         reason=f"several devices of the policy turn out to be {address}",
         remedy="make each match another device",
         exit=Exit.USAGE,
+        name="matched-twice",
     )

@@ -11,33 +11,43 @@ from typing import TYPE_CHECKING
 
 from cede.errors import Exit
 from cede.model import PCIBACK
-from cede.pciback_options import hidden, in_modprobe, named_for_initramfs, on_command_line
+from cede.pciback_options import SPELLING, Hide
 from cede.plan.guards import guards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from cede.address import Address
     from cede.model import Inventory
     from cede.policy import Policy
 
-COMMAND_LINE = "the kernel's command line"
+_EARLY = (
+    "/etc/initramfs-tools/",
+    "/usr/share/initramfs-tools/",
+    "/etc/dracut.conf",
+    "rd.driver.pre=",
+)
+_LONGEST_QUOTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What the host is told at boot today.
 
-    `command_line` is that of the running kernel; `modprobe` and `initramfs` are the texts of the files that set
-    module options and name modules for the initramfs, by path; `makers` make the initramfs; `built_in` says that
-    xen-pciback is part of the kernel.
+    `settings` are all that set `hide=`, in the order in which the last one counts; `loaders` what has xen-pciback
+    loaded, files and words of the kernel's command line; `makers` make the initramfs; `built_in` says that the module
+    is part of the kernel.
     """
 
-    command_line: str = ""
-    modprobe: tuple[tuple[str, str], ...] = ()
-    initramfs: tuple[tuple[str, str], ...] = ()
+    settings: tuple[Hide, ...] = ()
+    loaders: tuple[str, ...] = ()
     makers: tuple[str, ...] = ()
     built_in: bool = False
+
+    @property
+    def early(self) -> bool:
+        """Whether xen-pciback can be there before udev loads drivers."""
+        return self.built_in or any(loader.startswith(_EARLY) for loader in self.loaders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,58 +65,58 @@ def mistakes(
     wanted: tuple[Address, ...], policy: Policy, inventory: Inventory, told: Told
 ) -> Iterator[Mistake]:
     """All that is wrong where `wanted` are the addresses that may be hidden."""
-    present = [device.address for device in inventory.devices]
-    places: dict[str, tuple[Address, ...]] = {}
-    for place, value, odd in _settings(told):
-        for said in odd:
+    heeded = [setting for setting in told.settings if not setting.ignored]
+    for setting in told.settings:
+        if setting.ignored:
             yield Mistake(
-                name="odd",
-                place=place,
-                what=said,
-                remedy=f"say it once, as xen-pciback, in {place}",
+                name="ignored",
+                place=_quoted(setting.place),
+                what="it has no effect: the module is called xen-pciback since Linux 3.1",
+                remedy="say xen-pciback.hide= instead",
             )
-        if value is None:
-            continue
-        addresses, complaints = hidden(value, present)
-        for said in complaints:
-            yield Mistake(
-                name="malformed",
-                place=place,
-                what=f"{said}; the kernel then refuses the whole module",
-                remedy=f"correct hide= in {place}",
-                exit=Exit.FAILED,
-            )
-        places[place] = addresses
-        for address in _twice(value, addresses, present):
+    for setting in heeded:
+        yield from _unreadable(setting)
+        yield from _twice(setting, inventory)
+        for address in _addresses(setting, inventory):
+            yield from _misdirected(address, setting, wanted, policy, inventory)
+    if heeded:
+        yield from _without_effect(heeded, wanted, inventory, told)
+
+
+def _addresses(setting: Hide, inventory: Inventory) -> tuple[Address, ...]:
+    return setting.addresses([device.address for device in inventory.devices])
+
+
+def _unreadable(setting: Hide) -> Iterator[Mistake]:
+    if setting.bad:
+        yield Mistake(
+            name="malformed",
+            place=_quoted(setting.place),
+            what=f"it can't be read from {_short(setting.bad)!a} on, and the kernel then refuses the whole module",
+            remedy=f"correct it: no commas, and {SPELLING}",
+            exit=Exit.FAILED,
+        )
+
+
+def _twice(setting: Hide, inventory: Inventory) -> Iterator[Mistake]:
+    for address in _addresses(setting, inventory):
+        if sum(entry.covers(address) for entry in setting.hidden) > 1:
             yield Mistake(
                 name="twice",
-                place=place,
+                place=_quoted(setting.place),
                 what=f"{address} stands there more than once",
                 remedy="one is enough",
             )
-        for address in addresses:
-            yield from _misdirected(address, place, wanted, policy, inventory)
-    yield from _without_effect(places, wanted, inventory, told)
-
-
-def _settings(told: Told) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
-    """Each place that may set `hide=`, its value if it does, and what is odd about it."""
-    yield COMMAND_LINE, *on_command_line(told.command_line)
-    for path, text in told.modprobe:
-        yield path, *in_modprobe(text)
-
-
-def _twice(value: str, addresses: Iterable[Address], present: Iterable[Address]) -> list[Address]:
-    """Those that more than one of the brackets names."""
-    entries = [f"{entry})" for entry in value.split(")") if entry.strip()]
-    named = [a for entry in entries for a in hidden(entry, present)[0]]
-    return [address for address in addresses if named.count(address) > 1]
 
 
 def _misdirected(
-    address: Address, place: str, wanted: tuple[Address, ...], policy: Policy, inventory: Inventory
+    address: Address,
+    setting: Hide,
+    wanted: tuple[Address, ...],
+    policy: Policy,
+    inventory: Inventory,
 ) -> Iterator[Mistake]:
-    device = inventory.device(address)
+    device, place = inventory.device(address), _quoted(setting.place)
     if device is None:
         yield Mistake(
             name="no-device",
@@ -115,8 +125,10 @@ def _misdirected(
             remedy=f"`cede devices` lists what there is; take ({address}) out",
         )
         return
+    if address in wanted:
+        return
     kept = guards(device, policy.protect)
-    if kept and address not in wanted:
+    if kept:
         yield Mistake(
             name="guarded",
             place=place,
@@ -124,7 +136,7 @@ def _misdirected(
             remedy=f"take ({address}) out before the next boot",
             exit=Exit.UNSAFE,
         )
-    elif address not in wanted:
+    else:
         yield Mistake(
             name="not-assigned",
             place=place,
@@ -134,48 +146,59 @@ def _misdirected(
 
 
 def _without_effect(
-    places: dict[str, tuple[Address, ...]],
+    heeded: Sequence[Hide],
     wanted: tuple[Address, ...],
     inventory: Inventory,
     told: Told,
 ) -> Iterator[Mistake]:
-    if len(places) > 1:
+    ruling = _ruling(heeded)
+    place, hidden = _quoted(ruling.place), _addresses(ruling, inventory)
+    if len(heeded) > 1:
         yield Mistake(
             name="overruled",
-            place=", ".join(place for place in places if place != _ruling(places)),
-            what=f"hide= stands in {len(places)} places, of which {_ruling(places)} counts",
+            place=", ".join(
+                dict.fromkeys(_quoted(one.place) for one in heeded if one is not ruling)
+            ),
+            what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
             remedy="keep one of them",
         )
-    ruling = places.get(_ruling(places), ())
-    early_enough = told.built_in or any(named_for_initramfs(text) for _, text in told.initramfs)
-    if ruling and not early_enough:
+    if hidden and not told.early:
         yield Mistake(
             name="late",
-            place=_ruling(places),
+            place=place,
             what="xen-pciback is neither built in nor named for the initramfs, so other drivers may be there before it",
             remedy="name it for the initramfs (`cede boot --print` tells how), or leave it to `cede boot`",
         )
-    for address in ruling:
+    for address in hidden:
         device = inventory.device(address)
         if device is None or address not in wanted or device.driver in {None, PCIBACK}:
             continue
         yield Mistake(
             name="ineffective",
-            place=_ruling(places),
+            place=place,
             what=f"{device.address} is to be hidden, and has its driver {device.driver} all the same",
             remedy="rebuild the initramfs and restart the host; see dom0's kernel log (dmesg) for xen_pciback",
         )
-    missing = [address for address in wanted if places and address not in ruling]
-    if missing:
+    missing = [address for address in wanted if address not in hidden]
+    if missing and not ruling.bad:
         yield Mistake(
             name="missing",
-            place=_ruling(places),
+            place=place,
             what=f"{', '.join(map(str, missing))} is assigned, but not hidden",
             remedy="add it, or leave it to `cede boot`",
         )
 
 
-def _ruling(places: Iterable[str]) -> str:
-    """The command line overrules modprobe.d, where the last file read counts."""
-    named = list(places)
-    return COMMAND_LINE if COMMAND_LINE in named else (named or [""])[-1]
+def _ruling(heeded: Sequence[Hide]) -> Hide:
+    """The kernel's command line overrules modprobe.d; of each, the last one counts."""
+    given = [setting for setting in heeded if setting.on_command_line]
+    return (given or heeded)[-1]
+
+
+def _quoted(place: str) -> str:
+    """A file's name may hold anything; none of it is to be the terminal's business."""
+    return place if place.isprintable() else ascii(place)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."

@@ -248,12 +248,16 @@ class NoOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What cede won't do for the subject, why, what a person can do, and the exit status that says so."""
+    """What cede won't do for the subject, why, what a person can do, and the exit status that says so.
+
+    `name` is the rule's own, the same in every version.
+    """
 
     subject: str
     reason: str
     remedy: str
     exit: Exit
+    name: str = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
