@@ -46,7 +46,7 @@ PCI_IDS = """\
 C 02  Network controller
 \t00  Ethernet controller
 """
-NAMES = ("devices", "doctor", "import", "plan", "status", "report", "history", "inventory")
+NAMES = ("boot", "devices", "doctor", "import", "plan", "status", "report", "history", "inventory")
 
 
 @dataclass(frozen=True)

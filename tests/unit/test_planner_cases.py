@@ -4,7 +4,8 @@ A device that says nothing of its reset has the kernel's methods `pm bus`; a dom
 off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
-some guest's by Xen's own word.
+some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
+is the plan of the early binder.
 """
 
 from pathlib import Path
@@ -25,8 +26,11 @@ from cede.model import (
     HostUse,
     Identity,
     Inventory,
+    Link,
     Mark,
+    Origin,
 )
+from cede.plan.boot import boot
 from cede.plan.planner import gather, plan
 from cede.plan.release import release
 from cede.plan.steps import Plan
@@ -36,14 +40,16 @@ CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yaml"))
 
 def _device(address: str, said: dict[str, Any]) -> Device:
     vendor, device = said.get("id", "8086:10d3").split(":")
+    identity = Identity(
+        vendor=vendor,
+        device=device,
+        class_code=said.get("class", "020000"),
+        subsystem=said.get("subsystem", ""),
+    )
     return Device(
         address=Address.parse(address),
-        identity=Identity(
-            vendor=vendor,
-            device=device,
-            class_code=said.get("class", "020000"),
-            subsystem=said.get("subsystem", ""),
-        ),
+        identity=identity,
+        origin=_origin(identity, said["taken"]) if "taken" in said else None,
         driver=said.get("driver"),
         driver_override=said.get("override"),
         mac=said.get("mac"),
@@ -57,6 +63,11 @@ def _device(address: str, said: dict[str, Any]) -> Device:
             for guard, chain in said.get("uses", {}).items()
         ),
     )
+
+
+def _origin(identity: Identity, said: dict[str, str]) -> Origin:
+    links = (Link(name="eth0", mac=said["mac"]),) if "mac" in said else ()
+    return Origin(identity=identity, driver=said.get("driver"), links=links)
 
 
 def _hostdevs(said: list[str]) -> tuple[Hostdev, ...]:
@@ -132,7 +143,7 @@ def test_the_plan_is_the_one_that_the_case_tells(path: Path) -> None:
         planned = gather([release(address, f"release {address}", inventory)])
     else:
         policy = policy_file.parse(yaml.safe_dump(case["policy"]), "policy.yaml")
-        planned = plan(policy, inventory)
+        planned = (boot if case.get("boot") else plan)(policy, inventory)
     assert _shown(planned) == case["plan"]
 
 

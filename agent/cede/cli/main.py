@@ -11,6 +11,7 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.boot import boot_command
 from cede.cli.devices import devices_command
 from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
@@ -148,6 +149,7 @@ for command in (
     attach_command,
     detach_command,
     release_command,
+    boot_command,
     history_command,
     verify_command,
 ):

@@ -50,14 +50,19 @@ def plan(planned: Plan) -> None:
         for number, step in enumerate(work.steps, 1):
             click.echo(f"  {number}. {step}")
         _pending(work.pending)
+    verdicts(planned)
+    if not (planned.work or planned.noops or planned.refusals):
+        click.echo("The policy assigns nothing.")
+
+
+def verdicts(planned: Plan) -> None:
+    """No-ops with their reasons, refusals with their remedies."""
     for noop in planned.noops:
         click.echo(f"{noop.subject}: nothing to do: {noop.reason}")
         _pending(noop.pending)
     for refusal in planned.refusals:
         click.echo(f"{refusal.subject}: REFUSED: {refusal.reason}")
         click.echo(f"  remedy: {refusal.remedy}")
-    if not (planned.work or planned.noops or planned.refusals):
-        click.echo("The policy assigns nothing.")
 
 
 def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:

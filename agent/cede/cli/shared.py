@@ -16,7 +16,7 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors
+from cede.doors import Doors, open_doors, open_doors_before_libvirt
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Outcome, silence
 from cede.explain import Explained
@@ -75,12 +75,13 @@ def _same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
+    uri: str | None, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
-    Unless `all_needed`, libvirt may be silent. The first interrupt or termination ends it after the steps that are
-    being taken, the second at once. Raises TransientError if another cede is at work for longer than `seconds`.
+    With no `uri` they are those of a host before its libvirt; unless `all_needed`, libvirt may be silent. The first
+    interrupt or termination ends it after the steps that are being taken, the second at once. Raises TransientError if
+    another cede is at work for longer than `seconds`.
     """
     stop = Event()
 
@@ -98,7 +99,9 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri, all_needed=all_needed) as doors,
+        (
+            open_doors_before_libvirt() if uri is None else open_doors(uri, all_needed=all_needed)
+        ) as doors,
     ):
         before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:

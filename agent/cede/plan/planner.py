@@ -35,7 +35,7 @@ def subject_of(assignment: Assignment) -> str:
 
 def plan(policy: Policy, inventory: Inventory) -> Plan:
     """What to do so that every assignment of the policy is attached, and nothing that this policy once gave is left."""
-    found = _resolve(policy, inventory)
+    found = resolve_all(policy, inventory)
     verdicts: list[Verdict] = []
     wishes: list[Wish] = []
     for wanted in policy.assignments:
@@ -106,7 +106,7 @@ def gather(verdicts: Iterable[Verdict]) -> Plan:
     )
 
 
-def _resolve(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
+def resolve_all(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
     """The device of each assignment; those that any will do for choose last, each another one."""
     found: dict[Assignment, Device | Refusal] = {}
     taken: dict[Address, str] = {}

@@ -201,8 +201,8 @@ class Work:
 
     @property
     def inward(self) -> bool:
-        """Whether it brings a device into a domain, rather than out of it."""
-        return any(isinstance(step, (HotPlug, AddToConfig, Adopt)) for step in self.steps)
+        """Whether it brings a device into a domain, or nearer to one, rather than out of it."""
+        return any(isinstance(step, (Seize, HotPlug, AddToConfig, Adopt)) for step in self.steps)
 
     @property
     def undone_if_failed(self) -> bool:
