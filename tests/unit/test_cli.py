@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from cede import schemas, verify, xml
 from cede.address import Address
-from cede.cli import history, shared
+from cede.cli import history, shared, status
 from cede.cli import main as command_line
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
@@ -38,7 +38,7 @@ devices:
 assignments:
   - {device: nic0, domain: pv1}
 """
-NAMES = ("devices", "plan", "status", "report", "history", "inventory")
+NAMES = ("devices", "plan", "status", "report", "history", "inventory", "pause")
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,11 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, shared):
+    for module in (command_line, shared, status):
         monkeypatch.setattr(module, "open_doors", doors)
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
-    monkeypatch.setattr(history, "open_journal", lambda: host.written)
+    for module in (history, shared, status):
+        monkeypatch.setattr(module, "open_journal", lambda: host.written)
     monkeypatch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
     persist = partial(retry.persist, sleep=lambda _: None)
     for module_name in ("execute.executor", "reconcile"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,13 +16,14 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors
-from cede.errors import Exit
+from cede.doors import Doors, open_doors, open_journal
+from cede.errors import CedeError, PolicyError, UnreachableError
 from cede.execute.executor import silence
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
 from cede.reconcile import Behalf, Checked, Report
+from cede.record import record_unreachable
 
 DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
@@ -92,6 +94,24 @@ def writing(
                 click.echo(f"cede: {warning}", err=True)
 
 
+@contextmanager
+def failures_recorded(path: Path | None) -> Iterator[None]:
+    """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    try:
+        yield
+    except (UnreachableError, PolicyError) as failed:
+        journal = open_journal()
+        with suppress(CedeError):  # what failed first is what a person must hear of
+            record_unreachable(
+                journal,
+                str(path or DEFAULT_POLICY),
+                libvirt=failed if isinstance(failed, UnreachableError) else None,
+                policy=failed if isinstance(failed, PolicyError) else None,
+            )
+        journal.close()
+        raise
+
+
 def _who() -> str:
     """The person behind sudo, pkexec or a login, else the account."""
     name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
@@ -116,22 +136,18 @@ def show_report(done: Report, *, as_text: bool) -> None:
                     }
                     for o in done.outcomes
                 ],
-                checked=_with_verdict(done.checked),
+                checked=with_verdict(done.checked),
             )
         )
     else:
         screens.report(done)
 
 
-def show_checked(found: tuple[Checked, ...], *, as_text: bool) -> int:
-    """The findings; returns the exit status that they ask for."""
-    code = Exit.OK if all(one.proven for one in found) else Exit.OUT_OF_STEP
-    if as_text:
-        click.echo(encoding.dumps(exit=code, checked=_with_verdict(found)))
-    else:
-        screens.checked(found)
-    return code
+def agreed(*, yes: bool) -> bool:
+    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
-def _with_verdict(found: tuple[Checked, ...]) -> list[dict[str, object]]:
+def with_verdict(found: Sequence[Checked]) -> list[dict[str, object]]:
+    """What was checked, as JSON, with the verdict that it comes to."""
     return [{**encoding.plain(one), "proven": one.proven} for one in found]
