@@ -188,6 +188,8 @@ def _in_step(seen: Seen, proven: Condition, reason: str, message: str) -> tuple[
     verdict = seen.verdict
     if isinstance(verdict, NoOp) and verdict.paused:
         return Status.UNKNOWN, reason, message
+    if isinstance(verdict, Work) and verdict.drained and seen.took:
+        return Status.UNKNOWN, reason, message
     if isinstance(verdict, NoOp) and verdict.settled:
         return Status.TRUE, reason, message
     well = seen.took or isinstance(verdict, NoOp)

@@ -590,7 +590,9 @@ def test_where_no_file_can_be_made_that_is_told(
 def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cede.host.journal.tables.STEPS", (("CREATE TABLE task (id)", "no SQL"), ()))
+    monkeypatch.setattr(
+        "cede.host.journal.tables.STEPS", (("CREATE TABLE task (id)", "no SQL"), ())
+    )
     monkeypatch.setattr("cede.host.journal.file._PATIENCE_SECONDS", 0.1)
     with pytest.raises(PermanentError, match="syntax error") as _told:  # it lives on, as reported
         journal.begin(ATTACH, ASKED)

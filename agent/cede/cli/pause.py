@@ -99,6 +99,9 @@ def resume_command(
         inventory = look_around(doors)
         policy = host_policy_if_any(policy_path)
         ended = _ended(target, policy, inventory)
+        if not ended and not as_text:
+            click.echo("Nothing is paused or drained.")
+            return Exit.OK
         left = tuple(pause for pause in inventory.pauses if pause not in ended)
         after = replace(inventory, pauses=left)
         whole = plan(policy, after, scheduled=True)

@@ -159,10 +159,10 @@ def _replace(
     width: int,
 ) -> None:
     """Make `rows` of what the table `had`, touching only what differs; the first `width` columns are the `key`."""
-    connection.executemany(
-        f"DELETE FROM {table} WHERE {key}",  # noqa: S608 - both are written above
-        [row[:width] for row in had - rows],
-    )
+    gone = [row[:width] for row in had - rows]
+    if gone:
+        connection.executemany(f"DELETE FROM {table} WHERE {key}", gone)  # noqa: S608 - both are written above
     new = sorted(rows - had, key=str)
-    marks = ",".join("?" * len(new[0])) if new else ""
-    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", new)  # noqa: S608 - as above
+    if new:
+        marks = ",".join("?" * len(new[0]))
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", new)  # noqa: S608 - as above
