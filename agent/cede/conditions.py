@@ -24,10 +24,9 @@ from cede.plan.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cede.memory import Pause
-    from cede.plan.steps import Plan
 
 HOST = ""  # the subject of the host's own conditions
 ATTACHED, PERMANENT, PROVEN, IN_STEP = "Attached", "Permanent", "Proven", "InStep"
@@ -101,6 +100,11 @@ class Seen:
     def is_config(self) -> bool:
         """Whether the domain's persistent XML has it now."""
         return self._after(self.config, (AddToConfig, Adopt), RemoveFromConfig)
+
+    @property
+    def loaded_pciback(self) -> bool:
+        """Whether the work loaded xen-pciback."""
+        return self._after(False, LoadPciback, ())
 
     def _after(
         self, before: bool, comes: type | tuple[type, ...], goes: type | tuple[type, ...]
@@ -272,16 +276,6 @@ def _of_host(
         status=Status.TRUE if so else Status.FALSE,
         reason=if_so if so else otherwise,
         message=message_if_so if so else message,
-    )
-
-
-def pciback_loaded(before: bool, planned: Plan, done: Collection[str]) -> bool:
-    """Whether xen-pciback is loaded after a pass in which the subjects `done` were worked on to their end."""
-    return before or any(
-        isinstance(step, LoadPciback)
-        for work in planned.work
-        if work.subject in done
-        for step in work.steps
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.conditions import HOST, Seen, merge, of_assignments, of_host, pciback_loaded
+from cede.conditions import HOST, Seen, merge, of_assignments, of_host
 from cede.evidence import Verdict
 from cede.memory import Attachment
 from cede.plan.planner import meant, subject_of
@@ -37,15 +37,8 @@ def standing(
 
     `findings` are by subject; `next_try` tells, by subject, when an assignment out of step will be tried again.
     """
-    before = journal.conditions(policy.source)
-    seen = [one for one, _ in _seen(policy, inventory, planned, findings, outcomes)]
-    done = {outcome.work.subject for outcome in outcomes if outcome.error is None}
-    host = of_host(
-        journal=journal.warnings,
-        pciback=pciback_loaded(inventory.pciback_loaded, planned, done),
-        pauses=inventory.pauses,
-    )
-    return merge(before, (*host, *of_assignments(seen, before, next_try)), journal.time)
+    seen = _seen(policy, inventory, planned, findings, outcomes)
+    return _conditions(journal, policy.source, inventory, [one for one, _ in seen], next_try)
 
 
 def record(
@@ -54,7 +47,7 @@ def record(
     inventory: Inventory,
     planned: Plan,
     findings: Mapping[str, Sequence[Finding]],
-    outcomes: Sequence[Outcome] = (),
+    outcomes: Iterable[Outcome] = (),
     *,
     next_try: Mapping[str, str] | None = None,
 ) -> tuple[Condition, ...]:
@@ -62,14 +55,31 @@ def record(
 
     Raises PermanentError if the journal can't be written.
     """
-    found = standing(journal, policy, inventory, planned, findings, outcomes, next_try=next_try)
+    seen = _seen(policy, inventory, planned, findings, outcomes)
+    found = _conditions(journal, policy.source, inventory, [one for one, _ in seen], next_try)
     places = [
         place
-        for one, where in _seen(policy, inventory, planned, findings, outcomes)
+        for one, where in seen
         if where is not None and (place := _attachment(one, *where, inventory)) is not None
     ]
     journal.stand(policy.source, found, places)
     return found
+
+
+def _conditions(
+    journal: Journal,
+    source: str,
+    inventory: Inventory,
+    seen: Sequence[Seen],
+    next_try: Mapping[str, str] | None,
+) -> tuple[Condition, ...]:
+    before = journal.conditions(source)
+    host = of_host(
+        journal=journal.warnings,
+        pciback=inventory.pciback_loaded or any(one.loaded_pciback for one in seen),
+        pauses=inventory.pauses,
+    )
+    return merge(before, (*host, *of_assignments(seen, before, next_try)), journal.time)
 
 
 def record_unreachable(

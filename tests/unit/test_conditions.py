@@ -17,7 +17,6 @@ from cede.conditions import (
     merge,
     of_assignments,
     of_host,
-    pciback_loaded,
 )
 from cede.errors import Exit, PermanentError, UnreachableError
 from cede.memory import Pause
@@ -28,7 +27,6 @@ from cede.plan.steps import (
     HotPlug,
     LoadPciback,
     NoOp,
-    Plan,
     Refusal,
     RemoveFromConfig,
     Unplug,
@@ -144,10 +142,11 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
 
 
 def test_pciback_is_loaded_once_a_work_that_loads_it_came_to_its_end() -> None:
-    planned = Plan(work=(replace(WORK, steps=(LoadPciback(), *IN)),))
-    assert pciback_loaded(False, planned, {NAME})
-    assert not pciback_loaded(False, planned, set())
-    assert pciback_loaded(True, Plan(), set())
+    loading = replace(WORK, steps=(LoadPciback(), *IN))
+    assert replace(SEEN, verdict=loading, done=True).loaded_pciback
+    assert not replace(SEEN, verdict=loading).loaded_pciback
+    assert not replace(SEEN, verdict=loading, done=True, error=PermanentError("no")).loaded_pciback
+    assert not replace(SEEN, done=True).loaded_pciback
 
 
 # -- since when

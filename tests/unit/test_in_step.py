@@ -120,7 +120,7 @@ def test_what_is_paused_stays_as_it_is_and_doesnt_count_until_it_is_resumed(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
-    paused = cede("pause", "pv1", "--reason", "a test", "--json").json("pause")["pauses"]
+    paused = cede("pause", "pv1", "--reason", "a\ttest\x1b", "--json").json("pause")["pauses"]
     assert [(one["target"], one["reason"], one["until"]) for one in paused] == [
         ("pv1", "a test", "")
     ]

@@ -164,13 +164,14 @@ def apply_command(
         stack.enter_context(failures_recorded(policy_path))
         policy = host_policy(policy_path)
         doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
-        inventory, planned = replan(doors, policy, scheduled=scheduled)
+        behalf = replace(behalf, scheduled=scheduled)
+        inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
         if not as_text:
             screens.plan(planned)
         if planned.work and not agreed(yes=yes or as_text):
             click.echo("Nothing was changed.")
             return Exit.OUT_OF_STEP
-        done = apply(doors, policy, inventory, planned, replace(behalf, scheduled=scheduled))
+        done = apply(doors, policy, inventory, planned, behalf)
         remember(doors, policy, inventory, done)
     show_report(done, as_text=as_text)
     return done.exit

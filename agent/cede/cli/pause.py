@@ -31,9 +31,16 @@ if TYPE_CHECKING:
     from cede.model import Inventory
     from cede.policy import Policy
 
+
+def _one_line(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """What is shown on others' terminals later has no control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+
+
 reason_option = click.option(
-    "--reason", default="", metavar="TEXT", help="Why, for those who look at the status."
-)
+    "--reason", default="", metavar="TEXT", callback=_one_line,
+    help="Why, for those who look at the status.",
+)  # fmt: skip
 yes_option = click.option(
     "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
 )
