@@ -274,7 +274,14 @@ class History:
         if drained:
             planned = gather(work for work in whole.work if work.drained)
             assert not any(work.inward for work in planned.work), "a drain gives something away"
-            self._hung(carry_out(self.doors, inventory, planned, Behalf(stop=self.host.gate.stop)))
+            stop = Behalf(stop=self.host.gate.stop)
+            outcomes = carry_out(self.doors, inventory, planned, stop)
+            self._hung(outcomes)
+            for one in outcomes:
+                card = self.host.cards[one.work.address]
+                well = one.error is None and one.work.identity and not self.host.gate.met
+                excused = not well or self._persons(card.address)
+                assert excused or card.at_home, f"{card} was drained and isn't home"
 
     def resume(self) -> None:
         """As `cede resume` does it."""
