@@ -30,7 +30,7 @@ def pause_of(
     """
     if not inventory.pauses:
         return None
-    devices = {device, str(address)} - {""}
+    devices = {device, "" if address is None else str(address)} - {""}
     domains = {domain.uuid} if domain is not None else {named} - {""}
     found = [
         pause
