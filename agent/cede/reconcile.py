@@ -7,7 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cede import evidence
-from cede.deadline import within
+from cede.deadline import CALL_SECONDS, within
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
@@ -18,6 +18,7 @@ from cede.plan.steps import Plan
 from cede.plan.unfinished import ended, in_place
 from cede.policy import When
 from cede.record import record, standing
+from cede.restart import BOOT_SECONDS
 from cede.verify import of_host, verify
 
 if TYPE_CHECKING:
@@ -148,11 +149,18 @@ def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
     return tuple(found)
 
 
-def verify_all(doors: Doors, policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
-    """The same, and every guest is asked whose device looks right from outside."""
+def verify_all(
+    doors: Doors, policy: Policy, inventory: Inventory, *, booting: bool = False
+) -> tuple[Checked, ...]:
+    """The same, and every guest is asked whose device looks right from outside.
+
+    One that is `booting` is given the time for it, and is asked whatever it looks like yet.
+    """
     outside = status(policy, inventory)
     return tuple(
-        _check_inside(doors, policy, wanted, inventory)
+        _check_inside(doors, policy, wanted, inventory, settle=BOOT_SECONDS)
+        if booting and _plugged(policy, wanted, inventory)
+        else _check_inside(doors, policy, wanted, inventory)
         if one.proven and not one.paused and _plugged(policy, wanted, inventory)
         else one
         for wanted, one in zip(policy.assignments, outside, strict=True)
@@ -165,7 +173,12 @@ def _plugged(policy: Policy, wanted: Assignment, inventory: Inventory) -> bool:
 
 
 def _check_inside(
-    doors: Doors, policy: Policy, wanted: Assignment, inventory: Inventory
+    doors: Doors,
+    policy: Policy,
+    wanted: Assignment,
+    inventory: Inventory,
+    *,
+    settle: float | None = None,
 ) -> Checked:
     device, domain = meant(policy, wanted, inventory)
     try:
@@ -174,7 +187,8 @@ def _check_inside(
         findings = persist(
             lambda: within(
                 f"verifying {subject_of(wanted)}",
-                lambda: verify(doors, device.address, domain, wanted.channel),
+                lambda: verify(doors, device.address, domain, wanted.verification, settle=settle),
+                seconds=CALL_SECONDS + 2 * (settle or wanted.verification.timeout),
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this

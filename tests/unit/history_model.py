@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
@@ -16,7 +15,17 @@ from cede.memory import Pause
 from cede.model import PCIBACK, GuestKind, Link
 from cede.plan.planner import gather, plan, subject_of
 from cede.plan.release import detach, release
-from cede.policy import Assignment, Channel, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    Place,
+    Policy,
+    Verification,
+    When,
+)
 from cede.reconcile import (
     Behalf,
     Report,
@@ -59,7 +68,7 @@ def _policy(*assigned: tuple[Address, str] | tuple[Address, str, When]) -> Polic
             Assignment(
                 device=_NAMES[one[0]],
                 domain=one[1],
-                channel=Channel.NONE,
+                verification=Verification(guest=Channel.NONE),
                 when=one[2] if len(one) > 2 else When.NOW,
                 place=_PLACE,
             )
@@ -161,7 +170,9 @@ def without_waiting(made: Host) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cede.execute.executor.persist", persist)
         patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
-        patch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+        patch.setattr(
+            "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+        )
         for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
             patch.setattr(f"cede.{module}.within", within)
         patch.setattr("cede.observe.begin", begin)
@@ -278,6 +289,7 @@ class History:
             outcomes = carry_out(self.doors, inventory, planned, stop)
             self._hung(outcomes)
             for one in outcomes:
+                assert one.work.address is not None
                 card = self.host.cards[one.work.address]
                 well = one.error is None and one.work.identity and not self.host.gate.met
                 excused = not well or self._persons(card.address)
@@ -290,9 +302,9 @@ class History:
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
-            self.hung |= {
-                one.work.address for e in (one.error, one.stranded) if isinstance(e, HungError)
-            }
+            if any(isinstance(e, HungError) for e in (one.error, one.stranded)):
+                assert one.work.address is not None
+                self.hung.add(one.work.address)
 
     # -- judging
 
@@ -336,7 +348,8 @@ class History:
             for verb in verbs:
                 self.host.happens(f"{verb} {name}")
 
-    def _persons(self, address: Address) -> bool:
+    def _persons(self, address: Address | None) -> bool:
+        assert address is not None, "a history is about devices"
         card = self.host.cards[address]
         return card.persons or card.guarded or self._taken(card)
 

@@ -290,7 +290,7 @@ def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
 ) -> None:
     assert cede("apply", "--yes").status == 0
 
-    def silent(_uri: str) -> None:
+    def silent(_uri: str, **_: bool) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
 
     with monkeypatch.context() as patch:

@@ -13,7 +13,10 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.devices import devices_command
+from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
+from cede.cli.import_policy import import_command
 from cede.cli.pause import drain_command, pause_command, resume_command
 from cede.cli.shared import (
     agreed,
@@ -25,13 +28,14 @@ from cede.cli.shared import (
     wait_option,
     writing,
 )
-from cede.cli.status import status_command, verify_command
+from cede.cli.status import status_command
 from cede.cli.take import attach_command, detach_command, release_command
+from cede.cli.verify import verify_command
 from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, remember, replan, worst
+from cede.reconcile import apply, remember, replan, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -52,34 +56,6 @@ def cli(context: click.Context, uri: str) -> None:
     step; 75 try again later.
     """
     context.obj = uri
-
-
-@cli.command("devices")
-@json_option
-@click.option(
-    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
-)  # fmt: skip
-@click.pass_obj
-def devices_command(uri: str, as_text: bool, file: Path | None) -> int:
-    """List every PCI device: what it is, who has it, why the host keeps it."""
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-    if file is not None:
-        snapshot.save(inventory, file)
-    if as_text:
-        rows = [
-            {**encoding.plain(device), "with": screens.holder(device, inventory)}
-            for device in inventory.devices
-        ]
-        gone = [
-            {"address": str(address), "domains": names}
-            for address, names in screens.vanished(inventory).items()
-        ]
-        click.echo(encoding.dumps(devices=rows, vanished=gone))
-    else:
-        screens.devices(inventory)
-    return Exit.OK
 
 
 scheduled_option = click.option(
@@ -178,6 +154,9 @@ def apply_command(
 
 
 for command in (
+    devices_command,
+    doctor_command,
+    import_command,
     status_command,
     verify_command,
     attach_command,

@@ -1,4 +1,4 @@
-"""The commands that compare: status and verify, once or for as long as one watches."""
+"""`cede status`: wanted against real, once or for as long as one watches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cede.cli.shared import host_policy, json_option, policy_option, with_verdic
 from cede.conditions import HOST, Condition, changes, merge, of_host
 from cede.doors import open_doors, open_journal
 from cede.errors import CedeError, Exit, UnreachableError
-from cede.reconcile import Checked, look_around, stands, status, verify_all
+from cede.reconcile import Checked, look_around, stands, status
 
 if TYPE_CHECKING:
     from cede.policy import Policy
@@ -71,21 +71,6 @@ def status_command(
     return found.exit
 
 
-@click.command("verify")
-@policy_option
-@json_option
-@click.pass_obj
-def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        checked = verify_all(doors, policy, inventory)
-        found = Looked(checked=checked, conditions=stands(doors, policy, inventory, checked))
-    _show(found, as_text=as_text)
-    return found.exit
-
-
 def _look(uri: str, policy: Policy) -> Looked:
     try:
         with open_doors(uri) as doors:
@@ -121,6 +106,9 @@ def _plain(found: Looked) -> dict[str, object]:
         "exit": found.exit,
         "checked": with_verdict(found.checked),
         "conditions": found.conditions,
+        "explained": (),
+        "restarted": (),
+        "error": found.silent,
     }
 
 

@@ -80,7 +80,9 @@ def _ceded(device: Device, inventory: Inventory) -> bool:
     return begun or noted or not dom0s or bool(inventory.wanting(address))
 
 
-def drain_beyond(inventory: Inventory, handled: Collection[Address]) -> Iterator[Work | Refusal]:
+def drain_beyond(
+    inventory: Inventory, handled: Collection[Address | None]
+) -> Iterator[Work | Refusal]:
     """The way back of what no assignment speaks of: one-offs, and devices that wait on pciback for one."""
     if not any(pause.drained for pause in inventory.pauses):
         return

@@ -94,7 +94,7 @@ def plan(policy: Policy, inventory: Inventory, *, scheduled: bool = False) -> Pl
             verdict = _rest(wish, resting[number], drained)
             verdicts.append(verdict)
             continue
-        verdict = _verdict(wish, crowd, leaving, scheduled=scheduled)
+        verdict = judge(wish, crowd, leaving, scheduled=scheduled)
         verdicts.append(verdict)
         if not isinstance(verdict, Refusal) or verdict.exit is Exit.TRY_LATER:
             going.add(wish.device.address)
@@ -124,7 +124,7 @@ def _rest(wish: Wish, pause: Pause, drained: set[Address]) -> Verdict:
 
 
 def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
-    if not isinstance(verdict, Work):
+    if not isinstance(verdict, Work) or verdict.address is None:
         return verdict
     return refuse_held(verdict.address, verdict.subject, inventory) or unless_paused(
         verdict, inventory
@@ -211,6 +211,7 @@ def _refuse_unknown(wanted: Assignment) -> Refusal:
         reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
         remedy="`virsh list --all` lists those that it knows",
         exit=Exit.USAGE,
+        name="no-domain",
     )
 
 
@@ -250,9 +251,17 @@ class Crowd:
         )
 
 
-def _verdict(
-    wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]], *, scheduled: bool
+def judge(
+    wish: Wish,
+    crowd: Crowd,
+    leaving: Collection[tuple[Address, str]] = (),
+    *,
+    scheduled: bool = False,
 ) -> Verdict:
+    """What is to be done about one wish among the `crowd` of all.
+
+    `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass.
+    """
     policy, inventory = wish.policy, wish.inventory
     if wish.device.address in crowd.twice:
         return _refuse_twice(wish)
@@ -283,6 +292,7 @@ def _refuse_twice(wish: Wish) -> Refusal:
         reason=f"several devices of the policy turn out to be {address}, {name} among them",
         remedy="make each match another device",
         exit=Exit.USAGE,
+        name="matched-twice",
     )
 
 

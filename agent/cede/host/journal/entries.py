@@ -35,14 +35,15 @@ class Entry:
     """One task in the history, with its deeds in order. Times are UTC, ISO 8601.
 
     `outcome` is `done`, `failed`, `rolled back`, `stranded`, `interrupted`, `found` (by a rebuilt journal) or
-    `cut off`, if cede was killed there. `open` tells that something of it may still be left to finish or to undo.
+    `cut off`, if cede was killed there. `address` is None for what was about no device. `open` tells that something of
+    it may still be left to finish or to undo.
     """
 
     number: int
     begun: str
     ended: str | None
     subject: str
-    address: Address
+    address: Address | None
     domain: str
     asked: str
     who: str

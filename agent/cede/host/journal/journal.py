@@ -38,7 +38,7 @@ class Journal(Standing):
             origins = connection.execute("SELECT address, value FROM origin").fetchall()
             unfinished = connection.execute(
                 "SELECT subject, address, domain, inward, back, begun FROM task"
-                " WHERE id IN (SELECT max(id) FROM task WHERE open GROUP BY address) ORDER BY id"
+                " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id"
             ).fetchall()
             held = connection.execute(
                 "SELECT address, reason, since FROM held WHERE boot = ? ORDER BY address",
@@ -74,7 +74,7 @@ class Journal(Standing):
         """
         with self._writing() as connection:
             (back,) = connection.execute(
-                "SELECT max(back) FROM task WHERE open AND address = ?", (str(work.address),)
+                "SELECT max(back) FROM task WHERE open AND address = ?", (_place(work.address),)
             ).fetchone()
             return self._insert_task(connection, work, asked, back=bool(back))
 
@@ -84,7 +84,7 @@ class Journal(Standing):
         row = connection.execute(
             "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back) VALUES (?,?,?,?,?,?,?,?)",
             (
-                self._stamp(), asked.command, asked.who, work.subject, str(work.address), work.domain,
+                self._stamp(), asked.command, asked.who, work.subject, _place(work.address), work.domain,
                 work.inward, work.back or back,
             ),
         )  # fmt: skip
@@ -208,9 +208,10 @@ class Journal(Standing):
             ).fetchall()
             return tuple(
                 Entry(
-                    number=number, begun=begun, ended=ended, subject=subject, address=Address.parse(at),
-                    domain=domain, asked=asked, who=who, outcome=outcome, message=message, remedy=remedy,
-                    open=bool(is_open), deeds=_deeds(connection, number),
+                    number=number, begun=begun, ended=ended, subject=subject,
+                    address=Address.parse(at) if at else None, domain=domain, asked=asked, who=who,
+                    outcome=outcome, message=message, remedy=remedy, open=bool(is_open),
+                    deeds=_deeds(connection, number),
                 )
                 for number, begun, ended, subject, at, domain, asked, who, outcome, message, remedy, is_open
                 in tasks
@@ -232,6 +233,10 @@ class Journal(Standing):
                     break
                 gone += dropped
         return gone
+
+
+def _place(address: Address | None) -> str:
+    return "" if address is None else str(address)
 
 
 def _origin(value: str) -> Origin:
