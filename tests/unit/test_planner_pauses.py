@@ -64,7 +64,7 @@ def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_
     policy: Policy, inventory: Inventory
 ) -> None:
     inventory = replace(inventory, pauses=(Pause(drained=True),))
-    for _ in range(len(policy.assignments) + 2):
+    for _ in range(len(policy.assignments) + len(GUESTS)):
         planned = plan(policy, inventory)
         subjects = [
             *(work.subject for work in planned.work),
