@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,14 +16,16 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors, open_doors_before_libvirt
-from cede.errors import CedeError, Exit
+from cede.conditions import Condition
+from cede.doors import Doors, open_doors, open_doors_before_libvirt, open_journal
+from cede.errors import CedeError, Exit, PolicyError, UnreachableError
 from cede.execute.executor import Outcome, silence
 from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
 from cede.reconcile import Behalf, Checked, Report
+from cede.record import record_unreachable
 
 DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
@@ -113,6 +115,24 @@ def writing(
                 click.echo(f"cede: {warning}", err=True)
 
 
+@contextmanager
+def failures_recorded(path: Path | None) -> Iterator[None]:
+    """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    try:
+        yield
+    except (UnreachableError, PolicyError) as failed:
+        journal = open_journal()
+        with suppress(CedeError):  # what failed first is what a person must hear of
+            record_unreachable(
+                journal,
+                str(path or DEFAULT_POLICY),
+                libvirt=failed if isinstance(failed, UnreachableError) else None,
+                policy=failed if isinstance(failed, PolicyError) else None,
+            )
+        journal.close()
+        raise
+
+
 def _who() -> str:
     """The person behind sudo, pkexec or a login, else the account."""
     name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
@@ -133,7 +153,7 @@ def show_report(done: Report, *, as_text: bool) -> None:
                 exit=done.exit,
                 plan=done.plan,
                 outcomes=told_outcomes(done.outcomes),
-                checked=_with_verdict(done.checked),
+                checked=with_verdict(done.checked),
             )
         )
     else:
@@ -166,22 +186,24 @@ def show_checked(
     explained: tuple[Explained, ...] = (),
     restarted: tuple[str, ...] = (),
     failed: CedeError | None = None,
+    conditions: Sequence[Condition] = (),
 ) -> int:
     """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
-    in_step = all(one.proven for one in found)
+    in_step = all(one.proven or one.paused for one in found)
     code = failed.exit if failed else Exit.OK if in_step else Exit.OUT_OF_STEP
     if as_text:
         click.echo(
             encoding.dumps(
                 exit=code,
-                checked=_with_verdict(found),
+                checked=with_verdict(found),
+                conditions=conditions,
                 explained=explained,
                 restarted=restarted,
                 error=failed,
             )
         )
         return code
-    screens.checked(found)
+    screens.standing(found, conditions)
     for one in explained:
         screens.explained(one)
     if failed is not None:
@@ -189,5 +211,6 @@ def show_checked(
     return code
 
 
-def _with_verdict(found: tuple[Checked, ...]) -> list[dict[str, object]]:
+def with_verdict(found: Sequence[Checked]) -> list[dict[str, object]]:
+    """What was checked, as JSON, with the verdict that it comes to."""
     return [{**encoding.plain(one), "proven": one.proven} for one in found]

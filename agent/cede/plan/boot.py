@@ -12,6 +12,7 @@ from cede.errors import Exit
 from cede.model import Device
 from cede.plan.guards import refuse_guarded
 from cede.plan.match import fits
+from cede.plan.pauses import left_alone, pause_of
 from cede.plan.planner import gather, resolve_all
 from cede.plan.resets import refuse_reset
 from cede.plan.steps import LoadPciback, NoOp, Plan, Refusal, Seize, Step, Work
@@ -102,6 +103,18 @@ def _verdict(
 ) -> Work | NoOp | Refusal:
     if device.on_pciback:
         return NoOp(subject=subject, reason=f"{device.address} is on pciback already")
+    pauses = [
+        pause_of(
+            inventory,
+            device=named.name,
+            address=device.address,
+            domain=inventory.domain(wanted.domain),
+            named=wanted.domain,
+        )
+        for wanted in policy.assignments_of(named.name)
+    ]
+    if pauses and all(pauses) and pauses[0] is not None:
+        return left_alone(subject, pauses[0], device.address)
     refusal = (
         refuse_held(device.address, subject, inventory)
         or refuse_guarded(device, subject, inventory, policy.protect, named.override)
