@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
@@ -72,11 +73,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behalf:
-    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step."""
+    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step.
+
+    `alive` is called between the assignments that are verified, which take their time without progress.
+    """
 
     asked: Asked = field(default_factory=Asked)
     progress: Progress = silence
     stop: Event = field(default_factory=Event)
+    alive: Callable[[], None] = lambda: None
 
 
 def carry_out(
@@ -98,10 +103,37 @@ def carry_out(
     return outcomes
 
 
-def apply(
-    doors: Doors, policy: Policy, inventory: Inventory, planned: Plan, behalf: Behalf
+def one_pass(
+    doors: Doors,
+    policy: Policy,
+    behalf: Behalf,
+    *,
+    review: Callable[[Plan], Plan] = lambda planned: planned,
+    doubted: Callable[[], Collection[str]] = tuple,
 ) -> Report:
-    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside."""
+    """Observe, plan, execute, verify: all of it once.
+
+    `review` sees the plan before anything of it is done, and returns what is to be done of it; what it raises ends the
+    pass there. `doubted` names the subjects whose guests are asked even if nothing had to be done.
+    """
+    inventory, planned = replan(doors, policy)
+    agreed = review(planned)
+    return apply(doors, policy, inventory, agreed, behalf, doubted=doubted())
+
+
+def apply(
+    doors: Doors,
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    behalf: Behalf,
+    *,
+    doubted: Collection[str] = (),
+) -> Report:
+    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
+
+    Of what needed nothing, the guests of those that are `doubted` are asked too.
+    """
     outcomes = carry_out(doors, inventory, planned, behalf)
     failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
     done = {w.subject for w in planned.work if not w.pending} - failed
@@ -109,7 +141,10 @@ def apply(
     checked = []
     for wanted in policy.assignments:
         subject = subject_of(wanted)
-        if subject in done and not behalf.stop.is_set():
+        again = subject in doubted and subject in idle and _plugged(policy, wanted, inventory)
+        asked = subject in done or again
+        behalf.alive()
+        if asked and not behalf.stop.is_set():
             checked.append(_check_inside(doors, policy, wanted, inventory))
         elif subject in idle:
             checked.append(_check_outside(policy, wanted, inventory))

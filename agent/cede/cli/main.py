@@ -12,6 +12,7 @@ import click
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
 from cede.cli.history import history_command
+from cede.cli.run import run_command
 from cede.cli.shared import (
     host_policy,
     json_option,
@@ -26,7 +27,8 @@ from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, replan, status, verify_all, worst
+from cede.plan.steps import Plan
+from cede.reconcile import look_around, one_pass, replan, status, verify_all, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -141,13 +143,16 @@ def apply_command(
     """
     policy = host_policy(policy_path)
     with writing(uri, "cede apply", seconds, as_text=as_text) as (doors, behalf):
-        inventory, planned = replan(doors, policy)
-        if not as_text:
-            screens.plan(planned)
-        if planned.work and not _agreed(yes=yes or as_text):
-            click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        done = apply(doors, policy, inventory, planned, behalf)
+
+        def agreed(planned: Plan) -> Plan:
+            if not as_text:
+                screens.plan(planned)
+            if planned.work and not _agreed(yes=yes or as_text):
+                click.echo("Nothing was changed.")
+                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
+            return planned
+
+        done = one_pass(doors, policy, behalf, review=agreed)
     show_report(done, as_text=as_text)
     return done.exit
 
@@ -177,7 +182,13 @@ def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-for command in (attach_command, detach_command, release_command, history_command):
+for command in (
+    attach_command,
+    detach_command,
+    release_command,
+    history_command,
+    run_command,
+):
     cli.add_command(command)
 
 
