@@ -63,7 +63,7 @@ class Uevents:
         """Open the socket. Raises UnreachableError if the kernel allows none."""
         try:
             self._socket = _kernels()
-            self._socket.setblocking(False)  # noqa: FBT003 - as the socket module has it
+            self._socket.setblocking(False)
         except OSError as error:
             raise UnreachableError(f"the kernel's uevents can't be heard: {error}") from error
 

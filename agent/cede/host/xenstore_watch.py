@@ -50,7 +50,7 @@ class XenstoreWatch:
                 payload = f"{path}\0{path}\0".encode()
                 header = _HEADER.pack(_WATCH, number, 0, len(payload))
                 self._socket.sendall(header + payload)
-            self._socket.setblocking(False)  # noqa: FBT003 - as the socket module has it
+            self._socket.setblocking(False)
         except OSError as error:
             raise UnreachableError(
                 f"xenstore doesn't answer at {self._path}: {error}",
