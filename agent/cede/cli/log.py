@@ -102,8 +102,9 @@ class Chronicle:
             if subject not in {refusal.subject for refusal in done.plan.refusals}:
                 _, text = found.get(subject, (Priority.WARNING, ""))
                 found[subject] = (Priority.WARNING, f"{text + ': ' if text else ''}{pause}")
+        worked = {outcome.work.subject for outcome in done.outcomes}
         for subject, (priority, text) in found.items():
-            if self._said.get(subject) != text:
+            if self._said.get(subject) != text or subject in worked:
                 self._log(priority, f"{subject}: {text}")
         self._said = {subject: text for subject, (_, text) in found.items()}
         good = sum(priority is Priority.INFO for priority, _ in found.values())

@@ -226,6 +226,7 @@ class Voice:
     notify: Notify
     chronicle: Chronicle
     _complaint: str = ""
+    _passes: int = 0
 
     def observed(self) -> None:
         """Ready; also after a reload, and when libvirt can't be reached yet: it is waited for, not the host's start."""
@@ -241,7 +242,9 @@ class Voice:
             self._complaint = ""
             self.log(Priority.INFO, "passes are made again")
         state = self.chronicle.report(report, waiting, clock_time)
-        self.notify.status(f"{state}, seen at {datetime.now(UTC).astimezone():%H:%M:%S}")
+        self._passes += 1
+        now = datetime.now(UTC).astimezone()
+        self.notify.status(f"{state}; seen at {now:%H:%M:%S}, pass {self._passes}")
 
     def failed(self, error: CedeError, seconds: float) -> None:
         """A failure is told once, until it is another one."""
