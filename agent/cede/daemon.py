@@ -27,6 +27,7 @@ from cede.wakes import Wake
 RELOAD = "reload"
 SETTLE_SECONDS = 1.0
 _LONGEST_WAIT = 3600.0
+_LONGEST_WHY = 200
 Review = Callable[[Plan], Plan]
 
 
@@ -147,7 +148,7 @@ class Daemon:
         if self.policies.reload(forced=asked) or asked:
             self.backoff.forget()
         policy = self.policies.policy
-        self.schedule.begun()
+        self.schedule.begun(self.clock())
         self.voice.alive()
         try:
             report = self.passes(policy, _why(woken), self._review, self._doubted)
@@ -204,4 +205,5 @@ class Daemon:
 
 
 def _why(woken: Sequence[Wake]) -> str:
-    return "; ".join(map(str, woken)) if woken else "timer"
+    said = "; ".join(map(str, woken)) or "timer"
+    return said if len(said) <= _LONGEST_WHY else f"{said[:_LONGEST_WHY]}..."

@@ -1,7 +1,8 @@
 """When the next pass is due: from what woke, what the timer says, and how the last one ended. Pure, without a clock.
 
 Events only wake: however many there are, one pass observes what they led to. So a burst is waited out, but not for
-ever, and a world that can't be reached is asked again at growing intervals, not at every event.
+ever; a world that can't be reached is asked again at growing intervals, not at every event; and events that never end
+(a guest can cause them) bring ten passes at once and then one every three seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 300.0
 QUIET_SECONDS = 0.15
 BURST_SECONDS = 1.5
+AT_ONCE, REFILL_SECONDS = 10, 3.0
 _JITTER = 0.1
 
 
@@ -50,6 +52,8 @@ class Schedule:
     _timer: float = 0.0
     _not_before: float = 0.0
     _woken: float | None = None
+    _begun: float = 0.0
+    _credit: float = float(AT_ONCE)
     _last: Ended = Ended.WELL
     _times: int = 0
 
@@ -72,15 +76,19 @@ class Schedule:
         wanted = self._timer if self._woken is None else min(self._timer, self._woken)
         return max(wanted, self._not_before)
 
-    def begun(self) -> None:
+    def begun(self, now: float) -> None:
         """A pass begins, which sees all that has happened so far."""
         self._woken = None
+        earned = (now - self._begun) / REFILL_SECONDS
+        self._credit = min(float(AT_ONCE), self._credit + earned) - 1
+        self._begun = now
 
     def ended(self, how: Ended, now: float, *, retry: float | None = None) -> None:
         """A pass has ended; with `retry` the next one is due then, if not earlier."""
         self._times = self._times + 1 if how is self._last else 1
         self._last = how
-        wait = pause(how, self._times)
+        owed = max(0.0, 1 - self._credit) * REFILL_SECONDS
+        wait = max(pause(how, self._times), owed + self._begun - now)
         self._not_before = now + wait
         shift = 1 + _JITTER * (2 * self.chance() - 1)
         self._timer = now + self.interval * shift

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ from cede.execute.executor import Outcome
 from cede.plan.steps import LoadPciback, NoOp, Plan, Work
 from cede.policy import Policy
 from cede.reconcile import Checked, Report
-from cede.schedule import BURST_SECONDS, QUIET_SECONDS, Schedule
+from cede.schedule import AT_ONCE, BURST_SECONDS, QUIET_SECONDS, REFILL_SECONDS, Schedule
 from cede.wakes import Wake
 
 if TYPE_CHECKING:
@@ -173,9 +174,10 @@ def test_ten_thousand_events_in_a_second_are_few_passes() -> None:
 def test_a_storm_without_end_cannot_starve_it() -> None:
     storm = deque((0.01 * number, event()) for number in range(6000))
     world = World(storm, until=60.0).run()
-    gaps = [b - a for a, b in zip(world.times, world.times[1:], strict=False)]
-    assert max(gaps) <= BURST_SECONDS + QUIET_SECONDS + world.takes
-    assert len(world.passes) <= 60 / BURST_SECONDS + 2
+    gaps = [b - a for a, b in pairwise(world.times)]
+    longest = BURST_SECONDS + QUIET_SECONDS + world.takes
+    assert max(gaps) <= max(longest, REFILL_SECONDS + longest)
+    assert AT_ONCE < len(world.passes) <= AT_ONCE + 60 / REFILL_SECONDS + 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,7 +188,7 @@ def test_whatever_comes_when_the_last_event_is_always_followed_by_a_pass(
     world = World(deque((at, event()) for at in sorted(times)), until=60.0).run()
     if times:
         assert max(world.times) >= max(times) or max(times) <= 0
-    gaps = [b - a for a, b in zip(world.times, world.times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(world.times)]
     assert all(gap >= min(QUIET_SECONDS, world.takes) for gap in gaps)
 
 
@@ -208,7 +210,7 @@ def test_its_own_deeds_wake_it_once_and_a_pass_that_changes_nothing_ends_that() 
 
 def test_a_libvirt_that_is_away_is_asked_for_ever_without_spinning() -> None:
     world = World(until=1000.0, fails=deque([UnreachableError("libvirt is away")] * 1000)).run()
-    waits = [b - a - world.takes for a, b in zip(world.times, world.times[1:], strict=False)]
+    waits = [b - a - world.takes for a, b in pairwise(world.times)]
     assert waits[:7] == pytest.approx([1, 2, 4, 8, 16, 32, 60])
     assert set(map(round, waits[7:])) == {60}
     assert world.observed_at is not None, "the host's start doesn't wait for it"
@@ -246,7 +248,7 @@ def test_an_error_that_is_nobodys_ends_it_so_that_systemd_starts_it_anew() -> No
 def test_an_assignment_that_keeps_failing_is_left_alone_longer_each_time() -> None:
     world = World(until=3000.0, plan=lambda: NEEDED, does=lambda _: PermanentError("libxl said no"))
     world.run()
-    gaps = [round(b - a) for a, b in zip(world.worked, world.worked[1:], strict=False)]
+    gaps = [round(b - a) for a, b in pairwise(world.worked)]
     assert gaps[:6] == pytest.approx([5, 10, 20, 40, 80, 160], abs=1)
     assert len(world.worked) < 12
     (waiting,) = world.waiting
@@ -258,7 +260,7 @@ def test_events_do_not_bring_the_turn_of_one_that_waits() -> None:
     world = World(storm, until=110.0, plan=lambda: NEEDED, does=lambda _: PermanentError("no"))
     world.run()
     assert len(world.worked) == 5
-    assert len(world.passes) >= 90, "the others have their turn all the time"
+    assert len(world.passes) >= 30, "the others have their turn all the time"
 
 
 def test_a_flapping_device_is_backed_off() -> None:
@@ -336,7 +338,7 @@ def test_asked_to_stop_while_it_waits_it_stops_at_once() -> None:
 
 def test_it_gives_a_sign_of_life_at_every_turn_and_none_while_it_does_not_turn() -> None:
     world = World(until=1000.0).run()
-    gaps = [b - a for a, b in zip(world.signs, world.signs[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(world.signs)]
     assert max(gaps) <= 150.0 + 1
     stuck = World(until=1000.0, takes=5000.0).run()
     assert all(at == 0.0 for at in stuck.signs)

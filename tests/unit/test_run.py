@@ -22,7 +22,14 @@ from cede.backoff import Waiting
 from cede.cli import main as command_line
 from cede.cli import run
 from cede.cli.log import Chronicle, Log, Priority, line_of
-from cede.errors import Exit, HungError, PermanentError, PolicyError, UnreachableError
+from cede.errors import (
+    Exit,
+    HungError,
+    PermanentError,
+    PolicyError,
+    TransientError,
+    UnreachableError,
+)
 from cede.execute import retry
 from cede.execute.executor import Outcome, StepOutcome
 from cede.host.lock import one_writer
@@ -277,6 +284,20 @@ def test_after_a_failure_the_doors_are_opened_anew(
         assert passes._doors is None
         _once(passes)
     assert not made.cards[NIC].at_home
+
+
+def test_another_cede_at_work_is_waited_for_with_the_doors_open(
+    passes: run.HostPasses, alone: Path
+) -> None:
+    _once(passes)
+    doors = passes._doors
+    with (
+        one_writer("`cede apply` (pid 7)", path=alone / "writer.lock"),
+        pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is at work$"),
+    ):
+        _once(passes)
+    assert passes._doors is doors
+    _once(passes)
 
 
 def _taken_out(made: Host) -> None:

@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from cede import policy_file
 from cede.cli.log import Chronicle, Log, Priority, reason_of, standard_log
 from cede.cli.shared import DEFAULT_FOLDER, DEFAULT_POLICY, host_policy, policy_option
 from cede.daemon import RELOAD, Daemon
-from cede.deadline import begin
+from cede.deadline import within
 from cede.doors import Doors, open_doors
 from cede.errors import CedeError, Exit, HungError, PermanentError, PolicyError, TransientError
 from cede.followed import FollowedPolicy
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 RUN_LOCK = Path("/run/cede-run.lock")
 _STARTING_SECONDS = 1.0  # the timer's service looks at the lock for a moment
+_CLOSING_SECONDS = 5.0
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -80,10 +81,15 @@ def _only_one() -> Iterator[None]:
             )
         except TransientError as other:
             raise PermanentError(
-                f"{other.message.partition(' is at work')[0]} runs already",
+                f"{_holder(other)} runs already",
                 remedy="`systemctl status cede` tells of it; one is enough",
             ) from other
         yield
+
+
+def _holder(busy: TransientError) -> str:
+    """Who holds the lock that one_writer couldn't have."""
+    return busy.message.partition(" is at work")[0]
 
 
 def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify: Notify) -> None:
@@ -182,21 +188,30 @@ class HostPasses:
         """One pass; raises the CedeError that kept it from its end."""
         asked = Asked(command=f"cede run ({why})", who=getpass.getuser())
         behalf = Behalf(asked=asked, progress=self._progress, stop=self.stop, alive=self.alive)
-        try:
-            with one_writer(f"`cede run` (pid {os.getpid()})"):
+        with self._writing():
+            try:
                 doors = self._open()
                 report = one_pass(doors, policy, behalf, review=review, doubted=doubted)
                 doors.journal.close()  # another cede may set a damaged one aside meanwhile
-        except CedeError as failed:
-            self._close(hung=isinstance(failed, HungError))
-            raise
+            except CedeError:
+                self._close()
+                raise
         for warning in doors.journal.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self.log(Priority.WARNING, warning)
         if self.stop.is_set():
-            self._close(hung=False)
+            self._close()
         return report
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                held.enter_context(one_writer(f"`cede run` (pid {os.getpid()})"))
+            except TransientError as other:
+                raise TransientError(f"{_holder(other)} is at work") from other
+            yield
 
     def _progress(self, *event: object) -> None:
         self.alive()
@@ -205,17 +220,18 @@ class HostPasses:
     def _open(self) -> Doors:
         if self._doors is None:
             stack = ExitStack()
-            self._doors = stack.enter_context(open_doors(self.uri))
+            self._doors = within(
+                f"connecting to {self.uri}", lambda: stack.enter_context(open_doors(self.uri))
+            )
             self._opened = stack
         return self._doors
 
-    def _close(self, *, hung: bool) -> None:
+    def _close(self) -> None:
         """Close the doors; behind one that hangs in a thread that is left to itself."""
         opened, self._opened, self._doors = self._opened, None, None
-        if opened is not None and hung:
-            begin("closing what hangs", opened.close)
-        elif opened is not None:
-            opened.close()
+        if opened is not None:
+            with suppress(HungError):
+                within("closing the doors", opened.close, seconds=_CLOSING_SECONDS)
 
 
 @dataclass(slots=True, kw_only=True)
