@@ -24,7 +24,7 @@ SAID = """\
 said() { journalctl -q -u cede -o short-unix --no-pager | grep -F -- "$1" | sed -n "$2p" | cut -d' ' -f1; }
 await() { for _ in $(seq 400); do t=$(said "$1" "$2"); [ "$t" ] && { echo "$t"; return; }; sleep 0.1; done
 journalctl -q -u cede -o short-precise --no-pager; exit 1; }
-passes() { systemctl show cede -P StatusText | sed 's/.*pass //'; }
+passes() { systemctl show cede -P StatusText | sed 's/.*pass \\([0-9]*\\).*/\\1/'; }
 """
 
 
@@ -64,6 +64,7 @@ def test_it_is_in_step_whatever_is_done_behind_its_back(
     _costs_little(host, measured)
     _puts_back_what_virsh_took(host, measured)
     _many_events_are_few_passes(host, measured)
+    _a_pass_is_cheap(host, measured)
     _tells_of_what_xl_took(host)
     _outlives_libvirtd(host, faults)
     _follows_the_policy(host)
@@ -105,6 +106,23 @@ def _many_events_are_few_passes(host: Host, measured: Measured) -> None:
     ).split()
     measured.tell(f"{EVENTS} events in a moment: {int(after) - int(before)} passes")
     assert 1 <= int(after) - int(before) <= 5
+
+
+def _a_pass_is_cheap(host: Host, measured: Measured) -> None:
+    """Against the shell loop that a person would write."""
+    passes, loops = [], []
+    for _ in range(ROUNDS):
+        before, took, after = host.sh(
+            f"{SAID} date +%s.%N; for d in $({VIRSH} list --all --name); do {VIRSH} dumpxml $d; done"
+            " > /dev/null; date +%s.%N; systemctl reload cede; sleep 2;"
+            " systemctl show cede -P StatusText | sed 's/.*, //; s/ s$//'"
+        ).split()
+        loops.append(float(took) - float(before))
+        passes.append(float(after))
+    measured.tell(
+        f"a pass with nothing to do: {statistics.median(passes):.2f} s;"
+        f" a shell loop of virsh dumpxml: {statistics.median(loops):.2f} s"
+    )
 
 
 def _tells_of_what_xl_took(host: Host) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from cede.evidence import Verdict
 from cede.execute.executor import StepOutcome
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cede.reconcile import Report
 
 _LONGEST = 1000
+_AMISS = {Verdict.WRONG, Verdict.OPEN}
 
 
 class Priority(IntEnum):
@@ -129,7 +131,7 @@ def _told(done: Report) -> dict[str, tuple[Priority, str]]:
         if checked.proven:
             found.setdefault(checked.subject, (Priority.INFO, "in step"))
         else:
-            wrong = "; ".join(map(str, checked.findings))
+            wrong = "; ".join(str(f) for f in checked.findings if f.verdict in _AMISS)
             found[checked.subject] = (Priority.WARNING, f"out of step: {wrong}")
     for outcome in done.outcomes:
         subject = outcome.work.subject

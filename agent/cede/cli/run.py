@@ -102,9 +102,10 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
         tell=lambda news: _tell_policy(log, news),
     )
     stop, wakes, chronicle = Event(), Wakes(), Chronicle(log)
-    voice = Voice(log=log, notify=notify, chronicle=chronicle)
+    passes = HostPasses(uri=uri, stop=stop, chronicle=chronicle, alive=notify.alive, log=log)
+    voice = Voice(log=log, notify=notify, chronicle=chronicle, passes=passes)
     daemon = Daemon(
-        passes=HostPasses(uri=uri, stop=stop, chronicle=chronicle, alive=notify.alive, log=log),
+        passes=passes,
         policies=followed,
         schedule=Schedule(chance=random.random, interval=interval),
         voice=voice,
@@ -171,6 +172,7 @@ class HostPasses:
     """Passes on this host. Its doors stay open from one to the next; after a failure they are opened anew.
 
     Another cede can work between two passes: each has the one-writer lock for itself, and doesn't wait for it.
+    `made` counts the passes that came to their end, `seconds` is how long the last one took.
     """
 
     uri: str
@@ -181,6 +183,8 @@ class HostPasses:
     _opened: ExitStack | None = None
     _doors: Doors | None = None
     _warned: set[str] = field(default_factory=set)
+    made: int = 0
+    seconds: float = 0.0
 
     def __call__(
         self, policy: Policy, why: str, review: Review, doubted: Callable[[], Collection[str]]
@@ -189,6 +193,7 @@ class HostPasses:
         asked = Asked(command=f"cede run ({why})", who=getpass.getuser())
         behalf = Behalf(asked=asked, progress=self._progress, stop=self.stop, alive=self.alive)
         with self._writing():
+            begun = time.monotonic()
             try:
                 doors = self._open()
                 report = one_pass(doors, policy, behalf, review=review, doubted=doubted)
@@ -196,6 +201,7 @@ class HostPasses:
             except CedeError:
                 self._close()
                 raise
+        self.made, self.seconds = self.made + 1, time.monotonic() - begun
         for warning in doors.journal.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -241,8 +247,8 @@ class Voice:
     log: Log
     notify: Notify
     chronicle: Chronicle
+    passes: HostPasses
     _complaint: str = ""
-    _passes: int = 0
 
     def observed(self) -> None:
         """Ready; also after a reload, and when libvirt can't be reached yet: it is waited for, not the host's start."""
@@ -258,9 +264,9 @@ class Voice:
             self._complaint = ""
             self.log(Priority.INFO, "passes are made again")
         state = self.chronicle.report(report, waiting, clock_time)
-        self._passes += 1
+        count = f"pass {self.passes.made}, {self.passes.seconds:.2f} s"
         now = datetime.now(UTC).astimezone()
-        self.notify.status(f"{state}; seen at {now:%H:%M:%S}, pass {self._passes}")
+        self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")
 
     def failed(self, error: CedeError, seconds: float) -> None:
         """A failure is told once, until it is another one."""
