@@ -136,10 +136,11 @@ class Listener:
     def _opened(self) -> None:
         """What happened before it listened is seen by a pass now."""
         self._since = time.monotonic()
-        if self._complaint:
+        was_lost, self._complaint = bool(self._complaint), ""
+        if was_lost:
             self._tell(f"{self._source.name} is listened to again")
-            self._complaint = ""
-            self._wakes.put(Wake(source=self._source.name, what="is back", urgent=True))
+        what = "is back" if was_lost else "is listened to"
+        self._wakes.put(Wake(source=self._source.name, what=what, urgent=was_lost))
 
     def _lost(self, error: CedeError) -> None:
         lasted = bool(self._since) and time.monotonic() - self._since > _LASTED_SECONDS

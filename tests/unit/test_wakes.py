@@ -150,14 +150,19 @@ def heard() -> Iterator[Heard]:
 
 def test_what_a_source_tells_wakes_and_what_is_of_no_interest_does_not(heard: Heard) -> None:
     heard.listener.start()
+    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),), (
+        "it may have missed something"
+    )
     heard.source.say("chatter")
-    heard.source.say("pv1 started") if heard.wakes.take(0.1) == () else None
+    assert heard.wakes.take(0.05) == ()
+    heard.source.say("pv1 started")
     assert heard.wakes.take(10.0) == (wake("pipe", "pv1 started"),)
     assert heard.said == []
 
 
 def test_a_source_that_is_lost_is_opened_again_and_wakes_for_what_was_missed(heard: Heard) -> None:
     heard.listener.start()
+    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),)
     heard.source.say("lost")
     eventually(lambda: heard.source.opened == 2)
     assert heard.wakes.take(10.0) == (Wake(source="pipe", what="is back", urgent=True),)
