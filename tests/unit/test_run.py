@@ -6,6 +6,8 @@ import gc
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -345,3 +347,23 @@ def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_
     assert grown < 50_000, f"{grown} bytes in 350 passes"
     assert (threading.active_count(), descriptors()) <= (threads, files)
     assert len(made.journal.history(most=10_000)) > 150, "there was something to do"
+
+
+def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
+    """All its modules and those that a pass loads, in a fresh process, with a policy read."""
+    script = (
+        "import sys, pathlib\n"
+        "import cede.cli.main, cede.host.libvirt, cede.host.libvirt_events, sqlite3, pyxs, tenacity\n"
+        "from cede import policy_file, xml\n"
+        "policy_file.parse(sys.argv[1], 'policy.yaml')\n"
+        "status = pathlib.Path('/proc/self/status').read_text().split('VmRSS:')[1]\n"
+        "print(status.split()[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, POLICY],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert int(done.stdout) < 56_000
