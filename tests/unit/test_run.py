@@ -236,6 +236,23 @@ def test_it_starts_restores_reloads_and_stops(
     assert entry.asked.startswith("cede run (")
 
 
+def test_what_keeps_it_from_a_pass_is_told_once_until_it_is_another_thing(
+    passes: run.HostPasses, log: Log, said: Lines
+) -> None:
+    manager = Manager()
+    voice = run.Voice(log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes)
+    for error in [UnreachableError("libvirt is away", remedy="start it")] * 3:
+        voice.failed(error, 4.0)
+    voice.failed(TransientError("`cede apply` (pid 7) is at work"), 1.0)
+    voice.passed(Report(plan=Plan()), ())
+    assert [line.partition(" ")[2] for line in said.lines()] == [
+        "no pass could be made: libvirt is away (remedy: start it); trying again",
+        "put off: `cede apply` (pid 7) is at work",
+        "passes are made again",
+    ]
+    assert manager.heard[0] == "STATUS=libvirt is away; next try in 4 s"
+
+
 # -- passes
 
 

@@ -273,7 +273,10 @@ class Voice:
         said = reason_of(error)
         if said != self._complaint:
             self._complaint = said
-            self.log(Priority.WARNING, f"no pass could be made: {said}; trying again")
+            if isinstance(error, TransientError):
+                self.log(Priority.INFO, f"put off: {said}")
+            else:
+                self.log(Priority.WARNING, f"no pass could be made: {said}; trying again")
         self.notify.status(f"{error.message}; next try in {seconds:.0f} s")
 
 
