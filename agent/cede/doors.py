@@ -5,13 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 
+from cede.deadline import within
+from cede.errors import CedeError, PermanentError
 from cede.host.addresses import ip_addresses
 from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
+from cede.host.kernel_log import KernelLog
 from cede.host.links import Links
+from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
@@ -32,6 +36,8 @@ class Doors:
     uses: HostUses
     links: Links
     kernel: Kernel
+    modules: Modules
+    kernel_log: KernelLog
     xl: Xl
     hypervisor: Hypervisor
     journal: Journal
@@ -41,23 +47,48 @@ JOURNAL = Path("/var/lib/cede/journal.db")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@contextmanager
-def open_doors(uri: str) -> Iterator[Doors]:
-    """Open the doors of this host; raises UnreachableError if libvirt doesn't answer at `uri`."""
-    from cede.host.libvirt import Libvirt
+class Shut:
+    """A door that doesn't open: whoever asks it anything is told why."""
 
-    connection = Libvirt(uri)
+    def __init__(self, why: CedeError) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raises what came of opening it."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise self._why
+
+    def close(self) -> None:
+        """It is closed."""
+
+
+@contextmanager
+def open_doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
+    """Open the doors of this host; raises UnreachableError if libvirt doesn't answer at `uri`.
+
+    Unless `all_needed`: then it is the first question to libvirt that raises it.
+    """
+    connection: Libvirt | Shut
+    try:
+        connection = _libvirt(uri)
+    except CedeError as error:
+        if all_needed:
+            raise
+        connection = Shut(error)
     xenstore = Xenstore()
     journal = open_journal()
     sys_root = Path("/sys")
     try:
         yield Doors(
-            libvirt=connection,
+            libvirt=cast("Libvirt", connection),
             sysfs=Sysfs(sys_root),
             xenstore=xenstore,
             uses=HostUses(sys_root, Path("/proc"), addresses=ip_addresses),
             links=Links(),
             kernel=Kernel(),
+            modules=Modules(Path("/")),
+            kernel_log=KernelLog(),
             xl=Xl(),
             hypervisor=Hypervisor(),
             journal=journal,
@@ -66,6 +97,16 @@ def open_doors(uri: str) -> Iterator[Doors]:
         journal.close()
         xenstore.close()
         connection.close()
+
+
+def _libvirt(uri: str) -> Libvirt:
+    try:
+        from cede.host.libvirt import Libvirt
+    except ImportError as error:
+        raise PermanentError(
+            f"Python has no binding to libvirt: {error}", remedy="apt-get install python3-libvirt"
+        ) from error
+    return within(f"connecting to {uri}", lambda: Libvirt(uri))
 
 
 def open_journal() -> Journal:

@@ -170,6 +170,7 @@ class Domain:
     `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation;
     `e820_host` whether a PV guest sees the host's memory map, without which a BAR can collide with its memory.
     `features` are the Xen features that its persistent XML switches on, which count from its next start.
+    `memory` is the most it can have and `current_memory` what its persistent XML starts it with, in KiB, 0 if unknown.
     `host_disks` are the block devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
     """
 
@@ -182,6 +183,8 @@ class Domain:
     passthrough: bool = True
     e820_host: bool = True
     features: tuple[str, ...] = FEATURES
+    memory: int = 0
+    current_memory: int = 0
     live: tuple[Hostdev, ...] = ()
     config: tuple[Hostdev, ...] = ()
     marks: tuple[Mark, ...] = ()
@@ -192,6 +195,14 @@ class Domain:
     def running(self) -> bool:
         """Whether there is a live domain to plug into."""
         return self.domid is not None
+
+    @property
+    def populated_on_demand(self) -> bool:
+        """Whether it starts with less memory than it may have, which libxl does by populate-on-demand for any but PV.
+
+        Source: tools/libs/light/libxl_create.c, libxl__domain_config_setdefault (`pod_enabled`).
+        """
+        return self.kind is not GuestKind.PV and 0 < self.current_memory < self.memory
 
     def live_hostdev(self, address: Address) -> Hostdev | None:
         """The live hostdev at `address`, or None."""
@@ -243,6 +254,22 @@ class BackendDevice:
     frontend_state: int | None = None
     virtual_slot: Address | None = None
     options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLine:
+    """One line of a kernel's log, of printable characters only, and when it was said."""
+
+    seconds_since_boot: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibxlNote:
+    """What libxl noted of a device that it gave away: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
+
+    address: Address
+    domid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,16 +66,19 @@ def _known(
     A NIC on pciback has no interface to tell its MAC: the journal remembers that of the very same card.
     """
     idle = device.on_pciback and device.address not in given
+    return replace(
+        remembered(device, origin),
+        node_device=device.address.node_device in listed,
+        in_guest=idle and bool(doors.hypervisor.in_guest(device.address)),
+    )
+
+
+def remembered(device: Device, origin: Origin | None) -> Device:
+    """The device with what the journal knows of the very same card from when dom0 had it."""
     same = origin is not None and (origin.identity, origin.serial) == (
         device.identity,
         device.serial,
     )
     was = origin if same else None
     hidden = was.links[0].mac if was and was.links and device.on_pciback else None
-    return replace(
-        device,
-        node_device=device.address.node_device in listed,
-        in_guest=idle and bool(doors.hypervisor.in_guest(device.address)),
-        origin=was,
-        mac=device.mac or hidden,
-    )
+    return replace(device, origin=was, mac=device.mac or hidden)

@@ -29,6 +29,8 @@ class Channel(StrEnum):
     """How the guest is asked whether it has the device."""
 
     CONSOLE = "console"
+    SSH = "ssh"
+    XENSTORE = "xenstore"
     NONE = "none"
 
 
@@ -104,6 +106,22 @@ class Protect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How one guest is asked, and in whose name.
+
+    The console logs in as `user` with the password in `password_file`, where a login is asked for. ssh goes to `host`,
+    as ssh(1) takes it, as `user` and with `identity_file` where they are said. `timeout` is in seconds, for all of it.
+    """
+
+    guest: Channel = Channel.CONSOLE
+    user: str | None = None
+    password_file: str | None = None
+    host: str | None = None
+    identity_file: str | None = None
+    timeout: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """One device wanted in one domain (by name or UUID).
 
@@ -113,7 +131,7 @@ class Assignment:
 
     device: str
     domain: str
-    channel: Channel = Channel.CONSOLE
+    verification: Verification = Verification()
     on_drift: OnDrift = OnDrift.RESTORE
     when: When = When.NOW
     permissive: bool = False

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
 
 from cede.errors import HungError, PermanentError
@@ -19,31 +20,67 @@ _AT_ONCE = 64 * 1024
 _LAST_WORDS = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """How a program ended, and what it said, as far as it was kept."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
 def run(*argv: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
     """Run a program and return what it printed, errors included; what goes beyond 4 MiB is dropped.
 
     `stdin` is a few words, which a pipe takes at once. Raises PermanentError if the program isn't there or fails,
     HungError if it takes longer than `seconds`.
     """
+    ended = _ended(argv, stdin, seconds, _MOST, apart=False)
+    said = ended.out.decode("utf-8", "replace")
+    if ended.status != 0:
+        raise PermanentError(
+            f"{' '.join(argv)} failed ({ended.status}): {said.strip() or 'without a word'}"
+        )
+    return said
+
+
+def ask(*argv: str, stdin: str, seconds: float, most: int) -> Said:
+    """Run a program that may fail, its words and its errors apart; what goes beyond `most` bytes of each is dropped.
+
+    Raises as `run` does, but for a program that fails.
+    """
+    return _ended(argv, stdin, seconds, most, apart=True)
+
+
+def _ended(
+    argv: tuple[str, ...], stdin: str | None, seconds: float, most: int, *, apart: bool
+) -> Said:
     until = time.monotonic() + seconds
-    ours, theirs = os.pipe()
-    try:
+    with ExitStack() as pipes:
+        ours: list[int] = []
+        theirs: list[int] = []
+        for _ in range(2 if apart else 1):
+            reading, writing = os.pipe()
+            pipes.callback(os.close, reading)
+            ours.append(reading)
+            theirs.append(writing)
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=theirs,
-                stderr=subprocess.STDOUT,
+                stdout=theirs[0],
+                stderr=theirs[1] if apart else subprocess.STDOUT,
             )
         except OSError as error:
             raise PermanentError(f"{argv[0]} is not installed, or can't be run: {error}") from error
         finally:
-            os.close(theirs)
+            for writing in theirs:
+                os.close(writing)
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin:
                 process.stdin.write((stdin or "").encode())
         try:
-            said = _heard(ours, until).decode("utf-8", "replace")
+            said = _heard(ours, until, most)
             process.wait(_left(until))
         except (TimeoutError, subprocess.TimeoutExpired):
             process.kill()
@@ -53,25 +90,23 @@ def run(*argv: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
                 f"{' '.join(argv)} has hung for {seconds:.0f} s",
                 remedy="see the end of dom0's kernel log (dmesg)",
             ) from None
-    finally:
-        os.close(ours)
-    if process.returncode != 0:
-        raise PermanentError(
-            f"{' '.join(argv)} failed ({process.returncode}): {said.strip() or 'without a word'}"
-        )
-    return said
+    return Said(status=process.returncode, out=said[0], err=said[1] if apart else b"")
 
 
-def _heard(pipe: int, until: float) -> bytes:
-    """All that comes before the pipe's end, as far as it is kept; TimeoutError if that isn't there in time."""
-    kept = bytearray()
+def _heard(pipes: list[int], until: float, most: int) -> list[bytes]:
+    """All that comes before each pipe's end, as far as it is kept; TimeoutError if that isn't there in time."""
+    kept = {pipe: bytearray() for pipe in pipes}
     with DefaultSelector() as selector:
-        selector.register(pipe, EVENT_READ)
-        while (left := _left(until)) and selector.select(left):
-            said = os.read(pipe, _AT_ONCE)
-            if not said:
-                return bytes(kept)
-            kept += said[: _MOST - len(kept)]
+        for pipe in pipes:
+            selector.register(pipe, EVENT_READ)
+        while (left := _left(until)) and (ready := selector.select(left)):
+            for key, _ in ready:
+                said = os.read(key.fd, _AT_ONCE)
+                kept[key.fd] += said[: most - len(kept[key.fd])]
+                if not said:
+                    selector.unregister(key.fd)
+            if not selector.get_map():
+                return [bytes(kept[pipe]) for pipe in pipes]
     raise TimeoutError
 
 

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cede import evidence
-from cede.deadline import within
+from cede.deadline import CALL_SECONDS, within
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
@@ -19,6 +19,7 @@ from cede.plan.planner import plan, subject_of
 from cede.plan.steps import Plan, Refusal
 from cede.plan.unfinished import ended, in_place
 from cede.policy import When
+from cede.restart import BOOT_SECONDS
 from cede.verify import of_host, verify
 
 if TYPE_CHECKING:
@@ -170,11 +171,18 @@ def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
     return tuple(found)
 
 
-def verify_all(doors: Doors, policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
-    """The same, and every guest is asked whose device looks right from outside."""
+def verify_all(
+    doors: Doors, policy: Policy, inventory: Inventory, *, booting: bool = False
+) -> tuple[Checked, ...]:
+    """The same, and every guest is asked whose device looks right from outside.
+
+    One that is `booting` is given the time for it, and is asked whatever it looks like yet.
+    """
     outside = status(policy, inventory)
     return tuple(
-        _check_inside(doors, policy, wanted, inventory)
+        _check_inside(doors, policy, wanted, inventory, settle=BOOT_SECONDS)
+        if booting and _plugged(policy, wanted, inventory)
+        else _check_inside(doors, policy, wanted, inventory)
         if one.proven and _plugged(policy, wanted, inventory)
         else one
         for wanted, one in zip(policy.assignments, outside, strict=True)
@@ -182,11 +190,11 @@ def verify_all(doors: Doors, policy: Policy, inventory: Inventory) -> tuple[Chec
 
 
 def _plugged(policy: Policy, wanted: Assignment, inventory: Inventory) -> bool:
-    device, domain = _meant(policy, wanted, inventory)
+    device, domain = meant(policy, wanted, inventory)
     return bool(device and domain and domain.live_hostdev(device.address))
 
 
-def _meant(
+def meant(
     policy: Policy, wanted: Assignment, inventory: Inventory
 ) -> tuple[Device | None, Domain | None]:
     """The device and the domain that an assignment speaks of, as far as they can be told."""
@@ -202,16 +210,22 @@ def _meant(
 
 
 def _check_inside(
-    doors: Doors, policy: Policy, wanted: Assignment, inventory: Inventory
+    doors: Doors,
+    policy: Policy,
+    wanted: Assignment,
+    inventory: Inventory,
+    *,
+    settle: float | None = None,
 ) -> Checked:
-    device, domain = _meant(policy, wanted, inventory)
+    device, domain = meant(policy, wanted, inventory)
     try:
         if device is None or domain is None or wanted.when is When.NEXT_START:
             return _check_outside(policy, wanted, persist(lambda: look_around(doors)))
         findings = persist(
             lambda: within(
                 f"verifying {subject_of(wanted)}",
-                lambda: verify(doors, device.address, domain, wanted.channel),
+                lambda: verify(doors, device.address, domain, wanted.verification, settle=settle),
+                seconds=CALL_SECONDS + 2 * (settle or wanted.verification.timeout),
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
@@ -220,7 +234,7 @@ def _check_inside(
 
 
 def _check_outside(policy: Policy, wanted: Assignment, inventory: Inventory) -> Checked:
-    device, domain = _meant(policy, wanted, inventory)
+    device, domain = meant(policy, wanted, inventory)
     findings = (
         (evidence.unproven("inventory", "the device or the domain is gone"),)
         if device is None or domain is None

@@ -104,6 +104,12 @@ def _switched_on(tree: etree._Element) -> tuple[str, ...]:
     return tuple(name for name in FEATURES if _feature(tree, name))
 
 
+def _kibibytes(tree: etree._Element, path: str) -> int:
+    """The number there, which libvirt always tells in KiB; 0 if there is none."""
+    text = _text(tree, path)
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
 def _attributes(tree: etree._Element, path: str, *names: str) -> tuple[str, ...]:
     found = (element.get(name) for element in tree.iterfind(path) for name in names)
     return tuple(value for value in found if value)
@@ -130,6 +136,8 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         passthrough=_passthrough(tree),
         e820_host=_feature(tree, "e820_host") is True,
         features=() if config is None else _switched_on(config),
+        memory=_kibibytes(tree if config is None else config, "./memory"),
+        current_memory=_kibibytes(tree if config is None else config, "./currentMemory"),
         live=() if live is None or domid is None else _hostdevs(live),
         config=() if config is None else _hostdevs(config),
         marks=marks.read(tree if config is None else config),

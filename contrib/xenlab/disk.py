@@ -38,11 +38,11 @@ _CPU_MAP = "usr/share/libvirt/cpu_map/x86_486.xml"
 
 def recipe(release: Release, rootfs: Recipe, rootfs_folder: Path) -> Recipe:
     """How the disk of `release` is made of the root file system in `rootfs_folder`."""
-    inputs = digest_of_modules(*_SOURCES)
+    inputs = (rootfs.digest, digest_of_modules(*_SOURCES), guests.HELPER.read_bytes())
     return Recipe(
         kind="disk",
         release=release.suite,
-        digest=digest([rootfs.digest, inputs]),
+        digest=digest(inputs),
         needs_mib=_NEEDS_MIB,
         build=lambda folder: _build(release, rootfs_folder / "root", folder),
     )

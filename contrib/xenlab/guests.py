@@ -1,7 +1,8 @@
 """The guests: their initramfs, and their libvirt domain XML.
 
-All four run Debian's own kernel on one initramfs of busybox and lspci; the kernel's command line
-tells each its name and whether its console asks for a login. They keep nothing: a guest that is
+All four run Debian's own kernel on one initramfs of busybox, lspci, xenstore's tools, cede's helper and an ssh
+server that waits to be started; the kernel's command line tells each its name and whether its console asks for a
+login. They keep nothing: a guest that is
 started again is as new.
 """
 
@@ -19,6 +20,9 @@ FOLDER = "/var/lib/libvirt/lab"
 KERNEL = f"{FOLDER}/vmlinuz"
 INITRD = f"{FOLDER}/initrd.img"
 
+_PROGRAMS = ("usr/bin/lspci", "usr/bin/xenstore", "usr/sbin/dropbear")
+_XENSTORE_TOOLS = ("xenstore-read", "xenstore-rm", "xenstore-watch", "xenstore-write")
+HELPER = Path(__file__).parents[1] / "guest/cede-guest"
 # Drivers for every device of the lab that can be given to a guest.
 _MODULES = ("xen-pcifront", "e1000e", "e1000", "xhci-pci", "usb-storage", "sd_mod", "nvme")
 
@@ -51,6 +55,8 @@ ip link set lo up
     else
         echo "$console::respawn:-/bin/sh"
     fi
+    # without Xen's drivers (xen_nopv) there is no xenstore
+    [ -e /dev/xen/xenbus ] && echo "::respawn:/usr/sbin/cede-guest"
     echo "::ctrlaltdel:/sbin/reboot -f"
 } > /etc/inittab
 exec /sbin/init
@@ -73,7 +79,9 @@ def initramfs(root: Path) -> bytes:
         archive.add_folder(folder)
     archive.add_file("init", _INIT, executable=True)
     archive.add_file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), executable=True)
-    _add_lspci(archive, root)
+    archive.add_file("usr/share/misc/pci.ids", (root / "usr/share/misc/pci.ids").read_bytes())
+    _add_programs(archive, root)
+    archive.add_file("usr/sbin/cede-guest", HELPER.read_bytes(), executable=True)
     folder = f"lib/modules/{kernel_version(root)}"
     modules = resolve(root, _MODULES)
     for module in modules:
@@ -131,11 +139,16 @@ def _kernel_command_line(guest: Guest) -> str:
     return " ".join(words)
 
 
-def _add_lspci(archive: Archive, root: Path) -> None:
-    lspci = root / "usr/bin/lspci"
-    archive.add_file("usr/bin/lspci", lspci.read_bytes(), executable=True)
-    archive.add_file("usr/share/misc/pci.ids", (root / "usr/share/misc/pci.ids").read_bytes())
+def _add_programs(archive: Archive, root: Path) -> None:
+    """The programs, with the libraries that they load."""
     loader = root_programs.loader(root).read_bytes()
     archive.add_file("lib64/ld-linux-x86-64.so.2", loader, executable=True)
-    for library in root_programs.libraries(root, "usr/bin/lspci"):
-        archive.add_file(f"lib/x86_64-linux-gnu/{library.name}", library.read_bytes())
+    libraries: dict[str, Path] = {}
+    for program in _PROGRAMS:
+        archive.add_file(program, (root / program).read_bytes(), executable=True)
+        libraries |= {found.name: found for found in root_programs.libraries(root, program)}
+    for name, library in sorted(libraries.items()):
+        archive.add_file(f"lib/x86_64-linux-gnu/{name}", library.read_bytes())
+    for tool in _XENSTORE_TOOLS:
+        archive.add_link(f"usr/bin/{tool}", "xenstore")
+    archive.add_folder("etc/dropbear")

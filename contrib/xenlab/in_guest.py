@@ -17,7 +17,7 @@ def main() -> None:
     domain, command = sys.argv[1:]
     try:
         with Libvirt("xen:///system").console(domain) as line:
-            sys.stdout.write(console.run(line, command, seconds=60))
+            sys.stdout.write(console.Console(line).run(command, seconds=60))
     except CedeError as failed:
         sys.exit(f"{domain}: {failed.message}")
 

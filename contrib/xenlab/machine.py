@@ -90,6 +90,7 @@ class Release:
 
 DOM0_PACKAGES = (
     "busybox-static",
+    "dropbear-bin",
     "e2fsprogs",
     "iproute2",
     "iputils-ping",

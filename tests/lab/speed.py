@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cede import reconcile
 from cede.cli.main import cli
 from cede.doors import open_doors
-from cede.guest import console
+from cede.guest.console import Console
 from cede.host.libvirt import Libvirt
 from cede.observe import observe
 from cede.verify import verify
@@ -68,16 +68,16 @@ class Meter:
         self.calls: dict[str, float] = {}
         for name in CALLS:
             setattr(Libvirt, name, self._metered(name, getattr(Libvirt, name)))
-        run = console.run
+        run = Console.run
 
-        def answered(line: console.Line, command: str, *, seconds: float = 30.0) -> str:
+        def answered(asked: Console, command: str, seconds: float) -> str:
             begun = time.monotonic()
             try:
-                return run(line, command, seconds=seconds)
+                return run(asked, command, seconds)
             finally:
                 self.guest += time.monotonic() - begun
 
-        setattr(console, "run", answered)  # noqa: B010 - it answers like the one that it stands for
+        setattr(Console, "run", answered)  # noqa: B010 - it answers like the one that it stands for
         setattr(reconcile, "verify", partial(verify, sleep=self._awaited))  # noqa: B010 - as above
 
     def _awaited(self, seconds: float) -> None:

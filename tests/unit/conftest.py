@@ -14,9 +14,11 @@ from cede import xml
 from cede.address import Address
 from cede.doors import Doors
 from cede.host.journal import Journal
+from cede.host.modules import Modules
 from cede.host.sysfs import Sysfs
 from cede.host.uses import HostUses
 from cede.host.xenstore import Xenstore
+from cede.model import KernelLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -157,13 +159,28 @@ class Store:
     def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
         if self.broken is not None:
             raise self.broken
-        look = self.nodes.get if operation == "READ" else self._names
-        found = (look(path) for path in paths)
+        look: dict[str, Callable[[str], str | None]] = {
+            "READ": self.nodes.get,
+            "DIRECTORY": self._names,
+            "RM": self._remove,
+        }
+        found = (look[operation](path) for path in paths)
         return [None if text is None else text.encode() for text in found]
 
     def _names(self, path: str) -> str | None:
         names = {n.removeprefix(f"{path}/").split("/")[0] for n in self.nodes if f"{path}/" in n}
         return "\0".join(sorted(names)) if names else None
+
+    def _remove(self, path: str) -> str | None:
+        gone = [node for node in self.nodes if f"{node}/".startswith(f"{path}/")]
+        for node in gone:
+            del self.nodes[node]
+        return "OK" if gone else None
+
+    def write(self, path: bytes, value: bytes) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.nodes[path.decode()] = value.decode()
 
     def close(self) -> None:
         self.closed = True
@@ -177,10 +194,12 @@ class _Shell:
         self._out: list[bytes] = []
 
     def send(self, data: bytes) -> None:
-        number = re.search(rb"cede-'([0-9a-f]+)'-begin", data)
+        asked = re.search(rb"cede-'([0-9a-f]+)'-(begin|ready)", data)
         said = "\r\npv1:/# "
-        if number is not None:
-            mark = f"cede-{number[1].decode()}"
+        if asked is not None:
+            mark = f"cede-{asked[1].decode()}"
+            said = f"\r\n{mark}-ready\r\n"
+        if asked is not None and asked[2] == b"begin":
             said = f"\r\n{mark}-begin\r\n{self._answer}{mark}-end\r\npv1:/# "
         self._out.append(data + said.encode())
 
@@ -217,6 +236,11 @@ class SimulatedHost:
         self.owned: set[str] = set()
         self.links: list[Link] = []
         self.logged_faults = 0
+        self.xen_said = ""
+        self.kernel_said: list[str] = []
+        self.libxl_said = ""
+        self.deaf = False
+        self.started = 0
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
@@ -242,6 +266,8 @@ class SimulatedHost:
             uses=HostUses(self.tree.sys, self.tree.proc),
             links=cast("Any", self),
             kernel=cast("Any", self),
+            modules=Modules(self.tree.sys.parent),
+            kernel_log=cast("Any", self),
             xl=cast("Any", self),
             hypervisor=cast("Any", self),
             journal=self.written,
@@ -282,6 +308,9 @@ class SimulatedHost:
         found = self.domain(name)
         return found if found is not None and found.running else None
 
+    def last_words(self, _domain: str) -> str:
+        return self.libxl_said
+
     def persistent_xml(self, domain: str) -> str:
         self.look("persistent_xml")
         return self.config[domain]
@@ -294,6 +323,31 @@ class SimulatedHost:
 
     def faults(self, _address: Address) -> int:
         return self.logged_faults
+
+    def kind(self) -> str:
+        return "xen"
+
+    def is_dom0(self) -> bool:
+        return True
+
+    def virtualisation(self) -> tuple[str, ...]:
+        return ("pv", "pv_directio")
+
+    def command_line(self) -> str:
+        return ""
+
+    def log(self) -> str:
+        return self.xen_said
+
+    def installed(self) -> bool:
+        return True
+
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+        return tuple(
+            KernelLine(seconds_since_boot=float(at), text=text)
+            for at, text in enumerate(self.kernel_said)
+            if about in text
+        )
 
     def deassign(self, domid: int, address: Address) -> None:
         self.deed("deassign", domid, address)
@@ -355,6 +409,22 @@ class SimulatedHost:
         self.live[domain] = xml.without_hostdev(self.live[domain], address)
         self.store.nodes.clear()
         return True
+
+    def shut_down(self, domain: str) -> None:
+        self.deed("shut-down", domain)
+        if not self.deaf:
+            del self.live[domain]
+            self.store.nodes.clear()
+
+    def start(self, domain: str) -> None:
+        """With a new number, and with all that its persistent XML lists."""
+        self.deed("start", domain)
+        self.started += 1
+        self.live[domain] = self.config[domain].replace(
+            "<domain ", f"<domain id='{100 + self.started}' ", 1
+        )
+        for hostdev in xml.hostdevs(self.config[domain]):
+            self.give(domain, str(hostdev.address))
 
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
         self.deed("redefine", domain)

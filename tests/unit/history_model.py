@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
@@ -15,7 +14,17 @@ from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableE
 from cede.model import PCIBACK, GuestKind, Link
 from cede.plan.planner import gather, subject_of
 from cede.plan.release import detach, release
-from cede.policy import Assignment, Channel, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    Place,
+    Policy,
+    Verification,
+    When,
+)
 from cede.reconcile import Behalf, Report, apply, carry_out, look_around, replan, status
 from unit.faults_model import Door, Killed, Kind
 from unit.host_model import Card, Guest, Host
@@ -49,7 +58,7 @@ def _policy(*assigned: tuple[Address, str] | tuple[Address, str, When]) -> Polic
             Assignment(
                 device=_NAMES[one[0]],
                 domain=one[1],
-                channel=Channel.NONE,
+                verification=Verification(guest=Channel.NONE),
                 when=one[2] if len(one) > 2 else When.NOW,
                 place=_PLACE,
             )
@@ -151,7 +160,9 @@ def without_waiting(made: Host) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cede.execute.executor.persist", persist)
         patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
-        patch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+        patch.setattr(
+            "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+        )
         for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
             patch.setattr(f"cede.{module}.within", within)
         patch.setattr("cede.observe.begin", begin)
@@ -237,9 +248,9 @@ class History:
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
-            self.hung |= {
-                one.work.address for e in (one.error, one.stranded) if isinstance(e, HungError)
-            }
+            if any(isinstance(e, HungError) for e in (one.error, one.stranded)):
+                assert one.work.address is not None
+                self.hung.add(one.work.address)
 
     # -- judging
 
@@ -282,7 +293,8 @@ class History:
             for verb in verbs:
                 self.host.happens(f"{verb} {name}")
 
-    def _persons(self, address: Address) -> bool:
+    def _persons(self, address: Address | None) -> bool:
+        assert address is not None, "a history is about devices"
         card = self.host.cards[address]
         return card.persons or card.guarded or self._taken(card)
 

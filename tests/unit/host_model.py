@@ -26,6 +26,7 @@ from cede.model import (
     Hostdev,
     HostUse,
     Identity,
+    KernelLine,
     Link,
 )
 from unit.faults_model import Door, Gate
@@ -140,6 +141,8 @@ class Host:
             uses=cast("Any", rest),
             links=cast("Any", rest),
             kernel=cast("Any", rest),
+            modules=cast("Any", rest),
+            kernel_log=cast("Any", rest),
             xl=cast("Any", _Xl(self)),
             hypervisor=cast("Any", _Hypervisor(self)),
             journal=self.journal,
@@ -392,6 +395,9 @@ class _Libvirt(_Door):
             Door.LIBVIRT, lambda: frozenset(c.address.node_device for c in cards if c.present)
         )
 
+    def last_words(self, _domain: str) -> str:
+        return ""
+
     def persistent_xml(self, domain: str) -> str:
         return self._gate.asks(Door.LIBVIRT, lambda: self._guest(domain).config)
 
@@ -522,6 +528,12 @@ class _Sysfs(_Door):
 
     def driver_override(self, address: Address) -> str | None:
         return self._gate.asks(Door.SYSFS, lambda: self._host.cards[address].override)
+
+    def switched_on(self, _address: Address) -> None:
+        return None
+
+    def permissive(self) -> frozenset[Address]:
+        return frozenset()
 
     def serial(self, _address: Address) -> str | None:
         return None
@@ -660,7 +672,10 @@ class _Hypervisor(_Door):
 
 
 class _Rest(_Door):
-    """uses, links and the kernel."""
+    """uses, links, the kernel and its log."""
+
+    def lines(self, _about: str = "") -> tuple[KernelLine, ...]:
+        return ()
 
     def find(
         self,

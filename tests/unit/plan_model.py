@@ -10,9 +10,11 @@ from cede.plan.resets import resets_alone
 from cede.plan.steps import (
     AddToConfig,
     Adopt,
+    DontLoadAtBoot,
     Evict,
     GiveBack,
     HotPlug,
+    LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
     Seize,
@@ -44,6 +46,8 @@ def _after(step: Step, before: Inventory) -> Inventory:
     match step:
         case LoadPciback():
             return replace(before, pciback_loaded=True)
+        case LoadAtBoot() | DontLoadAtBoot():
+            return before
         case Seize():
             return _seized(step, before)
         case GiveBack():

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from cede import schemas, verify, xml
+from cede import restart, schemas, verify, xml
 from cede.address import Address
-from cede.cli import history, shared
+from cede.cli import devices, history, import_policy, shared
 from cede.cli import main as command_line
+from cede.cli import verify as verify_cli
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
 from cede.host.lock import one_writer
+from cede.host.pci_ids import PciIds
+from unit import looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from unit.conftest import SimulatedHost
 
 NIC = "0000:01:00.0"
-LSPCI = "Slot:\t0000:00:00.0\nClass:\t0200\nVendor:\t8086\nDevice:\t10d3\nDriver:\te1000e\n\n"
 POLICY = """\
 version: 1
 devices:
@@ -38,7 +40,13 @@ devices:
 assignments:
   - {device: nic0, domain: pv1}
 """
-NAMES = ("devices", "plan", "status", "report", "history", "inventory")
+PCI_IDS = """\
+8086  Intel Corporation
+\t10d3  82574L Gigabit Network Connection
+C 02  Network controller
+\t00  Ethernet controller
+"""
+NAMES = ("devices", "doctor", "import", "plan", "status", "report", "history", "inventory")
 
 
 @dataclass(frozen=True)
@@ -72,20 +80,30 @@ def cede(
     asked: list[str] = []
 
     @contextmanager
-    def doors(uri: str) -> Iterator[Doors]:
+    def doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:  # noqa: ARG001 - libvirt answers
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, shared):
+    for module in (command_line, devices, import_policy, shared, verify_cli):
         monkeypatch.setattr(module, "open_doors", doors)
+    names = policy.with_name("pci.ids")
+    names.write_text(PCI_IDS)
+    for module in (devices, import_policy):
+        monkeypatch.setattr(module, "PciIds", lambda: PciIds([names]))
+    monkeypatch.setattr(import_policy, "SYS", host.tree.sys)
+    monkeypatch.setattr(import_policy, "ROOT", host.tree.sys.parent)
+    monkeypatch.setattr(shared, "DEFAULT_POLICY", policy.with_name("default.yaml"))
+    monkeypatch.setattr(shared, "DEFAULT_FOLDER", policy.with_name("default.d"))
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
     monkeypatch.setattr(history, "open_journal", lambda: host.written)
-    monkeypatch.setattr("cede.reconcile.verify", partial(verify.verify, settle=0.0))
+    monkeypatch.setattr(
+        "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+    )
     persist = partial(retry.persist, sleep=lambda _: None)
     for module_name in ("execute.executor", "reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.persist", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
-    host.guest_says = LSPCI
+    host.guest_says = looks.whole()
 
     def run(*arguments: str, on: Path | None = policy) -> Shown:
         option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
@@ -184,6 +202,85 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     assert steps == ["unplug", "remove-from-config", "give-back"]
 
 
+STATIONS = [
+    "module loaded",
+    "loaded at boot",
+    "driver directory",
+    "device bound",
+    "assignable",
+    "kernel line",
+    "devices of the domain",
+    "guest lspci",
+    "guest driver",
+    "guest claims",
+    "guest dmesg",
+    "permanent in the config",
+    "after shutdown and start",
+]
+
+
+def test_the_whole_way_is_explained_station_by_station(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    root = host.tree.sys.parent
+    assert cede("apply", "--yes").status == 0
+    (root / "sys/module/xen_pciback").mkdir(parents=True)
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/modules").write_text("xen_pciback 106496 3 - Live 0x0000000000000000\n")
+    (root / "etc/modules-load.d").mkdir(parents=True)
+    (root / "etc/modules-load.d/xen.conf").write_text("# the cards\nxen-pciback\n")
+    host.kernel_said = [f"pciback {NIC}: xen_pciback: vpci: assign to virtual slot 0"]
+    (explained,) = cede("verify", "--explain", "--json").json("status")["explained"]
+    assert [check["station"] for check in explained["checks"]] == STATIONS
+    assert [check["verdict"] for check in explained["checks"]] == ["right"] * 12 + ["not proven"]
+    shown = cede("verify", "--explain")
+    assert shown.status == 0
+    assert " 2. [ok] loaded at boot: /etc/modules-load.d/xen.conf" in shown.out
+    assert "13. [??] after shutdown and start: not tried" in shown.out
+
+
+def test_what_is_missing_on_the_way_is_told_with_what_mends_it(
+    cede: Callable[..., Shown],
+) -> None:
+    shown = cede("verify", "--explain")
+    assert shown.status == 4
+    assert "[WRONG] module loaded: xen-pciback: not loaded" in shown.out
+    assert "echo xen-pciback > /etc/modules-load.d/xen-pciback.conf" in shown.out
+    assert "[??] guest lspci: the guest was not asked" in shown.out
+
+
+def test_a_guest_in_step_is_shut_down_started_and_proven_again(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    shown = cede("verify", "--restart", "--explain", "--yes")
+    assert shown.status == 0, shown.out
+    assert host.journal[-4:-1] == ["console pv1", "shut-down pv1", "start pv1"]
+    assert "13. [ok] after shutdown and start: proven again" in shown.out
+    told = cede("verify", "--restart", "--json").json("status")
+    assert (told["restarted"], told["error"]) == (["pv1"], None)
+
+
+def test_a_guest_out_of_step_is_not_restarted(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("verify", "--restart", "--yes").status == 4
+    assert not {"shut-down pv1", "start pv1"} & set(host.journal)
+
+
+def test_a_guest_that_does_not_shut_down_is_left_running_and_said(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.deaf = True
+    monkeypatch.setattr("cede.cli.verify.restart", partial(restart.restart, seconds=0.0))
+    shown = cede("verify", "--restart", "--json")
+    told = shown.json("status")
+    assert (shown.status, told["restarted"], told["error"]["exit"]) == (75, [], 75)
+    assert "it is not forced" in told["error"]["message"]
+    assert "start pv1" not in host.journal
+
+
 def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
@@ -220,8 +317,10 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
 ) -> None:
     outputs = [
         ("devices", cede("devices", "--json")),
+        ("import", cede("import", "--hide", "(01:00.0)", "--json", on=None)),
         ("plan", cede("plan", "--json")),
         ("status", cede("status", "--json")),
+        ("status", cede("verify", "--explain", "--json")),
         ("report", cede("apply", "--json")),
         ("history", cede("history", "--json", on=None)),
     ]
@@ -385,7 +484,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (command_line, shared):
+    for module in (command_line, devices, shared):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")
@@ -395,10 +494,19 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        (LSPCI.replace("Driver:\te1000e\n", ""), "[WRONG] guest driver: no driver"),
-        (LSPCI.replace("10d3", "100e"), "[WRONG] guest lspci: 8086:100e at 0000:00:00.0"),
-        ("", "[WRONG] guest lspci: nothing at 0000:00:00.0"),
-        (LSPCI[:-1], "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+        (
+            looks.whole(
+                looks.RECORD.replace("Driver:\te1000e\n", ""),
+                looks.SYSFS.replace("DRIVER=e1000e\n", ""),
+            ),
+            "[WRONG] guest driver: no driver",
+        ),
+        (
+            looks.whole(looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")),
+            "[WRONG] guest lspci: 8086:100e at 0000:00:00.0",
+        ),
+        (looks.whole("", "", ""), "[WRONG] guest lspci: nothing at 0000:00:00.0"),
+        (looks.whole().replace("|D0|\n", ""), "[??] guest: its answer is cut off or garbled"),
     ],
 )
 def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(
@@ -432,9 +540,11 @@ def test_a_table_of_devices_tells_who_has_each_and_why_it_stays(
         "/local/domain/7/name": "theirs",
     }
     lines = cede("devices").out.splitlines()
-    assert lines[0].split() == ["ADDRESS", "ID", "CLASS", "DRIVER", "WITH", "NOTES"]
-    assert lines[1].split()[:6] == [NIC, "8086:10d3", "0200", "e1000e", "domain", "7"]
-    assert lines[2].split()[4:] == ["assignable"]
+    assert lines[0].split() == ["ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT"]
+    assert lines[1].split()[:4] == [NIC, "e1000e", "domain", "7"]
+    assert lines[1].endswith("  no: in domain 7  -    8086:10d3 82574L Gigabit Network Connection")
+    assert lines[2].split()[:4] == ["0000:02:00.0", "pciback", "assignable", "yes"]
+    assert max(map(len, lines)) <= 100
 
 
 def test_a_device_that_hung_is_left_alone_until_a_person_asks_for_it_by_name(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.errors import GuestSilentError
-from cede.guest import console
+from cede.guest import console, terminal
+from cede.guest.login import Login
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 PROMPT = b"root@pv1:~# "
 
@@ -21,13 +22,13 @@ PROMPT = b"root@pv1:~# "
 class Line:
     """A console with a clock of its own: `says` is asked for the pieces that follow what was typed.
 
-    Silence takes the time that was waited, a piece takes `pace` seconds.
+    Silence (None) takes the time that was waited, a piece takes `pace` seconds.
     """
 
-    def __init__(self, says: Callable[[bytes], Iterable[bytes]], pace: float = 0.01) -> None:
+    def __init__(self, says: Callable[[bytes], Iterable[Any]], pace: float = 0.01) -> None:
         self._says = says
         self._pace = pace
-        self._out = iter(())  # type: Iterable[bytes]
+        self._out: Iterator[bytes | None] = iter(())
         self.typed: list[bytes] = []
         self.now = 100.0
 
@@ -36,29 +37,36 @@ class Line:
         self._out = iter([*self._out, *self._says(data)]) if data else self._out
 
     def receive(self, seconds: float) -> bytes | None:
-        piece = next(iter(self._out), None)
+        piece = next(self._out, None)
         self.now += seconds if piece is None else self._pace
         return piece
 
     def run(self, command: str = "lspci", seconds: float = 30.0) -> str:
-        return console.run(self, command, seconds=seconds, clock=lambda: self.now)
+        return console.Console(self, clock=lambda: self.now).run(command, seconds)
 
 
 def number_in(typed: bytes) -> bytes:
-    found = re.search(rb"echo cede-'([0-9a-f]{16})'-begin", typed)
+    found = re.search(rb"echo cede-'([0-9a-f]{16})'-(?:ready|begin)", typed)
     assert found is not None
     return found[1]
+
+
+def ready(typed: bytes) -> list[bytes]:
+    """What a shell says that was asked to read the command itself: the line's echo, and the mark."""
+    return [typed + b"\r\n", b"cede-" + number_in(typed) + b"-ready\r\n"]
 
 
 def shell(answer: str, *, around: str = "{}", prompt: bytes = PROMPT) -> Line:
     """A shell with echo; `around` is a template for all that comes between the echo and the prompt."""
 
     def says(typed: bytes) -> list[bytes]:
+        if b"ready" in typed:
+            return ready(typed)
         if b"begin" not in typed:
             return [b"\r\n" + prompt]
         mark = "cede-" + number_in(typed).decode()
         said = around.format(f"{mark}-begin\n{answer}{mark}-end\n").replace("\n", "\r\n")
-        return [typed + b"\r\n", said.encode(), prompt]
+        return [said.encode(), prompt]
 
     return Line(says)
 
@@ -82,7 +90,8 @@ def test_a_half_typed_line_is_cleared_and_the_command_stays_out_of_the_history()
     line = shell("")
     line.run("lspci")
     assert line.typed[0] == b"\x15\r"
-    assert re.fullmatch(rb" echo cede-.*; lspci; echo cede-.*\r", line.typed[1])
+    assert re.fullmatch(rb" stty -echo;echo .*;read -r _c;eval \"\$_c\"\r", line.typed[1])
+    assert re.fullmatch(rb"stty echo;unset _c;echo cede-.*; lspci; echo cede-.*\r", line.typed[2])
 
 
 def test_every_run_has_marks_of_its_own() -> None:
@@ -94,7 +103,19 @@ def test_every_run_has_marks_of_its_own() -> None:
     assert len(numbers) == 3
 
 
-@pytest.mark.parametrize("prompt", [b"# ", b"$ ", b"%", b"pv1 > ", b"\x1b[1;32mroot\x1b[0m# "])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        b"# ",
+        b"$ ",
+        b"%",
+        b"pv1 > ",
+        b"root@pv1 ~> ",
+        b"[root@pv1 ~]# ",
+        b"\x1b[1;32mroot\x1b[0m# ",
+        b"\x1b[7m%\x1b[27m    \r \r\x1b[Jroot@pv1 ~\r\n# \x1b[K\x1b[60C12:00\x1b[65D",
+    ],
+)
 def test_prompts_of_the_usual_shells_are_known(prompt: bytes) -> None:
     assert shell("x\n", prompt=prompt).run() == "x\n"
 
@@ -126,7 +147,7 @@ def test_a_message_over_the_prompt_is_answered_with_another_enter() -> None:
     says[0] = [b"".join(says[0])]
     line = Line(after_a_message)
     assert line.run() == "x\n"
-    assert [typed == b"\x15\r" for typed in line.typed] == [True, True, False]
+    assert [typed == b"\x15\r" for typed in line.typed] == [True, True, False, False]
 
 
 @given(st.integers(1, 7))
@@ -142,7 +163,11 @@ def test_it_doesnt_matter_in_what_pieces_the_answer_comes(size: int) -> None:
 
 def test_the_echo_of_the_command_is_never_its_answer() -> None:
     def echo_only(typed: bytes) -> list[bytes]:
-        return [b"\r\n" + PROMPT if typed == b"\x15\r" else typed + b"\r\n"]
+        return (
+            ready(typed)
+            if b"ready" in typed
+            else [b"\r\n" + PROMPT if typed == b"\x15\r" else typed + b"\r\n"]
+        )
 
     assert "no answer in time" in why(Line(echo_only))
 
@@ -156,6 +181,8 @@ def test_the_echo_of_the_command_is_never_its_answer() -> None:
 )
 def test_marks_with_another_number_are_no_marks(forged: bytes) -> None:
     def says(typed: bytes) -> list[bytes]:
+        if b"ready" in typed:
+            return ready(typed)
         return [b"\r\n" + PROMPT] if typed == b"\x15\r" else [typed, b"\r\n", forged, PROMPT]
 
     assert "no answer in time" in why(Line(says))
@@ -165,6 +192,8 @@ def test_an_end_mark_inside_a_line_ends_nothing() -> None:
     def says(typed: bytes) -> list[bytes]:
         if typed == b"\x15\r":
             return [b"\r\n" + PROMPT]
+        if b"ready" in typed:
+            return ready(typed)
         mark = b"cede-" + number_in(typed)
         inside = b"x " + mark + b"-end\r\n" + mark + b"-end x\r\n"
         return [b"\r\n" + mark + b"-begin\r\n" + inside + mark + b"-end\r\n"]
@@ -206,6 +235,266 @@ def test_a_line_that_closes_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    "shown",
+    [
+        b">>> ",
+        b"> ",
+        b"quote> ",
+        b"mysql> ",
+        b"MariaDB [(none)]> ",
+        b"sqlite> ",
+        b"db=# ",
+        b"db-> ",
+        b"sftp> ",
+        b"irb(main):001:0> ",
+        b"pv1 50%",
+        b"\x1b[24;1H\x1b[Kline $ ",
+        b"\x1b[?1049h\x1b[1;24r# ",
+        b"\x1b[7m(END)\x1b[27m\x1b[K",
+        b"--More--(24%)",
+        b"[sudo] password for admin",
+    ],
+)
+def test_at_what_is_no_shells_prompt_nothing_is_typed_but_the_one_question(shown: bytes) -> None:
+    line = Line(lambda _: [b"\r\n" + shown])
+    why(line)
+    assert set(line.typed) == {b"\x15\r"}
+
+
+@pytest.mark.parametrize("shown", [b">>> ", b"mysql> ", b"\x1b[24;1H\x1b[Kline $ "])
+def test_another_program_is_asked_once_and_told_of(shown: bytes) -> None:
+    line = Line(lambda _: [b"\r\n" + shown])
+    assert "a program other than a shell" in why(line)
+    assert line.typed == [b"\x15\r"]
+
+
+def test_a_screen_that_was_painted_while_the_guest_booted_is_forgotten_when_it_goes_on() -> None:
+    shells = shell("x\n")
+
+    def says(typed: bytes) -> Iterable[bytes | None]:
+        if typed == b"\x15\r" and len(line.typed) == 1:
+            return [b"\x1b[5;10HGRUB  version 2.12\x1b[20;1H", None, b"\r\n[ 0.1] Linux\r\n", None]
+        return shells._says(typed)
+
+    line = Line(says)
+    assert line.run() == "x\n"
+
+
+def test_a_prompt_that_comes_with_noise_behind_it_is_waited_for() -> None:
+    """`$` at the end of a piece, in the middle of a message."""
+    shells = shell("x\n")
+
+    def says(typed: bytes) -> Iterable[bytes]:
+        if typed == b"\x15\r":
+            return [b"\r\nthe variable $", b"HOME is set\r\n", PROMPT]
+        return shells._says(typed)
+
+    line = Line(says)
+    assert line.run() == "x\n"
+    assert [b"ready" in typed for typed in line.typed] == [False, True, False]
+
+
+def test_a_message_in_the_middle_of_a_mark_makes_it_ask_again() -> None:
+    shells = shell("x\n")
+    broken = iter([True])
+
+    def says(typed: bytes) -> Iterable[bytes]:
+        if b"begin" in typed and next(broken, False):
+            mark = b"cede-" + number_in(typed)
+            return [
+                b"\r\n" + mark + b"-begin\r\nx\r\n" + mark,
+                b"[ 9.9] eth0: up\r\n-end\r\n",
+                PROMPT,
+            ]
+        return shells._says(typed)
+
+    assert Line(says).run() == "x\n"
+
+
+def test_a_lost_sign_that_the_shell_reads_gives_it_nothing_to_do_and_asks_again() -> None:
+    shells = shell("x\n")
+    lost = iter([True])
+
+    def says(typed: bytes) -> Iterable[bytes]:
+        if b"ready" in typed and next(lost, False):
+            return [typed + b"\r\n", b"cede-[ 9.9] eth0: up\r\n"]
+        return shells._says(typed)
+
+    line = Line(says)
+    assert line.run() == "x\n"
+    assert b"stty echo;unset _c\r" in line.typed
+
+
+def test_nothing_is_typed_into_a_shell_that_doesnt_say_that_it_reads() -> None:
+    line = Line(lambda typed: [b"\r\n" + PROMPT] if typed == b"\x15\r" else [])
+    why(line)
+    assert not any(b"lspci" in typed for typed in line.typed)
+
+
+class Getty:
+    """A login, and behind it a shell; it counts the logins that it refused."""
+
+    def __init__(self, password: str = "lab") -> None:
+        self.password = password
+        self.shell = shell("x\n", prompt=b"pv2:~# ")
+        self.state = "login"
+        self.refused = 0
+        self.typed: list[bytes] = []
+
+    def __call__(self, typed: bytes) -> Iterable[bytes]:
+        self.typed.append(typed)
+        line = typed.strip(b"\x15\r ").decode()
+        match self.state, line:
+            case "login", "":
+                return [b"\r\npv2 login: "]
+            case "login", _:
+                self.state = "password"
+                return [typed + b"\r\n", b"Password: "]
+            case "password", self.password:
+                self.state = "shell"
+                return [b"\r\nLast login: Tue Nov 24 on hvc0\r\n", b"pv2:~# "]
+            case "password", _:
+                self.state = "login"
+                self.refused += 1
+                return [b"\r\nLogin incorrect\r\n", b"pv2 login: "]
+            case _, "exit" | "\x03":
+                self.state = "login"
+                return [b"\r\nlogout\r\n", b"pv2 login: "]
+        return self.shell._says(typed)
+
+
+def console_at(getty: Getty, guest: str, password: str = "lab") -> console.Console:
+    line = Line(getty)
+    login = Login(guest=guest, user="root", password=password)
+    return console.Console(line, login, clock=lambda: line.now)
+
+
+def test_a_login_is_answered_with_user_and_password_and_logged_out_of_in_the_end() -> None:
+    getty = Getty()
+    asked = console_at(getty, "a")
+    assert (asked.run("lspci", 30), asked.run("lspci", 30)) == ("x\n", "x\n")
+    assert getty.typed[1:3] == [b"root\r", b"lab\r"]
+    asked.leave()
+    assert (getty.state, getty.typed[-1]) == ("login", b" exit\r")
+
+
+def test_who_was_logged_in_before_stays_so() -> None:
+    getty = Getty()
+    getty.state = "shell"
+    asked = console_at(getty, "a")
+    asked.run("lspci", 30)
+    asked.leave()
+    assert getty.state == "shell"
+
+
+def test_a_wrong_password_is_said_and_never_tried_twice() -> None:
+    getty = Getty()
+    for _ in range(3):
+        with pytest.raises(GuestSilentError, match="refused the login of root"):
+            console_at(getty, "b", "wrong").run("lspci", 30)
+    assert getty.refused == 1
+    assert console_at(getty, "b").run("lspci", 30) == "x\n"
+
+
+def test_a_password_is_typed_only_where_the_login_asked_for_it() -> None:
+    """sudo's question looks the same."""
+    line = Line(lambda _: [b"\r\n[sudo] password for admin: "])
+    login = Login(guest="c", user="root", password="lab")
+    with pytest.raises(GuestSilentError, match="not for a login"):
+        console.Console(line, login, clock=lambda: line.now).run("lspci", 30)
+    assert line.typed == [b"\x15\r"]
+
+
+def test_a_guest_that_wants_a_new_password_is_left_to_people() -> None:
+    getty = Getty()
+
+    def says(typed: bytes) -> Iterable[bytes]:
+        return [b"\r\nNew password: "] if getty.state == "password" else getty(typed)
+
+    line = Line(says)
+    asked = console.Console(
+        line, Login(guest="d", user="root", password="lab"), clock=lambda: line.now
+    )
+    with pytest.raises(GuestSilentError, match="more than the password"):
+        asked.run("lspci", 30)
+    asked.leave()
+    assert line.typed[-1] == b"\x03"
+
+
+def test_a_look_that_fails_is_stopped_and_logged_out_of() -> None:
+    getty = Getty()
+
+    def says(typed: bytes) -> Iterable[bytes]:
+        return [] if b"begin" in typed else getty(typed)
+
+    line = Line(says)
+    asked = console.Console(
+        line, Login(guest="e", user="root", password="lab"), clock=lambda: line.now
+    )
+    with pytest.raises(GuestSilentError):
+        asked.run("sleep 1000", 10)
+    asked.leave()
+    assert b"\x03" in line.typed
+    assert getty.state == "login"
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "hush" not in repr(Login(guest="f", user="root", password="hush"))
+    getty = Getty()
+    with pytest.raises(GuestSilentError) as caught:
+        console_at(getty, "f", "hush").run("lspci", 30)
+    assert "hush" not in caught.value.message + caught.value.remedy
+
+
+def test_a_guest_that_no_longer_answers_is_left_as_it_is() -> None:
+    getty = Getty()
+    line = Line(lambda typed: getty(typed) if len(line.typed) < 6 else [])
+    asked = console.Console(
+        line, Login(guest="g", user="root", password="lab"), clock=lambda: line.now
+    )
+    asked.run("lspci", 30)
+    begun = line.now
+    asked.leave()
+    assert line.now - begun <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (b"root@pv1:~# ", "root@pv1:~# "),
+        (b"x\r\n\x1b[7m%\x1b[27m     \r \r\r\x1b[J% ", "% "),
+        (b"pv1# \x1b[K\x1b[60C12:00\x1b[65D", "pv1# "),
+        (b"ab\b\bcd\x1b[K", "cd"),
+        (b"abc\x1b[2GX", "aX"),
+        (b"abc\r", ""),
+        (b"# [ 1.0] eth0: up\r\n", ""),
+        (b"# \x1b[6n", "# "),
+        (b"x\x1b[5C$ ", "x     $ "),
+        (b"\x1b[9999C", " " * 4096),
+    ],
+)
+def test_a_prompt_is_what_stands_left_of_the_cursor(said: bytes, left: str) -> None:
+    assert terminal.before_cursor(said) == left
+
+
+@given(st.binary())
+def test_whatever_is_printed_the_cursor_stands_behind_plain_text(said: bytes) -> None:
+    assert re.fullmatch(r"[\t -~]*", terminal.before_cursor(said))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=12))
+def test_a_guest_that_prints_anything_at_all_is_silent_at_worst(noise: list[bytes]) -> None:
+    line = Line(lambda _: noise)
+    asked = console.Console(
+        line, Login(guest="h", user="root", password="lab"), clock=lambda: line.now
+    )
+    with pytest.raises(GuestSilentError):
+        asked.run("lspci", 10)
+    asked.leave()
+    assert line.now <= 100.0 + 10 + 5 + 3
+
+
+@pytest.mark.parametrize(
     ("said", "shown"),
     [
         (b"a\r\nb\tc\n", "a\nb\tc\n"),
@@ -222,9 +511,9 @@ def test_a_line_that_closes_says_so() -> None:
     ],
 )
 def test_only_plain_lines_are_left_of_what_a_guest_prints(said: bytes, shown: str) -> None:
-    assert console.printable(said) == shown
+    assert terminal.printable(said) == shown
 
 
 @given(st.binary())
 def test_no_escape_and_no_control_character_is_ever_shown(said: bytes) -> None:
-    assert re.fullmatch(r"[\n\t -~]*", console.printable(said))
+    assert re.fullmatch(r"[\n\t -~]*", terminal.printable(said))

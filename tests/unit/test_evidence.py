@@ -6,16 +6,31 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cede import evidence
 from cede.address import Address
 from cede.evidence import Finding, Verdict, proven
-from cede.guest.look import Look
-from cede.guest.lspci import GuestDevice
-from cede.model import BackendDevice, Device, Domain, GuestKind, Hostdev, Identity
+from cede.guest import look
+from cede.host.config_space import SwitchedOn
+from cede.model import (
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Hostdev,
+    Identity,
+    KernelLine,
+    Link,
+    Origin,
+)
+from unit import looks
 
-NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 3, 0)
-DEVICE = Device(address=NIC, identity=Identity(vendor="8086", device="10d3"), driver="pciback")
+NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
+CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
+DEVICE = Device(address=NIC, identity=CARD, driver="pciback")
+ON = SwitchedOn(memory=True, io=True, bus_master=True, msix=True)
 HOSTDEV = (Hostdev(address=NIC, alias="ua-cede-nic0"),)
 PV = Domain(name="pv1", uuid="u", kind=GuestKind.PV, domid=1, live=HOSTDEV, config=HOSTDEV)
 HVM = replace(PV, kind=GuestKind.HVM)
@@ -28,7 +43,6 @@ GIVEN = BackendDevice(
     frontend_state=4,
     virtual_slot=SLOT,
 )
-SEEN = GuestDevice(slot=SLOT, vendor="8086", device="10d3", driver="e1000e")
 
 
 def finding(verdict: Verdict) -> Finding:
@@ -93,21 +107,250 @@ def test_a_domain_that_is_off_has_nothing_even_if_nobody_is_named() -> None:
     assert not proven(evidence.of_xenstore(GIVEN, off))
 
 
+def of(
+    said: str, device: Device = DEVICE, card: SwitchedOn | None = ON
+) -> dict[str, tuple[Verdict, str]]:
+    found = evidence.of_guest(look.parse(said, SLOT), device, SLOT, card)
+    return {one.source: (one.verdict, one.found) for one in found}
+
+
+def proves(said: str, device: Device = DEVICE, card: SwitchedOn | None = ON) -> bool:
+    return proven(evidence.of_guest(look.parse(said, SLOT), device, SLOT, card))
+
+
+def test_a_card_that_works_in_the_guest_is_right_in_everything() -> None:
+    assert of(looks.whole()) == {
+        "guest lspci": (Verdict.RIGHT, "8086:10d3 at 0000:00:00.0"),
+        "guest subsystem": (Verdict.RIGHT, "8086:0000"),
+        "guest class": (Verdict.RIGHT, "020000"),
+        "guest driver": (Verdict.RIGHT, "e1000e"),
+        "guest BARs": (Verdict.RIGHT, "2 of 2 claimed"),
+        "guest interrupts": (Verdict.RIGHT, "MSI-X"),
+        "config space": (Verdict.RIGHT, "memory on, bus master on, MSI-X on"),
+        "guest log": (Verdict.RIGHT, "no error in 4 lines"),
+    }
+
+
+def changed(record: tuple[str, str] = ("", ""), sysfs: tuple[str, str] = ("", "")) -> str:
+    return looks.whole(looks.RECORD.replace(*record), looks.SYSFS.replace(*sysfs))
+
+
 @pytest.mark.parametrize(
-    ("seen", "verdicts"),
+    ("said", "source", "verdict"),
     [
-        (SEEN, ["right", "right"]),
-        (replace(SEEN, driver=None), ["right", "wrong"]),
-        (replace(SEEN, device="100e"), ["wrong", "right"]),
-        (replace(SEEN, vendor="1af4"), ["wrong", "right"]),
-        (None, ["wrong"]),
+        (looks.whole("", "", ""), "guest lspci", Verdict.WRONG),
+        (changed(("10d3", "100e"), ("10D3", "100E")), "guest lspci", Verdict.WRONG),
+        (changed(("8086", "1af4"), ("8086", "1AF4")), "guest lspci", Verdict.WRONG),
+        (
+            changed(("SDevice:\t0000", "SDevice:\t1100"), ("8086:0000", "8086:1100")),
+            "guest subsystem",
+            Verdict.WRONG,
+        ),
+        (changed(("0200", "0201"), ("20000", "20100")), "guest class", Verdict.WRONG),
+        (
+            changed(("Driver:\te1000e\n", ""), ("DRIVER=e1000e\n", "")),
+            "guest driver",
+            Verdict.WRONG,
+        ),
+        (changed(("Driver:\te1000e\n", "")), "guest", Verdict.OPEN),
+        (changed(("10d3", "100e")), "guest", Verdict.OPEN),
+        (looks.whole(record=""), "guest", Verdict.OPEN),
+        (looks.whole()[:-1], "guest", Verdict.OPEN),
+        (looks.whole("rubbish\n", "rubbish\n"), "guest", Verdict.OPEN),
+        (looks.whole(sysfs="rubbish\n"), "guest BARs", Verdict.OPEN),
+        (looks.whole(sysfs="rubbish\n"), "guest interrupts", Verdict.OPEN),
+        (looks.whole(kernel=""), "guest BARs", Verdict.WRONG),
+        (looks.whole(kernel=""), "guest log", Verdict.NOTED),
+        (
+            changed(sysfs=("0x0000000000040200", "0x0000000020040200")),
+            "guest BARs",
+            Verdict.WRONG,
+        ),
+        (changed(sysfs=("msix\nmsix\n", "")), "guest interrupts", Verdict.NOTED),
+        (changed(sysfs=("msix\nmsix\n", "msi\n")), "guest interrupts", Verdict.WRONG),
     ],
 )
-def test_the_guest_must_see_that_device_in_that_slot_with_a_driver(
-    seen: GuestDevice | None, verdicts: list[str]
+def test_what_the_guest_says_is_judged_one_by_one(said: str, source: str, verdict: Verdict) -> None:
+    assert of(said)[source][0] is verdict
+
+
+def test_a_guest_without_lspci_is_believed_by_its_sysfs() -> None:
+    assert of(looks.by_busybox(""))["guest sysfs"] == (Verdict.RIGHT, "8086:10d3 at 0000:00:00.0")
+    assert proves(looks.by_busybox(""))
+
+
+@pytest.mark.parametrize(
+    ("card", "verdict"),
+    [
+        (ON, Verdict.RIGHT),
+        (SwitchedOn(memory=False, io=False, bus_master=False), Verdict.WRONG),
+        (SwitchedOn(memory=True, io=True, bus_master=False, msix=True), Verdict.OPEN),
+        (SwitchedOn(memory=True, io=False, bus_master=True, msi=True), Verdict.RIGHT),
+    ],
+)
+def test_a_driver_that_the_guest_claims_must_show_in_the_card_itself(
+    card: SwitchedOn, verdict: Verdict
 ) -> None:
-    found = evidence.of_guest(Look(device=seen), DEVICE, SLOT)
-    assert [str(f.verdict) for f in found] == verdicts
+    assert of(looks.whole(), card=card)["config space"][0] is verdict
+    assert proves(looks.whole(), card=card) is (card == ON)
+
+
+def test_msi_that_is_off_in_the_card_is_a_lie() -> None:
+    off = replace(ON, msix=False)
+    assert of(looks.whole(), card=off)["guest interrupts"] == (
+        Verdict.WRONG,
+        "MSI-X, which is off in the card itself",
+    )
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "pci-stub"])
+def test_a_driver_that_only_holds_a_card_need_not_switch_it_on(driver: str) -> None:
+    said = looks.whole(
+        looks.RECORD.replace("Driver:\te1000e", f"Driver:\t{driver}"),
+        looks.SYSFS.replace("DRIVER=e1000e", f"DRIVER={driver}").replace("msix\n", ""),
+    )
+    assert proves(said, card=SwitchedOn(memory=False, io=False, bus_master=False))
+
+
+def test_a_card_asleep_is_no_lie() -> None:
+    off = SwitchedOn(memory=True, io=True, bus_master=False)
+    said = changed(sysfs=("D0\nmsix\nmsix\n", "D3hot\n"))
+    assert of(said, card=off)["config space"][0] is Verdict.NOTED
+
+
+@pytest.mark.parametrize(
+    ("mac", "verdict"),
+    [("52:54:00:01:00:00", Verdict.RIGHT), ("52:54:00:01:00:01", Verdict.WRONG)],
+)
+def test_the_mac_that_dom0_knew_is_the_one_that_the_guest_sees(mac: str, verdict: Verdict) -> None:
+    known = replace(DEVICE, origin=Origin(identity=CARD, links=(Link(name="eth0", mac=mac),)))
+    assert of(looks.whole(), known)["guest MAC"][0] is verdict
+    assert of(looks.whole(), replace(DEVICE, mac=mac))["guest MAC"][0] is verdict
+
+
+def test_a_mac_that_the_guest_has_changed_is_only_noted() -> None:
+    known = replace(DEVICE, mac="52:54:00:01:00:01")
+    said = changed(sysfs=("00:00\n0\n", "00:00\n3\n"))
+    assert of(said, known)["guest MAC"][0] is Verdict.NOTED
+
+
+COLLISION = (
+    "[    6.005522] pcifront pci-0: Could not claim resource 0000:00:00.0/4! Device offline."
+    " Try giving less than 4GB to domain.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        (COLLISION, Verdict.WRONG),
+        (COLLISION.replace("00:00.0", "00:01.0"), Verdict.RIGHT),
+        (
+            "[ 6.1] pci 0000:00:00.0: BAR 4 [mem 0xfa8f8000]: can't claim; no compatible bridge window\n",
+            Verdict.WRONG,
+        ),
+        (
+            "[ 6.1] pci 0000:00:00.0: BAR 6 [mem 0xfa8f8000]: can't claim; address conflict\n",
+            Verdict.NOTED,
+        ),
+        ("[ 6.1] e1000e: probe of 0000:00:00.0 failed with error -2\n", Verdict.WRONG),
+        (
+            "[ 6.1] e1000e 0000:00:00.0: probe with driver e1000e failed with error -2\n",
+            Verdict.WRONG,
+        ),
+        ("[ 6.1] r8169 0000:00:00.0: firmware: failed to load rtl_nic/x.fw (-2)\n", Verdict.NOTED),
+        ("[ 6.1] e1000e 0000:00:00.0 eth0: NIC Link is Up\n", Verdict.RIGHT),
+    ],
+)
+def test_an_error_in_the_guests_log_is_wrong_if_it_is_about_this_slot(
+    line: str, verdict: Verdict
+) -> None:
+    assert of(looks.whole(kernel=looks.KERNEL + line))["guest log"][0] is verdict
+
+
+def test_an_error_from_before_the_device_was_found_anew_is_past() -> None:
+    assert of(looks.whole(kernel=COLLISION + looks.KERNEL))["guest log"][0] is Verdict.RIGHT
+
+
+@given(at=st.integers(0, len(looks.whole()) - 1))
+def test_no_look_that_is_cut_off_has_anything_right(at: int) -> None:
+    (found,) = evidence.of_guest(look.parse(looks.whole()[:at], SLOT), DEVICE, SLOT, ON)
+    assert found.verdict is Verdict.OPEN
+
+
+FORGED = [*looks.whole().splitlines(), *looks.by_busybox("").splitlines(), COLLISION.strip(), "x"]
+
+
+@given(st.lists(st.sampled_from(FORGED)), st.booleans())
+def test_no_look_proves_a_card_that_dom0_sees_switched_off(lines: list[str], as_told: bool) -> None:
+    text = (
+        "\n".join([*lines, ""]) if as_told else looks.framed("\n".join(x.strip("|") for x in lines))
+    )
+    off = SwitchedOn(memory=False, io=False, bus_master=False)
+    assert not proves(text, card=off)
+    assert not proves(looks.whole(), card=off)
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [("msitranslate=0,permissive=1,rdm_policy=strict", True), ("permissive=0", False), ("", False)],
+)
+def test_a_device_that_shall_be_permissive_has_become_so(options: str, *, right: bool) -> None:
+    wanted = (replace(HOSTDEV[0], write_filtering=False),)
+    domain = replace(PV, live=wanted)
+    assert proven(evidence.of_xenstore(replace(GIVEN, options=options), domain)) is right
+    assert proven(evidence.of_xenstore(replace(GIVEN, options=options), PV))
+    assert proven(evidence.of_permissive({NIC}, NIC, domain))
+    assert not proven(evidence.of_permissive((), NIC, domain))
+    assert evidence.of_permissive((), NIC, PV) == ()
+
+
+LOG = (
+    "pciback 0000:01:00.0: xen_pciback: seizing device",
+    "pciback 0000:01:00.0: xen_pciback: vpci: assign to virtual slot 0",
+    "pciback 0000:01:00.0: registering for 1",
+)
+BROKEN = (
+    "pciback 0000:01:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer"
+)
+MENDED = "pciback 0000:01:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer"
+KEPT = (
+    "pciback 0000:01:00.0: xen-pciback: Driver tried to write to a read-only configuration space"
+    " field at offset 0x110, size 4. This may be harmless, but if you have problems with your device:"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (LOG, [(Verdict.NOTED, "vpci: assign to virtual slot 0")]),
+        ((), []),
+        ((BROKEN, *LOG), [(Verdict.NOTED, "vpci: assign to virtual slot 0")]),
+        (
+            (*LOG, BROKEN, BROKEN)[1:],
+            [(Verdict.NOTED, "vpci: assign to virtual slot 0"), (Verdict.WRONG, BROKEN)],
+        ),
+        ((MENDED,), [(Verdict.NOTED, MENDED)]),
+        ((KEPT,), [(Verdict.NOTED, "the guest may not write its configuration space at 0x110")]),
+        ((BROKEN.replace("01:00.0", "02:00.0"),), []),
+    ],
+)
+def test_the_kernel_log_is_read_from_the_last_deed_on(
+    said: tuple[str, ...], expected: list[tuple[Verdict, str]]
+) -> None:
+    lines = [KernelLine(seconds_since_boot=n, text=text) for n, text in enumerate(said)]
+    found = evidence.of_kernel_log(lines, NIC)
+    assert [(one.verdict, one.found) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdicts"),
+    [(0, 0, []), (3, 3, [Verdict.NOTED]), (0, 1, [Verdict.WRONG]), (9, 4, [Verdict.NOTED])],
+)
+def test_only_faults_that_come_while_one_looks_are_held_against_it(
+    before: int, after: int, verdicts: list[Verdict]
+) -> None:
+    assert [one.verdict for one in evidence.of_xen(before, after)] == verdicts
 
 
 def test_what_is_only_noted_speaks_neither_for_nor_against() -> None:

@@ -11,6 +11,7 @@ from cede import xml
 from cede.address import Address
 from cede.errors import (
     GuestSilentError,
+    HungError,
     PermanentError,
     TransientError,
     UnreachableError,
@@ -23,9 +24,11 @@ from cede.host.sysfs import Sysfs
 from cede.model import Identity
 from cede.plan.steps import (
     AddToConfig,
+    DontLoadAtBoot,
     Evict,
     GiveBack,
     HotPlug,
+    LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
     Seize,
@@ -415,3 +418,42 @@ def test_a_device_without_a_driver_is_not_back_while_it_is_kept_for_pciback(
     error = take(host, GiveBack(address=NIC, undriven=True)).error
     assert isinstance(error, PermanentError)
     assert "or kept for it" in error.message
+
+
+def test_a_work_about_the_host_itself_is_done_and_taken_back_if_it_fails(
+    host: SimulatedHost,
+) -> None:
+    modules = host.doors().modules
+    switch = SwitchOn(domain="pv1", features=("e820_host",))
+    work = Work(subject="host", address=None, identity=None, steps=(LOAD, LoadAtBoot(), switch))
+    host.fails["redefine"] = [PermanentError("no")]
+    (failed,) = Executor(host.doors()).execute([work])
+    assert [one.step for one in failed.undone] == [DontLoadAtBoot()]
+    assert (modules.loaded_at_boot(), failed.stranded) == (False, None)
+    (done,) = Executor(host.doors()).execute([work])
+    assert (done.error, modules.loaded_at_boot()) == (None, True)
+    assert "<e820_host" in host.config["pv1"]
+    assert host.written.memory().unfinished == ()
+
+
+def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: SimulatedHost) -> None:
+    host.doors().modules.load_at_boot()
+    switch = SwitchOn(domain="pv1", features=("e820_host",))
+    work = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(), switch))
+    host.fails["redefine"] = [PermanentError("no")]
+    (failed,) = Executor(host.doors()).execute([work])
+    assert failed.undone == ()
+    assert host.doors().modules.loaded_at_boot()
+
+
+def test_a_work_about_the_host_that_hangs_holds_no_device_and_isnt_settled(
+    host: SimulatedHost,
+) -> None:
+    host.fails["load"] = [HungError("modprobe has hung")]
+    work = Work(subject="host", address=None, identity=None, steps=(LOAD, LoadAtBoot()))
+    (hung,) = Executor(host.doors()).execute([work])
+    assert (int(hung.exit), hung.undone) == (1, ())
+    memory = host.written.memory()
+    assert (memory.held, memory.unfinished) == ((), ())
+    (entry,) = host.written.history()
+    assert (entry.outcome, entry.open) == ("hung", True)

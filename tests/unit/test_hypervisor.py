@@ -56,6 +56,14 @@ class Binding:
         self._call("keys", keys)
         self.log += self.listed
 
+    def physinfo(self) -> dict[str, object]:
+        self._call("physinfo")
+        return {"nr_cpus": 2, "virt_caps": "hvm pv hvm_directio pv_directio"}
+
+    def xeninfo(self) -> dict[str, object]:
+        self._call("xeninfo")
+        return {"xen_major": 4, "xen_commandline": "console=com1 iommu=on"}
+
     def readconsolering(self) -> bytes | str:
         self._call("log")
         return self.log
@@ -246,3 +254,26 @@ def test_a_binding_that_cannot_be_used_is_none(xen: Path, code: str) -> None:
 def test_where_no_xen_runs_there_is_no_binding(xen: Path) -> None:
     install(xen, "4.17", "class xc: pass")
     assert _binding(xen, xen / "nowhere") is None
+
+
+# -- what it is
+
+
+def test_what_is_below_this_system_is_read_from_sysfs(tmp_path: Path) -> None:
+    assert (Hypervisor(files=tmp_path).kind(), Hypervisor(files=tmp_path).is_dom0()) == ("", None)
+    (tmp_path / "properties").mkdir()
+    (tmp_path / "type").write_text("xen\n")
+    for features, is_dom0 in (("000228f0", True), ("000220f0", False), ("no number", None)):
+        (tmp_path / "properties/features").write_text(features + "\n")
+        found = Hypervisor(files=tmp_path)
+        assert (found.kind(), found.is_dom0()) == ("xen", is_dom0)
+
+
+def test_what_xen_can_do_and_was_booted_with_is_asked_of_the_binding(nowhere: Hypervisor) -> None:
+    binding = Binding()
+    found = Hypervisor(binding)
+    assert found.virtualisation() == ("hvm", "pv", "hvm_directio", "pv_directio")
+    assert found.command_line() == "console=com1 iommu=on"
+    binding.broken = True
+    assert (found.virtualisation(), found.command_line()) == ((), "")
+    assert (nowhere.virtualisation(), nowhere.command_line()) == ((), "")

@@ -27,7 +27,7 @@ from cede.address import Address
 from cede.errors import CedeError, PermanentError, TransientError
 from cede.host.journal import Asked, DeedEntry, Entry, Journal, Memory
 from cede.model import Held, Identity, Link, Origin, Unfinished
-from cede.plan.steps import AddToConfig, GiveBack, HotPlug, Seize, Unplug, Work
+from cede.plan.steps import AddToConfig, GiveBack, HotPlug, LoadAtBoot, Seize, Unplug, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -723,3 +723,16 @@ def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
     journal.end(task, "failed", CedeError("it said: \x00 ü \n", remedy="do"))
     (entry,) = journal.history()
     assert (entry.message, entry.remedy) == ("it said: \x00 ü \n", "do")
+
+
+def test_a_task_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    host = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(),))
+    device = journal.begin(RELEASE, ASKED)
+    task = journal.begin(host, ASKED)
+    assert [one.address for one in journal.memory().unfinished] == [DISK]
+    journal.end(task, "done")
+    told = [(one.number, one.address, one.open) for one in journal.history()]
+    assert told == [(task, None, False), (device, DISK, True)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cede.address import Address
 from cede.execute.lanes import lanes
-from cede.plan.steps import GiveBack, Step, Unplug, Work
+from cede.plan.steps import GiveBack, LoadAtBoot, Step, SwitchOn, Unplug, Work
 
 
 def work(address: str, *domains: str) -> Work:
@@ -57,8 +57,21 @@ def test_a_work_that_shares_with_two_lanes_joins_them_and_all_that_comes_after()
     assert lanes(works) == ((0, 2, 3, 4, 5), (1,))
 
 
+def test_works_about_the_host_itself_follow_one_another_and_a_domains_its_domain() -> None:
+    host = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(),))
+    switch = SwitchOn(domain="a", features=("passthrough",))
+    domain = Work(subject="a", address=None, identity=None, steps=(switch,))
+    assert lanes([host, work("01:00.0", "a"), domain, work("02:00.0"), host]) == (
+        (0, 4),
+        (1, 2),
+        (3,),
+    )
+
+
 def shares(one: Work, other: Work) -> bool:
-    buses = [(w.address.segment, w.address.bus) for w in (one, other)]
+    assert one.address is not None
+    assert other.address is not None
+    buses = [(at.segment, at.bus) for at in (one.address, other.address)]
     return (
         one.address == other.address
         or (buses[0] == buses[1] and one.address.bus != 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.host.libxl_logs import complaint, marks
+from cede.host.libxl_logs import complaint, last_words, marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +57,11 @@ def test_no_terminal_escape_comes_through(tmp_path: Path, hostile: str) -> None:
     _say(tmp_path / "pv1.log", f"{NOW}libxl_pci.c:1:f: Domain 1:bad {hostile}thing\n")
     assert complaint(before).isprintable()
     assert complaint(before).endswith("thing")
+
+
+def test_the_last_words_on_a_domain_are_those_at_the_end_of_its_log(tmp_path: Path) -> None:
+    assert last_words(tmp_path, "pv1") == ""
+    _say(tmp_path / "pv1.log", REFUSED + FAILED + '    "on_reboot": "restart"\n}\n')
+    assert last_words(tmp_path, "pv1").startswith("libxl__device_pci_add failed")
+    _say(tmp_path / "libxl-driver.log", UNABLE)
+    assert "unable" not in last_words(tmp_path, "pv1")

@@ -1,15 +1,105 @@
-"""A look into the guest: what is told of one virtual slot, whatever else the guest has."""
+"""A look into the guest: what is told of one virtual slot, and that a spoilt one tells nothing."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cede.address import Address
 from cede.guest import look
+from unit import looks
 
 SLOT = Address.parse("0000:00:00.0")
-THERE = "Slot:\t0000:00:00.0\nVendor:\t8086\nDevice:\t10d3\nDriver:\te1000e\n\n"
-ELSEWHERE = THERE.replace("00:00.0", "00:01.0")
+WHOLE = looks.whole()
+BUSYBOX = '00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"\n'
+NOISE = "[   12.345678] e1000e 0000:00:00.0 eth0: NIC Link is Up\n"
 
 
-def test_only_the_device_in_that_slot_is_meant() -> None:
-    assert look.parse(ELSEWHERE, SLOT).device is None
-    found = look.parse(ELSEWHERE + THERE, SLOT).device
-    assert found is not None
-    assert found.slot == SLOT
+def sources(said: str) -> list[str]:
+    return [view.source for view in look.parse(said, SLOT).views]
+
+
+def test_a_whole_look_tells_what_lspci_sysfs_and_the_kernel_say() -> None:
+    found = look.parse(WHOLE, SLOT)
+    assert found.whole
+    assert sources(WHOLE) == ["guest lspci", "guest sysfs"]
+    assert found.claims == ((0xFE800000, 0xFE81FFFF), (0x7000, 0x701F))
+    assert found.log is not None
+    assert len(found.log) == 5
+
+
+def test_busybox_lspci_and_none_at_all_are_told_apart() -> None:
+    assert sources(looks.by_busybox(BUSYBOX)) == ["guest busybox lspci", "guest sysfs"]
+    assert sources(looks.by_busybox("")) == ["guest sysfs"]
+
+
+def test_without_sysfs_the_details_of_lspci_stand_in() -> None:
+    details = "0000:00:00.0 0200: 8086:10d3\nKernel driver in use: e1000e\n"
+    text = f"==lspci\n{looks.RECORD}==details\n{details}==sysfs\n"
+    assert sources(looks.framed(text)) == ["guest lspci", "guest lspci -vv"]
+
+
+def test_a_tool_that_talks_nonsense_has_no_view() -> None:
+    assert sources(looks.whole(record="Slot: none\n")) == ["guest sysfs"]
+
+
+def test_a_slot_where_nothing_is_is_seen_to_be_empty() -> None:
+    found = look.parse(looks.whole("", "", ""), SLOT)
+    assert [view.function for view in found.views] == [None, None]
+    assert (found.claims, found.log) == ((), None)
+
+
+def test_claims_are_not_told_to_others_than_root() -> None:
+    hidden = "00000000-00000000 : 0000:00:00.0\n"
+    assert look.parse(looks.whole(kernel=hidden), SLOT).claims is None
+
+
+def test_line_ends_of_a_console_change_nothing() -> None:
+    assert look.parse(WHOLE.replace("\n", "\r\n"), SLOT) == look.parse(WHOLE, SLOT)
+
+
+def test_a_look_that_is_cut_off_anywhere_tells_nothing() -> None:
+    for length in range(len(WHOLE)):
+        assert look.parse(WHOLE[:length], SLOT) == look.Look()
+        assert look.parse(WHOLE[length + 1 :], SLOT) == look.Look()
+
+
+def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the_look() -> None:
+    for at in range(len(WHOLE)):
+        found = look.parse(WHOLE[:at] + NOISE + WHOLE[at:], SLOT)
+        between = at == 0 or WHOLE[at - 1] == "\n"
+        assert found == (look.parse(WHOLE, SLOT) if between else look.Look())
+
+
+@given(st.integers(0, len(WHOLE)), st.integers(1, 400))
+def test_a_piece_that_got_lost_spoils_the_look(start: int, length: int) -> None:
+    cut = WHOLE[:start] + WHOLE[start + length :]
+    assert look.parse(cut, SLOT) in (look.Look(), look.parse(WHOLE, SLOT))
+    assert cut == WHOLE or look.parse(cut, SLOT) == look.Look()
+
+
+@given(st.text())
+def test_arbitrary_text_tells_nothing_and_raises_nothing(said: str) -> None:
+    assert look.parse(said, SLOT) == look.Look()
+
+
+@given(st.lists(st.sampled_from([*looks.whole().splitlines(), "==lspci", "|==lspci|", "|x|"])))
+def test_marked_lines_in_any_order_raise_nothing(lines: list[str]) -> None:
+    found = look.parse("\n".join([*lines, ""]), SLOT)
+    assert found.whole or found == look.Look()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_command_is_one_line_that_a_shell_answers_with_a_whole_look(shell: str) -> None:
+    """Whatever this machine has: the slot is one where nothing can be."""
+    nowhere = Address.parse("ffff:ff:1f.7")
+    command = look.command(nowhere)
+    assert len(command) < 700
+    assert "\n" not in command
+    said = subprocess.run([shell, "-c", command], capture_output=True, text=True, check=True).stdout
+    found = look.parse(said, nowhere)
+    assert found.whole
+    assert all(view.function is None for view in found.views)

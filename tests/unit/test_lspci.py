@@ -2,131 +2,181 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.address import Address
-from cede.guest.lspci import GuestDevice, parse
+from cede.guest import lspci, sysfs
+from cede.guest.function import Interrupt
+from unit.looks import RECORD, SYSFS
 
-NIC = """\
-Slot:\t0000:00:00.0
-Class:\t0200
-Vendor:\t8086
-Device:\t10d3
-SVendor:\t8086
-SDevice:\t0000
-PhySlot:\t0
-ProgIf:\t00
-Driver:\te1000e
-Module:\te1000e
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+    from cede.guest.function import Function
+
+SLOT = Address(0, 0, 0, 0)
+CORPUS = Path(__file__).parents[1] / "corpus"
+SHORT = '0000:00:00.0 "0200" "8086" "10d3" -p00 "8086" "0000"'
+LONG_SHORT = (
+    '0000:00:00.0 "Ethernet controller [0200]" "Intel Corporation [8086]"'
+    ' "82574L Gigabit Network Connection [10d3]" -p00 "Intel Corporation [8086]" "Device [0000]"'
+)
+BUSYBOX = '00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"'
+DETAILS = """\
+0000:00:00.0 Ethernet controller [0200]: Intel Corporation 82574L Gigabit Network Connection [8086:10d3]
+\tSubsystem: Intel Corporation Device [8086:0000]
+\tControl: I/O+ Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr- Stepping- SERR+ FastB2B- DisINTx+
+\tRegion 0: Memory at fe800000 (32-bit, non-prefetchable) [size=128K]
+\tRegion 2: I/O ports at 7000 [size=32]
+\tCapabilities: [d0] MSI: Enable- Count=1/1 Maskable- 64bit+
+\tCapabilities: [a0] MSI-X: Enable+ Count=5 Masked-
+\tCapabilities: [140 v1] Device Serial Number 52-54-00-ff-ff-01-00-00
+\tKernel driver in use: e1000e
+\tKernel modules: e1000e
 """
-TWO_PORTS = """\
-Slot:\t0000:02:00.0
-Class:\t0200
-Vendor:\t8086
-Device:\t100e
-SVendor:\t1af4
-SDevice:\t1100
-PhySlot:\t0-2
-Rev:\t03
-ProgIf:\t00
-Driver:\te1000
-Module:\te1000
-Module:\te1000_compat
-
-Slot:\t0000:02:00.1
-Class:\t0200
-Vendor:\t8086
-Device:\t100e
-SVendor:\t1af4
-SDevice:\t1100
-Rev:\t03
-
-"""
-RECORDED = {
-    NIC: [GuestDevice(slot=Address(0, 0, 0, 0), vendor="8086", device="10d3", driver="e1000e")],
-    TWO_PORTS: [
-        GuestDevice(slot=Address(0, 2, 0, 0), vendor="8086", device="100e", driver="e1000"),
-        GuestDevice(slot=Address(0, 2, 0, 1), vendor="8086", device="100e", driver=None),
-    ],
-    "": [],
+PLACES = ((0xFE800000, 0xFE81FFFF), (0x7000, 0x701F))
+READERS: dict[str, tuple[Callable[[list[str], Address], Function | None], str]] = {
+    "records": (lspci.of_records, RECORD),
+    "short": (lspci.of_short, SHORT + "\n"),
+    "short with names": (lspci.of_short, LONG_SHORT + "\n"),
+    "busybox": (lspci.of_busybox, BUSYBOX + "\n"),
+    "details": (lspci.of_details, DETAILS),
+    "sysfs": (sysfs.parse, SYSFS),
 }
-BOTH = NIC + TWO_PORTS
 
 
-@pytest.mark.parametrize("text", RECORDED)
-def test_what_lspci_printed_is_what_the_guest_has(text: str) -> None:
-    assert list(parse(text)) == RECORDED[text]
+def read(name: str, text: str | None = None, slot: Address = SLOT) -> Function | None:
+    reader, whole = READERS[name]
+    return reader([line for line in (whole if text is None else text).splitlines() if line], slot)
 
 
-def test_line_ends_of_a_console_change_nothing() -> None:
-    assert parse(BOTH.replace("\n", "\r\n")) == parse(BOTH)
+@pytest.mark.parametrize("name", READERS)
+def test_every_tool_tells_the_same_of_one_card(name: str) -> None:
+    found = read(name)
+    assert found is not None
+    assert (found.slot, found.vendor, found.device) == (SLOT, "8086", "10d3")
+    assert found.subsystem == "8086:0000"
+    assert "020000".startswith(found.class_code or "?")
+    assert found.driver in {None, "e1000e"}
 
 
-@pytest.mark.parametrize("length", range(len(BOTH)))
-def test_what_is_cut_off_is_left_out_and_nothing_else_is_made_of_it(length: int) -> None:
-    whole = parse(BOTH)
-    cut = parse(BOTH[:length])
-    assert cut == whole[: len(cut)]
+@pytest.mark.parametrize("name", ["details", "sysfs"])
+def test_what_is_under_the_hood_is_told_by_details_and_by_sysfs(name: str) -> None:
+    found = read(name)
+    assert found is not None
+    assert (found.regions, found.unassigned) == (PLACES, 0)
+    assert found.interrupt is Interrupt.MSIX
 
 
-@pytest.mark.parametrize("start", range(len(BOTH)))
-def test_what_begins_in_the_middle_is_left_out_too(start: int) -> None:
-    whole = parse(BOTH)
-    rest = parse(BOTH[start:])
-    assert rest == whole[len(whole) - len(rest) :]
+@pytest.mark.parametrize("name", READERS)
+def test_another_slot_is_another_device(name: str) -> None:
+    assert read(name, slot=Address(0, 0, 1, 0)) is None
 
 
-@pytest.mark.parametrize("at", range(len(NIC)))
-def test_a_kernel_message_in_the_middle_makes_no_other_device(at: int) -> None:
-    message = "[   12.345678] e1000e 0000:00:00.0 eth0: NIC Link is Up\n"
-    assert set(parse(NIC[:at] + message + NIC[at:])) <= set(parse(NIC))
-
-
-def test_two_records_that_ran_together_lend_each_other_nothing() -> None:
-    without_driver = "Slot:\t0000:00:00.0\nVendor:\t8086\nDevice:\t10d3\n"
-    assert parse(without_driver + TWO_PORTS) == parse(TWO_PORTS)[1:]
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_cut_off_never_tells_another_card_or_another_driver(name: str) -> None:
+    whole, text = read(name), READERS[name][1]
+    for length in range(len(text)):
+        cut = read(name, text[:length])
+        if cut is not None and whole is not None:
+            assert (cut.vendor, cut.device) == (whole.vendor, whole.device)
+            assert whole.driver is None or whole.driver.startswith(cut.driver or "")
 
 
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("name", "said", "instead"),
     [
-        ("Slot:\t0000:00:00.0", "Slot:\t0000:00:00.9"),
-        ("Slot:\t0000:00:00.0", "Slot:\t\x1b[2J"),
-        ("Vendor:\t8086", "Vendor:\tIntel Corporation [8086]"),
-        ("Vendor:\t8086", "Vendor:\t808"),
-        ("Device:\t10d3", "Device:\t"),
-        ("Device:\t10d3", "Device:\t10D3"),
-        ("Driver:\te1000e", "Driver:\te1000e; rm -rf /"),
-        ("Driver:\te1000e", "Driver:\t" + "x" * 65),
-        ("Driver:\te1000e", "Driver:\t\u202ee1000e"),
-        ("Driver:\te1000e", "Driver: e1000e"),
-        ("Driver:\te1000e\n", "Driver:\tvfio-pci\nDriver:\te1000e\n"),
+        ("records", "Slot:\t0000:00:00.0", "Slot:\t0000:00:00.9"),
+        ("records", "Slot:\t0000:00:00.0", "Slot:\t\x1b[2J"),
+        ("records", "Vendor:\t8086", "Vendor:\tIntel Corporation [8086]"),
+        ("records", "Vendor:\t8086", "Vendor:\t808"),
+        ("records", "Device:\t10d3", "Device:\t10D3"),
+        ("records", "Driver:\te1000e", "Driver:\te1000e; rm -rf /"),
+        ("records", "Driver:\te1000e", "Driver:\t" + "x" * 65),
+        ("records", "Driver:\te1000e", "Driver:\t\u202ee1000e"),
+        ("records", "Driver:\te1000e\n", "Driver:\tvfio-pci\nDriver:\te1000e\n"),
+        ("records", "Driver:\te1000e\n", "[ 1.0] some message\n"),
+        ("short", '"10d3"', '"10D3"'),
+        ("short", "-p00", "-q00"),
+        ("busybox", '"e1000e"', '"e1000e" "x"'),
+        ("busybox", '"Class 0200"', '"0200"'),
+        ("details", "[8086:10d3]\n", "[8086:10d3] really\n"),
+        ("details", "in use: e1000e", "in use: $(reboot)"),
+        ("sysfs", "PCI_ID=8086:10D3", "PCI_ID=8086:10D3\nPCI_ID=8086:10D3"),
+        ("sysfs", "PCI_CLASS=20000", "PCI_CLASS=network"),
+        ("sysfs", "DRIVER=e1000e", "DRIVER=e1000e/../x"),
+        ("sysfs", "D0\n", "D0\nD3hot\n"),
+        ("sysfs", "D0\n", "some other line\n"),
+        ("sysfs", "msix\nmsix\n", "msix\nmsi\n"),
     ],
 )
-def test_a_record_that_is_malformed_is_left_out(field: str, said: str) -> None:
-    assert field in NIC
-    assert parse(NIC.replace(field, said)) == ()
+def test_what_is_malformed_is_left_out(name: str, said: str, instead: str) -> None:
+    text = READERS[name][1]
+    assert said in text
+    assert read(name, text.replace(said, instead, 1)) is None
 
 
-@given(st.text())
-def test_arbitrary_text_raises_nothing(text: str) -> None:
-    parse(text)
-
-
-FIELDS = st.lists(
-    st.sampled_from([*BOTH.splitlines(keepends=True), "\n", "rubbish\n", "Driver:\tx", "\t", "é"])
+@pytest.mark.parametrize(
+    ("said", "instead", "unassigned"),
+    [
+        ("at fe800000", "at <unassigned>", 1),
+        ("at fe800000", "at <ignored>", 1),
+        ("[size=128K]", "[disabled] [size=128K]", 1),
+        ("at fe800000", "at fe800000 [virtual]", 1),
+    ],
 )
-
-
-@given(FIELDS)
-def test_lines_in_any_order_give_only_devices_whose_every_field_was_said(
-    lines: list[str],
+def test_a_region_without_a_place_that_counts_is_unassigned(
+    said: str, instead: str, unassigned: int
 ) -> None:
-    text = "".join(lines)
-    for device in parse(text):
-        assert f"Slot:\t{device.slot}\n" in text
-        assert f"Vendor:\t{device.vendor}\n" in text
-        assert device.driver is None or f"Driver:\t{device.driver}\n" in text
+    found = read("details", DETAILS.replace(said, instead, 1))
+    assert found is not None
+    assert (found.regions, found.unassigned) == (PLACES[1:], unassigned)
+
+
+@pytest.mark.parametrize(
+    ("line", "unassigned"),
+    [
+        ("0x0000000000000000 0x000000000001ffff 0x0000000020040200", 1),
+        ("0x00000000fe800000 0x00000000fe81ffff 0x0000000020040200", 1),
+        ("0x0000000000000000 0x000000000000001f 0x0000000000040101", 0),
+    ],
+)
+def test_a_resource_that_is_unset_has_no_place_and_ports_need_none(
+    line: str, unassigned: int
+) -> None:
+    first = "0x00000000fe800000 0x00000000fe81ffff 0x0000000000040200"
+    found = read("sysfs", SYSFS.replace(first, line))
+    assert found is not None
+    assert (found.regions, found.unassigned) == (PLACES[1:], unassigned)
+
+
+def test_a_mac_that_somebody_set_is_not_the_cards_own() -> None:
+    own = read("sysfs")
+    changed = read("sysfs", SYSFS.replace("00:00\n0\n", "00:00\n3\n"))
+    assert own is not None
+    assert changed is not None
+    assert (own.macs, changed.macs) == (("52:54:00:01:00:00",), ())
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(text=st.text())
+def test_arbitrary_text_raises_nothing(name: str, text: str) -> None:
+    read(name, text)
+
+
+LINES = [line for _, text in READERS.values() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(lines=st.lists(st.sampled_from([*LINES, "rubbish", "Driver:\tx", "\t", "é"]), max_size=12))
+def test_lines_in_any_order_give_only_what_was_said(name: str, lines: list[str]) -> None:
+    found = read(name, "\n".join(lines))
+    if found is not None:
+        text = "\n".join(lines).lower()
+        assert found.vendor in text
+        assert (found.driver or "") in text

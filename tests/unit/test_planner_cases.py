@@ -82,6 +82,8 @@ def _domain(name: str, said: dict[str, Any]) -> Domain:
         passthrough=said.get("passthrough", True),
         e820_host=said.get("e820_host", True),
         features=tuple(said.get("features", [name for name in FEATURES if said.get(name, True)])),
+        memory=said.get("memory", 0),
+        current_memory=said.get("current_memory", 0),
         marks=tuple(
             Mark(name=name, address=Address.parse(address), policy=source)
             for address, (name, source) in said.get("noted", {}).items()

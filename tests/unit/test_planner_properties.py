@@ -215,6 +215,11 @@ def held_against(
     return [guard for guard in own + siblings if guard == "bridge" or guard not in override]
 
 
+def addressed(work: Work) -> Address:
+    assert work.address is not None, "a policy's work is about a device"
+    return work.address
+
+
 @settings(max_examples=250, deadline=None)
 @given(policies(), inventories())
 def test_no_plan_touches_what_the_host_keeps_or_somebody_else_has(
@@ -225,23 +230,23 @@ def test_no_plan_touches_what_the_host_keeps_or_somebody_else_has(
         if subject not in wanted:
             continue
         described = policy.device(wanted[subject].device)
-        device = inventory.device(work.address)
+        address = addressed(work)
+        device = inventory.device(address)
         guest = inventory.domain(wanted[subject].domain)
         assert described is not None
         assert device is not None
         assert guest is not None
         assert not held_against(device, policy, inventory, described.override)
-        assert wanted[subject].adopt or not guest.foreign(work.address)
+        assert wanted[subject].adopt or not guest.foreign(address)
         assert not any(isinstance(step, Adopt) for step in work.steps) or wanted[subject].adopt
-        assert all(d.uuid == guest.uuid for d in inventory.wanting(work.address))
-        given_to = inventory.given(work.address)
-        assert given_to is None or (
-            given_to.domid == guest.domid and guest.live_hostdev(work.address)
-        )
+        assert all(d.uuid == guest.uuid for d in inventory.wanting(address))
+        given_to = inventory.given(address)
+        assert given_to is None or (given_to.domid == guest.domid and guest.live_hostdev(address))
 
 
 def touches_nothing_of_others(work: Work, inventory: Inventory) -> None:
-    device = inventory.device(work.address)
+    address = addressed(work)
+    device = inventory.device(address)
     into = [step for step in work.steps if isinstance(step, (Seize, HotPlug))]
     out = [step for step in work.steps if isinstance(step, (Unplug, GiveBack))]
     assert not into
@@ -249,16 +254,16 @@ def touches_nothing_of_others(work: Work, inventory: Inventory) -> None:
         return
     assert device is not None
     assert device.on_pciback or not held_against(device, Policy(), inventory, ())
-    given_to = inventory.given(work.address)
-    holders = [d for d in inventory.wanting(work.address) if d.live_hostdev(work.address)]
+    given_to = inventory.given(address)
+    holders = [d for d in inventory.wanting(address) if d.live_hostdev(address)]
     assert given_to is None or given_to.domid in {d.domid for d in holders}
     for step in out:
         if isinstance(step, Unplug):
             guest = inventory.domain(step.domain)
             assert guest is not None
-            assert not guest.foreign(work.address)
+            assert not guest.foreign(address)
         else:
-            assert not any(d.foreign(work.address) for d in inventory.wanting(work.address))
+            assert not any(d.foreign(address) for d in inventory.wanting(address))
 
 
 @settings(max_examples=150, deadline=None)

@@ -20,6 +20,7 @@ from cede.policy import (
     Place,
     Policy,
     Protect,
+    Verification,
     When,
 )
 from cede.policy_file import parse, read
@@ -110,7 +111,7 @@ def test_the_sample_is_read_with_every_value_and_its_place() -> None:
             Assignment(
                 device="nic0",
                 domain="ace2x1",
-                channel=Channel.NONE,
+                verification=Verification(guest=Channel.NONE),
                 on_drift=OnDrift.REPORT,
                 place=place(11, 5),
             ),
@@ -230,7 +231,10 @@ def test_all_complaints_come_together_in_the_order_of_the_file() -> None:
     text = text.replace("device: nic1", "device: nic7")
     assert complaints_about(text) == [
         "policy.yaml:2:10: found 2, expected the number 1, without quotes",
-        "policy.yaml:13:14: found the unknown key 'gest', expected one of guest; did you mean 'guest'?",
+        (
+            "policy.yaml:13:14: found the unknown key 'gest', expected one of guest, user,"
+            " password_file, host, identity_file, timeout; did you mean 'guest'?"
+        ),
         "policy.yaml:15:14: found 'nic7', expected one of the devices; did you mean 'nic1'?",
     ]
 
@@ -393,6 +397,68 @@ def test_every_guard_but_the_bridge_can_be_overridden() -> None:
     assert device.override == tuple(guards.split())
 
 
+def assignment_with(verify: str) -> str:
+    return (
+        "version: 1\ndevices: {nic0: {match: {vendor: 8086}}}\nassignments:\n"
+        f"  - device: nic0\n    domain: a\n    verify: {{{verify}}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("", Verification()),
+        ("guest: console, timeout: 60", Verification(timeout=60)),
+        (
+            "user: root, password_file: /a.password",
+            Verification(user="root", password_file="/a.password"),
+        ),
+        (
+            "guest: ssh, host: admin@pv1.example, identity_file: /root/key",
+            Verification(
+                guest=Channel.SSH, host="admin@pv1.example", identity_file="/root/key"
+            ),
+        ),
+        ('guest: ssh, host: "fe80::1%lab0", user: 0123',
+         Verification(guest=Channel.SSH, host="fe80::1%lab0", user="0123")),
+        ("guest: xenstore", Verification(guest=Channel.XENSTORE)),
+        ("guest: none", Verification(guest=Channel.NONE)),
+    ],
+)  # fmt: skip
+def test_how_a_guest_is_asked_is_read_with_all_that_the_channel_needs(
+    said: str, meant: Verification
+) -> None:
+    assert parse(assignment_with(said), FILE).assignments[0].verification == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "column", "complaint"),
+    [
+        ("guest: consle", 21, "found 'consle', expected `console`, `ssh`, `xenstore` or `none`; did"),
+        ("guest: console, host: pv1", 30, "found 'host', expected one of `user`, `password_file` and `timeout`"),
+        ("identity_file: /k", 14, "found 'identity_file', expected one of `user`, `password_file`"),
+        ("user: root", 14, "found 'user' without 'password_file', expected both or neither"),
+        ("guest: ssh", 5, "the key 'host' is missing, expected a destination of ssh"),
+        ("guest: ssh, host: -oProxyCommand=x", 32, "found '-oProxyCommand=x', expected a destination of ssh"),
+        ("guest: ssh, host: a@-b", 32, "found 'a@-b', expected a destination of ssh"),
+        ("guest: ssh, host: a b", 32, "found 'a b', expected a destination of ssh"),
+        ("guest: ssh, host: a, password_file: /p", 35, "found 'password_file', expected one of `host`"),
+        ("guest: ssh, host: a, user: -x", 41, "found '-x', expected a user's name"),
+        ("guest: xenstore, user: root", 31, "found 'user', expected at most `timeout` beside `guest: xenstore`"),
+        ("guest: none, timeout: 9", 27, "found 'timeout', expected nothing beside `guest: none`"),
+        ("timeout: 4", 23, "found 4, expected whole seconds from 5 to 300"),
+        ("timeout: 301", 23, "found 301, expected whole seconds from 5 to 300"),
+        ('timeout: "30"', 23, "found '30', expected whole seconds from 5 to 300"),
+        ("guest: ssh, host: a, identity_file: key", 50, "found 'key', expected the absolute path"),
+    ],
+)  # fmt: skip
+def test_a_key_that_doesnt_fit_the_channel_is_told_with_its_place(
+    said: str, column: int, complaint: str
+) -> None:
+    line = the_complaint_about(assignment_with(said))
+    assert line.startswith(f"policy.yaml:6:{column}: {complaint}")
+
+
 def test_a_duplicate_key_is_told_with_both_places() -> None:
     line = the_complaint_about(SAMPLE.replace("    on_drift:", "    domain:"))
     assert line == "policy.yaml:14:5: the key 'domain' is already at policy.yaml:12:5"
@@ -482,7 +548,7 @@ MALFORMED = {
     "a space in a name": ("version: 1\ndevices: {a b: {match: {vendor: 8086}}}", 2, 11, "expected a device name"),
     "a long name": (f"version: 1\ndevices: {{{'a' * 65}: {{match: {{vendor: 8086}}}}}}", 2, 11, "a device name"),
     "no domain": ("version: 1\nassignments: [{device: a}]\n", 2, 15, "the key 'domain' is missing"),
-    "off": (SAMPLE.replace("guest: none", "guest: off"), 13, 21, "found 'off', expected `console` or `none`"),
+    "off": (SAMPLE.replace("guest: none", "guest: off"), 13, 21, "found 'off', expected `console`, `ssh`"),
     "drift": (SAMPLE.replace("report", "reprot"), 14, 15, "did you mean 'report'?"),
 }  # fmt: skip
 

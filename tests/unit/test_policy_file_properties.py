@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ from cede.policy import (
     Place,
     Policy,
     Protect,
+    Verification,
     When,
 )
 from cede.policy_file import parse, read_all
@@ -101,6 +102,23 @@ CODES = {
 }
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.isprintable)
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
+USERS = st.from_regex(r"[A-Za-z0-9_.][A-Za-z0-9_.@-]{0,9}", fullmatch=True)
+FILES = st.from_regex(r"/[A-Za-z0-9_./ -]{1,12}", fullmatch=True)
+TIMEOUTS = st.integers(5, 300)
+VERIFICATIONS = st.one_of(
+    st.builds(Verification, timeout=TIMEOUTS),
+    st.builds(Verification, user=USERS, password_file=FILES, timeout=TIMEOUTS),
+    st.builds(
+        Verification,
+        guest=st.just(Channel.SSH),
+        host=st.from_regex(r"([a-z]{1,3}@)?[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,9}", fullmatch=True),
+        user=maybe(USERS),
+        identity_file=maybe(FILES),
+        timeout=TIMEOUTS,
+    ),
+    st.builds(Verification, guest=st.just(Channel.XENSTORE), timeout=TIMEOUTS),
+    st.just(Verification(guest=Channel.NONE)),
+)
 MATCHES = st.builds(Match, address=maybe(ADDRESSES), path=maybe(PATHS), **CODES)
 VIRTUAL = st.builds(
     Match,
@@ -153,7 +171,7 @@ def policies(draw: st.DrawFn) -> Policy:
             Assignment(
                 device=name,
                 domain=domain,
-                channel=draw(st.sampled_from(Channel)),
+                verification=draw(VERIFICATIONS),
                 on_drift=draw(st.sampled_from(OnDrift)),
                 when=draw(st.sampled_from(When)),
                 permissive=draw(st.booleans()),
@@ -201,7 +219,11 @@ def data_of(policy: Policy) -> dict[str, Any]:
             {
                 "device": a.device,
                 "domain": a.domain,
-                "verify": {"guest": str(a.channel)},
+                "verify": {
+                    key: str(value) if key == "guest" else value
+                    for key, value in asdict(a.verification).items()
+                    if value is not None and (key, a.verification.guest) != ("timeout", "none")
+                },
                 "on_drift": str(a.on_drift),
                 "when": str(a.when),
                 "permissive": a.permissive,

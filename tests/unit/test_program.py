@@ -132,10 +132,21 @@ def test_time_that_is_over_is_over_even_while_there_is_something_to_read() -> No
     os.set_blocking(ours, False)
     os.write(theirs, b"more")
     with pytest.raises(TimeoutError):
-        program._heard(ours, time.monotonic() - 1.0)
+        program._heard([ours], time.monotonic() - 1.0, 100)
     assert os.read(ours, 10) == b"more"
     os.close(ours)
     os.close(theirs)
+
+
+def test_who_asks_gets_words_errors_and_status_apart() -> None:
+    said = program.ask("sh", "-c", "cat; echo two >&2; exit 3", stdin="one\n", seconds=5, most=100)
+    assert (said.status, said.out, said.err) == (3, b"one\n", b"two\n")
+
+
+def test_of_each_no_more_is_kept_than_was_asked_for() -> None:
+    script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2"
+    said = program.ask("sh", "-c", script, stdin="", seconds=20, most=1000)
+    assert (len(said.out), len(said.err)) == (1000, 1000)
 
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "exec sleep 30"])

@@ -120,6 +120,19 @@ def test_slots_tell_what_pciback_seizes_at_the_next_probe(tree: SysTree) -> None
     assert not only(tree).on_pciback
 
 
+def test_permissive_is_what_pciback_itself_lists(tree: SysTree) -> None:
+    assert Sysfs(tree.sys).permissive() == frozenset()
+    (tree.slots("0000:01:00.0") / "permissive").write_text("0000:01:00.0\n")
+    assert Sysfs(tree.sys).permissive() == {NIC}
+
+
+def test_what_is_switched_on_in_a_card_is_read_of_its_config_file(tree: SysTree) -> None:
+    path = tree.function("0000:01:00.0")
+    assert Sysfs(tree.sys).switched_on(NIC) is None
+    (path / "config").write_bytes(struct.pack("<HHHH", 0x8086, 0x10D3, 0x0006, 0) + bytes(56))
+    assert str(Sysfs(tree.sys).switched_on(NIC)) == "memory on, bus master on, no MSI"
+
+
 def test_a_slot_is_removed_by_its_address(tree: SysTree) -> None:
     folder = tree.slots("0000:01:00.0")
     Sysfs(tree.sys).remove_pciback_slot(NIC)
@@ -279,3 +292,10 @@ def test_a_virtual_function_that_its_physical_one_has_just_dropped_has_no_index(
 
 def test_a_host_without_a_pci_bus_has_no_devices(tmp_path: Path) -> None:
     assert Sysfs(tmp_path).devices() == ()
+
+
+def test_the_power_state_is_read_and_empty_where_there_is_none(tree: SysTree) -> None:
+    path = tree.function("0000:01:00.0")
+    assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == ""
+    (path / "power_state").write_text("D3cold\n")
+    assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == "D3cold"

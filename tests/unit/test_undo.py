@@ -8,9 +8,11 @@ from cede.address import Address
 from cede.plan.steps import (
     AddToConfig,
     Adopt,
+    DontLoadAtBoot,
     Evict,
     GiveBack,
     HotPlug,
+    LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
     Seize,
@@ -32,6 +34,8 @@ ADD = AddToConfig(address=NIC, domain="pv1", alias=ALIAS, policy="p")
     ("taken", "back"),
     [
         (LOAD, None),
+        (LoadAtBoot(), DontLoadAtBoot()),
+        (DontLoadAtBoot(), None),
         (Seize(address=NIC, driver="e1000e"), GiveBack(address=NIC, driver="e1000e")),
         (Seize(address=NIC, driver=None), GiveBack(address=NIC, undriven=True)),
         (PLUG, Unplug(address=NIC, domain="pv1")),

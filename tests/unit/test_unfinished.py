@@ -149,6 +149,7 @@ def test_a_device_on_which_something_hangs_is_left_alone_with_what_to_do() -> No
         reason="0000:01:00.0 is left alone: unbinding 0000:01:00.0 has hung (since 2026-01-31)",
         remedy="see dom0's kernel log (dmesg); `cede release 0000:01:00.0` tries it again all the same",
         exit=Exit.FAILED,
+        name="held",
     )
 
 

@@ -16,7 +16,7 @@ from pyxs.exceptions import PyXSError, UnexpectedPacket
 from cede.address import Address
 from cede.errors import UnreachableError
 from cede.host.xenstore import Xenstore
-from cede.model import BackendDevice
+from cede.model import BackendDevice, LibxlNote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,3 +247,17 @@ def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
     assert store.closed
     door.backend()
     assert opened == ["/socket", "/socket"]
+
+
+def test_libxls_notes_of_domains_that_are_gone_are_stale(store: Store) -> None:
+    notes = Xenstore(connect=lambda _: store).stale_notes
+    assert notes() == ()
+    store.nodes |= {
+        "/local/domain/1/name": "pv1",
+        "/libxl/pci/0000-01-00-0/domid": "1",
+        "/libxl/pci/0000-02-00-1/domid": "7",
+        "/libxl/pci/0000-03-00-0/driver_path": "/sys/bus/pci/drivers/e1000e",
+        "/libxl/pci/0000-04-00-0/domid": "",
+        "/libxl/pci/nonsense/domid": "7",
+    }
+    assert notes() == (LibxlNote(address=Address(0, 2, 0, 1), domid=7),)

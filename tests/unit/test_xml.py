@@ -298,3 +298,24 @@ def test_entities_that_grow_without_end_are_not_expanded() -> None:
     )
     with suppress(PermanentError):  # some versions of libxml2 refuse it, some leave the reference
         assert xml.domain(None, text).name == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "current", "on_demand"),
+    [("xenfv", 524288, True), ("xenfv", 1048576, False), ("xenpv", 524288, False)],
+)
+def test_a_domain_with_less_memory_at_its_start_is_populated_on_demand_unless_it_is_pv(
+    kind: str, current: int, on_demand: bool
+) -> None:
+    text = (
+        f"<domain><name>a</name><uuid>u</uuid><os><type machine='{kind}'>hvm</type></os>"
+        f"<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>{current}</currentMemory></domain>"
+    )
+    found = xml.domain(None, text)
+    assert (found.memory, found.current_memory) == (1048576, current)
+    assert found.populated_on_demand is on_demand
+
+
+def test_memory_that_is_no_number_is_unknown() -> None:
+    text = "<domain><name>a</name><uuid>u</uuid><os><type>hvm</type></os><memory>\u0661</memory></domain>"
+    assert xml.domain(None, text).memory == 0

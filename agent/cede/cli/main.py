@@ -11,9 +11,13 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.devices import devices_command
+from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
+from cede.cli.import_policy import import_command
 from cede.cli.run import run_command
 from cede.cli.shared import (
+    agreed,
     host_policy,
     json_option,
     policy_option,
@@ -23,12 +27,13 @@ from cede.cli.shared import (
     writing,
 )
 from cede.cli.take import attach_command, detach_command, release_command
+from cede.cli.verify import verify_command
 from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
 from cede.plan.steps import Plan
-from cede.reconcile import look_around, one_pass, replan, status, verify_all, worst
+from cede.reconcile import look_around, one_pass, replan, status, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -49,34 +54,6 @@ def cli(context: click.Context, uri: str) -> None:
     step; 75 try again later.
     """
     context.obj = uri
-
-
-@cli.command("devices")
-@json_option
-@click.option(
-    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
-)  # fmt: skip
-@click.pass_obj
-def devices_command(uri: str, as_text: bool, file: Path | None) -> int:
-    """List every PCI device: what it is, who has it, why the host keeps it."""
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-    if file is not None:
-        snapshot.save(inventory, file)
-    if as_text:
-        rows = [
-            {**encoding.plain(device), "with": screens.holder(device, inventory)}
-            for device in inventory.devices
-        ]
-        gone = [
-            {"address": str(address), "domains": names}
-            for address, names in screens.vanished(inventory).items()
-        ]
-        click.echo(encoding.dumps(devices=rows, vanished=gone))
-    else:
-        screens.devices(inventory)
-    return Exit.OK
 
 
 @cli.command("plan")
@@ -144,15 +121,15 @@ def apply_command(
     policy = host_policy(policy_path)
     with writing(uri, "cede apply", seconds, as_text=as_text) as (doors, behalf):
 
-        def agreed(planned: Plan) -> Plan:
+        def reviewed(planned: Plan) -> Plan:
             if not as_text:
                 screens.plan(planned)
-            if planned.work and not _agreed(yes=yes or as_text):
+            if planned.work and not agreed(yes=yes or as_text):
                 click.echo("Nothing was changed.")
                 raise click.exceptions.Exit(Exit.OUT_OF_STEP)
             return planned
 
-        done = one_pass(doors, policy, behalf, review=agreed)
+        done = one_pass(doors, policy, behalf, review=reviewed)
     show_report(done, as_text=as_text)
     return done.exit
 
@@ -169,32 +146,18 @@ def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
     return show_checked(found, as_text=as_text)
 
 
-@cli.command("verify")
-@policy_option
-@json_option
-@click.pass_obj
-def verify_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        found = verify_all(doors, policy, inventory)
-    return show_checked(found, as_text=as_text)
-
-
 for command in (
+    devices_command,
+    doctor_command,
+    import_command,
     attach_command,
     detach_command,
     release_command,
     history_command,
     run_command,
+    verify_command,
 ):
     cli.add_command(command)
-
-
-def _agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
 def main() -> NoReturn:

@@ -10,7 +10,17 @@ from cede.errors import UsageError
 from cede.plan.match import resolve
 from cede.plan.planner import subject_of
 from cede.plan.steps import Plan, Refusal
-from cede.policy import Assignment, Channel, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    Place,
+    Policy,
+    Verification,
+    When,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +39,7 @@ def policy(
     *,
     permissive: bool,
     when: When,
-    channel: Channel,
+    channel: Channel | None,
 ) -> Policy:
     """The host's policy, its protection above all, with this one assignment instead of its own.
 
@@ -53,11 +63,26 @@ def policy(
         domain=domain,
         permissive=permissive,
         when=when,
-        channel=channel,
+        verification=_verification(host, domain, inventory, channel),
         place=_HERE,
     )
     return replace(
         host, devices=(described,), assignments=(wanted,), alternatives=(), source=SOURCE
+    )
+
+
+def _verification(
+    host: Policy, domain: str, inventory: Inventory, channel: Channel | None
+) -> Verification:
+    """As the host's policy says it for that domain; without a word there, by `channel`, ssh to the domain's name."""
+    meant = inventory.domain(domain)
+    names = {domain} | ({meant.name, meant.uuid} if meant else set())
+    said = [one.verification for one in host.assignments if one.domain in names]
+    fitting = [one for one in said if channel in {None, one.guest}]
+    if fitting:
+        return fitting[0]
+    return Verification(
+        guest=channel or Channel.CONSOLE, host=domain if channel is Channel.SSH else None
     )
 
 

@@ -14,15 +14,13 @@ import click
 from cede.edits import EDITS, edited
 from cede.evidence import Verdict
 from cede.execute.executor import StepOutcome
-from cede.plan.guards import guards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cede.address import Address
     from cede.errors import CedeError
+    from cede.explain import Explained
     from cede.host.journal import Entry
-    from cede.model import Device, Inventory
     from cede.plan.steps import Plan, Step, Work
     from cede.reconcile import Checked, Report
 
@@ -118,6 +116,16 @@ def checked(found: Sequence[Checked]) -> None:
             click.echo(f"  [{_MARK[finding.verdict]}] {finding}")
 
 
+def explained(one: Explained) -> None:
+    """The checklist of one assignment, each station with the command to see it with."""
+    click.echo(f"{one.subject}, station by station:")
+    if not one.checks:
+        click.echo("  its device or its domain can't be told")
+    for number, check in enumerate(one.checks, 1):
+        click.echo(f"  {number:2}. [{_MARK[check.verdict]}] {check.station}: {check.found}")
+        click.echo(f"        {check.command}")
+
+
 def report(done: Report) -> None:
     """What came of a pass, after its steps were shown as they happened."""
     for outcome in done.outcomes:
@@ -137,58 +145,6 @@ def report(done: Report) -> None:
         click.echo("Nothing was changed.")
 
 
-def devices(inventory: Inventory) -> None:
-    """Every PCI function: what it is, who has it, and why it may not be given away; then what has vanished."""
-    here = [
-        (
-            str(device.address),
-            str(device.identity),
-            device.identity.class_code[:4],
-            device.driver or "-",
-            holder(device, inventory),
-            _notes(device),
-        )
-        for device in inventory.devices
-    ]
-    gone = [
-        (
-            str(address),
-            "-",
-            "-",
-            "-",
-            ", ".join(names),
-            "vanished; `cede release` strikes it from the XML",
-        )
-        for address, names in vanished(inventory).items()
-    ]
-    table(("ADDRESS", "ID", "CLASS", "DRIVER", "WITH", "NOTES"), [*here, *gone])
-
-
-def vanished(inventory: Inventory) -> dict[Address, list[str]]:
-    """The addresses that domains list and this host no longer has, with the names of those domains."""
-    found: dict[Address, list[str]] = {}
-    for domain in inventory.domains:
-        for address in dict.fromkeys(h.address for h in (*domain.live, *domain.config)):
-            if inventory.device(address) is None:
-                found.setdefault(address, []).append(domain.name)
-    return dict(sorted(found.items()))
-
-
-def holder(device: Device, inventory: Inventory) -> str:
-    """Who has the device now: a domain's name, `assignable` (on pciback, with nobody), or dom0."""
-    given = inventory.given(device.address)
-    if given is None:
-        return "assignable" if device.on_pciback else "dom0"
-    domain = inventory.domain_by_id(given.domid)
-    return domain.name if domain else f"domain {given.domid}"
-
-
-def _notes(device: Device) -> str:
-    kept = "; ".join(f"kept: holds {', '.join(guard.chain[1:])}" for guard in guards(device))
-    reset = "" if device.is_bridge or device.reset_methods else "no reset of its own"
-    return "; ".join(note for note in (" ".join(device.interfaces), kept, reset) if note)
-
-
 def history(entries: Sequence[Entry]) -> None:
     """Tasks and their deeds, the oldest first as in a log."""
     if not entries:
@@ -197,7 +153,8 @@ def history(entries: Sequence[Entry]) -> None:
         still = " (not settled)" if entry.open else ""
         click.echo(f"{entry.begun}  {entry.subject}: {entry.outcome}{still}")
         click.echo(
-            f"  asked by {entry.who or 'somebody'} with {entry.asked or 'cede'}; {entry.address}"
+            f"  asked by {entry.who or 'somebody'} with {entry.asked or 'cede'}"
+            + (f"; {entry.address}" if entry.address else "")
         )
         for deed in entry.deeds:
             took = (

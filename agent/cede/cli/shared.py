@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,8 +17,9 @@ import click
 from cede import encoding, policy_file
 from cede.cli import screens
 from cede.doors import Doors, open_doors
-from cede.errors import Exit
-from cede.execute.executor import silence
+from cede.errors import CedeError, Exit
+from cede.execute.executor import Outcome, silence
+from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
@@ -55,14 +57,30 @@ def host_policy_if_any(path: Path | None) -> Policy:
     return host_policy(path)
 
 
+def host_policy_beside(output: Path | None, path: Path | None) -> Policy:
+    """The same without the file `output`, which is about to be written: what would stand beside it."""
+    named = (
+        [path] if path is not None else policy_file.default_paths(DEFAULT_POLICY, DEFAULT_FOLDER)
+    )
+    files = [file for one in named for file in policy_file.files_at(one)]
+    beside = [file for file in files if output is None or not _same_file(file, output)]
+    if path is None and len(beside) == len(files):
+        return host_policy_if_any(None)
+    return policy_file.read_all(beside) if beside else Policy()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool
+    uri: str, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
-    The first interrupt or termination ends it after the steps that are being taken, the second at once. Raises
-    TransientError if another cede is at work for longer than `seconds`.
+    Unless `all_needed`, libvirt may be silent. The first interrupt or termination ends it after the steps that are
+    being taken, the second at once. Raises TransientError if another cede is at work for longer than `seconds`.
     """
     stop = Event()
 
@@ -80,7 +98,7 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri) as doors,
+        open_doors(uri, all_needed=all_needed) as doors,
     ):
         before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
@@ -99,6 +117,11 @@ def _who() -> str:
     return f"{name} as {account}" if name and name != account else account
 
 
+def agreed(*, yes: bool) -> bool:
+    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
+
+
 def show_report(done: Report, *, as_text: bool) -> None:
     """What came of a pass: one JSON object, or what the progress hasn't said yet."""
     if as_text:
@@ -106,16 +129,7 @@ def show_report(done: Report, *, as_text: bool) -> None:
             encoding.dumps(
                 exit=done.exit,
                 plan=done.plan,
-                outcomes=[
-                    {
-                        "subject": o.work.subject,
-                        "tried": o.tried,
-                        "undone": o.undone,
-                        "error": o.error,
-                        "stranded": o.stranded,
-                    }
-                    for o in done.outcomes
-                ],
+                outcomes=told_outcomes(done.outcomes),
                 checked=_with_verdict(done.checked),
             )
         )
@@ -123,13 +137,52 @@ def show_report(done: Report, *, as_text: bool) -> None:
         screens.report(done)
 
 
-def show_checked(found: tuple[Checked, ...], *, as_text: bool) -> int:
-    """The findings; returns the exit status that they ask for."""
-    code = Exit.OK if all(one.proven for one in found) else Exit.OUT_OF_STEP
+def told_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
+    """What came of each work, as a report's JSON has it."""
+    return [
+        {
+            "subject": one.work.subject,
+            "tried": one.tried,
+            "undone": one.undone,
+            "error": one.error,
+            "stranded": one.stranded,
+        }
+        for one in outcomes
+    ]
+
+
+def doors_as_they_are(uri: str) -> AbstractContextManager[Doors]:
+    """The doors, whether libvirt answers or not."""
+    return open_doors(uri, all_needed=False)
+
+
+def show_checked(
+    found: tuple[Checked, ...],
+    *,
+    as_text: bool,
+    explained: tuple[Explained, ...] = (),
+    restarted: tuple[str, ...] = (),
+    failed: CedeError | None = None,
+) -> int:
+    """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
+    in_step = all(one.proven for one in found)
+    code = failed.exit if failed else Exit.OK if in_step else Exit.OUT_OF_STEP
     if as_text:
-        click.echo(encoding.dumps(exit=code, checked=_with_verdict(found)))
-    else:
-        screens.checked(found)
+        click.echo(
+            encoding.dumps(
+                exit=code,
+                checked=_with_verdict(found),
+                explained=explained,
+                restarted=restarted,
+                error=failed,
+            )
+        )
+        return code
+    screens.checked(found)
+    for one in explained:
+        screens.explained(one)
+    if failed is not None:
+        screens.error(failed)
     return code
 
 

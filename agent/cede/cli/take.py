@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 )
 @click.option("--next-start", is_flag=True, help="Only from the domain's next start on.")
 @click.option(
-    "--verify", "channel", type=click.Choice([*Channel]), default=Channel.CONSOLE, show_default=True,
-    help="How the guest is asked whether it has the device.",
+    "--verify", "channel", type=click.Choice([*Channel]),
+    help="How the guest is asked whether it has the device: with the user, host and files that the policy names for"
+    " DOMAIN; ssh goes to the host called DOMAIN if it names none.  [default: as the policy says, else console]",
 )  # fmt: skip
 @policy_option
 @json_option
@@ -50,7 +51,7 @@ def attach_command(
     domain: str,
     permissive: bool,
     next_start: bool,
-    channel: str,
+    channel: str | None,
     policy_path: Path | None,
     as_text: bool,
     seconds: float,
@@ -68,7 +69,7 @@ def attach_command(
         policy = one_off.policy(
             host_policy_if_any(policy_path), device, domain, inventory,
             permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
-            channel=Channel(channel),
+            channel=Channel(channel) if channel else None,
         )  # fmt: skip
         planned = one_off.only(plan(policy, inventory), policy)
         if not as_text:

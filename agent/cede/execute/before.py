@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from cede.deadline import within
 from cede.edits import EDITS, edited
 from cede.errors import PermanentError, UnsafeError, WorldMovedError
+from cede.host.modules import names_pciback
 from cede.model import PCIBACK, Origin
+from cede.plan.steps import DontLoadAtBoot, LoadAtBoot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +24,12 @@ def look(doors: Doors, step: Step) -> dict[str, object]:
     """The state that `step` is about to change, as JSON-like values.
 
     For a device its driver, override, slot, and whether Xen has it with a guest; for a domain its persistent XML,
-    without secrets. What can't be seen is left out. Raises TransientError, UnreachableError or HungError if libvirt
-    can't be asked.
+    without secrets; for what is loaded at boot cede's file. What can't be seen is left out. Raises TransientError,
+    UnreachableError or HungError if libvirt can't be asked.
     """
     found: dict[str, object] = {}
+    if isinstance(step, LoadAtBoot | DontLoadAtBoot):
+        found["loaded_at_boot"] = doors.modules.own_file()
     address = getattr(step, "address", None)
     if address is not None:
         found |= {
@@ -45,7 +49,9 @@ def look(doors: Doors, step: Step) -> dict[str, object]:
 
 
 def is_so(step: Step, was: Mapping[str, object]) -> bool:
-    """Whether the edit that `step` is has nothing to change in the XML that was so before."""
+    """Whether the edit that `step` is has nothing to change in the XML or the file that was so before."""
+    if isinstance(step, LoadAtBoot):
+        return names_pciback(str(was.get("loaded_at_boot") or ""))
     kept = was.get("xml")
     return isinstance(step, EDITS) and isinstance(kept, str) and edited(step, kept) == kept
 

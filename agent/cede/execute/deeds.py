@@ -18,9 +18,11 @@ from cede.model import CLOSING, PCIBACK
 from cede.plan.steps import (
     AddToConfig,
     Adopt,
+    DontLoadAtBoot,
     Evict,
     GiveBack,
     HotPlug,
+    LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
     Seize,
@@ -55,6 +57,16 @@ class Deeds:
         within("modprobe", self._doors.kernel.load_pciback)
         if not self._doors.sysfs.pciback_loaded:
             raise PermanentError("xen-pciback was loaded, but has no driver directory in sysfs")
+
+    @do.register
+    def _load_at_boot(self, _: LoadAtBoot) -> None:
+        self._doors.modules.load_at_boot()
+        if not self._doors.modules.loaded_at_boot():
+            raise PermanentError("xen-pciback was named for the boot, but the file doesn't say so")
+
+    @do.register
+    def _dont_load_at_boot(self, _: DontLoadAtBoot) -> None:
+        self._doors.modules.dont_load_at_boot()
 
     @do.register
     def _seize(self, step: Seize) -> None:

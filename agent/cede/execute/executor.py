@@ -136,7 +136,7 @@ class Executor:
         self, task: int, work: Work, tried: tuple[StepOutcome, ...], error: CedeError | None
     ) -> Outcome:
         halfway = error is None or isinstance(error, HungError | InterruptedByPersonError)
-        if halfway or not work.inward:
+        if halfway or not work.undone_if_failed:
             return Outcome(work=work, tried=tried, error=error)
         undone: list[StepOutcome] = []
         stranded: CedeError | None = None
@@ -161,7 +161,7 @@ class Executor:
         for one in (outcome.error, outcome.stranded):
             hung = one if isinstance(one, HungError) else hung
         try:
-            if hung is not None:
+            if hung is not None and outcome.work.address is not None:
                 self._doors.journal.hold(outcome.work.address, hung.message)
             self._doors.journal.end(
                 task, _word(outcome), error, settled=self._settled(task, outcome)
@@ -178,7 +178,7 @@ class Executor:
         work, error = outcome.work, outcome.error
         if error is None:
             return not work.unsettled
-        if not work.inward or isinstance(error, HungError | InterruptedByPersonError):
+        if not work.undone_if_failed or isinstance(error, HungError | InterruptedByPersonError):
             return task not in self._begun
         return outcome.stranded is None
 
@@ -228,8 +228,8 @@ class Executor:
 
     def _same_device(self, work: Work) -> None:
         """The plan was made a moment ago; the device at that address must still be the one it was made for."""
-        if work.identity is None:
-            return  # it had vanished when the plan was made, and only its traces are removed
+        if work.address is None or work.identity is None:
+            return  # about no device, or one that had vanished when the plan was made: its traces are removed
         found = self._doors.sysfs.identity(work.address)
         if found != work.identity:
             raise WorldMovedError(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def lanes(works: Sequence[Work]) -> tuple[tuple[int, ...], ...]:
     """The numbers of the works, grouped: those that share a domain, a device or its bus are in one lane, in order.
 
+    Works about the host itself share that.
+
     A reset of one function can be one of its whole bus; the functions of the root bus are reset one by one.
     """
     lane_of: dict[str, int] = {}
@@ -31,8 +33,12 @@ def lanes(works: Sequence[Work]) -> tuple[tuple[int, ...], ...]:
 
 
 def _shares(work: Work) -> Iterator[str]:
-    yield str(work.address)
-    if work.address.bus:
+    if work.address is None:
+        if not work.domains:
+            yield "the host"
+    else:
+        yield str(work.address)
+    if work.address is not None and work.address.bus:
         yield f"bus {work.address.segment:04x}:{work.address.bus:02x}"
     for domain in work.domains:
         yield f"domain {domain}"

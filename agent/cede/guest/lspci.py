@@ -1,70 +1,195 @@
-"""What `lspci -Dvmmnk` printed in a guest, read strictly.
+"""What the kinds of lspci print in a guest, read strictly: pciutils' records, details and short lines, and busybox'.
 
-Source: lspci(8), "Machine readable output" (pciutils).
+Sources: lspci(8), "Machine readable output"; pciutils' lspci.c and ls-caps.c; busybox' util-linux/lspci.c.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cede.address import Address
+from cede.guest.function import Function, Interrupt
 
-# what lspci complains about would stand in the middle of a record
-COMMAND = "lspci -Dvmmnk 2>/dev/null"
-_FIELD = re.compile(
-    r"^(?P<name>[A-Za-z]+):\t(?P<value>[!-~]*)$"
-)  # no blanks, as in any message between
+if TYPE_CHECKING:
+    from cede.guest.function import Range
+
+DRIVER = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_RECORD = re.compile(r"^(?P<name>[A-Za-z]+):[\t ]+(?P<value>[!-~]*)$")
 _ID = re.compile(r"^[0-9a-f]{4}$")
-_DRIVER = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_UNKNOWN = ("0000:0000", "ffff:ffff")
+_WORD = r'"(?:[^"]*\[)?([0-9a-f]{4})\]?"'
+# 0000:00:00.0 "0200" "8086" "10d3" -r03 -p00 "8086" "0000"
+_SHORT = re.compile(
+    rf"^(?P<slot>\S+) {_WORD} {_WORD} {_WORD}(?: -r[0-9a-f]{{2}})?(?: -p(?P<interface>[0-9a-f]{{2}}))?"
+    rf'(?: (?:{_WORD}|"") (?:{_WORD}|""))?$'
+)
+# 00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"
+_BUSYBOX = re.compile(
+    r'^(?P<slot>\S+) "Class ([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})"'
+    r'(?: "(?P<driver>[^"]*)")?$'
+)
+# 0000:00:00.0 USB controller [0c03]: Red ... [1b36:000d] (rev 01) (prog-if 30 [XHCI]), with -n: 0c03: 1b36:000d
+_HEAD = re.compile(
+    r"^(?P<slot>\S+) (?:[^\[\]:]+ \[)?(?P<class>[0-9a-f]{4})\]?: (?:.* \[)?(?P<ids>[0-9a-f]{4}:[0-9a-f]{4})\]?"
+    r"(?: \(rev [0-9a-f]{2}\))?(?: \(prog-if (?P<interface>[0-9a-f]{2})(?: \[.*\])?\))?$"
+)
+_SUBSYSTEM = re.compile(r"^Subsystem: (?:.* \[)?([0-9a-f]{4}:[0-9a-f]{4})\]?$")
+_REGION = re.compile(r"^Region \d: (?P<kind>Memory|I/O ports) at (?P<place>\S+)(?P<more>.*)$")
+_SIZE = re.compile(r"\[size=(\d+)([KMGT]?)\]$")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_MSI = re.compile(r"^Capabilities: \[[0-9a-f]+\] (?P<kind>MSI|MSI-X): Enable(?P<on>[+-]) ")
+_SERIAL = re.compile(r"Device Serial Number ((?:[0-9a-f]{2}-){7}[0-9a-f]{2})$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestDevice:
-    """One function as the guest's lspci sees it; `driver` is None if the guest has bound none."""
+def of_records(lines: list[str], slot: Address) -> Function | None:
+    """The function at `slot` in what `lspci -Dvmmnks SLOT` printed: one record, of fields only.
 
-    slot: Address
-    vendor: str
-    device: str
-    driver: str | None
-
-
-def parse(text: str) -> tuple[GuestDevice, ...]:
-    """The devices in `text`; records that are cut off or malformed are left out, never guessed.
-
-    A record runs from its Slot to an empty line, and only fields stand between. Only Module may come twice.
+    None if it isn't there, or its record is malformed.
     """
-    *lines, _cut_off = text.replace("\r", "").split("\n")
-    devices: list[GuestDevice | None] = []
-    record: dict[str, str] | None = {}
+    found = _of_record([line for line in lines if line])
+    return found if found is not None and found.slot == slot else None
+
+
+def _of_record(lines: list[str]) -> Function | None:
+    fields: dict[str, str] = {}
     for line in lines:
-        if not line:
-            devices.append(_device(record or {}))
-            record = {}
-        elif record is not None:
-            record = _with_field(record, line)
-    return tuple(device for device in devices if device is not None)
-
-
-def _with_field(record: dict[str, str], line: str) -> dict[str, str] | None:
-    """`record` and the field of `line`; None if the line spoils it."""
-    field = _FIELD.match(line)
-    if field is None or (not record and field["name"] != "Slot"):
+        found = _RECORD.match(line)
+        if found is None or (found["name"] in fields and found["name"] != "Module"):
+            return None
+        fields[found["name"]] = found["value"]
+    slot, ids = (
+        _address(fields.get("Slot", "")),
+        (fields.get("Vendor", ""), fields.get("Device", "")),
+    )
+    kind, interface = fields.get("Class", ""), fields.get("ProgIf", "")
+    driver = fields.get("Driver", "")
+    if slot is None or not all(_ID.match(word) for word in (*ids, kind)):
         return None
-    if field["name"] in record and field["name"] != "Module":
+    if driver and not DRIVER.match(driver):
         return None
-    return {**record, field["name"]: field["value"]}
+    return Function(
+        slot=slot,
+        vendor=ids[0],
+        device=ids[1],
+        class_code=kind + interface,
+        subsystem=known_subsystem(f"{fields.get('SVendor', '')}:{fields.get('SDevice', '')}"),
+        driver=driver,
+    )
 
 
-def _device(record: dict[str, str]) -> GuestDevice | None:
+def of_short(lines: list[str], slot: Address) -> Function | None:
+    """The function at `slot` in what `lspci -Dnmm` or `lspci -Dnnmm` printed; it tells no driver."""
+    found = []
+    for line in lines:
+        match = _SHORT.match(line)
+        place = _address(match["slot"]) if match else None
+        if match is None or place is None:
+            return None
+        _, kind, vendor, device, interface, above, below = match.groups()
+        found.append(
+            Function(
+                slot=place,
+                vendor=vendor,
+                device=device,
+                class_code=kind + (interface or ""),
+                subsystem=known_subsystem(f"{above or ''}:{below or ''}"),
+            )
+        )
+    return _only(found, slot)
+
+
+def of_busybox(lines: list[str], slot: Address) -> Function | None:
+    """The function at `slot` in what busybox' `lspci -mk` printed, which leaves out the segment."""
+    found = []
+    for line in lines:
+        match = _BUSYBOX.match(line)
+        place = _address(match["slot"]) if match else None
+        if match is None or place is None:
+            return None
+        _, kind, vendor, device, above, below, driver = match.groups()
+        if driver and not DRIVER.match(driver):
+            return None
+        found.append(
+            Function(
+                slot=place,
+                vendor=vendor,
+                device=device,
+                class_code=kind,
+                subsystem=known_subsystem(f"{above}:{below}"),
+                driver=driver or "",
+            )
+        )
+    return _only(found, slot)
+
+
+def of_details(lines: list[str], slot: Address) -> Function | None:
+    """The function at `slot` in what `lspci -Dnvvks SLOT` or `lspci -Dnnvvks SLOT` printed of it alone."""
+    head = _HEAD.match(lines[0]) if lines else None
+    if head is None or _address(head["slot"]) != slot:
+        return None
+    rest = [line.strip() for line in lines[1:] if line.strip()]
+    drivers = [
+        line.partition(": ")[2] for line in rest if line.startswith("Kernel driver in use: ")
+    ]
+    if len(drivers) > 1 or not all(DRIVER.match(driver) for driver in drivers):
+        return None
+    below = [found[1] for found in map(_SUBSYSTEM.match, rest) if found]
+    serials = [found[1] for found in map(_SERIAL.search, rest) if found]
+    on = [found["kind"] for found in map(_MSI.match, rest) if found and found["on"] == "+"]
+    regions, unassigned = _regions(rest)
+    vendor, _, device = head["ids"].partition(":")
+    return Function(
+        slot=slot,
+        vendor=vendor,
+        device=device,
+        class_code=head["class"] + (head["interface"] or "00"),
+        subsystem=known_subsystem(below[0] if len(below) == 1 else ""),
+        driver=drivers[0] if drivers else "",
+        regions=regions,
+        unassigned=unassigned,
+        interrupt=Interrupt(on[0]) if len(on) == 1 else Interrupt.INTX if not on else None,
+        serial=serials[0] if len(serials) == 1 else None,
+    )
+
+
+def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
+    """The BARs that have a place and are on, and how many in memory aren't."""
+    found, unassigned = [], 0
+    for line in lines:
+        region = _REGION.match(line)
+        if region is None:
+            continue
+        size = _SIZE.search(region["more"])
+        off = any(word in region["more"] for word in ("[disabled]", "[virtual]"))
+        try:
+            first = int(region["place"], 16)
+        except ValueError:  # <unassigned>, <ignored>
+            first = 0
+        if off or not first:
+            unassigned += region["kind"] == "Memory"
+        elif size is None:
+            return None, None
+        else:
+            found.append((first, first + (int(size[1]) << _UNITS[size[2]]) - 1))
+    return tuple(found), unassigned
+
+
+def known_subsystem(said: str) -> str | None:
+    """`vvvv:dddd`; empty where a function has none, None if it isn't told."""
+    if said in _UNKNOWN or said == ":":
+        return ""
+    vendor, _, device = said.partition(":")
+    return said if _ID.match(vendor) and _ID.match(device) else None
+
+
+def _address(said: str) -> Address | None:
     try:
-        slot = Address.parse(record.get("Slot", ""))
+        return Address.parse(said)
     except ValueError:
         return None
-    vendor, device = record.get("Vendor", ""), record.get("Device", "")
-    if not _ID.match(vendor) or not _ID.match(device):
-        return None
-    driver = record.get("Driver")
-    if driver is not None and not _DRIVER.match(driver):
-        return None
-    return GuestDevice(slot=slot, vendor=vendor, device=device, driver=driver)
+
+
+def _only(found: list[Function], slot: Address) -> Function | None:
+    there = [one for one in found if one.slot == slot]
+    return there[0] if len(there) == 1 else None

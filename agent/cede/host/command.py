@@ -5,6 +5,8 @@ Arguments go as a list, never through a shell; output is bounded by what these p
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 from cede import program
@@ -34,6 +36,13 @@ class Kernel:
 
 class Xl:
     """Xen's own toolstack, for what libvirt has no call for: lifting a quarantine, and what libvirt lost sight of."""
+
+    def installed(self) -> bool:
+        """Whether there is an xl to run, for root at least: others mostly don't search /usr/sbin."""
+        return (
+            shutil.which("xl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+            is not None
+        )
 
     def detach(self, domid: int, address: Address) -> None:
         """`xl pci-detach`: take out of a running domain what libvirt doesn't list there.

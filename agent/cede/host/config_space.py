@@ -1,12 +1,13 @@
-"""What stands in a function's PCIe configuration space: the serial number that a card was made with.
+"""What stands in a function's configuration space: the card's serial number, and what a driver has switched on in it.
 
 Sources: PCI Express Base Specification 3.0, 7.9.3 (extended capability header) and 7.12 (device serial number);
-pciutils' ls-ecaps.c for the spelling.
+pciutils' ls-ecaps.c for the spelling; PCI Local Bus Specification 3.0, 6.2.2 (command), 6.7 (capabilities), 6.8 (MSI).
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,62 @@ SIZE = 4096
 _SERIAL = 0x0003
 _HEADER_BYTES, _SERIAL_BYTES = 4, 8
 _MOST_CAPABILITIES = (SIZE - LEGACY_SIZE) // _SERIAL_BYTES
+
+_COMMAND, _STATUS, _FIRST_CAPABILITY = 0x04, 0x06, 0x34
+_IO, _MEMORY, _BUS_MASTER = 0x1, 0x2, 0x4
+_HAS_CAPABILITIES = 0x10
+_MSI, _MSIX = 0x05, 0x11
+_MSI_ON, _MSIX_ON = 0x0001, 0x8000
+_HEADER_END, _MOST_LEGACY_CAPABILITIES = 0x40, 48
+_NOBODY = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOn:
+    """What is on in a function: that it answers at its BARs (`memory`, `io`), may do DMA, and interrupts by message."""
+
+    memory: bool
+    io: bool
+    bus_master: bool
+    msi: bool = False
+    msix: bool = False
+
+    def __str__(self) -> str:
+        names = {"memory": self.memory or self.io, "bus master": self.bus_master}
+        by_message = "MSI-X on" if self.msix else "MSI on" if self.msi else "no MSI"
+        return ", ".join([*(f"{n} {'on' if on else 'off'}" for n, on in names.items()), by_message])
+
+
+def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
+    """What a driver has switched on, `read` as below; None if the function doesn't answer (gone, or in D3cold)."""
+    command, status = _word(read, _COMMAND), _word(read, _STATUS)
+    if command is None or status is None or command == _NOBODY:
+        return None
+    msi = msix = False
+    offset = _byte(read, _FIRST_CAPABILITY) & ~3 if status & _HAS_CAPABILITIES else 0
+    for _ in range(_MOST_LEGACY_CAPABILITIES):
+        if offset < _HEADER_END:
+            break
+        kind, control = _byte(read, offset), _word(read, offset + 2) or 0
+        msi = msi or (kind == _MSI and bool(control & _MSI_ON))
+        msix = msix or (kind == _MSIX and bool(control & _MSIX_ON))
+        offset = _byte(read, offset + 1) & ~3
+    return SwitchedOn(
+        memory=bool(command & _MEMORY),
+        io=bool(command & _IO),
+        bus_master=bool(command & _BUS_MASTER),
+        msi=msi,
+        msix=msix,
+    )
+
+
+def _word(read: Callable[[int, int], bytes], offset: int) -> int | None:
+    said = read(offset, 2)
+    return int.from_bytes(said, "little") if len(said) == 2 else None  # noqa: PLR2004 - a word is two bytes
+
+
+def _byte(read: Callable[[int, int], bytes], offset: int) -> int:
+    return int.from_bytes(read(offset, 1), "little")
 
 
 def serial_number(read: Callable[[int, int], bytes]) -> str | None:

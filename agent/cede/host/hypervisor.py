@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
+from cede.host.kernel_files import text
 
 if TYPE_CHECKING:
     from cede.address import Address
 
 _LIBRARIES = Path("/usr/lib")
-_VERSION = Path("/sys/hypervisor/version")
+_FILES = Path("/sys/hypervisor")
+_VERSION = _FILES / "version"
+_INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
 _NO_DOMAIN = 0x7FF4  # DOMID_INVALID: whether any guest could be given it
 _NO_IOMMU = -1  # what the binding makes of ENOSYS; else it is 0, or the device that can't be given
@@ -40,15 +43,43 @@ def _binding(libraries: Path = _LIBRARIES, version: Path = _VERSION) -> Any:  # 
 class Hypervisor:
     """Opened at the first question; where there is no binding it says that it doesn't know."""
 
-    def __init__(self, binding: Any = None) -> None:  # noqa: ANN401 - no types
+    def __init__(self, binding: Any = None, files: Path = _FILES) -> None:  # noqa: ANN401 - no types
         self._given = binding
         self._looked = binding is not None
+        self._files = files
 
     @property
     def _xc(self) -> Any:  # noqa: ANN401 - no types
         if not self._looked:
             self._given, self._looked = _binding(), True
         return self._given
+
+    def kind(self) -> str:
+        """What is below this system: `xen`, or empty on bare metal (/sys/hypervisor/type)."""
+        return text(self._files / "type")
+
+    def is_dom0(self) -> bool | None:
+        """Whether Xen calls this its initial domain; None if that can't be read."""
+        try:
+            return bool(int(text(self._files / "properties/features"), 16) & _INITIAL_DOMAIN)
+        except ValueError:
+            return None
+
+    def virtualisation(self) -> tuple[str, ...]:
+        """What the hardware under it can do, as `xl info` says in virt_caps; empty if it can't be asked."""
+        return tuple(self._told("physinfo", "virt_caps").split())
+
+    def command_line(self) -> str:
+        """What Xen was booted with; empty if it can't be asked."""
+        return self._told("xeninfo", "xen_commandline")
+
+    def _told(self, question: str, name: str) -> str:
+        if self._xc is None:
+            return ""
+        try:
+            return str(getattr(self._xc, question)().get(name, ""))
+        except _ERRORS:
+            return ""
 
     def in_guest(self, address: Address) -> bool | None:
         """Whether a guest owns the device, None if that can't be asked.

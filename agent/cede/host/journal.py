@@ -74,14 +74,15 @@ class Entry:
     """One task in the history, with its deeds in order. Times are UTC, ISO 8601.
 
     `outcome` is `done`, `failed`, `rolled back`, `stranded`, `interrupted`, `found` (by a rebuilt journal) or
-    `cut off`, if cede was killed there. `open` tells that something of it may still be left to finish or to undo.
+    `cut off`, if cede was killed there. `address` is None for what was about no device. `open` tells that something of
+    it may still be left to finish or to undo.
     """
 
     number: int
     begun: str
     ended: str | None
     subject: str
-    address: Address
+    address: Address | None
     domain: str
     asked: str
     who: str
@@ -243,7 +244,7 @@ class Journal:
             origins = connection.execute("SELECT address, value FROM origin").fetchall()
             unfinished = connection.execute(
                 "SELECT subject, address, domain, inward, back, begun FROM task"
-                " WHERE id IN (SELECT max(id) FROM task WHERE open GROUP BY address) ORDER BY id"
+                " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id"
             ).fetchall()
             held = connection.execute(
                 "SELECT address, reason, since FROM held WHERE boot = ? ORDER BY address",
@@ -277,7 +278,7 @@ class Journal:
         """
         with self._writing() as connection:
             (back,) = connection.execute(
-                "SELECT max(back) FROM task WHERE open AND address = ?", (str(work.address),)
+                "SELECT max(back) FROM task WHERE open AND address = ?", (_place(work.address),)
             ).fetchone()
             return self._insert_task(connection, work, asked, back=bool(back))
 
@@ -287,7 +288,7 @@ class Journal:
         row = connection.execute(
             "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back) VALUES (?,?,?,?,?,?,?,?)",
             (
-                self._stamp(), asked.command, asked.who, work.subject, str(work.address), work.domain,
+                self._stamp(), asked.command, asked.who, work.subject, _place(work.address), work.domain,
                 work.inward, work.back or back,
             ),
         )  # fmt: skip
@@ -406,9 +407,10 @@ class Journal:
             ).fetchall()
             return tuple(
                 Entry(
-                    number=number, begun=begun, ended=ended, subject=subject, address=Address.parse(at),
-                    domain=domain, asked=asked, who=who, outcome=outcome, message=message, remedy=remedy,
-                    open=bool(is_open), deeds=_deeds(connection, number),
+                    number=number, begun=begun, ended=ended, subject=subject,
+                    address=Address.parse(at) if at else None, domain=domain, asked=asked, who=who,
+                    outcome=outcome, message=message, remedy=remedy, open=bool(is_open),
+                    deeds=_deeds(connection, number),
                 )
                 for number, begun, ended, subject, at, domain, asked, who, outcome, message, remedy, is_open
                 in tasks
@@ -430,6 +432,10 @@ class Journal:
                     break
                 gone += dropped
         return gone
+
+
+def _place(address: Address | None) -> str:
+    return "" if address is None else str(address)
 
 
 def _origin(value: str) -> Origin:

@@ -222,6 +222,20 @@ class Libvirt:
             handle.detachDeviceFlags(shown, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return True
 
+    def last_words(self, domain: str) -> str:
+        """The last thing that libxl logged of the domain, through libvirt; empty if nothing."""
+        return libxl_logs.last_words(self._logs, domain)
+
+    def shut_down(self, domain: str) -> None:
+        """Ask the running domain to shut itself down; returns before it has."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).shutdown()
+
+    def start(self, domain: str) -> None:
+        """Start the domain from its persistent XML."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).create()
+
     def persistent_xml(self, domain: str) -> str:
         """The domain's persistent XML, without its secrets."""
         with self._classified():

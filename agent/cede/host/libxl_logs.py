@@ -27,16 +27,28 @@ def marks(folder: Path, domain: str) -> Marks:
 def complaint(since: Marks) -> str:
     """The first thing that libxl complained of after these marks; empty if it said nothing that can be read."""
     for log, size in since:
-        try:
-            with log.open("rb") as file:
-                file.seek(max(size, _size(log) - _MOST_BYTES))
-                lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
-        except OSError:
-            continue
-        said = [found["said"] for line in lines if (found := _LINE.search(line))]
+        said = _said(log, size)
         if said:
-            return "".join(letter for letter in said[0] if letter.isprintable())
+            return said[0]
     return ""
+
+
+def last_words(folder: Path, domain: str) -> str:
+    """The last thing that libxl said of `domain`; empty if there is nothing, or it can't be read."""
+    said = _said(folder / f"{domain}.log", 0)
+    return said[-1] if said else ""
+
+
+def _said(log: Path, after: int) -> list[str]:
+    """libxl's own words in the log, what stands before `after` or far from its end left out."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(after, _size(log) - _MOST_BYTES))
+            lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    found = (_LINE.search(line) for line in lines)
+    return ["".join(filter(str.isprintable, match["said"])) for match in found if match]
 
 
 def _size(log: Path) -> int:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cede import program
 from cede.address import Address
 from cede.errors import PermanentError
-from cede.host.config_space import LEGACY_SIZE, serial_number
+from cede.host.config_space import LEGACY_SIZE, SwitchedOn, serial_number, switched_on
 from cede.host.kernel_files import listing, named, resolved, target, text
 from cede.model import PCIBACK, Device, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+_T = TypeVar("_T")
 
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
@@ -51,20 +53,26 @@ def _way(path: str) -> str:
     return "/".join(links)
 
 
-def _serial(path: str) -> str | None:
-    """The serial number in the function's `config`; others than root see the first 64 bytes only."""
+def _read_config(path: str, ask: Callable[[int, Callable[[int, int], bytes]], _T]) -> _T | None:
+    """What `ask` makes of the size and the reader of the function's `config`; None if that can't be read."""
     try:
         config = os.open(f"{path}/config", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        if os.fstat(config).st_size <= LEGACY_SIZE:
-            return None
-        return serial_number(lambda offset, size: os.pread(config, size, offset))
+        size = os.fstat(config).st_size
+        return ask(size, lambda offset, length: os.pread(config, length, offset))
     except OSError:
         return None  # it went while we were looking
     finally:
         os.close(config)
+
+
+def _serial(path: str) -> str | None:
+    """The serial number in the function's `config`; others than root see the first 64 bytes only."""
+    return _read_config(
+        path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
+    )
 
 
 class _VirtualFunctions:
@@ -97,6 +105,7 @@ class Sysfs:
     """Reads and writes below `root` (normally `/sys`)."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._devices = f"{root}/bus/pci/devices"
         self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
         self._blocks = f"{root}/class/block"
@@ -108,7 +117,10 @@ class Sysfs:
 
     def pciback_slots(self) -> frozenset[Address]:
         """The addresses that pciback seizes at the next probe (`slots`); empty if it isn't loaded."""
-        found = (_address(line) for line in text(f"{self._pciback}/slots").split())
+        return self._listed("slots")
+
+    def _listed(self, file: str) -> frozenset[Address]:
+        found = (_address(line) for line in text(f"{self._pciback}/{file}").split())
         return frozenset(address for address in found if address is not None)
 
     def remove_pciback_slot(self, address: Address) -> None:
@@ -137,6 +149,14 @@ class Sysfs:
     def serial(self, address: Address) -> str | None:
         """The PCIe device serial number, None if it has none."""
         return _serial(f"{self._devices}/{address}")
+
+    def switched_on(self, address: Address) -> SwitchedOn | None:
+        """What is switched on in the card itself, whoever did it; None if that can't be read."""
+        return _read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
+
+    def permissive(self) -> frozenset[Address]:
+        """The addresses whose guests pciback lets write where they like (`permissive`)."""
+        return self._listed("permissive")
 
     def modalias(self, address: Address) -> str:
         """What modprobe finds the device's driver by; empty if that can't be read."""
@@ -173,6 +193,10 @@ class Sysfs:
     def device(self, address: Address) -> Device | None:
         """The PCI function at `address`, None if there is none; what dom0 needs of it isn't told."""
         return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
+
+    def power(self, address: Address) -> str:
+        """The device's power state (`D0`, `D3hot`, `D3cold`, `unknown`), empty if that can't be read."""
+        return text(f"{self._devices}/{address}/power_state")
 
     def identity(self, address: Address) -> Identity | None:
         """What the function at `address` says it is; None if there is none, or it is just going."""

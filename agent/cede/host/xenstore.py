@@ -5,14 +5,15 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cede.address import Address
-from cede.errors import UnreachableError
-from cede.model import BackendDevice
+from cede.errors import UnreachableError, WorldMovedError
+from cede.model import BackendDevice, LibxlNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
+_LIBXL_NOTES = "/libxl/pci"
 _MAX_DEVFN = 0xFF
 _OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
 _MOST_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
@@ -74,7 +76,7 @@ class _Exchange:
         return _Answer(answer)
 
     def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
-        """What xenstored answers to READ or DIRECTORY of each path, None for a node that isn't there."""
+        """What xenstored answers to READ, DIRECTORY or RM of each path, None for a node that isn't there."""
         from pyxs._internal import NUL, Op, Packet, next_rq_id
 
         op = getattr(Op, operation)
@@ -122,8 +124,18 @@ def _connect(socket: str) -> pyxs.Client:
     return client
 
 
+def _noted_address(name: str) -> Address | None:
+    """libxl's spelling of an address in xenstore, `0000-01-00-0` (PCI_BDF_XSPATH)."""
+    found = re.fullmatch(r"([0-9a-f]{4})-([0-9a-f]{2})-([0-9a-f]{2})-([0-7])", name)
+    return Address.parse("{}:{}:{}.{}".format(*found.groups())) if found else None
+
+
+def _data(domid: int, name: str) -> str:
+    return f"{_DOMAINS}/{domid}/data/{name}"
+
+
 class Xenstore:
-    """Reads through one connection, opened at the first question."""
+    """Speaks through one connection, opened at the first question. It writes below a guest's `data` alone."""
 
     def __init__(
         self, socket: str = SOCKET, connect: Callable[[str], pyxs.Client] = _connect
@@ -158,6 +170,29 @@ class Xenstore:
             answers = self._client.router.ask("DIRECTORY", paths)
         return [a.decode("ascii", errors="replace").split("\0") if a else [] for a in answers]
 
+    def read_data(self, domid: int, name: str) -> bytes | None:
+        """What a guest has in its own node `data/<name>`; None if there is none. Raises UnreachableError."""
+        with _answered():
+            answer: bytes | None = self._client.router.ask("READ", [_data(domid, name)])[0]
+        return answer
+
+    def write_data(self, domid: int, name: str, value: bytes) -> None:
+        """Write a running guest's node `data/<name>`.
+
+        It becomes the guest's, as its `data` is: a node inherits its parent's permissions (xenstored_core.c,
+        construct_node), so the guest may write beside it and remove it. Raises UnreachableError, and WorldMovedError if
+        the guest isn't there any more, lest a room of its own be made for it.
+        """
+        if self._read(f"{_DOMAINS}/{domid}/name") == [None]:
+            raise WorldMovedError(f"domain {domid} has ended", remedy="plan again")
+        with _answered():
+            self._client.write(_data(domid, name).encode(), value)
+
+    def remove_data(self, domid: int, name: str) -> None:
+        """Remove a guest's node `data/<name>` and all below it, if it is there. Raises UnreachableError."""
+        with _answered():
+            self._client.router.ask("RM", [_data(domid, name)])
+
     def backend(self) -> tuple[BackendDevice, ...]:
         """Every device that the PCI backend serves, in domain and device order.
 
@@ -173,6 +208,22 @@ class Xenstore:
             for number in numbers
         ]
         return tuple(device for domid, base in bases for device in self._devices(domid, base))
+
+    def stale_notes(self) -> tuple[LibxlNote, ...]:
+        """What libxl still notes of devices of domains that are gone, and trips over at the next attach.
+
+        Raises UnreachableError if xenstore doesn't answer.
+        """
+        alive, names = self._list(_DOMAINS, _LIBXL_NOTES)
+        noted = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
+        found = (
+            (_noted_address(name), _number(domid)) for name, domid in zip(names, noted, strict=True)
+        )
+        return tuple(
+            LibxlNote(address=address, domid=domid)
+            for address, domid in found
+            if address is not None and domid is not None and str(domid) not in alive
+        )
 
     def _devices(self, domid: int, base: str) -> Iterator[BackendDevice]:
         number, state, frontend = self._read(

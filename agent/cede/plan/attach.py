@@ -124,6 +124,7 @@ def _refuse_device(wish: Wish) -> Refusal | None:
         reason=f"libvirt doesn't list {wish.device.address} among its node devices, so it can't take it",
         remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
         exit=Exit.TRY_LATER,
+        name="not-listed",
     )
 
 
@@ -136,6 +137,7 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             reason=f"{domain.name} is PVH, and Xen gives no PCI devices to PVH guests",
             remedy="make it a PV or HVM guest",
             exit=Exit.FAILED,
+            name="pvh",
         )
     if not domain.persistent:
         return Refusal(
@@ -143,6 +145,16 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             reason=f"{domain.name} is transient: it has no persistent XML to make this permanent in",
             remedy=f"`virsh define` it first, from `virsh dumpxml {domain.name}`",
             exit=Exit.FAILED,
+            name="transient",
+        )
+    if domain.populated_on_demand and wish.config is None:
+        return Refusal(
+            subject=subject,
+            reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
+            "gets the rest on demand, and with a PCI device libxl would refuse to start it so",
+            remedy=f"make <currentMemory> in its XML as much as <memory> (`virsh edit {domain.name}`), and restart it",
+            exit=Exit.FAILED,
+            name="memory-on-demand",
         )
     if not domain.running and wish.assignment.when is When.NOW and wish.config is None:
         return Refusal(
@@ -150,6 +162,7 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             reason=f"{domain.name} is shut off, so nothing can be plugged into it",
             remedy=f"`virsh start {domain.name}`, then apply again; or say `when: next-start`",
             exit=Exit.TRY_LATER,
+            name="domain-off",
         )
     return None
 
@@ -166,6 +179,7 @@ def _refuse_other_setting(wish: Wish) -> Refusal | None:
         "can't be changed in place",
         remedy=f"`cede release {address}`, then apply again",
         exit=Exit.FAILED,
+        name="other-setting",
     )
 
 
@@ -193,7 +207,7 @@ def _steps(wish: Wish) -> Iterable[Step]:
         yield HotPlug(
             address=address, domain=domain.name, alias=alias, permissive=wanted.permissive
         )
-    features = _missing_features(wish)
+    features = missing_features(domain)
     if features and (wish.config is None or wish.blocked):
         yield SwitchOn(domain=domain.name, features=features)
     if wish.config is None:
@@ -208,9 +222,8 @@ def _steps(wish: Wish) -> Iterable[Step]:
         yield adopt(wish.device, domain, alias, wish.policy.source)
 
 
-def _missing_features(wish: Wish) -> tuple[str, ...]:
+def missing_features(domain: Domain) -> tuple[str, ...]:
     """What the domain must be started with and its XML doesn't say: PV needs the host's memory map too."""
-    domain = wish.domain
     lacking = (
         (PASSTHROUGH, not domain.passthrough),
         (E820_HOST, domain.kind is GuestKind.PV and not domain.e820_host),

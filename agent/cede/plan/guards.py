@@ -86,4 +86,5 @@ def refuse_guarded(
             else ""
         ),
         exit=Exit.UNSAFE,
+        name="host-needs-it",
     )

@@ -92,6 +92,7 @@ def resolve(
             reason=f"{wanted.name} ({wanted.place}) matches {len(found)} devices: {names}",
             remedy="add an address, a path or a serial to its match, so that it fits exactly one, or say `any: true`",
             exit=Exit.USAGE,
+            name="matches-several",
         )
     wrong = differences(wanted.expect, found[0])
     if wrong:
@@ -100,6 +101,7 @@ def resolve(
             reason=f"{found[0].address} is another device than {wanted.name} expects: {'; '.join(wrong)}",
             remedy=f"see what is in that slot now, then correct {wanted.place}",
             exit=Exit.UNSAFE,
+            name="another-device",
         )
     return found[0]
 
@@ -166,6 +168,7 @@ def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusa
             reason=f"{said} ({wanted.place})",
             remedy="see what is in that slot now, then correct the policy",
             exit=Exit.UNSAFE,
+            name="another-device",
         )
     holders = () if address is None else inventory.wanting(address)
     listed = f"; it is still in the XML of {', '.join(d.name for d in holders)}" if holders else ""
@@ -176,4 +179,5 @@ def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusa
         if holders
         else "`cede devices` lists what there is",
         exit=Exit.USAGE,
+        name="no-device",
     )

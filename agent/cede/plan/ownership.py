@@ -52,6 +52,7 @@ def refuse_elsewhere(
             reason=f"{address} is still in {names}, for which it is no longer assigned",
             remedy=f"apply again once it is out of there, or `cede release {address}`",
             exit=Exit.TRY_LATER,
+            name="elsewhere",
         )
     if others:
         return Refusal(
@@ -63,6 +64,7 @@ def refuse_elsewhere(
             if any(d.foreign(address) for d in others)
             else f"`cede release {address}` first, or correct the policy",
             exit=Exit.UNSAFE,
+            name="elsewhere",
         )
     return None
 
@@ -80,6 +82,7 @@ def _refuse_given(
         else f"{given.address} is in the domain with id {given.domid}, unknown to libvirt",
         remedy=f"`xl pci-detach {holder.name if holder else given.domid} {given.address}`, {again}",
         exit=Exit.UNSAFE,
+        name="elsewhere",
     )
 
 
@@ -97,6 +100,7 @@ def refuse_foreign(
         reason=f"somebody else put {device.address} into {domain.name}, running or persistent only",
         remedy="`adopt: true` in the assignment takes it over, or leave it to them and drop the assignment",
         exit=Exit.UNSAFE,
+        name="foreign",
     )
 
 

@@ -74,7 +74,7 @@ def plan(policy: Policy, inventory: Inventory) -> Plan:
     crowd = Crowd.of(wishes)
     going = set()
     for wish in wishes:
-        verdict = _verdict(wish, crowd, leaving)
+        verdict = judge(wish, crowd, leaving)
         verdicts.append(verdict)
         if not isinstance(verdict, Refusal) or verdict.exit is Exit.TRY_LATER:
             going.add(wish.device.address)
@@ -86,7 +86,7 @@ def plan(policy: Policy, inventory: Inventory) -> Plan:
 
 
 def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
-    if not isinstance(verdict, Work):
+    if not isinstance(verdict, Work) or verdict.address is None:
         return verdict
     return refuse_held(verdict.address, verdict.subject, inventory) or verdict
 
@@ -135,6 +135,7 @@ def _refuse_unknown(wanted: Assignment) -> Refusal:
         reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
         remedy="`virsh list --all` lists those that it knows",
         exit=Exit.USAGE,
+        name="no-domain",
     )
 
 
@@ -174,7 +175,11 @@ class Crowd:
         )
 
 
-def _verdict(wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]]) -> Verdict:
+def judge(wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]] = ()) -> Verdict:
+    """What is to be done about one wish among the `crowd` of all.
+
+    `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass.
+    """
     policy, inventory = wish.policy, wish.inventory
     if wish.device.address in crowd.twice:
         return _refuse_twice(wish)
@@ -200,6 +205,7 @@ def _refuse_twice(wish: Wish) -> Refusal:
         reason=f"several devices of the policy turn out to be {address}, {name} among them",
         remedy="make each match another device",
         exit=Exit.USAGE,
+        name="matched-twice",
     )
 
 

@@ -196,6 +196,7 @@ def refuse_half_gone(
         reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
         remedy=f"shut {running.name} down and start it, then try again",
         exit=Exit.FAILED,
+        name="half-gone",
     )
 
 
@@ -206,6 +207,7 @@ def refuse_unnamed(address: Address, subject: str) -> Refusal:
         reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was cut off there",
         remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
         exit=Exit.UNSAFE,
+        name="owner-unknown",
     )
 
 

@@ -25,9 +25,14 @@ def resets_alone(device: Device) -> bool:
     return bool(_ALONE.intersection(device.reset_methods))
 
 
+def bus_mates(device: Device, inventory: Inventory) -> tuple[Device, ...]:
+    """The other functions on its bus, which a reset of the bus resets too; none on the root bus, which has no reset."""
+    return () if device.address.bus == 0 else inventory.siblings(device)
+
+
 def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     """The other functions that a reset of `device` would reset too."""
-    return () if resets_alone(device) or device.address.bus == 0 else inventory.siblings(device)
+    return () if resets_alone(device) else bus_mates(device, inventory)
 
 
 def refuse_reset(
@@ -52,6 +57,7 @@ def refuse_reset(
             "reset), so libvirt won't give it away",
             remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
             exit=Exit.FAILED,
+            name="no-reset",
         )
     active = [
         f"{sibling.address} ({owner})"
@@ -65,6 +71,7 @@ def refuse_reset(
         reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
         remedy="assign all of them to the same domain with `when: next-start`, and restart it",
         exit=Exit.FAILED,
+        name="sibling-active",
     )
 
 

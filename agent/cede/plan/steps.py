@@ -21,6 +21,22 @@ class LoadPciback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadAtBoot:
+    """Name xen-pciback in cede's file in /etc/modules-load.d, so that it is there after every boot."""
+
+    def __str__(self) -> str:
+        return "have the kernel module xen-pciback loaded at every boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DontLoadAtBoot:
+    """Take xen-pciback out of cede's file in /etc/modules-load.d again: the way back from LoadAtBoot."""
+
+    def __str__(self) -> str:
+        return "have the kernel module xen-pciback no longer loaded at every boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seize:
     """Take the device from its dom0 driver and bind it to pciback."""
 
@@ -151,6 +167,8 @@ class GiveBack:
 
 Step = (
     LoadPciback
+    | LoadAtBoot
+    | DontLoadAtBoot
     | Seize
     | HotPlug
     | AddToConfig
@@ -166,15 +184,16 @@ Step = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The steps of one subject (an assignment or a release), in order; a failed one ends the rest of them.
+    """The steps of one subject (an assignment, a release, a cure), in order; a failed one ends the rest of them.
 
-    `identity` is what the device must still be at each step; None for one that has vanished. `pending` is what a person
-    must do after the steps before the assignment is in step, empty if nothing. `onward` says that the device waits on
-    pciback for another domain, and is dom0's if that doesn't come about.
+    `address` is None for what is about the host or a domain itself and no device. `identity` is what the device must
+    still be at each step; None for one that has vanished. `pending` is what a person must do after the steps before the
+    assignment is in step, empty if nothing. `onward` says that the device waits on pciback for another domain, and is
+    dom0's if that doesn't come about.
     """
 
     subject: str
-    address: Address
+    address: Address | None
     identity: Identity | None
     steps: tuple[Step, ...]
     pending: str = ""
@@ -186,6 +205,11 @@ class Work:
         return any(isinstance(step, (HotPlug, AddToConfig, Adopt)) for step in self.steps)
 
     @property
+    def undone_if_failed(self) -> bool:
+        """Whether a failed step has the ones before it taken back; a way out is gone on with instead."""
+        return self.inward or self.address is None
+
+    @property
     def back(self) -> bool:
         """Whether dom0 is to have the device in the end, as it does if all of it is done, or all of it undone."""
         taken = any(isinstance(step, (Seize, GiveBack)) for step in self.steps)
@@ -194,7 +218,7 @@ class Work:
     @property
     def unsettled(self) -> bool:
         """Whether something is left to do even if all is done: once it goes on, or once a vanished device is back."""
-        return self.onward or self.identity is None
+        return self.onward or (self.address is not None and self.identity is None)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -224,12 +248,16 @@ class NoOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What cede won't do for the subject, why, what a person can do, and the exit status that says so."""
+    """What cede won't do for the subject, why, what a person can do, and the exit status that says so.
+
+    `name` is the rule's own, the same in every version.
+    """
 
     subject: str
     reason: str
     remedy: str
     exit: Exit
+    name: str = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

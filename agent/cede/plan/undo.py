@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from cede.plan.steps import (
     AddToConfig,
+    DontLoadAtBoot,
     GiveBack,
     HotPlug,
+    LoadAtBoot,
     RemoveFromConfig,
     Seize,
     Step,
@@ -30,6 +32,8 @@ def undo(taken: Iterable[Step]) -> tuple[Step, ...]:
 
 def _back(step: Step) -> Step | None:
     match step:
+        case LoadAtBoot():
+            return DontLoadAtBoot()
         case Seize():
             return GiveBack(address=step.address, driver=step.driver, undriven=step.driver is None)
         case HotPlug():

@@ -80,6 +80,7 @@ def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refusal
         reason=f"{address} is left alone: {held.reason}{since}",
         remedy=f"see dom0's kernel log (dmesg); `cede release {address}` tries it again all the same",
         exit=Exit.FAILED,
+        name="held",
     )
 
 

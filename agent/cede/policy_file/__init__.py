@@ -19,7 +19,7 @@ from cede.policy_file.shape import check_shape
 from cede.policy_file.text import read_tree
 from cede.policy_file.whole import policy_of
 
-__all__ = ["default_paths", "fingerprint", "parse", "read", "read_all"]
+__all__ = ["default_paths", "files_at", "fingerprint", "parse", "read", "read_all"]
 
 
 def parse(text: str | bytes, file: str) -> Policy:

@@ -19,6 +19,7 @@ from cede.policy import (
     OnDrift,
     Place,
     Protect,
+    Verification,
     When,
 )
 from cede.policy_file.complaints import Complaints, Path
@@ -110,7 +111,7 @@ def _assignments(tree: Tree, complaints: Complaints) -> dict[Path, Assignment]:
         path: Assignment(
             device=said["device"],
             domain=said["domain"],
-            channel=Channel(said.get("verify", {}).get("guest", Channel.CONSOLE)),
+            verification=_verification(said.get("verify", {})),
             on_drift=OnDrift(said.get("on_drift", OnDrift.RESTORE)),
             when=When(said.get("when", When.NOW)),
             permissive=said.get("permissive", False),
@@ -119,6 +120,10 @@ def _assignments(tree: Tree, complaints: Complaints) -> dict[Path, Assignment]:
         )
         for path, said, place in _sound(tree, "assignments", complaints)
     }
+
+
+def _verification(said: dict[str, Any]) -> Verification:
+    return Verification(**{**said, "guest": Channel(said.get("guest", Channel.CONSOLE))})
 
 
 def _match(said: dict[str, Any], path: Path, tree: Tree, complaints: Complaints) -> Match:

@@ -38,14 +38,14 @@ def check_shape(tree: Tree, complaints: Complaints) -> None:
                 incomplete.add(path)
             case "dependentRequired":
                 _half_pairs(found, schema, path, tree, complaints)
+            case _ if "propertyNames" in error.absolute_schema_path:
+                path = (*path, found)
+                _unexpected(found, schema, path, tree.keys[path], complaints)
             case "not":
                 text = f"found only {quoted(*found)}, expected {schema['description']}"
                 complaints.add(tree.places[path], text, path)
             case "uniqueItems":
                 _repeated(found, schema, path, tree, complaints)
-            case _ if "propertyNames" in error.absolute_schema_path:
-                path = (*path, found)
-                _unexpected(found, schema, path, tree.keys[path], complaints)
             case _:
                 _unexpected(found, schema, path, tree.places[path], complaints)
 

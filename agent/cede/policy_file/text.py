@@ -84,7 +84,12 @@ def _plain(text: str, path: Path) -> str | int | None:
     if text in _NULLS:
         return None
     match path:
-        case ("version",) | ("devices", _, "match", "function") | ("protect", _, "function"):
+        case (
+            ("version",)
+            | ("devices", _, "match", "function")
+            | ("protect", _, "function")
+            | ("assignments", _, "verify", "timeout")
+        ):
             return int(text) if _NUMBER.fullmatch(text) else text
         case ("devices", _, "match", "any") | ("assignments", _, "permissive" | "adopt"):
             return _BOOLEANS.get(text, text)

@@ -1,0 +1,131 @@
+"""Rules about the daemons that cede asks: libvirt's (one, or one for each driver) and xenstored."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cede.doctor.finding import HOST, Finding, Severity, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cede.doctor.facts import Facts
+
+_NOT_ALLOWED = re.compile(r"permission denied|authentication|access denied|polkit", re.IGNORECASE)
+_NO_DRIVER = re.compile(r"no connection driver available|failed to find module", re.IGNORECASE)
+_IDLE = "libxenlight state driver is not active"
+_NO_BINDING = "no binding to libvirt"
+
+
+def not_root(facts: Facts) -> Iterator[Finding]:
+    """Others than root see less."""
+    if not facts.is_root:
+        yield Finding(
+            name="not-root",
+            severity=Severity.NOTE,
+            subject=HOST,
+            what="this is not root, so not everything could be looked at",
+            why="libvirt, xenstore, Xen's log and the kernel's log open for root only",
+            remedy="sudo cede doctor",
+            source="xen, docs/misc/xenstore.txt; polkit",
+        )
+
+
+def libvirt(facts: Facts) -> Iterator[Finding]:
+    """libvirt's daemon is down, or has no Xen driver, or has one that didn't start.
+
+    Sources: libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT), src/driver.c (virDriverLoadModule: "Failed to find
+    module"), src/libxl/libxl_driver.c (libxlConnectOpen), docs/daemons.rst (the modular ones).
+    """
+    said = facts.no_libvirt
+    if not said or (not facts.is_root and _NOT_ALLOWED.search(said)):
+        return
+    why = quoted(said)
+    if _NO_DRIVER.search(said):
+        yield _fatal(
+            "libvirt-no-xen-driver",
+            "libvirt has no Xen driver",
+            why,
+            "apt-get install libvirt-daemon-driver-xen, then systemctl restart libvirtd",
+            "libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT)",
+        )
+    elif _IDLE in said:
+        yield _fatal(
+            "libvirt-xen-driver-idle",
+            "libvirt's Xen driver is there, but didn't start",
+            why,
+            "see `journalctl -u libvirtd` (or virtxend); once Xen and xenstored run, systemctl restart libvirtd",
+            "libvirt, src/libxl/libxl_driver.c (libxlConnectOpen)",
+        )
+    elif _NO_BINDING in said:
+        yield _fatal(
+            "libvirt-no-binding",
+            "Python can't speak to libvirt",
+            why,
+            "apt-get install python3-libvirt",
+            "https://libvirt.org/python.html",
+        )
+    else:
+        modular = "virtxend" in said
+        yield _fatal(
+            "virtxend-down" if modular else "libvirt-down",
+            f"{'virtxend' if modular else 'libvirt'} doesn't answer",
+            why,
+            "systemctl start virtxend.socket"
+            if modular
+            else "systemctl start libvirtd (where its daemons are modular: virtxend.socket and virtnodedevd.socket)",
+            "libvirt, docs/daemons.rst",
+        )
+
+
+def node_devices(facts: Facts) -> Iterator[Finding]:
+    """The driver for node devices, virtnodedevd where the daemons are modular, doesn't answer."""
+    if facts.no_node_devices and not facts.no_libvirt:
+        yield _fatal(
+            "virtnodedevd-down",
+            "libvirt can't list the host's devices",
+            quoted(facts.no_node_devices),
+            "systemctl start virtnodedevd.socket (or systemctl restart libvirtd)",
+            "libvirt, docs/daemons.rst",
+        )
+
+
+def xenstore(facts: Facts) -> Iterator[Finding]:
+    """xenstored doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
+    said = facts.no_xenstore
+    if said and (facts.is_root or not _NOT_ALLOWED.search(said)):
+        yield _fatal(
+            "xenstore-down",
+            "xenstore doesn't answer",
+            quoted(said),
+            "systemctl start xenstored",
+            "Xen, docs/misc/xenstore.txt",
+        )
+
+
+def unobserved(facts: Facts) -> Iterator[Finding]:
+    """Everything answers, and still the host can't be looked at as cede has to before it does anything."""
+    if facts.not_observed:
+        yield _fatal(
+            "not-observed",
+            "the host can't be looked at as a whole, so cede would refuse to do anything",
+            quoted(facts.not_observed),
+            "`cede devices` says the same, with its remedy",
+            "cede's observe",
+        )
+
+
+def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
+    return Finding(
+        name=name,
+        severity=Severity.FATAL,
+        subject=HOST,
+        what=what,
+        why=why,
+        remedy=remedy,
+        source=source,
+    )
+
+
+RULES = (not_root, libvirt, node_devices, xenstore, unobserved)

@@ -1,0 +1,82 @@
+"""All rules together, and the plan that cures what they found as far as that is harmless."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.doctor import daemons, devices, guest, pair, pciback, xen
+from cede.doctor.finding import HOST, Severity, worst_first
+from cede.model import FEATURES
+from cede.plan.match import resolve
+from cede.plan.steps import Plan, Refusal, SwitchOn, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cede.doctor.facts import Facts
+    from cede.doctor.finding import Finding
+    from cede.model import Domain, Inventory
+    from cede.plan.steps import Step
+    from cede.policy import Policy
+
+_OF_HOST = (*xen.RULES, *pciback.RULES, *daemons.RULES)
+
+
+def of_host(facts: Facts) -> tuple[Finding, ...]:
+    """What is wrong with the host and any of its devices, the worst first."""
+    return worst_first(found for rule in (*_OF_HOST, *devices.RULES) for found in rule(facts))
+
+
+def of_pair(
+    facts: Facts, subject: str, domain: Domain, policy: Policy, plan: Plan
+) -> tuple[Finding, ...]:
+    """What is wrong with the host, and stands against the one assignment of `policy`, the worst first.
+
+    `plan` is the planner's for that assignment, which `subject` names.
+    """
+    inventory = facts.inventory
+    found = [one for rule in _OF_HOST for one in rule(facts)]
+    meant = resolve(policy.devices[0], inventory, subject, domain.name, source=policy.source)
+    if not isinstance(meant, Refusal):
+        at = str(meant.address)
+        found += [
+            one for rule in devices.RULES for one in rule(facts) if one.subject.startswith(at)
+        ]
+        found += pair.standing_against(meant, domain, subject, inventory, policy)
+    found += pair.planned(plan, subject)
+    found += pair.features(domain)
+    return worst_first(found)
+
+
+def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
+    """What a guest's own log says is wrong there, the worst first."""
+    return worst_first(found for rule in guest.RULES for found in rule(log, domain))
+
+
+def fatal(findings: Iterable[Finding]) -> bool:
+    """Whether one of them makes passthrough fail."""
+    return any(found.severity is Severity.FATAL for found in findings)
+
+
+def cure(findings: Iterable[Finding], inventory: Inventory) -> Plan:
+    """The plan that cures what cede can: the host's steps as one work, each domain's features as another."""
+    steps = [step for found in findings for step in found.steps]
+    host = tuple(dict.fromkeys(step for step in steps if not isinstance(step, SwitchOn)))
+    wanted: dict[str, set[str]] = {}
+    for step in steps:
+        if isinstance(step, SwitchOn):
+            wanted.setdefault(step.domain, set()).update(step.features)
+    works = [_work(HOST, host)] if host else []
+    for domain, features in wanted.items():
+        ordered = tuple(name for name in FEATURES if name in features)
+        switch = SwitchOn(domain=domain, features=ordered)
+        running = (found := inventory.domain(domain)) is not None and found.running
+        pending = f"shut {domain} down and start it" if running else ""
+        works.append(_work(domain, (switch,), pending))
+    return Plan(work=tuple(works))
+
+
+def _work(subject: str, steps: tuple[Step, ...], pending: str = "") -> Work:
+    return Work(
+        subject=f"cure {subject}", address=None, identity=None, steps=steps, pending=pending
+    )

@@ -1,0 +1,48 @@
+"""What the rules are given: all that was seen of a host, and where something didn't answer, its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cede.address import Address
+from cede.model import Inventory, LibxlNote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One host at one moment; None and empty say that something couldn't be seen.
+
+    `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
+    `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
+    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these don't answer, empty if they do, and
+    `not_observed` why the whole couldn't be looked at though they do; then `inventory` has what is left. `libxl_notes`
+    are those of domains that are gone, `power` is each device's power state (`D0`, `D3cold` ...).
+    """
+
+    is_root: bool = True
+    hypervisor: str = "xen"
+    is_dom0: bool | None = True
+    has_xl: bool = True
+    kernel_command_line: str = ""
+    xen_command_line: str = ""
+    virtualisation: tuple[str, ...] = ()
+    kernel_log: tuple[str, ...] = ()
+    xen_log: tuple[str, ...] = ()
+    pciback_available: bool | None = True
+    pciback_at_boot: bool = True
+    module_options: tuple[tuple[str, str], ...] = ()
+    no_libvirt: str = ""
+    no_node_devices: str = ""
+    no_xenstore: str = ""
+    not_observed: str = ""
+    libxl_notes: tuple[LibxlNote, ...] = ()
+    power: Mapping[Address, str] = field(default_factory=dict)
+    inventory: Inventory = field(default_factory=Inventory)
+
+    @property
+    def complete(self) -> bool:
+        """Whether `inventory` is the whole host."""
+        return not (
+            self.no_libvirt or self.no_node_devices or self.no_xenstore or self.not_observed
+        )

@@ -1,0 +1,112 @@
+"""Rules about Xen itself: is this its dom0, are its tools there, does it have an IOMMU to give devices away safely."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cede.doctor.finding import HOST, Finding, Severity, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cede.doctor.facts import Facts
+
+_FALSE = frozenset({"0", "no", "off", "false", "disable"})
+_IN_LOG = re.compile(r"^\(XEN\)\s+(?:\[[^\]]*\]\s*)?Command line: (.*)$")
+
+
+def not_xen(facts: Facts) -> Iterator[Finding]:
+    """dom0 is booted without Xen below it, or this is a guest.
+
+    Sources: Linux Documentation/ABI/stable/sysfs-hypervisor-xen; xen/include/public/features.h (XENFEAT_dom0).
+    """
+    if facts.hypervisor != "xen":
+        yield Finding(
+            name="not-xen",
+            severity=Severity.FATAL,
+            subject=HOST,
+            what="this system doesn't run on Xen",
+            why=f"/sys/hypervisor/type says {quoted(facts.hypervisor) or 'nothing'}, so Linux was booted alone",
+            remedy="boot the entry `Xen hypervisor` of the boot menu; `apt-get install xen-system-amd64` adds it",
+            source="Linux, Documentation/ABI/stable/sysfs-hypervisor-xen",
+        )
+    elif facts.is_dom0 is False:
+        yield Finding(
+            name="not-dom0",
+            severity=Severity.FATAL,
+            subject=HOST,
+            what="this is a Xen guest, not dom0",
+            why="only dom0 can give devices away",
+            remedy="run cede in dom0",
+            source="Xen, xen/include/public/features.h (XENFEAT_dom0)",
+        )
+
+
+def no_toolstack(facts: Facts) -> Iterator[Finding]:
+    """The xl toolstack is missing. Source: Xen, docs/man/xl.1.pod.in."""
+    if not facts.has_xl:
+        yield Finding(
+            name="no-xl",
+            severity=Severity.FATAL,
+            subject=HOST,
+            what="the program xl is not installed",
+            why="only it lifts the quarantine that Xen puts a device in when it leaves a guest",
+            remedy="apt-get install xen-utils-common (and the xen-utils of the Xen that runs)",
+            source="Xen, docs/man/xl.1.pod.in (pci-assignable-remove)",
+        )
+
+
+def iommu_off(facts: Facts) -> Iterator[Finding]:
+    """VT-d or AMD-Vi is off, in the firmware or on Xen's command line.
+
+    Sources: xen/drivers/passthrough/iommu.c (parse_iommu_param, iommu_setup), xen/common/kernel.c (`no-` before a
+    name), tools/libs/light/libxl.c (virt_caps).
+    """
+    capable = any(cap.endswith("directio") for cap in facts.virtualisation)
+    said = any("I/O virtualisation disabled" in line for line in facts.xen_log)
+    off = not capable if facts.virtualisation else said
+    word = _switched_off(facts)
+    if off:
+        yield Finding(
+            name="iommu-off",
+            severity=Severity.FATAL,
+            subject=HOST,
+            what="Xen has no IOMMU to give devices away with (I/O virtualisation disabled)",
+            why=f"Xen's command line says {quoted(word)}"
+            if word
+            else "VT-d (Intel) or AMD-Vi is switched off in the firmware, or this machine has none",
+            remedy=f"take {quoted(word)} off GRUB_CMDLINE_XEN in /etc/default/grub, then update-grub and reboot"
+            if word
+            else "switch VT-d, AMD-Vi or IOMMU on in the firmware's setup; `xl info` then has pv_directio in virt_caps",
+            source="Xen, xen/drivers/passthrough/iommu.c (iommu_setup)",
+        )
+    elif any("Interrupt remapping disabled" in line for line in facts.xen_log):
+        yield Finding(
+            name="interrupt-remapping-off",
+            severity=Severity.WARNING,
+            subject=HOST,
+            what="Xen remaps no interrupts",
+            why="a guest with a device can send the host any interrupt it likes",
+            remedy="give devices to guests that you trust only; firmware newer or set otherwise may switch it on",
+            source="Xen, xen/drivers/passthrough/iommu.c (iommu_setup)",
+        )
+
+
+def _switched_off(facts: Facts) -> str:
+    """The word on Xen's command line that switches the IOMMU off; empty if none does."""
+    told = (found[1] for line in facts.xen_log if (found := _IN_LOG.match(line)))
+    off = ""
+    for word in (facts.xen_command_line or next(told, "")).split():
+        if word == "no-iommu":
+            off = word
+        elif word.startswith("iommu="):
+            for part in word.removeprefix("iommu=").split(","):
+                if part in _FALSE:
+                    off = word
+                elif part in {"1", "yes", "on", "true", "enable", "force", "required"}:
+                    off = ""
+    return off
+
+
+RULES = (not_xen, no_toolstack, iommu_off)

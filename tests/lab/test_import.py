@@ -1,0 +1,142 @@
+"""A policy made from what a real host has: xl reads its files alike, hostdevs are adopted, devices told apart."""
+
+import json
+import textwrap
+from typing import Any
+
+import pytest
+
+from lab.host import Host
+
+pytestmark = pytest.mark.lab
+
+NIC, PAIR, PAIRED = "0000:01:00.0", "0000:02:00.0", "0000:02:00.1"
+XL_CFG = """\
+name = "pv1"   # the same name as a domain of libvirt's
+type = "pv"
+memory = 64
+kernel = "/boot/none"
+pci_msitranslate = 1
+pci = [ '01:00.0@5,permissive=1', "0000:02:00.*,seize=1",
+        'bdf=0000:00:11.0,vslot=1f,rdm_policy=relaxed,msitranslate=0', ]
+pci += [ '00:12.0,permissive=yes,power_mgmt=1' ]
+"""
+
+
+@pytest.fixture(scope="module")
+def dom0(_trixie: Host) -> Host:
+    _trixie.pristine()
+    return _trixie
+
+
+def test_devices_are_told_apart_by_what_is_right_to_do_with_each(dom0: Host) -> None:
+    shown = dom0.cede("devices", "--json")
+    assert shown.returncode == 0, shown.stderr
+    rows = {row["address"]: row for row in json.loads(shown.stdout)["devices"]}
+
+    def told(address: str) -> tuple[str, str]:
+        return rows[address]["fitness"]["fit"], rows[address]["fitness"]["cause"]
+
+    assert told(NIC) == told("0000:00:11.0") == ("yes", "")
+    assert "default-route" in told("0000:00:02.0")[1]
+    assert told("0000:00:03.0") == ("no", "filesystem")
+    assert told("0000:00:0a.0") == ("no", "bridge")
+    assert told("0000:00:10.0") == told("0000:00:12.0") == ("no", "no reset")
+    assert told(PAIR) == told(PAIRED) == ("together", "siblings in use")
+    assert rows[PAIR]["fitness"]["together"] == rows[PAIR]["siblings"] == [PAIRED]
+    assert "which holds /" in rows["0000:00:03.0"]["fitness"]["reason"]
+    assert [node["name"] for node in rows["0000:00:03.0"]["nodes"]] == ["vda"]
+    behind = {node["kind"]: node["about"] for node in rows["0000:00:12.0"]["nodes"]}
+    assert behind.keys() == {"disk", "USB"}
+    assert "HARDDISK" in behind["disk"]
+    assert rows[NIC]["names"]["kind"] == "Ethernet controller"
+    assert rows[NIC]["names"]["vendor"] == "Intel Corporation"
+    assert "82574L" in rows[NIC]["names"]["device"]
+    assert [node["name"] for node in rows[NIC]["nodes"]] == rows[NIC]["interfaces"]
+    table = dom0.cede("devices").stdout.splitlines()
+    assert max(map(len, table)) <= 100
+
+
+def _xl_reads(dom0: Host, path: str) -> list[dict[str, Any]]:
+    """What `xl create` would do with the file, asked without doing it; its own order of members is kept."""
+    said = dom0.sh(f"xl -N create {path} 2> /dev/null")
+    found: list[dict[str, Any]] = json.loads(said[said.index("{") :])["pcidevs"]
+    return found
+
+
+def test_an_xl_cfg_is_read_as_xl_reads_it_and_makes_a_policy_that_is_planned(dom0: Host) -> None:
+    path, out = "/tmp/pv1.cfg", "/tmp/xl.yaml"
+    dom0.write(path, XL_CFG)
+    before = dom0.state()
+    said = dom0.cede("import", path, "-o", out, "--json")
+    assert said.returncode == 0, said.stderr
+    proposed = json.loads(said.stdout)
+    devices = {device["name"]: device for device in proposed["devices"]}
+    first, both, third, last = _xl_reads(dom0, path)
+    read = {devices[a["device"]]["address"]: a["permissive"] for a in proposed["assignments"]}
+    assert read == {
+        NIC: bool(first.get("permissive")),
+        PAIR: bool(both.get("permissive")),
+        PAIRED: bool(both.get("permissive")),
+        "0000:00:11.0": bool(third.get("permissive")),
+        "0000:00:12.0": bool(last.get("permissive")),
+    }
+    assert (read[NIC], read["0000:00:12.0"]) == (True, False)
+    lost = {d["address"]: " ".join(d["notes"]) for d in proposed["devices"]}
+    for address, xl in (
+        (NIC, first),
+        (PAIR, both),
+        ("0000:00:11.0", third),
+        ("0000:00:12.0", last),
+    ):
+        assert ("msitranslate=1" in lost[address]) is bool(xl.get("msitranslate"))
+        assert ("power_mgmt=1" in lost[address]) is bool(xl.get("power_mgmt"))
+        assert ("seize=1" in lost[address]) is bool(xl.get("seize"))
+        slot = xl.get("vdevfn", 0) >> 3
+        assert (f"vslot={slot:x}" in lost[address]) is bool(slot)
+    assert "rdm_policy=relaxed" in lost["0000:00:11.0"]
+    planned = dom0.cede("plan", "-f", out)
+    assert "nic-01-00-0 -> pv1:" in planned.stdout, planned.stderr
+    assert "usb-00-12-0 -> pv1: REFUSED" in planned.stdout
+    assert dom0.state() == before
+
+
+def test_what_xl_refuses_is_refused_with_its_place(dom0: Host) -> None:
+    wrong = ("01:00.0-3", "01:00.0, permissive=1", "01:00.0,,")
+    text = "name = 'g'\nkernel = '/x'\npci = [{}]\n"
+    for entry in wrong:
+        dom0.write("/tmp/wrong.cfg", text.format(f"'{entry}'"))
+        assert dom0.run("xl", "-N", "create", "/tmp/wrong.cfg").returncode != 0
+    dom0.write("/tmp/wrong.cfg", text.format(",\n".join(f"'{entry}'" for entry in wrong)))
+    done = dom0.cede("import", "/tmp/wrong.cfg")
+    assert done.returncode == 2
+    for line, column in ((3, 8), (4, 1), (5, 1)):
+        assert f"/tmp/wrong.cfg:{line}:{column}: pci device" in done.stderr
+
+
+def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(dom0: Host) -> None:
+    hostdev = textwrap.dedent("""\
+        <hostdev mode='subsystem' type='pci' managed='no'>
+          <source><address domain='0' bus='1' slot='0' function='0'/></source>
+        </hostdev>
+        """)
+    dom0.write("/tmp/nic.xml", hostdev)
+    dom0.sh(
+        "modprobe xen-pciback; virsh -q -c xen:///system nodedev-detach pci_0000_01_00_0;"
+        " virsh -q -c xen:///system attach-device pv1 /tmp/nic.xml --live --config"
+    )
+    made = dom0.cede("import", "--from-domains", "-o", "/etc/cede/policy.yaml")
+    assert (made.returncode, "1 devices, 1 assignments" in made.stdout) == (0, True), made.stderr
+    before = dom0.state()
+    planned = json.loads(dom0.cede("plan", "--json").stdout)["plan"]
+    assert [s["step"] for w in planned["work"] for s in w["steps"]] == ["adopt"]
+    done = dom0.cede("apply", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    changed = set(dom0.state().splitlines()) ^ set(before.splitlines())
+    assert changed
+    assert all("alias" in line or "cede" in line or "metadata" in line for line in changed), changed
+    assert dom0.cede("plan").returncode == 0
+    again = dom0.cede("import", "--from-domains").stdout
+    assert "devices: {}" in again
+    assert "is cede's already" in again
+    assert dom0.cede("release", NIC).returncode == 0

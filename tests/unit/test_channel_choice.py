@@ -1,0 +1,107 @@
+"""Which channel a guest is asked through, from policy and command line to the guest, and what is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede.address import Address
+from cede.cli import one_off
+from cede.errors import WorldMovedError
+from cede.host.xenstore import Xenstore
+from cede.model import Device, Domain, GuestKind, Identity, Inventory
+from cede.policy import Assignment, Channel, Place, Policy, Verification, When
+from cede.verify import verify
+
+if TYPE_CHECKING:
+    from cede.evidence import Finding
+    from unit.conftest import SimulatedHost, Store
+
+NIC = Address.parse("0000:01:00.0")
+DATA = "/local/domain/1/data"
+UUID = "00000000-0000-0000-0000-000000000000"
+HERE = Place(file="policy.yaml", line=1, column=1)
+SSH = Verification(guest=Channel.SSH, host="10.0.0.2", user="admin")
+INVENTORY = Inventory(
+    devices=(Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),),
+    domains=(Domain(name="pv1", uuid=UUID, kind=GuestKind.PV),),
+)
+
+
+def chosen(domain: str, channel: Channel | None, *said: Assignment) -> Verification:
+    policy = one_off.policy(
+        Policy(assignments=said), str(NIC), domain, INVENTORY,
+        permissive=False, when=When.NOW, channel=channel,
+    )  # fmt: skip
+    return policy.assignments[0].verification
+
+
+def said(domain: str, how: Verification) -> Assignment:
+    return Assignment(device="nic0", domain=domain, verification=how, place=HERE)
+
+
+@pytest.mark.parametrize("named", ["pv1", UUID])
+@pytest.mark.parametrize("asked", ["pv1", UUID])
+def test_a_one_off_asks_the_guest_as_the_policy_says_for_it(named: str, asked: str) -> None:
+    others = said("pv2", Verification(guest=Channel.NONE))
+    assert chosen(asked, None, others, said(named, SSH)) == SSH
+    assert chosen(asked, Channel.SSH, others, said(named, SSH)) == SSH
+
+
+def test_a_one_off_without_a_word_in_the_policy_asks_on_the_console() -> None:
+    assert chosen("pv1", None) == Verification()
+    assert chosen("pv1", Channel.XENSTORE, said("pv1", SSH)) == Verification(guest=Channel.XENSTORE)
+    assert chosen("pv1", Channel.SSH) == Verification(guest=Channel.SSH, host="pv1")
+
+
+def verified(host: SimulatedHost, how: Verification) -> Finding:
+    """The last finding on the card, which pv1 has as far as dom0 can tell."""
+    host.tree.slots(str(NIC))
+    host.seize(NIC)
+    host.plug("pv1", NIC, "ua-cede-nic0", permissive=False)
+    host.config["pv1"] = host.live["pv1"].replace(" id='1'", "")
+    domain = host.domain("pv1")
+    assert domain is not None
+    return verify(host.doors(), NIC, domain, how, settle=0.0)[-1]
+
+
+def test_a_guest_without_a_helper_is_not_proven_and_nothing_is_left_in_xenstore(
+    host: SimulatedHost,
+) -> None:
+    host.store.nodes["/local/domain/1/name"] = "pv1"
+    found = verified(host, Verification(guest=Channel.XENSTORE))
+    assert (found.source, found.verdict) == ("guest", "not proven")
+    assert "is cede-guest (contrib/guest) running there?" in found.found
+    assert not any(node.startswith(DATA) for node in host.store.nodes)
+
+
+def test_a_password_file_that_others_may_read_is_told_with_its_remedy(
+    host: SimulatedHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "password"
+    path.write_text("lab\n")
+    path.chmod(0o644)
+    found = verified(host, Verification(user="root", password_file=str(path)))
+    assert found.verdict == "not proven"
+    assert found.found.endswith(f"(mode 0644); chmod 600 {path}")
+    assert "console pv1" not in host.journal
+
+
+def test_a_data_node_is_written_read_and_removed_with_all_below_it(store: Store) -> None:
+    door = Xenstore(connect=lambda _: store)
+    store.nodes["/local/domain/1/name"] = "pv1"
+    assert door.read_data(1, "cede/request") is None
+    door.write_data(1, "cede/request", b"x")
+    store.nodes[f"{DATA}/cede/answer/1"] = "y"
+    assert (door.read_data(1, "cede/request"), door.read_data(1, "cede/answer/1")) == (b"x", b"y")
+    door.remove_data(1, "cede")
+    door.remove_data(1, "cede")
+    assert list(store.nodes) == ["/local/domain/1/name"]
+
+
+def test_no_room_is_made_for_a_guest_that_has_ended(store: Store) -> None:
+    with pytest.raises(WorldMovedError, match="domain 7 has ended"):
+        Xenstore(connect=lambda _: store).write_data(7, "cede/request", b"x")
+    assert store.nodes == {}

@@ -1,0 +1,128 @@
+"""Sessions as real shells had them with cede, played again; and shells of this machine, spoken to now."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from cede.errors import GuestSilentError
+from cede.guest.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SESSIONS = sorted((Path(__file__).parent.parent / "sessions").glob("*.yaml"))
+
+
+class Replay:
+    """A console that answers as was recorded, as long as it is asked the same; `cut` bytes of it and no more."""
+
+    def __init__(self, turns: list[dict[str, str]], cut: int | None = None, size: int = 64) -> None:
+        self._turns = iter(turns)
+        self._said = b""
+        self._left = cut
+        self._size = size
+        self.now = 0.0
+
+    def send(self, data: bytes) -> None:
+        if self._left == 0:
+            return  # it doesn't answer any more
+        turn = next(self._turns, None)
+        if turn is not None:
+            assert data.decode() == turn["typed"]
+            self._said += turn["said"].encode()
+
+    def receive(self, seconds: float) -> bytes | None:
+        most = self._size if self._left is None else min(self._size, self._left)
+        piece, self._said = self._said[:most], self._said[most:]
+        if not piece:
+            self.now += seconds
+            return None
+        if self._left is not None:
+            self._left -= len(piece)
+        self.now += 0.001
+        return piece
+
+
+@pytest.fixture(params=SESSIONS, ids=lambda path: path.stem)
+def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    told: dict[str, Any] = yaml.safe_load(request.param.read_text())
+    monkeypatch.setattr("cede.guest.frame.os.urandom", lambda _: bytes.fromhex(told["number"]))
+    return told
+
+
+def played(session: dict[str, Any], cut: int | None = None, size: int = 64) -> str:
+    line = Replay(session["turns"], cut, size)
+    return Console(line, clock=lambda: line.now).run(session["command"], 30)
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_recorded_session_gives_the_answer_that_it_gave(
+    session: dict[str, Any], size: int
+) -> None:
+    assert played(session, size=size) == session["answer"]
+
+
+def test_a_session_that_is_cut_off_anywhere_gives_the_whole_answer_or_none(
+    session: dict[str, Any],
+) -> None:
+    whole = sum(len(turn["said"].encode()) for turn in session["turns"])
+    answered = 0
+    for cut in range(whole + 1):
+        try:
+            said = played(session, cut)
+        except GuestSilentError:
+            continue
+        assert said == session["answer"]
+        answered += 1
+    assert answered > 0
+
+
+class Terminal:
+    """A shell on a terminal of this machine."""
+
+    def __init__(self, *argv: str) -> None:
+        self._child, self._terminal = pty.fork()
+        if self._child == 0:
+            os.execvpe(argv[0], argv, {"PATH": os.environ["PATH"], "TERM": "vt220", "PS1": "pv1# "})
+
+    def send(self, data: bytes) -> None:
+        os.write(self._terminal, data)
+
+    def receive(self, seconds: float) -> bytes | None:
+        if not select.select([self._terminal], [], [], seconds)[0]:
+            return None
+        return os.read(self._terminal, 65536)
+
+    def close(self) -> None:
+        os.close(self._terminal)
+        os.waitpid(self._child, 0)
+
+
+@pytest.fixture(params=["dash -i", "bash --norc --noprofile -i"])
+def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    opened = Terminal(*request.param.split())
+    yield opened
+    opened.close()
+
+
+# Python 3.12 warns of fork where there are threads, as those of other tests; the child only becomes a shell
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_real_shell_answers_a_long_command_and_keeps_its_echo(terminal: Terminal) -> None:
+    long = "x='" + "a" * 3000 + "'; echo ${#x}; printf '%s\\n' \"it's\""
+    asked = Console(terminal)
+    assert asked.run(long, 20) == "3000\nit's\n"
+    asked.leave()
+    terminal.send(b"stty -a; set | grep _c=\r")
+    said = b""
+    while (piece := terminal.receive(1.0)) is not None:
+        said += piece
+    assert b" echo " in said
+    assert b"-echo " not in said
+    assert b"_c='" not in said

@@ -1,0 +1,98 @@
+"""What real guests answered, whole, cut off at every byte and damaged: never a false proof, never an exception."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cede import evidence
+from cede.address import Address
+from cede.evidence import Verdict
+from cede.guest import look, lspci
+from cede.guest.function import Interrupt
+from cede.host.config_space import SwitchedOn
+from cede.model import Device, Identity
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
+SLOTS = {"pv": Address(0, 0, 0, 0), "hvm": Address(0, 0, 3, 0)}
+MACS = {"pv": "52:54:00:01:00:00", "hvm": "52:54:00:00:11:00"}
+ON = SwitchedOn(memory=True, io=True, bus_master=True, msix=True)
+
+
+def recorded(suffix: str) -> list[str]:
+    return sorted(path.name for path in CORPUS.glob(f"*.{suffix}"))
+
+
+def kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def findings(name: str, said: str, mac: str | None = None) -> tuple[evidence.Finding, ...]:
+    slot = SLOTS[kind(name)]
+    device = Device(address=Address(0, 1, 0, 0), identity=CARD, mac=mac or MACS[kind(name)])
+    return evidence.of_guest(look.parse(said, slot), device, slot, ON)
+
+
+def test_there_is_something_to_try() -> None:
+    assert {kind(name) for name in recorded("look")} >= {"pv", "hvm"}
+    assert len(recorded("look")) >= 3
+
+
+@pytest.mark.parametrize("name", recorded("look"))
+def test_a_recorded_look_proves_its_card_in_everything(name: str) -> None:
+    found = findings(name, (CORPUS / name).read_text())
+    assert evidence.proven(found), found
+    assert {one.verdict for one in found} == {Verdict.RIGHT}
+    assert {"guest MAC", "guest BARs", "guest log"} <= {one.source for one in found}
+
+
+@pytest.mark.parametrize("name", recorded("look"))
+def test_a_recorded_look_that_is_cut_off_proves_nothing(name: str) -> None:
+    said = (CORPUS / name).read_text()
+    for length in range(len(said)):
+        (one,) = findings(name, said[:length])
+        assert one.verdict is Verdict.OPEN
+
+
+@pytest.mark.parametrize("name", recorded("look"))
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_damaged_look_never_proves_what_the_whole_one_did_not(
+    name: str, data: st.DataObject
+) -> None:
+    said = (CORPUS / name).read_text()
+    at = data.draw(st.integers(0, len(said)))
+    gone = data.draw(st.integers(0, 80))
+    put = data.draw(st.one_of(st.text(max_size=20), st.sampled_from(["\n", "|\n|", "==end 1 1\n"])))
+    damaged = said[:at] + put + said[at + gone :]
+    another = "52:54:00:ff:ff:ff"
+    assert not evidence.proven(findings(name, damaged, mac=another)) or another in damaged
+
+
+@pytest.mark.parametrize("name", [*recorded("nnvvks"), *recorded("nvvks")])
+def test_recorded_details_tell_regions_driver_interrupt_and_serial(name: str) -> None:
+    slot = SLOTS[kind(name)]
+    lines = (CORPUS / name).read_text().splitlines()
+    found = lspci.of_details(lines, slot)
+    assert found is not None
+    assert (found.vendor, found.device, found.driver) == ("8086", "10d3", "e1000e")
+    assert (found.class_code, found.subsystem) == ("020000", "8086:0000")
+    assert (len(found.regions or ()), found.unassigned) == (4, 0)
+    assert found.interrupt is Interrupt.MSIX
+    whole = "\n".join(lines)
+    for length in range(len(whole)):
+        cut = lspci.of_details(whole[:length].splitlines(), slot)
+        assert cut is None or (cut.vendor, cut.device) == ("8086", "10d3")
+
+
+@pytest.mark.parametrize("name", [*recorded("nmms"), *recorded("nnmms")])
+def test_recorded_short_lines_tell_the_identity(name: str) -> None:
+    slot = SLOTS[kind(name)]
+    found = lspci.of_short((CORPUS / name).read_text().splitlines(), slot)
+    assert found is not None
+    assert (found.vendor, found.device, found.subsystem) == ("8086", "10d3", "8086:0000")
+    assert "020000".startswith(found.class_code or "?")

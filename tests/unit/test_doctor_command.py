@@ -1,0 +1,275 @@
+"""`cede doctor` over a simulated host: what it tells, what it cures, and how far it gets on a host that is down."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from cede.cli import shared
+from cede.doors import Shut, open_doors
+from cede.errors import CedeError, PermanentError, UnreachableError
+from unit import test_cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cede.doors import Doors
+    from cede.host.libvirt import Libvirt
+    from unit.conftest import SimulatedHost
+    from unit.test_cli import Shown
+
+NIC = "0000:01:00.0"
+BOTH = "<passthrough state='on'/><e820_host state='on'/>"
+cede, policy = test_cli.cede, test_cli.policy
+
+
+@pytest.fixture(autouse=True)
+def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 0)
+
+
+@pytest.fixture
+def ready(host: SimulatedHost) -> SimulatedHost:
+    """A host on which nothing is wrong, with pv1 set up as it should be."""
+    host.tree.slots()
+    host.doors().modules.load_at_boot()
+    host.guest("pv1", 1, features=BOTH)
+    return host
+
+
+def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError) -> None:
+    """libvirt doesn't open from now on."""
+
+    @contextmanager
+    def doors(_uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
+        assert not all_needed
+        yield replace(host.doors(), libvirt=cast("Libvirt", Shut(why)))
+
+    monkeypatch.setattr(shared, "open_doors", doors)
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_healthy_host_and_pair_have_nothing_fatal(cede: Callable[..., Shown]) -> None:
+    shown = cede("doctor", on=None)
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out == "Nothing was found that would make passthrough fail.\n"
+    pair = cede("doctor", NIC, "pv1")
+    assert pair.status == 0
+    assert pair.out.startswith(
+        f"[note] {NIC} -> pv1: it would be: seize {NIC} from e1000e to pciback; hot-plug {NIC} into the running "
+        f"domain pv1; add {NIC} to the persistent XML of pv1 (ready)\n"
+    )
+
+
+@pytest.mark.usefixtures("ready")
+def test_every_json_of_the_doctor_fits_its_schema(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("doctor", "--json", on=None).json("doctor")["findings"] == []
+    host.guest("pv1", 1, features="")
+    (host.tree.sys / "bus/pci/drivers/pciback/slots").unlink()
+    told = cede("doctor", NIC, "pv1", "--json")
+    said = told.json("doctor")
+    assert (told.status, said["exit"], said["outcomes"]) == (1, 1, [])
+    assert [one["name"] for one in said["findings"]] == [
+        "passthrough-off",
+        "e820-host-off",
+        "ready",
+    ]
+    assert [step["step"] for work in said["cure"]["work"] for step in work["steps"]] == [
+        "switch-on"
+    ]
+    fixed = cede("doctor", NIC, "pv1", "--fix", "--json").json("doctor")
+    assert [one["subject"] for one in fixed["outcomes"]] == ["cure pv1"]
+
+
+def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.guest("pv1", 1, features="")
+    before = cede("doctor", NIC, "pv1")
+    assert (before.status, host.journal) == (1, [])
+    assert before.out.startswith(
+        "[FATAL] pv1: pv1 was started without passthrough (passthrough-off)"
+    )
+    fixed = cede("doctor", NIC, "pv1", "--fix", "--yes")
+    assert "1. load the kernel module xen-pciback" in fixed.out
+    assert "2. have the kernel module xen-pciback loaded at every boot" in fixed.out
+    assert "then, for you to do: shut pv1 down and start it" in fixed.out
+    assert (fixed.status, host.journal) == (1, ["load", "redefine pv1"])
+    assert "its XML has passthrough on by now" in fixed.out
+    for feature in ("passthrough", "e820_host"):
+        assert f'<{feature} state="on"' in host.config["pv1"]
+    host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
+    after = cede("doctor", NIC, "pv1", "--fix", "--yes")
+    assert (after.status, "nothing for --fix to do" in after.out) == (0, True)
+    assert len(host.journal) == 2
+    told = cede("history", on=None)
+    assert "cure this host: done\n  asked by" in told.out
+    assert f"with cede doctor {NIC} pv1 --fix\n" in told.out
+    assert cede("history", "--json", on=None).json("history")["history"][0]["address"] is None
+
+
+def test_a_cure_that_fails_says_why_and_is_taken_back(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.fails["load"] = [PermanentError("no such module", remedy="build one")]
+    shown = cede("doctor", "--fix", "--yes", on=None)
+    assert (shown.status, "FAILED: no such module" in shown.out) == (1, True)
+    assert "remedy: build one" in shown.out
+    assert not host.doors().modules.loaded_at_boot()
+
+
+def test_a_person_is_asked_first_and_may_say_no(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = io.StringIO("n\n")
+    person.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", person)
+    shown = cede("doctor", "--fix", on=None)
+    assert (shown.status, "Nothing was changed." in shown.out, host.journal) == (0, True, [])
+
+
+def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    host.tree.mount("/", host.tree.disk("vda", disk))
+    config = host.tree.sys.parent / "etc/modprobe.d/pciback.conf"
+    config.parent.mkdir(parents=True)
+    config.write_text("options xen-pciback hide=(00:03.0)\n")
+    silent(host, monkeypatch, UnreachableError("Failed to connect socket to 'libvirt-sock'"))
+    for arguments in ((), (NIC, "pv1")):
+        told = cede("doctor", "--json", *arguments, on=None)
+        names = [one["name"] for one in told.json("doctor")["findings"]]
+        assert names[:2] == ["hide-guarded", "libvirt-down"]
+        assert told.status == 1
+    fixed = cede("doctor", "--fix", "--yes", on=None)
+    assert (fixed.status, host.journal) == (1, ["load"])
+    assert host.doors().modules.loaded_at_boot()
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
+    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(_doors: object) -> None:
+        raise PermanentError("somebody is logged in over ssh, on an interface nobody knows")
+
+    monkeypatch.setattr("cede.examine.observe", blind)
+    for arguments in ((), (NIC, "pv1")):
+        shown = cede("doctor", *arguments, on=None)
+        assert (shown.status, "logged in over ssh" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_node_devices_that_cant_be_listed_are_a_finding_too(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> None:
+        raise UnreachableError("Failed to connect socket to 'virtnodedevd-sock'")
+
+    monkeypatch.setattr(host, "node_devices", down)
+    shown = cede("doctor", NIC, "pv1", on=None)
+    assert (shown.status, "(virtnodedevd-down)" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.guest("pv1", 1)
+    said = b"xen map irq failed -22 for 32752 domain\n"
+    pipe = io.TextIOWrapper(io.BytesIO(said))
+    monkeypatch.setattr("sys.stdin", pipe)
+    shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
+    assert "switch on e820_host in the persistent XML of pv1 ... done" in shown.out
+    assert "(no-interrupts)" in shown.out
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_xenstore_that_is_down_is_a_finding_too(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    host.store.broken = OSError(32, "Broken pipe")
+    shown = cede("doctor", on=None)
+    assert (shown.status, "xenstore doesn't answer (xenstore-down)" in shown.out) == (1, True)
+
+
+@pytest.mark.usefixtures("ready")
+def test_others_than_root_are_told_that_they_see_less(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 1000)
+    monkeypatch.setattr(host, "log", lambda: pytest.fail("Xen's log was asked for"))
+    denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
+    silent(host, monkeypatch, UnreachableError(denied))
+    shown = cede("doctor", on=None)
+    assert shown.status == 0
+    assert shown.out.startswith("[note] this host: this is not root")
+    assert "fail, as far as others than root can see.\n" in shown.out
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((NIC,), "a DEVICE and a DOMAIN, or neither"),
+        (("0f:00.0", "pv1"), "no device at 0f:00.0"),
+        ((NIC, "nobody"), "knows no domain nobody"),
+        (("--guest-log", "x"), "--guest-log needs DEVICE and DOMAIN"),
+        ((NIC, "pv1", "--guest-log", "/nowhere/log"), "/nowhere/log can't be read"),
+    ],
+)
+def test_a_wrong_name_is_an_error_of_the_command_line(
+    cede: Callable[..., Shown], arguments: tuple[str, ...], said: str
+) -> None:
+    shown = cede("doctor", *arguments, on=None)
+    assert (shown.status, said in shown.err, shown.out) == (2, True, "")
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_guests_log_is_looked_at_and_never_shown_raw(
+    cede: Callable[..., Shown], tmp_path: Path
+) -> None:
+    log = tmp_path / "dmesg"
+    log.write_bytes(
+        b"\x1b]0;owned\x07 NETDEV WATCHDOG: eth0 (\x1b[31me1000e): transmit queue 0 timed out\xff\n"
+        b"pcifront pci-0: Could not claim resource 0000:00:01.0/4! Device offline. "
+        b"Try using e820_host=1 in the guest config.\n"
+    )
+    shown = cede("doctor", NIC, "pv1", "--guest-log", str(log))
+    assert shown.status == 1
+    assert "(bar-unclaimed)" in shown.out
+    assert "(no-interrupts)" in shown.out
+    assert "\x1b" not in shown.out
+    assert "\x07" not in shown.out
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_device_named_in_the_policy_must_be_the_one_that_is_meant(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    policy.write_text(test_cli.POLICY.replace('vendor: "8086"', 'vendor: "10de"'))
+    shown = cede("doctor", "nic0", "pv1")
+    assert (shown.status, "(another-device)" in shown.out) == (1, True), shown.out
+
+
+def test_a_door_that_doesnt_open_tells_why_when_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    why = UnreachableError("no")
+
+    def shut(_uri: str) -> None:
+        raise why
+
+    monkeypatch.setattr("cede.doors._libvirt", shut)
+    with pytest.raises(UnreachableError), open_doors("xen:///system"):
+        pass
+    with open_doors("xen:///system", all_needed=False) as doors, pytest.raises(UnreachableError):
+        doors.libvirt.domains()

@@ -1,0 +1,124 @@
+"""Whether a device is fit to be given away is what the planner says of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cede.address import Address
+from cede.cli import one_off
+from cede.model import (
+    BackendDevice,
+    Device,
+    Domain,
+    GuestKind,
+    Held,
+    Hostdev,
+    HostUse,
+    Identity,
+    Inventory,
+)
+from cede.plan.fitness import Fit, Fitness, fitness
+from cede.plan.planner import plan
+from cede.plan.steps import AddToConfig, HotPlug
+from cede.policy import Channel, Match, Place, Policy, Protect, When
+from unit.test_planner_properties import inventories
+
+FIRST, SECOND = Address(0, 2, 0, 0), Address(0, 2, 0, 1)
+ROOT_DISK = HostUse(guard="filesystem", chain=("0000:02:00.0", "vda", "/"))
+PLACE = Place(file="policy.yaml", line=4, column=3)
+
+
+def card(address: Address = FIRST, *, class_code: str = "020000", **more: object) -> Device:
+    identity = Identity(vendor="8086", device="10d3", class_code=class_code)
+    values: dict[str, object] = {"driver": "e1000", "reset_methods": ("bus",), **more}
+    return Device(address=address, identity=identity, **values)  # type: ignore[arg-type]
+
+
+def fit(*devices: Device, policy: Policy | None = None, **more: object) -> Fitness:
+    host = Inventory(devices=devices, **more)  # type: ignore[arg-type]
+    return fitness(devices[0], host, policy or Policy())
+
+
+def guest(name: str = "pv1", **more: object) -> Domain:
+    return Domain(name=name, uuid=name, kind=GuestKind.PV, domid=1, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (fit(card()), "yes"),
+        (fit(card(), card(SECOND, driver="pciback")), "yes"),
+        (fit(card(), card(SECOND)), "with 0000:02:00.1, at next start"),
+        (fit(card(reset_methods=("flr",)), card(SECOND)), "yes"),
+        (fit(card(Address(0, 0, 4, 0))), "no: no reset"),
+        (fit(card(Address(0, 0, 4, 0), reset_methods=("pm",))), "yes"),
+        (fit(card(class_code="060400")), "no: bridge"),
+        (fit(card(uses=(ROOT_DISK,))), "no: filesystem"),
+        (fit(card(), card(SECOND, uses=(ROOT_DISK,))), "no: sibling kept"),
+        (fit(card(node_device=False)), "no: not in libvirt"),
+        (fit(card(), held=(Held(address=FIRST, reason="it hung"),)), "no: something hangs"),
+        (fit(card(), domains=(guest(config=(Hostdev(address=FIRST),)),)), "no: in pv1"),
+        (fit(card(), backend=(BackendDevice(domid=7, address=FIRST, index=0),)), "no: in domain 7"),
+        (fit(card(driver="pciback", in_guest=True)), "no: in a guest"),
+        (fit(card(), card(SECOND), domains=(guest(live=(Hostdev(address=SECOND),)),)),
+         "no: siblings in use"),
+    ],
+)  # fmt: skip
+def test_the_answer_names_the_rule_that_stands_against_it(found: Fitness, shown: str) -> None:
+    assert str(found) == shown
+    assert bool(found.reason and found.remedy) is (found.fit is not Fit.YES)
+
+
+def test_what_the_policy_protects_is_not_fit() -> None:
+    rule = Protect(match=Match(vendor="8086"), reason="the lab's", place=PLACE)
+    found = fit(card(), policy=Policy(protect=(rule,)))
+    assert str(found) == "no: protect"
+    assert "the lab's" in found.reason
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(inventory=inventories(), protected=st.booleans())
+def test_it_agrees_with_a_plan_for_a_fresh_guest(inventory: Inventory, protected: bool) -> None:
+    rule = Protect(match=Match(class_code="01"), reason="disks stay", place=PLACE)
+    policy = Policy(protect=(rule,) if protected else ())
+    fresh = Domain(name="fresh", uuid="fresh", kind=GuestKind.PV, domid=9999)
+    host = replace(inventory, domains=(*inventory.domains, fresh))
+    for device in inventory.devices:
+        found = fitness(device, inventory, policy)
+        once = one_off.policy(
+            policy, str(device.address), "fresh", host,
+            permissive=False, when=When.NOW, channel=Channel.NONE,
+        )  # fmt: skip
+        planned = one_off.only(plan(once, host), once)
+        plugs = any(isinstance(step, HotPlug) for step in planned.steps)
+        assert plugs is (found.fit is Fit.YES), found
+        assert len(planned.refusals) == (0 if plugs else 1)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(inventory=inventories())
+def test_what_goes_together_is_planned_together_for_the_next_start(inventory: Inventory) -> None:
+    fresh = Domain(name="fresh", uuid="fresh", kind=GuestKind.PV, domid=9999)
+    host = replace(inventory, domains=(*inventory.domains, fresh))
+    for device in inventory.devices:
+        found = fitness(device, inventory, Policy())
+        if found.fit is not Fit.TOGETHER:
+            continue
+        every = [
+            one_off.policy(
+                Policy(), str(address), "fresh", host,
+                permissive=False, when=When.NEXT_START, channel=Channel.NONE,
+            )
+            for address in (device.address, *found.together)
+        ]  # fmt: skip
+        whole = replace(
+            every[0],
+            devices=tuple(d for one in every for d in one.devices),
+            assignments=tuple(a for one in every for a in one.assignments),
+        )
+        added = {s.address for s in plan(whole, host).steps if isinstance(s, AddToConfig)}
+        assert added >= {device.address, *found.together}

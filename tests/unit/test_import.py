@@ -1,0 +1,207 @@
+"""`cede import` over a simulated host: what it reads, where it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede import policy_file, xml
+from cede.address import Address
+from cede.errors import UnreachableError
+from unit.test_cli import NIC, POLICY, Shown, cede, policy
+
+if TYPE_CHECKING:
+    from unit.conftest import SimulatedHost
+
+    Cede = Callable[..., Shown]
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Path:
+    path = tmp_path / "pv1.cfg"
+    path.write_text("name = 'pv1'\npci = ['01:00.0,permissive=1']\n")
+    return path
+
+
+def test_a_file_is_imported_planned_and_applied(
+    cede: Cede,
+    cfg: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "new.yaml"
+    done = cede("import", str(cfg), "-o", str(out), on=None)
+    assert (done.status, done.err) == (0, "")
+    assert "1 devices, 1 assignments" in done.out
+    assert 'expect: {vendor: "8086", device: "10d3"}' in out.read_text()
+    assert "82574L Gigabit Network Connection" in out.read_text()
+    assert out.stat().st_mode & 0o777 == 0o644
+    planned = cede("plan", "--json", on=out).json("plan")["plan"]
+    assert [step["step"] for step in planned["work"][0]["steps"]][-1] == "add-to-config"
+
+
+def test_on_standard_output_there_is_the_policy_and_nothing_else(cede: Cede, cfg: Path) -> None:
+    done = cede("import", str(cfg), on=None)
+    parsed = policy_file.parse(done.out, "out")
+    assert [(a.device, a.domain, a.permissive) for a in parsed.assignments] == [
+        ("nic-01-00-0", "pv1", True)
+    ]
+
+
+def test_json_tells_the_same_and_holds_the_text(cede: Cede, cfg: Path) -> None:
+    said = cede("import", str(cfg), "--json", on=None).json("import")
+    assert said["policy"] == cede("import", str(cfg), on=None).out
+    assert [a["origins"] for a in said["assignments"]] == [[f"{cfg}:2:8"]]
+
+
+def test_files_need_no_libvirt_and_domains_do(
+    cede: Cede,
+    cfg: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nobody(_uri: str) -> None:
+        raise UnreachableError("libvirt doesn't answer")
+
+    monkeypatch.setattr("cede.cli.import_policy.open_doors", nobody)
+    assert cede("import", str(cfg), "--hide", "(02:00.0)", on=None).status == 0
+    assert cede("import", "--from-domains", on=None).status == 75
+
+
+def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_done(
+    cede: Cede,
+    host: SimulatedHost,
+    tmp_path: Path,
+) -> None:
+    for kept in (host.live, host.config):
+        kept["pv1"] = xml.with_hostdev(kept["pv1"], Address.parse(NIC), "ua-mine")
+    host.give("pv1", NIC)
+    host.tree.slots(NIC)
+    host.tree.bind(NIC, "pciback")
+    out = tmp_path / "new.yaml"
+    for option in (("--from-domains",), ("--from-domain", "pv1", "--force")):
+        assert cede("import", *option, "-o", str(out), on=None).status == 0
+        assert "adopt: true" in out.read_text()
+    planned = cede("plan", "--json", on=out).json("plan")["plan"]
+    assert [step["step"] for step in planned["work"][0]["steps"]] == ["adopt"]
+    applied = cede("apply", "--yes", on=out)
+    assert applied.status == 0, applied.out
+    assert not any(
+        deed.split()[0] in {"plug", "unplug", "seize", "reattach"} for deed in host.journal
+    )
+    assert cede("plan", on=out).status == 0
+    assert "is cede's already" in cede("import", "--from-domains", on=None).out
+
+
+def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
+    cede: Cede,
+    host: SimulatedHost,
+) -> None:
+    root = host.tree.sys.parent
+    (root / "proc").mkdir(exist_ok=True)
+    assert "which is nowhere" in cede("import", "--from-hide", on=None).out
+    (root / "proc/cmdline").write_text("ro xen-pciback.hide=(01:00.0)\n")
+    (root / "etc/modprobe.d").mkdir(parents=True)
+    (root / "etc/modprobe.d/xen.conf").write_text("options xen-pciback hide=(02:00.0)(oops)\n")
+    said = cede("import", "--from-hide", "--json", on=None).json("import")
+    assert [(d["address"], d["identity"] is None) for d in said["devices"]] == [
+        (NIC, False),
+        ("0000:02:00.0", True),
+    ]
+    assert said["assignments"] == []
+    assert "can't be read from '(oops)' on" in said["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to import from"),
+        (("missing.cfg",), "missing.cfg can't be read: No such file"),
+        (("--from-domain", "nobody"), "libvirt knows no domain nobody"),
+        (
+            ("--hide", "(01:00.0)", "-o", "/nowhere/at/all.yaml"),
+            "/nowhere/at/all.yaml can't be written",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_told(cede: Cede, arguments: tuple[str, ...], said: str) -> None:
+    done = cede("import", *arguments, on=None)
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_a_wrong_file_is_told_with_its_places_and_nothing_is_written(
+    cede: Cede,
+    tmp_path: Path,
+) -> None:
+    bad, out = tmp_path / "bad.cfg", tmp_path / "new.yaml"
+    bad.write_text("name = 'g'\npci = ['01:00.0,permisive=1']\nimport os\n")
+    done = cede("import", str(bad), "-o", str(out), on=None)
+    assert done.status == 2
+    assert f"{bad}:2:8: pci device '01:00.0,permisive=1': unknown option 'permisive'" in done.err
+    assert f"{bad}:3:8: 'os' after 'import'" in done.err
+    assert not out.exists()
+    bad.write_text("name = ''\npci = ['01:00.0']\n")
+    assert "no policy can be made of this" in cede("import", str(bad), on=None).err
+
+
+def test_the_folder_of_the_policy_is_made_where_only_that_is_missing(
+    cede: Cede, cfg: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cede/policy.yaml"
+    assert cede("import", str(cfg), "-o", str(out), on=None).status == 0
+    assert out.is_file()
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(cede: Cede, cfg: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.yaml"
+    out.write_text("precious")
+    kept = cede("import", str(cfg), "-o", str(out), on=None)
+    assert (kept.status, "--force" in kept.err, out.read_text()) == (2, True, "precious")
+    assert cede("import", str(cfg), "-o", str(out), "--force", on=None).status == 0
+    assert "version: 1" in out.read_text()
+    assert list(tmp_path.glob(".*.new")) == []
+
+
+def test_a_policy_that_is_there_is_looked_at_and_not_edited(
+    cede: Cede,
+    cfg: Path,
+    policy: Path,
+) -> None:
+    beside = cede("import", str(cfg), on=policy)
+    assert "not in it" not in beside.out
+    assert "# - 0000:01:00.0" in beside.out
+    assert policy_file.parse(beside.out, "out").devices == ()
+    assert policy.read_text() == POLICY
+    replaced = cede("import", str(cfg), "-o", str(policy), "--force", on=policy)
+    assert (replaced.status, "1 devices" in replaced.out) == (0, True)
+
+
+def test_the_devices_command_tells_all_of_the_one_that_is_named(
+    cede: Cede,
+    host: SimulatedHost,
+) -> None:
+    host.card("0000:01:00.1")
+    for address in (NIC, "0000:01:00.1"):
+        (host.tree.sys / f"bus/pci/devices/{address}/reset_method").write_text("bus\n")
+    shown = cede("devices", "01:00.0")
+    assert shown.out.startswith(
+        f"{NIC}  Ethernet controller: Intel Corporation 82574L Gigabit Network Connection [8086:10d3]\n"
+    )
+    assert "  fit       with 0000:01:00.1, at next start\n" in shown.out
+    assert "  siblings  0000:01:00.1\n" in shown.out
+    assert "0000:01:00.1  Ethernet" not in shown.out
+    assert "0000:01:00.1  Ethernet" in cede("devices", "--long").out
+    assert len(cede("devices", NIC, "--json").json("devices")["devices"]) == 1
+    for wrong in ("0f:00.0", "nonsense"):
+        assert cede("devices", wrong).status == 2
+
+
+def test_devices_are_listed_also_where_the_policy_is_broken(
+    cede: Cede,
+    policy: Path,
+) -> None:
+    policy.with_name("default.yaml").write_text("version: 2\n")
+    shown = cede("devices")
+    assert (shown.status, "what the policy protects is left out" in shown.err) == (0, True)

@@ -1,0 +1,88 @@
+"""Files with secrets: what is read, and what is refused with the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from cede.errors import PermanentError
+from cede.guest import login, secret_file
+
+
+def secret(tmp_path: Path, content: bytes = b"lab\n", mode: int = 0o600) -> str:
+    path = tmp_path / "pv2.password"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return str(path)
+
+
+def why(path: str) -> tuple[str, str]:
+    with pytest.raises(PermanentError) as caught:
+        secret_file.first_line(path)
+    return caught.value.message, caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (b"lab\n", "lab"),
+        (b"lab", "lab"),
+        (b" two words \r\nsecond line\n", " two words "),
+        ("p\u00e4ss\n".encode(), "p\u00e4ss"),
+    ],
+)
+def test_the_first_line_is_the_secret(tmp_path: Path, content: bytes, read: str) -> None:
+    assert secret_file.first_line(secret(tmp_path, content)) == read
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o610])
+def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = secret(tmp_path, mode=mode)
+    message, remedy = why(path)
+    assert f"(mode {mode:04o})" in message
+    assert remedy == f"chmod 600 {path}"
+    with pytest.raises(PermanentError, match="read or written by others"):
+        secret_file.check(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_file_that_is_its_owners_alone_will_do(tmp_path: Path, mode: int) -> None:
+    secret_file.check(secret(tmp_path, mode=mode))
+
+
+def test_a_file_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = secret(tmp_path)
+    found = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda _: found)
+    message, remedy = why(path)
+    assert "belongs to somebody else" in message
+    assert remedy == f"chown root: {path} && chmod 600 {path}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\x1b[31m\n", b"\xff\n", b"a\x00b\n", b"x" * 5000]
+)
+def test_what_cant_be_typed_is_no_password(tmp_path: Path, content: bytes) -> None:
+    assert "has no password in its first line" in why(secret(tmp_path, content))[0]
+
+
+def test_neither_a_folder_nor_a_pipe_nor_nothing_is_read(tmp_path: Path) -> None:
+    assert "is no file" in why(str(tmp_path))[0]
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no file" in why(str(tmp_path / "pipe"))[0]
+    assert "No such file" in why(str(tmp_path / "nothing"))[0]
+
+
+def test_no_message_tells_the_secret(tmp_path: Path) -> None:
+    message, remedy = why(secret(tmp_path, b"hush\x00\n"))
+    assert "hush" not in message + remedy
+
+
+def test_a_login_is_read_with_its_guest_and_user(tmp_path: Path) -> None:
+    read = login.read("uuid", "root", secret(tmp_path))
+    assert (read.guest, read.user, read.password, read.refused) == ("uuid", "root", "lab", False)

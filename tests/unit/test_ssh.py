@@ -1,0 +1,134 @@
+"""A guest behind ssh: what the client is told, and what its complaints mean. The client is a shell script here."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cede.errors import GuestSilentError, PermanentError
+from cede.guest.ssh import Ssh
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose `ssh` notes its arguments and does what `behaviour` there says."""
+    script = tmp_path / "ssh"
+    script.write_text(
+        '#!/bin/sh\ncd "${0%/*}"\nprintf "%s\\n" "$@" > argv\n'
+        'while [ "$1" != -- ]; do shift; done\nshift 2\n. ./behaviour\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    behave(tmp_path, '"$@"')
+    return tmp_path
+
+
+def behave(folder: Path, script: str) -> None:
+    (folder / "behaviour").write_text(script)
+
+
+def why(seconds: float = 5.0) -> tuple[str, str]:
+    with pytest.raises(GuestSilentError) as caught:
+        Ssh("pv1").run("true", seconds)
+    return caught.value.message, caught.value.remedy
+
+
+@pytest.mark.usefixtures("client")
+def test_the_command_runs_in_a_posix_shell_and_its_answer_comes_back_whole() -> None:
+    said = Ssh("pv1").run("printf 'Slot:\\t0000:00:00.0\\n'; echo \"it's\"", 5)
+    assert said == "Slot:\t0000:00:00.0\nit's\n"
+
+
+def test_what_the_guest_prints_around_the_answer_is_no_part_of_it(client: Path) -> None:
+    behave(client, 'echo welcome; echo warning >&2; "$@"; echo bye; exit 1')
+    assert Ssh("pv1").run("echo x", 5) == "x\n"
+
+
+def test_escapes_dont_come_through(client: Path) -> None:
+    assert client
+    assert Ssh("pv1").run("printf '\\033[31mred\\033[0m\\007\\n'", 5) == "red\n"
+
+
+def test_host_keys_are_checked_nobody_is_asked_and_there_is_no_terminal(client: Path) -> None:
+    key = client / "key"
+    key.write_text("key")
+    key.chmod(0o600)
+    Ssh("admin@pv1", user="root", identity_file=str(key)).run("true", 7)
+    argv = (client / "argv").read_text().splitlines()
+    assert {"-T", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=7"} <= {*argv}
+    assert argv[-4:] == ["--", "admin@pv1", "sh", "-s"]
+    assert argv[-8:-4] == ["-l", "root", "-i", str(key)]
+
+
+def test_a_key_that_others_may_read_is_not_used(client: Path) -> None:
+    key = client / "key"
+    key.write_text("key")
+    key.chmod(0o644)
+    with pytest.raises(PermanentError, match="read or written by others") as caught:
+        Ssh("pv1", identity_file=str(key)).run("true", 5)
+    assert caught.value.remedy == f"chmod 600 {key}"
+    assert not (client / "argv").exists()
+
+
+CHANGED = (
+    "@@@@@@@@\\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\\n"
+    "Host key verification failed.\\r\\n"
+)
+UNKNOWN = (
+    "No ED25519 host key is known for pv1 and you have requested strict checking.\\r\\n"
+    "Host key verification failed.\\r\\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning", "remedy"),
+    [
+        (CHANGED, "another than the known one", "ssh-keygen -R pv1"),
+        (UNKNOWN, "isn't known here", "connect once by hand"),
+        ("root@pv1: Permission denied (publickey,password).\\r\\n", "lets nobody in", "authorized_keys"),
+        ("ssh: connect to host pv1 port 22: Connection refused\\r\\n", "nothing answers", "sshd"),
+        ("ssh: connect to host pv1 port 22: No route to host\\r\\n", "can't be reached", "network"),
+        ("ssh: connect to host pv1 port 22: Connection timed out\\r\\n", "can't be reached", "network"),
+        ("ssh: Could not resolve hostname pv1: Name or service not known\\r\\n", "no address", "`host`"),
+        ("\\033[31mkex_exchange_identification: closed\\r\\n", "(status 255): kex_exchange", "by hand"),
+    ],
+)  # fmt: skip
+def test_each_way_of_not_getting_there_has_its_reason_and_remedy(
+    client: Path, said: str, meaning: str, remedy: str
+) -> None:
+    behave(client, f"printf '{said}' >&2; exit 255")
+    told = why()
+    assert (meaning in told[0], remedy in told[1]) == (True, True), told
+    assert "\x1b" not in told[0]
+
+
+def test_what_the_guest_itself_says_is_not_taken_for_the_clients_complaint(client: Path) -> None:
+    behave(client, "echo 'Host key verification failed.' >&2; exit 1")
+    assert "brought no answer (status 1)" in why()[0]
+
+
+def test_an_answer_that_is_cut_off_is_none(client: Path) -> None:
+    behave(client, '"$@" | head -n 1')
+    assert "brought no answer" in why()[0]
+
+
+def test_a_guest_that_never_answers_ends_by_the_time(client: Path) -> None:
+    behave(client, "exec sleep 60")
+    begun = time.monotonic()
+    assert "gave no answer in 1 s" in why(1.0)[0]
+    assert time.monotonic() - begun < 5.0
+
+
+def test_a_guest_that_prints_without_end_ends_by_size_or_time(client: Path) -> None:
+    behave(client, "exec cat /dev/zero")
+    assert "gave no answer" in why(0.5)[0]
+
+
+def test_without_an_ssh_client_the_remedy_is_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(PermanentError, match="ssh is not installed") as caught:
+        Ssh("pv1").run("true", 5)
+    assert caught.value.remedy == "apt-get install openssh-client"

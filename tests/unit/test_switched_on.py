@@ -1,0 +1,61 @@
+"""What is on in a card, read from its configuration space; a list of capabilities may run in a circle."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cede.host.config_space import SwitchedOn, switched_on
+
+COMMAND, STATUS, FIRST = 0x04, 0x06, 0x34
+
+
+def space(command: int, *capabilities: tuple[int, int], status: int = 0x10) -> bytes:
+    """A header with these capabilities, each its kind and its control word, one behind the other."""
+    said = bytearray(256)
+    struct.pack_into("<HH", said, COMMAND, command, status)
+    said[FIRST] = 0x40 if capabilities else 0
+    for number, (kind, control) in enumerate(capabilities):
+        at = 0x40 + 0x10 * number
+        following = at + 0x10 if number + 1 < len(capabilities) else 0
+        struct.pack_into("<BBH", said, at, kind, following, control)
+    return bytes(said)
+
+
+def told(said: bytes) -> SwitchedOn | None:
+    return switched_on(lambda offset, size: said[offset : offset + size])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (space(0), "memory off, bus master off, no MSI"),
+        (space(0x107), "memory on, bus master on, no MSI"),
+        (space(0x3), "memory on, bus master off, no MSI"),
+        (space(0x6, (0x01, 0), (0x05, 0x81)), "memory on, bus master on, MSI on"),
+        (space(0x6, (0x05, 0x80), (0x11, 0x8004)), "memory on, bus master on, MSI-X on"),
+        (space(0x6, (0x05, 0x80), (0x11, 0x4004)), "memory on, bus master on, no MSI"),
+        (space(0x6, (0x05, 0x81), status=0), "memory on, bus master on, no MSI"),
+    ],
+)
+def test_command_and_message_interrupts_are_told(said: bytes, expected: str) -> None:
+    assert str(told(said)) == expected
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff" * 256, b"\x00" * 5])
+def test_a_card_that_does_not_answer_tells_nothing(said: bytes) -> None:
+    assert told(said) is None
+
+
+@given(st.binary(max_size=256))
+def test_any_bytes_are_read_to_an_end(said: bytes) -> None:
+    told(said)
+
+
+def test_a_circle_of_capabilities_ends() -> None:
+    said = bytearray(space(0x6, (0x05, 0x80), (0x11, 0x8004)))
+    said[0x51] = 0x40
+    assert str(told(bytes(said))).endswith("MSI-X on")

@@ -1,0 +1,257 @@
+"""xl.cfg files: what xl reads is read, what xl refuses is complained about, and nothing is ever run."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cede import xl_cfg
+from cede.address import Address
+from cede.errors import UsageError
+from cede.model import GuestKind
+from cede.xl_cfg.pci_spec import PciSpec, read_spec
+
+NIC = Address(0, 1, 0, 0)
+
+
+def guest(text: str) -> xl_cfg.Guest:
+    return xl_cfg.parse(text.encode(), "g.cfg")
+
+
+def specs(pci: str, more: str = "") -> list[PciSpec]:
+    return [device.spec for device in guest(f"name = 'g'\n{more}\npci = {pci}\n").devices]
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(UsageError) as raised:
+        guest(text)
+    assert raised.value.exit == 2
+    assert all(line.isprintable() for line in raised.value.message.splitlines())
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("01:00.0", PciSpec(address=NIC)),
+        ("0000:01:00.0", PciSpec(address=NIC)),
+        ("0001:0A:1f.7", PciSpec(address=Address(1, 10, 31, 7))),
+        ("1:0.0", PciSpec(address=NIC)),
+        ("01:00.0,", PciSpec(address=NIC)),
+        ("01:00.*", PciSpec(address=NIC, every_function=True)),
+        ("01:00.0@5", PciSpec(address=NIC, vslot=5)),
+        ("01:00.0@1f,seize=1", PciSpec(address=NIC, vslot=31, seize=True)),
+        ("01:00.*@10", PciSpec(address=NIC, every_function=True, vslot=16)),
+        ("01:00.0,vslot=5", PciSpec(address=NIC, vslot=5)),
+        ("bdf=01:00.0", PciSpec(address=NIC)),
+        ("bdf=01:00.*,vslot=20,seize=0", None),
+        ("bdf=01:00.0,vslot=10,seize=0", PciSpec(address=NIC, vslot=16, seize=False)),
+        ("seize=1,bdf=01:00.0", PciSpec(address=NIC, seize=True)),
+        ("name=nic0", PciSpec(name="nic0")),
+        ("name=nic0,permissive=1", PciSpec(name="nic0", permissive=True)),
+        ("01:00.0,permissive=1", PciSpec(address=NIC, permissive=True)),
+        ("01:00.0,permissive=0", PciSpec(address=NIC, permissive=False)),
+        ("01:00.0,permissive=", PciSpec(address=NIC, permissive=False)),
+        ("01:00.0,permissive=yes", PciSpec(address=NIC, permissive=False)),
+        ("01:00.0,msitranslate=1", PciSpec(address=NIC, msitranslate=True)),
+        ("01:00.0,power_mgmt=1", PciSpec(address=NIC, power_mgmt=True)),
+        ("01:00.0,rdm_policy=strict", PciSpec(address=NIC, rdm_policy="strict")),
+        ("01:00.0,rdm_policy=relaxed", PciSpec(address=NIC, rdm_policy="relaxed")),
+        ("", None),
+        ("permissive=1", None),
+        ("01:00.0,name=nic0", None),
+        ("01:00.0,permissive", None),
+        ("01:00.0, permissive=1", None),
+        ("01:00.0,Permissive=1", None),
+        ("01:00.0,rdm_policy=lax", None),
+        ("01:00.0,vslot=32", None),
+        ("01:00.0@", None),
+        ("01:00.0-3", None),
+        ("01:00.8", None),
+        ("01:20.0", None),
+        ("100:00.0", None),
+        ("01:00", None),
+        ("01:00.0x", None),
+        ("0x1:00.0", None),
+        ("bdf=01:00.0x", None),
+        ("1:2:3:4.0", None),
+        ("pci_0000_01_00_0", None),
+    ],
+)
+def test_every_spelling_of_a_pci_device_is_read_as_xl_does(text: str, spec: PciSpec | None) -> None:
+    if spec is None:
+        with pytest.raises(ValueError, match=r"."):
+            read_spec(text)
+    else:
+        assert read_spec(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("pci", "addresses"),
+    [
+        ("['01:00.0']", 1),
+        ('["01:00.0"]', 1),
+        ("['01:00.0', \"01:00.0\",]", 2),
+        ("[\n  '01:00.0', # the first\n\n  '01:00.0'\n]", 2),
+        ("[ ]", 0),
+        ("[\n]", 0),
+        ("['01:00.0'];", 1),
+        ("['\\\"' ]", None),
+        ("['01:00.0'] ['01:00.0']", None),
+        ("['01:00.0' '01:00.0']", None),
+        ("['01:00.0'", None),
+        ("'01:00.0' ]", None),
+        ("[['01:00.0']]", None),
+        ("['01:00.0\n']", None),
+        ("[,]", None),
+        ("\n['01:00.0']", None),
+        ("[ \\\n '01:00.0' ]", None),
+        ("'01:00.0", None),
+        ("str('01:00.0')", None),
+    ],
+)
+def test_lists_are_read_by_xls_own_grammar(pci: str, addresses: int | None) -> None:
+    if addresses is None:
+        complaint(f"name = 'g'\npci = {pci}\n")
+    else:
+        assert [spec.address for spec in specs(pci)] == [NIC] * addresses
+
+
+def test_quotes_hold_comments_and_signs_and_escapes() -> None:
+    assert guest("name = 'a#b;[]= \\'\\\"\\\\\\t'\n").name == "a#b;[]= '\"\\\t"
+    assert guest('name = "it\'s"\n').name == "it's"
+
+
+def test_the_last_value_counts_and_more_is_added_to_it() -> None:
+    text = "name='a'; name='g'\npci=['02:00.0']\npci=['01:00.0']\npci+=['01:00.1']\nname+='2'\n"
+    found = guest(text)
+    assert found.name == "g2"
+    assert [str(device.spec.address) for device in found.devices] == [
+        "0000:01:00.0",
+        "0000:01:00.1",
+    ]
+    assert [str(device.place) for device in found.devices] == ["g.cfg:3:6", "g.cfg:4:7"]
+
+
+def test_what_is_wanted_of_all_devices_counts_unless_one_says_otherwise() -> None:
+    more = "pci_permissive=1\npci_msitranslate='1'\npci_seize=0\npci_power_mgmt=1\n"
+    first, second = specs(
+        "['01:00.0', '01:00.0,permissive=0,rdm_policy=strict']",
+        more + 'rdm = "strategy=host,policy=relaxed"',
+    )
+    assert first == PciSpec(
+        address=NIC, permissive=True, msitranslate=True, seize=False, power_mgmt=True,
+        rdm_policy="relaxed",
+    )  # fmt: skip
+    assert (second.permissive, second.rdm_policy) == (False, "strict")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", GuestKind.PV),
+        ("type = 'hvm'", GuestKind.HVM),
+        ("type = 'pv'", GuestKind.PV),
+        ("builder = 'hvm'", GuestKind.HVM),
+        ("builder = 'generic'", GuestKind.PV),
+        ("builder = 'generic'\ntype = 'pvh'", GuestKind.PVH),
+    ],
+)
+def test_the_kind_of_a_guest_is_said_by_type_or_builder(text: str, kind: GuestKind) -> None:
+    assert guest(f"name='g'\n{text}\n").kind is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "g.cfg:1:1: the guest has no `name`"),
+        ("name='g'\nPCI = ['01:00.0']\n", "g.cfg:2:1: 'PCI' is no setting"),
+        ("name='g'\nimport os\n", "g.cfg:2:8: 'os' after 'import'"),
+        ("name='g'\nmemory = 2*512\n", "g.cfg:2:11: '*512' after the value of 'memory'"),
+        ("name='g'\npci = ['01:00.0',\n 'oops']\n", "g.cfg:3:2: pci device 'oops'"),
+        ("name='g'\nvif = ['mac=1'\n", "g.cfg:2:7: this list is never closed"),
+        ("name='g'\nx = 'a\\qb'\n", r"g.cfg:2:5: '\q' in a string"),
+        ("name='g'\nx = 'a\\x41'\n", r"g.cfg:2:5: '\x' in a string"),
+        ("name=['g']\n", "g.cfg:1:6: name is a list"),
+        ("name='g'\nx='a'\nx+=['b']\n", "g.cfg:3:2: a list can't be added"),
+        ("name='g'\ntype='kvm'\n", "g.cfg:2:6: 'kvm' is no kind of guest"),
+        ("name='g'\npci=[['01:00.0']]\n", "g.cfg:2:6: a list in the list"),
+        ("name='g'\npci=['01:00.0']\nrdm='policy=lax'\n", "g.cfg:3:5: rdm is"),
+        ("name='g'\nx=" + "[" * 100, "lists within more than 16 lists"),
+        ("name='g'\n\x1b[2J\n", r"g.cfg:2:1: '\x1b' is no setting"),
+    ],
+)
+def test_what_xl_refuses_is_complained_about_with_its_place(text: str, place: str) -> None:
+    assert place in complaint(text)
+
+
+def test_all_that_is_wrong_is_told_at_once_and_bounded() -> None:
+    said = complaint("name = 'g'\n" + "Wrong = 1\n" * 50)
+    assert said.count("\n") == 20
+    assert said.endswith("30 more complaints after these")
+
+
+def test_a_single_value_of_pci_is_read_and_said() -> None:
+    found = guest("name = 'g'\npci = '01:00.0'\n")
+    assert found.devices[0].spec.address == NIC
+    assert "xl ignores" in found.notes[0]
+
+
+def test_what_is_odd_and_harmless_is_noted() -> None:
+    assert "e820_host" in guest("name='g'\ne820_host=0\npci=['01:00.0']\n").notes[0]
+    assert "PVH" in guest("name='g'\ntype='pvh'\npci=['01:00.0']\n").notes[0]
+    assert guest("name='g'\ne820_host=0\n").notes == ()
+
+
+def test_a_large_file_is_no_xl_cfg() -> None:
+    assert "larger than" in complaint("#" * (xl_cfg.MAX_BYTES + 1))
+
+
+def test_code_in_the_file_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trap = tmp_path / "ran"
+
+    def run(command: str) -> int:
+        trap.write_text(command)
+        return 0
+
+    monkeypatch.setattr(os, "system", run)
+    code = f"__import__('os').system('touch {trap}')"
+    assert "is no setting" in complaint(f"name = 'g'\n{code}\n")
+    assert "is no value" in complaint(f"name = {code}\n")
+    assert guest(f'name = "{code}"\n').name == code
+    assert not trap.exists()
+
+
+PIECES = st.sampled_from(
+    ["name", "pci", "=", "+=", "[", "]", ",", ";", "'01:00.0'", '"g"', "'", '"', "\\", "\n", " ", "#",
+     "01", "\r\n", "type", "'hvm'", "rdm", "'policy=strict'", "exec('1')", "\x00", "\u2028", "é"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=120))
+def test_no_text_brings_another_error_than_its_own(text: str) -> None:
+    with suppress(UsageError):
+        guest(text)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_bring_another_error_than_its_own(content: bytes) -> None:
+    with suppress(UsageError):
+        xl_cfg.parse(content, "g.cfg")
+
+
+@given(st.text(alphabet="01fx:.*@,=-permisv slotnabd", max_size=40) | st.text(max_size=40))
+def test_no_spec_brings_another_error_than_its_own(text: str) -> None:
+    with suppress(ValueError):
+        spec = read_spec(text)
+        assert (spec.address is None) is not (spec.name is None)
+
+
+def test_a_line_full_of_quotes_takes_no_time() -> None:
+    complaint("name='g'\n" + "x=" + "'\\" * 100_000)
+    complaint("name='g'\nx=[" + "[],'" * 50_000)
