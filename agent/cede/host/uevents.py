@@ -1,6 +1,6 @@
 """The door to the kernel's uevents: PCI devices that come, go, or get or lose a driver, as the kernel sends them.
 
-A socket of our own and not pyudev: nothing of udev's is needed, and libudev would weigh a megabyte.
+A socket of our own and not pyudev: nothing of what udev adds is needed, and the socket is less than its import.
 Sources: lib/kobject_uevent.c, drivers/base/dd.c (bind and unbind), netlink(7).
 """
 
