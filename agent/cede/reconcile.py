@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -82,12 +83,14 @@ class Behalf:
     """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step.
 
     `scheduled` tells that a timer or a daemon asks, and no person just now: then each assignment's `on_drift` decides.
+    `alive` is called between the assignments that are verified, which take their time without progress.
     """
 
     asked: Asked = field(default_factory=Asked)
     progress: Progress = silence
     stop: Event = field(default_factory=Event)
     scheduled: bool = False
+    alive: Callable[[], None] = lambda: None
 
 
 def carry_out(
@@ -109,10 +112,44 @@ def carry_out(
     return outcomes
 
 
-def apply(
-    doors: Doors, policy: Policy, inventory: Inventory, planned: Plan, behalf: Behalf
+def one_pass(
+    doors: Doors,
+    policy: Policy,
+    behalf: Behalf,
+    *,
+    review: Callable[[Plan], Plan] = lambda planned: planned,
+    doubted: Callable[[], Collection[str]] = tuple,
+    recorded: Callable[[Inventory, Report], object] | None = None,
 ) -> Report:
-    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside."""
+    """Observe, plan, execute, verify, record: all of it once.
+
+    `review` sees the plan before anything of it is done, and returns what is to be done of it; what it raises ends the
+    pass there. `doubted` names the subjects whose guests are asked even if nothing had to be done. `recorded` is handed
+    what is to be recorded, with the whole plan, and does it in place of this pass.
+    """
+    inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
+    done = apply(doors, policy, inventory, review(planned), behalf, doubted=doubted())
+    whole = replace(done, plan=planned)
+    if recorded is None:
+        remember(doors, policy, inventory, whole)
+    else:
+        recorded(inventory, whole)
+    return done
+
+
+def apply(
+    doors: Doors,
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    behalf: Behalf,
+    *,
+    doubted: Collection[str] = (),
+) -> Report:
+    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
+
+    Of what needed nothing, the guests of those that are `doubted` are asked too.
+    """
     outcomes = carry_out(doors, inventory, planned, behalf)
     failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
     done = {w.subject for w in planned.work if not w.pending and not w.outward} - failed
@@ -122,7 +159,10 @@ def apply(
     checked = []
     for wanted in policy.assignments:
         subject = subject_of(wanted)
-        if subject in done and not behalf.stop.is_set():
+        again = subject in doubted and subject in idle and _plugged(policy, wanted, inventory)
+        asked = subject in done or again
+        behalf.alive()
+        if asked and not behalf.stop.is_set():
             checked.append(_check_inside(doors, policy, wanted, inventory))
         elif subject in idle:
             checked.append(_check_outside(policy, wanted, inventory))

@@ -19,6 +19,7 @@ from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
 from cede.cli.import_policy import import_command
 from cede.cli.pause import drain_command, pause_command, resume_command
+from cede.cli.run import run_command
 from cede.cli.shared import (
     agreed,
     failures_recorded,
@@ -36,7 +37,8 @@ from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, remember, replan, worst
+from cede.plan.steps import Plan
+from cede.reconcile import one_pass, replan, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -141,15 +143,16 @@ def apply_command(
         stack.enter_context(failures_recorded(policy_path))
         policy = host_policy(policy_path)
         doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
-        behalf = replace(behalf, scheduled=scheduled)
-        inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
-        if not as_text:
-            screens.plan(planned)
-        if planned.work and not agreed(yes=yes or as_text):
-            click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        done = apply(doors, policy, inventory, planned, behalf)
-        remember(doors, policy, inventory, done)
+
+        def reviewed(planned: Plan) -> Plan:
+            if not as_text:
+                screens.plan(planned)
+            if planned.work and not agreed(yes=yes or as_text):
+                click.echo("Nothing was changed.")
+                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
+            return planned
+
+        done = one_pass(doors, policy, replace(behalf, scheduled=scheduled), review=reviewed)
     show_report(done, as_text=as_text)
     return done.exit
 
@@ -168,6 +171,7 @@ for command in (
     resume_command,
     drain_command,
     history_command,
+    run_command,
 ):
     cli.add_command(command)
 
