@@ -47,12 +47,8 @@ def plan(policy: Policy, inventory: Inventory, *, scheduled: bool = False) -> Pl
     resting: dict[int, Pause] = {}
     for wanted in policy.assignments:
         device, domain = found[wanted], inventory.domain(wanted.domain)
-        known = None if isinstance(device, Refusal) else device
-        pause = pause_of(
-            inventory,
-            device=wanted.device, address=known.address if known else None, domain=domain, named=wanted.domain,
-        )  # fmt: skip
-        if pause is not None and (known is None or domain is None):
+        pause = _pause(wanted, device, inventory)
+        if pause is not None and (isinstance(device, Refusal) or domain is None):
             verdicts.append(left_alone(subject_of(wanted), pause))
         elif isinstance(device, Refusal):
             verdicts.append(device)
@@ -141,19 +137,18 @@ def affected(policy: Policy, inventory: Inventory, pauses: Iterable[Pause]) -> f
     only = replace(inventory, pauses=tuple(pauses))
     return frozenset(
         subject_of(wanted)
-        for wanted in policy.assignments
-        if pause_for(policy, wanted, only) is not None
+        for wanted, device in resolve_all(policy, inventory).items()
+        if _pause(wanted, device, only) is not None
     )
 
 
-def pause_for(policy: Policy, wanted: Assignment, inventory: Inventory) -> Pause | None:
+def _pause(wanted: Assignment, device: Device | Refusal, inventory: Inventory) -> Pause | None:
     """What a person said of an assignment, its device or its domain."""
-    device, domain = meant(policy, wanted, inventory)
     return pause_of(
         inventory,
         device=wanted.device,
-        address=device.address if device else None,
-        domain=domain,
+        address=None if isinstance(device, Refusal) else device.address,
+        domain=inventory.domain(wanted.domain),
         named=wanted.domain,
     )
 
