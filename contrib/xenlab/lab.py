@@ -55,17 +55,15 @@ class Running:
 class Lab:
     """One nested Xen host. Cheap to make: nothing is looked at until it is asked to do something.
 
-    `checkout` decides which lab it is: two checkouts can have one at a time, and one checkout several by `name`.
+    `checkout` decides which lab it is: two checkouts can have one at a time.
     """
 
-    def __init__(
-        self, *, release: str = DEFAULT_RELEASE, checkout: Path | None = None, name: str = ""
-    ) -> None:
+    def __init__(self, *, release: str = DEFAULT_RELEASE, checkout: Path | None = None) -> None:
         self.release = RELEASES[release]
         self.checkout = (checkout or Path(__file__).parents[2]).resolve()
         cache = cache_folder()
         whose = hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:12]
-        self.folder = cache / "run" / "-".join(filter(None, (whose, release, name)))
+        self.folder = cache / "run" / f"{whose}-{release}"
         self.store = Store(cache / "store")
         self.emulator = Emulator(folder=self.folder)
 

@@ -1,10 +1,5 @@
-"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked.
+"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked."""
 
-Tests run in two processes side by side (pytest-xdist), each with hosts of its own; what measures time, or brings up a
-lab by itself, is marked `alone` and runs afterwards.
-"""
-
-import os
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -64,7 +59,7 @@ def host(_trixie: Host) -> Host:
 
 
 def _host(release: str) -> Iterator[Host]:
-    lab = Lab(release=release, name=os.environ.get("PYTEST_XDIST_WORKER", ""))
+    lab = Lab(release=release)
     was_down = lab.state() is State.ABSENT
     host = Host(lab)
     try:

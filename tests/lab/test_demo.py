@@ -9,7 +9,7 @@ import pytest
 
 from xenlab.lab import Lab, State
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]
+pytestmark = pytest.mark.lab
 
 DEMO = Path(__file__).parents[2] / "contrib/demo"
 

@@ -89,7 +89,7 @@ def test_a_card_in_an_hvm_guest_is_proven_in_everything(host: Host) -> None:
 
 
 def _hvm_is_proven(host: Host) -> None:
-    host.policy("nic1", "0000:00:11.0", "hvm1")
+    host.policy("nic1", "0000:00:11.0", "hvm1", "verify: {guest: console, timeout: 120}\n")
     applied = host.cede("apply", "--yes")
     assert applied.returncode == 0, applied.stdout
     for line in (

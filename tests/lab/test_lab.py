@@ -7,7 +7,7 @@ import pytest
 from lab.host import Host
 from xenlab.lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]
+pytestmark = pytest.mark.lab
 
 
 def machines(lab: Lab) -> list[str]:

@@ -85,7 +85,7 @@ def test_an_hvm_guest_gets_its_card_at_the_slot_that_its_device_model_says(host:
 
 
 def _hvm_is_given_its_card(host: Host) -> None:
-    host.policy("nic1", "0000:00:11.0", "hvm1")
+    host.policy("nic1", "0000:00:11.0", "hvm1", "verify: {guest: console, timeout: 120}\n")
     applied = host.run("cede", "apply", "--yes")
     assert applied.returncode == 0, applied.stdout
     assert "[ok] guest lspci: 8086:10d3 at 0000:00:03.0" in applied.stdout

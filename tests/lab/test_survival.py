@@ -277,8 +277,8 @@ assignments:
   - {device: c, domain: pv1}
   - {device: d, domain: pv2, verify: {guest: none}}
   - {device: e, domain: pv2, verify: {guest: none}}
-  - {device: f, domain: hvm1}
-  - {device: g, domain: hvm1}
+  - {device: f, domain: hvm1, verify: {guest: console, timeout: 120}}
+  - {device: g, domain: hvm1, verify: {guest: console, timeout: 120}}
   - {device: h, domain: pv3, when: next-start}
   - {device: i, domain: pv3, when: next-start}
 """

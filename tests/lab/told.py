@@ -1,7 +1,6 @@
-"""What lab tests have to tell beside passing: figures, and a table of faults; from several processes if there are."""
+"""What lab tests have to tell beside passing: figures, and a table of faults."""
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -32,21 +31,6 @@ class Measured:
 
 FAULTS = Faults()
 MEASURED = Measured()
-
-
-def hand_over(output: dict[str, object]) -> None:
-    """Leave what was told where the process that speaks at the end finds it."""
-    output["figures"] = MEASURED.figures
-    output["faults"] = [dict(FAULTS.tried), dict(FAULTS.survived)]
-
-
-def take_over(output: dict[str, Any]) -> None:
-    """Add what another process told; one that crashed has told nothing."""
-    MEASURED.figures += output.get("figures", [])
-    for mine, theirs in zip(
-        (FAULTS.tried, FAULTS.survived), output.get("faults", ()), strict=False
-    ):
-        mine.update(theirs)
 
 
 def summary(reporter: pytest.TerminalReporter) -> None:
