@@ -142,7 +142,7 @@ def _logs(
 def _device(doors: Doors, address: Address) -> Device | None:
     """The device as it is now, with what it was known by in dom0."""
     found = doors.sysfs.device(address)
-    return found and remembered(found, doors.journal.memory().origins.get(address))
+    return found and remembered(found, doors.journal.origin(address))
 
 
 def _told(error: CedeError) -> str:
