@@ -189,12 +189,10 @@ class _Shell:
         self._out: list[bytes] = []
 
     def send(self, data: bytes) -> None:
-        asked = re.search(rb"cede-'([0-9a-f]+)'-(begin|ready)", data)
-        said = "\r\npv1:/# "
+        asked = re.search(rb"cede-'([0-9a-f]+)'-begin", data)
+        said = "\r\ncede-ready\r\n" if b"ready" in data else "\r\npv1:/# "
         if asked is not None:
             mark = f"cede-{asked[1].decode()}"
-            said = f"\r\n{mark}-ready\r\n"
-        if asked is not None and asked[2] == b"begin":
             said = f"\r\n{mark}-begin\r\n{self._answer}{mark}-end\r\npv1:/# "
         self._out.append(data + said.encode())
 

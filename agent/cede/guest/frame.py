@@ -22,11 +22,6 @@ class Frame:
         """A mark as a shell is given it: quoted inside, so that its echo can't be taken for the mark."""
         return f"cede-'{self.number}'-{name}"
 
-    @property
-    def ready(self) -> bytes:
-        """The mark that says that the shell reads."""
-        return f"cede-{self.number}-ready".encode()
-
     def around(self, command: str) -> str:
         """What the shell is given, one line: the command between its marks."""
         return f"echo {self.quoted_mark('begin')}; {command}; echo {self.quoted_mark('end')}"
