@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cede.address import Address
+from cede.memory import Attachment, Pause
 
 PCIBACK = "pciback"
 INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/public/io/xenbus.h
@@ -311,6 +312,8 @@ class Inventory:
     pciback_loaded: bool = False
     unfinished: tuple[Unfinished, ...] = ()
     held: tuple[Held, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     @cached_property
     def _by_address(self) -> dict[Address, Device]:
@@ -327,6 +330,10 @@ class Inventory:
     @cached_property
     def _given(self) -> dict[Address, BackendDevice]:
         return {given.address: given for given in reversed(self.backend)}
+
+    @cached_property
+    def _left(self) -> dict[tuple[Address, str], Attachment]:
+        return {(left.address, left.domain): left for left in self.attachments}
 
     @cached_property
     def _wanting(self) -> dict[Address, tuple[Domain, ...]]:
@@ -380,6 +387,10 @@ class Inventory:
     def domain(self, name_or_uuid: str) -> Domain | None:
         """The domain of that name, else of that UUID, or None."""
         return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())
+
+    def left_in(self, address: Address, domain: Domain) -> Attachment | None:
+        """Where the last pass left the device in that domain, or None if it didn't, or took it out."""
+        return self._left.get((address, domain.uuid))
 
     def given(self, address: Address) -> BackendDevice | None:
         """Xen's own word on which guest has the device, or None."""

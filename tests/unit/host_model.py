@@ -339,8 +339,8 @@ class ModelJournal(Journal):
 
     def wipe(self) -> None:
         with super()._writing() as connection:
-            for table in ("deed", "task", "origin", "held"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - four fixed names
+            for table in ("deed", "task", "origin", "held", "pause", "attachment", "condition"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,27 +13,32 @@ import click
 
 from cede import __version__, encoding
 from cede.cli import screens, snapshot
+from cede.cli.boot import boot_command
 from cede.cli.devices import devices_command
 from cede.cli.doctor import doctor_command
 from cede.cli.history import history_command
 from cede.cli.import_policy import import_command
+from cede.cli.pause import drain_command, pause_command, resume_command
+from cede.cli.run import run_command
 from cede.cli.shared import (
     agreed,
+    failures_recorded,
     host_policy,
     json_option,
     policy_option,
-    show_checked,
     show_report,
     wait_option,
     writing,
 )
+from cede.cli.status import status_command
 from cede.cli.take import attach_command, detach_command, release_command
 from cede.cli.verify import verify_command
 from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import CedeError, Exit, UsageError
 from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, replan, status, worst
+from cede.plan.steps import Plan
+from cede.reconcile import one_pass, replan, worst
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
@@ -54,9 +61,17 @@ def cli(context: click.Context, uri: str) -> None:
     context.obj = uri
 
 
+scheduled_option = click.option(
+    "--scheduled", is_flag=True,
+    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
+    " `restore`. Without it a person asks, and it is restored in any case.",
+)  # fmt: skip
+
+
 @cli.command("plan")
 @policy_option
 @json_option
+@scheduled_option
 @click.option(
     "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
 )
@@ -66,7 +81,12 @@ def cli(context: click.Context, uri: str) -> None:
 )  # fmt: skip
 @click.pass_obj
 def plan_command(
-    uri: str, policy_path: Path | None, as_text: bool, diff: bool, file: Path | None
+    uri: str,
+    policy_path: Path | None,
+    as_text: bool,
+    scheduled: bool,
+    diff: bool,
+    file: Path | None,
 ) -> int:
     """Show what apply would do, and why. Touches nothing.
 
@@ -77,10 +97,10 @@ def plan_command(
         raise UsageError("a saved host holds no XML to show a --diff of")
     before: dict[str, str] = {}
     if file is not None:
-        planned = plan(policy, snapshot.read(file))
+        planned = plan(policy, snapshot.read(file), scheduled=scheduled)
     else:
         with open_doors(uri) as doors:
-            _, planned = replan(doors, policy)
+            _, planned = replan(doors, policy, scheduled=scheduled)
             if diff:
                 names = dict.fromkeys(
                     step.domain for step in planned.steps if isinstance(step, EDITS)
@@ -97,6 +117,7 @@ def plan_command(
             *(refusal.exit for refusal in planned.refusals),
             Exit.OUT_OF_STEP if planned.work else Exit.OK,
             Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
+            Exit.OUT_OF_STEP if any(noop.drifted for noop in planned.noops) else Exit.OK,
         ]
     )
 
@@ -107,49 +128,50 @@ def plan_command(
 @click.option(
     "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
 )
+@scheduled_option
 @wait_option
 @click.pass_obj
 def apply_command(
-    uri: str, policy_path: Path | None, as_text: bool, yes: bool, seconds: float
+    uri: str, policy_path: Path | None, as_text: bool, yes: bool, scheduled: bool, seconds: float
 ) -> int:
     """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
 
-    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back.
+    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back. What
+    somebody else took out is put back, after the plan said so; what is paused or drained stays as it is.
     """
-    policy = host_policy(policy_path)
-    with writing(uri, "cede apply", seconds, as_text=as_text) as (doors, behalf):
-        inventory, planned = replan(doors, policy)
-        if not as_text:
-            screens.plan(planned)
-        if planned.work and not agreed(yes=yes or as_text):
-            click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        done = apply(doors, policy, inventory, planned, behalf)
+    with ExitStack() as stack:
+        stack.enter_context(failures_recorded(policy_path))
+        policy = host_policy(policy_path)
+        doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
+
+        def reviewed(planned: Plan) -> Plan:
+            if not as_text:
+                screens.plan(planned)
+            if planned.work and not agreed(yes=yes or as_text):
+                click.echo("Nothing was changed.")
+                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
+            return planned
+
+        done = one_pass(doors, policy, replace(behalf, scheduled=scheduled), review=reviewed)
     show_report(done, as_text=as_text)
     return done.exit
-
-
-@cli.command("status")
-@policy_option
-@json_option
-@click.pass_obj
-def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Show wanted against real per assignment, from dom0's side. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        found = status(policy, look_around(doors))
-    return show_checked(found, as_text=as_text)
 
 
 for command in (
     devices_command,
     doctor_command,
     import_command,
+    status_command,
+    verify_command,
     attach_command,
     detach_command,
     release_command,
+    boot_command,
+    pause_command,
+    resume_command,
+    drain_command,
     history_command,
-    verify_command,
+    run_command,
 ):
     cli.add_command(command)
 

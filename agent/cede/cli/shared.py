@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,14 +16,16 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors
-from cede.errors import CedeError, Exit
+from cede.conditions import Condition
+from cede.doors import Doors, open_doors, open_doors_before_libvirt, open_journal
+from cede.errors import CedeError, Exit, PolicyError, UnreachableError
 from cede.execute.executor import Outcome, silence
 from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
 from cede.reconcile import Behalf, Checked, Report
+from cede.record import record_unreachable
 
 DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
@@ -75,12 +77,13 @@ def _same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
+    uri: str | None, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
-    Unless `all_needed`, libvirt may be silent. The first interrupt or termination ends it after the steps that are
-    being taken, the second at once. Raises TransientError if another cede is at work for longer than `seconds`.
+    With no `uri` they are those of a host before its libvirt; unless `all_needed`, libvirt may be silent. The first
+    interrupt or termination ends it after the steps that are being taken, the second at once. Raises TransientError if
+    another cede is at work for longer than `seconds`.
     """
     stop = Event()
 
@@ -98,7 +101,9 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri, all_needed=all_needed) as doors,
+        (
+            open_doors_before_libvirt() if uri is None else open_doors(uri, all_needed=all_needed)
+        ) as doors,
     ):
         before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
@@ -108,6 +113,24 @@ def writing(
                 signal.signal(number, handler)
             for warning in doors.journal.warnings:
                 click.echo(f"cede: {warning}", err=True)
+
+
+@contextmanager
+def failures_recorded(path: Path | None) -> Iterator[None]:
+    """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    try:
+        yield
+    except (UnreachableError, PolicyError) as failed:
+        journal = open_journal()
+        with suppress(CedeError):  # what failed first is what a person must hear of
+            record_unreachable(
+                journal,
+                str(path or DEFAULT_POLICY),
+                libvirt=failed if isinstance(failed, UnreachableError) else None,
+                policy=failed if isinstance(failed, PolicyError) else None,
+            )
+        journal.close()
+        raise
 
 
 def _who() -> str:
@@ -130,7 +153,7 @@ def show_report(done: Report, *, as_text: bool) -> None:
                 exit=done.exit,
                 plan=done.plan,
                 outcomes=told_outcomes(done.outcomes),
-                checked=_with_verdict(done.checked),
+                checked=with_verdict(done.checked),
             )
         )
     else:
@@ -163,22 +186,24 @@ def show_checked(
     explained: tuple[Explained, ...] = (),
     restarted: tuple[str, ...] = (),
     failed: CedeError | None = None,
+    conditions: Sequence[Condition] = (),
 ) -> int:
     """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
-    in_step = all(one.proven for one in found)
+    in_step = all(one.proven or one.paused for one in found)
     code = failed.exit if failed else Exit.OK if in_step else Exit.OUT_OF_STEP
     if as_text:
         click.echo(
             encoding.dumps(
                 exit=code,
-                checked=_with_verdict(found),
+                checked=with_verdict(found),
+                conditions=conditions,
                 explained=explained,
                 restarted=restarted,
                 error=failed,
             )
         )
         return code
-    screens.checked(found)
+    screens.standing(found, conditions)
     for one in explained:
         screens.explained(one)
     if failed is not None:
@@ -186,5 +211,6 @@ def show_checked(
     return code
 
 
-def _with_verdict(found: tuple[Checked, ...]) -> list[dict[str, object]]:
+def with_verdict(found: Sequence[Checked]) -> list[dict[str, object]]:
+    """What was checked, as JSON, with the verdict that it comes to."""
     return [{**encoding.plain(one), "proven": one.proven} for one in found]

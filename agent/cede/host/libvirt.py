@@ -16,6 +16,7 @@ from cede import xml
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
 from cede.host import libxl_logs
 from cede.host.libvirt_errors import NO_CONSOLE, NO_DOMAIN, OP_FAILED, classify
+from cede.host.libvirt_loop import start_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,24 +30,6 @@ _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
 _REREADS = 5
 _CHUNK = 65536
 _NOT_RUNNING = -1  # as a domain's id
-
-
-def _serve_events() -> None:
-    """Run libvirt's event loop for the life of the process; streams and keepalive live on it."""
-    while libvirt.virEventRunDefaultImpl() == 0:
-        pass
-
-
-_event_loop: threading.Thread | None = None
-
-
-def _start_event_loop() -> None:
-    global _event_loop  # noqa: PLW0603 - libvirt has one default event loop a process
-    if _event_loop is None:
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        libvirt.virEventRegisterDefaultImpl()
-        _event_loop = threading.Thread(target=_serve_events, name="libvirt-events", daemon=True)
-        _event_loop.start()
 
 
 class Console:
@@ -103,7 +86,7 @@ class Libvirt:
     """One connection; every failure leaves as one of cede's errors, classed by what may be done about it."""
 
     def __init__(self, uri: str, logs: Path = libxl_logs.FOLDER) -> None:
-        _start_event_loop()
+        start_event_loop()
         self._uri = uri
         self._logs = logs
         self._opening = threading.Lock()
