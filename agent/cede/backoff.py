@@ -53,7 +53,7 @@ class Backoff:
     def done(self, subject: str, now: float) -> None:
         """Its work was done. If that was needed too often of late, the next time comes after a pause."""
         history = self._of.setdefault(subject, _History())
-        history.failures = 0
+        history.failures, history.reason = 0, ""
         if history.done and now - history.done[-1] > FLAP_SECONDS + _doubled(
             _FIRST_AFTER_FLAPS, history.rounds
         ):
@@ -80,9 +80,9 @@ class Backoff:
         if subject in self._of:
             self._of[subject].asked = 0
 
-    def doubted(self, now: float) -> frozenset[str]:
-        """The subjects whose guests are to be asked again now."""
-        return frozenset(s for s, h in self._of.items() if h.asked and h.until <= now)
+    def doubted(self, unproven: Collection[str], now: float) -> frozenset[str]:
+        """Of the subjects that their guests didn't prove, those whose guests are to be asked again now."""
+        return frozenset(s for s in unproven if s not in self._of or self._of[s].until <= now)
 
     def keep(self, subjects: Collection[str]) -> None:
         """Forget all others."""
@@ -100,12 +100,9 @@ class Backoff:
             if h.reason and h.until > now
         )
 
-    def next_try(self, now: float) -> float | None:
-        """When the first of those that wait, or whose guests are asked again, has its turn; None if none has."""
-        return min(
-            (h.until for h in self._of.values() if h.until > now and (h.reason or h.asked)),
-            default=None,
-        )
+    def next_tries(self, now: float) -> dict[str, float]:
+        """When each of those that wait, or whose guests are asked again, has its turn."""
+        return {s: h.until for s, h in self._of.items() if h.until > now and (h.reason or h.asked)}
 
 
 def _doubled(first: float, times: int) -> float:

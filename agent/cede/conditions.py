@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError, Exit
+from cede.errors import CedeError, Exit, InterruptedByPersonError
 from cede.plan.steps import (
     AddToConfig,
     Adopt,
@@ -137,24 +137,45 @@ def of_assignments(
 ) -> tuple[Condition, ...]:
     """The conditions of each assignment; `since` is empty until they are merged.
 
-    Where no guest was asked and nothing changed, what the guest said `before` still holds.
+    What the last try came to, and what the guest said, still holds of `before` where nobody tried or asked again.
     """
-    said = {one.subject: one for one in before if one.type == PROVEN}
+    had = {(one.subject, one.type): one for one in before}
     later = next_try or {}
     return tuple(
         replace(one, next_try="" if one.status is Status.TRUE else later.get(subject.subject, ""))
         for subject in seen
-        for one in _of_assignment(subject, said.get(subject.subject))
+        for one in _of_assignment(
+            subject,
+            had.get((subject.subject, IN_STEP)),
+            had.get((subject.subject, PROVEN)),
+            waits=subject.subject in later,
+        )
     )
 
 
-def _of_assignment(seen: Seen, said: Condition | None) -> tuple[Condition, ...]:
+def doubted(conditions: Iterable[Condition]) -> frozenset[str]:
+    """The assignments whose guests were asked and did not prove it."""
+    return frozenset(one.subject for one in conditions if one.type == PROVEN and _unproven(one))
+
+
+def _unproven(said: Condition) -> bool:
+    """Whether a guest didn't answer, or told otherwise; a finding's source comes first in its text."""
+    otherwise = said.reason == "FoundOtherwise" and said.message.startswith("guest")
+    return otherwise or said.reason == "NoAnswer"
+
+
+def _of_assignment(
+    seen: Seen, was: Condition | None, said: Condition | None, *, waits: bool
+) -> tuple[Condition, ...]:
     def condition(kind: str, status: Status, reason: str, message: str = "") -> Condition:
         return Condition(
             subject=seen.subject, type=kind, status=status, reason=reason, message=message
         )
 
-    reason, message = _why(seen)
+    if was is not None and _still(seen, was, waits=waits):
+        reason, message = was.reason, was.message
+    else:
+        reason, message = _why(seen)
     there = (
         condition(ATTACHED, Status.TRUE, "InDomain")
         if seen.is_live
@@ -183,9 +204,19 @@ def _proven(seen: Seen, said: Condition | None) -> Condition:
         return proven(Status.FALSE, "FoundOtherwise", seen.wrong)
     if seen.proven and seen.asked:
         return proven(Status.TRUE, "GuestHasIt")
-    if said is not None and said.reason in {"GuestHasIt", "NotAsked"}:
+    if said is not None and (said.reason in {"GuestHasIt", "NotAsked"} or _unproven(said)):
         return said
     return proven(Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks")
+
+
+def _still(seen: Seen, was: Condition, *, waits: bool) -> bool:
+    """Whether what came of the last try holds, since nobody has tried again."""
+    verdict = seen.verdict
+    outstanding = isinstance(verdict, Work) and not seen.done
+    put_off = isinstance(verdict, Refusal) and verdict.exit is Exit.TRY_LATER
+    if was.reason == "NotYet":
+        return outstanding and waits
+    return (outstanding or put_off) and was.reason in {"Failed", "Stranded"}
 
 
 def _in_step(seen: Seen, proven: Condition, reason: str, message: str) -> tuple[Status, str, str]:
@@ -201,16 +232,18 @@ def _in_step(seen: Seen, proven: Condition, reason: str, message: str) -> tuple[
     drifted = isinstance(verdict, NoOp) and verdict.drifted
     if not well or pending or drifted:
         return Status.FALSE, reason, message
-    if seen.proven is False:
-        return Status.FALSE, proven.reason, seen.wrong
-    if seen.proven is None and seen.asked:
-        return Status.UNKNOWN, proven.reason, seen.wrong
+    if seen.proven is False or (seen.is_live and proven.status is Status.FALSE):
+        return Status.FALSE, proven.reason, proven.message or seen.wrong
+    if proven.reason == "NoAnswer":
+        return Status.UNKNOWN, proven.reason, proven.message
     return Status.TRUE, "AsAssigned", ""
 
 
 def _why(seen: Seen) -> tuple[str, str]:
     """Why it isn't so, if it isn't."""
     verdict = seen.verdict
+    if isinstance(seen.error, InterruptedByPersonError):
+        return "Interrupted", seen.error.message
     if seen.error is not None:
         return ("Stranded" if seen.stranded else "Failed"), seen.error.message
     if isinstance(verdict, Refusal):

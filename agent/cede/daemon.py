@@ -6,7 +6,7 @@ that days of it can be walked through in a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,15 +29,20 @@ SETTLE_SECONDS = 1.0
 _LONGEST_WAIT = 3600.0
 _LONGEST_WHY = 200
 Review = Callable[[Plan], Plan]
+Doubted = Callable[[Collection[str]], Collection[str]]
+NextTries = Callable[[Report], Mapping[str, float]]
 
 
 class Passes(Protocol):
     """Makes one pass under the one-writer lock; raises a CedeError if it can't."""
 
     def __call__(
-        self, policy: Policy, why: str, review: Review, doubted: Callable[[], Collection[str]]
+        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
     ) -> Report:
-        """`why` tells what woke it; `review` and `doubted` are those of `reconcile.one_pass`."""
+        """`why` tells what woke it; `review` and `doubted` are those of `reconcile.one_pass`.
+
+        `next_tries` is its `next_try` in times of the daemon's clock; it is called once, with what was done.
+        """
 
 
 class Policies(Protocol):
@@ -151,7 +156,7 @@ class Daemon:
         self.schedule.begun(self.clock())
         self.voice.alive()
         try:
-            report = self.passes(policy, _why(woken), self._review, self._doubted)
+            report = self.passes(policy, _why(woken), self._review, self._doubted, self._next_tries)
         except InterruptedByPersonError:
             return  # it is stopped, and what is left to do is in the journal
         except CedeError as error:
@@ -160,11 +165,10 @@ class Daemon:
             self.schedule.ended(how, self.clock())
             self.voice.failed(error, self.schedule.due() - self.clock())
             return
-        self._remember(report)
         now = self.clock()
-        retries = [
-            at for at in (self.backoff.next_try(now), self._unsettled(now)) if at is not None
-        ]
+        retries = list(self.backoff.next_tries(now).values())
+        if self.policies.unsettled:
+            retries.append(now + SETTLE_SECONDS)
         self.schedule.ended(Ended.WELL, now, retry=min(retries, default=None))
         self.voice.passed(report, self.backoff.waiting(now))
 
@@ -179,11 +183,15 @@ class Daemon:
         self.backoff.keep({one.subject for one in named})
         return hold_back(planned, words)
 
-    def _doubted(self) -> Collection[str]:
-        self._asked = self.backoff.doubted(self.clock())
+    def _doubted(self, unproven: Collection[str]) -> Collection[str]:
+        self._asked = self.backoff.doubted(unproven, self.clock())
         return self._asked
 
-    def _remember(self, report: Report) -> None:
+    def _next_tries(self, report: Report) -> Mapping[str, float]:
+        self._learn(report)
+        return self.backoff.next_tries(self.clock())
+
+    def _learn(self, report: Report) -> None:
         now = self.clock()
         for outcome in report.outcomes:
             subject, error = outcome.work.subject, outcome.stranded or outcome.error
@@ -199,9 +207,6 @@ class Daemon:
                 self.backoff.proven(checked.subject)
             else:
                 self.backoff.unproven(checked.subject, now)
-
-    def _unsettled(self, now: float) -> float | None:
-        return now + SETTLE_SECONDS if self.policies.unsettled else None
 
 
 def _why(woken: Sequence[Wake]) -> str:

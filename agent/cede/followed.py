@@ -17,6 +17,7 @@ SETTLE_SECONDS = 0.5
 class FollowedPolicy:
     """`read` reads the files, `fingerprint` tells whether they changed, `tell` hears of a policy that is new or wrong.
 
+    `policy` is the last right one, `rejected` why the files as they are now aren't followed, None if they are.
     Making one raises PolicyError if the files are wrong: there is nothing to follow then.
     """
 
@@ -33,6 +34,7 @@ class FollowedPolicy:
         self._tell = tell
         self._followed = self._rejected = fingerprint()
         self._new: tuple[object, float] | None = None
+        self.rejected: PolicyError | None = None
         self.policy = read()
 
     @property
@@ -49,21 +51,23 @@ class FollowedPolicy:
         try:
             policy = self._read()
         except PolicyError as wrong:
-            self._rejected = found
+            self._rejected, self.rejected = found, wrong
             self._tell(wrong)
             return False
         if self._fingerprint() != found:
             self._new = (found, self._clock())
             return False
         self._followed = self._rejected = found
-        changed = policy != self.policy
-        self.policy = policy
-        if changed:
+        changed, mended = policy != self.policy, self.rejected is not None
+        self.policy, self.rejected = policy, None
+        if changed or mended:
             self._tell(policy)
         return changed
 
     def _settled(self, found: object) -> bool:
         """Whether the files are others than those that were read last, and have been so for a moment."""
+        if found == self._followed != self._rejected:  # what was wrong was put back as it had been
+            return True
         if found in (self._followed, self._rejected):
             self._new = None
             return False

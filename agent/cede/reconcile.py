@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cede import evidence
+from cede import conditions, evidence
 from cede.deadline import CALL_SECONDS, within
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Executor, Progress, silence
@@ -118,22 +118,22 @@ def one_pass(
     behalf: Behalf,
     *,
     review: Callable[[Plan], Plan] = lambda planned: planned,
-    doubted: Callable[[], Collection[str]] = tuple,
-    recorded: Callable[[Inventory, Report], object] | None = None,
+    doubted: Callable[[Collection[str]], Collection[str]] = lambda unproven: unproven,
+    next_try: Callable[[Report], Mapping[str, str] | None] = lambda _: None,
+    rejected: CedeError | None = None,
 ) -> Report:
     """Observe, plan, execute, verify, record: all of it once.
 
-    `review` sees the plan before anything of it is done, and returns what is to be done of it; what it raises ends the
-    pass there. `doubted` names the subjects whose guests are asked even if nothing had to be done. `recorded` is handed
-    what is to be recorded, with the whole plan, and does it in place of this pass.
+    `review` sees the plan before anything of it is done, and returns it with what is not to be done as refusals; what
+    it raises ends the pass there. `doubted` sees the subjects that their guests didn't prove when they were asked last,
+    and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and tells
+    when each subject is tried again; for it and for `rejected` see `cede.record`.
     """
     inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
-    done = apply(doors, policy, inventory, review(planned), behalf, doubted=doubted())
-    whole = replace(done, plan=planned)
-    if recorded is None:
-        remember(doors, policy, inventory, whole)
-    else:
-        recorded(inventory, whole)
+    reviewed = review(planned)
+    again = doubted(conditions.doubted(doors.journal.conditions(policy.source)))
+    done = apply(doors, policy, inventory, reviewed, behalf, doubted=again)
+    remember(doors, policy, inventory, done, next_try(done), rejected)
     return done
 
 
@@ -270,12 +270,14 @@ def remember(
     inventory: Inventory,
     done: Report,
     next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
     try:
         return record(
             doors.journal, policy, inventory, done.plan,
-            {one.subject: one.findings for one in done.checked}, done.outcomes, next_try=next_try,
+            {one.subject: one.findings for one in done.checked}, done.outcomes,
+            next_try=next_try, rejected=rejected,
         )  # fmt: skip
     except CedeError as unwritten:
         doors.journal.warnings.append(unwritten.message)

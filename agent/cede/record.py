@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.conditions import HOST, Seen, merge, of_assignments, of_host
+from cede.conditions import HOST, LIBVIRT_REACHABLE, Seen, Status, merge, of_assignments, of_host
 from cede.evidence import Verdict
 from cede.memory import Attachment
 from cede.plan.planner import meant, subject_of
@@ -30,15 +31,13 @@ def standing(
     planned: Plan,
     findings: Mapping[str, Sequence[Finding]],
     outcomes: Iterable[Outcome] = (),
-    *,
-    next_try: Mapping[str, str] | None = None,
 ) -> tuple[Condition, ...]:
     """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing.
 
-    `findings` are by subject; `next_try` tells, by subject, when an assignment out of step will be tried again.
+    `findings` are by subject.
     """
-    seen = _seen(policy, inventory, planned, findings, outcomes)
-    return _conditions(journal, policy.source, inventory, [one for one, _ in seen], next_try)
+    seen = [one for one, _ in _seen(policy, inventory, planned, findings, outcomes)]
+    return _conditions(journal, policy.source, inventory, seen)
 
 
 def record(
@@ -50,13 +49,17 @@ def record(
     outcomes: Iterable[Outcome] = (),
     *,
     next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     """The same, and kept in the journal together with where each device is now.
 
-    Raises PermanentError if the journal can't be written.
+    `next_try` tells, by subject, when an assignment out of step will be tried again; None if whoever makes this pass
+    doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
+    followed as they are now. Raises PermanentError if the journal can't be written.
     """
     seen = _seen(policy, inventory, planned, findings, outcomes)
-    found = _conditions(journal, policy.source, inventory, [one for one, _ in seen], next_try)
+    known = [one for one, _ in seen]
+    found = _conditions(journal, policy.source, inventory, known, next_try, rejected)
     places = [
         place
         for one, where in seen
@@ -71,31 +74,47 @@ def _conditions(
     source: str,
     inventory: Inventory,
     seen: Sequence[Seen],
-    next_try: Mapping[str, str] | None,
+    next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
-    before = journal.conditions(source)
+    before, at = journal.conditions(source), journal.time
+    if next_try is None:
+        next_try = {one.subject: one.next_try for one in before if one.next_try > at}
     host = of_host(
+        policy=rejected,
         journal=journal.warnings,
         pciback=inventory.pciback_loaded or any(one.loaded_pciback for one in seen),
         pauses=inventory.pauses,
     )
-    return merge(before, (*host, *of_assignments(seen, before, next_try)), journal.time)
+    return merge(before, (*host, *of_assignments(seen, before, next_try)), at)
 
 
-def record_unreachable(
+def as_last_seen(
     journal: Journal,
     source: str,
     *,
     libvirt: CedeError | None = None,
-    policy: CedeError | None = None,
-) -> None:
-    """A pass came to nothing, since libvirt didn't answer or the policy can't be read; the rest is as last seen."""
-    before = journal.conditions(source)
-    host = of_host(
-        libvirt=libvirt, policy=policy, journal=journal.warnings, pauses=journal.memory().pauses
-    )
-    kept = [one for one in before if one.subject != HOST]
-    journal.stand(source, merge(before, (*host, *kept), journal.time))
+    rejected: CedeError | None = None,
+    next_try: str = "",
+) -> tuple[Condition, ...]:
+    """The conditions where nothing could be looked at, since libvirt doesn't answer or the policy can't be read.
+
+    `next_try` is when libvirt is asked again.
+    """
+    before, at = journal.conditions(source), journal.time
+    host = {
+        one.type: one
+        for one in of_host(
+            libvirt=libvirt, policy=rejected, journal=journal.warnings, pauses=journal.memory().pauses
+        )
+    }  # fmt: skip
+    reached = host[LIBVIRT_REACHABLE]
+    if libvirt is None:
+        reached = replace(reached, status=Status.UNKNOWN, reason="NotLooked")
+        reached = next((one for one in before if one.type == LIBVIRT_REACHABLE), reached)
+    host[LIBVIRT_REACHABLE] = replace(reached, next_try=next_try)
+    kept = (one for one in before if one.subject != HOST)
+    return merge(before, (*host.values(), *kept), at)
 
 
 def _seen(
@@ -126,7 +145,10 @@ def _seen(
                     error=(outcome.stranded or outcome.error) if outcome else None,
                     stranded=outcome is not None and outcome.stranded is not None,
                     proven=_proven(told),
-                    asked=any(finding.source.startswith("guest") for finding in told),
+                    asked=any(
+                        finding.source.startswith("guest") and finding.verdict is not Verdict.NOTED
+                        for finding in told
+                    ),
                     wrong=str(against[0]) if against else "",
                 ),
                 where,

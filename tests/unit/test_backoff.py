@@ -34,8 +34,11 @@ def test_one_that_fails_is_left_alone_longer_each_time_and_says_why() -> None:
 def test_its_turn_comes_when_the_pause_is_over() -> None:
     backoff = Backoff()
     backoff.failed(NIC, "no", 100.0)
-    assert (waits(backoff, 104.9), backoff.next_try(104.0)) == ([(NIC, 105.0 - 104.9)], 105.0)
-    assert (waits(backoff, 105.0), backoff.next_try(105.0)) == ([], None)
+    assert (waits(backoff, 104.9), backoff.next_tries(104.0)) == (
+        [(NIC, 105.0 - 104.9)],
+        {NIC: 105.0},
+    )
+    assert (waits(backoff, 105.0), backoff.next_tries(105.0)) == ([], {})
 
 
 def test_success_ends_the_count_of_failures() -> None:
@@ -84,13 +87,13 @@ def test_after_a_quiet_time_flapping_is_forgotten() -> None:
 def test_a_guest_that_did_not_prove_it_is_asked_again_at_growing_intervals() -> None:
     backoff = Backoff()
     backoff.unproven(NIC, 0.0)
-    assert (backoff.doubted(4.0), backoff.next_try(4.0)) == (frozenset(), 5.0)
-    assert backoff.doubted(5.0) == {NIC}
+    assert (backoff.doubted([NIC], 4.0), backoff.next_tries(4.0)) == (frozenset(), {NIC: 5.0})
+    assert backoff.doubted([NIC], 5.0) == {NIC}
     backoff.unproven(NIC, 5.0)
-    assert backoff.next_try(5.0) == 15.0
+    assert backoff.next_tries(5.0) == {NIC: 15.0}
     assert waits(backoff, 6.0) == [], "its work isn't held back"
     backoff.proven(NIC)
-    assert (backoff.doubted(99.0), backoff.next_try(5.0)) == (frozenset(), None)
+    assert (backoff.doubted([], 99.0), backoff.next_tries(5.0)) == (frozenset(), {})
 
 
 def test_what_the_policy_no_longer_names_is_forgotten_and_so_is_all_when_asked() -> None:

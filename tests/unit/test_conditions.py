@@ -14,11 +14,12 @@ from cede.conditions import (
     Seen,
     Status,
     changes,
+    doubted,
     merge,
     of_assignments,
     of_host,
 )
-from cede.errors import Exit, PermanentError, UnreachableError
+from cede.errors import Exit, InterruptedByPersonError, PermanentError, UnreachableError
 from cede.memory import Pause
 from cede.model import Identity
 from cede.plan.steps import (
@@ -88,6 +89,8 @@ TABLE = [
      "False NotYet, False NotYet, False NotAttached, False NotYet"),
     (replace(SEEN, done=True, error=PermanentError("no")),
      "False Failed, False Failed, False NotAttached, False Failed"),
+    (replace(SEEN, done=True, error=InterruptedByPersonError("a person stopped it")),
+     "False Interrupted, False Interrupted, False NotAttached, False Interrupted"),
     (replace(SEEN, done=True, error=PermanentError("no"), stranded=True),
      "False Stranded, False Stranded, False NotAttached, False Stranded"),
 ]  # fmt: skip
@@ -108,6 +111,37 @@ def test_what_the_guest_said_holds_until_the_device_is_no_longer_there() -> None
     assert [(c.status, c.reason) for c in gone if c.type == "Proven"] == [("False", "NotAttached")]
     again = of_assignments([replace(THERE, verdict=IDLE, proven=True)], gone)
     assert [(c.status, c.reason) for c in again if c.type == "Proven"] == [("Unknown", "NotAsked")]
+
+
+def test_what_a_guest_did_not_prove_stays_so_until_it_is_asked_again() -> None:
+    def said(was: Seen, now: Seen) -> list[str]:
+        found = of_assignments([now], of_assignments([was]))
+        return [f"{c.status} {c.reason}" for c in found if c.type in {"Proven", "InStep"}]
+
+    from_outside = replace(THERE, verdict=IDLE, proven=True)
+    silent = replace(SEEN, done=True, asked=True, wrong="guest: the console is busy")
+    otherwise = replace(silent, proven=False, wrong="guest driver: no driver")
+    assert said(silent, from_outside) == ["Unknown NoAnswer", "Unknown NoAnswer"]
+    assert said(otherwise, from_outside) == ["False FoundOtherwise", "False FoundOtherwise"]
+    assert said(otherwise, replace(from_outside, asked=True)) == [
+        "True GuestHasIt", "True AsAssigned",
+    ]  # fmt: skip
+    outside = replace(otherwise, wrong="xenstore backend: none")
+    assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
+    assert doubted(of_assignments([silent])) == doubted(of_assignments([otherwise])) == {NAME}
+    assert doubted(of_assignments([outside, from_outside])) == frozenset()
+
+
+def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:
+    failed = of_assignments([replace(SEEN, done=True, error=PermanentError("no"))])
+    waits = replace(SEEN, verdict=replace(UNSAFE, exit=Exit.TRY_LATER))
+    for now in (SEEN, waits):
+        assert of_assignments([now], failed) == failed
+    for now in (replace(SEEN, verdict=UNSAFE), replace(SEEN, verdict=replace(IDLE, paused=True))):
+        assert not {one.reason for one in of_assignments([now], failed)} & {"Failed"}
+    flapping = of_assignments([waits])
+    assert of_assignments([SEEN], flapping, {NAME: "later"})[3].reason == "NotYet"
+    assert of_assignments([SEEN], flapping)[3].reason == "Outstanding"
 
 
 def test_the_next_try_is_told_of_what_is_not_so_alone() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from cede.backoff import Waiting
-    from cede.daemon import Review
+    from cede.daemon import Doubted, NextTries, Review
 
 NIC = "nic0 -> pv1"
 TO_DO = Work(subject=NIC, address=Address(0, 1, 0, 0), identity=None, steps=(LoadPciback(),))
@@ -63,7 +63,9 @@ class World:
     policy: Policy = field(default_factory=Policy)
     passes: list[tuple[float, str]] = field(default_factory=list)
     worked: list[float] = field(default_factory=list)
+    unproven: Collection[str] = ()
     asked_again: list[float] = field(default_factory=list)
+    tries: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     waiting: Sequence[Waiting] = ()
     errors: list[str] = field(default_factory=list)
     signs: list[float] = field(default_factory=list)
@@ -107,7 +109,7 @@ class World:
         self.now += seconds
 
     def one_pass(
-        self, policy: Policy, why: str, review: Review, doubted: Callable[[], Collection[str]]
+        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
     ) -> Report:
         del policy
         self.passes.append((self.now, why))
@@ -116,16 +118,20 @@ class World:
         if error is not None:
             raise error
         planned = review(self.plan())
-        again = doubted()
+        again = doubted(self.unproven)
         self.asked_again += [self.now] * len(again)
         self.worked += [self.now] * len(planned.work)
         verdict = Verdict.RIGHT if self.proven else Verdict.OPEN
         finding = Finding(source="guest", wanted="", found="", verdict=verdict)
-        return Report(
+        report = Report(
             plan=planned,
             outcomes=tuple(Outcome(work=work, error=self.does(work)) for work in planned.work),
             checked=(Checked(subject=NIC, findings=(finding,)),),
         )
+        if again or planned.work:
+            self.unproven = () if self.proven else (NIC,)
+        self.tries.append((self.now, dict(next_tries(report))))
+        return report
 
     def reload(self, *, forced: bool) -> bool:
         self.forced.append(forced)
@@ -253,6 +259,39 @@ def test_an_assignment_that_keeps_failing_is_left_alone_longer_each_time() -> No
     assert len(world.worked) < 12
     (waiting,) = world.waiting
     assert (waiting.subject, "libxl said no" in waiting.reason) == (NIC, True)
+
+
+def test_the_very_pass_in_which_one_failed_knows_when_it_is_tried_again() -> None:
+    storm = deque((0.5 * number, event()) for number in range(20))
+    world = World(storm, until=20.0, plan=lambda: NEEDED, does=lambda _: PermanentError("no"))
+    world.run()
+    first, second = world.tries[:2]
+    assert first[1] == {NIC: pytest.approx(first[0] + 5)}
+    assert second[1] == first[1], "and one in which it waits"
+    assert world.worked[1] == pytest.approx(first[1][NIC], abs=1)
+
+
+def test_one_whose_guest_is_asked_again_has_its_time_too_and_none_once_it_is_proven() -> None:
+    world = World(until=8.0, proven=False)
+    world.plan = lambda: IDLE if world.worked else NEEDED
+    world.run()
+    (at, told), *_ = world.tries
+    assert told == {NIC: pytest.approx(at + 5)}
+    world.proven, world.until = True, 20.0
+    world.run()
+    assert world.tries[-1][1] == {}
+
+
+def test_what_failed_once_and_was_done_then_is_not_said_to_wait_for_its_guests_answer() -> None:
+    world = World(until=7.0, proven=False, plan=lambda: NEEDED)
+    world.does = lambda _: PermanentError("no") if len(world.worked) == 1 else None
+    world.run()
+    assert (len(world.worked), world.waiting) == (2, ())
+
+
+def test_a_guest_that_an_earlier_daemon_left_unproven_is_asked_at_once() -> None:
+    world = World(until=1.0, unproven=(NIC,)).run()
+    assert len(world.asked_again) == 1
 
 
 def test_events_do_not_bring_the_turn_of_one_that_waits() -> None:

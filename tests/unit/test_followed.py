@@ -84,6 +84,34 @@ def test_a_broken_policy_is_told_once_and_the_old_one_followed(following: Follow
     assert following.domain == "pv2"
 
 
+def test_why_the_files_are_not_followed_is_known_until_they_are_right_again(
+    following: Following,
+) -> None:
+    assert following.followed.rejected is None
+    following.path.write_text("version: 1\ndevcies: {}\n")
+    following.settle()
+    assert "devcies" in str(following.followed.rejected)
+    following.path.write_text(FIRST)
+    following.settle()
+    assert following.followed.rejected is None
+    assert [type(news) for news in following.told] == [PolicyError, Policy], "and it is told"
+
+
+def test_once_the_one_wrong_file_of_a_folder_is_gone_the_others_are_right_as_before(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "policy.d"
+    folder.mkdir()
+    (folder / "one.yaml").write_text(FIRST)
+    following = Following(folder)
+    (folder / "two.yaml").write_text("version: 1\ndevcies: {}\n")
+    following.settle()
+    assert following.followed.rejected is not None
+    (folder / "two.yaml").unlink()
+    following.settle()
+    assert following.followed.rejected is None
+
+
 def test_a_policy_that_is_removed_keeps_in_force(following: Following) -> None:
     following.path.unlink()
     assert not following.settle()

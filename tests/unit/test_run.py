@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede import xml
-from cede.backoff import Waiting
+from cede.backoff import Backoff, Waiting, hold_back
 from cede.cli import main as command_line
-from cede.cli import run
+from cede.cli import run, shared
 from cede.cli.log import Chronicle, Log, Priority, line_of
 from cede.errors import (
     Exit,
@@ -34,6 +34,7 @@ from cede.errors import (
 )
 from cede.execute import retry
 from cede.execute.executor import Outcome, StepOutcome
+from cede.host.journal import Journal
 from cede.host.lock import one_writer
 from cede.host.notify import Notify
 from cede.plan.steps import LoadPciback, NoOp, Plan, Refusal, Work
@@ -140,6 +141,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(run, "one_writer", _locks(tmp_path))
     monkeypatch.setattr(run, "_sources", lambda *_: ())
     monkeypatch.setattr(run, "_STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(shared, "open_journal", lambda: Journal(tmp_path / "journal.db"))
     return tmp_path
 
 
@@ -240,7 +242,9 @@ def test_what_keeps_it_from_a_pass_is_told_once_until_it_is_another_thing(
     passes: run.HostPasses, log: Log, said: Lines
 ) -> None:
     manager = Manager()
-    voice = run.Voice(log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes)
+    voice = run.Voice(
+        log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes, source="p"
+    )
     for error in [UnreachableError("libvirt is away", remedy="start it")] * 3:
         voice.failed(error, 4.0)
     voice.failed(TransientError("`cede apply` (pid 7) is at work"), 1.0)
@@ -281,7 +285,7 @@ def passes(made: Host, alone: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _once(passes: run.HostPasses) -> Report:
-    return passes(POLICIES["A"], "timer", lambda planned: planned, tuple)
+    return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
 
 
 def test_after_a_failure_the_doors_are_opened_anew(
@@ -317,6 +321,77 @@ def test_another_cede_at_work_is_waited_for_with_the_doors_open(
         _once(passes)
     assert passes._doors is doors
     _once(passes)
+
+
+def _known(made: Host, kind: str, subject: str = SUBJECT) -> tuple[str, str, str, str]:
+    (found,) = [
+        one
+        for one in made.journal.conditions("policy.yaml")
+        if (one.subject, one.type) == (subject, kind)
+    ]
+    return found.status, found.reason, found.message, found.next_try
+
+
+def _in_seconds(next_try: str) -> float:
+    return (datetime.fromisoformat(next_try) - datetime.now(UTC)).total_seconds()
+
+
+def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
+    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backoff, now = Backoff(), time.monotonic()
+
+    def failed(report: Report) -> dict[str, float]:
+        for outcome in report.outcomes:
+            if outcome.error is not None:
+                backoff.failed(outcome.work.subject, outcome.error.message, now)
+        return backoff.next_tries(now)
+
+    def review(planned: Plan) -> Plan:
+        return hold_back(planned, {one.subject: one.reason for one in backoff.waiting(now)})
+
+    def fails(*_: object) -> None:
+        raise PermanentError("libxl said no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(made.doors().libvirt), "seize", fails)
+        passes(POLICIES["A"], "timer", review, tuple, failed)
+    for _ in range(2):
+        status, reason, message, next_try = _known(made, "InStep")
+        assert (status, reason, message) == ("False", "Failed", "libxl said no")
+        assert _in_seconds(next_try) == pytest.approx(5, abs=3)
+        done = passes(POLICIES["A"], "xenstore", review, tuple, failed)
+        assert done.outcomes == (), "it waits"
+    backoff.forget()
+    passes(POLICIES["A"], "reload", review, tuple, failed)
+    assert _known(made, "InStep") == ("True", "AsAssigned", "", "")
+
+
+def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is_right(
+    passes: run.HostPasses, made: Host
+) -> None:
+    wrong = PolicyError("policy.yaml:2:1: unknown: devcies")
+    passes.rejected = lambda: wrong
+    _once(passes)
+    assert _known(made, "PolicyValid", "") == ("False", "Wrong", wrong.message, "")
+    assert _known(made, "InStep")[0] == "True", "the last right one is followed"
+    passes.rejected = lambda: None
+    _once(passes)
+    assert _known(made, "PolicyValid", "") == ("True", "Read", "", "")
+
+
+def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
+    passes: run.HostPasses, made: Host, log: Log
+) -> None:
+    voice = run.Voice(
+        log=log, notify=Notify({}), chronicle=passes.chronicle, passes=passes, source="policy.yaml"
+    )
+    voice.failed(HungError("looking at the host hangs"), 60.0)
+    status, reason, message, next_try = _known(made, "LibvirtReachable", "")
+    assert (status, reason, message) == ("False", "Unreachable", "looking at the host hangs")
+    assert _in_seconds(next_try) == pytest.approx(60, abs=3)
+    _once(passes)
+    assert _known(made, "LibvirtReachable", "") == ("True", "Answers", "", "")
 
 
 def _taken_out(made: Host) -> None:

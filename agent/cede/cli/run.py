@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,9 +25,9 @@ from cede.cli.log import Chronicle, Log, Priority, reason_of, standard_log
 from cede.cli.shared import (
     DEFAULT_FOLDER,
     DEFAULT_POLICY,
-    failures_recorded,
     host_policy,
     policy_option,
+    record_failure,
 )
 from cede.daemon import RELOAD, Daemon
 from cede.deadline import within
@@ -40,14 +40,13 @@ from cede.host.lock import one_writer
 from cede.host.notify import Notify
 from cede.host.uevents import Uevents
 from cede.host.xenstore_watch import XenstoreWatch
-from cede.reconcile import Behalf, Report, one_pass, remember
+from cede.reconcile import Behalf, Report, one_pass
 from cede.schedule import INTERVAL_SECONDS, Schedule
 from cede.wakes import Listener, Source, Wake, Wakes
 
 if TYPE_CHECKING:
     from cede.backoff import Waiting
-    from cede.daemon import Review
-    from cede.model import Inventory
+    from cede.daemon import Doubted, NextTries, Review
     from cede.policy import Policy
 
 RUN_LOCK = Path("/run/cede-run.lock")
@@ -111,13 +110,19 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
     stop, wakes, chronicle = Event(), Wakes(), Chronicle(log)
     passes = HostPasses(
         uri=uri,
-        policy_path=policy_path,
+        rejected=lambda: followed.rejected,
         stop=stop,
         chronicle=chronicle,
         alive=notify.alive,
         log=log,
     )
-    voice = Voice(log=log, notify=notify, chronicle=chronicle, passes=passes)
+    voice = Voice(
+        log=log,
+        notify=notify,
+        chronicle=chronicle,
+        passes=passes,
+        source=followed.policy.source,
+    )
     daemon = Daemon(
         passes=passes,
         policies=followed,
@@ -133,7 +138,8 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
     log(Priority.INFO, f"follows {followed.policy.source}, looks at least every {interval:.0f} s")
     with _signals(stop, wakes, notify), _listening(_sources(uri, paths), wakes, log):
         daemon.run()
-    notify.stopping()
+        notify.stopping()
+        passes.close()
     log(Priority.INFO, "stopped")
 
 
@@ -186,11 +192,12 @@ class HostPasses:
     """Passes on this host. Its doors stay open from one to the next; after a failure they are opened anew.
 
     Another cede can work between two passes: each has the one-writer lock for itself, and doesn't wait for it.
-    `made` counts the passes that came to their end, `seconds` is how long the last one took.
+    `rejected` tells why the policy's files aren't followed as they are. `made` counts the passes that came to their
+    end, `seconds` is how long the last one took.
     """
 
     uri: str
-    policy_path: Path | None = None
+    rejected: Callable[[], PolicyError | None] = lambda: None
     stop: Event
     chronicle: Chronicle
     alive: Callable[[], None]
@@ -198,12 +205,11 @@ class HostPasses:
     _opened: ExitStack | None = None
     _doors: Doors | None = None
     _warned: set[str] = field(default_factory=set)
-    _unrecorded: tuple[Policy, Inventory, Report] | None = None
     made: int = 0
     seconds: float = 0.0
 
     def __call__(
-        self, policy: Policy, why: str, review: Review, doubted: Callable[[], Collection[str]]
+        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
     ) -> Report:
         """One pass; raises the CedeError that kept it from its end."""
         asked = Asked(command=f"cede run ({why})", who=getpass.getuser())
@@ -211,19 +217,20 @@ class HostPasses:
             asked=asked, progress=self._progress, stop=self.stop, alive=self.alive, scheduled=True
         )
 
-        def recorded(inventory: Inventory, whole: Report) -> None:
-            self._unrecorded = (policy, inventory, whole)
+        def next_try(report: Report) -> dict[str, str]:
+            return {subject: _stamp(at) for subject, at in next_tries(report).items()}
 
-        with failures_recorded(self.policy_path), self._writing():
+        with self._writing():
             begun = time.monotonic()
             try:
                 doors = self._open()
                 report = one_pass(
-                    doors, policy, behalf, review=review, doubted=doubted, recorded=recorded
-                )
+                    doors, policy, behalf, review=review, doubted=doubted,
+                    next_try=next_try, rejected=self.rejected(),
+                )  # fmt: skip
                 doors.journal.close()  # another cede may set a damaged one aside meanwhile
             except CedeError:
-                self._close()
+                self.close()
                 raise
         self.made, self.seconds = self.made + 1, time.monotonic() - begun
         for warning in doors.journal.warnings:
@@ -231,20 +238,6 @@ class HostPasses:
                 self._warned.add(warning)
                 self.log(Priority.WARNING, warning)
         return report
-
-    def record(self, waiting: Sequence[Waiting]) -> None:
-        """Record what the last pass came to, with when it is tried again."""
-        if self._unrecorded is None or self._doors is None:
-            return
-        policy, inventory, whole = self._unrecorded
-        self._unrecorded = None
-        next_try = {
-            one.subject: _moment(one.until).isoformat(timespec="seconds") for one in waiting
-        }
-        remember(self._doors, policy, inventory, whole, next_try)
-        self._doors.journal.close()  # as after a pass
-        if self.stop.is_set():
-            self._close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -268,7 +261,7 @@ class HostPasses:
             self._opened = stack
         return self._doors
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Close the doors; behind one that hangs in a thread that is left to itself."""
         opened, self._opened, self._doors = self._opened, None, None
         if opened is not None:
@@ -278,12 +271,16 @@ class HostPasses:
 
 @dataclass(slots=True, kw_only=True)
 class Voice:
-    """The daemon's words to the log and to systemd."""
+    """The daemon's words to the log, to systemd, and to the journal where a pass couldn't leave any.
+
+    `source` is the policy that it follows, as the journal knows it.
+    """
 
     log: Log
     notify: Notify
     chronicle: Chronicle
     passes: HostPasses
+    source: str
     _complaint: str = ""
 
     def observed(self) -> None:
@@ -299,14 +296,16 @@ class Voice:
         if self._complaint:
             self._complaint = ""
             self.log(Priority.INFO, "passes are made again")
-        self.passes.record(waiting)
         state = self.chronicle.report(report, waiting, clock_time)
         count = f"pass {self.passes.made}, {self.passes.seconds:.2f} s"
         now = datetime.now(UTC).astimezone()
         self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")
 
     def failed(self, error: CedeError, seconds: float) -> None:
-        """A failure is told once, until it is another one."""
+        """A failure is told once, until it is another one; the host's conditions have it each time."""
+        record_failure(
+            self.source, error, self.passes.rejected(), _stamp(time.monotonic() + seconds)
+        )
         said = reason_of(error)
         if said != self._complaint:
             self._complaint = said
@@ -326,6 +325,11 @@ def _moment(at: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=at - time.monotonic())
 
 
+def _stamp(at: float) -> str:
+    """The same as the journal writes it."""
+    return _moment(at).isoformat(timespec="seconds")
+
+
 def _tell_policy(log: Log, news: Policy | PolicyError) -> None:
     if isinstance(news, PolicyError):
         log(
@@ -333,4 +337,4 @@ def _tell_policy(log: Log, news: Policy | PolicyError) -> None:
             f"the policy is wrong, and the last right one is followed: {news.message}",
         )
     else:
-        log(Priority.INFO, f"follows the changed policy: {len(news.assignments)} assignments")
+        log(Priority.INFO, f"follows the policy as it is now: {len(news.assignments)} assignments")

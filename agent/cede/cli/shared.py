@@ -18,18 +18,19 @@ from cede import encoding, policy_file
 from cede.cli import screens
 from cede.conditions import Condition
 from cede.doors import Doors, open_doors, open_doors_before_libvirt, open_journal
-from cede.errors import CedeError, Exit, PolicyError, UnreachableError
+from cede.errors import CedeError, Exit, HungError, PolicyError, UnreachableError
 from cede.execute.executor import Outcome, silence
 from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
 from cede.reconcile import Behalf, Checked, Report
-from cede.record import record_unreachable
+from cede.record import as_last_seen
 
 DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
 
+SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doesn't answer
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 policy_option = click.option(
@@ -120,17 +121,29 @@ def failures_recorded(path: Path | None) -> Iterator[None]:
     """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
     try:
         yield
-    except (UnreachableError, PolicyError) as failed:
-        journal = open_journal()
-        with suppress(CedeError):  # what failed first is what a person must hear of
-            record_unreachable(
-                journal,
-                str(path or DEFAULT_POLICY),
-                libvirt=failed if isinstance(failed, UnreachableError) else None,
-                policy=failed if isinstance(failed, PolicyError) else None,
-            )
-        journal.close()
+    except PolicyError as wrong:
+        record_failure(str(path or DEFAULT_POLICY), None, wrong)
         raise
+    except CedeError as failed:
+        record_failure(str(path or DEFAULT_POLICY), failed)
+        raise
+
+
+def record_failure(
+    source: str, failed: CedeError | None, rejected: CedeError | None = None, next_try: str = ""
+) -> None:
+    """Record what kept a pass over the policy `source` from its end, if that is libvirt's silence or the policy.
+
+    What can't be written down isn't told: what `failed` first is what a person must hear of.
+    """
+    silent = failed if isinstance(failed, SILENT) else None
+    if silent is None and rejected is None:
+        return
+    journal = open_journal()
+    with suppress(CedeError):
+        found = as_last_seen(journal, source, libvirt=silent, rejected=rejected, next_try=next_try)
+        journal.stand(source, found)
+    journal.close()
 
 
 def _who() -> str:

@@ -15,11 +15,12 @@ import click
 
 from cede import encoding
 from cede.cli import screens
-from cede.cli.shared import host_policy, json_option, policy_option, with_verdict
-from cede.conditions import HOST, Condition, changes, merge, of_host
+from cede.cli.shared import SILENT, host_policy, json_option, policy_option, with_verdict
+from cede.conditions import Condition, changes
 from cede.doors import open_doors, open_journal
-from cede.errors import CedeError, Exit, UnreachableError
+from cede.errors import CedeError, Exit, PolicyError
 from cede.reconcile import Checked, look_around, stands, status
+from cede.record import as_last_seen
 
 if TYPE_CHECKING:
     from cede.policy import Policy
@@ -29,7 +30,7 @@ _SHORTEST = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """One look at everything; `silent` if libvirt or xenstore didn't answer, and all but that is as last seen."""
+    """One look at everything; `silent` is why nothing could be seen, and all but that is as last seen then."""
 
     checked: tuple[Checked, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -65,10 +66,18 @@ def status_command(
     """
     policy = host_policy(policy_path)
     if watch:
-        return _watch(lambda: _look(uri, policy), seconds, as_text=as_text)
+        return _watch(lambda: _look_again(uri, policy_path, policy), seconds, as_text=as_text)
     found = _look(uri, policy)
     _show(found, as_text=as_text)
     return found.exit
+
+
+def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
+    """With the policy as it is by now; while it is wrong, everything is as last seen."""
+    try:
+        return _look(uri, host_policy(path))
+    except PolicyError as wrong:
+        return _last_seen(first, wrong)
 
 
 def _look(uri: str, policy: Policy) -> Looked:
@@ -77,17 +86,17 @@ def _look(uri: str, policy: Policy) -> Looked:
             inventory = look_around(doors)
             checked = status(policy, inventory)
             return Looked(checked=checked, conditions=stands(doors, policy, inventory, checked))
-    except UnreachableError as silent:
-        return _as_last_seen(policy, silent)
+    except SILENT as silent:
+        return _last_seen(policy, silent)
 
 
-def _as_last_seen(policy: Policy, silent: CedeError) -> Looked:
+def _last_seen(policy: Policy, why: CedeError) -> Looked:
     journal = open_journal()
     try:
-        before = journal.conditions(policy.source)
-        host = of_host(libvirt=silent, journal=journal.warnings, pauses=journal.memory().pauses)
-        kept = [one for one in before if one.subject != HOST]
-        return Looked(conditions=merge(before, (*host, *kept), journal.time), silent=silent)
+        rejected = why if isinstance(why, PolicyError) else None
+        silent = why if rejected is None else None
+        found = as_last_seen(journal, policy.source, libvirt=silent, rejected=rejected)
+        return Looked(conditions=found, silent=why)
     finally:
         journal.close()
 
