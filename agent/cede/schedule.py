@@ -66,11 +66,6 @@ class Schedule:
         """What was out of reach is back, or a person asks for it: no pause is kept any longer."""
         self._not_before, self._times = 0.0, 0
 
-    @property
-    def woken(self) -> bool:
-        """Whether something happened since the last pass began."""
-        return self._woken is not None
-
     def due(self) -> float:
         """When the next pass is to begin."""
         wanted = self._timer if self._woken is None else min(self._timer, self._woken)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cede.errors import Exit
 from cede.model import Device
 from cede.plan.guards import refuse_guarded
-from cede.plan.match import fits
+from cede.plan.match import fits, refuse_twice
 from cede.plan.pauses import left_alone, pause_of
 from cede.plan.planner import gather, resolve_all
 from cede.plan.resets import refuse_reset
@@ -75,7 +75,7 @@ def _verdicts(
         if isinstance(device, Refusal):
             yield named, None, device
         elif addresses.count(device.address) > 1:
-            yield named, None, _refuse_twice(subject, device.address)
+            yield named, None, refuse_twice(named.name, device.address, subject)
         else:
             yield named, device, _verdict(named, device, subject, policy, inventory, addresses)
 
@@ -158,13 +158,3 @@ def _taken_before(device: Device) -> bool:
         return False
     macs = {link.mac for link in device.origin.links}
     return not macs or device.serial is not None or device.mac in macs
-
-
-def _refuse_twice(subject: str, address: Address) -> Refusal:
-    return Refusal(
-        subject=subject,
-        reason=f"several devices of the policy turn out to be {address}",
-        remedy="make each match another device",
-        exit=Exit.USAGE,
-        name="matched-twice",
-    )

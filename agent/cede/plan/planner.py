@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from cede.errors import Exit
 from cede.plan.attach import Wish, attach
 from cede.plan.guards import protected, refuse_guarded
-from cede.plan.match import resolve
+from cede.plan.match import refuse_twice, resolve
 from cede.plan.ownership import leftover, refuse_elsewhere, stale
 from cede.plan.pauses import drain, drain_beyond, left_alone, pause_of, unless_paused
 from cede.plan.steps import NoOp, Plan, Refusal, Work
@@ -259,7 +259,7 @@ def judge(
     """
     policy, inventory = wish.policy, wish.inventory
     if wish.device.address in crowd.twice:
-        return _refuse_twice(wish)
+        return refuse_twice(wish.assignment.device, wish.device.address, wish.subject)
     described = policy.device(wish.assignment.device)
     override = described.override if described else ()
     return (
@@ -278,17 +278,6 @@ def judge(
 
 def _elsewhere(wish: Wish, leaving: Collection[tuple[Address, str]] = ()) -> Refusal | None:
     return refuse_elsewhere(wish.device, wish.domain, wish.subject, wish.inventory, leaving)
-
-
-def _refuse_twice(wish: Wish) -> Refusal:
-    name, address = wish.assignment.device, wish.device.address
-    return Refusal(
-        subject=wish.subject,
-        reason=f"several devices of the policy turn out to be {address}, {name} among them",
-        remedy="make each match another device",
-        exit=Exit.USAGE,
-        name="matched-twice",
-    )
 
 
 def _alternative(wish: Wish) -> NoOp | None:
