@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -316,6 +318,39 @@ def test_a_policy_that_cant_be_read_is_a_condition_until_it_can(
     assert conditions(cede)["PolicyValid"][:2] == ("True", "Read")
 
 
+def test_a_guest_that_did_not_prove_it_is_asked_again_by_every_pass_until_it_does(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    whole, host.guest_says = host.guest_says, ""
+    assert cede("apply", "--yes").status == 1
+    assert conditions(cede)["InStep"][:2] == ("Unknown", "NoAnswer")
+    assert cede("apply", "--scheduled").status == 1
+    host.guest_says = whole
+    done = cede("apply", "--scheduled")
+    assert (done.status, "[ok] guest lspci" in done.out) == (0, True), done.out
+    assert conditions(cede)["Proven"][:2] == ("True", "GuestHasIt")
+    host.guest_says = ""
+    assert cede("apply", "--scheduled").status == 0, "and no longer"
+
+
+def test_the_next_try_that_a_daemon_recorded_is_told_by_a_look_until_it_is_past(
+    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
+) -> None:
+    host.fails["plug"] = [PermanentError("no")]
+    assert cede("apply", "--yes").status == 1
+    failed = [
+        replace(one, next_try="2026-01-31T03:10:00+00:00") if one.type == "InStep" else one
+        for one in host.written.conditions(str(policy))
+    ]
+    host.written.stand(str(policy), failed)
+    clock.now += timedelta(minutes=5)
+    shown = cede("status")
+    assert "InStep False since 2026-01-31T03:00" in shown.out
+    assert "Failed: no (next try 2026-01-31T03:10:00+00:00)" in shown.out
+    clock.now += timedelta(minutes=10)
+    assert "next try" not in cede("status").out
+
+
 # -- watch
 
 
@@ -344,6 +379,29 @@ def looked(reason: str, since: str) -> status.Looked:
             ),
         )
     )  # fmt: skip
+
+
+def test_a_watch_follows_the_policy_as_it_is_edited(
+    cede: Callable[..., Shown], policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = iter(["version: 2\n", POLICY])
+
+    def sleep(_seconds: float) -> None:
+        edit = next(edits, None)
+        if edit is None:
+            raise KeyboardInterrupt
+        policy.write_text(edit)
+
+    monkeypatch.setattr("cede.cli.status._watch", partial(status._watch, sleep=sleep))
+    shown = cede("status", "--watch")
+    told = [line for line in shown.out.splitlines() if "PolicyValid" in line]
+    assert shown.status == 4, "as the last look found it"
+    assert [line.split(" since ")[0].rpartition(" ")[2] for line in told] == [
+        "True",
+        "False",
+        "True",
+    ]
+    assert "policy.yaml:1:10" in told[1]
 
 
 @pytest.mark.parametrize("as_text", [False, True])

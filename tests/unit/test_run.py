@@ -171,6 +171,10 @@ def test_a_second_one_is_refused_and_told_of_the_first(
 def test_without_a_right_policy_it_does_not_begin(alone: Path, log: Log) -> None:
     with pytest.raises(PolicyError):
         run.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
+    found = Journal(alone / "journal.db").conditions(str(alone / "none.yaml"))
+    known = {one.type: (one.status, one.reason) for one in found}
+    assert known["PolicyValid"] == ("False", "Wrong")
+    assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
 
 
 class Manager:

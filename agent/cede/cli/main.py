@@ -29,6 +29,7 @@ from cede.cli.shared import (
     show_report,
     wait_option,
     writing,
+    yes_option,
 )
 from cede.cli.status import status_command
 from cede.cli.take import attach_command, detach_command, release_command
@@ -125,9 +126,7 @@ def plan_command(
 @cli.command("apply")
 @policy_option
 @json_option
-@click.option(
-    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
-)
+@yes_option
 @scheduled_option
 @wait_option
 @click.pass_obj

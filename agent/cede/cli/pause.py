@@ -20,6 +20,7 @@ from cede.cli.shared import (
     show_report,
     wait_option,
     writing,
+    yes_option,
 )
 from cede.errors import Exit, UsageError
 from cede.memory import Pause
@@ -41,9 +42,6 @@ reason_option = click.option(
     "--reason", default="", metavar="TEXT", callback=_one_line,
     help="Why, for those who look at the status.",
 )  # fmt: skip
-yes_option = click.option(
-    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
-)
 
 
 @click.command("pause")

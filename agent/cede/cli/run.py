@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,10 +25,12 @@ from cede.cli.log import Chronicle, Log, Priority, reason_of, standard_log
 from cede.cli.shared import (
     DEFAULT_FOLDER,
     DEFAULT_POLICY,
+    failures_recorded,
     host_policy,
     policy_option,
     record_failure,
 )
+from cede.cli.signals import STOPPING, handling
 from cede.daemon import RELOAD, Daemon
 from cede.deadline import within
 from cede.doors import Doors, open_doors
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 RUN_LOCK = Path("/run/cede-run.lock")
 _STARTING_SECONDS = 1.0  # the timer's service looks at the lock for a moment
 _CLOSING_SECONDS = 5.0
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command("run")
@@ -101,12 +102,13 @@ def _holder(busy: TransientError) -> str:
 def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify: Notify) -> None:
     """Be the daemon until a signal ends it. Raises PolicyError if the policy is wrong from the beginning."""
     paths = [policy_path] if policy_path is not None else [DEFAULT_POLICY, DEFAULT_FOLDER]
-    followed = FollowedPolicy(
-        read=lambda: host_policy(policy_path),
-        fingerprint=lambda: policy_file.fingerprint(paths),
-        clock=time.monotonic,
-        tell=lambda news: _tell_policy(log, news),
-    )
+    with failures_recorded(policy_path):
+        followed = FollowedPolicy(
+            read=lambda: host_policy(policy_path),
+            fingerprint=lambda: policy_file.fingerprint(paths),
+            clock=time.monotonic,
+            tell=lambda news: _tell_policy(log, news),
+        )
     stop, wakes, chronicle = Event(), Wakes(), Chronicle(log)
     passes = HostPasses(
         uri=uri,
@@ -164,8 +166,7 @@ def _listening(sources: Sequence[Source], wakes: Wakes, log: Log) -> Iterator[No
             listener.close()
 
 
-@contextmanager
-def _signals(stop: Event, wakes: Wakes, notify: Notify) -> Iterator[None]:
+def _signals(stop: Event, wakes: Wakes, notify: Notify) -> AbstractContextManager[None]:
     """SIGTERM and SIGINT stop it, the second one at once; SIGHUP reloads. They do as little as can be."""
 
     def stopped(_number: int, _frame: object) -> None:
@@ -178,13 +179,7 @@ def _signals(stop: Event, wakes: Wakes, notify: Notify) -> Iterator[None]:
         notify.reloading()
         wakes.put(Wake(source=RELOAD, what="", urgent=True))
 
-    before = {number: signal.signal(number, stopped) for number in _STOPPING}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handling({**dict.fromkeys(STOPPING, stopped), signal.SIGHUP: reload})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +15,7 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
+from cede.cli.signals import STOPPING, handling
 from cede.conditions import Condition
 from cede.doors import Doors, open_doors, open_doors_before_libvirt, open_journal
 from cede.errors import CedeError, Exit, HungError, PolicyError, UnreachableError
@@ -31,13 +31,14 @@ DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
 
 SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doesn't answer
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
 policy_option = click.option(
     "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
     help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
 )  # fmt: skip
 json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+yes_option = click.option(
+    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
+)
 wait_option = click.option(
     "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
     help="How long to wait for another cede that is at work.",
@@ -106,12 +107,10 @@ def writing(
             open_doors_before_libvirt() if uri is None else open_doors(uri, all_needed=all_needed)
         ) as doors,
     ):
-        before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
-            yield doors, Behalf(asked=asked, progress=progress, stop=stop)
+            with handling(dict.fromkeys(STOPPING, stopped)):
+                yield doors, Behalf(asked=asked, progress=progress, stop=stop)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             for warning in doors.journal.warnings:
                 click.echo(f"cede: {warning}", err=True)
 
