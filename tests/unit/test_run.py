@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,30 @@ def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
         "in step",
     ]
     assert states[1:3] == ["1 of 1 in step", f"0 of 1 in step; not: {SUBJECT}"]
+
+
+def test_drift_that_is_only_to_be_reported_is_told_and_is_not_in_step(
+    log: Log, said: Lines
+) -> None:
+    drifted = NoOp(subject=SUBJECT, reason="drifted: somebody else took it out", drifted=True)
+    paused = NoOp(subject=SUBJECT, reason="paused as pv1 by ann", paused=True)
+    chronicle = Chronicle(log)
+    states = [
+        chronicle.report(Report(plan=Plan(noops=(noop,))), (), str)
+        for noop in (drifted, drifted, paused)
+    ]
+    assert [line.partition(": ")[2] for line in said.lines()] == [drifted.reason, paused.reason]
+    assert states[0] == f"0 of 1 in step; not: {SUBJECT}"
+
+
+def test_why_something_is_put_back_is_told_before_it_is_done(log: Log, said: Lines) -> None:
+    work = replace(WORK, reason="drifted: somebody else took it out", drifted=True)
+    chronicle = Chronicle(log)
+    chronicle.step(work, work.steps[0])
+    chronicle.step(work, StepOutcome(step=work.steps[0], seconds=0.5))
+    why, done = said.lines()
+    assert why.endswith(f"{SUBJECT}: drifted: somebody else took it out")
+    assert "done" in done
 
 
 def test_a_failure_is_told_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:

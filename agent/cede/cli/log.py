@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cede.backoff import Waiting
     from cede.errors import CedeError
-    from cede.plan.steps import Step, Work
+    from cede.plan.steps import NoOp, Step, Work
     from cede.reconcile import Report
 
 _LONGEST = 1000
@@ -84,8 +84,10 @@ class Chronicle:
         self._said: dict[str, str] = {}
 
     def step(self, work: Work, event: Step | StepOutcome) -> None:
-        """A step that ended; its beginning is in the journal."""
+        """Why a work is begun, where there is more to say than that it is wanted; then each step that ended."""
         if not isinstance(event, StepOutcome):
+            if work.reason and event is work.steps[0]:
+                self._log(Priority.NOTICE, f"{work.subject}: {work.reason}")
             return
         what = f"{work.subject}: {'taking back: ' if event.undoing else ''}{event.step}"
         if event.error is None:
@@ -118,10 +120,7 @@ def _told(done: Report) -> dict[str, tuple[Priority, str]]:
     """Of each subject how it stands, the weightiest word last."""
     found: dict[str, tuple[Priority, str]] = {}
     for noop in done.plan.noops:
-        if noop.pending:
-            found[noop.subject] = (Priority.NOTICE, f"for you to do: {noop.pending}")
-        else:
-            found[noop.subject] = (Priority.INFO, "in step")
+        found[noop.subject] = _told_idle(noop)
     for refusal in done.plan.refusals:
         found[refusal.subject] = (
             Priority.WARNING,
@@ -145,6 +144,14 @@ def _told(done: Report) -> dict[str, tuple[Priority, str]]:
         else:
             found.setdefault(subject, (Priority.INFO, "in step"))
     return found
+
+
+def _told_idle(noop: NoOp) -> tuple[Priority, str]:
+    if noop.pending:
+        return Priority.NOTICE, f"for you to do: {noop.pending}"
+    if noop.drifted:
+        return Priority.WARNING, noop.reason
+    return Priority.INFO, noop.reason if noop.paused else "in step"
 
 
 def standard_log() -> Log:
