@@ -16,6 +16,7 @@ from cede import restart, schemas, verify, xml
 from cede.address import Address
 from cede.cli import devices, history, import_policy, shared, status
 from cede.cli import main as command_line
+from cede.cli import plan as plan_cli
 from cede.cli import verify as verify_cli
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
@@ -86,7 +87,7 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, devices, import_policy, shared, status, verify_cli):
+    for module in (plan_cli, devices, import_policy, shared, status, verify_cli):
         monkeypatch.setattr(module, "open_doors", doors)
     names = policy.with_name("pci.ids")
     names.write_text(PCI_IDS)
@@ -487,7 +488,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (command_line, devices, shared):
+    for module in (plan_cli, devices, shared):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")

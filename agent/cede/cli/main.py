@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
-from cede import __version__, encoding
-from cede.cli import screens, snapshot
-from cede.cli.boot import boot_command
-from cede.cli.devices import devices_command
-from cede.cli.doctor import doctor_command
-from cede.cli.history import history_command
-from cede.cli.import_policy import import_command
-from cede.cli.pause import drain_command, pause_command, resume_command
-from cede.cli.run import run_command
-from cede.cli.shared import (
-    agreed,
-    failures_recorded,
-    host_policy,
-    json_option,
-    policy_option,
-    show_report,
-    wait_option,
-    writing,
-    yes_option,
-)
-from cede.cli.status import status_command
-from cede.cli.take import attach_command, detach_command, release_command
-from cede.cli.verify import verify_command
-from cede.doors import open_doors
-from cede.edits import EDITS
-from cede.errors import CedeError, Exit, UsageError
-from cede.plan.planner import plan
-from cede.plan.steps import Plan
-from cede.reconcile import one_pass, replan, worst
+from cede import __version__
+from cede.errors import CedeError, Exit
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
+# by name, in the order of `cede --help`: the module below cede.cli that has it
+_MODULES = {
+    "plan": "plan",
+    "apply": "apply",
+    "devices": "devices",
+    "doctor": "doctor",
+    "import": "import_policy",
+    "status": "status",
+    "verify": "verify",
+    "attach": "take",
+    "detach": "take",
+    "release": "take",
+    "boot": "boot",
+    "pause": "pause",
+    "resume": "pause",
+    "drain": "pause",
+    "history": "history",
+    "run": "run",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands; each is imported when it is asked for, for one must not wait for what the others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"cede.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="cede")
 @click.option(
     "-c", "--connect", "uri", metavar="URI",
@@ -62,119 +69,6 @@ def cli(context: click.Context, uri: str) -> None:
     context.obj = uri
 
 
-scheduled_option = click.option(
-    "--scheduled", is_flag=True,
-    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
-    " `restore`. Without it a person asks, and it is restored in any case.",
-)  # fmt: skip
-
-
-@cli.command("plan")
-@policy_option
-@json_option
-@scheduled_option
-@click.option(
-    "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
-)
-@click.option(
-    "--host", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Plan for the host that was saved in FILE instead of this one.",
-)  # fmt: skip
-@click.pass_obj
-def plan_command(
-    uri: str,
-    policy_path: Path | None,
-    as_text: bool,
-    scheduled: bool,
-    diff: bool,
-    file: Path | None,
-) -> int:
-    """Show what apply would do, and why. Touches nothing.
-
-    Exit status 4 if there is something to do.
-    """
-    policy = host_policy(policy_path)
-    if file is not None and diff:
-        raise UsageError("a saved host holds no XML to show a --diff of")
-    before: dict[str, str] = {}
-    if file is not None:
-        planned = plan(policy, snapshot.read(file), scheduled=scheduled)
-    else:
-        with open_doors(uri) as doors:
-            _, planned = replan(doors, policy, scheduled=scheduled)
-            if diff:
-                names = dict.fromkeys(
-                    step.domain for step in planned.steps if isinstance(step, EDITS)
-                )
-                before = {name: doors.libvirt.persistent_xml(name) for name in names}
-    if as_text:
-        click.echo(encoding.dumps(plan=planned))
-    else:
-        screens.plan(planned)
-        screens.xml_diff(planned, before)
-    waiting = any(noop.pending for noop in planned.noops)
-    return worst(
-        [
-            *(refusal.exit for refusal in planned.refusals),
-            Exit.OUT_OF_STEP if planned.work else Exit.OK,
-            Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
-            Exit.OUT_OF_STEP if any(noop.drifted for noop in planned.noops) else Exit.OK,
-        ]
-    )
-
-
-@cli.command("apply")
-@policy_option
-@json_option
-@yes_option
-@scheduled_option
-@wait_option
-@click.pass_obj
-def apply_command(
-    uri: str, policy_path: Path | None, as_text: bool, yes: bool, scheduled: bool, seconds: float
-) -> int:
-    """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
-
-    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back. What
-    somebody else took out is put back, after the plan said so; what is paused or drained stays as it is.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(failures_recorded(policy_path))
-        policy = host_policy(policy_path)
-        doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
-
-        def reviewed(planned: Plan) -> Plan:
-            if not as_text:
-                screens.plan(planned)
-            if planned.work and not agreed(yes=yes or as_text):
-                click.echo("Nothing was changed.")
-                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
-            return planned
-
-        done = one_pass(doors, policy, replace(behalf, scheduled=scheduled), review=reviewed)
-    show_report(done, as_text=as_text)
-    return done.exit
-
-
-for command in (
-    devices_command,
-    doctor_command,
-    import_command,
-    status_command,
-    verify_command,
-    attach_command,
-    detach_command,
-    release_command,
-    boot_command,
-    pause_command,
-    resume_command,
-    drain_command,
-    history_command,
-    run_command,
-):
-    cli.add_command(command)
-
-
 def main() -> NoReturn:
     """Run the command line and end the process with its exit status."""
     try:
@@ -188,6 +82,8 @@ def main() -> NoReturn:
         wrong.show()
         code = Exit.USAGE
     except CedeError as failed:
+        from cede.cli import screens
+
         screens.error(failed)
         code = failed.exit
     sys.exit(int(code or 0))

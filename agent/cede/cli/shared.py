@@ -36,6 +36,11 @@ policy_option = click.option(
     help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
 )  # fmt: skip
 json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+scheduled_option = click.option(
+    "--scheduled", is_flag=True,
+    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
+    " `restore`. Without it a person asks, and it is restored in any case.",
+)  # fmt: skip
 yes_option = click.option(
     "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
 )
