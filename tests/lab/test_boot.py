@@ -8,6 +8,7 @@ import pytest
 
 from lab.host import Host
 from lab.told import Measured
+from xenlab.errors import LabError
 from xenlab.waiting import wait_until
 
 pytestmark = pytest.mark.lab
@@ -51,17 +52,18 @@ def _restart(host: Host) -> float:
     before = host.sh("cat /proc/sys/kernel/random/boot_id")
     host.run("sh", "-c", "sync; (sleep 1; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &")
     begun = time.monotonic()
-    for socket in host.lab.folder.glob("ssh-*"):
-        socket.unlink()  # the connection behind it leads to what is gone
     dom0 = host.lab.dom0()
 
     def up() -> bool:
         if not dom0.listens():
             return False
-        return dom0.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=60).stdout not in {
-            "",
-            before,
-        }
+        for socket in host.lab.folder.glob("ssh-*"):
+            socket.unlink()  # the connection behind it leads to what is gone
+        try:
+            said = dom0.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=20).stdout
+        except LabError:
+            return False
+        return said not in {"", before}
 
     assert wait_until(up, timeout=UP_SECONDS, interval=1.0)
     return time.monotonic() - begun
