@@ -235,7 +235,7 @@ class Domain:
     def foreign(self, address: Address) -> bool:
         """Whether it has a hostdev at `address` that cede neither put there nor adopted."""
         found = [h for h in (*self.live, *self.config) if h.address == address]
-        return bool(found) and self.mark(address) is None and not any(h.ours for h in found)
+        return bool(found) and not any(h.ours for h in found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
