@@ -214,7 +214,9 @@ class Domain:
         return next((h for h in self.config if h.address == address), None)
 
     def mark(self, address: Address) -> Mark | None:
-        """cede's note on the device at `address`, or None."""
+        """cede's note on the device at `address`, or None; what somebody else put there since is theirs."""
+        if self.foreign(address):
+            return None
         return next((m for m in self.marks if m.address == address), None)
 
     @property
@@ -229,7 +231,7 @@ class Domain:
             for hostdev in (*self.config, *self.live)
             if hostdev.ours
         }
-        found.update({mark.address: mark for mark in self.marks})
+        found.update({mark.address: mark for mark in self.marks if not self.foreign(mark.address)})
         return tuple(found[address] for address in sorted(found))
 
     def foreign(self, address: Address) -> bool:
