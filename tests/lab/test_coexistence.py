@@ -33,6 +33,10 @@ assignments:
   - {{device: nic0, domain: pv1, verify: {{guest: xenstore}}}}
   - {{device: nic1, domain: pv1, verify: {{guest: none}}}}
 """
+EDITED_ALL_THE_WHILE = (
+    f'for n in $(seq 30); do {VIRSH} "desc pv1 --config --title moment-$n; desc pv1 --config --title";'
+    " done; touch /tmp/edited"
+)
 EDITOR = """\
 #!/bin/sh
 exec sed -i 's|<uuid>|<title>by virsh edit</title><uuid>|' "$1"
@@ -144,10 +148,14 @@ def _is_put_back(host: Host, *theirs: str) -> None:
 
 
 def _what_an_older_xml_lacks_is_put_back(host: Host) -> None:
-    """It lacks what virt-xml added as well; that is theirs to miss."""
-    host.sh(f"{VIRSH} define /tmp/older.xml")
+    """It lacks what virt-xml added as well; that is theirs to miss. And it is being edited all the while."""
+    host.sh(
+        f"{VIRSH} define /tmp/older.xml; ({EDITED_ALL_THE_WHILE}) < /dev/null > /tmp/seen 2>&1 &"
+    )
     host.policy("nic0", CEDED, "pv1", ASKED)
     restored = host.cede("apply", "--yes", "--scheduled")
+    edits = host.sh("until [ -e /tmp/edited ]; do sleep 0.1; done; grep moment /tmp/seen").split()
+    assert edits == [f"moment-{number}" for number in range(1, 31)], "one was overwritten"
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert f"{CEDED} out of the persistent XML of pv1" in restored.stdout
     assert _hostdevs(host, "--inactive") == [CEDED]
