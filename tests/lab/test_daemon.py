@@ -66,6 +66,18 @@ def test_it_is_in_step_whatever_is_done_behind_its_back(
     _many_events_are_few_passes(host, measured)
     _a_pass_is_cheap(host, measured)
     _tells_of_what_xl_took(host)
+    _follows_the_guest_through(
+        host,
+        faults,
+        {
+            "destroyed and started": f"{VIRSH} destroy pv1; {VIRSH} start pv1",
+            "rebooted": f"{VIRSH} reboot pv1",
+            "destroyed by xl": f"xl destroy pv1; until {VIRSH} start pv1; do sleep 0.2; done",
+        },
+    )
+    host.guest("pv1", "(sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &")
+    host.sh(f"until {VIRSH} domstate pv1 | grep 'shut off'; do sleep 0.2; done")
+    _follows_the_guest_through(host, faults, {"crashed": f"{VIRSH} start pv1"})
     _outlives_libvirtd(host, faults)
     _follows_the_policy(host)
     _keeps_the_timer_away_and_stops_cleanly(host)
@@ -126,10 +138,17 @@ def _a_pass_is_cheap(host: Host, measured: Measured) -> None:
 
 
 def _tells_of_what_xl_took(host: Host) -> None:
-    """libvirt still lists it; what to do about that is told, and once it is out of libvirt's list it comes back."""
+    """libvirt still lists it, and crashes sooner or later if it is asked to detach it: a person is told what to do."""
     host.sh(f"xl pci-detach pv1 {NIC}")
-    _said(host, "nic0 -> pv1: out of step")
-    _detached(host)
+    _said(host, f"refused: libvirt lists {NIC} in pv1, but Xen has taken it out")
+
+
+def _follows_the_guest_through(host: Host, faults: Faults, ways: dict[str, str]) -> None:
+    for name, script in ways.items():
+        before = _count(host, PROVEN)
+        host.sh(script)
+        _said(host, PROVEN, before + 1)
+        faults.tell(f"guest {name} under the daemon", tried=1, survived=1)
 
 
 def _outlives_libvirtd(host: Host, faults: Faults) -> None:
