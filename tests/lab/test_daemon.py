@@ -62,6 +62,7 @@ def test_it_is_in_step_whatever_is_done_behind_its_back(
 ) -> None:
     host = running
     _costs_little(host, measured)
+    began = _holds(host)
     _puts_back_what_virsh_took(host, measured)
     _many_events_are_few_passes(host, measured)
     _a_pass_is_cheap(host, measured)
@@ -75,17 +76,27 @@ def test_it_is_in_step_whatever_is_done_behind_its_back(
             "destroyed by xl": f"xl destroy pv1; until {VIRSH} start pv1; do sleep 0.2; done",
         },
     )
-    host.guest("pv1", "(sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &")
+    host.guest("pv1", "(sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 & true")
     host.sh(f"until {VIRSH} domstate pv1 | grep 'shut off'; do sleep 0.2; done")
     _follows_the_guest_through(host, faults, {"crashed": f"{VIRSH} start pv1"})
     _outlives_libvirtd(host, faults)
     _follows_the_policy(host)
+    _has_not_grown(host, began, measured)
     _keeps_the_timer_away_and_stops_cleanly(host)
 
 
-def _costs_little(host: Host, measured: Measured) -> None:
+def _holds(host: Host) -> tuple[int, int, int]:
+    """What the daemon holds: kilobytes resident, file descriptors, threads."""
     pid = host.sh("systemctl show cede -P MainPID").strip()
-    resident = int(host.sh(f"sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status"))
+    said = host.sh(
+        f"cd /proc/{pid}; sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' status; ls fd | wc -l; ls task | wc -l"
+    )
+    resident, descriptors, threads = map(int, said.split())
+    return resident, descriptors, threads
+
+
+def _costs_little(host: Host, measured: Measured) -> None:
+    resident, _, _ = _holds(host)
     began, ended = host.sh(
         "c='systemctl show cede -P CPUUsageNSec'; sleep 2; $c; sleep 10; $c"
     ).split()
@@ -93,6 +104,18 @@ def _costs_little(host: Host, measured: Measured) -> None:
     measured.tell(f"cede run: {resident / 1000:.1f} MB resident, idle {share:.3%} of a core")
     assert resident < 60_000
     assert share < 0.01, "the emulated core is slow; it must be idle all the same"
+
+
+def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) -> None:
+    resident, descriptors, threads = _holds(host)
+    passes = host.sh(f"{SAID} passes").strip()
+    measured.tell(
+        f"after {passes} passes: {(resident - began[0]) / 1000:+.1f} MB resident,"
+        f" {descriptors - began[1]:+d} descriptors, {threads - began[2]:+d} threads"
+    )
+    assert resident < 60_000
+    assert descriptors <= began[1] + 2
+    assert threads <= began[2] + 1
 
 
 def _puts_back_what_virsh_took(host: Host, measured: Measured) -> None:
