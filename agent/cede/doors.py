@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from cede.deadline import within
 from cede.errors import CedeError, PermanentError
 from cede.host.addresses import ip_addresses
+from cede.host.before_libvirt import BeforeLibvirt
 from cede.host.command import Kernel, Xl
 from cede.host.hypervisor import Hypervisor
 from cede.host.journal import Journal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.host.libvirt import Libvirt
+    from cede.model import BackendDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Doors:
     journal: Journal
 
 
+_SYS = Path("/sys")
 JOURNAL = Path("/var/lib/cede/journal.db")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -63,6 +66,17 @@ class Shut:
         """It is closed."""
 
 
+class NoGuests:
+    """Stands in for xenstore before guests run: what one had would be on pciback, and left alone in any case."""
+
+    def backend(self) -> tuple[BackendDevice, ...]:
+        """No guest has anything."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
 @contextmanager
 def open_doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
     """Open the doors of this host; raises UnreachableError if libvirt doesn't answer at `uri`.
@@ -76,15 +90,26 @@ def open_doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
         if all_needed:
             raise
         connection = Shut(error)
-    xenstore = Xenstore()
+    with _opened(cast("Libvirt", connection), Xenstore()) as doors:
+        yield doors
+
+
+@contextmanager
+def open_doors_before_libvirt() -> Iterator[Doors]:
+    """The doors of a host on which neither libvirt nor xenstore need run, nor are started by being asked."""
+    with _opened(cast("Libvirt", BeforeLibvirt(_SYS)), cast("Xenstore", NoGuests())) as doors:
+        yield doors
+
+
+@contextmanager
+def _opened(connection: Libvirt, xenstore: Xenstore) -> Iterator[Doors]:
     journal = open_journal()
-    sys_root = Path("/sys")
     try:
         yield Doors(
-            libvirt=cast("Libvirt", connection),
-            sysfs=Sysfs(sys_root),
+            libvirt=connection,
+            sysfs=Sysfs(_SYS),
             xenstore=xenstore,
-            uses=HostUses(sys_root, Path("/proc"), addresses=ip_addresses),
+            uses=HostUses(_SYS, Path("/proc"), addresses=ip_addresses),
             links=Links(),
             kernel=Kernel(),
             modules=Modules(Path("/")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.evidence import of_kernel_log
 from cede.evidence.checklist import Check, Way, checklist, told_slot
-from cede.reconcile import meant
+from cede.plan.planner import meant
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -14,13 +14,14 @@ from cede.errors import PermanentError
 from cede.model import Mark
 
 NAMESPACE = "urn:cede:assignments:1"
-_ROOT = f"{{{NAMESPACE}}}assignments"
+PREFIX = "cede"
+ROOT = f"{{{NAMESPACE}}}assignments"
 _DEVICE = f"{{{NAMESPACE}}}device"
 
 
 def read(domain: etree._Element) -> tuple[Mark, ...]:
     """The notes in a domain's tree; one that can't be read is no note."""
-    found = (_mark(element) for element in domain.iterfind(f"./metadata/{_ROOT}/{_DEVICE}"))
+    found = (_mark(element) for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}"))
     return tuple(mark for mark in found if mark is not None)
 
 
@@ -45,9 +46,9 @@ def add(domain: etree._Element, mark: Mark) -> None:
         # libvirt writes it after the domain's name and titles; in front is as good to read
         metadata.tail = domain.text
         domain.insert(0, metadata)
-    root = metadata.find(f"./{_ROOT}")
+    root = metadata.find(f"./{ROOT}")
     if root is None:
-        root = etree.Element(_ROOT, nsmap={"cede": NAMESPACE})
+        root = etree.Element(ROOT, nsmap={PREFIX: NAMESPACE})
         _append(metadata, root)
     try:
         device = etree.Element(
@@ -74,7 +75,7 @@ def remove(domain: etree._Element, address: Address) -> bool:
     """Remove the notes on `address`, and the elements around them that are empty then; False if there were none."""
     found = [
         element
-        for element in domain.iterfind(f"./metadata/{_ROOT}/{_DEVICE}")
+        for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}")
         if (mark := _mark(element)) is not None and mark.address == address
     ]
     for element in found:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cede.address import Address
+from cede.memory import Attachment, Pause
 
 PCIBACK = "pciback"
 INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/public/io/xenbus.h
@@ -213,7 +214,9 @@ class Domain:
         return next((h for h in self.config if h.address == address), None)
 
     def mark(self, address: Address) -> Mark | None:
-        """cede's note on the device at `address`, or None."""
+        """cede's note on the device at `address`, or None; what somebody else put there since is theirs."""
+        if self.foreign(address):
+            return None
         return next((m for m in self.marks if m.address == address), None)
 
     @property
@@ -228,13 +231,13 @@ class Domain:
             for hostdev in (*self.config, *self.live)
             if hostdev.ours
         }
-        found.update({mark.address: mark for mark in self.marks})
+        found.update({mark.address: mark for mark in self.marks if not self.foreign(mark.address)})
         return tuple(found[address] for address in sorted(found))
 
     def foreign(self, address: Address) -> bool:
         """Whether it has a hostdev at `address` that cede neither put there nor adopted."""
         found = [h for h in (*self.live, *self.config) if h.address == address]
-        return bool(found) and self.mark(address) is None and not any(h.ours for h in found)
+        return bool(found) and not any(h.ours for h in found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +314,8 @@ class Inventory:
     pciback_loaded: bool = False
     unfinished: tuple[Unfinished, ...] = ()
     held: tuple[Held, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     @cached_property
     def _by_address(self) -> dict[Address, Device]:
@@ -327,6 +332,10 @@ class Inventory:
     @cached_property
     def _given(self) -> dict[Address, BackendDevice]:
         return {given.address: given for given in reversed(self.backend)}
+
+    @cached_property
+    def _left(self) -> dict[tuple[Address, str], Attachment]:
+        return {(left.address, left.domain): left for left in self.attachments}
 
     @cached_property
     def _wanting(self) -> dict[Address, tuple[Domain, ...]]:
@@ -380,6 +389,10 @@ class Inventory:
     def domain(self, name_or_uuid: str) -> Domain | None:
         """The domain of that name, else of that UUID, or None."""
         return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())
+
+    def left_in(self, address: Address, domain: Domain) -> Attachment | None:
+        """Where the last pass left the device in that domain, or None if it didn't, or took it out."""
+        return self._left.get((address, domain.uuid))
 
     def given(self, address: Address) -> BackendDevice | None:
         """Xen's own word on which guest has the device, or None."""

@@ -51,6 +51,8 @@ def observe(doors: Doors) -> Inventory:
         pciback_loaded=doors.sysfs.pciback_loaded,
         unfinished=memory.unfinished,
         held=memory.held,
+        pauses=memory.pauses,
+        attachments=memory.attachments,
     )
 
 

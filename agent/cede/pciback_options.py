@@ -23,6 +23,7 @@ _ENTRY = re.compile(
 _WORD = re.compile(r"""(?P<name>[A-Za-z0-9_.-]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S*))""")
 _MOST = (0xFFFF, 0xFF, 0x1F, 0x7)
 _MODULE = "xen-pciback"
+_COMMAND_LINE = "on the kernel's command line"
 _LONGEST = 4096
 SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
 
@@ -64,6 +65,11 @@ class Hide:
     hidden: tuple[Hidden, ...] = ()
     bad: str = ""
     ignored: bool = False
+
+    @property
+    def on_command_line(self) -> bool:
+        """Whether it stands on the kernel's command line, which overrules modprobe's configuration."""
+        return self.place.endswith(_COMMAND_LINE)
 
     def addresses(self, present: Collection[Address]) -> tuple[Address, ...]:
         """The addresses that it names, each once; a `*` stands for those that fit among `present`."""
@@ -110,7 +116,7 @@ def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hid
         module, _, parameter = word["name"].rpartition(".")
         name = module.replace("_", "-")
         if parameter == "hide" and name in {_MODULE, "pciback"}:
-            place = f"{word['name']}= on the kernel's command line"
+            place = f"{word['name']}= {_COMMAND_LINE}"
             found.append(read(_value(word), place, ignored=name != _MODULE))
     for file, line in options:
         found += [

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cede import evidence
+from cede import conditions, evidence
 from cede.deadline import CALL_SECONDS, within
 from cede.errors import CedeError, Exit
 from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
 from cede.host.journal import Asked
 from cede.observe import observe
-from cede.plan.match import resolve
-from cede.plan.planner import plan, subject_of
-from cede.plan.steps import Plan, Refusal
+from cede.plan.planner import meant, plan, subject_of
+from cede.plan.steps import Plan
 from cede.plan.unfinished import ended, in_place
 from cede.policy import When
+from cede.record import record, standing
 from cede.restart import BOOT_SECONDS
 from cede.verify import of_host, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cede.conditions import Condition
     from cede.doors import Doors
     from cede.evidence import Finding
     from cede.execute.executor import Outcome
-    from cede.model import Device, Domain, Inventory
+    from cede.model import Inventory
     from cede.policy import Assignment, Policy
 
 _WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_STEP)
@@ -38,10 +42,11 @@ def worst(exits: list[Exit]) -> Exit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What was found of one subject, and whether that proves it."""
+    """What was found of one subject, and whether that proves it; `paused` if a person told cede to leave it alone."""
 
     subject: str
     findings: tuple[Finding, ...]
+    paused: bool = False
 
     @property
     def proven(self) -> bool:
@@ -61,23 +66,31 @@ class Report:
     def exit(self) -> Exit:
         """0 only if nothing was refused, failed or is left to a person, and everything looked at is proven."""
         left = [*(w.pending for w in self.plan.work), *(n.pending for n in self.plan.noops)]
+        drifted = [noop for noop in self.plan.noops if noop.drifted]
         return worst(
             [
                 *(refusal.exit for refusal in self.plan.refusals),
                 *(outcome.exit for outcome in self.outcomes),
                 *(Exit.FAILED for checked in self.checked if not checked.proven),
                 *(Exit.TRY_LATER for pending in left if pending),
+                *(Exit.OUT_OF_STEP for _ in drifted),
             ]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behalf:
-    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step."""
+    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step.
+
+    `scheduled` tells that a timer or a daemon asks, and no person just now: then each assignment's `on_drift` decides.
+    `alive` is called between the assignments that are verified, which take their time without progress.
+    """
 
     asked: Asked = field(default_factory=Asked)
     progress: Progress = silence
     stop: Event = field(default_factory=Event)
+    scheduled: bool = False
+    alive: Callable[[], None] = lambda: None
 
 
 def carry_out(
@@ -99,18 +112,57 @@ def carry_out(
     return outcomes
 
 
-def apply(
-    doors: Doors, policy: Policy, inventory: Inventory, planned: Plan, behalf: Behalf
+def one_pass(
+    doors: Doors,
+    policy: Policy,
+    behalf: Behalf,
+    *,
+    review: Callable[[Plan], Plan] = lambda planned: planned,
+    doubted: Callable[[Collection[str]], Collection[str]] = lambda unproven: unproven,
+    next_try: Callable[[Report], Mapping[str, str] | None] = lambda _: None,
+    rejected: CedeError | None = None,
 ) -> Report:
-    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside."""
+    """Observe, plan, execute, verify, record: all of it once.
+
+    `review` sees the plan before anything of it is done, and returns it with what is not to be done as refusals; what
+    it raises ends the pass there. `doubted` sees the subjects that their guests didn't prove when they were asked last,
+    and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and tells
+    when each subject is tried again; for it and for `rejected` see `cede.record`.
+    """
+    inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
+    reviewed = review(planned)
+    again = doubted(conditions.doubted(doors.journal.conditions(policy.source)))
+    done = apply(doors, policy, inventory, reviewed, behalf, doubted=again)
+    remember(doors, policy, inventory, done, next_try(done), rejected)
+    return done
+
+
+def apply(
+    doors: Doors,
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    behalf: Behalf,
+    *,
+    doubted: Collection[str] = (),
+) -> Report:
+    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
+
+    Of what needed nothing, the guests of those that are `doubted` are asked too.
+    """
     outcomes = carry_out(doors, inventory, planned, behalf)
     failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
-    done = {w.subject for w in planned.work if not w.pending} - failed
-    idle = {n.subject for n in planned.noops if not n.pending and not n.settled}
+    done = {w.subject for w in planned.work if not w.pending and not w.outward} - failed
+    idle = {
+        n.subject for n in planned.noops if not (n.pending or n.settled or n.paused or n.drifted)
+    }
     checked = []
     for wanted in policy.assignments:
         subject = subject_of(wanted)
-        if subject in done and not behalf.stop.is_set():
+        again = subject in doubted and subject in idle and _plugged(policy, wanted, inventory)
+        asked = subject in done or again
+        behalf.alive()
+        if asked and not behalf.stop.is_set():
             checked.append(_check_inside(doors, policy, wanted, inventory))
         elif subject in idle:
             checked.append(_check_outside(policy, wanted, inventory))
@@ -122,6 +174,7 @@ def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
     planned = plan(policy, inventory)
     refused = {r.subject: r.reason for r in planned.refusals}
     settled = {n.subject: n.reason for n in planned.noops if n.settled}
+    resting = {n.subject for n in planned.noops if n.paused}
     found = []
     for wanted in policy.assignments:
         subject = subject_of(wanted)
@@ -132,7 +185,7 @@ def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
             findings = (evidence.settled(settled[subject]),)
         else:
             findings = _check_outside(policy, wanted, inventory).findings
-        found.append(Checked(subject=subject, findings=findings))
+        found.append(Checked(subject=subject, findings=findings, paused=subject in resting))
     return tuple(found)
 
 
@@ -148,7 +201,7 @@ def verify_all(
         _check_inside(doors, policy, wanted, inventory, settle=BOOT_SECONDS)
         if booting and _plugged(policy, wanted, inventory)
         else _check_inside(doors, policy, wanted, inventory)
-        if one.proven and _plugged(policy, wanted, inventory)
+        if one.proven and not one.paused and _plugged(policy, wanted, inventory)
         else one
         for wanted, one in zip(policy.assignments, outside, strict=True)
     )
@@ -157,21 +210,6 @@ def verify_all(
 def _plugged(policy: Policy, wanted: Assignment, inventory: Inventory) -> bool:
     device, domain = meant(policy, wanted, inventory)
     return bool(device and domain and domain.live_hostdev(device.address))
-
-
-def meant(
-    policy: Policy, wanted: Assignment, inventory: Inventory
-) -> tuple[Device | None, Domain | None]:
-    """The device and the domain that an assignment speaks of, as far as they can be told."""
-    described = policy.device(wanted.device)
-    subject = subject_of(wanted)
-    found = (
-        resolve(described, inventory, subject, wanted.domain, source=policy.source)
-        if described
-        else None
-    )
-    device = None if isinstance(found, Refusal) else found
-    return device, inventory.domain(wanted.domain)
 
 
 def _check_inside(
@@ -213,7 +251,40 @@ def look_around(doors: Doors) -> Inventory:
     return within("looking at the host", lambda: observe(doors))
 
 
-def replan(doors: Doors, policy: Policy) -> tuple[Inventory, Plan]:
+def stands(
+    doors: Doors, policy: Policy, inventory: Inventory, checked: Sequence[Checked]
+) -> tuple[Condition, ...]:
+    """The conditions as they are now, since when, and when it is tried again; see `cede.record`."""
+    return standing(
+        doors.journal,
+        policy,
+        inventory,
+        plan(policy, inventory),
+        {one.subject: one.findings for one in checked},
+    )
+
+
+def remember(
+    doors: Doors,
+    policy: Policy,
+    inventory: Inventory,
+    done: Report,
+    next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
+) -> tuple[Condition, ...]:
+    """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
+    try:
+        return record(
+            doors.journal, policy, inventory, done.plan,
+            {one.subject: one.findings for one in done.checked}, done.outcomes,
+            next_try=next_try, rejected=rejected,
+        )  # fmt: skip
+    except CedeError as unwritten:
+        doors.journal.warnings.append(unwritten.message)
+        return ()
+
+
+def replan(doors: Doors, policy: Policy, *, scheduled: bool = False) -> tuple[Inventory, Plan]:
     """Observe and plan: the first half of a pass, which touches nothing."""
     inventory = look_around(doors)
-    return inventory, plan(policy, inventory)
+    return inventory, plan(policy, inventory, scheduled=scheduled)

@@ -24,10 +24,10 @@ _PARSER = etree.XMLParser(
     huge_tree=False,
     remove_blank_text=False,
 )
-_HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
+HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
 
 
-def _tree(xml: str) -> etree._Element:
+def parsed(xml: str) -> etree._Element:
     """Parse what libvirt sent; raises PermanentError if that is no XML."""
     try:
         return etree.fromstring(xml.encode(), _PARSER)
@@ -67,11 +67,11 @@ def _hostdev(hostdev: etree._Element) -> Hostdev | None:
 
 def hostdevs(domain_xml: str) -> tuple[Hostdev, ...]:
     """The PCI hostdevs of a domain's XML, in document order."""
-    return _hostdevs(_tree(domain_xml))
+    return _hostdevs(parsed(domain_xml))
 
 
 def _hostdevs(tree: etree._Element) -> tuple[Hostdev, ...]:
-    found = (_hostdev(element) for element in tree.iterfind(_HOSTDEV))
+    found = (_hostdev(element) for element in tree.iterfind(HOSTDEV))
     return tuple(h for h in found if h is not None)
 
 
@@ -92,7 +92,7 @@ def _passthrough(tree: etree._Element) -> bool:
     (libxl_conf.c, libxlMakeDomCreateInfo and libxl_create.c).
     """
     feature = _feature(tree, "passthrough")
-    return tree.find(_HOSTDEV) is not None if feature is None else feature
+    return tree.find(HOSTDEV) is not None if feature is None else feature
 
 
 def _feature(tree: etree._Element, name: str) -> bool | None:
@@ -120,8 +120,8 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
 
     Raises PermanentError if both are None or one can't be read.
     """
-    live = None if live_xml is None else _tree(live_xml)
-    config = None if config_xml is None else _tree(config_xml)
+    live = None if live_xml is None else parsed(live_xml)
+    config = None if config_xml is None else parsed(config_xml)
     tree = config if live is None else live
     if tree is None:
         raise PermanentError("a domain without any XML")
@@ -178,7 +178,7 @@ def hostdev_as_shown(domain_xml: str, address: Address) -> str | None:
 
     A live detach needs exactly this: libvirt 11.3 leaks the device when `<driver name='xen'/>` is missing from it.
     """
-    for element in _tree(domain_xml).iterfind(_HOSTDEV):
+    for element in parsed(domain_xml).iterfind(HOSTDEV):
         if _hostdev_address(element) == address:
             return etree.tostring(element, encoding="unicode", with_tail=False)
     return None
@@ -196,8 +196,8 @@ def with_hostdev(
 
     With `policy` the domain's metadata notes on whose behalf.
     """
-    tree = _tree(domain_xml)
-    present = tree.findall(_HOSTDEV)
+    tree = parsed(domain_xml)
+    present = tree.findall(HOSTDEV)
     if any(_hostdev_address(h) == address for h in present):
         return domain_xml
     if policy is not None:
@@ -222,9 +222,9 @@ def with_hostdev(
 
 def without_hostdev(domain_xml: str, address: Address) -> str:
     """The same domain without the hostdev at `address` and cede's note of it; unchanged if there is neither."""
-    tree = _tree(domain_xml)
+    tree = parsed(domain_xml)
     removed = marks.remove(tree, address)
-    for element in tree.findall(_HOSTDEV):
+    for element in tree.findall(HOSTDEV):
         if _hostdev_address(element) != address:
             continue
         parent = element.getparent()
@@ -237,8 +237,8 @@ def without_hostdev(domain_xml: str, address: Address) -> str:
 
 def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
     """The same domain with cede's alias and note on the hostdev at `address` that somebody else put there."""
-    tree = _tree(domain_xml)
-    for element in tree.findall(_HOSTDEV):
+    tree = parsed(domain_xml)
+    for element in tree.findall(HOSTDEV):
         if _hostdev_address(element) != address:
             continue
         named = element.find("./alias")
@@ -255,7 +255,7 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
 
     Source: https://libvirt.org/formatdomain.html#hypervisor-features
     """
-    tree = _tree(domain_xml)
+    tree = parsed(domain_xml)
     missing = [name for name in features if _feature(tree, name) is not True]
     for name in missing:
         xen = _child(_child(tree, "features"), "xen")
@@ -265,7 +265,7 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
 
 def without_features(domain_xml: str, features: Collection[str]) -> str:
     """The same domain without these Xen features; unchanged if it has none of them."""
-    tree = _tree(domain_xml)
+    tree = parsed(domain_xml)
     found = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
     for element in found:
         xen = element.getparent()

@@ -27,6 +27,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
 import pyxs  # noqa: F401 - as above
@@ -88,6 +89,13 @@ class Points:
         return lambda what, call, **named: self.around(what, within)(what, call, **named)
 
 
+def _import_commands() -> None:
+    """So that no child has to."""
+    context = click.Context(cede.cli.main.cli)
+    for name in cede.cli.main.cli.list_commands(context):
+        cede.cli.main.cli.get_command(context, name)
+
+
 def cede_run(
     argv: list[str], points: Points | None = None, after: float | None = None
 ) -> dict[str, Any]:
@@ -98,6 +106,7 @@ def cede_run(
         tempfile.TemporaryFile("w+") as passed,
     ):
         begun = time.monotonic()
+        _import_commands()
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,8 @@ class SysTree:
     def slots(self, *addresses: str) -> Path:
         """Load pciback with these slots; returns its folder."""
         folder = self.sys / "bus/pci/drivers/pciback"
-        _write(folder / "slots", "\n".join(addresses))
+        _write(folder / "slots.new", "\n".join(addresses))
+        (folder / "slots.new").replace(folder / "slots")  # nobody reads half of it
         _write(folder / "remove_slot", "")
         return folder
 
@@ -137,6 +139,11 @@ class SysTree:
 
     def route6(self, *lines: str) -> None:
         _write(self.proc / "net/ipv6_route", "\n".join(lines))
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 class Store:
@@ -235,6 +242,7 @@ class SimulatedHost:
         self.deaf = False
         self.started = 0
         self.written = Journal(tree.sys.parent / "journal.db", boot="this")
+        self._kernel = threading.RLock()  # it does one thing at a time to its slots
 
     def card(self, address: str, driver: str | None = "e1000e") -> None:
         self.tree.function(address, driver=driver)
@@ -280,11 +288,13 @@ class SimulatedHost:
         return [str(slot) for slot in sorted(Sysfs(self.tree.sys).pciback_slots())]
 
     def drop_slot(self, address: str) -> None:
-        self.tree.slots(*(slot for slot in self._slots() if slot != address))
+        with self._kernel:
+            self.tree.slots(*(slot for slot in self._slots() if slot != address))
 
     def load_pciback(self) -> None:
         self.deed("load")
-        self.tree.slots()
+        with self._kernel:
+            self.tree.slots(*self._slots())
 
     def domains(self) -> tuple[Domain, ...]:
         return tuple(xml.domain(self.live.get(name), kept) for name, kept in self.config.items())
@@ -358,12 +368,17 @@ class SimulatedHost:
         self.deed("restore", now.name, "as", was.name)
         self.links = [was if link.name == now.name else link for link in self.links]
 
+    def await_udev(self, seconds: float) -> bool:
+        self.look("await-udev")
+        return seconds > 0
+
     def load_driver(self, modalias: str) -> None:
         self.deed("load-driver", modalias)
 
     def seize(self, address: Address) -> None:
         self.deed("seize", address)
-        self.tree.slots(*{*self._slots(), str(address)})
+        with self._kernel:
+            self.tree.slots(*{*self._slots(), str(address)})
         self.tree.override(str(address), "pciback")
         self.tree.bind(str(address), "pciback")
 

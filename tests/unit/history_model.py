@@ -11,8 +11,9 @@ import pytest
 from cede import verify
 from cede.address import Address
 from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableError, UnsafeError
+from cede.memory import Pause
 from cede.model import PCIBACK, GuestKind, Link
-from cede.plan.planner import gather, subject_of
+from cede.plan.planner import gather, plan, subject_of
 from cede.plan.release import detach, release
 from cede.policy import (
     Assignment,
@@ -25,7 +26,16 @@ from cede.policy import (
     Verification,
     When,
 )
-from cede.reconcile import Behalf, Report, apply, carry_out, look_around, replan, status
+from cede.reconcile import (
+    Behalf,
+    Report,
+    apply,
+    carry_out,
+    look_around,
+    remember,
+    replan,
+    status,
+)
 from unit.faults_model import Door, Killed, Kind
 from unit.host_model import Card, Guest, Host
 
@@ -175,7 +185,11 @@ def without_waiting(made: Host) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`apply POLICY`, `release ADDRESS`, `detach ADDRESS`, or an event of the host's by its name."""
+    """A command of cede's, or an event of the host's by its name.
+
+    `apply POLICY`, `release ADDRESS`, `detach ADDRESS`, `cede-pause` or `drain` of an address, a guest or everything,
+    `cede-resume`.
+    """
 
     what: str
     schedule: tuple[Scheduled, ...] = ()
@@ -204,6 +218,10 @@ class History:
                 self.apply(POLICIES[what])
             elif verb in _WAYS:
                 self.take(verb, Address.parse(what))
+            elif verb in {"cede-pause", "drain"}:
+                self.leave_alone(what, drained=verb == "drain")
+            elif verb == "cede-resume":
+                self.resume()
             else:
                 self.host.happens(operation.what)
         unwritten = (Kind.REFUSES, Door.JOURNAL) in self.host.gate.met
@@ -224,6 +242,11 @@ class History:
         assert not held & {work.address for work in planned.work}, "what hangs is touched"
         done = apply(self.doors, policy, inventory, planned, Behalf(stop=self.host.gate.stop))
         self._hung(done.outcomes)
+        remember(self.doors, policy, inventory, done)
+        resting = {one.address for one in done.plan.work if not one.outward} & {
+            Address.parse(pause.device) for pause in inventory.pauses if pause.device
+        }
+        assert not resting, "what is paused is given away"
         blind = (Kind.REFUSES, Door.HYPERVISOR) in self.host.gate.met
         for outcome in done.outcomes:
             unsafe = isinstance(outcome.stranded, UnsafeError)
@@ -245,6 +268,37 @@ class History:
             # one that came to nothing leaves it as the person had it
             self.detached.discard(address)
         return Report(plan=planned, outcomes=outcomes)
+
+    def leave_alone(self, what: str, *, drained: bool) -> None:
+        """As `cede pause` and `cede drain` do it."""
+        guest = self.host.guests.get(what)
+        pause = Pause(
+            target=what,
+            domain=self.host.domain(guest).uuid if guest else "",
+            device="" if guest or what == "everything" else what,
+            drained=drained,
+        )
+        inventory = look_around(self.doors)
+        pauses = (pause, *inventory.pauses)
+        whole = plan(self.policy, replace(inventory, pauses=pauses))
+        self.doors.journal.pause(pause)
+        if drained:
+            planned = gather(work for work in whole.work if work.drained)
+            assert not any(work.inward for work in planned.work), "a drain gives something away"
+            stop = Behalf(stop=self.host.gate.stop)
+            outcomes = carry_out(self.doors, inventory, planned, stop)
+            self._hung(outcomes)
+            for one in outcomes:
+                assert one.work.address is not None
+                card = self.host.cards[one.work.address]
+                well = one.error is None and one.work.identity and not self.host.gate.met
+                excused = not well or self._persons(card.address)
+                assert excused or card.at_home, f"{card} was drained and isn't home"
+
+    def resume(self) -> None:
+        """As `cede resume` does it."""
+        self.doors.journal.resume(self.doors.journal.memory().pauses)
+        self.apply(self.policy)
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
@@ -287,6 +341,7 @@ class History:
         self._guests("start")
         for held in self.host.journal.memory().held:
             self.take("release", held.address)
+        self.host.journal.resume(self.host.journal.memory().pauses)
 
     def _guests(self, *verbs: str) -> None:
         for name in self.host.guests:

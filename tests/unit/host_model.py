@@ -29,6 +29,8 @@ from cede.model import (
     KernelLine,
     Link,
 )
+from cede.xml_changes import changes
+from unit.changed_xml import changed
 from unit.faults_model import Door, Gate
 
 if TYPE_CHECKING:
@@ -339,8 +341,8 @@ class ModelJournal(Journal):
 
     def wipe(self) -> None:
         with super()._writing() as connection:
-            for table in ("deed", "task", "origin", "held"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - four fixed names
+            for table in ("deed", "task", "origin", "held", "pause", "attachment", "condition"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -498,7 +500,15 @@ class _Libvirt(_Door):
         def prepare() -> _Stages:
             guest = self._guest(domain)
             edited = edit(guest.config)
-            return [] if edited == guest.config else [lambda: setattr(guest, "config", edited)]
+            if edited == guest.config:
+                return []
+            found = changes(guest.config, edited)
+            if found is None:
+                return [lambda: setattr(guest, "config", edited)]
+            return [
+                partial(lambda one: setattr(guest, "config", changed(guest.config, one)), change)
+                for change in found
+            ]
 
         return self._gate.does(Door.LIBVIRT, prepare)
 

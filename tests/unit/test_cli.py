@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from cede import restart, schemas, verify, xml
 from cede.address import Address
-from cede.cli import devices, history, import_policy, shared
+from cede.cli import devices, history, import_policy, shared, status
 from cede.cli import main as command_line
+from cede.cli import plan as plan_cli
 from cede.cli import verify as verify_cli
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.execute import retry
@@ -46,7 +47,9 @@ PCI_IDS = """\
 C 02  Network controller
 \t00  Ethernet controller
 """
-NAMES = ("devices", "doctor", "import", "plan", "status", "report", "history", "inventory")
+NAMES = (
+    "boot", "devices", "doctor", "import", "plan", "status", "report", "history", "inventory", "pause",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (command_line, devices, import_policy, shared, verify_cli):
+    for module in (plan_cli, devices, import_policy, shared, status, verify_cli):
         monkeypatch.setattr(module, "open_doors", doors)
     names = policy.with_name("pci.ids")
     names.write_text(PCI_IDS)
@@ -95,7 +98,8 @@ def cede(
     monkeypatch.setattr(shared, "DEFAULT_POLICY", policy.with_name("default.yaml"))
     monkeypatch.setattr(shared, "DEFAULT_FOLDER", policy.with_name("default.d"))
     monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
-    monkeypatch.setattr(history, "open_journal", lambda: host.written)
+    for module in (history, shared, status):
+        monkeypatch.setattr(module, "open_journal", lambda: host.written)
     monkeypatch.setattr(
         "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
     )
@@ -484,7 +488,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (command_line, devices, shared):
+    for module in (plan_cli, devices, shared):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")

@@ -218,7 +218,7 @@ def test_a_call_that_returned_is_not_yet_a_deed_done(
         said.append(error.message)
     assert said == [
         "xen-pciback was loaded, but has no driver directory in sysfs",
-        "libvirt reported 0000:01:00.0 detached, but it is bound to e1000e",
+        "0000:01:00.0 was let go for pciback, but it is bound to e1000e",
         "libvirt reported 0000:01:00.0 attached, but Xen's backend doesn't have it",
     ]
 

@@ -508,10 +508,10 @@ def test_a_newer_cedes_journal_is_neither_read_nor_written(
     journal.begin(ATTACH, ASKED)
     journal.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     content = path.read_bytes()
-    with pytest.raises(PermanentError, match="of version 2; this cede writes version 1") as told:
+    with pytest.raises(PermanentError, match="of version 3; this cede writes version 2") as told:
         use(opened())
     assert told.value.remedy == "use the newer cede that wrote it"
     assert path.read_bytes() == content
@@ -590,8 +590,10 @@ def test_where_no_file_can_be_made_that_is_told(
 def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cede.host.journal._TABLES", "CREATE TABLE task (id); no SQL;")
-    monkeypatch.setattr("cede.host.journal._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(
+        "cede.host.journal.tables.STEPS", (("CREATE TABLE task (id)", "no SQL"), ())
+    )
+    monkeypatch.setattr("cede.host.journal.file._PATIENCE_SECONDS", 0.1)
     with pytest.raises(PermanentError, match="syntax error") as _told:  # it lives on, as reported
         journal.begin(ATTACH, ASKED)
     monkeypatch.undo()

@@ -4,7 +4,9 @@ A device that says nothing of its reset has the kernel's methods `pm bus`; a dom
 off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
-some guest's by Xen's own word.
+some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
+is the plan of the early binder. `left` is where the last pass left what: [address, domain, "live config"]. `paused`
+and `drained` list what a person named so, "everything" too; `scheduled` tells that no person asks.
 """
 
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 
 from cede import policy_file
 from cede.address import Address
+from cede.memory import Attachment, Pause
 from cede.model import (
     FEATURES,
     BackendDevice,
@@ -25,8 +28,12 @@ from cede.model import (
     HostUse,
     Identity,
     Inventory,
+    Link,
     Mark,
+    Origin,
+    Unfinished,
 )
+from cede.plan.boot import boot
 from cede.plan.planner import gather, plan
 from cede.plan.release import release
 from cede.plan.steps import Plan
@@ -36,14 +43,16 @@ CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yaml"))
 
 def _device(address: str, said: dict[str, Any]) -> Device:
     vendor, device = said.get("id", "8086:10d3").split(":")
+    identity = Identity(
+        vendor=vendor,
+        device=device,
+        class_code=said.get("class", "020000"),
+        subsystem=said.get("subsystem", ""),
+    )
     return Device(
         address=Address.parse(address),
-        identity=Identity(
-            vendor=vendor,
-            device=device,
-            class_code=said.get("class", "020000"),
-            subsystem=said.get("subsystem", ""),
-        ),
+        identity=identity,
+        origin=_origin(identity, said["taken"]) if "taken" in said else None,
         driver=said.get("driver"),
         driver_override=said.get("override"),
         mac=said.get("mac"),
@@ -57,6 +66,11 @@ def _device(address: str, said: dict[str, Any]) -> Device:
             for guard, chain in said.get("uses", {}).items()
         ),
     )
+
+
+def _origin(identity: Identity, said: dict[str, str]) -> Origin:
+    links = (Link(name="eth0", mac=said["mac"]),) if "mac" in said else ()
+    return Origin(identity=identity, driver=said.get("driver"), links=links)
 
 
 def _hostdevs(said: list[str]) -> tuple[Hostdev, ...]:
@@ -102,6 +116,32 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for address, domid in host.get("given", {}).items()
         ),
         pciback_loaded=host.get("pciback", True),
+        pauses=tuple(
+            _pause(target, drained=kind == "drained")
+            for kind in ("paused", "drained")
+            for target in host.get(kind, [])
+        ),
+        attachments=tuple(
+            Attachment(
+                address=Address.parse(address),
+                domain=f"uuid-of-{name}",
+                live="live" in where,
+                config="config" in where,
+            )
+            for address, name, where in host.get("left", [])
+        ),
+        unfinished=tuple(
+            Unfinished(subject=subject, address=Address.parse(address), domain=name, inward=False)
+            for subject, address, name in host.get("going", [])
+        ),
+    )
+
+
+def _pause(target: str, *, drained: bool) -> Pause:
+    domain = f"uuid-of-{target}" if target.startswith(("pv", "hvm")) else ""
+    device = target if not domain and target != "everything" else ""
+    return Pause(
+        target=target, domain=domain, device=device, drained=drained, who="ann", since="noon"
     )
 
 
@@ -109,7 +149,8 @@ def _shown(planned: Plan) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for work in planned.work:
         then = [f"then: {work.pending}"] if work.pending else []
-        shown[work.subject] = [*(str(step) for step in work.steps), *then]
+        why = [f"because: {work.reason}"] if work.reason else []
+        shown[work.subject] = [*why, *(str(step) for step in work.steps), *then]
     for noop in planned.noops:
         shown[noop.subject] = {"nothing to do": noop.reason} | (
             {"then": noop.pending} if noop.pending else {}
@@ -132,7 +173,11 @@ def test_the_plan_is_the_one_that_the_case_tells(path: Path) -> None:
         planned = gather([release(address, f"release {address}", inventory)])
     else:
         policy = policy_file.parse(yaml.safe_dump(case["policy"]), "policy.yaml")
-        planned = plan(policy, inventory)
+        planned = (
+            boot(policy, inventory)
+            if case.get("boot")
+            else plan(policy, inventory, scheduled=case.get("scheduled", False))
+        )
     assert _shown(planned) == case["plan"]
 
 

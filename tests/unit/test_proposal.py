@@ -132,7 +132,8 @@ def test_what_is_imported_is_adopted_and_nothing_else_is_planned() -> None:
 
 def test_what_is_cedes_already_is_left_out() -> None:
     mark = Mark(name="nic0", address=NIC, policy="policy.yaml")
-    found = of_domains(host(guest("pv1", config=(Hostdev(address=NIC),), marks=(mark,))))
+    ours = Hostdev(address=NIC, alias="ua-cede-nic0")
+    found = of_domains(host(guest("pv1", config=(ours,), marks=(mark,))))
     assert found.wanted == ()
     assert found.notes == ("0000:01:00.0 in pv1 is cede's already; left out",)
 

@@ -4,40 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
-from cede import __version__, encoding
-from cede.cli import screens, snapshot
-from cede.cli.devices import devices_command
-from cede.cli.doctor import doctor_command
-from cede.cli.history import history_command
-from cede.cli.import_policy import import_command
-from cede.cli.shared import (
-    agreed,
-    host_policy,
-    json_option,
-    policy_option,
-    show_checked,
-    show_report,
-    wait_option,
-    writing,
-)
-from cede.cli.take import attach_command, detach_command, release_command
-from cede.cli.verify import verify_command
-from cede.doors import open_doors
-from cede.edits import EDITS
-from cede.errors import CedeError, Exit, UsageError
-from cede.plan.planner import plan
-from cede.reconcile import apply, look_around, replan, status, worst
+from cede import __version__
+from cede.errors import CedeError, Exit
 
 DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
+# by name, in the order of `cede --help`: the module below cede.cli that has it
+_MODULES = {
+    "plan": "plan",
+    "apply": "apply",
+    "devices": "devices",
+    "doctor": "doctor",
+    "import": "import_policy",
+    "status": "status",
+    "verify": "verify",
+    "attach": "take",
+    "detach": "take",
+    "release": "take",
+    "boot": "boot",
+    "pause": "pause",
+    "resume": "pause",
+    "drain": "pause",
+    "history": "history",
+    "run": "run",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands; each is imported when it is asked for, for one must not wait for what the others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"cede.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="cede")
 @click.option(
     "-c", "--connect", "uri", metavar="URI",
@@ -54,106 +69,6 @@ def cli(context: click.Context, uri: str) -> None:
     context.obj = uri
 
 
-@cli.command("plan")
-@policy_option
-@json_option
-@click.option(
-    "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
-)
-@click.option(
-    "--host", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Plan for the host that was saved in FILE instead of this one.",
-)  # fmt: skip
-@click.pass_obj
-def plan_command(
-    uri: str, policy_path: Path | None, as_text: bool, diff: bool, file: Path | None
-) -> int:
-    """Show what apply would do, and why. Touches nothing.
-
-    Exit status 4 if there is something to do.
-    """
-    policy = host_policy(policy_path)
-    if file is not None and diff:
-        raise UsageError("a saved host holds no XML to show a --diff of")
-    before: dict[str, str] = {}
-    if file is not None:
-        planned = plan(policy, snapshot.read(file))
-    else:
-        with open_doors(uri) as doors:
-            _, planned = replan(doors, policy)
-            if diff:
-                names = dict.fromkeys(
-                    step.domain for step in planned.steps if isinstance(step, EDITS)
-                )
-                before = {name: doors.libvirt.persistent_xml(name) for name in names}
-    if as_text:
-        click.echo(encoding.dumps(plan=planned))
-    else:
-        screens.plan(planned)
-        screens.xml_diff(planned, before)
-    waiting = any(noop.pending for noop in planned.noops)
-    return worst(
-        [
-            *(refusal.exit for refusal in planned.refusals),
-            Exit.OUT_OF_STEP if planned.work else Exit.OK,
-            Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
-        ]
-    )
-
-
-@cli.command("apply")
-@policy_option
-@json_option
-@click.option(
-    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
-)
-@wait_option
-@click.pass_obj
-def apply_command(
-    uri: str, policy_path: Path | None, as_text: bool, yes: bool, seconds: float
-) -> int:
-    """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
-
-    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back.
-    """
-    policy = host_policy(policy_path)
-    with writing(uri, "cede apply", seconds, as_text=as_text) as (doors, behalf):
-        inventory, planned = replan(doors, policy)
-        if not as_text:
-            screens.plan(planned)
-        if planned.work and not agreed(yes=yes or as_text):
-            click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        done = apply(doors, policy, inventory, planned, behalf)
-    show_report(done, as_text=as_text)
-    return done.exit
-
-
-@cli.command("status")
-@policy_option
-@json_option
-@click.pass_obj
-def status_command(uri: str, policy_path: Path | None, as_text: bool) -> int:
-    """Show wanted against real per assignment, from dom0's side. Exit status 4 if out of step."""
-    policy = host_policy(policy_path)
-    with open_doors(uri) as doors:
-        found = status(policy, look_around(doors))
-    return show_checked(found, as_text=as_text)
-
-
-for command in (
-    devices_command,
-    doctor_command,
-    import_command,
-    attach_command,
-    detach_command,
-    release_command,
-    history_command,
-    verify_command,
-):
-    cli.add_command(command)
-
-
 def main() -> NoReturn:
     """Run the command line and end the process with its exit status."""
     try:
@@ -167,6 +82,8 @@ def main() -> NoReturn:
         wrong.show()
         code = Exit.USAGE
     except CedeError as failed:
+        from cede.cli import screens
+
         screens.error(failed)
         code = failed.exit
     sys.exit(int(code or 0))

@@ -23,7 +23,7 @@ from cede.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cede.model import Inventory
 
@@ -88,11 +88,15 @@ def _verification(
 
 def only(planned: Plan, one: Policy) -> Plan:
     """The part of a plan that is about the one assignment; earlier one-offs stay as they are."""
-    subject = subject_of(one.assignments[0])
+    return part(planned, {subject_of(one.assignments[0])})
+
+
+def part(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
+    """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
     return Plan(
-        work=tuple(w for w in planned.work if w.subject == subject),
-        noops=tuple(n for n in planned.noops if n.subject == subject),
-        refusals=tuple(r for r in planned.refusals if r.subject == subject),
+        work=tuple(w for w in planned.work if w.subject in subjects or (drained and w.drained)),
+        noops=tuple(n for n in planned.noops if n.subject in subjects),
+        refusals=tuple(r for r in planned.refusals if r.subject in subjects),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cede.conditions import HOST, IN_STEP, MAINTENANCE, Status
 from cede.edits import EDITS, edited
 from cede.evidence import Verdict
 from cede.execute.executor import StepOutcome
@@ -18,6 +19,7 @@ from cede.execute.executor import StepOutcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cede.conditions import Condition
     from cede.errors import CedeError
     from cede.explain import Explained
     from cede.host.journal import Entry
@@ -46,18 +48,23 @@ def error(failed: CedeError) -> None:
 def plan(planned: Plan) -> None:
     """Steps, no-ops with their reasons, refusals with their remedies."""
     for work in planned.work:
-        click.echo(f"{work.subject}:")
+        click.echo(f"{work.subject}:{f' {work.reason}' if work.reason else ''}")
         for number, step in enumerate(work.steps, 1):
             click.echo(f"  {number}. {step}")
         _pending(work.pending)
+    verdicts(planned)
+    if not (planned.work or planned.noops or planned.refusals):
+        click.echo("The policy assigns nothing.")
+
+
+def verdicts(planned: Plan) -> None:
+    """No-ops with their reasons, refusals with their remedies."""
     for noop in planned.noops:
         click.echo(f"{noop.subject}: nothing to do: {noop.reason}")
         _pending(noop.pending)
     for refusal in planned.refusals:
         click.echo(f"{refusal.subject}: REFUSED: {refusal.reason}")
         click.echo(f"  remedy: {refusal.remedy}")
-    if not (planned.work or planned.noops or planned.refusals):
-        click.echo("The policy assigns nothing.")
 
 
 def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
@@ -108,12 +115,41 @@ class Progress:
             self._open = None
 
 
-def checked(found: Sequence[Checked]) -> None:
-    """Per subject whether it is proven, and every finding."""
+def checked(found: Sequence[Checked], conditions: Iterable[Condition] = ()) -> None:
+    """Per subject whether it is proven, every finding, and its conditions."""
+    of: dict[str, dict[str, Condition]] = {}
+    for condition in conditions:
+        of.setdefault(condition.subject, {})[condition.type] = condition
     for one in found:
-        click.echo(f"{one.subject}: {'in step' if one.proven else 'OUT OF STEP'}")
+        known = of.get(one.subject, {})
+        step = known.get(IN_STEP)
+        word = "in step" if one.proven else "OUT OF STEP"
+        if one.paused:
+            word = "DRAINED" if step is not None and step.reason == "Drained" else "PAUSED"
+        since = f" since {step.since}" if step is not None else ""
+        click.echo(f"{one.subject}: {word}{since}")
         for finding in one.findings:
             click.echo(f"  [{_MARK[finding.verdict]}] {finding}")
+        for condition in known.values():
+            click.echo(f"  {condition}")
+
+
+_USUAL = {MAINTENANCE: Status.FALSE}
+
+
+def standing(found: Sequence[Checked], conditions: Sequence[Condition]) -> None:
+    """What is out of the ordinary with the host, then every assignment.
+
+    Where nothing could be looked at, the assignments are told as they were seen last.
+    """
+    for one in conditions:
+        if one.subject == HOST and one.status is not _USUAL.get(one.type, Status.TRUE):
+            click.echo(f"host: {one}")
+    checked(found, conditions)
+    if not found:
+        for one in conditions:
+            if one.subject != HOST:
+                click.echo(f"{one.subject}, as last seen: {one}")
 
 
 def explained(one: Explained) -> None:

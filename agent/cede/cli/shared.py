@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,25 +15,35 @@ import click
 
 from cede import encoding, policy_file
 from cede.cli import screens
-from cede.doors import Doors, open_doors
-from cede.errors import CedeError, Exit
+from cede.cli.signals import STOPPING, handling
+from cede.conditions import Condition
+from cede.doors import Doors, open_doors, open_doors_before_libvirt, open_journal
+from cede.errors import CedeError, Exit, HungError, PolicyError, UnreachableError
 from cede.execute.executor import Outcome, silence
 from cede.explain import Explained
 from cede.host.journal import Asked
 from cede.host.lock import one_writer
 from cede.policy import Policy
 from cede.reconcile import Behalf, Checked, Report
+from cede.record import as_last_seen
 
 DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
 DEFAULT_FOLDER = Path("/etc/cede/policy.d")
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
+SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doesn't answer
 policy_option = click.option(
     "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
     help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
 )  # fmt: skip
 json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+scheduled_option = click.option(
+    "--scheduled", is_flag=True,
+    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
+    " `restore`. Without it a person asks, and it is restored in any case.",
+)  # fmt: skip
+yes_option = click.option(
+    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
+)
 wait_option = click.option(
     "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
     help="How long to wait for another cede that is at work.",
@@ -75,12 +84,13 @@ def _same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def writing(
-    uri: str, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
+    uri: str | None, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
 ) -> Iterator[tuple[Doors, Behalf]]:
     """The doors, for the one cede at a time that may change something, and on whose behalf it does.
 
-    Unless `all_needed`, libvirt may be silent. The first interrupt or termination ends it after the steps that are
-    being taken, the second at once. Raises TransientError if another cede is at work for longer than `seconds`.
+    With no `uri` they are those of a host before its libvirt; unless `all_needed`, libvirt may be silent. The first
+    interrupt or termination ends it after the steps that are being taken, the second at once. Raises TransientError if
+    another cede is at work for longer than `seconds`.
     """
     stop = Event()
 
@@ -98,16 +108,46 @@ def writing(
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        open_doors(uri, all_needed=all_needed) as doors,
+        (
+            open_doors_before_libvirt() if uri is None else open_doors(uri, all_needed=all_needed)
+        ) as doors,
     ):
-        before = {number: signal.signal(number, stopped) for number in _STOPPING}
         try:
-            yield doors, Behalf(asked=asked, progress=progress, stop=stop)
+            with handling(dict.fromkeys(STOPPING, stopped)):
+                yield doors, Behalf(asked=asked, progress=progress, stop=stop)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             for warning in doors.journal.warnings:
                 click.echo(f"cede: {warning}", err=True)
+
+
+@contextmanager
+def failures_recorded(path: Path | None) -> Iterator[None]:
+    """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    try:
+        yield
+    except PolicyError as wrong:
+        record_failure(str(path or DEFAULT_POLICY), None, wrong)
+        raise
+    except CedeError as failed:
+        record_failure(str(path or DEFAULT_POLICY), failed)
+        raise
+
+
+def record_failure(
+    source: str, failed: CedeError | None, rejected: CedeError | None = None, next_try: str = ""
+) -> None:
+    """Record what kept a pass over the policy `source` from its end, if that is libvirt's silence or the policy.
+
+    What can't be written down isn't told: what `failed` first is what a person must hear of.
+    """
+    silent = failed if isinstance(failed, SILENT) else None
+    if silent is None and rejected is None:
+        return
+    journal = open_journal()
+    with suppress(CedeError):
+        found = as_last_seen(journal, source, libvirt=silent, rejected=rejected, next_try=next_try)
+        journal.stand(source, found)
+    journal.close()
 
 
 def _who() -> str:
@@ -130,7 +170,7 @@ def show_report(done: Report, *, as_text: bool) -> None:
                 exit=done.exit,
                 plan=done.plan,
                 outcomes=told_outcomes(done.outcomes),
-                checked=_with_verdict(done.checked),
+                checked=with_verdict(done.checked),
             )
         )
     else:
@@ -163,22 +203,24 @@ def show_checked(
     explained: tuple[Explained, ...] = (),
     restarted: tuple[str, ...] = (),
     failed: CedeError | None = None,
+    conditions: Sequence[Condition] = (),
 ) -> int:
     """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
-    in_step = all(one.proven for one in found)
+    in_step = all(one.proven or one.paused for one in found)
     code = failed.exit if failed else Exit.OK if in_step else Exit.OUT_OF_STEP
     if as_text:
         click.echo(
             encoding.dumps(
                 exit=code,
-                checked=_with_verdict(found),
+                checked=with_verdict(found),
+                conditions=conditions,
                 explained=explained,
                 restarted=restarted,
                 error=failed,
             )
         )
         return code
-    screens.checked(found)
+    screens.standing(found, conditions)
     for one in explained:
         screens.explained(one)
     if failed is not None:
@@ -186,5 +228,6 @@ def show_checked(
     return code
 
 
-def _with_verdict(found: tuple[Checked, ...]) -> list[dict[str, object]]:
+def with_verdict(found: Sequence[Checked]) -> list[dict[str, object]]:
+    """What was checked, as JSON, with the verdict that it comes to."""
     return [{**encoding.plain(one), "proven": one.proven} for one in found]

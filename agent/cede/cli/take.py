@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from cede.cli.shared import (
     wait_option,
     writing,
 )
+from cede.errors import TransientError
 from cede.plan.planner import gather, plan
 from cede.plan.release import detach, release
 from cede.plan.steps import NoOp, Refusal, Work
@@ -71,7 +73,13 @@ def attach_command(
             permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
             channel=Channel(channel) if channel else None,
         )  # fmt: skip
-        planned = one_off.only(plan(policy, inventory), policy)
+        # a person who names a device means it, paused or not; what is drained is another matter
+        drained = tuple(pause for pause in inventory.pauses if pause.drained)
+        planned = one_off.only(plan(policy, replace(inventory, pauses=drained)), policy)
+        if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.work):
+            raise TransientError(
+                f"{device} or {domain} is drained", remedy="`cede resume` first, see `cede status`"
+            )
         if not as_text:
             screens.plan(planned)
         done = apply(doors, policy, inventory, planned, behalf)

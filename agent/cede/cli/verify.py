@@ -19,7 +19,8 @@ from cede.cli.shared import (
 from cede.doors import open_doors
 from cede.errors import CedeError, Exit
 from cede.explain import explain
-from cede.reconcile import look_around, meant, verify_all
+from cede.plan.planner import meant
+from cede.reconcile import look_around, stands, verify_all
 from cede.restart import restart
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def verify_command(
         inventory = look_around(doors)
         found = verify_all(doors, policy, inventory)
         explained = explain(doors, policy, inventory, found) if explaining else ()
-    return show_checked(found, as_text=as_text, explained=explained)
+        conditions = stands(doors, policy, inventory, found)
+    return show_checked(found, as_text=as_text, explained=explained, conditions=conditions)
 
 
 def _after_restart(
@@ -95,8 +97,14 @@ def _after_restart(
         if restarted:
             inventory, found = _again(doors, policy)
         explained = explain(doors, policy, inventory, found, restarted) if explaining else ()
+        conditions = stands(doors, policy, inventory, found)
     return show_checked(
-        found, as_text=as_text, explained=explained, restarted=tuple(restarted), failed=failed
+        found,
+        as_text=as_text,
+        explained=explained,
+        restarted=tuple(restarted),
+        failed=failed,
+        conditions=conditions,
     )
 
 

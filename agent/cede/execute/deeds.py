@@ -74,7 +74,7 @@ class Deeds:
         bound = self._doors.sysfs.driver(step.address)
         if bound != PCIBACK:
             raise PermanentError(
-                f"libvirt reported {step.address} detached, but it is bound to {bound or 'no driver'}",
+                f"{step.address} was let go for pciback, but it is bound to {bound or 'no driver'}",
                 remedy="see the end of dom0's kernel log (dmesg)",
             )
 

@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from cede import program
-from cede.errors import PermanentError
+from cede.errors import HungError, PermanentError
 
 if TYPE_CHECKING:
     from cede.address import Address
@@ -28,6 +28,14 @@ class Kernel:
                 f"the kernel module xen-pciback can't be loaded: {error.message}",
                 remedy="run on dom0 of a Xen host, with a kernel that has CONFIG_XEN_PCIDEV_BACKEND",
             ) from error
+
+    def await_udev(self, seconds: float) -> bool:
+        """`udevadm settle`: wait until udev has loaded drivers and named interfaces; False if it hasn't by then."""
+        try:
+            program.run("udevadm", "settle", f"--timeout={seconds:.0f}", seconds=seconds + 5.0)
+        except (PermanentError, HungError):
+            return False
+        return True
 
     def load_driver(self, modalias: str) -> None:
         """`modprobe -b` of the driver for what a device's `modalias` says; raises PermanentError if there is none."""

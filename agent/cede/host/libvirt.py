@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from cede import xml
+from cede import marks, xml
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
 from cede.host import libxl_logs
 from cede.host.libvirt_errors import NO_CONSOLE, NO_DOMAIN, OP_FAILED, classify
+from cede.host.libvirt_loop import start_event_loop
+from cede.xml_changes import Attach, Change, Detach, Note, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,22 +33,16 @@ _CHUNK = 65536
 _NOT_RUNNING = -1  # as a domain's id
 
 
-def _serve_events() -> None:
-    """Run libvirt's event loop for the life of the process; streams and keepalive live on it."""
-    while libvirt.virEventRunDefaultImpl() == 0:
-        pass
-
-
-_event_loop: threading.Thread | None = None
-
-
-def _start_event_loop() -> None:
-    global _event_loop  # noqa: PLW0603 - libvirt has one default event loop a process
-    if _event_loop is None:
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        libvirt.virEventRegisterDefaultImpl()
-        _event_loop = threading.Thread(target=_serve_events, name="libvirt-events", daemon=True)
-        _event_loop.start()
+def _change(domain: libvirt.virDomain, change: Change) -> None:
+    config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    match change:
+        case Attach():
+            domain.attachDeviceFlags(change.hostdev, config)
+        case Detach():
+            domain.detachDeviceFlags(change.hostdev, config)
+        case Note():
+            element = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(element, change.element, marks.PREFIX, marks.NAMESPACE, config)
 
 
 class Console:
@@ -103,7 +99,7 @@ class Libvirt:
     """One connection; every failure leaves as one of cede's errors, classed by what may be done about it."""
 
     def __init__(self, uri: str, logs: Path = libxl_logs.FOLDER) -> None:
-        _start_event_loop()
+        start_event_loop()
         self._uri = uri
         self._logs = logs
         self._opening = threading.Lock()
@@ -264,9 +260,10 @@ class Libvirt:
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
         """Edit the persistent XML; False if the edit changes nothing.
 
-        The XML is read again right before it is defined; if somebody changed it meanwhile the edit is made anew on
-        theirs. Secrets stay in it (XML_SECURE), or the define would erase a VNC password. Raises WorldMovedError if
-        somebody keeps changing it.
+        Hostdevs and cede's note are changed one by one, each without touching what somebody else changes meanwhile.
+        Only another edit takes a definition of the whole: the XML is read again right before it, and if somebody
+        changed it the edit is made anew on theirs. Secrets stay in it (XML_SECURE), or the define would erase a VNC
+        password. Raises WorldMovedError if somebody keeps changing it.
         """
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         with self._classified():
@@ -276,6 +273,11 @@ class Libvirt:
                 edited = edit(read)
                 if edited == read:
                     return False
+                found = changes(read, edited)
+                if found is not None:
+                    for change in found:
+                        _change(handle, change)
+                    return True
                 again = handle.XMLDesc(flags)
                 if again == read:
                     self._connection.defineXML(edited)

@@ -26,6 +26,10 @@ _LISTS = (
     "usr/share/initramfs-tools/modules.d/*",
 )
 _DRACUT = ("etc/dracut.conf", "etc/dracut.conf.d/*.conf")
+_MAKERS = {
+    "initramfs-tools": ("usr/sbin/update-initramfs", "sbin/update-initramfs"),
+    "dracut": ("usr/bin/dracut", "usr/sbin/dracut"),
+}
 _COMMENT = re.compile(r"[#;].*")
 _MODE = 0o644
 
@@ -106,6 +110,14 @@ class Modules:
     def loaded_at_boot(self) -> bool:
         """Whether something has it loaded at boot, or it needn't be."""
         return self.built_in() or bool(self.loaders())
+
+    def initramfs_makers(self) -> tuple[str, ...]:
+        """What this host makes its initramfs with: `initramfs-tools`, `dracut`, both or neither."""
+        return tuple(
+            maker
+            for maker, paths in _MAKERS.items()
+            if any((self._root / path).exists() for path in paths)
+        )
 
     def own_file(self) -> str | None:
         """The text of cede's own file, None if there is none."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.errors import Exit
 from cede.model import E820_HOST, OWN_ALIAS, PASSTHROUGH, Device, Domain, GuestKind, Inventory
+from cede.plan.drift import drift
 from cede.plan.ownership import adopt, refuse_foreign
 from cede.plan.release import evict, refuse_half_gone
 from cede.plan.resets import refuse_reset
@@ -21,7 +22,7 @@ from cede.plan.steps import (
     SwitchOn,
     Work,
 )
-from cede.policy import Assignment, Policy, When
+from cede.policy import Assignment, OnDrift, Policy, When
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -83,13 +84,25 @@ class Wish:
 
 
 def attach(
-    wish: Wish, *, starting: Collection[Address], rivals: Collection[Address]
+    wish: Wish,
+    *,
+    starting: Collection[Address],
+    rivals: Collection[Address],
+    scheduled: bool = False,
 ) -> Work | NoOp | Refusal:
     """The steps in.
 
     `starting` are the addresses that the policy wants in the domain from its next start on, `rivals` those that it
-    wants to be hot-plugged in the same pass, whatever the domain.
+    wants to be hot-plugged in the same pass, whatever the domain. A `scheduled` pass, for which no person asked just
+    now, leaves a drift as it is where the policy wants it only reported.
     """
+    lost = "" if wish.foreign else drift(wish)
+    if lost and scheduled and wish.assignment.on_drift is OnDrift.REPORT:
+        return NoOp(
+            subject=wish.subject,
+            reason=f"{lost}; `on_drift: report` leaves it so, `cede apply` by hand restores it",
+            drifted=True,
+        )
     refusal = _refuse_device(wish) or _refuse_domain(wish)
     if refusal is not None:
         return refusal
@@ -111,6 +124,8 @@ def attach(
             identity=wish.device.identity,
             steps=steps,
             pending=_pending(wish),
+            reason=lost,
+            drifted=bool(lost),
         )
     return NoOp(subject=wish.subject, reason=_already(wish), pending=_pending(wish))
 

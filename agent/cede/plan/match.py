@@ -181,3 +181,14 @@ def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusa
         exit=Exit.USAGE,
         name="no-device",
     )
+
+
+def refuse_twice(name: str, address: Address, subject: str) -> Refusal:
+    """What to say of the device called `name` if others of the policy turn out to be the same one."""
+    return Refusal(
+        subject=subject,
+        reason=f"several devices of the policy turn out to be {address}, {name} among them",
+        remedy="make each match another device",
+        exit=Exit.USAGE,
+        name="matched-twice",
+    )

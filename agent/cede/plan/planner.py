@@ -7,14 +7,15 @@ order, from "is it the right device" to "what is missing", and the first answer 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from cede.errors import Exit
 from cede.plan.attach import Wish, attach
 from cede.plan.guards import protected, refuse_guarded
-from cede.plan.match import resolve
+from cede.plan.match import refuse_twice, resolve
 from cede.plan.ownership import leftover, refuse_elsewhere, stale
+from cede.plan.pauses import drain, drain_beyond, left_alone, pause_of, unless_paused
 from cede.plan.steps import NoOp, Plan, Refusal, Work
 from cede.plan.unfinished import refuse_held, settle, strays
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from cede.address import Address
-    from cede.model import Device, Inventory, Unfinished
+    from cede.memory import Pause
+    from cede.model import Device, Domain, Inventory, Unfinished
     from cede.policy import Assignment, Policy
 
     Verdict = Work | NoOp | Refusal
@@ -33,28 +35,37 @@ def subject_of(assignment: Assignment) -> str:
     return f"{assignment.device} -> {assignment.domain}"
 
 
-def plan(policy: Policy, inventory: Inventory) -> Plan:
-    """What to do so that every assignment of the policy is attached, and nothing that this policy once gave is left."""
-    found = _resolve(policy, inventory)
+def plan(policy: Policy, inventory: Inventory, *, scheduled: bool = False) -> Plan:
+    """What to do so that every assignment of the policy is attached, and nothing that this policy once gave is left.
+
+    What a person paused is left as it is, what they drained is dom0's. `scheduled` tells that a timer asks and no
+    person: then `on_drift` of each assignment decides whether what somebody took away is put back.
+    """
+    found = resolve_all(policy, inventory)
     verdicts: list[Verdict] = []
     wishes: list[Wish] = []
+    resting: dict[int, Pause] = {}
     for wanted in policy.assignments:
         device, domain = found[wanted], inventory.domain(wanted.domain)
-        if isinstance(device, Refusal):
+        pause = _pause(wanted, device, inventory)
+        if pause is not None and (isinstance(device, Refusal) or domain is None):
+            verdicts.append(left_alone(subject_of(wanted), pause))
+        elif isinstance(device, Refusal):
             verdicts.append(device)
         elif domain is None:
             verdicts.append(_refuse_unknown(wanted))
         else:
-            wishes.append(
-                Wish(
-                    subject=subject_of(wanted),
-                    assignment=wanted,
-                    device=device,
-                    domain=domain,
-                    policy=policy,
-                    inventory=inventory,
-                )
+            wish = Wish(
+                subject=subject_of(wanted),
+                assignment=wanted,
+                device=device,
+                domain=domain,
+                policy=policy,
+                inventory=inventory,
             )
+            wishes.append(wish)
+            if pause is not None:
+                resting[len(wishes) - 1] = pause
     unsure = {wanted.device for wanted, device in found.items() if isinstance(device, Refusal)}
     wanted_now = {wish.device.address for wish in wishes}
     begun = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
@@ -71,29 +82,75 @@ def plan(policy: Policy, inventory: Inventory) -> Plan:
     leaving = {*strayed} | {
         (mark.address, d.uuid) for d, mark in left if mark.policy == policy.source
     }
-    crowd = Crowd.of(wishes)
-    going = set()
-    for wish in wishes:
-        verdict = judge(wish, crowd, leaving)
+    crowd = Crowd.of(wish for number, wish in enumerate(wishes) if number not in resting)
+    going: set[Address] = set()
+    drained: set[Address] = set()
+    for number, wish in enumerate(wishes):
+        if number in resting:
+            verdict = _rest(wish, resting[number], drained)
+            verdicts.append(verdict)
+            continue
+        verdict = judge(wish, crowd, leaving, scheduled=scheduled)
         verdicts.append(verdict)
         if not isinstance(verdict, Refusal) or verdict.exit is Exit.TRY_LATER:
             going.add(wish.device.address)
-    out = [
+    out: list[Verdict] = [
         *(verdict for verdict in ended if verdict is not None),
         *(leftover(*one, policy, inventory, going) for one in left),
     ]
+    out = [v for v in out if not (isinstance(v, Work) and v.address in drained)]
+    handled = wanted_now | {v.address for v in out if isinstance(v, Work)}
+    beyond = {verdict.subject: verdict for verdict in drain_beyond(inventory, handled)}
+    out = [*(verdict for verdict in out if verdict.subject not in beyond), *beyond.values()]
     return gather([*verdicts, *(_unless_held(verdict, inventory) for verdict in out)])
+
+
+def _rest(wish: Wish, pause: Pause, drained: set[Address]) -> Verdict:
+    """Leave it, or take it back to dom0: once, however many domains it is assigned to."""
+    address = wish.device.address
+    if not pause.drained or address in drained:
+        return left_alone(wish.subject, pause, address)
+    others = [d for d in wish.inventory.wanting(address) if d.uuid != wish.domain.uuid]
+    if others and not wish.live and not wish.config and not pause.everything and pause.domain:
+        return left_alone(wish.subject, pause, address)  # its alternative has it
+    verdict = drain(wish.device, wish.subject, pause, wish.inventory)
+    if isinstance(verdict, Work):
+        drained.add(address)
+    return _unless_held(verdict, wish.inventory)
 
 
 def _unless_held(verdict: Verdict, inventory: Inventory) -> Verdict:
     if not isinstance(verdict, Work) or verdict.address is None:
         return verdict
-    return refuse_held(verdict.address, verdict.subject, inventory) or verdict
+    return refuse_held(verdict.address, verdict.subject, inventory) or unless_paused(
+        verdict, inventory
+    )
 
 
 def _told(begun: Unfinished, unsure: Collection[str]) -> bool:
     """Not of a device that can't be told at the moment."""
     return not any(begun.subject.startswith(f"{name} -> ") for name in unsure)
+
+
+def affected(policy: Policy, inventory: Inventory, pauses: Iterable[Pause]) -> frozenset[str]:
+    """The subjects of the assignments that these pauses speak of."""
+    only = replace(inventory, pauses=tuple(pauses))
+    return frozenset(
+        subject_of(wanted)
+        for wanted, device in resolve_all(policy, inventory).items()
+        if _pause(wanted, device, only) is not None
+    )
+
+
+def _pause(wanted: Assignment, device: Device | Refusal, inventory: Inventory) -> Pause | None:
+    """What a person said of an assignment, its device or its domain."""
+    return pause_of(
+        inventory,
+        device=wanted.device,
+        address=None if isinstance(device, Refusal) else device.address,
+        domain=inventory.domain(wanted.domain),
+        named=wanted.domain,
+    )
 
 
 def gather(verdicts: Iterable[Verdict]) -> Plan:
@@ -106,7 +163,7 @@ def gather(verdicts: Iterable[Verdict]) -> Plan:
     )
 
 
-def _resolve(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
+def resolve_all(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
     """The device of each assignment; those that any will do for choose last, each another one."""
     found: dict[Assignment, Device | Refusal] = {}
     taken: dict[Address, str] = {}
@@ -127,6 +184,20 @@ def _resolve(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | 
         if not isinstance(device, Refusal):
             taken[device.address] = wanted.device
     return found
+
+
+def meant(
+    policy: Policy, wanted: Assignment, inventory: Inventory
+) -> tuple[Device | None, Domain | None]:
+    """The device and the domain that an assignment speaks of, as far as they can be told."""
+    described = policy.device(wanted.device)
+    found = (
+        resolve(described, inventory, subject_of(wanted), wanted.domain, source=policy.source)
+        if described
+        else None
+    )
+    device = None if isinstance(found, Refusal) else found
+    return device, inventory.domain(wanted.domain)
 
 
 def _refuse_unknown(wanted: Assignment) -> Refusal:
@@ -175,14 +246,20 @@ class Crowd:
         )
 
 
-def judge(wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]] = ()) -> Verdict:
+def judge(
+    wish: Wish,
+    crowd: Crowd,
+    leaving: Collection[tuple[Address, str]] = (),
+    *,
+    scheduled: bool = False,
+) -> Verdict:
     """What is to be done about one wish among the `crowd` of all.
 
     `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass.
     """
     policy, inventory = wish.policy, wish.inventory
     if wish.device.address in crowd.twice:
-        return _refuse_twice(wish)
+        return refuse_twice(wish.assignment.device, wish.device.address, wish.subject)
     described = policy.device(wish.assignment.device)
     override = described.override if described else ()
     return (
@@ -190,23 +267,17 @@ def judge(wish: Wish, crowd: Crowd, leaving: Collection[tuple[Address, str]] = (
         or refuse_guarded(wish.device, wish.subject, inventory, policy.protect, override)
         or _alternative(wish)
         or _elsewhere(wish, leaving)
-        or attach(wish, starting=crowd.starting.get(wish.domain.uuid, ()), rivals=crowd.plugged)
+        or attach(
+            wish,
+            starting=crowd.starting.get(wish.domain.uuid, ()),
+            rivals=crowd.plugged,
+            scheduled=scheduled,
+        )
     )
 
 
 def _elsewhere(wish: Wish, leaving: Collection[tuple[Address, str]] = ()) -> Refusal | None:
     return refuse_elsewhere(wish.device, wish.domain, wish.subject, wish.inventory, leaving)
-
-
-def _refuse_twice(wish: Wish) -> Refusal:
-    name, address = wish.assignment.device, wish.device.address
-    return Refusal(
-        subject=wish.subject,
-        reason=f"several devices of the policy turn out to be {address}, {name} among them",
-        remedy="make each match another device",
-        exit=Exit.USAGE,
-        name="matched-twice",
-    )
 
 
 def _alternative(wish: Wish) -> NoOp | None:

@@ -189,7 +189,9 @@ class Work:
     `address` is None for what is about the host or a domain itself and no device. `identity` is what the device must
     still be at each step; None for one that has vanished. `pending` is what a person must do after the steps before the
     assignment is in step, empty if nothing. `onward` says that the device waits on pciback for another domain, and is
-    dom0's if that doesn't come about.
+    dom0's if that doesn't come about. `reason` says why there is something to do, where that isn't a first attach or a
+    person's command: with `drifted`, what somebody else took away, with `drained`, who wants the device in dom0
+    meanwhile.
     """
 
     subject: str
@@ -198,11 +200,20 @@ class Work:
     steps: tuple[Step, ...]
     pending: str = ""
     onward: bool = False
+    reason: str = ""
+    drifted: bool = False
+    drained: bool = False
 
     @property
     def inward(self) -> bool:
-        """Whether it brings a device into a domain, rather than out of it."""
-        return any(isinstance(step, (HotPlug, AddToConfig, Adopt)) for step in self.steps)
+        """Whether it brings a device into a domain, or nearer to one, rather than out of it."""
+        return any(isinstance(step, (Seize, HotPlug, AddToConfig, Adopt)) for step in self.steps)
+
+    @property
+    def outward(self) -> bool:
+        """Whether it takes a device out, and brings none in."""
+        out = any(isinstance(step, (Unplug, RemoveFromConfig, GiveBack)) for step in self.steps)
+        return out and not self.inward
 
     @property
     def undone_if_failed(self) -> bool:
@@ -237,13 +248,18 @@ class NoOp:
     """Nothing to do for the subject, and why.
 
     `pending` is what a person must do before the assignment is in step; `settled` says that it is in step without the
-    device being there, since an alternative has it.
+    device being there, since an alternative has it. `paused` says that a person told cede to leave it alone, `drained`
+    that the device is dom0's meanwhile. `drifted` says that somebody else took the device away, and that the policy
+    only wants that told.
     """
 
     subject: str
     reason: str
     pending: str = ""
     settled: bool = False
+    paused: bool = False
+    drained: bool = False
+    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 from cede.errors import PolicyError
 from cede.policy import Policy
 from cede.policy_file.complaints import Complaints
-from cede.policy_file.disk import content_of, default_paths, files_at
+from cede.policy_file.disk import content_of, default_paths, files_at, fingerprint
 from cede.policy_file.meaning import parts_of
 from cede.policy_file.shape import check_shape
 from cede.policy_file.text import read_tree
 from cede.policy_file.whole import policy_of
 
-__all__ = ["default_paths", "files_at", "parse", "read", "read_all"]
+__all__ = ["default_paths", "files_at", "fingerprint", "parse", "read", "read_all"]
 
 
 def parse(text: str | bytes, file: str) -> Policy:

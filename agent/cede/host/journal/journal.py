@@ -1,238 +1,32 @@
-"""The door to cede's memory: what was begun, what it was before, what came of it. One SQLite file.
-
-Each deed is written down, and on the disk, before it is done. So whatever ends the process, the next one knows what had
-been begun, and `cede history` tells the rest. Source: https://www.sqlite.org/wal.html, pragma synchronous=FULL.
-"""
+"""The journal itself: tasks and their deeds as they are begun and ended, and what follows from them."""
 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-import threading
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cede.address import Address
 from cede.encoding import build, plain
-from cede.errors import CedeError, PermanentError
+from cede.host.journal.entries import DeedEntry, Entry, Memory
+from cede.host.journal.standing import Standing
 from cede.model import Held, Origin, Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    import sqlite3
+    from collections.abc import Iterator
 
+    from cede.errors import CedeError
+    from cede.host.journal.entries import Asked
     from cede.plan.steps import Step, Work
 
-_VERSION = 1
-_MODE = 0o700
-_PATIENCE_SECONDS = 10.0
 _KEPT_DAYS = 180
 _MOST_BYTES = 32 * 1024 * 1024
 _AT_ONCE = 100
-_TABLES = """
-CREATE TABLE task (
-  id INTEGER PRIMARY KEY, begun TEXT NOT NULL, ended TEXT, open INTEGER NOT NULL DEFAULT 1,
-  asked TEXT NOT NULL, who TEXT NOT NULL, subject TEXT NOT NULL, address TEXT NOT NULL, domain TEXT NOT NULL,
-  inward INTEGER NOT NULL, back INTEGER NOT NULL, outcome TEXT NOT NULL DEFAULT 'cut off',
-  message TEXT NOT NULL DEFAULT '', remedy TEXT NOT NULL DEFAULT '');
-CREATE INDEX task_address ON task (address);
-CREATE TABLE deed (
-  id INTEGER PRIMARY KEY, task INTEGER NOT NULL REFERENCES task (id) ON DELETE CASCADE, undoing INTEGER NOT NULL,
-  step TEXT NOT NULL, text TEXT NOT NULL, before TEXT NOT NULL, begun TEXT NOT NULL, seconds REAL,
-  outcome TEXT NOT NULL DEFAULT 'cut off', message TEXT NOT NULL DEFAULT '');
-CREATE INDEX deed_task ON deed (task);
-CREATE TABLE origin (address TEXT PRIMARY KEY, value TEXT NOT NULL, taken TEXT NOT NULL);
-CREATE TABLE held (address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, boot TEXT NOT NULL);
-"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """On whose behalf something is done: the command as it was given, and the person or service that gave it."""
-
-    command: str = ""
-    who: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeedEntry:
-    """One deed in the history; `seconds` is None if it never ended. `undoing` if it took an earlier one back."""
-
-    text: str
-    begun: str
-    seconds: float | None
-    outcome: str
-    message: str
-    undoing: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One task in the history, with its deeds in order. Times are UTC, ISO 8601.
-
-    `outcome` is `done`, `failed`, `rolled back`, `stranded`, `interrupted`, `found` (by a rebuilt journal) or
-    `cut off`, if cede was killed there. `address` is None for what was about no device. `open` tells that something of
-    it may still be left to finish or to undo.
-    """
-
-    number: int
-    begun: str
-    ended: str | None
-    subject: str
-    address: Address | None
-    domain: str
-    asked: str
-    who: str
-    outcome: str
-    message: str
-    remedy: str
-    open: bool
-    deeds: tuple[DeedEntry, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What the journal adds to what is observed."""
-
-    origins: Mapping[Address, Origin]
-    unfinished: tuple[Unfinished, ...] = ()
-    held: tuple[Held, ...] = ()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Journal:
-    """The file is made at the first thing that is written; reading a journal that isn't there finds nothing.
-
-    `boot` is this boot's id: what hung in an earlier one hangs no longer. `warnings` tells of a damaged file, which is
-    set aside and not thrown away. Every method raises PermanentError if the file can't be read or written.
-    """
-
-    def __init__(self, path: Path, *, boot: str = "", now: Callable[[], datetime] = _now) -> None:
-        self.warnings: list[str] = []
-        self.rebuilt = False
-        self._path = path
-        self._boot = boot
-        self._now = now
-        self._lock = threading.RLock()
-        self._open: sqlite3.Connection | None = None
-
-    def close(self) -> None:
-        """Close the file; it can be opened again."""
-        with self._lock:
-            if self._open is not None:
-                self._open.close()
-                self._open = None
-
-    def _stamp(self) -> str:
-        return self._now().isoformat(timespec="milliseconds")
-
-    # -- opening
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise PermanentError(
-                f"the journal {self._path} can't be used: {error}",
-                remedy="is the file system full or read-only (df -h), and is this root? Without its journal cede "
-                "does nothing, since nothing of it could be found again",
-            ) from error
-
-    @contextmanager
-    def _understood(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            raise PermanentError(
-                f"the journal {self._path} holds what can't be read: {error}",
-                remedy=f"mv {self._path} {self._path}.old: a new one is begun from what is observed",
-            ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._said():
-            if self._open is None:
-                self._open = self._opened()
-            with self._open:
-                yield self._open
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """None where there is no journal, nor a readable one."""
-        with self._lock, self._said(), self._understood():
-            if self._open is not None:
-                yield self._open
-            elif not os.access(self._path, os.R_OK):
-                yield None
-            else:
-                with closing(self._connect("ro")) as connection:
-                    damage = _damage(connection)
-                    if damage:
-                        self._warn(damage)
-                    yield connection if not damage and self._made(connection) else None
-
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=_PATIENCE_SECONDS,
-            check_same_thread=False,
-        )
-
-    def _opened(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        connection = self._connect("rw")
-        damage = _damage(connection)
-        if damage:
-            connection.close()
-            kept = self._set_aside()
-            self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
-            self.rebuilt = True
-            return self._opened()
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()  # or its locks live as long as the error
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        if not self._made(connection):
-            connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-
-    def _made(self, connection: sqlite3.Connection) -> bool:
-        """Whether its tables are there: cede may have been killed before it came to that."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _VERSION}:
-            raise PermanentError(
-                f"the journal {self._path} is of version {version}; this cede writes version {_VERSION}",
-                remedy="use the newer cede that wrote it",
-            )
-        return bool(version)
-
-    def _warn(self, damage: str) -> None:
-        self.warnings.append(f"the journal {self._path} is damaged: {damage}")
-
-    def _set_aside(self) -> Path:
-        kept = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
-        self._path.rename(kept)
-        for suffix in ("-wal", "-shm"):
-            beside = self._path.with_name(self._path.name + suffix)
-            with suppress(FileNotFoundError):
-                beside.rename(kept.with_name(kept.name + suffix))
-        return kept
+class Journal(Standing):
+    """Everything that is remembered; see `JournalFile` for how it is opened and what it raises."""
 
     # -- what planning needs
 
@@ -267,6 +61,8 @@ class Journal:
                     Held(address=Address.parse(at), reason=reason, since=since)
                     for at, reason, since in held
                 ),
+                pauses=self._pauses(connection),
+                attachments=self._attachments(connection),
             )
 
     # -- what executing needs
@@ -346,6 +142,11 @@ class Journal:
                     "UPDATE task SET open = 0"
                     " WHERE id < ? AND address = (SELECT address FROM task WHERE id = ?)",
                     (task, task),
+                )
+                connection.execute(
+                    "DELETE FROM attachment WHERE address ="
+                    " (SELECT address FROM task WHERE id = ? AND NOT inward)",
+                    (task,),
                 )
 
     def origin(self, address: Address) -> Origin | None:
@@ -467,14 +268,3 @@ def _used(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return (pages - free) * size
-
-
-def _damage(connection: sqlite3.Connection) -> str:
-    """What is wrong with the file; empty if nothing is."""
-    try:
-        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        return str(error)
-    return "" if said == "ok" else str(said)

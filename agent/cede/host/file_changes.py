@@ -1,0 +1,91 @@
+"""The door to changes of files: the kernel says that something happened near them, a look says whether it was to them.
+
+inotify by three calls into libc, which needs no library. What isn't there yet is waited for in the nearest folder that
+is. Source: inotify(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cede.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+_ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x4, 0x8, 0x40, 0x80
+_CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
+_ONLYDIR = 0x01000000
+_MASK = (
+    _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF
+    | _MOVE_SELF | _ONLYDIR
+)  # fmt: skip
+_AT_ONCE = 65536
+
+
+class FileChanges:
+    """Watches the folders of `paths`; `fingerprint` is a look at them, the same as long as nothing changed."""
+
+    name = "policy"
+
+    def __init__(self, paths: Sequence[Path], fingerprint: Callable[[], object]) -> None:
+        self._paths = paths
+        self._fingerprint = fingerprint
+        self._inotify = -1
+        self._watched: set[str] = set()
+        self._known: object = None
+
+    def open(self) -> None:
+        """Begin to watch. Raises UnreachableError if the kernel has no watch left."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._inotify = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._inotify < 0:
+            raise UnreachableError(
+                f"files can't be watched: {os.strerror(ctypes.get_errno())}",
+                remedy="raise fs.inotify.max_user_instances with sysctl",
+            )
+        self._watched = set()
+        self._watch(libc)
+        self._known = self._fingerprint()
+
+    def fileno(self) -> int:
+        """Readable when something happened in one of the folders."""
+        return self._inotify
+
+    def read(self) -> Collection[str]:
+        """One word if the files changed since the last look, else nothing."""
+        with suppress(BlockingIOError):
+            while len(os.read(self._inotify, _AT_ONCE)) == _AT_ONCE:
+                pass
+        self._watched = set()  # one that was deleted and made anew is another folder
+        self._watch(ctypes.CDLL(None, use_errno=True))
+        found = self._fingerprint()
+        changed, self._known = found != self._known, found
+        return ("the files changed",) if changed else ()
+
+    def close(self) -> None:
+        """Stop watching."""
+        opened, self._inotify = self._inotify, -1
+        if opened >= 0:
+            os.close(opened)
+
+    def _watch(self, libc: ctypes.CDLL) -> None:
+        """Watch each folder of interest; to add one that is watched already changes nothing."""
+        for folder in self._folders():
+            if folder not in self._watched:
+                self._watched.add(folder)
+                libc.inotify_add_watch(self._inotify, os.fsencode(folder), _MASK)
+
+    def _folders(self) -> Iterator[str]:
+        for path in self._paths:
+            inside = path.absolute()
+            if inside.is_dir():
+                yield str(inside)
+            above = inside.parent
+            while not above.is_dir() and above != above.parent:
+                above = above.parent
+            yield str(above)

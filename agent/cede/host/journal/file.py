@@ -1,0 +1,164 @@
+"""The journal's file: made, opened, brought up to date, and set aside if it is damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cede.errors import PermanentError
+from cede.host.journal import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_MODE = 0o700
+_PATIENCE_SECONDS = 10.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class JournalFile:
+    """The file is made at the first thing that is written; reading a journal that isn't there finds nothing.
+
+    `boot` is this boot's id: what hung in an earlier one hangs no longer. `warnings` tells of a damaged file, which is
+    set aside and not thrown away. Every method raises PermanentError if the file can't be read or written.
+    """
+
+    def __init__(self, path: Path, *, boot: str = "", now: Callable[[], datetime] = _now) -> None:
+        self.warnings: list[str] = []
+        self.rebuilt = False
+        self._path = path
+        self._boot = boot
+        self._now = now
+        self._lock = threading.RLock()
+        self._open: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file; it can be opened again."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    def _stamp(self) -> str:
+        return self._now().isoformat(timespec="milliseconds")
+
+    # -- opening
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise PermanentError(
+                f"the journal {self._path} can't be used: {error}",
+                remedy="is the file system full or read-only (df -h), and is this root? Without its journal cede "
+                "does nothing, since nothing of it could be found again",
+            ) from error
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise PermanentError(
+                f"the journal {self._path} holds what can't be read: {error}",
+                remedy=f"mv {self._path} {self._path}.old: a new one is begun from what is observed",
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._said():
+            if self._open is None:
+                self._open = self._opened()
+            with self._open:
+                yield self._open
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """None where there is no journal, nor a readable one."""
+        with self._lock, self._said(), self._understood():
+            if self._open is not None:
+                yield self._open
+            elif not os.access(self._path, os.R_OK):
+                yield None
+            else:
+                with closing(self._connect("ro")) as connection:
+                    damage = _damage(connection)
+                    if damage:
+                        self._warn(damage)
+                    yield connection if not damage and self._made(connection) else None
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_PATIENCE_SECONDS,
+            check_same_thread=False,
+        )
+
+    def _opened(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection = self._connect("rw")
+        damage = _damage(connection)
+        if damage:
+            connection.close()
+            kept = self._set_aside()
+            self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
+            self.rebuilt = True
+            return self._opened()
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()  # or its locks live as long as the error
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        self._made(connection)
+        tables.bring_up_to_date(connection)
+
+    def _made(self, connection: sqlite3.Connection) -> bool:
+        """Whether its tables are there: cede may have been killed before it came to that."""
+        version = tables.version(connection)
+        if not 0 <= version <= tables.VERSION:
+            raise PermanentError(
+                f"the journal {self._path} is of version {version}; this cede writes version {tables.VERSION}",
+                remedy="use the newer cede that wrote it",
+            )
+        return bool(version)
+
+    def _warn(self, damage: str) -> None:
+        self.warnings.append(f"the journal {self._path} is damaged: {damage}")
+
+    def _set_aside(self) -> Path:
+        kept = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
+        self._path.rename(kept)
+        for suffix in ("-wal", "-shm"):
+            beside = self._path.with_name(self._path.name + suffix)
+            with suppress(FileNotFoundError):
+                beside.rename(kept.with_name(kept.name + suffix))
+        return kept
+
+
+def _damage(connection: sqlite3.Connection) -> str:
+    """What is wrong with the file; empty if nothing is."""
+    try:
+        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        return str(error)
+    return "" if said == "ok" else str(said)

@@ -1,0 +1,81 @@
+"""The door to systemd: that the daemon is ready, alive, reloading or stopping, and its state in a line.
+
+A datagram to the socket that systemd names. Source: sd_notify(3), systemd.service(5).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_LONGEST_STATUS = 200
+
+
+class Notify:
+    """Says nothing where no systemd asks for it. A message that can't be sent is lost, as sd_notify has it."""
+
+    def __init__(
+        self, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):
+            self._address = "\0" + self._address[1:]
+        self._every = _half(environ, os.getpid())
+        self._clock = clock
+        self._next = 0.0
+        self._status = ""
+
+    @property
+    def every(self) -> float | None:
+        """Seconds between two signs of life at most; None if nobody waits for them."""
+        return self._every
+
+    def ready(self) -> None:
+        """It has begun its work, or reloaded."""
+        self._send("READY=1")
+
+    def reloading(self) -> None:
+        """It reads its policy anew; `ready` ends it."""
+        stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
+
+    def stopping(self) -> None:
+        """It ends."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """Its state, in one line."""
+        line = " ".join(text.split())[:_LONGEST_STATUS]
+        if line != self._status:
+            self._status = line
+            self._send(f"STATUS={line}")
+
+    def alive(self) -> None:
+        """A sign of life; one that comes too early is left out."""
+        now = self._clock()
+        if self._every is not None and now >= self._next:
+            self._next = now + self._every / 2
+            self._send("WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        if self._address:
+            with (
+                suppress(OSError),
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ours,
+            ):
+                ours.connect(self._address)
+                ours.send(message.encode())
+
+
+def _half(environ: Mapping[str, str], pid: int) -> float | None:
+    """Half the time after which systemd takes this process for dead, in seconds; None if it doesn't watch it."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return int(microseconds) / 2_000_000 or None

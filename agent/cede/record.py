@@ -1,0 +1,179 @@
+"""Record: what a pass came to, as conditions with their times, and where it left each device, for the next one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cede.conditions import HOST, LIBVIRT_REACHABLE, Seen, Status, merge, of_assignments, of_host
+from cede.evidence import Verdict
+from cede.memory import Attachment
+from cede.plan.planner import meant, subject_of
+from cede.plan.steps import NoOp, Refusal, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cede.conditions import Condition
+    from cede.errors import CedeError
+    from cede.evidence import Finding
+    from cede.execute.executor import Outcome
+    from cede.host.journal import Journal
+    from cede.model import Device, Domain, Inventory
+    from cede.plan.steps import Plan
+    from cede.policy import Policy
+
+
+def standing(
+    journal: Journal,
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    findings: Mapping[str, Sequence[Finding]],
+    outcomes: Iterable[Outcome] = (),
+) -> tuple[Condition, ...]:
+    """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing.
+
+    `findings` are by subject.
+    """
+    seen = [one for one, _ in _seen(policy, inventory, planned, findings, outcomes)]
+    return _conditions(journal, policy.source, inventory, seen)
+
+
+def record(
+    journal: Journal,
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    findings: Mapping[str, Sequence[Finding]],
+    outcomes: Iterable[Outcome] = (),
+    *,
+    next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
+) -> tuple[Condition, ...]:
+    """The same, and kept in the journal together with where each device is now.
+
+    `next_try` tells, by subject, when an assignment out of step will be tried again; None if whoever makes this pass
+    doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
+    followed as they are now. Raises PermanentError if the journal can't be written.
+    """
+    seen = _seen(policy, inventory, planned, findings, outcomes)
+    known = [one for one, _ in seen]
+    found = _conditions(journal, policy.source, inventory, known, next_try, rejected)
+    places = [
+        place
+        for one, where in seen
+        if where is not None and (place := _attachment(one, *where, inventory)) is not None
+    ]
+    journal.stand(policy.source, found, places)
+    return found
+
+
+def _conditions(
+    journal: Journal,
+    source: str,
+    inventory: Inventory,
+    seen: Sequence[Seen],
+    next_try: Mapping[str, str] | None = None,
+    rejected: CedeError | None = None,
+) -> tuple[Condition, ...]:
+    before, at = journal.conditions(source), journal.time
+    if next_try is None:
+        next_try = {one.subject: one.next_try for one in before if one.next_try > at}
+    host = of_host(
+        policy=rejected,
+        journal=journal.warnings,
+        pciback=inventory.pciback_loaded or any(one.loaded_pciback for one in seen),
+        pauses=inventory.pauses,
+    )
+    return merge(before, (*host, *of_assignments(seen, before, next_try)), at)
+
+
+def as_last_seen(
+    journal: Journal,
+    source: str,
+    *,
+    libvirt: CedeError | None = None,
+    rejected: CedeError | None = None,
+    next_try: str = "",
+) -> tuple[Condition, ...]:
+    """The conditions where nothing could be looked at, since libvirt doesn't answer or the policy can't be read.
+
+    `next_try` is when libvirt is asked again.
+    """
+    before, at = journal.conditions(source), journal.time
+    host = {
+        one.type: one
+        for one in of_host(
+            libvirt=libvirt, policy=rejected, journal=journal.warnings, pauses=journal.memory().pauses
+        )
+    }  # fmt: skip
+    reached = host[LIBVIRT_REACHABLE]
+    if libvirt is None:
+        reached = replace(reached, status=Status.UNKNOWN, reason="NotLooked")
+        reached = next((one for one in before if one.type == LIBVIRT_REACHABLE), reached)
+    host[LIBVIRT_REACHABLE] = replace(reached, next_try=next_try)
+    kept = (one for one in before if one.subject != HOST)
+    return merge(before, (*host.values(), *kept), at)
+
+
+def _seen(
+    policy: Policy,
+    inventory: Inventory,
+    planned: Plan,
+    findings: Mapping[str, Sequence[Finding]],
+    outcomes: Iterable[Outcome],
+) -> list[tuple[Seen, tuple[Device, Domain] | None]]:
+    every: list[Work | NoOp | Refusal] = [*planned.work, *planned.noops, *planned.refusals]
+    verdicts = {verdict.subject: verdict for verdict in every}
+    ended = {outcome.work.subject: outcome for outcome in outcomes}
+    found = []
+    for wanted in policy.assignments:
+        subject = subject_of(wanted)
+        device, domain = meant(policy, wanted, inventory)
+        where = (device, domain) if device is not None and domain is not None else None
+        outcome, told = ended.get(subject), findings.get(subject, ())
+        against = [f for f in told if f.verdict in {Verdict.WRONG, Verdict.OPEN}]
+        found.append(
+            (
+                Seen(
+                    subject=subject,
+                    live=bool(where and where[1].live_hostdev(where[0].address)),
+                    config=bool(where and where[1].config_hostdev(where[0].address)),
+                    verdict=verdicts[subject],
+                    done=outcome is not None,
+                    error=(outcome.stranded or outcome.error) if outcome else None,
+                    stranded=outcome is not None and outcome.stranded is not None,
+                    proven=_proven(told),
+                    asked=any(
+                        finding.source.startswith("guest") and finding.verdict is not Verdict.NOTED
+                        for finding in told
+                    ),
+                    wrong=str(against[0]) if against else "",
+                ),
+                where,
+            )
+        )
+    return found
+
+
+def _proven(findings: Sequence[Finding]) -> bool | None:
+    verdicts = {finding.verdict for finding in findings} - {Verdict.NOTED}
+    if Verdict.WRONG in verdicts:
+        return False
+    return True if verdicts == {Verdict.RIGHT} else None
+
+
+def _attachment(
+    seen: Seen, device: Device, domain: Domain, inventory: Inventory
+) -> Attachment | None:
+    """Where it is after the pass; what somebody else took away meanwhile still counts as left there."""
+    left = inventory.left_in(device.address, domain)
+    live, config = seen.is_live, seen.is_config
+    verdict = seen.verdict
+    well = seen.took or (isinstance(verdict, NoOp) and not (verdict.paused or verdict.drifted))
+    if not well and left is not None:
+        live, config = live or left.live, config or left.config
+    if not (live or config):
+        return None
+    return Attachment(address=device.address, domain=domain.uuid, live=live, config=config)

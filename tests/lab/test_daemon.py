@@ -1,0 +1,211 @@
+"""The daemon on real Xen, as its unit starts it: what people and tools do behind its back, and what it costs."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.told import Faults, Measured
+
+pytestmark = pytest.mark.lab
+
+NIC = "0000:01:00.0"
+UNITS = Path(__file__).parents[2] / "contrib/systemd"
+VIRSH = "virsh -q -c xen:///system"
+ROUNDS, RESTARTS, EVENTS = 3, 20, 200
+# libvirt may still be taking apart what was there before
+START = f"until {VIRSH} start pv1; do sleep 0.2; done"
+PROVEN = "nic0 -> pv1: in step"
+# Waits until the daemon has said $1 for the $2-th time since the first; prints when that was, in seconds.
+SAID = """\
+said() { journalctl -q -u cede -o short-unix --no-pager | grep -F -- "$1" | sed -n "$2p" | cut -d' ' -f1; }
+await() { for _ in $(seq 400); do t=$(said "$1" "$2"); [ "$t" ] && { echo "$t"; return; }; sleep 0.1; done
+journalctl -q -u cede -o short-precise --no-pager; exit 1; }
+passes() { systemctl show cede -P StatusText | sed 's/.*pass \\([0-9]*\\).*/\\1/'; }
+"""
+
+
+@pytest.fixture
+def running(host: Host) -> Host:
+    """cede.service runs and has brought nic0 to pv1."""
+    for unit in UNITS.glob("cede*"):
+        host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
+    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    host.sh(f"{SAID} systemctl daemon-reload; systemctl start cede; await '{PROVEN}' 1", timeout=90)
+    host.sh(f"{VIRSH} dumpxml pv1 | sed -n '/<hostdev/,/<.hostdev>/p' > /tmp/hostdev.xml")
+    return host
+
+
+def _said(host: Host, what: str, time: int = 1) -> float:
+    return float(host.sh(f"{SAID} await '{what}' {time}"))
+
+
+def _count(host: Host, what: str) -> int:
+    return int(host.sh(f"journalctl -q -u cede --no-pager | grep -cF -- '{what}' || true"))
+
+
+def _detached(host: Host) -> tuple[float, float]:
+    """When `virsh detach-device` had done it behind the daemon's back, and when it was proven in the guest again."""
+    before = _count(host, PROVEN)
+    done, proven = host.sh(
+        f"{SAID} {VIRSH} detach-device pv1 /tmp/hostdev.xml --live; date +%s.%N;"
+        f" await '{PROVEN}' {before + 1}"
+    ).split()
+    return float(done), float(proven)
+
+
+def test_it_is_in_step_whatever_is_done_behind_its_back(
+    running: Host, faults: Faults, measured: Measured
+) -> None:
+    host = running
+    _costs_little(host, measured)
+    began = _holds(host)
+    _puts_back_what_virsh_took(host, measured)
+    _many_events_are_few_passes(host, measured)
+    _a_pass_is_cheap(host, measured)
+    _tells_of_what_xl_took(host)
+    _follows_the_guest_through(
+        host,
+        faults,
+        {
+            "destroyed and started": f"{VIRSH} destroy pv1; {VIRSH} start pv1",
+            "rebooted": f"{VIRSH} reboot pv1",
+            "destroyed by xl": f"xl destroy pv1; {START}",
+        },
+    )
+    host.guest("pv1", "(sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 & true")
+    host.sh(f"until {VIRSH} domstate pv1 | grep 'shut off'; do sleep 0.2; done")
+    _follows_the_guest_through(host, faults, {"crashed": START})
+    _outlives_libvirtd(host, faults)
+    _follows_the_policy(host)
+    _has_not_grown(host, began, measured)
+    _keeps_the_timer_away_and_stops_cleanly(host)
+
+
+def _holds(host: Host) -> tuple[int, int, int]:
+    """What the daemon holds: kilobytes resident, file descriptors, threads."""
+    pid = host.sh("systemctl show cede -P MainPID").strip()
+    said = host.sh(
+        f"cd /proc/{pid}; sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' status; ls fd | wc -l; ls task | wc -l"
+    )
+    resident, descriptors, threads = map(int, said.split())
+    return resident, descriptors, threads
+
+
+def _costs_little(host: Host, measured: Measured) -> None:
+    resident, _, _ = _holds(host)
+    began, ended = host.sh(
+        "c='systemctl show cede -P CPUUsageNSec'; sleep 2; $c; sleep 10; $c"
+    ).split()
+    share = (int(ended) - int(began)) / 1e10
+    measured.tell(f"cede run: {resident / 1000:.1f} MB resident, idle {share:.3%} of a core")
+    assert resident < 60_000
+    assert share < 0.01, "the emulated core is slow; it must be idle all the same"
+
+
+def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) -> None:
+    resident, descriptors, threads = _holds(host)
+    passes = host.sh(f"{SAID} passes").strip()
+    measured.tell(
+        f"after {passes} passes: {(resident - began[0]) / 1000:+.1f} MB resident,"
+        f" {descriptors - began[1]:+d} descriptors, {threads - began[2]:+d} threads"
+    )
+    assert resident < 60_000
+    assert descriptors <= began[1] + 2
+    assert threads <= began[2] + 1
+
+
+def _puts_back_what_virsh_took(host: Host, measured: Measured) -> None:
+    took = []
+    for _ in range(ROUNDS):
+        done, proven = _detached(host)
+        took.append(proven - done)
+    plugs = host.sh("journalctl -q -u cede --no-pager | grep -o 'hot-plug.*done, .*' || true")
+    seconds = [float(line.split("done, ")[1].split()[0]) for line in plugs.splitlines()]
+    measured.tell(
+        f"virsh detach-device to proven again: median {statistics.median(took):.2f} s,"
+        f" of which the attach alone {statistics.median(seconds):.2f} s"
+    )
+    assert "e1000e" in host.guest("pv1", "lspci -k")
+
+
+def _many_events_are_few_passes(host: Host, measured: Measured) -> None:
+    before, after = host.sh(
+        f"{SAID} sleep 3; passes; for n in $(seq {EVENTS}); do"
+        " echo /local/domain/0/backend/pci/cede-test/$n; done | xargs -n 50 sh -c"
+        ' \'for p; do set -- "$@" "$p" 1; shift; done; xenstore-write "$@"\' sh;'
+        " xenstore-rm /local/domain/0/backend/pci/cede-test; sleep 5; passes"
+    ).split()
+    measured.tell(f"{EVENTS} events in a moment: {int(after) - int(before)} passes")
+    assert 1 <= int(after) - int(before) <= 5
+
+
+def _a_pass_is_cheap(host: Host, measured: Measured) -> None:
+    """Against the shell loop that a person would write."""
+    passes, loops = [], []
+    for _ in range(ROUNDS):
+        before, took, after = host.sh(
+            f"{SAID} date +%s.%N; for d in $({VIRSH} list --all --name); do {VIRSH} dumpxml $d; done"
+            " > /dev/null; date +%s.%N; systemctl reload cede; sleep 2;"
+            " systemctl show cede -P StatusText | sed 's/.*, //; s/ s$//'"
+        ).split()
+        loops.append(float(took) - float(before))
+        passes.append(float(after))
+    measured.tell(
+        f"a pass with nothing to do: {statistics.median(passes):.2f} s;"
+        f" a shell loop of virsh dumpxml: {statistics.median(loops):.2f} s"
+    )
+
+
+def _tells_of_what_xl_took(host: Host) -> None:
+    """libvirt still lists it, and crashes sooner or later if it is asked to detach it: a person is told what to do."""
+    host.sh(f"xl pci-detach pv1 {NIC}")
+    _said(host, f"refused: libvirt lists {NIC} in pv1, but Xen has taken it out")
+
+
+def _follows_the_guest_through(host: Host, faults: Faults, ways: dict[str, str]) -> None:
+    for name, script in ways.items():
+        before = _count(host, PROVEN)
+        host.sh(script)
+        _said(host, PROVEN, before + 1)
+        faults.tell(f"guest {name} under the daemon", tried=1, survived=1)
+
+
+def _outlives_libvirtd(host: Host, faults: Faults) -> None:
+    host.sh(
+        f"for _ in $(seq {RESTARTS}); do systemctl reset-failed libvirtd; systemctl restart libvirtd; done;"
+        f" {VIRSH} list > /dev/null; systemctl is-active cede",
+        timeout=240,
+    )
+    _detached(host)
+    faults.tell("libvirtd restarted under the daemon", tried=RESTARTS, survived=RESTARTS)
+    assert host.sh("systemctl show cede -P NRestarts").strip() == "0"
+
+
+def _follows_the_policy(host: Host) -> None:
+    right = host.sh("cat /etc/cede/policy.yaml")
+    host.write("/etc/cede/policy.yaml", "version: 1\ndevcies: {}\n")
+    _said(host, "the policy is wrong, and the last right one is followed")
+    host.write("/etc/cede/policy.yaml", "version: 1\ndevices: {}\nassignments: []\n")
+    host.sh(
+        f"for _ in $(seq 200); do readlink /sys/bus/pci/devices/{NIC}/driver | grep -q e1000e && exit 0;"
+        " sleep 0.1; done; journalctl -q -u cede --no-pager; exit 1"
+    )
+    before = _count(host, PROVEN)
+    host.write("/etc/cede/policy.yaml", right)
+    _said(host, PROVEN, before + 1)
+
+
+def _keeps_the_timer_away_and_stops_cleanly(host: Host) -> None:
+    host.sh("systemctl start cede-apply")
+    assert "Skipped due to 'exec-condition'" in host.sh("journalctl -q -u cede-apply --no-pager")
+    assert host.sh("systemctl is-active cede").strip() == "active"
+    host.sh("systemctl stop cede")
+    assert host.sh("systemctl show cede -P Result").strip() == "success"
+    host.sh("systemctl start cede-apply")
+    assert host.sh("systemctl show cede-apply -P Result").strip() == "success"

@@ -1,0 +1,165 @@
+"""What stands in for libvirt before it runs, over a tree of files in which a kernel answers to writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cede.address import Address
+from cede.errors import HungError, PermanentError
+from cede.host.before_libvirt import BeforeLibvirt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unit.conftest import SysTree
+
+AT = "0000:01:00.0"
+NIC = Address.parse(AT)
+DOMAIN = (
+    "<!-- written by libvirt -->\n<domain type='xen'><name>pv1</name><uuid>u</uuid>"
+    "<os><type machine='xenpv'>linux</type></os><devices>"
+    "<disk type='block' device='disk'><source dev='/dev/vg/pv1'/></disk>"
+    "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='1' slot='0' function='0'/></source>"
+    "</hostdev></devices></domain>"
+)
+
+
+class Kernel:
+    """Binds as pci-sysfs.c and pci_stub.c do; `refuses` and `hangs` are the last parts of paths."""
+
+    def __init__(self, tree: SysTree) -> None:
+        self.tree = tree
+        self.written: list[tuple[str, str]] = []
+        self.refuses = ""
+        self.hangs = ""
+        self.override: str | None = None
+        self.declines = False
+
+    def write(self, path: str, said: str) -> None:
+        last = path.rpartition("/")[2]
+        self.written.append((last, said))
+        if last == self.hangs:
+            raise HungError(f"tee {path} has hung for 20 s")
+        if last == self.refuses:
+            raise PermanentError(f"tee {path} failed")
+        if last == "driver_override":
+            self.override = said.strip() or None
+        elif last == "unbind":
+            self.tree.bind(AT, None)
+        elif last == "drivers_probe" and not self.declines:
+            self.tree.bind(AT, self.override or "e1000e")
+
+
+@pytest.fixture
+def kernel(tree: SysTree) -> Kernel:
+    tree.function(AT, driver="e1000e")
+    tree.slots()
+    return Kernel(tree)
+
+
+@pytest.fixture
+def door(kernel: Kernel, tmp_path: Path) -> BeforeLibvirt:
+    return BeforeLibvirt(kernel.tree.sys, tmp_path / "libxl", kernel.write)
+
+
+def driver(kernel: Kernel) -> str | None:
+    link = kernel.tree.sys / "bus/pci/devices" / AT / "driver"
+    return link.readlink().name if link.is_symlink() else None
+
+
+def test_a_device_is_kept_for_pciback_before_its_driver_lets_go(
+    door: BeforeLibvirt, kernel: Kernel
+) -> None:
+    door.seize(NIC)
+    assert driver(kernel) == "pciback"
+    assert kernel.written == [("driver_override", "pciback"), ("unbind", AT), ("drivers_probe", AT)]
+
+
+def test_one_without_a_driver_is_only_probed(door: BeforeLibvirt, kernel: Kernel) -> None:
+    kernel.tree.bind(AT, None)
+    door.seize(NIC)
+    assert [last for last, _ in kernel.written] == ["driver_override", "drivers_probe"]
+
+
+def test_what_pciback_has_is_left(door: BeforeLibvirt, kernel: Kernel) -> None:
+    kernel.tree.bind(AT, "pciback")
+    door.seize(NIC)
+    assert kernel.written == []
+
+
+def test_what_was_taken_goes_back(door: BeforeLibvirt, kernel: Kernel) -> None:
+    door.seize(NIC)
+    door.reattach(NIC)
+    assert driver(kernel) == "e1000e"
+    assert kernel.written[3] == ("driver_override", "\n")
+
+
+def test_a_driver_of_its_own_isnt_taken_from_it_on_the_way_back(
+    door: BeforeLibvirt, kernel: Kernel
+) -> None:
+    door.reattach(NIC)
+    assert kernel.written == [("driver_override", "\n")]
+
+
+@pytest.mark.parametrize("file", ["driver_override", "unbind", "drivers_probe"])
+def test_a_write_that_is_refused_says_for_which_device(
+    door: BeforeLibvirt, kernel: Kernel, file: str
+) -> None:
+    kernel.refuses = file
+    with pytest.raises(PermanentError) as failed:
+        door.seize(NIC)
+    assert failed.value.message.startswith(f"the kernel doesn't rebind {AT}: tee ")
+    assert "dmesg" in failed.value.remedy
+
+
+def test_an_unbind_that_hangs_is_told_as_that(door: BeforeLibvirt, kernel: Kernel) -> None:
+    kernel.hangs = "unbind"
+    with pytest.raises(HungError):
+        door.seize(NIC)
+
+
+def test_the_writes_are_real_ones(tree: SysTree) -> None:
+    path = tree.function(AT)
+    (tree.sys / "bus/pci/drivers_probe").write_text("")
+    BeforeLibvirt(tree.sys).seize(NIC)
+    assert (path / "driver_override").read_text() == "pciback"
+    assert (tree.sys / "bus/pci/drivers_probe").read_text() == AT
+
+
+def test_a_file_that_isnt_there_is_an_error(tree: SysTree) -> None:
+    with pytest.raises(PermanentError, match="rebind"):
+        BeforeLibvirt(tree.sys).seize(NIC)
+
+
+def test_the_domains_are_those_of_libvirts_files_and_all_off(
+    door: BeforeLibvirt, tmp_path: Path
+) -> None:
+    folder = tmp_path / "libxl"
+    (folder / "autostart").mkdir(parents=True)
+    (folder / "pv1.xml").write_text(DOMAIN)
+    (folder / "notes.txt").write_text(DOMAIN)
+    (folder / "broken.xml").write_text("<domain")
+    (folder / "folder.xml").mkdir()
+    (folder / "network.xml").write_text("<network/>")
+    (domain,) = door.domains()
+    assert (domain.name, domain.running, domain.host_disks) == ("pv1", False, ("/dev/vg/pv1",))
+    assert [str(hostdev.address) for hostdev in domain.config] == [AT]
+
+
+def test_without_libvirts_files_there_are_no_domains(door: BeforeLibvirt) -> None:
+    assert door.domains() == ()
+
+
+def test_every_function_counts_as_listed(door: BeforeLibvirt) -> None:
+    assert door.node_devices() == {"pci_0000_01_00_0"}
+
+
+@given(said=st.binary(max_size=200) | st.text(alphabet="<domain/>name&'\" ", max_size=80))
+def test_no_file_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, said: bytes | str) -> None:
+    folder = tmp_path_factory.mktemp("libxl")
+    (folder / "pv1.xml").write_bytes(said if isinstance(said, bytes) else said.encode())
+    BeforeLibvirt(folder, folder).domains()

@@ -1,0 +1,233 @@
+"""The early binder over a simulated host: what it binds, what it waits for, and that it comes to an end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede import policy_file
+from cede.address import Address
+from cede.boot import bind, told
+from cede.errors import Exit, HungError, PermanentError
+from cede.execute import give_back
+from cede.plan.boot import awaited
+from cede.plan.planner import plan
+from cede.reconcile import Behalf, Report, carry_out, look_around
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.policy import Policy
+    from unit.conftest import SimulatedHost
+
+NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
+POLICY = """\
+version: 1
+devices:
+  nic0: {match: {address: "0000:01:00.0"}}
+  nic1: {match: {address: "0000:02:00.0"}}
+assignments:
+  - {device: nic0, domain: pv1}
+  - {device: nic1, domain: pv1}
+"""
+ROUTE = "eth9 00000000 0202000A 0003 0 0 0 00000000"
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return policy_file.parse(POLICY, "policy.yaml")
+
+
+@pytest.fixture
+def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost:
+    """The host with a second card, reached by a third, and time that doesn't pass in pauses."""
+    host.card(OTHER)
+    host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
+    host.native["0000:00:02.0"] = "virtio-pci"
+    host.tree.route(ROUTE)
+    monkeypatch.setattr(give_back, "await_truth", lambda question, _seconds: question())
+    return host
+
+
+def run(
+    host: SimulatedHost,
+    policy: Policy,
+    *,
+    wait: float = 0.0,
+    limit: float = 60.0,
+    sleep: Callable[[float], None] = lambda _: None,
+) -> Report:
+    return bind(host.doors(), policy, Behalf(), wait=wait, limit=limit, sleep=sleep)
+
+
+def test_every_device_is_bound_and_remembered(alone: SimulatedHost, policy: Policy) -> None:
+    done = run(alone, policy)
+    assert done.exit is Exit.OK
+    assert alone.journal.count("load") in {1, 2}
+    assert {f"seize {NIC}", f"seize {OTHER}"} < set(alone.journal)
+    was = alone.written.memory().origins[Address.parse(NIC)]
+    assert was.driver == "e1000e"
+
+
+def test_a_second_time_there_is_nothing_to_do(alone: SimulatedHost, policy: Policy) -> None:
+    run(alone, policy)
+    before = list(alone.journal)
+    again = run(alone, policy)
+    assert (again.exit, again.outcomes, alone.journal) == (Exit.OK, (), before)
+    assert [noop.subject for noop in again.plan.noops] == ["nic0 -> pv1", "nic1 -> pv1"]
+
+
+def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
+    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seize = alone.seize
+
+    def half(address: Address) -> None:
+        if str(address) == NIC:
+            alone.tree.override(NIC, "pciback")
+            alone.tree.bind(NIC, None)
+            raise PermanentError("pciback doesn't want it")
+        seize(address)
+
+    monkeypatch.setattr(alone, "seize", half)
+    done = run(alone, policy)
+    assert done.exit is Exit.FAILED
+    assert [outcome.exit for outcome in done.outcomes] == [Exit.FAILED, Exit.OK]
+    sysfs = alone.doors().sysfs
+    assert sysfs.driver(Address.parse(NIC)) == "e1000e"
+    assert sysfs.driver_override(Address.parse(NIC)) is None
+    assert sysfs.driver(Address.parse(OTHER)) == "pciback"
+
+
+def test_one_that_hangs_is_held_and_not_tried_again_in_this_boot(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    alone.fails["seize"] = [HungError("unbinding has hung")]
+    first = run(alone, policy)
+    assert first.exit is Exit.FAILED
+    (held,) = alone.written.memory().held
+    again = run(alone, policy)
+    (refused,) = again.plan.refusals
+    assert f"{held.address} is left alone: unbinding has hung" in refused.reason
+
+
+def test_a_device_that_comes_late_is_waited_for_and_the_other_isnt_kept(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    gone = alone.tree.sys / "bus/pci/devices" / OTHER
+    there = gone.readlink()
+    gone.unlink()
+    pauses: list[list[str]] = []
+
+    def sleep(_seconds: float) -> None:
+        pauses.append(list(alone.journal))
+        if len(pauses) == 2:
+            gone.symlink_to(there)
+
+    done = run(alone, policy, wait=30.0, sleep=sleep)
+    assert f"seize {NIC}" in pauses[0]
+    assert (done.exit, len(pauses)) == (Exit.OK, 2)
+    assert alone.journal.count(f"seize {NIC}") == 1
+    assert {work.subject for work in done.plan.work} == {"nic0 -> pv1", "nic1 -> pv1"}
+
+
+def test_one_that_never_comes_is_told_when_the_wait_is_over(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    (alone.tree.sys / "bus/pci/devices" / OTHER).unlink()
+    begun = time.monotonic()
+    done = run(alone, policy, wait=0.2, sleep=time.sleep)
+    assert time.monotonic() - begun < 5
+    assert [refusal.subject for refusal in done.plan.refusals] == ["nic1 -> pv1"]
+    assert done.exit is Exit.USAGE
+
+
+def test_the_driver_that_a_card_had_is_waited_for_since_it_tells_the_cards_apart(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    run(alone, policy)
+    alone.tree.slots()
+    for at in (NIC, OTHER):
+        alone.tree.override(at, None)
+        alone.tree.bind(at, None)
+    inventory = look_around(alone.doors())
+    assert awaited(policy, inventory) == ("nic0", "nic1")
+    alone.tree.bind(NIC, "e1000e")
+    assert awaited(policy, look_around(alone.doors())) == ("nic1",)
+
+
+def test_no_step_is_begun_after_the_limit(
+    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = alone.load_pciback
+
+    def late() -> None:
+        time.sleep(0.3)
+        load()
+
+    monkeypatch.setattr(alone, "load_pciback", late)
+    done = run(alone, policy, limit=0.1)
+    assert not any(entry.startswith("seize") for entry in alone.journal)
+    assert done.exit is Exit.TRY_LATER
+
+
+def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    run(alone, policy)
+    nothing = policy_file.parse("version: 1\ndevices: {}\nassignments: []\n", "policy.yaml")
+    inventory = look_around(alone.doors())
+    planned = plan(nothing, inventory)
+    assert {str(work.address) for work in planned.work} == {NIC, OTHER}
+    carry_out(alone.doors(), inventory, planned, Behalf())
+    assert alone.doors().sysfs.driver(Address.parse(NIC)) == "e1000e"
+
+
+def test_apply_goes_on_with_what_boot_has_bound(alone: SimulatedHost, policy: Policy) -> None:
+    run(alone, policy)
+    inventory = look_around(alone.doors())
+    planned = plan(policy, inventory)
+    assert not any(str(step).startswith("seize") for step in planned.steps)
+    carry_out(alone.doors(), inventory, planned, Behalf())
+    assert look_around(alone.doors()).unfinished == ()
+    assert alone.written.memory().origins[Address.parse(NIC)].driver == "e1000e"
+
+
+def test_a_guest_that_was_started_with_it_settles_the_matter(
+    alone: SimulatedHost, policy: Policy
+) -> None:
+    carry_out(
+        alone.doors(),
+        look_around(alone.doors()),
+        plan(policy, look_around(alone.doors())),
+        Behalf(),
+    )
+    run(alone, policy)
+    assert plan(policy, look_around(alone.doors())).work == ()
+    assert look_around(alone.doors()).unfinished == ()
+
+
+def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
+    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "await_udev", lambda _seconds: False)
+    assert run(alone, policy).exit is Exit.OK
+
+
+def test_what_the_host_is_told_is_read_from_its_files(
+    alone: SimulatedHost,
+) -> None:
+    for path, text in {
+        "proc/cmdline": "ro xen-pciback.hide=(01:00.0)",
+        "etc/modprobe.d/cede.conf": "options xen-pciback hide=(02:00.0)",
+        "etc/initramfs-tools/modules": "xen-pciback\n",
+        "usr/sbin/update-initramfs": "",
+    }.items():
+        file = alone.tree.sys.parent / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = told(alone.doors())
+    assert [setting.on_command_line for setting in found.settings] == [True, False]
+    assert (found.makers, found.early, found.built_in) == (("initramfs-tools",), True, False)

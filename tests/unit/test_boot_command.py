@@ -1,0 +1,168 @@
+"""`cede boot` over a simulated host: exit statuses, what is shown, JSON that fits its schema, and no libvirt."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
+from cede import schemas
+from cede.cli import boot as command
+from cede.cli import shared
+from cede.cli.main import cli
+from cede.errors import PermanentError, UnreachableError
+from cede.host.lock import one_writer
+from cede.pciback_options import settings
+from cede.plan.hide_mistakes import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from click.testing import Result
+
+    from cede.doors import Doors
+    from unit.conftest import SimulatedHost
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+NIC = "0000:01:00.0"
+POLICY = """\
+version: 1
+devices:
+  nic0: {match: {address: "0000:01:00.0"}}
+  own: {match: {address: "0000:00:02.0"}}
+assignments:
+  - {device: nic0, domain: pv1}
+"""
+OWN = "  - {device: own, domain: pv1}\n"
+TOLD = Told(
+    settings=settings(
+        "ro xen-pciback.hide=(00:02.0)(oops)",
+        [("/etc/modprobe.d/old.conf", "options xen-pciback hide=(01:00.0)")],
+    )
+)
+
+
+@pytest.fixture
+def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost:
+    """Reached over a card of its own; libvirt and xenstore must not be asked."""
+    host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
+    host.tree.route("eth9 00000000 0202000A 0003 0 0 0 00000000")
+
+    def opened(_uri: str) -> None:
+        raise UnreachableError("nothing may ask libvirt here")
+
+    @contextmanager
+    def doors() -> Iterator[Doors]:
+        yield host.doors()
+
+    for module in (command, shared):
+        monkeypatch.setattr(module, "open_doors_before_libvirt", doors)
+    monkeypatch.setattr(shared, "open_doors", opened)
+    monkeypatch.setattr(command, "told", lambda _doors: TOLD)
+    return host
+
+
+@pytest.fixture
+def boot(
+    alone: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=tmp_path / "lock"))
+
+    def run(*arguments: str, policy: str = POLICY) -> Result:
+        assert alone is not None
+        (tmp_path / "policy.yaml").write_text(policy)
+        options = ["-f", str(tmp_path / "policy.yaml"), "--wait", "0", *arguments]
+        return CliRunner().invoke(cli, ["boot", *options], standalone_mode=False)
+
+    return run
+
+
+def said(result: Result, schema: str) -> Any:  # noqa: ANN401 - JSON is any
+    found = json.loads(result.output)
+    Draft202012Validator(schemas.load(f"{schema}.schema.json")).validate(found)
+    return found
+
+
+def test_it_binds_and_says_so_and_a_second_time_does_nothing(boot: Callable[..., Result]) -> None:
+    first = boot()
+    assert first.return_value == 0, first.output
+    assert f"seize {NIC} from e1000e to pciback ... done" in first.output
+    second = boot()
+    assert (second.return_value, "Nothing was changed." in second.output) == (0, True)
+    assert f"nothing to do: {NIC} is on pciback already" in second.output
+
+
+def test_the_plan_touches_nothing_and_asks_for_a_pass(
+    boot: Callable[..., Result], alone: SimulatedHost
+) -> None:
+    for option in ("--plan", "--dry-run"):
+        shown = boot(option)
+        assert (shown.return_value, alone.journal) == (4, [])
+        assert "1. load the kernel module xen-pciback" in shown.output
+    assert len(said(boot("--plan", "--json"), "plan")["plan"]["work"]) == 1
+
+
+def test_what_the_host_needs_is_refused_and_the_other_bound(boot: Callable[..., Result]) -> None:
+    shown = boot(policy=POLICY + OWN)
+    assert shown.return_value == 3
+    assert f"seize {NIC} from e1000e to pciback ... done" in shown.output
+    assert "own -> pv1: REFUSED: the host itself needs it" in shown.output
+
+
+def test_a_report_fits_its_schema(boot: Callable[..., Result], alone: SimulatedHost) -> None:
+    alone.fails["seize"] = [PermanentError("no", remedy="try")]
+    found = said(boot("--json"), "report")
+    assert (found["exit"], found["outcomes"][0]["error"]["message"]) == (1, "no")
+
+
+def test_files_and_mistakes_fit_their_schema(boot: Callable[..., Result]) -> None:
+    shown = boot("--print", "--json", policy=POLICY + OWN)
+    found = said(shown, "boot")
+    assert found["devices"] == [NIC]
+    assert [mistake["name"] for mistake in found["mistakes"]] == [
+        "malformed", "guarded", "overruled", "late",
+    ]  # fmt: skip
+    assert shown.return_value == found["exit"] == 3
+
+
+def test_what_is_printed_is_the_golden_text(
+    boot: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    shown = boot("--print", policy=POLICY + OWN).output
+    golden = GOLDEN / "boot_print.txt"
+    if request.config.getoption("--regenerate-golden"):
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
+def test_two_questions_at_once_are_an_error_of_the_command_line(
+    boot: Callable[..., Result],
+) -> None:
+    asked = boot("--plan", "--print")
+    assert getattr(asked.exception, "exit", None) == 2
+
+
+def test_the_unit_begins_in_time_and_never_keeps_the_host_from_booting() -> None:
+    path = Path(__file__).parents[2] / "contrib/systemd/cede-boot.service"
+    lines = [line.partition("=") for line in path.read_text().splitlines() if "=" in line]
+    told: dict[str, list[str]] = {}
+    for name, _, value in lines:
+        told.setdefault(name, []).extend(value.split())
+    services = {
+        "libvirtd.service",
+        "virtxend.service",
+        "virtnodedevd.service",
+        "xendomains.service",
+    }
+    assert services < set(told["Before"])
+    assert {"local-fs.target", "swap.target"} < set(told["After"])
+    assert "network-pre.target" in told["Before"]
+    assert not {"RequiredBy", "Requires", "BindsTo"} & set(told)
+    limit = float(told["ExecStart"][told["ExecStart"].index("--limit") + 1])
+    assert limit + 90 < float(told["TimeoutStartSec"][0])

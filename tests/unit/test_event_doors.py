@@ -1,0 +1,476 @@
+"""The doors that wake the daemon, over real sockets and the real kernel where that is possible."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cede.errors import UnreachableError
+from cede.host import uevents
+from cede.host.file_changes import FileChanges
+from cede.host.libvirt_events import LibvirtEvents
+from cede.host.notify import Notify
+from cede.host.uevents import Uevents, words
+from cede.host.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
+from cede.policy_file import fingerprint
+from unit.conftest import descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cede.wakes import Source
+
+
+def told(source: Source, seconds: float = 5.0) -> list[str]:
+    """What the source tells once something is there to read."""
+    poll = select.poll()
+    poll.register(source.fileno(), select.POLLIN)
+    assert poll.poll(seconds * 1000), "nothing came"
+    return list(source.read())
+
+
+def silent(source: Source) -> bool:
+    poll = select.poll()
+    poll.register(source.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+# -- xenstore
+
+HEADER = struct.Struct("=4I")
+
+
+class Xenstored:
+    """Answers watches as xenstored does: the answer, and an event at once for each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self.refuses = b""
+        self.watches: list[bytes] = []
+        self.line: socket.socket | None = None
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        line, _ = self._listening.accept()
+        self.line = line
+        reader = line.makefile("rb")
+        for _ in WATCHED:
+            _, request, _, length = HEADER.unpack(reader.read(HEADER.size))
+            path, token, _ = reader.read(length).split(b"\0")
+            self.watches.append(path)
+            if self.refuses:
+                self.send(16, self.refuses, request)
+                return
+            self.send(15, path + b"\0" + token + b"\0")
+            self.send(4, b"OK\0", request)
+        reader.detach()
+
+    def send(self, kind: int, payload: bytes, request: int = 0) -> None:
+        assert self.line is not None
+        self.line.sendall(HEADER.pack(kind, request, 0, len(payload)) + payload)
+
+    def close(self) -> None:
+        self._thread.join(5)
+        if self.line is not None:
+            self.line.close()
+        self._listening.close()
+
+
+@pytest.fixture
+def xenstored(tmp_path: Path) -> Iterator[Xenstored]:
+    made = Xenstored(tmp_path / "socket")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(xenstored: Xenstored) -> Iterator[XenstoreWatch]:
+    made = XenstoreWatch(str(xenstored.path))
+    yield made
+    made.close()
+
+
+def settled(watch: XenstoreWatch, xenstored: Xenstored) -> None:
+    watch.open()
+    xenstored._thread.join(5)
+    while not silent(watch):
+        assert list(watch.read()) == [], "that a watch was set is no event"
+
+
+def test_xenstore_tells_of_devices_and_of_domains_that_come_and_go(
+    watch: XenstoreWatch, xenstored: Xenstored
+) -> None:
+    settled(watch, xenstored)
+    assert xenstored.watches == [path.encode() for path in WATCHED]
+    for path, token in (
+        (f"{BACKEND}/1/0/state", BACKEND),
+        ("@introduceDomain", "@introduceDomain"),
+        ("@releaseDomain", "@releaseDomain"),
+    ):
+        xenstored.send(15, f"{path}\0{token}\0".encode())
+    found: list[str] = []
+    while len(found) < 3:
+        found += told(watch)
+    assert found == ["backend/pci/1/0/state", "a domain came", "a domain went"]
+
+
+def test_an_event_that_comes_in_pieces_is_put_together(
+    watch: XenstoreWatch, xenstored: Xenstored
+) -> None:
+    settled(watch, xenstored)
+    payload = f"{BACKEND}/1\0{BACKEND}\0".encode()
+    message = HEADER.pack(15, 0, 0, len(payload)) + payload
+    assert xenstored.line is not None
+    found: list[str] = []
+    for byte in message:
+        xenstored.line.sendall(bytes([byte]))
+        found += told(watch)
+    assert found == ["backend/pci/1"]
+
+
+def test_a_xenstored_that_hangs_up_or_refuses_is_unreachable(
+    watch: XenstoreWatch, xenstored: Xenstored
+) -> None:
+    settled(watch, xenstored)
+    assert xenstored.line is not None
+    xenstored.line.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(UnreachableError, match="hung up"):
+        told(watch)
+
+
+def test_a_refused_watch_is_told(watch: XenstoreWatch, xenstored: Xenstored) -> None:
+    xenstored.refuses = b"EACCES\0"
+    watch.open()
+    with pytest.raises(UnreachableError, match="EACCES"):
+        told(watch)
+
+
+def test_nobody_at_the_socket_is_unreachable_and_leaves_nothing_open(tmp_path: Path) -> None:
+    before = descriptors()
+    door = XenstoreWatch(str(tmp_path / "none"))
+    with pytest.raises(UnreachableError, match="doesn't answer") as caught:
+        door.open()
+    assert caught.value.remedy
+    door.close()
+    assert descriptors() == before
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_from_xenstore_is_an_event_or_unreachable_and_nothing_else(said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    door = XenstoreWatch()
+    ours.setblocking(False)
+    door._socket = ours
+    theirs.sendall(said)
+    theirs.close()
+    try:
+        while True:
+            assert all(isinstance(what, str) for what in door.read())
+    except UnreachableError:
+        pass
+    finally:
+        door.close()
+
+
+# -- the kernel
+
+
+def uevent(action: str, subsystem: str = "pci", slot: str = "0000:01:00.0") -> bytes:
+    fields = {
+        "ACTION": action,
+        "DEVPATH": f"/devices/pci0000:00/{slot}",
+        "SUBSYSTEM": subsystem,
+        "PCI_SLOT_NAME": slot,
+    }
+    head = f"{action}@{fields['DEVPATH']}"
+    return b"".join(
+        part.encode() + b"\0" for part in (head, *(f"{k}={v}" for k, v in fields.items()))
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (uevent("add"), "0000:01:00.0 came"),
+        (uevent("remove"), "0000:01:00.0 went"),
+        (uevent("bind"), "0000:01:00.0 got a driver"),
+        (uevent("unbind"), "0000:01:00.0 lost its driver"),
+        (uevent("change"), ""),
+        (uevent("add", subsystem="block"), ""),
+        (b"libudev\0\xfe\xed", ""),
+        (b"", ""),
+    ],
+)
+def test_a_uevent_tells_of_a_pci_device_or_of_nothing(message: bytes, said: str) -> None:
+    assert words(message) == said
+
+
+@given(st.binary(max_size=300))
+def test_no_uevent_is_an_error(message: bytes) -> None:
+    assert isinstance(words(message), str)
+
+
+def test_what_another_process_sends_as_a_uevent_is_dropped() -> None:
+    door = Uevents()
+    door.open()
+    try:
+        assert door._socket is not None
+        port = door._socket.getsockname()[0]
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15) as liar:
+            liar.bind((0, 0))
+            try:
+                liar.sendto(uevent("add"), (port, 0))
+            except OSError:
+                return  # the kernel refuses to carry it: as well
+        assert door.read() == []
+    finally:
+        door.close()
+
+
+def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    knob = Path("/sys/class/net/lo/uevent")
+    if not os.access(knob, os.W_OK):
+        knob = Path("/sys/class/mem/null/uevent")
+    monkeypatch.setattr(uevents, "words", lambda message: message.split(b"\0")[0].decode())
+    door = Uevents()
+    door.open()
+    try:
+        try:
+            knob.write_text("change")
+        except OSError as readonly:
+            pytest.skip(f"this machine's sysfs takes no uevent: {readonly}")
+        assert any(said.startswith("change@/devices/virtual/") for said in told(door))
+    finally:
+        door.close()
+
+
+def test_more_events_than_there_is_room_for_wake_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [OSError(105, "No buffer space"), None, uevent("add"), BlockingIOError()]
+
+    def receive() -> bytes | None:
+        answer: bytes | Exception | None = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    door = Uevents()
+    monkeypatch.setattr(door, "_receive", receive)
+    assert door.read() == ["more events than could be heard", "0000:01:00.0 came"]
+
+
+# -- files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "etc/cede"
+
+
+@pytest.fixture
+def changes(folder: Path) -> Iterator[FileChanges]:
+    paths = [folder / "policy.yaml", folder / "policy.d"]
+    made = FileChanges(paths, lambda: fingerprint(paths))
+    made.open()
+    yield made
+    made.close()
+
+
+def drained(changes: FileChanges) -> list[str]:
+    found: list[str] = []
+    while not silent(changes):
+        found += changes.read()
+    return found
+
+
+def test_a_policy_that_comes_where_no_folder_was_is_seen(
+    folder: Path, changes: FileChanges
+) -> None:
+    assert silent(changes)
+    folder.parent.mkdir()
+    told(changes)
+    folder.mkdir()
+    told(changes)
+    (folder / "policy.yaml").write_text("version: 1\n")
+    assert "the files changed" in told(changes)
+
+
+def _written(folder: Path) -> None:
+    (folder / "policy.yaml").write_text("version: 2\n")
+
+
+def _renamed_over(folder: Path) -> None:
+    (folder / "new").write_text("version: 2\n")
+    (folder / "new").rename(folder / "policy.yaml")
+
+
+def _added(folder: Path) -> None:
+    (folder / "policy.d/10.yaml").write_text("version: 1\n")
+
+
+def _removed(folder: Path) -> None:
+    (folder / "policy.yaml").unlink()
+
+
+@pytest.mark.parametrize("change", [_written, _renamed_over, _added, _removed])
+def test_every_way_to_change_the_policy_is_seen(
+    folder: Path, change: Callable[[Path], None]
+) -> None:
+    (folder / "policy.d").mkdir(parents=True)
+    (folder / "policy.yaml").write_text("version: 1\n")
+    paths = [folder / "policy.yaml", folder / "policy.d"]
+    door = FileChanges(paths, lambda: fingerprint(paths))
+    door.open()
+    try:
+        change(folder)
+        assert "the files changed" in drained(door)
+        (folder / "policy.yaml~").write_text("an editor's own")
+        assert drained(door) == []
+        (folder / "policy.d").rename(folder / "old.d")
+        (folder / "policy.d").mkdir()
+        drained(door)
+        (folder / "policy.d/20.yaml").write_text("version: 1\n")
+        assert "the files changed" in drained(door), "a folder made anew is watched too"
+    finally:
+        door.close()
+
+
+def test_reading_the_policy_is_no_change_of_it(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "policy.yaml").write_text("version: 1\n")
+    door = FileChanges([folder / "policy.yaml"], lambda: fingerprint([folder / "policy.yaml"]))
+    door.open()
+    try:
+        (folder / "policy.yaml").read_text()
+        assert silent(door)
+    finally:
+        door.close()
+
+
+# -- libvirt
+
+
+def test_libvirt_tells_of_domains_and_when_it_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt's test driver has real events, to the connection that caused them, but no line that could be cut."""
+    monkeypatch.setattr(libvirt, "openReadOnly", libvirt.open)
+    for absent in ("setKeepAlive", "registerCloseCallback", "unregisterCloseCallback"):
+        monkeypatch.setattr(libvirt.virConnect, absent, lambda *_: None)
+    door = LibvirtEvents("test:///default")
+    door.open()
+    try:
+        assert door._connection is not None
+        domain = door._connection.lookupByName("test")
+        found: list[str] = []
+        domain.destroy()
+        domain.create()
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, 0)
+        while len(found) < 3:
+            found += told(door)
+        assert found == ["test stopped", "test started", "the metadata of test changed"]
+        assert silent(door)
+        door._closed(None, 0, None)
+        with pytest.raises(UnreachableError, match="closed"):
+            told(door)
+    finally:
+        door.close()
+
+
+class Domain:
+    def name(self) -> str:
+        return "pv1"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"), [(0, "was defined"), (2, "started"), (5, "stopped"), (99, "changed")]
+)
+def test_every_lifecycle_event_has_its_word(event: int, said: str) -> None:
+    door = LibvirtEvents("test:///default")
+    door._lifecycle(None, Domain(), event, 0, None)
+    assert door._told.get_nowait() == f"pv1 {said}"
+
+
+def test_a_storm_of_libvirts_events_is_kept_short() -> None:
+    door = LibvirtEvents("test:///default")
+    for _ in range(10_000):
+        door._metadata(None, Domain(), 0, None, None)
+    assert door._told.qsize() < 100
+
+
+def test_a_libvirt_that_does_not_answer_is_unreachable_and_leaves_nothing_open() -> None:
+    door = LibvirtEvents("test:///nowhere/at/all.xml")
+    with pytest.raises(UnreachableError):
+        door.open()  # its event loop stays
+    before = descriptors()
+    door.close()
+    for _ in range(5):
+        with pytest.raises(UnreachableError):
+            door.open()
+        door.close()
+    assert descriptors() <= before
+
+
+# -- systemd
+
+
+@pytest.fixture
+def service_manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(5)
+        yield listening
+
+
+def test_systemd_is_told_in_its_own_words(service_manager: socket.socket) -> None:
+    door = Notify({"NOTIFY_SOCKET": service_manager.getsockname()})
+    door.ready()
+    door.reloading()
+    door.status("1 of 2 in step;\nnot: nic1")
+    door.status("1 of 2 in step;\nnot: nic1")
+    door.stopping()
+    said = [service_manager.recv(1000).decode() for _ in range(4)]
+    assert said[0] == "READY=1"
+    assert said[1].startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert said[2:] == ["STATUS=1 of 2 in step; not: nic1", "STOPPING=1"]
+
+
+def test_signs_of_life_come_at_most_as_often_as_they_are_waited_for(
+    service_manager: socket.socket,
+) -> None:
+    now = [1000.0]
+    environ = {"NOTIFY_SOCKET": service_manager.getsockname(), "WATCHDOG_USEC": "60000000"}
+    door = Notify(environ, clock=lambda: now[0])
+    assert door.every == 30.0
+    for _ in range(60):
+        door.alive()
+        now[0] += 1
+    service_manager.setblocking(False)
+    said = []
+    try:
+        while True:
+            said.append(service_manager.recv(100))
+    except BlockingIOError:
+        pass
+    assert said == [b"WATCHDOG=1"] * 4
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"WATCHDOG_USEC": "rubbish"}, {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}],
+)
+def test_who_is_not_watched_gives_no_signs(environ: dict[str, str]) -> None:
+    assert Notify(environ).every is None
+    Notify(environ).alive()
+    Notify(environ | {"NOTIFY_SOCKET": "/nowhere"}).ready()

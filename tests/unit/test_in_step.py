@@ -1,0 +1,436 @@
+"""Drift, pause, resume, drain and status on the command line, over a simulated host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cede import xml
+from cede.address import Address
+from cede.cli import status
+from cede.cli.duration import duration
+from cede.conditions import Condition, Status
+from cede.errors import PermanentError, UnreachableError
+from unit.test_cli import NIC, POLICY, Shown, cede, policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from unit.conftest import SimulatedHost
+
+__all__ = ["cede", "policy"]  # fixtures
+REPORT = POLICY.replace("domain: pv1}", "domain: pv1, on_drift: report}")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 31, 3, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock(host: SimulatedHost) -> Clock:
+    clock = Clock()
+    host.written._now = clock
+    return clock
+
+
+def taken_away(host: SimulatedHost) -> None:
+    """`virsh detach-device --live --config`, by somebody: the note stays."""
+    host.live["pv1"] = xml.without_hostdev(host.live["pv1"], Address.parse(NIC))
+    kept = host.config["pv1"]
+    start, end = kept.index("<hostdev"), kept.index("</hostdev>") + len("</hostdev>")
+    host.config["pv1"] = kept[:start] + kept[end:]
+    host.store.nodes.clear()
+
+
+def conditions(cede: Callable[..., Shown]) -> dict[str, tuple[str, str, str]]:
+    said = cede("status", "--json").json("status")["conditions"]
+    return {one["type"]: (one["status"], one["reason"], one["since"][11:16]) for one in said}
+
+
+def driver(host: SimulatedHost) -> str:
+    return (host.tree.sys / "bus/pci/devices" / NIC / "driver").resolve().name
+
+
+# -- drift
+
+
+def test_what_somebody_took_out_is_put_back_and_the_plan_says_why(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    taken_away(host)
+    planned = cede("plan", "--json").json("plan")["plan"]["work"][0]
+    assert planned["drifted"]
+    done = cede("apply", "--yes", "--scheduled")
+    assert done.status == 0, done.out
+    assert f"nic0 -> pv1: drifted: somebody else took {NIC} out of the running pv1" in done.out
+    assert cede("status").status == 0
+
+
+def test_what_is_only_to_be_reported_is_left_by_the_timer_and_restored_by_a_person(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    policy.write_text(REPORT)
+    assert cede("apply", "--yes", "--scheduled").status == 0, "a first attach is no drift"
+    taken_away(host)
+    before = list(host.journal)
+    for _ in range(2):
+        told = cede("apply", "--scheduled", "--json")
+        assert (told.status, told.json("report")["plan"]["noops"][0]["drifted"]) == (4, True)
+    assert cede("plan", "--scheduled").status == 4
+    assert host.journal == before
+    assert conditions(cede)["InStep"][:2] == ("False", "Drifted")
+    restored = cede("apply", "--yes")
+    assert (restored.status, "drifted: somebody else" in restored.out) == (0, True), restored.out
+
+
+def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    policy.write_text(REPORT)
+    assert cede("apply", "--yes").status == 0
+    host.live["pv1"] = xml.without_hostdev(host.live["pv1"], Address.parse(NIC))
+    host.store.nodes.clear()
+    told = cede("apply", "--scheduled")
+    assert (told.status, f"took {NIC} out of the running pv1;" in told.out) == (4, True), told.out
+
+
+def test_what_a_person_released_is_given_again_by_the_next_pass_and_no_drift(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    policy.write_text(REPORT)
+    assert cede("apply", "--yes").status == 0
+    assert cede("release", "nic0").status == 0
+    again = cede("apply", "--yes", "--scheduled")
+    assert (again.status, "drifted" in again.out) == (0, False), again.out
+
+
+# -- pause
+
+
+def test_what_is_paused_stays_as_it_is_and_doesnt_count_until_it_is_resumed(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    paused = cede("pause", "pv1", "--reason", "a\ttest\x1b", "--json").json("pause")["pauses"]
+    assert [(one["target"], one["reason"], one["until"]) for one in paused] == [
+        ("pv1", "a test", "")
+    ]
+    taken_away(host)
+    before = list(host.journal)
+    left = cede("apply", "--yes")
+    assert (left.status, "nothing to do: paused as pv1 by " in left.out) == (0, True), left.out
+    shown = cede("status")
+    assert (shown.status, "nic0 -> pv1: PAUSED" in shown.out) == (0, True), shown.out
+    assert ": a test" in shown.out
+    assert host.journal == before
+    resumed = cede("resume", "pv1", "--yes")
+    assert (resumed.status, "drifted: somebody else" in resumed.out) == (0, True), resumed.out
+    assert cede("status").status == 0
+
+
+def test_a_pause_ends_when_its_time_is_over(
+    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    assert "until 2026-01-31T05:00:00.000+00:00" in cede("pause", "nic0", "--for", "2h").out
+    taken_away(host)
+    clock.now += timedelta(minutes=119)
+    assert cede("plan").status == 0
+    clock.now += timedelta(minutes=1)
+    assert cede("plan").status == 4
+
+
+def test_a_resume_of_what_is_to_be_reported_only_tells_it(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    policy.write_text(REPORT)
+    assert cede("apply", "--yes").status == 0
+    cede("pause", NIC)
+    taken_away(host)
+    resumed = cede("resume", "nic0", "--yes")  # paused by its address, resumed by its name
+    assert (resumed.status, "`on_drift: report` leaves it so" in resumed.out) == (4, True)
+    assert cede("resume").out == "Nothing is paused or drained.\n"
+    assert cede("resume", "--json").json("report")["exit"] == 0
+
+
+def test_a_person_who_names_a_paused_device_means_it(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    cede("pause", "nic0")
+    attached = cede("attach", "nic0", "pv1")
+    assert attached.status == 0, attached.out
+    assert cede("release", "nic0").status == 0
+    assert driver(host) == "e1000e"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pause", "pv9"), "'pv9' is neither a domain, nor a PCI address, nor a device"),
+        (("pause", "0000:09:00.0"), "this host has no device at 0000:09:00.0"),
+        (("pause", "nic0", "--for", "soon"), "'soon' is no time span up to a year"),
+        (("resume", "pv1"), "pv1 itself is neither paused nor drained"),
+        (("status", "--watch", "--interval", "0.1"), "0.1 is not in the range"),
+    ],
+)
+def test_a_wrong_name_or_time_is_told_with_what_would_be_right(
+    cede: Callable[..., Shown], arguments: tuple[str, ...], said: str
+) -> None:
+    shown = cede(*arguments)
+    assert (shown.status, said in shown.err) == (2, True), shown.err
+
+
+def test_a_name_of_both_a_domain_and_a_device_is_refused(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    policy.write_text(POLICY.replace("nic0", "pv1"))
+    shown = cede("pause", "pv1")
+    assert (shown.status, "by its UUID" in shown.err) == (2, True), shown.err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90m", 5400), ("1h30m", 5400), ("2 H", 7200), ("7d", 604800)]
+)
+def test_a_time_span_is_read_as_systemd_writes_it(text: str, seconds: int) -> None:
+    unused: Any = None
+    assert duration(unused, unused, text) == seconds
+
+
+# -- drain
+
+
+def test_a_drained_host_has_its_devices_back_until_it_is_resumed(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    drained = cede("drain", "--yes", "--reason", "new firmware")
+    assert drained.status == 0, drained.out
+    assert "nic0 -> pv1: drained by " in drained.out
+    assert driver(host) == "e1000e"
+    before = list(host.journal)
+    for command in (("drain", "--yes"), ("apply", "--yes"), ("apply", "--scheduled")):
+        again = cede(*command)
+        assert (again.status, "Nothing was changed." in again.out) == (0, True), again.out
+    assert host.journal == before
+    shown = cede("status")
+    assert (shown.status, "nic0 -> pv1: DRAINED" in shown.out) == (0, True), shown.out
+    assert "host: Maintenance True since" in shown.out
+    refused = cede("attach", "nic0", "pv1")
+    assert (refused.status, "is drained" in refused.err) == (75, True), refused.err
+    narrower = cede("resume", "nic0")
+    assert (narrower.status, "everything is drained" in narrower.err) == (2, True)
+    resumed = cede("resume", "--yes")
+    assert (resumed.status, "[ok] guest lspci" in resumed.out) == (0, True), resumed.out
+    assert conditions(cede)["Maintenance"][:2] == ("False", "InService")
+
+
+def test_a_one_off_is_drained_too_and_how_it_comes_back_is_told(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    policy.write_text("version: 1\n")
+    assert cede("attach", NIC, "pv1").status == 0
+    drained = cede("drain", "--yes")
+    assert (drained.status, f"`cede attach {NIC} pv1` does" in drained.out) == (0, True)
+    assert driver(host) == "e1000e"
+
+
+@pytest.mark.parametrize("verb", ["unplug", "redefine", "assignable-remove", "reattach"])
+def test_a_drain_that_failed_on_the_way_is_gone_on_with(
+    cede: Callable[..., Shown], host: SimulatedHost, verb: str
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.fails[verb] = [PermanentError("no")]
+    assert cede("drain", "--yes").status == 1
+    done = cede("apply", "--yes", "--scheduled")  # any pass goes on with it
+    assert done.status == 0, done.out
+    assert driver(host) == "e1000e"
+    assert cede("drain", "--yes").status == 0
+    assert cede("resume", "--yes").status == 0
+    assert cede("status").status == 0
+
+
+# -- conditions
+
+
+def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
+    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
+) -> None:
+    policy.write_text(REPORT)
+    assert conditions(cede)["Attached"] == ("False", "Outstanding", "03:00")
+    cede("apply", "--yes")
+    clock.now += timedelta(hours=1)
+    assert cede("apply", "--yes").status == 0
+    seen = conditions(cede)
+    assert seen["Attached"] == ("True", "InDomain", "03:00")
+    assert seen["Proven"] == ("True", "GuestHasIt", "03:00")
+    assert seen["PcibackLoaded"] == ("True", "InSysfs", "03:00")
+    taken_away(host)
+    assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
+    cede("apply", "--scheduled")
+    clock.now += timedelta(hours=1)
+    assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
+    policy.write_text("version: 1\n")
+    assert cede("apply", "--yes").status == 0
+    assert set(conditions(cede)) == {
+        "LibvirtReachable", "PolicyValid", "JournalUsable", "PcibackLoaded", "Maintenance",
+    }  # fmt: skip
+
+
+def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
+    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    assert cede("apply", "--yes").status == 0
+
+    def silent(_uri: str, **_: bool) -> None:
+        raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cede.cli.shared.open_doors", silent)
+        patch.setattr("cede.cli.status.open_doors", silent)
+        clock.now += timedelta(hours=1)
+        assert cede("apply", "--scheduled").status == 75
+        clock.now += timedelta(hours=1)
+        shown = cede("status")
+        assert (shown.status, "systemctl start libvirtd" in shown.err) == (75, True)
+        assert "host: LibvirtReachable False since 2026-01-31T04:00" in shown.out
+        assert "nic0 -> pv1, as last seen: Attached True since 2026-01-31T03:00" in shown.out
+        assert cede("status", "--json").json("status")["exit"] == 75
+    assert conditions(cede)["LibvirtReachable"] == ("True", "Answers", "05:00")
+
+
+def test_a_policy_that_cant_be_read_is_a_condition_until_it_can(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    policy.write_text("version: 2\n")
+    assert cede("apply", "--scheduled").status == 2
+    policy.write_text(POLICY)
+    assert conditions(cede)["PolicyValid"][:2] == ("True", "Read")
+
+
+def test_a_guest_that_did_not_prove_it_is_asked_again_by_every_pass_until_it_does(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    whole, host.guest_says = host.guest_says, ""
+    assert cede("apply", "--yes").status == 1
+    assert conditions(cede)["InStep"][:2] == ("Unknown", "NoAnswer")
+    assert cede("apply", "--scheduled").status == 1
+    host.guest_says = whole
+    done = cede("apply", "--scheduled")
+    assert (done.status, "[ok] guest lspci" in done.out) == (0, True), done.out
+    assert conditions(cede)["Proven"][:2] == ("True", "GuestHasIt")
+    host.guest_says = ""
+    assert cede("apply", "--scheduled").status == 0, "and no longer"
+
+
+def test_the_next_try_that_a_daemon_recorded_is_told_by_a_look_until_it_is_past(
+    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
+) -> None:
+    host.fails["plug"] = [PermanentError("no")]
+    assert cede("apply", "--yes").status == 1
+    failed = [
+        replace(one, next_try="2026-01-31T03:10:00+00:00") if one.type == "InStep" else one
+        for one in host.written.conditions(str(policy))
+    ]
+    host.written.stand(str(policy), failed)
+    clock.now += timedelta(minutes=5)
+    shown = cede("status")
+    assert "InStep False since 2026-01-31T03:00" in shown.out
+    assert "Failed: no (next try 2026-01-31T03:10:00+00:00)" in shown.out
+    clock.now += timedelta(minutes=10)
+    assert "next try" not in cede("status").out
+
+
+# -- watch
+
+
+class Looks:
+    """What is seen one look after the other; then the person has enough."""
+
+    def __init__(self, *looks: status.Looked) -> None:
+        self._looks = list(looks)
+        self.slept: list[float] = []
+
+    def look(self) -> status.Looked:
+        return self._looks.pop(0)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if not self._looks:
+            raise KeyboardInterrupt
+
+
+def looked(reason: str, since: str) -> status.Looked:
+    return status.Looked(
+        conditions=(
+            Condition(
+                subject="nic0 -> pv1", type="InStep", reason=reason, since=since,
+                status=Status.TRUE if reason == "AsAssigned" else Status.FALSE,
+            ),
+        )
+    )  # fmt: skip
+
+
+def test_a_watch_follows_the_policy_as_it_is_edited(
+    cede: Callable[..., Shown], policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = iter(["version: 2\n", POLICY])
+
+    def sleep(_seconds: float) -> None:
+        edit = next(edits, None)
+        if edit is None:
+            raise KeyboardInterrupt
+        policy.write_text(edit)
+
+    monkeypatch.setattr("cede.cli.status._watch", partial(status._watch, sleep=sleep))
+    shown = cede("status", "--watch")
+    told = [line for line in shown.out.splitlines() if "PolicyValid" in line]
+    assert shown.status == 4, "as the last look found it"
+    assert [line.split(" since ")[0].rpartition(" ")[2] for line in told] == [
+        "True",
+        "False",
+        "True",
+    ]
+    assert "policy.yaml:1:10" in told[1]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
+    capsys: pytest.CaptureFixture[str], as_text: bool
+) -> None:
+    looks = Looks(
+        looked("AsAssigned", "1"), looked("AsAssigned", "2"), looked("Drifted", "3"),
+        looked("Drifted", "4"), looked("AsAssigned", "5"),
+    )  # fmt: skip
+    code = status._watch(looks.look, 2.0, as_text=as_text, sleep=looks.sleep)
+    said = capsys.readouterr().out.splitlines()
+    assert (code, looks.slept) == (0, [2.0] * 5)
+    if as_text:
+        assert [json.loads(line)["conditions"][0]["since"] for line in said] == ["1", "3", "5"]
+    else:
+        assert said == [
+            "nic0 -> pv1: InStep True since 1, AsAssigned",
+            "nic0 -> pv1: InStep False since 3, Drifted",
+            "nic0 -> pv1: InStep True since 5, AsAssigned",
+        ]
+
+
+def test_a_watch_on_a_terminal_draws_everything_anew(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    looks = Looks(looked("AsAssigned", "1"), looked("AsAssigned", "2"))
+    status._watch(looks.look, 5.0, as_text=False, sleep=looks.sleep)
+    said = capsys.readouterr().out
+    assert said.count("every 5 s; Ctrl-C ends it") == 2
+    assert said.count("InStep True since 1") == 2

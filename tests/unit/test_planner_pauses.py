@@ -1,0 +1,105 @@
+"""Pauses, drains and drift, whatever the host: what a person said holds, and nothing else changes by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cede.memory import Attachment, Pause
+from cede.model import Inventory
+from cede.plan.planner import affected, plan, subject_of
+from cede.policy import OnDrift, Policy
+from unit.plan_model import after
+from unit.test_planner_properties import (
+    ADDRESSES,
+    GUESTS,
+    NAMES,
+    inventories,
+    policies,
+    touches_nothing_of_others,
+)
+
+UUIDS = tuple(f"00000000-0000-0000-0000-{number:012}" for number in range(1, len(GUESTS) + 1))
+TARGETS = (
+    *(Pause(target=name, device=name) for name in NAMES),
+    *(Pause(target=str(address), device=str(address)) for address in ADDRESSES),
+    *(Pause(target=guest, domain=uuid) for guest, uuid in zip(GUESTS, UUIDS, strict=True)),
+    Pause(),
+)
+attachments = st.lists(
+    st.builds(
+        Attachment,
+        address=st.sampled_from(ADDRESSES),
+        domain=st.sampled_from(UUIDS),
+        live=st.booleans(),
+        config=st.booleans(),
+    ),
+    max_size=4,
+    unique_by=lambda one: (one.address, one.domain),
+).map(tuple)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), inventories(), st.sampled_from(TARGETS))
+def test_what_is_paused_is_touched_by_no_plan(
+    policy: Policy, inventory: Inventory, pause: Pause
+) -> None:
+    paused = replace(inventory, pauses=(pause,))
+    domain = next((d for d in inventory.domains if d.uuid == pause.domain), None)
+    for work in plan(policy, paused).work:
+        assert not pause.everything
+        assert pause.device != str(work.address)
+        assert work.subject.partition(" ")[0] != pause.device
+        assert domain is None or domain.name not in work.domains
+    said = {noop.subject: noop for noop in plan(policy, paused).noops}
+    for subject in affected(policy, paused, [pause]):
+        assert said[subject].paused
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(with_any=False), inventories())
+def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_an_end(
+    policy: Policy, inventory: Inventory
+) -> None:
+    inventory = replace(inventory, pauses=(Pause(drained=True),))
+    # a pass with something to do strikes an entry or gives back a device
+    entries = sum(len((*d.live, *d.config, *d.marks)) for d in inventory.domains)
+    for _ in range(entries + len(inventory.devices)):
+        planned = plan(policy, inventory)
+        subjects = [
+            *(work.subject for work in planned.work),
+            *(noop.subject for noop in planned.noops),
+            *(refusal.subject for refusal in planned.refusals),
+        ]
+        assert all(subjects.count(subject_of(one)) == 1 for one in policy.assignments)
+        for work in planned.work:
+            assert work.outward
+            touches_nothing_of_others(work, inventory)
+        addresses = [work.address for work in planned.work if work.drained]
+        assert len(addresses) == len(set(addresses))
+        inventory = after(planned.steps, inventory)
+        if not planned.work:
+            return
+    assert not plan(policy, inventory).work
+
+
+@settings(max_examples=150, deadline=None)
+@given(policies(), inventories(), attachments, st.sampled_from([*OnDrift]))
+def test_a_scheduled_pass_differs_only_in_drift_that_is_to_be_reported(
+    policy: Policy,
+    inventory: Inventory,
+    left: tuple[Attachment, ...],
+    on_drift: OnDrift,
+) -> None:
+    wanted = tuple(replace(one, on_drift=on_drift) for one in policy.assignments)
+    policy, inventory = replace(policy, assignments=wanted), replace(inventory, attachments=left)
+    asked, scheduled = plan(policy, inventory), plan(policy, inventory, scheduled=True)
+    if on_drift is OnDrift.RESTORE:
+        assert scheduled == asked
+        return
+    told = {noop.subject for noop in scheduled.noops if noop.drifted}
+    assert not any(work.drifted for work in scheduled.work)
+    assert {work.subject for work in asked.work if work.drifted} <= told
+    assert [w for w in asked.work if w.subject not in told] == list(scheduled.work)

@@ -1,0 +1,490 @@
+"""`cede run`: what it says to whom, its one lock, and a day's worth of passes on a host in memory."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede import xml
+from cede.backoff import Backoff, Waiting, hold_back
+from cede.cli import main as command_line
+from cede.cli import run, shared
+from cede.cli.log import Chronicle, Log, Priority, line_of
+from cede.errors import (
+    Exit,
+    HungError,
+    PermanentError,
+    PolicyError,
+    TransientError,
+    UnreachableError,
+)
+from cede.execute import retry
+from cede.execute.executor import Outcome, StepOutcome
+from cede.host.journal import Journal
+from cede.host.lock import one_writer
+from cede.host.notify import Notify
+from cede.plan.steps import LoadPciback, NoOp, Plan, Refusal, Work
+from cede.reconcile import Report
+from unit import host_model
+from unit.conftest import descriptors
+from unit.history_model import NIC, POLICIES
+from unit.history_model import host as model_host
+from unit.host_model import ModelJournal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cede.doors import Doors
+    from unit.conftest import SimulatedHost
+    from unit.host_model import Host
+
+SUBJECT = "nic -> pv1"
+WORK = Work(subject=SUBJECT, address=NIC, identity=None, steps=(LoadPciback(),))
+POLICY = """\
+version: 1
+devices:
+  nic0: {match: {address: "0000:01:00.0"}}
+assignments:
+  - {device: nic0, domain: pv1, verify: {guest: none}}
+"""
+
+
+class Lines(io.StringIO):
+    def lines(self) -> list[str]:
+        return self.getvalue().splitlines()
+
+
+@pytest.fixture
+def said() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def log(said: Lines) -> Log:
+    return Log(said, {}, now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+
+# -- the log
+
+
+def test_on_a_terminal_a_line_has_its_time(log: Log, said: Lines) -> None:
+    log(Priority.INFO, "it runs")
+    assert said.getvalue() == "03:04:05 it runs\n"
+
+
+def test_to_journald_it_has_its_priority_and_no_time(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        Log(stream, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})(Priority.WARNING, "no")
+        Log(stream, {"JOURNAL_STREAM": "1:2"})(Priority.WARNING, "elsewhere")
+    first, second = (tmp_path / "out").read_text().splitlines()
+    assert first == "<4>no"
+    assert second.endswith(":" + second[6:8] + " elsewhere")
+
+
+def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
+    assert line_of("a\n  b\n\x1b[2Jc\0") == "a | b | ?[2Jc?"
+    assert len(line_of("x" * 10**6)) == 1000
+
+
+def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
+    chronicle = Chronicle(log)
+    idle = Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in step"),)))
+    refused = Report(
+        plan=Plan(
+            refusals=(Refusal(subject=SUBJECT, reason="guarded", remedy="x", exit=Exit.UNSAFE),)
+        )
+    )
+    states = [chronicle.report(r, (), str) for r in (idle, idle, refused, refused, idle)]
+    assert [line.partition(": ")[2] for line in said.lines()] == [
+        "in step",
+        "refused: guarded (remedy: x)",
+        "in step",
+    ]
+    assert states[1:3] == ["1 of 1 in step", f"0 of 1 in step; not: {SUBJECT}"]
+
+
+def test_drift_that_is_only_to_be_reported_is_told_and_is_not_in_step(
+    log: Log, said: Lines
+) -> None:
+    drifted = NoOp(subject=SUBJECT, reason="drifted: somebody else took it out", drifted=True)
+    paused = NoOp(subject=SUBJECT, reason="paused as pv1 by ann", paused=True)
+    chronicle = Chronicle(log)
+    states = [
+        chronicle.report(Report(plan=Plan(noops=(noop,))), (), str)
+        for noop in (drifted, drifted, paused)
+    ]
+    assert [line.partition(": ")[2] for line in said.lines()] == [drifted.reason, paused.reason]
+    assert states[0] == f"0 of 1 in step; not: {SUBJECT}"
+
+
+def test_why_something_is_put_back_is_told_before_it_is_done(log: Log, said: Lines) -> None:
+    work = replace(WORK, reason="drifted: somebody else took it out", drifted=True)
+    chronicle = Chronicle(log)
+    chronicle.step(work, work.steps[0])
+    chronicle.step(work, StepOutcome(step=work.steps[0], seconds=0.5))
+    why, done = said.lines()
+    assert why.endswith(f"{SUBJECT}: drifted: somebody else took it out")
+    assert "done" in done
+
+
+def test_a_failure_is_told_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:
+    error = PermanentError("libxl said no", remedy="read its log")
+    done = Report(plan=Plan(work=(WORK,)), outcomes=(Outcome(work=WORK, error=error),))
+    waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
+    chronicle = Chronicle(log)
+    chronicle.step(WORK, LoadPciback())
+    chronicle.step(WORK, StepOutcome(step=LoadPciback(), seconds=0.5, error=error))
+    chronicle.report(done, (waiting,), lambda at: f"at {at:.0f}")
+    step, state = said.lines()
+    assert "failed after 0.5 s: libxl said no (remedy: read its log)" in step
+    assert state.endswith("it failed once; next try at 7")
+
+
+# -- one daemon, one writer
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks of this test's own; the sources of wakes are none, unless a test gives some."""
+    monkeypatch.setattr(run, "RUN_LOCK", tmp_path / "run.lock")
+    monkeypatch.setattr(run, "one_writer", _locks(tmp_path))
+    monkeypatch.setattr(run, "_sources", lambda *_: ())
+    monkeypatch.setattr(run, "_STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(shared, "open_journal", lambda: Journal(tmp_path / "journal.db"))
+    return tmp_path
+
+
+def _locks(folder: Path) -> Callable[..., object]:
+    def lock(who: str, *, path: Path = folder / "writer.lock", seconds: float = 0.0) -> object:
+        return one_writer(who, path=path, seconds=seconds)
+
+    return lock
+
+
+def test_a_second_one_is_refused_and_told_of_the_first(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = alone / "policy.yaml"
+    policy.write_text(POLICY)
+    monkeypatch.setattr("sys.argv", ["cede", "run", "-f", str(policy)])
+    with (
+        one_writer("`cede run` (pid 7)", path=run.RUN_LOCK),
+        pytest.raises(SystemExit) as ended,
+    ):
+        command_line.main()
+    shown = capsys.readouterr().err
+    assert (ended.value.code, "`cede run` (pid 7) runs already" in shown) == (1, True)
+    assert "systemctl status cede" in shown
+
+
+def test_without_a_right_policy_it_does_not_begin(alone: Path, log: Log) -> None:
+    with pytest.raises(PolicyError):
+        run.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
+    found = Journal(alone / "journal.db").conditions(str(alone / "none.yaml"))
+    known = {one.type: (one.status, one.reason) for one in found}
+    assert known["PolicyValid"] == ("False", "Wrong")
+    assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
+
+
+class Manager:
+    """systemd's end of the socket, which remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def door(self) -> Notify:
+        made = Notify({"WATCHDOG_USEC": "1000000"})
+        made._send = self.heard.append  # type: ignore[method-assign,assignment]
+        return made
+
+
+def _eventually(question: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not question() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_it_starts_restores_reloads_and_stops(
+    alone: Path,
+    host: SimulatedHost,
+    log: Log,
+    said: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its own signals, in its own order: ready, in step, reloading, ready, stopping."""
+    policy = alone / "policy.yaml"
+    policy.write_text(POLICY)
+    opened: list[str] = []
+
+    @contextmanager
+    def doors(uri: str) -> Iterator[Doors]:
+        opened.append(uri)
+        yield host.doors()
+
+    monkeypatch.setattr(run, "open_doors", doors)
+    manager = Manager()
+    lines: list[list[str]] = []
+
+    def person() -> None:
+        _eventually(lambda: "nic0 -> pv1: in step" in said.getvalue())
+        lines.append(said.lines())
+        os.kill(os.getpid(), signal.SIGHUP)
+        _eventually(lambda: manager.heard.count("READY=1") >= 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    hands = threading.Thread(target=person)
+    hands.start()
+    run.serve("xen:///system", policy, 300.0, log, manager.door())
+    hands.join()
+    assert any("hot-plug 0000:01:00.0" in line and "done" in line for line in lines[0])
+    order = [word.partition("=")[0] for word in manager.heard if not word.startswith("STATUS")]
+    assert order[-1] == "STOPPING"
+    assert (
+        order.index("READY")
+        < order.index("RELOADING")
+        < len(order) - 1 - order[::-1].index("READY")
+    )
+    assert "WATCHDOG" in order
+    assert any(word.startswith("STATUS=1 of 1 in step") for word in manager.heard)
+    assert opened == ["xen:///system"], "the doors stay open from pass to pass"
+    entry = host.written.history(most=1)[0]
+    assert entry.asked.startswith("cede run (")
+
+
+def test_what_keeps_it_from_a_pass_is_told_once_until_it_is_another_thing(
+    passes: run.HostPasses, log: Log, said: Lines
+) -> None:
+    manager = Manager()
+    voice = run.Voice(
+        log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes, source="p"
+    )
+    for error in [UnreachableError("libvirt is away", remedy="start it")] * 3:
+        voice.failed(error, 4.0)
+    voice.failed(TransientError("`cede apply` (pid 7) is at work"), 1.0)
+    voice.passed(Report(plan=Plan()), ())
+    assert [line.partition(" ")[2] for line in said.lines()] == [
+        "no pass could be made: libvirt is away (remedy: start it); trying again",
+        "put off: `cede apply` (pid 7) is at work",
+        "passes are made again",
+    ]
+    assert manager.heard[0] == "STATUS=libvirt is away; next try in 4 s"
+
+
+# -- passes
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Host]:
+    journal = ModelJournal(tmp_path / "journal.db")
+    yield model_host(journal)
+    journal.close()
+
+
+@pytest.fixture
+def passes(made: Host, alone: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> run.HostPasses:
+    del alone
+
+    @contextmanager
+    def doors(_uri: str) -> Iterator[Doors]:
+        yield made.doors()
+
+    monkeypatch.setattr(run, "open_doors", doors)
+    persist = partial(retry.persist, sleep=lambda _: None)
+    for module_name in ("execute.executor", "reconcile"):
+        monkeypatch.setattr(f"cede.{module_name}.persist", persist)
+    return run.HostPasses(
+        uri="xen:///system", stop=threading.Event(), chronicle=Chronicle(log), alive=lambda: None, log=log
+    )  # fmt: skip
+
+
+def _once(passes: run.HostPasses) -> Report:
+    return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
+
+
+def test_after_a_failure_the_doors_are_opened_anew(
+    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _once(passes)
+    first = passes._doors
+    _once(passes)
+    assert passes._doors is first
+    for error in (UnreachableError("away"), HungError("hangs")):
+
+        def fails(error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr("cede.reconcile.observe", lambda _doors, fails=fails: fails())
+            with pytest.raises(type(error)):
+                _once(passes)
+        assert passes._doors is None
+        _once(passes)
+    assert not made.cards[NIC].at_home
+
+
+def test_another_cede_at_work_is_waited_for_with_the_doors_open(
+    passes: run.HostPasses, alone: Path
+) -> None:
+    _once(passes)
+    doors = passes._doors
+    with (
+        one_writer("`cede apply` (pid 7)", path=alone / "writer.lock"),
+        pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is at work$"),
+    ):
+        _once(passes)
+    assert passes._doors is doors
+    _once(passes)
+
+
+def _known(made: Host, kind: str, subject: str = SUBJECT) -> tuple[str, str, str, str]:
+    (found,) = [
+        one
+        for one in made.journal.conditions("policy.yaml")
+        if (one.subject, one.type) == (subject, kind)
+    ]
+    return found.status, found.reason, found.message, found.next_try
+
+
+def _in_seconds(next_try: str) -> float:
+    return (datetime.fromisoformat(next_try) - datetime.now(UTC)).total_seconds()
+
+
+def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
+    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backoff, now = Backoff(), time.monotonic()
+
+    def failed(report: Report) -> dict[str, float]:
+        for outcome in report.outcomes:
+            if outcome.error is not None:
+                backoff.failed(outcome.work.subject, outcome.error.message, now)
+        return backoff.next_tries(now)
+
+    def review(planned: Plan) -> Plan:
+        return hold_back(planned, {one.subject: one.reason for one in backoff.waiting(now)})
+
+    def fails(*_: object) -> None:
+        raise PermanentError("libxl said no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(made.doors().libvirt), "seize", fails)
+        passes(POLICIES["A"], "timer", review, tuple, failed)
+    for _ in range(2):
+        status, reason, message, next_try = _known(made, "InStep")
+        assert (status, reason, message) == ("False", "Failed", "libxl said no")
+        assert _in_seconds(next_try) == pytest.approx(5, abs=3)
+        done = passes(POLICIES["A"], "xenstore", review, tuple, failed)
+        assert done.outcomes == (), "it waits"
+    backoff.forget()
+    passes(POLICIES["A"], "reload", review, tuple, failed)
+    assert _known(made, "InStep") == ("True", "AsAssigned", "", "")
+
+
+def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is_right(
+    passes: run.HostPasses, made: Host
+) -> None:
+    wrong = PolicyError("policy.yaml:2:1: unknown: devcies")
+    passes.rejected = lambda: wrong
+    _once(passes)
+    assert _known(made, "PolicyValid", "") == ("False", "Wrong", wrong.message, "")
+    assert _known(made, "InStep")[0] == "True", "the last right one is followed"
+    passes.rejected = lambda: None
+    _once(passes)
+    assert _known(made, "PolicyValid", "") == ("True", "Read", "", "")
+
+
+def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
+    passes: run.HostPasses, made: Host, log: Log
+) -> None:
+    voice = run.Voice(
+        log=log, notify=Notify({}), chronicle=passes.chronicle, passes=passes, source="policy.yaml"
+    )
+    voice.failed(HungError("looking at the host hangs"), 60.0)
+    status, reason, message, next_try = _known(made, "LibvirtReachable", "")
+    assert (status, reason, message) == ("False", "Unreachable", "looking at the host hangs")
+    assert _in_seconds(next_try) == pytest.approx(60, abs=3)
+    _once(passes)
+    assert _known(made, "LibvirtReachable", "") == ("True", "Answers", "", "")
+
+
+def _taken_out(made: Host) -> None:
+    """`virsh detach-device --live`, of what cede gave."""
+    guest, card = made.guests["pv1"], made.cards[NIC]
+    if NIC in made.backend and guest.live is not None:
+        guest.live = xml.without_hostdev(guest.live, NIC)
+        made.left(card, guest.domid)
+        del made.backend[NIC]
+
+
+def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_they_were(
+    passes: run.HostPasses, made: Host
+) -> None:
+    """A week of passes by the timer; in every tenth something had been taken out behind its back."""
+
+    def week(number: int) -> None:
+        for turn in range(number):
+            if turn % 10 == 0:
+                _taken_out(made)
+            made.pauses()
+            _once(passes)
+
+    def settled() -> int:
+        host_model._domain.cache_clear()  # the host's own, which has a new domain each time
+        host_model._foreign.cache_clear()
+        return gc.collect()
+
+    week(100)
+    settled()
+    threads, files, objects = threading.active_count(), descriptors(), len(gc.get_objects())
+    week(1500)
+    settled()
+    assert len(gc.get_objects()) - objects < 100
+    tracemalloc.start()
+    try:
+        week(50)
+        settled()
+        before = tracemalloc.get_traced_memory()[0]
+        week(350)
+        settled()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 50_000, f"{grown} bytes in 350 passes"
+    assert (threading.active_count(), descriptors()) <= (threads, files)
+    assert len(made.journal.history(most=10_000)) > 150, "there was something to do"
+
+
+def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
+    """All its modules and those that a pass loads, in a fresh process, with a policy read."""
+    script = (
+        "import sys, pathlib\n"
+        "import cede.cli.main, cede.host.libvirt, cede.host.libvirt_events, sqlite3, pyxs, tenacity\n"
+        "from cede import policy_file, xml\n"
+        "policy_file.parse(sys.argv[1], 'policy.yaml')\n"
+        "status = pathlib.Path('/proc/self/status').read_text().split('VmRSS:')[1]\n"
+        "print(status.split()[0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, POLICY],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert int(done.stdout) < 56_000

@@ -1,0 +1,246 @@
+"""The journal's part about now: pauses, conditions and attachments, and a file that an older cede wrote."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import cede
+from cede.address import Address
+from cede.conditions import Condition, Status
+from cede.host.journal import Asked, Journal, tables
+from cede.memory import Attachment, Pause
+from cede.plan.steps import GiveBack, HotPlug, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NIC = Address(0, 1, 0, 0)
+BEGIN = datetime(2026, 1, 31, 3, tzinfo=UTC)
+EARLY, LATER = "2026-01-31T03:00:00.000+00:00", "2026-01-31T05:00:00.000+00:00"
+LEFT = Attachment(address=NIC, domain="uuid-of-pv1", live=True, config=True)
+ATTACH = Work(
+    subject="nic0 -> pv1", address=NIC, identity=None,
+    steps=(HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0"),),
+)  # fmt: skip
+RELEASE = Work(subject="nic0", address=NIC, identity=None, steps=(GiveBack(address=NIC),))
+KILLED_THERE = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from cede.host.journal import Journal
+from cede.memory import Pause
+left = [int(sys.argv[2])]
+def dies(*_):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+connect = sqlite3.connect
+class Connection(sqlite3.Connection):
+    def execute(self, text, *values):
+        if text.startswith(("CREATE", "PRAGMA user_version =")):
+            dies()
+        return super().execute(text, *values)
+sqlite3.connect = lambda *a, **k: connect(*a, **k, factory=Connection)
+Journal(Path(sys.argv[1])).pause(Pause(device="nic0"))
+"""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Clock) -> Iterator[Callable[[], Journal]]:
+    journals: list[Journal] = []
+
+    def opened() -> Journal:
+        journals.append(Journal(path, boot="this", now=clock))
+        return journals[-1]
+
+    yield opened
+    for journal in journals:
+        journal.close()
+
+
+@pytest.fixture
+def journal(opened: Callable[[], Journal]) -> Journal:
+    return opened()
+
+
+@pytest.fixture
+def of_version_1(path: Path) -> bytes:
+    """A journal as the first version wrote it, with a task, an origin and a device that hung; its bytes."""
+    connection = sqlite3.connect(path)
+    for statement in tables.STEPS[0]:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back)"
+        " VALUES (?, 'cede apply', 'ann', 'nic0 -> pv1', ?, 'pv1', 1, 1)",
+        (EARLY, str(NIC)),
+    )
+    connection.execute("INSERT INTO held VALUES (?, 'hung', ?, 'this')", (str(NIC), EARLY))
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    return path.read_bytes()
+
+
+# -- pauses
+
+
+def test_a_pause_is_in_force_until_it_is_resumed(
+    journal: Journal, opened: Callable[[], Journal]
+) -> None:
+    made = journal.pause(Pause(target="pv1", domain="uuid-of-pv1", who="ann", reason="tests"))
+    assert (made.since, made.until) == (EARLY, "")
+    again = opened()
+    assert again.memory().pauses == (made,)
+    again.resume([made])
+    assert journal.memory().pauses == ()
+
+
+def test_a_pause_for_some_time_ends_by_itself(journal: Journal, clock: Clock, path: Path) -> None:
+    made = journal.pause(Pause(target="nic0", device="nic0"), seconds=7200)
+    assert made.until == LATER
+    clock.now += timedelta(hours=2, milliseconds=-1)
+    assert journal.memory().pauses == (made,)
+    clock.now += timedelta(milliseconds=1)
+    assert journal.memory().pauses == ()
+    journal.pause(Pause(target="pv1", domain="uuid-of-pv1"))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM pause").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_pause_of_the_same_takes_the_place_of_the_one_before_and_a_drain_stands_beside_it(
+    journal: Journal,
+) -> None:
+    journal.pause(Pause(target="nic0", device="nic0", reason="first"))
+    second = journal.pause(Pause(target="nic0", device="nic0", reason="second"))
+    drained = journal.pause(Pause(target="nic0", device="nic0", drained=True))
+    assert journal.memory().pauses == (drained, second)
+    journal.resume([drained])
+    assert journal.memory().pauses == (second,)
+
+
+# -- conditions and attachments
+
+
+def condition(subject: str, reason: str = "Drifted", since: str = EARLY) -> Condition:
+    return Condition(
+        subject=subject, type="InStep", status=Status.FALSE, reason=reason, message="ü", since=since
+    )
+
+
+def test_each_policy_has_conditions_of_its_own_and_the_host_has_one_set(journal: Journal) -> None:
+    journal.stand("a.yaml", [condition(""), condition("nic0 -> pv1")])
+    journal.stand("b.yaml", [condition("", "Unreachable"), condition("nic1 -> pv1")])
+    assert set(journal.conditions("a.yaml")) == {
+        condition("", "Unreachable"),
+        condition("nic0 -> pv1"),
+    }
+    journal.stand("a.yaml", [])
+    assert journal.conditions("a.yaml") == ()
+    assert journal.conditions("b.yaml") == (condition("nic1 -> pv1"),)
+
+
+def test_what_stands_as_before_is_not_written_again(journal: Journal, path: Path) -> None:
+    for _ in range(2):
+        journal.stand("a.yaml", [condition("nic0 -> pv1")], [LEFT])
+        size = path.with_name("journal.db-wal").stat().st_size
+    journal.stand("a.yaml", [condition("nic0 -> pv1")], [LEFT])
+    assert path.with_name("journal.db-wal").stat().st_size == size
+    journal.stand("a.yaml", [condition("nic0 -> pv1", "Failed")], [LEFT])
+    assert path.with_name("journal.db-wal").stat().st_size > size
+
+
+def test_where_a_device_was_left_is_known_until_cede_takes_it_out(journal: Journal) -> None:
+    journal.stand("a.yaml", [], [LEFT])
+    journal.end(journal.begin(ATTACH, Asked()), "done")
+    assert journal.memory().attachments == (LEFT,)
+    journal.stand("a.yaml", [])
+    assert journal.memory().attachments == (LEFT,)
+    journal.end(journal.begin(RELEASE, Asked()), "done")
+    assert journal.memory().attachments == ()
+
+
+def test_what_left_the_policy_is_left_nowhere(journal: Journal) -> None:
+    journal.stand("a.yaml", [], [LEFT])
+    journal.stand("b.yaml", [], [])
+    assert journal.memory().attachments == (LEFT,)
+    journal.stand("a.yaml", [], [])
+    assert journal.memory().attachments == ()
+
+
+# -- a file of version 1
+
+
+def test_a_journal_of_version_1_is_read_and_not_changed_by_who_only_reads(
+    of_version_1: bytes, opened: Callable[[], Journal], path: Path
+) -> None:
+    journal = opened()
+    memory = journal.memory()
+    assert [held.reason for held in memory.held] == ["hung"]
+    assert [begun.subject for begun in memory.unfinished] == ["nic0 -> pv1"]
+    assert (memory.pauses, memory.attachments, journal.conditions("a.yaml")) == ((), (), ())
+    assert [entry.who for entry in journal.history()] == ["ann"]
+    assert path.read_bytes() == of_version_1
+
+
+def test_a_journal_of_version_1_is_brought_up_to_date_by_who_writes_and_forgets_nothing(
+    of_version_1: bytes, opened: Callable[[], Journal]
+) -> None:
+    before = (opened().memory().held, opened().memory().unfinished, opened().history())
+    made = opened().pause(Pause(target="nic0", device="nic0"))
+    after = opened()
+    assert (after.memory().held, after.memory().unfinished, after.history()) == before
+    assert after.memory().pauses == (made,)
+    assert after.warnings == []
+    assert of_version_1
+
+
+@pytest.mark.parametrize("done", range(5))
+@pytest.mark.usefixtures("of_version_1")
+def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
+    opened: Callable[[], Journal], path: Path, done: int
+) -> None:
+    """Three tables and the version are written; the kill comes before the first of them, or before a later one."""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_THERE, str(path), str(done)],
+        env={**os.environ, "PYTHONPATH": str(Path(cede.__file__).parent.parent)},
+        check=False,
+        timeout=60,
+    )
+    assert killed.returncode == (-signal.SIGKILL if done < 4 else 0)
+    connection = sqlite3.connect(path)
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    assert tables.version(connection) == (1 if done < 4 else 2)
+    assert ("pause" in there) == ("condition" in there) == (done == 4)
+    connection.close()
+    journal = opened()
+    assert [held.reason for held in journal.memory().held] == ["hung"]
+    journal.pause(Pause(target="nic1", device="nic1"))
+    assert "nic1" in {pause.device for pause in journal.memory().pauses}

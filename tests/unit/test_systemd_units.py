@@ -1,0 +1,59 @@
+"""systemd's units: right in systemd's own eyes, and without what would blind cede's guards."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "contrib/systemd"
+SERVICES = sorted(UNITS.glob("*.service"))
+EVERY = [*SERVICES, *sorted(UNITS.glob("*.timer"))]
+OWN_MOUNTS = (
+    "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateUsers",
+    "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups",
+    "ProtectProc", "ProcSubset", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "BindPaths",
+    "BindReadOnlyPaths", "TemporaryFileSystem", "RootDirectory", "RootImage", "DynamicUser", "ProtectClock",
+    "DeviceAllow", "DevicePolicy",
+)  # fmt: skip
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_systemd_itself_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
+    (tmp_path / "cede").write_text("#!/bin/sh\n")
+    (tmp_path / "cede").chmod(0o755)
+    for unit in EVERY:
+        text = unit.read_text().replace("=cede ", f"={tmp_path}/cede ")
+        (tmp_path / unit.name).write_text(text)
+    units = [str(tmp_path / unit.name) for unit in EVERY]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
+    )
+    about = [line for line in done.stderr.splitlines() if "cede" in line]
+    assert (done.returncode, about) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_cede_sees_the_hosts_own_mounts_which_its_guards_judge_by(unit: Path) -> None:
+    assert not set(settings(unit)) & set(OWN_MOUNTS)
+
+
+def test_the_timer_and_the_daemon_do_not_stop_one_another() -> None:
+    for unit in EVERY:
+        assert set(settings(unit).get("Conflicts", [])) <= {"shutdown.target"}
+    (condition,) = settings(UNITS / "cede-apply.service")["ExecCondition"]
+    assert "/run/cede-run.lock" in condition
+
+
+def test_no_guest_or_daemon_that_is_away_keeps_the_host_from_booting() -> None:
+    for unit in SERVICES:
+        assert not {"Requires", "BindsTo", "Requisite"} & set(settings(unit))

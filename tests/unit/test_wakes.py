@@ -1,0 +1,193 @@
+"""The daemon's one queue, and the listeners that fill it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cede.errors import UnreachableError
+from cede.wakes import Listener, Wake, Wakes
+from unit.conftest import descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+
+def wake(source: str = "xenstore", what: str = "") -> Wake:
+    return Wake(source=source, what=what)
+
+
+def test_of_each_source_one_wake_waits_however_many_come() -> None:
+    wakes = Wakes()
+    for number in range(10_000):
+        wakes.put(wake(what=str(number)))
+        wakes.put(wake("kernel"))
+    assert wakes.take(0.0) == (wake(what="0"), wake("kernel"))
+    assert wakes.take(0.0) == ()
+    wakes.put(wake())
+    assert wakes.take(0.0) == (wake(),)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.sampled_from("abc")), max_size=60))
+def test_whatever_is_put_before_a_take_is_in_it_by_its_source(acts: list[str | None]) -> None:
+    wakes, put = Wakes(), set[str]()
+    for act in acts:
+        if act is None:
+            assert {found.source for found in wakes.take(0.0)} == put
+            put = set()
+        else:
+            wakes.put(wake(act))
+            put.add(act)
+
+
+def test_from_many_threads_none_is_lost() -> None:
+    wakes, ended = Wakes(), threading.Event()
+
+    def storm() -> None:
+        for _ in range(2000):
+            wakes.put(wake())
+
+    threads = [threading.Thread(target=storm) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    taken = 0
+    while any(thread.is_alive() for thread in threads):
+        taken += len(wakes.take(0.01))
+    wakes.put(wake(what="last"))
+    assert taken + len(wakes.take(0.0)) >= 1
+    assert not ended.is_set()
+
+
+def test_it_waits_for_the_first_and_not_longer_than_it_was_told() -> None:
+    wakes = Wakes()
+    begun = time.monotonic()
+    assert wakes.take(0.05) == ()
+    assert 0.04 < time.monotonic() - begun < 2
+    threading.Timer(0.05, lambda: wakes.put(wake())).start()
+    assert wakes.take(60.0) == (wake(),)
+
+
+def test_a_signal_handler_may_put_while_the_main_thread_waits() -> None:
+    wakes = Wakes()
+    before = signal.signal(signal.SIGUSR1, lambda *_: wakes.put(wake("signal")))
+    try:
+        threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        assert wakes.take(60.0) == (wake("signal"),)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+class Pipe:
+    """A source that tells what is written into it, and is lost when it is told so."""
+
+    name = "pipe"
+
+    def __init__(self) -> None:
+        self.ends: tuple[int, int] | None = None
+        self.opened = 0
+        self.refuses = 0
+
+    def open(self) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise UnreachableError("nobody is there")
+        self.ends = os.pipe()
+        self.opened += 1
+
+    def fileno(self) -> int:
+        assert self.ends is not None
+        return self.ends[0]
+
+    def read(self) -> Collection[str]:
+        said = os.read(self.fileno(), 100).decode()
+        if said == "lost":
+            raise UnreachableError("it was lost")
+        return () if said == "chatter" else (said,)
+
+    def close(self) -> None:
+        ends, self.ends = self.ends, None
+        for end in ends or ():
+            os.close(end)
+
+    def say(self, what: str) -> None:
+        eventually(lambda: self.ends is not None)
+        assert self.ends is not None
+        os.write(self.ends[1], what.encode())
+
+
+def eventually(question: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.source, self.wakes, self.said = Pipe(), Wakes(), list[str]()
+        self.pauses: list[int] = []
+        self.listener = Listener(self.source, self.wakes, self.said.append, self._pause)
+
+    def _pause(self, times: int) -> float:
+        self.pauses.append(times)
+        return 0.005
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    made = Heard()
+    yield made
+    made.listener.close()
+
+
+def test_what_a_source_tells_wakes_and_what_is_of_no_interest_does_not(heard: Heard) -> None:
+    heard.listener.start()
+    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),), (
+        "it may have missed something"
+    )
+    heard.source.say("chatter")
+    assert heard.wakes.take(0.05) == ()
+    heard.source.say("pv1 started")
+    assert heard.wakes.take(10.0) == (wake("pipe", "pv1 started"),)
+    assert heard.said == []
+
+
+def test_a_source_that_is_lost_is_opened_again_and_wakes_for_what_was_missed(heard: Heard) -> None:
+    heard.listener.start()
+    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),)
+    heard.source.say("lost")
+    eventually(lambda: heard.source.opened == 2)
+    assert heard.wakes.take(10.0) == (Wake(source="pipe", what="is back", urgent=True),)
+    eventually(lambda: len(heard.said) == 2)
+    assert heard.said == [
+        "pipe isn't listened to for now: it was lost",
+        "pipe is listened to again",
+    ]
+
+
+def test_one_that_does_not_open_is_tried_again_with_longer_pauses_and_told_once(
+    heard: Heard,
+) -> None:
+    heard.source.refuses = 5
+    heard.listener.start()
+    eventually(lambda: heard.source.opened == 1)
+    assert heard.pauses == [1, 2, 3, 4, 5]
+    eventually(lambda: len(heard.said) == 2)
+
+
+def test_a_listener_that_is_closed_leaves_no_thread_and_no_descriptor() -> None:
+    before = (threading.active_count(), descriptors())
+    for _ in range(3):
+        made = Heard()
+        made.listener.start()
+        eventually(lambda made=made: made.source.opened == 1)  # type: ignore[misc]
+        made.listener.close()
+    assert (threading.active_count(), descriptors()) == before
