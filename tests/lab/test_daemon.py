@@ -21,6 +21,11 @@ ROUNDS, RESTARTS, EVENTS = 3, 20, 200
 # libvirt may still be taking apart what was there before
 START = f"until {VIRSH} start pv1; do sleep 0.2; done"
 PROVEN = "nic0 -> pv1: in step"
+NOTHING_WANTED = "version: 1\ndevices: {}\nassignments: []\n"
+AWAIT_DOM0S = f"""\
+for _ in $(seq 300); do readlink /sys/bus/pci/devices/{NIC}/driver | grep -q e1000e && exit 0; sleep 0.1; done
+journalctl -q -u cede --no-pager; exit 1
+"""
 # Waits until the daemon has said $1 for the $2-th time since the first; prints when that was, in seconds.
 SAID = """\
 said() { journalctl -q -u cede -o short-unix --no-pager | grep -F -- "$1" | sed -n "$2p" | cut -d' ' -f1; }
@@ -81,6 +86,7 @@ def test_it_is_in_step_whatever_is_done_behind_its_back(
     host.guest("pv1", "(sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 & true")
     host.sh(f"until {VIRSH} domstate pv1 | grep 'shut off'; do sleep 0.2; done")
     _follows_the_guest_through(host, faults, {"crashed": START})
+    _takes_back_what_was_rebound_by_hand(host)
     _outlives_libvirtd(host, faults)
     _follows_the_policy(host)
     _has_not_grown(host, began, measured)
@@ -176,6 +182,19 @@ def _follows_the_guest_through(host: Host, faults: Faults, ways: dict[str, str])
         faults.tell(f"guest {name} under the daemon", tried=1, survived=1)
 
 
+def _takes_back_what_was_rebound_by_hand(host: Host) -> None:
+    """While its guest is off, so that the start finds it."""
+    seized, proven = f"seize {NIC} from e1000e to pciback: done", _count(host, PROVEN)
+    before = _count(host, seized)
+    host.sh(
+        f"{VIRSH} destroy pv1; sleep 3; cd /sys/bus/pci; echo {NIC} > drivers/pciback/unbind;"
+        f" echo > devices/{NIC}/driver_override; echo {NIC} > drivers/e1000e/bind"
+    )
+    _said(host, seized, before + 1)
+    host.sh(START)
+    _said(host, PROVEN, proven + 1)
+
+
 def _outlives_libvirtd(host: Host, faults: Faults) -> None:
     host.sh(
         f"for _ in $(seq {RESTARTS}); do systemctl reset-failed libvirtd; systemctl restart libvirtd; done;"
@@ -191,11 +210,13 @@ def _follows_the_policy(host: Host) -> None:
     right = host.sh("cat /etc/cede/policy.yaml")
     host.write("/etc/cede/policy.yaml", "version: 1\ndevcies: {}\n")
     _said(host, "the policy is wrong, and the last right one is followed")
-    host.write("/etc/cede/policy.yaml", "version: 1\ndevices: {}\nassignments: []\n")
-    host.sh(
-        f"for _ in $(seq 200); do readlink /sys/bus/pci/devices/{NIC}/driver | grep -q e1000e && exit 0;"
-        " sleep 0.1; done; journalctl -q -u cede --no-pager; exit 1"
-    )
+    host.write("/etc/cede/policy.yaml", NOTHING_WANTED)
+    host.sh(AWAIT_DOM0S)
+    plugged = _count(host, "hot-plug")
+    host.write("/etc/cede/policy.yaml", right)
+    _said(host, "hot-plug", plugged + 1)
+    host.write("/etc/cede/policy.yaml", NOTHING_WANTED)  # in the middle of the pass
+    host.sh(AWAIT_DOM0S)
     before = _count(host, PROVEN)
     host.write("/etc/cede/policy.yaml", right)
     _said(host, PROVEN, before + 1)
