@@ -380,7 +380,8 @@ def test_libvirt_tells_of_domains_and_when_it_hangs_up(monkeypatch: pytest.Monke
         while len(found) < 3:
             found += told(door)
         assert found == ["test stopped", "test started", "the metadata of test changed"]
-        assert list(door.read()) == []  # it may be woken once more: an event is told before the sign of it
+        # it may be woken once more: an event is told before the sign of it
+        assert list(door.read()) == []
         door._closed(None, 0, None)
         with pytest.raises(UnreachableError, match="closed"):
             told(door)
