@@ -11,26 +11,23 @@ import enum
 import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import disk, locks, prerequisites, pristine, qemu, rootfs
-from .command import tail
+from . import disk, locks, prepared, prerequisites, pristine, rootfs
 from .dom0 import Dom0, Result
-from .emulator import Emulator, PortTakenError
+from .emulator import Emulator
 from .errors import LabError
 from .machine import DEFAULT_RELEASE, RELEASES
-from .ports import free_port
+from .prepared import Preparation
 from .progress import say, step
 from .push import push
+from .restore import restore
 from .store import Recipe, Store, cache_folder
 
-_PORT_ATTEMPTS = 5
-_RESTORE_TIMEOUT = 120
 _RUNNING = "running.json"
 
 
@@ -49,16 +46,24 @@ class Running:
     pid: int
     port: int
     disk: str
-    pristine: str
+    snapshot: str
 
 
 class Lab:
     """One nested Xen host. Cheap to make: nothing is looked at until it is asked to do something.
 
-    `checkout` decides which lab it is: two checkouts can have one at a time.
+    `checkout` decides which lab it is: two checkouts can have one at a time. With a `preparation` it starts from the
+    snapshot in which that is done.
     """
 
-    def __init__(self, *, release: str = DEFAULT_RELEASE, checkout: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        release: str = DEFAULT_RELEASE,
+        checkout: Path | None = None,
+        preparation: Preparation | None = None,
+    ) -> None:
+        self._preparation = preparation
         self.release = RELEASES[release]
         self.checkout = (checkout or Path(__file__).parents[2]).resolve()
         cache = cache_folder()
@@ -101,7 +106,7 @@ class Lab:
             return State.ABSENT
         if prerequisites.missing(prerequisites.TO_RUN):
             return State.OUTDATED
-        return State.UP if running.pristine == self._recipes()[-1].name else State.OUTDATED
+        return State.UP if running.snapshot == self._recipes()[-1].name else State.OUTDATED
 
     def is_up(self) -> bool:
         """Whether it runs, and from today's inputs."""
@@ -148,12 +153,26 @@ class Lab:
             self.folder / ".lock", waiting_for="another `lab` command on this lab"
         )
 
-    def _recipes(self) -> tuple[Recipe, Recipe, Recipe]:
-        """How the root file system, the disk and the snapshot are made, each from the one before."""
+    def _recipes(self) -> tuple[Recipe, ...]:
+        """How the root file system, the disk and the snapshots are made, each from the one before."""
         packages = rootfs.recipe(self.release)
         image = disk.recipe(self.release, packages, self.store.path(packages))
-        snapshot = pristine.recipe(self.release, image, self.store.path(image))
-        return packages, image, snapshot
+        image_folder = self.store.path(image)
+        snapshot = pristine.recipe(self.release, image, image_folder)
+        if self._preparation is None:
+            return packages, image, snapshot
+        return (
+            packages,
+            image,
+            snapshot,
+            prepared.recipe(
+                self.release,
+                self._preparation,
+                disk=image_folder,
+                pristine=snapshot,
+                pristine_folder=self.store.path(snapshot),
+            ),
+        )
 
     def _start(self) -> None:
         if prerequisites.missing(prerequisites.TO_RUN):
@@ -170,42 +189,22 @@ class Lab:
             stack.pop_all()
         say(f"{self.release.suite} is up: contrib/lab exec -- COMMAND")
 
-    def _restore(self, recipes: tuple[Recipe, Recipe, Recipe]) -> None:
-        _, image, snapshot = recipes
-        image_folder, snapshot_folder = self.store.path(image), self.store.path(snapshot)
+    def _restore(self, recipes: tuple[Recipe, ...]) -> None:
+        _, image, *snapshots = recipes
         with ExitStack() as held:
-            keep = [self.store.hold(recipe) for recipe in (image, snapshot)]
+            keep = [self.store.hold(recipe) for recipe in (image, *snapshots)]
             for descriptor in keep:
                 held.callback(os.close, descriptor)
-            pristine.prepare_folder(self.folder, disk=image_folder, pristine=snapshot_folder)
-            port = self._start_on_free_port(keep)
-        self.emulator.await_status("paused", timeout=_RESTORE_TIMEOUT)
-        self.emulator.ask("cont")
-        dom0 = Dom0(keys=image_folder, port=port)
-        try:
-            # dom0's clock stands where the snapshot was taken.
-            dom0.wait_until_succeeds(
-                ["date", "--set", f"@{time.time():.1f}"], timeout=_RESTORE_TIMEOUT
+            port = restore(
+                self.emulator,
+                disk=self.store.path(image),
+                snapshot=self.store.path(snapshots[-1]),
+                keep=keep,
             )
-        except LabError as error:
-            error.details += "\n" + tail(self.emulator.console())
-            raise
         pid = self.emulator.pid
         if pid is None:
             raise LabError("QEMU ended right after the snapshot was restored")
-        self._remember(Running(pid=pid, port=port, disk=image.name, pristine=snapshot.name))
-
-    def _start_on_free_port(self, keep: Sequence[int]) -> int:
-        for attempt in range(_PORT_ATTEMPTS):
-            port = free_port()
-            try:
-                self.emulator.start(qemu.command_line(ssh_port=port, restore=True), keep=keep)
-            except PortTakenError:
-                if attempt == _PORT_ATTEMPTS - 1:
-                    raise
-            else:
-                return port
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        self._remember(Running(pid=pid, port=port, disk=image.name, snapshot=snapshots[-1].name))
 
     def _running(self) -> Running | None:
         """What runs and was found to work; None if nothing does."""

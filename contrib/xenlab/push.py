@@ -60,7 +60,7 @@ def push(dom0: Dom0, *, checkout: Path, python: str, compiled: Path) -> None:
 
     Raises LabError if it cannot be installed.
     """
-    files = dict(_package_files(checkout))
+    files = dict(package_files(checkout))
     folder = f"/usr/local/lib/python{python}/dist-packages/{_PACKAGE}"
     wanted = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     installed = dom0.run(["cat", f"{folder}/.pushed.json"])
@@ -93,7 +93,7 @@ def _keep(path: Path, archive: bytes) -> None:
         old.unlink(missing_ok=True)
 
 
-def _package_files(checkout: Path) -> Iterator[tuple[str, bytes]]:
+def package_files(checkout: Path) -> Iterator[tuple[str, bytes]]:
     """The files of the installed package, by their path in it."""
     source = checkout / "agent" / _PACKAGE
     if not source.is_dir():

@@ -1,12 +1,13 @@
 """The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked."""
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from lab.host import Host
+from lab.host import Host, lab
 from lab.told import FAULTS, MEASURED, Faults, Measured
-from xenlab.lab import Lab, State
+from xenlab.lab import State
 
 
 @pytest.fixture
@@ -40,31 +41,46 @@ def pytest_runtest_makereport(
     return report
 
 
+_UP: list[Host] = []
+
+
 @pytest.fixture(scope="module", params=["trixie", "bookworm"])
 def any_host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """Each dom0 release in turn, pristine when a module begins; stopped after it if it was down before."""
-    yield from _host(request.param)
+    with _running(request.param) as host:
+        _alone(host)
+        yield host
 
 
 @pytest.fixture(scope="session")
 def _trixie() -> Iterator[Host]:
-    yield from _host("trixie")
+    with _running("trixie") as host:
+        yield host
 
 
 @pytest.fixture
 def host(_trixie: Host) -> Host:
     """The default dom0, pristine."""
-    _trixie.pristine()
+    _alone(_trixie)
     return _trixie
 
 
-def _host(release: str) -> Iterator[Host]:
-    lab = Lab(release=release)
-    was_down = lab.state() is State.ABSENT
-    host = Host(lab)
+@contextmanager
+def _running(release: str) -> Iterator[Host]:
+    host = Host(lab(release))
+    was_down = host.lab.state() is State.ABSENT
+    _UP.append(host)
     try:
-        host.pristine()
         yield host
     finally:
+        _UP.remove(host)
         if was_down:
-            lab.down()
+            host.lab.down()
+
+
+def _alone(host: Host) -> None:
+    """Pristine, and the only one that runs: a second one, if only idle, would slow it down."""
+    for other in _UP:
+        if other.lab.folder != host.lab.folder:
+            other.lab.down()
+    host.pristine()

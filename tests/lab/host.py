@@ -6,14 +6,53 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xenlab.dom0 import Result
+from xenlab.dom0 import Dom0, Result
 from xenlab.errors import LabError
 from xenlab.lab import Lab
+from xenlab.machine import RELEASES
+from xenlab.prepared import Preparation
+from xenlab.push import package_files, push
+from xenlab.store import cache_folder
 
+CHECKOUT = Path(__file__).parents[2]
 IN_DOM0 = Path(__file__).with_name("in_dom0.py")
 FOLDER = "/run/cede-tests"
 _HVM_TRIES = 3
-IN_GUEST = Path(__file__).parents[2] / "contrib/xenlab/in_guest.py"
+# Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's deed.
+_HVM_STANDS_STILL = "virsh -q -c xen:///system suspend hvm1"
+_ANSWERS = (
+    f"cd {FOLDER}; mkfifo ask answer; setsid python3 -P in_dom0.py . < /dev/null > said 2>&1 &"
+)
+
+
+def lab(release: str) -> Lab:
+    """The lab whose snapshot has this checkout's cede installed, in_dom0 answering and the HVM guest standing still."""
+
+    def prepare(dom0: Dom0) -> None:
+        python, compiled = RELEASES[release].python, cache_folder() / "compiled"
+        push(dom0, checkout=CHECKOUT, python=python, compiled=compiled)
+        dom0.succeed(["sh", "-ec", _HVM_STANDS_STILL])
+        dom0.succeed(
+            ["sh", "-ec", f"mkdir -p {FOLDER}; cat > {FOLDER}/in_dom0.py"],
+            stdin=IN_DOM0.read_text(),
+        )
+        dom0.succeed(["sh", "-ec", _ANSWERS])
+        _ask(dom0, 120, do="state")
+
+    sent = [f"{path}\n".encode() + content for path, content in package_files(CHECKOUT)]
+    inputs = [*sent, IN_DOM0.read_bytes(), Path(__file__).read_bytes()]
+    return Lab(release=release, preparation=Preparation(name="tests", inputs=inputs, do=prepare))
+
+
+def _ask(dom0: Dom0, seconds: float, **request: object) -> Any:  # noqa: ANN401 - what in_dom0 answers
+    done = dom0.succeed(
+        ["sh", "-ec", f"cat > {FOLDER}/ask; cat {FOLDER}/answer"],
+        stdin=json.dumps(request),
+        timeout=seconds,
+    )
+    told = json.loads(done)
+    assert "failed" not in told, told["failed"]
+    return told["answer"]
 
 
 class Host:
@@ -21,17 +60,10 @@ class Host:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self._answers = False
 
     def pristine(self) -> None:
-        """Back to the snapshot, with this checkout's cede installed and the HVM guest standing still.
-
-        Emulated SVM makes that guest triple-fault and begin anew now and then, which looks like somebody's deed.
-        """
+        """Back to the snapshot."""
         self.lab.reset()
-        self.lab.push()
-        self.sh("virsh -q -c xen:///system suspend hvm1")
-        self._answers = False
 
     def with_hvm(self, test: Callable[[], None]) -> None:
         """What needs the HVM guest awake; anew on a pristine host where Xen's log tells that it triple-faulted."""
@@ -50,20 +82,7 @@ class Host:
 
     def ask(self, seconds: float = 120, **request: object) -> Any:  # noqa: ANN401 - what in_dom0 answers
         """Have in_dom0 do something, and return its answer."""
-        if not self._answers:
-            self.write(f"{FOLDER}/in_dom0.py", IN_DOM0.read_text())
-            self.sh(
-                f"cd {FOLDER}; mkfifo ask answer; setsid python3 -P in_dom0.py . < /dev/null > said 2>&1 &"
-            )
-            self._answers = True
-        done = self.lab.exec(
-            ["sh", "-ec", f"cat > {FOLDER}/ask; cat {FOLDER}/answer"],
-            stdin=json.dumps(request),
-            timeout=seconds,
-        )
-        told = json.loads(done.stdout)
-        assert "failed" not in told, told["failed"]
-        return told["answer"]
+        return _ask(self.lab.dom0(), seconds, **request)
 
     def cede(self, *argv: str) -> Result:
         """Run cede, without the seconds that Python takes to begin."""
@@ -80,9 +99,9 @@ class Host:
 
     def guest(self, domain: str, command: str) -> str:
         """Run a command on a guest's console."""
-        done = self.lab.exec(["python3", "-", domain, command], stdin=IN_GUEST.read_text())
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = self.ask(do="guest", domain=domain, command=command)
+        assert done["status"] == 0, done["err"]
+        return str(done["out"])
 
     def policy(self, device: str, address: str, domain: str, more: str = "") -> None:
         """Write /etc/cede/policy.yaml with one device and one assignment."""

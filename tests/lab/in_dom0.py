@@ -5,6 +5,7 @@ through FOLDER/answer.
 
 {"do": "points", "argv": [...]}                     the names of the points that a run of cede passes, in order
 {"do": "run", "argv": [...], "at": NAME, "act": SHELL}   one run, with a shell command at the moment that has that name
+{"do": "guest", "domain": NAME, "command": SHELL}   what a command typed into a guest's console printed
 {"do": "state", "wanted": TEXT, "patience": N}       all that cede could change, once as wanted, or after N seconds
 {"do": "kill", "cycles": [[NAME or SECONDS, ...], ...]}  apply is killed at the first, release at the second, and mended
 
@@ -39,6 +40,9 @@ import cede.execute.give_back
 import cede.host.journal
 import cede.host.libvirt
 import cede.verify
+from cede.errors import CedeError
+from cede.guest.console import Console
+from cede.host.libvirt import Libvirt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,52 +100,79 @@ def _import_commands() -> None:
         cede.cli.main.cli.get_command(context, name)
 
 
-def cede_run(
-    argv: list[str], points: Points | None = None, after: float | None = None
+def in_child(
+    call: Callable[[], object], passed: Callable[[], object] = list, after: float = LONGEST
 ) -> dict[str, Any]:
-    """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
+    """Call in a child, killed `after` so many seconds; its status, output and what it passed."""
     with (
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
-        tempfile.TemporaryFile("w+") as passed,
+        tempfile.TemporaryFile("w+") as names,
     ):
         begun = time.monotonic()
-        _import_commands()
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            sys.argv = ["cede", *argv]
-            if points is not None:
-                points.install()
             try:
-                cede.cli.main.main()
+                call()
             except SystemExit as ended:
                 sys.stdout.flush()
-                passed.write(json.dumps(points.passed if points else []))
-                passed.flush()
+                names.write(json.dumps(passed()))
+                names.flush()
                 os._exit(int(ended.code or 0))
             finally:
                 traceback.print_exc()
                 sys.stderr.flush()
                 os._exit(99)
-        timer = threading.Timer(LONGEST if after is None else after, os.kill, (pid, signal.SIGKILL))
+        timer = threading.Timer(after, os.kill, (pid, signal.SIGKILL))
         timer.start()
         _, status = os.waitpid(pid, 0)
         timer.cancel()
         timer.join()
         took = time.monotonic() - begun
-        for file in (out, err, passed):
+        for file in (out, err, names):
             file.seek(0)
-        names = passed.read()
+        written = names.read()
         return {
             "status": os.waitstatus_to_exitcode(status),
             "out": out.read(),
             "err": err.read(),
             "seconds": round(took, 2),
-            "passed": json.loads(names) if names else [],
+            "passed": json.loads(written) if written else [],
         }
+
+
+def cede_run(
+    argv: list[str], points: Points | None = None, after: float | None = None
+) -> dict[str, Any]:
+    """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
+
+    def run() -> None:
+        sys.argv = ["cede", *argv]
+        if points is not None:
+            points.install()
+        cede.cli.main.main()
+
+    return in_child(
+        run, lambda: points.passed if points else [], LONGEST if after is None else after
+    )
+
+
+def in_guest(domain: str, command: str) -> dict[str, Any]:
+    """Type a command into a guest's console, as a person would; in a child, as it leaves threads of libvirt behind."""
+
+    def typed() -> None:
+        try:
+            with Libvirt("xen:///system").console(domain) as line:
+                sys.stdout.write(Console(line).run(command, seconds=60))
+        except CedeError as failed:
+            sys.stderr.write(f"{domain}: {failed.message}")
+            raise SystemExit(1) from failed
+        raise SystemExit(0)
+
+    return in_child(typed)
 
 
 def state() -> str:
@@ -221,6 +252,8 @@ def answer(request: dict[str, Any]) -> object:
                 request.get("at", ""), lambda: subprocess.run(["sh", "-c", act], check=False)
             )
             return cede_run(request["argv"], points if act else None)
+        case "guest":
+            return in_guest(request["domain"], request["command"])
         case "state":
             return settle_state(request.get("wanted", ""), request.get("patience", 0.0))
         case "kill":
@@ -233,6 +266,7 @@ def answer(request: dict[str, Any]) -> object:
 def main() -> None:
     """Answer for as long as dom0 runs."""
     folder = Path(sys.argv[1])
+    _import_commands()
     while True:
         request = json.loads((folder / "ask").read_text())
         try:

@@ -17,7 +17,6 @@ NIC = "0000:01:00.0"
 POLICY = "/etc/cede/policy.yaml"
 VIRSH = "virsh -q -c xen:///system"
 RANDOM_KILLS = 30
-SPARE = 3  # cycles more, for runs that are quicker than the one that was measured
 
 
 def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
@@ -35,6 +34,10 @@ def _in_step(host: Host) -> None:
     """One apply reaches the wanted state, and a second finds nothing to do."""
     applied = host.cede("apply", "--yes")
     assert applied.returncode == 0, applied.stdout + applied.stderr
+    _nothing_to_do(host)
+
+
+def _nothing_to_do(host: Host) -> None:
     again = host.cede("apply", "--yes")
     assert (again.returncode, "Nothing was changed." in again.stdout) == (0, True), again.stdout
 
@@ -82,23 +85,28 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
 
 
 def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
-    host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
+    host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = _run(host, "apply", "--yes")["seconds"]
     release = _run(host, "release", "nic0")["seconds"]
     host.sh("modprobe -r xen-pciback")
     chance = random.Random(20261123)  # noqa: S311 - the same parts of a run each time
-    cycles = [
-        [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
-        for _ in range(RANDOM_KILLS // 2 + SPARE)
-    ]
-    told = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    told: list[Any] = []
+    while (
+        _killed(told) < RANDOM_KILLS and len(told) < RANDOM_KILLS
+    ):  # a run can be quicker than the one measured
+        cycle = [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
+        told += host.ask(300, do="kill", cycles=[cycle], policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a random moment")
-    assert sum(sum(one["killed"]) for one in told) >= RANDOM_KILLS
+    assert _killed(told) >= RANDOM_KILLS
+
+
+def _killed(told: list[Any]) -> int:
+    return sum(sum(one["killed"]) for one in told)
 
 
 def _judge(told: list[Any], faults: Faults, name: str) -> None:
     bad = [one for one in told if not one["mended"]]
-    tried, lost = (sum(sum(one["killed"]) for one in some) for some in (told, bad))
+    tried, lost = _killed(told), _killed(bad)
     faults.tell(name, tried=tried, survived=tried - lost)
     assert not bad, json.dumps(bad, indent=1)
 
@@ -106,7 +114,7 @@ def _judge(told: list[Any], faults: Faults, name: str) -> None:
 KILL_LIBVIRTD = "(sleep {}; kill -9 $(pidof libvirtd)) > /dev/null 2>&1 &"
 
 
-@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.25, 0.3, 0.4])
+@pytest.mark.parametrize("delay", [0.02, 0.2, 0.3, 0.4])
 def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     host: Host, wanted: str, delay: float, faults: Faults
 ) -> None:
@@ -114,7 +122,7 @@ def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     at = f"before plugging {NIC} into pv1 #1"
     done = _run(host, "apply", "--yes", at=at, act=KILL_LIBVIRTD.format(delay))
     assert done["status"] == 0, done["out"]
-    _in_step(host)
+    _nothing_to_do(host)
     _back(host, wanted)
     faults.tell("libvirtd killed during an attach")
 
@@ -122,11 +130,17 @@ def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
 def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     host: Host, wanted: str, faults: Faults
 ) -> None:
+    """Killed after Xen took the card out and before that was written down, it lists the card until the guest ends."""
     _in_step(host)
     at = f"before unplugging {NIC} from pv1 #1"
     done = _run(host, "release", "nic0", at=at, act=KILL_LIBVIRTD.format(0.3))
-    assert done["status"] == 0, done["out"]
-    _back(host, wanted)
+    if done["status"] == 0:
+        _back(host, wanted)
+    else:
+        told = f"libvirt lists {NIC} in pv1, but Xen has taken it out\n  remedy: shut pv1 down and start it"
+        assert (done["status"], told in done["out"]) == (1, True), done["out"]
+        host.sh(f"{VIRSH} destroy pv1")
+        _back_but_for_the_guest(host, wanted)
     faults.tell("libvirtd killed during a release")
 
 
@@ -189,12 +203,17 @@ def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
     told = host.cede("release", "nic0")
     assert (told.returncode, "shut pv1 down" in told.stdout) == (75, True), told.stdout
     host.sh(f"{VIRSH} destroy pv1")
+    _back_but_for_the_guest(host, wanted)
+    faults.tell("a guest that never answers the detach")
+
+
+def _back_but_for_the_guest(host: Host, before: str) -> None:
+    """Release reaches the original state, once pv1 is started that is off."""
     released = host.cede("release", "nic0")
     assert released.returncode == 0, released.stdout
     assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
     host.sh(f"{VIRSH} start pv1; modprobe -r xen-pciback")
-    assert _without_domids(_state(host, wanted)) == _without_domids(wanted)
-    faults.tell("a guest that never answers the detach")
+    assert _without_domids(_state(host, before)) == _without_domids(before)
 
 
 def _without_domids(state: str) -> str:

@@ -1,0 +1,56 @@
+"""Starting QEMU from a snapshot."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import pristine, qemu
+from .command import tail
+from .dom0 import Dom0
+from .emulator import Emulator, PortTakenError
+from .errors import LabError
+from .ports import free_port
+
+_PORT_ATTEMPTS = 5
+_TIMEOUT = 120
+
+
+def restore(
+    emulator: Emulator,
+    *,
+    disk: Path,
+    snapshot: Path,
+    keep: Sequence[int] = (),
+    dies_with_lab: bool = False,
+) -> int:
+    """Run what the folder `snapshot` holds, on the artifact `disk`; the port of dom0's sshd, once that answers.
+
+    `keep` are file descriptors (locks) for QEMU to hold while it lives. Raises LabError.
+    """
+    pristine.prepare_folder(emulator.folder, disk=disk, pristine=snapshot)
+    port = _start_on_free_port(emulator, keep, dies_with_lab=dies_with_lab)
+    emulator.await_status("paused", timeout=_TIMEOUT)
+    emulator.ask("cont")
+    try:
+        # dom0's clock stands where the snapshot was taken.
+        Dom0(keys=disk, port=port).wait_until_succeeds(
+            ["date", "--set", f"@{time.time():.1f}"], timeout=_TIMEOUT
+        )
+    except LabError as error:
+        error.details += "\n" + tail(emulator.console())
+        raise
+    return port
+
+
+def _start_on_free_port(emulator: Emulator, keep: Sequence[int], *, dies_with_lab: bool) -> int:
+    for attempt in range(_PORT_ATTEMPTS):
+        port = free_port()
+        try:
+            argv = qemu.command_line(ssh_port=port, restore=True)
+            emulator.start(argv, keep=keep, dies_with_lab=dies_with_lab)
+        except PortTakenError:
+            if attempt == _PORT_ATTEMPTS - 1:
+                raise
+        else:
+            return port
+    raise AssertionError("unreachable: the last attempt returns or raises")
