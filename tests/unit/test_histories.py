@@ -1,8 +1,8 @@
 """Whatever is asked of cede and whatever fails meanwhile: nothing is lost, nothing foreign is touched, it ends well.
 
 A history is a handful of commands and of things that happen on the host, with faults at the doors in between. A few
-hundred are tried each time; CEDE_HISTORIES says how many, and `contrib/test` asks for 10,000 of them in a run of their own. They are the same
-ones for the same code, so that what fails can be tried again.
+hundred are tried each time; CEDE_HISTORIES says how many, and `contrib/test` asks for 10,000 of them, in a run of
+their own. They are the same ones for the same code, so that what fails can be tried again.
 """
 
 from __future__ import annotations
