@@ -11,6 +11,8 @@ from lab import told
 settings.register_profile("cede", deadline=None)
 settings.load_profile("cede")
 
+TURNS = 3
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -18,6 +20,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what comes out to tests/golden instead of comparing with it; read the diff",
     )
+    parser.addoption(
+        "--turn", type=int, choices=range(TURNS), help="of the tests that take turns run only these"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    turn = config.getoption("--turn")
+    if turn is None:
+        return
+    waiting = [
+        item for item in items if any(mark.args != (turn,) for mark in item.iter_markers("turn"))
+    ]
+    config.hook.pytest_deselected(items=waiting)
+    items[:] = [item for item in items if item not in waiting]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

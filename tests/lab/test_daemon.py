@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lab.host import Host
     from lab.told import Faults, Measured
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.turn(0)]
 
 NIC = "0000:01:00.0"
 UNITS = Path(__file__).parents[2] / "contrib/systemd"

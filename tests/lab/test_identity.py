@@ -6,7 +6,7 @@ import pytest
 
 from lab.host import Host
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.turn(1)]
 
 NIC = "0000:01:00.0"
 NIC_ID = "pci_0000_01_00_0"

@@ -8,7 +8,7 @@ import pytest
 
 from lab.host import Host
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.turn(2)]
 
 NIC, PAIR, PAIRED = "0000:01:00.0", "0000:02:00.0", "0000:02:00.1"
 XL_CFG = """\

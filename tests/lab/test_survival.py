@@ -72,6 +72,7 @@ def _journalled(points: list[str]) -> list[str]:
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
+@pytest.mark.turn(1)
 def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
@@ -86,6 +87,7 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
     _in_step(host)
 
 
+@pytest.mark.turn(0)
 def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = _run(host, "apply", "--yes")["seconds"]
@@ -116,6 +118,7 @@ def _judge(told: list[Any], faults: Faults, name: str) -> None:
 KILL_LIBVIRTD = "(sleep {}; kill -9 $(pidof libvirtd)) > /dev/null 2>&1 &"
 
 
+@pytest.mark.turn(0)
 @pytest.mark.parametrize("delay", [0.02, 0.2, 0.3, 0.4])
 def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     host: Host, wanted: str, delay: float, faults: Faults
@@ -129,6 +132,7 @@ def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     faults.tell("libvirtd killed during an attach")
 
 
+@pytest.mark.turn(0)
 def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -146,6 +150,7 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     faults.tell("libvirtd killed during a release")
 
 
+@pytest.mark.turn(1)
 def test_a_slow_xenstored_is_waited_for(host: Host, wanted: str, faults: Faults) -> None:
     at = f"before plugging {NIC} into pv1 #1"
     stop = "pid=$(pidof xenstored); kill -STOP $pid; (sleep 8; kill -CONT $pid) > /dev/null 2>&1 &"
@@ -155,6 +160,7 @@ def test_a_slow_xenstored_is_waited_for(host: Host, wanted: str, faults: Faults)
     faults.tell("xenstored stopped for 8 s during an attach")
 
 
+@pytest.mark.turn(2)
 @pytest.mark.parametrize("what", ["destroy", "reboot", "suspend"])
 @pytest.mark.parametrize("verb", ["apply", "release"])
 def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
@@ -190,6 +196,7 @@ def _await_guest(host: Host) -> None:
     raise AssertionError("pv1 doesn't come back")
 
 
+@pytest.mark.turn(2)
 def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -223,6 +230,7 @@ def _without_domids(state: str) -> str:
     return re.sub(r" id='\d+'|/dev/pts/\d+|tty='[^']*'|/local/domain/\S+.*\n?", "", state)
 
 
+@pytest.mark.turn(2)
 def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -244,6 +252,7 @@ def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(
     faults.tell("surprise removal while a guest has the card")
 
 
+@pytest.mark.turn(1)
 def test_without_room_for_the_journal_nothing_is_done(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -260,6 +269,7 @@ def test_without_room_for_the_journal_nothing_is_done(
     faults.tell("disk full under the journal")
 
 
+@pytest.mark.turn(1)
 def test_a_damaged_journal_is_set_aside_and_said(host: Host, wanted: str, faults: Faults) -> None:
     _in_step(host)
     host.sh(
@@ -305,6 +315,7 @@ assignments:
 """
 
 
+@pytest.mark.turn(2)
 def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -> None:
     host.with_hvm(lambda: _many_at_once(host))
     faults.tell("9 assignments at once, and two more cedes meanwhile")
