@@ -396,6 +396,33 @@ def test_a_wrong_password_is_said_and_never_tried_twice() -> None:
     assert console_at(getty, "b").run("lspci", 30) == "x\n"
 
 
+def test_a_login_that_is_asked_for_once_more_before_the_password_is_not_refused() -> None:
+    """agetty prints its prompt anew, and the name that was typed comes back behind it a moment later."""
+
+    class Slow(Getty):
+        def __call__(self, typed: bytes) -> Iterable[Any]:
+            if typed == b"root\r":
+                return [b"\r\npv2 login: ", None, None, None, *super().__call__(typed)]
+            return super().__call__(typed)
+
+    assert console_at(Slow(), "c").run("lspci", 30) == "x\n"
+
+
+def test_a_login_that_never_asks_for_a_password_is_not_taken_for_a_wrong_one() -> None:
+    class Closed(Getty):
+        def __call__(self, typed: bytes) -> Iterable[bytes]:
+            self.typed.append(typed)
+            return [b"\r\npv2 login: "]
+
+    getty = Closed()
+    for _ in range(2):
+        with pytest.raises(
+            GuestSilentError, match="asks for root's login again, and not for a password"
+        ):
+            console_at(getty, "d").run("lspci", 30)
+    assert getty.typed.count(b"root\r") == 2
+
+
 def test_a_password_is_typed_only_where_the_login_asked_for_it() -> None:
     """sudo's question looks the same."""
     line = Line(lambda _: [b"\r\n[sudo] password for admin: "])

@@ -36,6 +36,7 @@ _PATIENCE = 2.0  # seconds of silence after which a question is asked again
 _SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
 _SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
 _LEAVING = 5.0  # seconds for the console to be as it was
+_SILENT = "the guest's console gave no answer in time"
 _MOST_BYTES = 256 * 1024
 # The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads. And
@@ -64,7 +65,7 @@ class _Listener:
         self._clock = clock
         self._heard = 0
         self._bytes = bytearray()
-        self.late = "the guest's console gave no answer in time"
+        self.late = _SILENT
 
     @property
     def now(self) -> float:
@@ -261,12 +262,18 @@ class Console:
                         remedy="log in there once: it may want a new password",
                     )
                 typed = True
+                listener.late = _SILENT
                 listener.forget()
                 self._line.send(login.password.encode() + _ENTER)
-            elif _LOGIN.search(listener.last):
+            elif typed and _LOGIN.search(listener.last):
                 self._underway = False
                 login.note_refusal()
                 raise _refusal(login)
+            elif _LOGIN.search(listener.last):
+                # agetty may print its prompt anew before the name comes back
+                listener.late = (
+                    f"the guest asks for {login.user}'s login again, and not for a password"
+                )
             elif _is_prompt(listener.last):
                 self._underway, self._logged_in = False, True
                 return
