@@ -107,8 +107,8 @@ class Store:
         free_mib = self._free_mib()
         if free_mib < recipe.needs_mib:
             raise LabError(
-                f"{self.root} has {free_mib} MiB free, and the {recipe.kind} of dom0 "
-                f"({recipe.release}) needs {recipe.needs_mib} MiB",
+                f"{self.root} has {free_mib} MiB free, and the {recipe.kind} of "
+                f"{recipe.release} needs {recipe.needs_mib} MiB",
                 remedy="make room, or point XDG_CACHE_HOME to a bigger disk",
             )
         half_built = self.root / f"{recipe.name}.{os.getpid()}.tmp"
