@@ -177,9 +177,9 @@ def _tells_of_what_xl_took(host: Host) -> None:
 def _follows_the_guest_through(host: Host, faults: Faults, ways: dict[str, str]) -> None:
     for name, script in ways.items():
         before = _count(host, PROVEN)
-        host.sh(script)
-        _said(host, PROVEN, before + 1)
-        faults.tell(f"guest {name} under the daemon", tried=1, survived=1)
+        with faults.tried(f"guest {name} under the daemon"):
+            host.sh(script)
+            _said(host, PROVEN, before + 1)
 
 
 def _takes_back_what_was_rebound_by_hand(host: Host) -> None:
@@ -196,14 +196,14 @@ def _takes_back_what_was_rebound_by_hand(host: Host) -> None:
 
 
 def _outlives_libvirtd(host: Host, faults: Faults) -> None:
-    host.sh(
-        f"for _ in $(seq {RESTARTS}); do systemctl reset-failed libvirtd; systemctl restart libvirtd; done;"
-        f" {VIRSH} list > /dev/null; systemctl is-active cede",
-        timeout=240,
-    )
-    _detached(host)
-    faults.tell("libvirtd restarted under the daemon", tried=RESTARTS, survived=RESTARTS)
-    assert host.sh("systemctl show cede -P NRestarts").strip() == "0"
+    with faults.tried("libvirtd restarted under the daemon", times=RESTARTS):
+        host.sh(
+            f"for _ in $(seq {RESTARTS}); do systemctl reset-failed libvirtd; systemctl restart libvirtd; done;"
+            f" {VIRSH} list > /dev/null; systemctl is-active cede",
+            timeout=240,
+        )
+        _detached(host)
+        assert host.sh("systemctl show cede -P NRestarts").strip() == "0"
 
 
 def _follows_the_policy(host: Host) -> None:

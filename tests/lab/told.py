@@ -1,6 +1,8 @@
 """What lab tests have to tell beside passing: figures, and a table of faults."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -9,13 +11,26 @@ class Faults:
     """What was done to cede on the real host, and how much of it cede survived; told at the end of the run."""
 
     def __init__(self) -> None:
-        self.tried: Counter[str] = Counter()
-        self.survived: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()
+        self._survived: Counter[str] = Counter()
 
-    def tell(self, name: str, *, tried: int = 1, survived: int = 1) -> None:
-        """Count one kind of fault."""
-        self.tried[name] += tried
-        self.survived[name] += survived
+    @contextmanager
+    def tried(self, name: str, *, times: int = 1) -> Iterator[None]:
+        """Count a fault that the block makes; it is survived once the block, with its assertions, has ended."""
+        self.count(name, tried=times, survived=0)
+        yield
+        self.count(name, tried=0, survived=times)
+
+    def count(self, name: str, *, tried: int, survived: int) -> None:
+        """Count faults of one kind whose ends were found out one by one."""
+        self._tried[name] += tried
+        self._survived[name] += survived
+
+    def table(self) -> list[str]:
+        """One line for each kind: how often it was tried, how often survived, and its name."""
+        return [
+            f"{tried:5d} {self._survived[name]:5d}  {name}" for name, tried in self._tried.items()
+        ]
 
 
 class Measured:
@@ -39,7 +54,8 @@ def summary(reporter: pytest.TerminalReporter) -> None:
         reporter.section("measured, on real Xen")
     for figure in MEASURED.figures:
         reporter.write_line(figure)
-    if FAULTS.tried:
+    table = FAULTS.table()
+    if table:
         reporter.section("faults tried and survived, on real Xen")
-    for name, tried in FAULTS.tried.items():
-        reporter.write_line(f"{tried:5d} {FAULTS.survived[name]:5d}  {name}")
+    for line in table:
+        reporter.write_line(line)
