@@ -1,6 +1,8 @@
-"""What all tests share: the switches of pytest's command line, and what is told at the end."""
+"""What all tests share: the switches of pytest's command line, the order of tests, and what is told at the end."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,7 +13,7 @@ from lab import told
 settings.register_profile("cede", deadline=None)
 settings.load_profile("cede")
 
-TURNS = 3
+_TOLD = "lab"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,19 +23,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write what comes out to tests/golden instead of comparing with it; read the diff",
     )
     parser.addoption(
-        "--turn", type=int, choices=range(TURNS), help="of the tests that take turns run only these"
+        "--soak",
+        action="store_true",
+        help="what is statistical is done as often as it takes to trust it: random kills, restarts, passes",
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    turn = config.getoption("--turn")
-    if turn is None:
-        return
-    waiting = [
-        item for item in items if any(mark.args != (turn,) for mark in item.iter_markers("turn"))
-    ]
-    config.hook.pytest_deselected(items=waiting)
-    items[:] = [item for item in items if item not in waiting]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that none is left alone at the end of a run on several processors."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the statistical tests are asked for in full."""
+    return bool(request.config.getoption("--soak"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a process that runs tests for another has to tell goes to that other one."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_TOLD] = told.told()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
+    heard = getattr(node, "workeroutput", {}).get(_TOLD)
+    if heard is not None:
+        told.hear(heard)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,14 +8,16 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import unsaved
 from .command import search_path, tail
 from .errors import LabError
-from .qemu import CONSOLE_LOG, QMP_SOCKET, TAG
+from .qemu import CONSOLE_LOG, QMP_SOCKET, STATE, TAG
 from .qmp import Qmp, QmpError
 from .waiting import wait_until
 
@@ -89,11 +91,8 @@ class Emulator:
 
     def ask(self, command: str, arguments: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  QMP's answers have any shape
         """Run one QMP command. Raises QmpError if QEMU refuses, LabError if it does not run."""
-        try:
-            with Qmp(self.folder / QMP_SOCKET) as qmp:
-                return qmp.execute(command, arguments)
-        except OSError as error:
-            raise self.failure(f"QEMU does not answer ({error})") from error
+        with self._monitor() as monitor:
+            return monitor.execute(command, arguments)
 
     def await_status(self, wanted: str, *, timeout: float) -> None:
         """Wait until QEMU's run state is `wanted`."""
@@ -106,11 +105,13 @@ class Emulator:
         if not wait_until(reached, timeout=timeout):
             raise self.failure(f"QEMU did not become {wanted} within {timeout:.0f} s")
 
-    def save(self, file: str) -> None:
-        """Write the stopped machine's state to `file` in its folder."""
+    def save(self) -> None:
+        """Stop the machine and write its state to files in its folder."""
         self.ask("stop")
+        with self._monitor() as monitor:
+            unsaved.save(monitor, self.folder / unsaved.FILE)
         self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
-        self.ask("migrate", {"uri": f"exec:cat > {file}"})
+        self.ask("migrate", {"uri": f"exec:cat > {STATE}"})
 
         def finished() -> bool:
             progress = self.ask("query-migrate")
@@ -121,12 +122,27 @@ class Emulator:
         if not wait_until(finished, timeout=300):
             raise self.failure("QEMU did not finish writing the snapshot")
 
+    def go_on(self, *, timeout: float) -> None:
+        """Let a machine that was started to be restored run, once its state is loaded."""
+        self.await_status("paused", timeout=timeout)
+        with self._monitor() as monitor:
+            unsaved.restore(monitor, self.folder / unsaved.FILE)
+        self.ask("cont")
+
     def console(self) -> str:
         """All that Xen and dom0 wrote to the serial console."""
         try:
             return (self.folder / CONSOLE_LOG).read_text(errors="replace")
         except FileNotFoundError:
             return ""
+
+    @contextmanager
+    def _monitor(self) -> Iterator[Qmp]:
+        try:
+            with Qmp(self.folder / QMP_SOCKET) as qmp:
+                yield qmp
+        except OSError as error:
+            raise self.failure(f"QEMU does not answer ({error})") from error
 
     def _answers(self) -> bool:
         try:

@@ -1,6 +1,6 @@
 """The guests: their initramfs, and their libvirt domain XML.
 
-All four run Debian's own kernel on one initramfs of busybox, lspci, xenstore's tools, cede's helper and an ssh
+All run Debian's own kernel on one initramfs of busybox, lspci, xenstore's tools, cede's helper and an ssh
 server that waits to be started; the kernel's command line tells each its name and whether its console asks for a
 login. They keep nothing: a guest that is
 started again is as new.
@@ -24,7 +24,10 @@ _PROGRAMS = ("usr/bin/lspci", "usr/bin/xenstore", "usr/sbin/dropbear")
 _XENSTORE_TOOLS = ("xenstore-read", "xenstore-rm", "xenstore-watch", "xenstore-write")
 HELPER = Path(__file__).parents[1] / "guest/cede-guest"
 # Drivers for every device of the lab that can be given to a guest.
-_MODULES = ("xen-pcifront", "e1000e", "e1000", "xhci-pci", "usb-storage", "sd_mod", "nvme")
+_MODULES = (
+    "xen-pcifront", "e1000e", "e1000", "igb", "igbvf", "xhci-pci", "usb-storage", "sd_mod", "nvme",
+    "snd-hda-intel", "snd-hda-codec-generic",
+)  # fmt: skip
 
 _INIT = """\
 #!/bin/busybox sh
@@ -116,7 +119,7 @@ def domain_xml(guest: Guest) -> str:
         ET.SubElement(features, "acpi")
     if guest.passthrough:
         xen = ET.SubElement(features, "xen")
-        if not guest.hvm:
+        if guest.e820_host and not guest.hvm:
             ET.SubElement(xen, "e820_host", state="on")
         ET.SubElement(xen, "passthrough", state="on")
     devices = ET.SubElement(domain, "devices")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import disk, locks, prepared, prerequisites, pristine, rootfs
+from . import disk, locks, prepared, prerequisites, pristine, qemu_programs, rootfs
 from .dom0 import Dom0, Result
 from .emulator import Emulator
 from .errors import LabError
@@ -25,6 +25,7 @@ from .machine import DEFAULT_RELEASE, RELEASES
 from .prepared import Preparation
 from .progress import say, step
 from .push import push
+from .qemu_programs import QemuPrograms
 from .restore import restore
 from .store import Recipe, Store, cache_folder
 
@@ -52,8 +53,8 @@ class Running:
 class Lab:
     """One nested Xen host. Cheap to make: nothing is looked at until it is asked to do something.
 
-    `checkout` decides which lab it is: two checkouts can have one at a time. With a `preparation` it starts from the
-    snapshot in which that is done.
+    `checkout` decides which lab it is, and `name` too: each can have one at a time. With a `preparation` it starts from
+    the snapshot in which that is done. `dies_with_caller`: it ends with the process that started it, however that ends.
     """
 
     def __init__(
@@ -62,13 +63,17 @@ class Lab:
         release: str = DEFAULT_RELEASE,
         checkout: Path | None = None,
         preparation: Preparation | None = None,
+        name: str = "",
+        dies_with_caller: bool = False,
     ) -> None:
         self._preparation = preparation
+        self._dies_with_caller = dies_with_caller
+        self.name = name
         self.release = RELEASES[release]
         self.checkout = (checkout or Path(__file__).parents[2]).resolve()
         cache = cache_folder()
         whose = hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:12]
-        self.folder = cache / "run" / f"{whose}-{release}"
+        self.folder = cache / "run" / "-".join(filter(None, (whose, release, name)))
         self.store = Store(cache / "store")
         self.emulator = Emulator(folder=self.folder)
 
@@ -107,6 +112,10 @@ class Lab:
         if prerequisites.missing(prerequisites.TO_RUN):
             return State.OUTDATED
         return State.UP if running.snapshot == self._recipes()[-1].name else State.OUTDATED
+
+    def is_running(self) -> bool:
+        """Whether it runs, from whatever inputs."""
+        return self._running() is not None
 
     def is_up(self) -> bool:
         """Whether it runs, and from today's inputs."""
@@ -154,31 +163,45 @@ class Lab:
         )
 
     def _recipes(self) -> tuple[Recipe, ...]:
-        """How the root file system, the disk and the snapshots are made, each from the one before."""
+        """How QEMU, the root file system, the disk and the snapshots are made, each from those before."""
+        emulator = qemu_programs.recipe()
+        programs = self._programs(emulator)
         packages = rootfs.recipe(self.release)
         image = disk.recipe(self.release, packages, self.store.path(packages))
         image_folder = self.store.path(image)
-        snapshot = pristine.recipe(self.release, image, image_folder)
+        snapshot = pristine.recipe(
+            self.release,
+            emulator=emulator,
+            programs=programs,
+            disk=image,
+            disk_folder=image_folder,
+        )
         if self._preparation is None:
-            return packages, image, snapshot
+            return emulator, packages, image, snapshot
         return (
+            emulator,
             packages,
             image,
             snapshot,
             prepared.recipe(
                 self.release,
                 self._preparation,
+                programs=programs,
                 disk=image_folder,
                 pristine=snapshot,
                 pristine_folder=self.store.path(snapshot),
             ),
         )
 
+    def _programs(self, emulator: Recipe) -> QemuPrograms:
+        return QemuPrograms(folder=self.store.path(emulator))
+
     def _start(self) -> None:
         if prerequisites.missing(prerequisites.TO_RUN):
             prerequisites.require(prerequisites.TO_BUILD)
         self._forget()
         self.emulator.stop()
+        prerequisites.require_memory()
         recipes = self._recipes()
         if not all(self.store.has(recipe) for recipe in recipes):
             prerequisites.require(prerequisites.TO_BUILD)
@@ -190,16 +213,18 @@ class Lab:
         say(f"{self.release.suite} is up: contrib/lab exec -- COMMAND")
 
     def _restore(self, recipes: tuple[Recipe, ...]) -> None:
-        _, image, *snapshots = recipes
+        emulator, _, image, *snapshots = recipes
         with ExitStack() as held:
-            keep = [self.store.hold(recipe) for recipe in (image, *snapshots)]
+            keep = [self.store.hold(recipe) for recipe in (emulator, image, *snapshots)]
             for descriptor in keep:
                 held.callback(os.close, descriptor)
             port = restore(
                 self.emulator,
+                programs=self._programs(emulator),
                 disk=self.store.path(image),
                 snapshot=self.store.path(snapshots[-1]),
                 keep=keep,
+                dies_with_lab=self._dies_with_caller,
             )
         pid = self.emulator.pid
         if pid is None:

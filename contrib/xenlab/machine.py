@@ -12,7 +12,8 @@ class Device:
     """One emulated PCI function.
 
     `address` is where dom0 finds it; `network` is the virtual network it is plugged into, if it
-    is a NIC that is plugged into any; `drive` is the disk behind it, if it has one.
+    is a NIC that is plugged into any; `drive` is the disk behind it, if it has one. `in_snapshot`:
+    whether QEMU writes its state into a snapshot.
     """
 
     address: str
@@ -21,6 +22,7 @@ class Device:
     network: str = ""
     drive: str = ""
     options: tuple[str, ...] = ()
+    in_snapshot: bool = True
 
     @property
     def id(self) -> str:
@@ -30,7 +32,7 @@ class Device:
     @property
     def is_nic(self) -> bool:
         """Whether it is a network card."""
-        return self.model in {"virtio-net-pci", "e1000", "e1000e"}
+        return self.model in {"virtio-net-pci", "e1000", "e1000e", "igb"}
 
     @property
     def mac(self) -> str:
@@ -41,27 +43,40 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RootPort:
-    """A PCIe root port, and the number of the bus behind it."""
+class Bridge:
+    """A bridge, and the number of the bus behind it; a PCIe root port, unless `model` says otherwise.
+
+    `has_slot`: whether QEMU counts it among those with a slot, by a chassis number. `in_snapshot`: as of a device.
+    """
 
     address: str
     bus: int
+    model: str = "pcie-root-port"
+    has_slot: bool = True
+    options: tuple[str, ...] = ()
+    in_snapshot: bool = True
 
     @property
     def id(self) -> str:
         """QEMU's id for it: what a device is hot-added behind by QMP."""
-        return f"rp{self.bus}"
+        return f"{'rp' if self.model == 'pcie-root-port' else 'bridge'}{self.bus}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A guest of the lab. `passthrough` is the libvirt feature that hot-plug needs at boot."""
+    """A guest of the lab.
+
+    `passthrough` is the libvirt feature that hot-plug needs at boot, `e820_host` the one that keeps a PV guest's
+    memory clear of the BARs. `running`: whether it runs in the pristine snapshot.
+    """
 
     name: str
     hvm: bool = False
     passthrough: bool = True
+    e820_host: bool = True
     login: bool = False
     memory_mib: int = 256
+    running: bool = True
 
     @property
     def console(self) -> str:
@@ -133,11 +148,31 @@ PEER_ADDRESS = "10.77.0.1/24"
 ROOT_DISK = "disk"
 USB_DISK = "usb"
 
-ROOT_PORTS = (
-    RootPort(address="0000:00:08.0", bus=1),
-    RootPort(address="0000:00:09.0", bus=2),
-    RootPort(address="0000:00:0a.0", bus=3),  # empty: for hot-add and surprise removal
-    *(RootPort(address=f"0000:00:{slot:02x}.0", bus=slot - 7) for slot in range(0x0B, 0x10)),
+BRIDGES = (
+    Bridge(address="0000:00:08.0", bus=0x01),
+    Bridge(address="0000:00:09.0", bus=0x02),
+    Bridge(address="0000:00:0a.0", bus=0x03),  # empty: for hot-add and surprise removal
+    *(Bridge(address=f"0000:00:{slot:02x}.0", bus=slot - 7) for slot in range(0x0B, 0x10)),
+    Bridge(address="0000:00:13.0", bus=0x09),
+    Bridge(address="0000:00:14.0", bus=0x0A),
+    # a PCIe switch
+    Bridge(address="0000:00:15.0", bus=0x0B),
+    Bridge(address="0000:0b:00.0", bus=0x0C, model="x3130-upstream", has_slot=False),
+    Bridge(address="0000:0c:00.0", bus=0x0D, model="xio3130-downstream"),
+    Bridge(address="0000:0c:01.0", bus=0x0E, model="xio3130-downstream"),
+    # a PCIe-to-PCI bridge
+    Bridge(address="0000:00:16.0", bus=0x0F),
+    Bridge(address="0000:0f:00.0", bus=0x10, model="pcie-pci-bridge", has_slot=False),
+    # a second root complex; QEMU lets nothing but bridges sit on its root bus
+    Bridge(
+        address="0000:00:17.0",
+        bus=0x80,
+        model="pxb-pcie",
+        has_slot=False,
+        options=("bus_nr=0x80",),
+        in_snapshot=False,
+    ),
+    Bridge(address="0000:80:00.0", bus=0x81),
 )
 
 DEVICES = (
@@ -202,6 +237,41 @@ DEVICES = (
         )
         for bus in range(4, 9)
     ),
+    Device(
+        address="0000:09:00.0",
+        model="ati-vga",
+        purpose="the graphics card of 2012: bus reset only",
+        options=("multifunction=on",),
+        in_snapshot=False,
+    ),
+    Device(address="0000:09:00.1", model="intel-hda", purpose="the sound of that graphics card"),
+    Device(
+        address="0000:0a:00.0",
+        model="igb",
+        network=HUB,
+        purpose="SR-IOV: 7 virtual functions; resets by itself (FLR)",
+    ),
+    *(
+        Device(
+            address=f"0000:{bus:02x}:00.0",
+            model="e1000e",
+            purpose="behind a PCIe switch",
+        )
+        for bus in (0x0D, 0x0E)
+    ),
+    *(
+        Device(
+            address=f"0000:10:{slot:02x}.0",
+            model="e1000",
+            purpose="conventional PCI: its neighbour has the same requester id",
+        )
+        for slot in (1, 2)
+    ),
+    Device(
+        address="0000:81:00.0",
+        model="e1000e",
+        purpose="behind a root port of the second root complex",
+    ),
 )
 
 GUESTS = (
@@ -209,7 +279,10 @@ GUESTS = (
     Guest(name="pv2", login=True),
     Guest(name="pv3", passthrough=False),
     Guest(name="hvm1", hvm=True),
+    # more memory than lies below the BARs, and no map of the host's: they collide
+    Guest(name="pv4", e820_host=False, memory_mib=4200, running=False),
 )
+RUNNING_GUESTS = tuple(guest for guest in GUESTS if guest.running)
 
 # crypt(3) of the password `lab`, which is no secret: it opens a guest that only dom0 can reach.
 GUEST_LOGIN = (
@@ -218,7 +291,7 @@ GUEST_LOGIN = (
 )
 
 CPUS = 2
-MEMORY_MIB = 4096
+MEMORY_MIB = 8192  # the machine has it from its host only as it is used
 DOM0_MEMORY_MIB = 1536
 
 

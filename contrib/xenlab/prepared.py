@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import qemu
 from .dom0 import Dom0
 from .emulator import Emulator
 from .machine import Release
+from .pristine import STATE_FILES, keep_only_the_snapshot
 from .progress import step
+from .qemu_programs import QemuPrograms
 from .restore import restore
 from .store import Recipe, digest, digest_of_modules
 
@@ -32,6 +33,7 @@ def recipe(
     release: Release,
     preparation: Preparation,
     *,
+    programs: QemuPrograms,
     disk: Path,
     pristine: Recipe,
     pristine_folder: Path,
@@ -44,20 +46,30 @@ def recipe(
             [pristine.digest, digest_of_modules("prepared", "push"), *preparation.inputs]
         ),
         needs_mib=_NEEDS_MIB,
-        build=lambda folder: _build(preparation, disk, pristine_folder, folder),
+        build=lambda folder: _build(preparation, programs, disk, pristine_folder, folder),
     )
 
 
-def _build(preparation: Preparation, disk: Path, pristine_folder: Path, folder: Path) -> None:
+def _build(
+    preparation: Preparation,
+    programs: QemuPrograms,
+    disk: Path,
+    pristine_folder: Path,
+    folder: Path,
+) -> None:
     emulator = Emulator(folder=folder)
     with step(f"preparing dom0 for {preparation.name}"), ExitStack() as stack:
         stack.callback(emulator.stop)
-        port = restore(emulator, disk=disk, snapshot=pristine_folder, dies_with_lab=True)
+        port = restore(
+            emulator,
+            programs=programs,
+            disk=disk,
+            snapshot=pristine_folder,
+            dies_with_lab=True,
+        )
         preparation.do(Dom0(keys=disk, port=port))
-        # until now it is the link to what was restored
-        (folder / qemu.STATE).unlink()
-        emulator.save(qemu.STATE)
-    kept = {qemu.STATE, *(file.name for file in pristine_folder.iterdir())}
-    for file in folder.iterdir():
-        if file.name not in kept:
-            file.unlink()
+        # until now they are links to what was restored
+        for name in STATE_FILES:
+            (folder / name).unlink()
+        emulator.save()
+    keep_only_the_snapshot(folder)

@@ -1,10 +1,11 @@
-"""The programs of this machine that the lab needs, and how it gets those that are missing.
+"""The programs and the memory of this machine that the lab needs, and how it gets the programs that are missing.
 
-Asked for lazily: a lab that is already built needs only QEMU and ssh, and none of this costs time
+Asked for lazily: a lab that is already built needs only ssh and setpriv, and none of this costs time
 when everything is there.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from .command import as_root, find_program, run
 from .errors import LabError
@@ -12,8 +13,7 @@ from .progress import say, step
 
 # Program -> the Debian package that has it.
 TO_RUN = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-img": "qemu-utils",
+    "setpriv": "util-linux",
     "ssh": "openssh-client",
 }
 TO_BUILD = {
@@ -21,9 +21,24 @@ TO_BUILD = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
     "ssh-keygen": "openssh-client",
-    "setpriv": "util-linux",
     "unshare": "util-linux",
 }
+
+
+# What QEMU has touched of the machine's memory when all guests run and one with 4,200 MiB is started.
+_NEEDS_MEMORY_MIB = 3072
+_MEMINFO = Path("/proc/meminfo")
+
+
+def require_memory(meminfo: Path = _MEMINFO) -> None:
+    """Raise LabError where this machine has too little memory left for the lab to run in."""
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    free_mib = int(fields["MemAvailable"].split()[0]) // 1024
+    if free_mib < _NEEDS_MEMORY_MIB:
+        raise LabError(
+            f"this machine has {free_mib} MiB of memory free, and the lab needs {_NEEDS_MEMORY_MIB} MiB",
+            remedy="end other programs, or another lab: contrib/lab down",
+        )
 
 
 def missing(programs: dict[str, str]) -> list[str]:

@@ -1,43 +1,48 @@
 """The snapshot that every run starts from: Xen, libvirt and all guests up, nothing touched yet.
 
 The artifact is a folder with the disks as they were at that moment (overlays on the disk
-artifact) and `state`, the machine's memory and devices. It is never written again: each run has
-its own overlays on top, so a killed QEMU harms nothing, and a reset is a new start.
+artifact), `state`, the machine's memory and devices, and `unsaved.json`, what QEMU leaves out of
+it. It is never written again: each run has its own overlays on top, so a killed QEMU harms nothing,
+and a reset is a new start.
 """
 
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import guests, qemu
+from . import guests, qemu, unsaved
 from .command import run, tail
 from .dom0 import Dom0, UnreachableError
 from .emulator import Emulator
 from .errors import LabError
-from .machine import GUESTS, ROOT_DISK, USB_DISK, Release
+from .machine import GUESTS, ROOT_DISK, RUNNING_GUESTS, USB_DISK, Release
 from .ports import free_port
 from .progress import step
+from .qemu_programs import QemuPrograms
 from .store import Recipe, digest, digest_of_modules
 from .waiting import wait_until
 
 _NEEDS_MIB = 1500
 _BOOT_TIMEOUT = 600  # a minute on an idle machine; others can be busy on it
+STATE_FILES = (qemu.STATE, unsaved.FILE)
 _IMAGES = {ROOT_DISK: "root.img", USB_DISK: "usb.img"}
 
 
-def recipe(release: Release, disk: Recipe, disk_folder: Path) -> Recipe:
+def recipe(
+    release: Release, *, emulator: Recipe, programs: QemuPrograms, disk: Recipe, disk_folder: Path
+) -> Recipe:
     """How the snapshot of `release` is made from the disk in `disk_folder`."""
     inputs = [
         disk.digest,
-        *qemu.command_line(ssh_port=0, restore=True),
-        run(["qemu-system-x86_64", "--version"]).stdout,
-        digest_of_modules("pristine", "await_prompts"),
+        emulator.digest,
+        *qemu.arguments(ssh_port=0, restore=True),
+        digest_of_modules("pristine", "await_prompts", "unsaved"),
     ]
     return Recipe(
         kind="pristine",
         release=release.suite,
         digest=digest(inputs),
         needs_mib=_NEEDS_MIB,
-        build=lambda folder: _build(disk_folder, folder),
+        build=lambda folder: _build(programs, disk_folder, folder),
     )
 
 
@@ -47,12 +52,15 @@ _WARM = (
 )  # fmt: skip
 
 
-def prepare_folder(folder: Path, *, disk: Path, pristine: Path | None) -> None:
+def prepare_folder(
+    folder: Path, *, programs: QemuPrograms, disk: Path, pristine: Path | None
+) -> None:
     """Lay out in `folder` what QEMU needs: the files it boots, and fresh overlays of the disks."""
     for name in qemu.KERNEL_FILES:
         _link(folder / name, disk / name)
     if pristine is not None:
-        _link(folder / qemu.STATE, pristine / qemu.STATE)
+        for name in STATE_FILES:
+            _link(folder / name, pristine / name)
     for drive, image in _IMAGES.items():
         overlay = folder / qemu.disk_file(drive)
         overlay.unlink(missing_ok=True)
@@ -61,42 +69,43 @@ def prepare_folder(folder: Path, *, disk: Path, pristine: Path | None) -> None:
         else:
             # Relative, from one artifact to its neighbour: the cache can be moved.
             backing, kind = f"../{disk.name}/{image}", "raw"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", backing, str(overlay)])
+        create = ["create", "-q", "-f", "qcow2", "-F", kind, "-b", backing, str(overlay)]
+        run([*programs.image, *create])
 
 
-def _build(disk: Path, folder: Path) -> None:
-    prepare_folder(folder, disk=disk, pristine=None)
+def _build(programs: QemuPrograms, disk: Path, folder: Path) -> None:
+    prepare_folder(folder, programs=programs, disk=disk, pristine=None)
     emulator = Emulator(folder=folder)
     dom0 = Dom0(keys=disk, port=free_port())
     with ExitStack() as stack:
         stack.callback(emulator.stop)
         try:
-            _boot(emulator, dom0)
+            _boot(emulator, programs, dom0)
         except LabError as error:
             if not error.details:
                 error.details = tail(emulator.console())
             raise
         with step("taking the snapshot"):
-            emulator.save(qemu.STATE)
-    _keep_only_the_snapshot(folder)
+            emulator.save()
+    keep_only_the_snapshot(folder)
 
 
-def _boot(emulator: Emulator, dom0: Dom0) -> None:
+def _boot(emulator: Emulator, programs: QemuPrograms, dom0: Dom0) -> None:
     with step("booting Xen and dom0 under emulation"):
-        argv = qemu.command_line(ssh_port=dom0.port, restore=False)
+        argv = [*programs.system, *qemu.arguments(ssh_port=dom0.port, restore=False)]
         emulator.start(argv, dies_with_lab=True)
         _await_sshd(emulator, dom0)
     with step("waiting for libvirt's Xen driver"):
         dom0.wait_until_succeeds(["virsh", "-c", "xen:///system", "version"], timeout=_BOOT_TIMEOUT)
         _await_systemd(dom0)
-    with step(f"starting the guests {', '.join(guest.name for guest in GUESTS)}"):
+    with step(f"starting the guests {', '.join(guest.name for guest in RUNNING_GUESTS)}"):
         commands = [f"define {guests.FOLDER}/{guest.name}.xml" for guest in GUESTS]
-        commands += [f"start {guest.name}" for guest in GUESTS]
+        commands += [f"start {guest.name}" for guest in RUNNING_GUESTS]
         dom0.succeed(
             ["virsh", "-q", "-c", "xen:///system", "; ".join(commands)], timeout=_BOOT_TIMEOUT
         )
         script = Path(__file__).with_name("await_prompts.py").read_text()
-        prompts = [f"{guest.name}={guest.ready_prompt}" for guest in GUESTS]
+        prompts = [f"{guest.name}={guest.ready_prompt}" for guest in RUNNING_GUESTS]
         dom0.succeed(["python3", "-", *prompts], stdin=script, timeout=_BOOT_TIMEOUT)
     # What every command of cede reads is then in memory, as it is on a host that has run for a while.
     dom0.succeed(["python3", "-c", f"import {', '.join(_WARM)}"])
@@ -130,8 +139,9 @@ def _await_systemd(dom0: Dom0) -> None:
         raise LabError(f"dom0 came up {state or 'without systemd'}", details=failed.stdout)
 
 
-def _keep_only_the_snapshot(folder: Path) -> None:
-    kept = {qemu.STATE, *(qemu.disk_file(drive) for drive in _IMAGES)}
+def keep_only_the_snapshot(folder: Path) -> None:
+    """Remove from `folder` what only the run needed that the snapshot was taken of."""
+    kept = {*STATE_FILES, *(qemu.disk_file(drive) for drive in _IMAGES)}
     for file in folder.iterdir():
         if file.name not in kept:
             file.unlink()

@@ -7,6 +7,7 @@ the same on every machine, so that it can be an input of the snapshot.
 """
 
 from .machine import (
+    BRIDGES,
     CPUS,
     DEVICES,
     DOM0_MEMORY_MIB,
@@ -14,7 +15,7 @@ from .machine import (
     MANAGEMENT,
     MANAGEMENT_ADDRESS,
     MEMORY_MIB,
-    ROOT_PORTS,
+    Bridge,
     Device,
 )
 
@@ -44,6 +45,9 @@ _HUB_SINK = (
     "hubport,id=net_sink,hubid=0,netdev=sink",
 )
 
+# What a sound card plays is heard by nobody.
+_NO_SOUND = "none,id=no_sound"
+
 # For an NVMe with virtual functions, which can only be hot-added: its state fits in no snapshot.
 _NVME_SUBSYSTEM = "nvme-subsys,id=nvme_subsystem"
 
@@ -53,12 +57,12 @@ def disk_file(drive: str) -> str:
     return f"{drive}.qcow2"
 
 
-def command_line(*, ssh_port: int, restore: bool) -> list[str]:
-    """The whole machine, with dom0's sshd at `ssh_port` of 127.0.0.1.
+def arguments(*, ssh_port: int, restore: bool) -> list[str]:
+    """QEMU's arguments for the whole machine, with dom0's sshd at `ssh_port` of 127.0.0.1.
 
     `restore`: wait for the snapshot in the file `state` to be loaded, instead of booting.
     """
-    argv = ["qemu-system-x86_64", "-name", TAG, "-nodefaults", "-no-user-config"]
+    argv = ["-name", TAG, "-nodefaults", "-no-user-config"]
     argv += ["-machine", "q35,kernel-irqchip=off"]
     argv += ["-accel", "tcg,thread=multi,tb-size=1024"]
     argv += ["-cpu", _CPU, "-smp", str(CPUS), "-m", str(MEMORY_MIB)]
@@ -70,11 +74,9 @@ def command_line(*, ssh_port: int, restore: bool) -> list[str]:
     argv += ["-netdev", _management_network(ssh_port)]
     argv += [word for netdev in _HUB_SINK for word in ("-netdev", netdev)]
     argv += ["-device", _NVME_SUBSYSTEM]
-    for port in ROOT_PORTS:
-        argv += [
-            "-device",
-            f"pcie-root-port,id={port.id},chassis={port.bus},{_place(port.address)}",
-        ]
+    argv += ["-audiodev", _NO_SOUND]
+    for bridge in BRIDGES:
+        argv += ["-device", _bridge(bridge)]
     for device in DEVICES:
         argv += _device(device)
     if restore:
@@ -104,14 +106,24 @@ def _device(device: Device) -> list[str]:
     if device.model == "qemu-xhci":
         argv += ["-device", ",".join(words)]
         return [*argv, "-device", f"usb-storage,bus={device.id}.0,drive={device.drive}"]
+    if device.model == "intel-hda":
+        argv += ["-device", ",".join(words)]
+        return [*argv, "-device", f"hda-output,bus={device.id}.0,audiodev=no_sound"]
     if device.drive:
         words.append(f"drive={device.drive}")
     return [*argv, "-device", ",".join(words)]
+
+
+def _bridge(bridge: Bridge) -> str:
+    words = [bridge.model, f"id={bridge.id}", _place(bridge.address), *bridge.options]
+    if bridge.has_slot:
+        words.append(f"chassis={bridge.bus}")
+    return ",".join(words)
 
 
 def _place(address: str) -> str:
     """Where QEMU is to put what dom0 shall find at `address`."""
     _, bus, rest = address.split(":")
     slot, function = (int(part, 16) for part in rest.split("."))
-    port = {port.bus: port.id for port in ROOT_PORTS}.get(int(bus, 16), "pcie.0")
-    return f"bus={port},addr=0x{slot:x}.0x{function:x}"
+    above = {bridge.bus: bridge.id for bridge in BRIDGES}.get(int(bus, 16), "pcie.0")
+    return f"bus={above},addr=0x{slot:x}.0x{function:x}"

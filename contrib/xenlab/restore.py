@@ -10,6 +10,7 @@ from .dom0 import Dom0
 from .emulator import Emulator, PortTakenError
 from .errors import LabError
 from .ports import free_port
+from .qemu_programs import QemuPrograms
 
 _PORT_ATTEMPTS = 5
 _TIMEOUT = 120
@@ -18,6 +19,7 @@ _TIMEOUT = 120
 def restore(
     emulator: Emulator,
     *,
+    programs: QemuPrograms,
     disk: Path,
     snapshot: Path,
     keep: Sequence[int] = (),
@@ -27,10 +29,9 @@ def restore(
 
     `keep` are file descriptors (locks) for QEMU to hold while it lives. Raises LabError.
     """
-    pristine.prepare_folder(emulator.folder, disk=disk, pristine=snapshot)
-    port = _start_on_free_port(emulator, keep, dies_with_lab=dies_with_lab)
-    emulator.await_status("paused", timeout=_TIMEOUT)
-    emulator.ask("cont")
+    pristine.prepare_folder(emulator.folder, programs=programs, disk=disk, pristine=snapshot)
+    port = _start_on_free_port(emulator, programs, keep, dies_with_lab=dies_with_lab)
+    emulator.go_on(timeout=_TIMEOUT)
     try:
         # dom0's clock stands where the snapshot was taken.
         Dom0(keys=disk, port=port).wait_until_succeeds(
@@ -42,11 +43,13 @@ def restore(
     return port
 
 
-def _start_on_free_port(emulator: Emulator, keep: Sequence[int], *, dies_with_lab: bool) -> int:
+def _start_on_free_port(
+    emulator: Emulator, programs: QemuPrograms, keep: Sequence[int], *, dies_with_lab: bool
+) -> int:
     for attempt in range(_PORT_ATTEMPTS):
         port = free_port()
         try:
-            argv = qemu.command_line(ssh_port=port, restore=True)
+            argv = [*programs.system, *qemu.arguments(ssh_port=port, restore=True)]
             emulator.start(argv, keep=keep, dies_with_lab=dies_with_lab)
         except PortTakenError:
             if attempt == _PORT_ATTEMPTS - 1:

@@ -17,9 +17,14 @@ def loader(root: Path) -> Path:
     return root / _LOADER
 
 
+def command(root: Path, program: str, *, name: str) -> list[str]:
+    """The beginning of a command line that runs `program` of `root` under the name `name`."""
+    return [*_with_libraries(root), "--argv0", name, str(root / program)]
+
+
 def run_program(root: Path, program: str, arguments: Sequence[str], *, name: str) -> str:
     """Run `program` of `root` under the name `name`, and return what it printed."""
-    return run([*_with_libraries(root), "--argv0", name, str(root / program), *arguments]).stdout
+    return run([*command(root, program, name=name), *arguments]).stdout
 
 
 def libraries(root: Path, program: str) -> list[Path]:

@@ -1,13 +1,19 @@
-"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked."""
+"""The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked.
 
+With several processes each has its own host. A test that measures is marked `alone`: no other runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from lab.host import Host, lab
 from lab.told import FAULTS, MEASURED, Faults, Measured
-from xenlab.lab import State
+from xenlab.machine import DEFAULT_RELEASE
+from xenlab.store import cache_folder
 
 
 @pytest.fixture
@@ -22,65 +28,97 @@ def measured() -> Measured:
     return MEASURED
 
 
-_LAST_WORDS = (
-    "virsh -q -c xen:///system list --all; xl dmesg | tail -n 15; dmesg | tail -n 15;"
-    " tail -n 5 /var/log/libvirt/libxl/*.log /var/log/xen/qemu-dm-*.log"
-)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where a test fails, what its dom0 and its guests said last is told with it."""
+    """Where a test fails, what cede and its dom0 said last stands before the traceback; that dom0 is used no more."""
     report: pytest.TestReport = yield
-    if call.when == "call" and report.failed and isinstance(item, pytest.Function):
-        for host in item.funcargs.values():
-            if isinstance(host, Host):
-                report.sections.append((host.lab.release.suite, host.last_words(_LAST_WORDS)))
+    if call.when != "teardown" and report.failed and item.get_closest_marker("lab"):
+        for host in _HOSTS.values():
+            if host.lab.is_running():
+                host.dirty = True
+                begun = f"{item.name} failed on {host.lab.release.suite}"
+                report.longrepr = f"{begun}\n{host.last_words()}\n\n{report.longreprtext}"
     return report
 
 
-_UP: list[Host] = []
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold the machine's lock: shared, or exclusively while a test measures."""
+    if item.get_closest_marker("lab") is None:
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "tests.lock").open("w") as machine:
+        # whoever waits for the machine holds the gate, so that those after it don't overtake it for ever
+        with (folder / "tests.gate").open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
 
 
-@pytest.fixture(scope="module", params=["trixie", "bookworm"])
-def any_host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """Each dom0 release in turn, pristine when a module begins; stopped after it if it was down before."""
-    with _running(request.param) as host:
-        _alone(host)
-        yield host
+_HOSTS: dict[str, Host] = {}
 
 
 @pytest.fixture(scope="session")
-def _trixie() -> Iterator[Host]:
-    with _running("trixie") as host:
-        yield host
+def _ended() -> Iterator[None]:
+    """No host of this process outlives its tests."""
+    yield
+    for host in _HOSTS.values():
+        host.lab.down()
+
+
+def _pristine(release: str) -> Host:
+    """The host of that release, pristine; no other of this process runs, which would slow it down even if idle."""
+    host = _HOSTS.setdefault(release, Host(lab(release)))
+    for other in _HOSTS.values():
+        if other is not host and other.lab.is_running():
+            other.lab.down()
+    host.pristine()
+    return host
+
+
+def _as_left(host: Host) -> Host:
+    """The host as tests leave it that put back what they touch; restored if another kind of test had it, or failed."""
+    if host.dirty:
+        host.pristine()
+    return host
 
 
 @pytest.fixture
-def host(_trixie: Host) -> Host:
-    """The default dom0, pristine."""
-    _alone(_trixie)
-    return _trixie
+def host(_ended: None) -> Host:
+    """The default dom0, pristine, for one test."""
+    found = _pristine(DEFAULT_RELEASE)
+    found.dirty = True
+    return found
 
 
-@contextmanager
-def _running(release: str) -> Iterator[Host]:
-    host = Host(lab(release))
-    was_down = host.lab.state() is State.ABSENT
-    _UP.append(host)
-    try:
-        yield host
-    finally:
-        _UP.remove(host)
-        if was_down:
-            host.lab.down()
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+def _each_release(request: pytest.FixtureRequest, _ended: None) -> Host:
+    return _pristine(request.param)
 
 
-def _alone(host: Host) -> None:
-    """Pristine, and the only one that runs: a second one, if only idle, would slow it down."""
-    for other in _UP:
-        if other.lab.folder != host.lab.folder:
-            other.lab.down()
-    host.pristine()
+@pytest.fixture
+def any_host(_each_release: Host) -> Host:
+    """Each dom0 release in turn, pristine when a module begins: for tests that put back what they touch."""
+    return _as_left(_each_release)
+
+
+@pytest.fixture(scope="module")
+def _shared(_ended: None) -> Host:
+    return _pristine(DEFAULT_RELEASE)
+
+
+@pytest.fixture
+def shared_host(_shared: Host) -> Host:
+    """The default dom0, pristine when a module begins: for tests that put back what they touch."""
+    return _as_left(_shared)
+
+
+@pytest.fixture
+def no_host() -> None:
+    """None of this process's hosts runs."""
+    for host in _HOSTS.values():
+        host.lab.down()

@@ -1,11 +1,13 @@
 """dom0 of the nested Xen host, as a test speaks to it."""
 
 import json
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xenlab.command import tail
 from xenlab.dom0 import Dom0, Result
 from xenlab.errors import LabError
 from xenlab.lab import Lab
@@ -18,6 +20,16 @@ CHECKOUT = Path(__file__).parents[2]
 IN_DOM0 = Path(__file__).with_name("in_dom0.py")
 FOLDER = "/run/cede-tests"
 _HVM_TRIES = 3
+_LAST_WORDS_SECONDS = 45
+_LAST_WORDS = """\
+timeout 10 virsh -q -c xen:///system list --all > /tmp/last-domains 2>&1 ||
+    echo "== libvirtd doesn't answer: $(top -b -n 1 -p "$(pidof libvirtd)" | tail -n 1)"
+echo '== Xen said last:'; xl dmesg | tail -n 5
+echo '== libxl said last:'; tail -q -n 3 /var/log/libvirt/libxl/*.log
+echo '== the kernel of dom0 said last:'; dmesg | tail -n 5
+echo '== domains:'; cat /tmp/last-domains
+tail -n 3 /var/log/xen/qemu-dm-*.log 2> /dev/null
+"""
 # Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's deed.
 _HVM_STANDS_STILL = "virsh -q -c xen:///system suspend hvm1"
 _ANSWERS = (
@@ -26,7 +38,10 @@ _ANSWERS = (
 
 
 def lab(release: str) -> Lab:
-    """The lab whose snapshot has this checkout's cede installed, in_dom0 answering and the HVM guest standing still."""
+    """The lab whose snapshot has this checkout's cede installed, in_dom0 answering and the HVM guest standing still.
+
+    Each process that runs tests has its own, which ends with it, and which is not the one that `contrib/lab` leads to.
+    """
 
     def prepare(dom0: Dom0) -> None:
         python, compiled = RELEASES[release].python, cache_folder() / "compiled"
@@ -41,7 +56,12 @@ def lab(release: str) -> Lab:
 
     sent = [f"{path}\n".encode() + content for path, content in package_files(CHECKOUT)]
     inputs = [*sent, IN_DOM0.read_bytes(), Path(__file__).read_bytes()]
-    return Lab(release=release, preparation=Preparation(name="tests", inputs=inputs, do=prepare))
+    return Lab(
+        release=release,
+        preparation=Preparation(name="tests", inputs=inputs, do=prepare),
+        name=os.environ.get("PYTEST_XDIST_WORKER", "tests"),
+        dies_with_caller=True,
+    )
 
 
 def _ask(dom0: Dom0, seconds: float, **request: object) -> Any:  # noqa: ANN401 - what in_dom0 answers
@@ -60,9 +80,16 @@ class Host:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self.restored = 0
+        self.dirty = False
+        self._done: set[tuple[int, str]] = set()
+        self.last: Result | None = None
 
     def pristine(self) -> None:
         """Back to the snapshot."""
+        self.dirty = False
+        self.last = None
+        self.restored += 1
         self.lab.reset()
 
     def with_hvm(self, test: Callable[[], None]) -> None:
@@ -86,8 +113,10 @@ class Host:
 
     def cede(self, *argv: str) -> Result:
         """Run cede, without the seconds that Python takes to begin."""
+        self.last = Result(["cede", *argv], -1, "", "it hasn't ended")
         done = self.ask(300, do="run", argv=argv)
-        return Result(["cede", *argv], done["status"], done["out"], done["err"])
+        self.last = Result(["cede", *argv], done["status"], done["out"], done["err"])
+        return self.last
 
     def run(self, *argv: str) -> Result:
         """Run in dom0, whatever the exit status."""
@@ -116,22 +145,37 @@ class Host:
             """)
         self.write("/etc/cede/policy.yaml", text + textwrap.indent(more, "    "))
 
+    def once(self, script: str) -> None:
+        """Run a shell script in dom0, if it wasn't since the host was restored."""
+        if (self.restored, script) not in self._done:
+            self.sh(script)
+            self._done.add((self.restored, script))
+
     def write(self, path: str, text: str) -> None:
         """Write a file in dom0."""
         script = 'mkdir -p "$(dirname "$1")" && cat > "$1"'
         done = self.lab.exec(["sh", "-ec", script, "sh", path], stdin=text)
         assert done.returncode == 0, done.stderr
 
-    def last_words(self, script: str) -> str:
-        """What a shell script says in dom0, or why it can't be asked any more."""
+    def last_words(self) -> str:
+        """What cede said last, and what Xen, libxl and the guests did; or that dom0 or libvirtd doesn't answer."""
+        said = ["== no command of cede's was run"]
+        if self.last is not None:
+            output = tail(self.last.stdout + self.last.stderr)
+            said = [
+                f"== {' '.join(self.last.args)} ended with {self.last.returncode}, and said last:",
+                output,
+            ]
         try:
-            return self.lab.exec(["sh", "-c", script], timeout=30).stdout
+            answer = self.lab.exec(["sh", "-c", _LAST_WORDS], timeout=_LAST_WORDS_SECONDS)
+            said.append(answer.stdout)
         except LabError as silent:
-            return silent.told()
+            said += [f"== dom0 doesn't answer: {silent.message}", tail(self.lab.console_log())]
+        return "\n".join(said)
 
     def state(self) -> str:
         """All that cede could change: drivers, overrides, slots, every domain's XML, xenstore's backend."""
-        guests = ("pv1", "pv2", "pv3", "hvm1")
+        guests = ("pv1", "pv2", "pv3", "pv4", "hvm1")
         dumps = "; ".join(f"dumpxml {name}; dumpxml --inactive {name}" for name in guests)
         return self.sh(
             "cd /sys/bus/pci/devices; find */driver -printf '%h %l\\n'; grep . */driver_override;"

@@ -47,7 +47,7 @@ from cede.host.libvirt import Libvirt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GUESTS = ("pv1", "pv2", "pv3", "hvm1")
+GUESTS = ("pv1", "pv2", "pv3", "pv4", "hvm1")
 LONGEST = 240.0
 JOURNAL = ("begin", "before", "after", "end", "forget_origin", "settle", "hold")
 

@@ -11,7 +11,7 @@ from lab.told import Measured
 from xenlab.errors import LabError
 from xenlab.waiting import wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(1)]
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SYSTEMD = Path(__file__).parents[2] / "contrib/systemd"
 VIRSH = "virsh -q -c xen:///system"

@@ -12,7 +12,7 @@ from lab.host import Host
 from lab.test_main_job import AWAIT_CARRIER
 from lab.told import Measured
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(0)]
+pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
 PASSWORD = "/etc/cede/pv2.password"  # noqa: S105 - a path

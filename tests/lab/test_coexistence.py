@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.host import Host
     from xenlab.dom0 import Result
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(2)]
+pytestmark = pytest.mark.lab
 
 CEDED, BY_VIRT_XML, BY_WINDOW = "0000:01:00.0", "0000:04:00.0", "0000:00:11.0"
 VIRSH = "virsh -q -c xen:///system"

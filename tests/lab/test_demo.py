@@ -12,11 +12,12 @@ import pytest
 
 from xenlab.lab import Lab, State
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 DEMO = Path(__file__).parents[2] / "contrib/demo"
 
 
+@pytest.mark.usefixtures("no_host")
 def test_the_demo_shows_the_main_job() -> None:
     lab = Lab()
     was_down = lab.state() is State.ABSENT

@@ -6,7 +6,7 @@ import pytest
 
 from lab.host import Host
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(2)]
+pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
 FORGED_LSPCI = (

@@ -8,7 +8,7 @@ import pytest
 
 from lab.host import Host
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(2)]
+pytestmark = pytest.mark.lab
 
 NIC, PAIR, PAIRED = "0000:01:00.0", "0000:02:00.0", "0000:02:00.1"
 XL_CFG = """\
@@ -23,14 +23,8 @@ pci += [ '00:12.0,permissive=yes,power_mgmt=1' ]
 """
 
 
-@pytest.fixture(scope="module")
-def dom0(_trixie: Host) -> Host:
-    _trixie.pristine()
-    return _trixie
-
-
-def test_devices_are_told_apart_by_what_is_right_to_do_with_each(dom0: Host) -> None:
-    shown = dom0.cede("devices", "--json")
+def test_devices_are_told_apart_by_what_is_right_to_do_with_each(shared_host: Host) -> None:
+    shown = shared_host.cede("devices", "--json")
     assert shown.returncode == 0, shown.stderr
     rows = {row["address"]: row for row in json.loads(shown.stdout)["devices"]}
 
@@ -53,26 +47,28 @@ def test_devices_are_told_apart_by_what_is_right_to_do_with_each(dom0: Host) -> 
     assert rows[NIC]["names"]["vendor"] == "Intel Corporation"
     assert "82574L" in rows[NIC]["names"]["device"]
     assert [node["name"] for node in rows[NIC]["nodes"]] == rows[NIC]["interfaces"]
-    table = dom0.cede("devices").stdout.splitlines()
+    table = shared_host.cede("devices").stdout.splitlines()
     assert max(map(len, table)) <= 100
 
 
-def _xl_reads(dom0: Host, path: str) -> list[dict[str, Any]]:
+def _xl_reads(host: Host, path: str) -> list[dict[str, Any]]:
     """What `xl create` would do with the file, asked without doing it; its own order of members is kept."""
-    said = dom0.sh(f"xl -N create {path} 2> /dev/null")
+    said = host.sh(f"xl -N create {path} 2> /dev/null")
     found: list[dict[str, Any]] = json.loads(said[said.index("{") :])["pcidevs"]
     return found
 
 
-def test_an_xl_cfg_is_read_as_xl_reads_it_and_makes_a_policy_that_is_planned(dom0: Host) -> None:
+def test_an_xl_cfg_is_read_as_xl_reads_it_and_makes_a_policy_that_is_planned(
+    shared_host: Host,
+) -> None:
     path, out = "/tmp/pv1.cfg", "/tmp/xl.yaml"
-    dom0.write(path, XL_CFG)
-    before = dom0.state()
-    said = dom0.cede("import", path, "-o", out, "--json")
+    shared_host.write(path, XL_CFG)
+    before = shared_host.state()
+    said = shared_host.cede("import", path, "-o", out, "--json")
     assert said.returncode == 0, said.stderr
     proposed = json.loads(said.stdout)
     devices = {device["name"]: device for device in proposed["devices"]}
-    first, both, third, last = _xl_reads(dom0, path)
+    first, both, third, last = _xl_reads(shared_host, path)
     read = {devices[a["device"]]["address"]: a["permissive"] for a in proposed["assignments"]}
     assert read == {
         NIC: bool(first.get("permissive")),
@@ -95,48 +91,50 @@ def test_an_xl_cfg_is_read_as_xl_reads_it_and_makes_a_policy_that_is_planned(dom
         slot = xl.get("vdevfn", 0) >> 3
         assert (f"vslot={slot:x}" in lost[address]) is bool(slot)
     assert "rdm_policy=relaxed" in lost["0000:00:11.0"]
-    planned = dom0.cede("plan", "-f", out)
+    planned = shared_host.cede("plan", "-f", out)
     assert "nic-01-00-0 -> pv1:" in planned.stdout, planned.stderr
     assert "usb-00-12-0 -> pv1: REFUSED" in planned.stdout
-    assert dom0.state() == before
+    assert shared_host.state() == before
 
 
-def test_what_xl_refuses_is_refused_with_its_place(dom0: Host) -> None:
+def test_what_xl_refuses_is_refused_with_its_place(shared_host: Host) -> None:
     wrong = ("01:00.0-3", "01:00.0, permissive=1", "01:00.0,,")
     text = "name = 'g'\nkernel = '/x'\npci = [{}]\n"
     for entry in wrong:
-        dom0.write("/tmp/wrong.cfg", text.format(f"'{entry}'"))
-        assert dom0.run("xl", "-N", "create", "/tmp/wrong.cfg").returncode != 0
-    dom0.write("/tmp/wrong.cfg", text.format(",\n".join(f"'{entry}'" for entry in wrong)))
-    done = dom0.cede("import", "/tmp/wrong.cfg")
+        shared_host.write("/tmp/wrong.cfg", text.format(f"'{entry}'"))
+        assert shared_host.run("xl", "-N", "create", "/tmp/wrong.cfg").returncode != 0
+    shared_host.write("/tmp/wrong.cfg", text.format(",\n".join(f"'{entry}'" for entry in wrong)))
+    done = shared_host.cede("import", "/tmp/wrong.cfg")
     assert done.returncode == 2
     for line, column in ((3, 8), (4, 1), (5, 1)):
         assert f"/tmp/wrong.cfg:{line}:{column}: pci device" in done.stderr
 
 
-def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(dom0: Host) -> None:
+def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(
+    shared_host: Host,
+) -> None:
     hostdev = textwrap.dedent("""\
         <hostdev mode='subsystem' type='pci' managed='no'>
           <source><address domain='0' bus='1' slot='0' function='0'/></source>
         </hostdev>
         """)
-    dom0.write("/tmp/nic.xml", hostdev)
-    dom0.sh(
+    shared_host.write("/tmp/nic.xml", hostdev)
+    shared_host.sh(
         "modprobe xen-pciback; virsh -q -c xen:///system nodedev-detach pci_0000_01_00_0;"
         " virsh -q -c xen:///system attach-device pv1 /tmp/nic.xml --live --config"
     )
-    made = dom0.cede("import", "--from-domains", "-o", "/etc/cede/policy.yaml")
+    made = shared_host.cede("import", "--from-domains", "-o", "/etc/cede/policy.yaml")
     assert (made.returncode, "1 devices, 1 assignments" in made.stdout) == (0, True), made.stderr
-    before = dom0.state()
-    planned = json.loads(dom0.cede("plan", "--json").stdout)["plan"]
+    before = shared_host.state()
+    planned = json.loads(shared_host.cede("plan", "--json").stdout)["plan"]
     assert [s["step"] for w in planned["work"] for s in w["steps"]] == ["adopt"]
-    done = dom0.cede("apply", "--yes")
+    done = shared_host.cede("apply", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    changed = set(dom0.state().splitlines()) ^ set(before.splitlines())
+    changed = set(shared_host.state().splitlines()) ^ set(before.splitlines())
     assert changed
     assert all("alias" in line or "cede" in line or "metadata" in line for line in changed), changed
-    assert dom0.cede("plan").returncode == 0
-    again = dom0.cede("import", "--from-domains").stdout
+    assert shared_host.cede("plan").returncode == 0
+    again = shared_host.cede("import", "--from-domains").stdout
     assert "devices: {}" in again
     assert "is cede's already" in again
-    assert dom0.cede("release", NIC).returncode == 0
+    assert shared_host.cede("release", NIC).returncode == 0

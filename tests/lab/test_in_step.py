@@ -7,7 +7,7 @@ import pytest
 from lab.host import Host
 from lab.test_main_job import _ping_from_dom0
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(1)]
+pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
 TAKE_OUT = (

@@ -23,7 +23,7 @@ def machines(lab: Lab) -> list[str]:
 
 
 def test_a_machine_that_another_started_is_stopped_before_the_next_is(host: Host) -> None:
-    first, second = host.lab, Lab(release="trixie")
+    first, second = host.lab, Lab(release="trixie", name=host.lab.name)
     second.reset()
     assert len(machines(first)) == 1
     first.reset()

@@ -14,6 +14,7 @@ AWAIT_CARRIER = (
     'n=0; while [ $n -lt 100 ] && [ "$(cat /sys/class/net/$1/carrier)" != 1 ];'
     " do n=$((n+1)); sleep 0.1; done"
 )
+# every device of the lab's machine, and the bridges that lead to it
 TABLE = {
     "00:02.0": "1af4:1000",
     "00:03.0": "1af4:1001",
@@ -25,8 +26,39 @@ TABLE = {
     "00:11.0": "8086:10d3",
     "00:12.0": "1b36:000d",
     "01:00.0": "8086:10d3",
+    "00:13.0": "1b36:000c",
+    "00:14.0": "1b36:000c",
+    "00:15.0": "1b36:000c",
+    "00:16.0": "1b36:000c",
+    "00:17.0": "1b36:000b",
     "02:00.0": "8086:100e",
     "02:00.1": "8086:100e",
+    **{f"{bus:02x}:00.0": "8086:10d3" for bus in range(4, 9)},
+    "09:00.0": "1002:5046",
+    "09:00.1": "8086:2668",
+    "0a:00.0": "8086:10c9",
+    "0b:00.0": "104c:8232",
+    "0c:00.0": "104c:8233",
+    "0c:01.0": "104c:8233",
+    "0d:00.0": "8086:10d3",
+    "0e:00.0": "8086:10d3",
+    "0f:00.0": "1b36:000e",
+    "10:01.0": "8086:100e",
+    "10:02.0": "8086:100e",
+    "80:00.0": "1b36:000c",
+    "81:00.0": "8086:10d3",
+}
+RESETS = {
+    "0000:00:10.0": "",
+    "0000:00:11.0": "pm",
+    "0000:01:00.0": "pm bus",
+    "0000:02:00.0": "bus",
+    "0000:09:00.0": "bus",
+    "0000:09:00.1": "",
+    "0000:0a:00.0": "flr pm bus",
+    "0000:0d:00.0": "pm bus",
+    "0000:10:01.0": "bus",
+    "0000:81:00.0": "pm bus",
 }
 
 
@@ -34,6 +66,29 @@ def test_the_machine_is_the_one_of_the_table(any_host: Host) -> None:
     shown = any_host.sh("lspci -nn")
     found = dict(re.findall(r"^(\S+) .*?\[([0-9a-f]{4}:[0-9a-f]{4})\]", shown, re.MULTILINE))
     assert {address: found.get(address) for address in TABLE} == TABLE
+
+
+def test_the_devices_have_their_resets_and_addresses_after_a_restore(any_host: Host) -> None:
+    """QEMU saves no state of the graphics card: what the kernel found at boot is what the card has now."""
+    methods = any_host.sh(
+        "cd /sys/bus/pci/devices; for d in *; do echo $d $(cat $d/reset_method 2>/dev/null); done"
+    )
+    found = dict(line.partition(" ")[::2] for line in methods.splitlines())
+    assert {address: found[address] for address in RESETS} == RESETS
+    assert any_host.sh("cat /sys/bus/pci/devices/0000:0a:00.0/sriov_totalvfs").strip() == "7"
+    bars = any_host.sh(
+        "cd /sys/bus/pci/devices/0000:09:00.0; od -A n -t x4 -j 16 -N 12 config;"
+        " head -n 3 resource | cut -d' ' -f1"
+    ).split()
+    in_card, in_kernel = bars[:3], bars[3:]
+    assert [int(bar, 16) & ~0xF for bar in in_card] == [int(start, 16) for start in in_kernel]
+    assert int(in_card[0], 16) & ~0xF
+
+
+def test_virtual_functions_of_the_lab_are_made_and_removed(any_host: Host) -> None:
+    count = "/sys/bus/pci/devices/0000:0a:00.0/sriov_numvfs"
+    made = any_host.sh(f"echo 2 > {count}; lspci -n -d 8086:10ca; echo 0 > {count}")
+    assert [line.split()[0] for line in made.splitlines()] == ["0a:10.0", "0a:10.2"]
 
 
 def test_the_four_guests_run(any_host: Host) -> None:

@@ -9,7 +9,7 @@ import pytest
 from lab.host import Host
 from lab.told import Measured
 
-pytestmark = [pytest.mark.lab, pytest.mark.turn(0)]
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 SPEED = Path(__file__).with_name("speed.py")
 POLICY = "/etc/cede/policy.yaml"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 NIC = "0000:01:00.0"
 POLICY = "/etc/cede/policy.yaml"
 VIRSH = "virsh -q -c xen:///system"
-RANDOM_KILLS = 30
+RANDOM_KILLS, RANDOM_KILLS_SOAKED = 4, 30
 
 
 def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _journalled(points: list[str]) -> list[str]:
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
-@pytest.mark.turn(1)
+@pytest.mark.long
 def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
@@ -87,21 +87,20 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
     _in_step(host)
 
 
-@pytest.mark.turn(0)
-def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults) -> None:
+def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults, soak: bool) -> None:
+    wanted = RANDOM_KILLS_SOAKED if soak else RANDOM_KILLS
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = _run(host, "apply", "--yes")["seconds"]
     release = _run(host, "release", "nic0")["seconds"]
     host.sh("modprobe -r xen-pciback")
     chance = random.Random(20261123)  # noqa: S311 - the same parts of a run each time
     told: list[Any] = []
-    while (
-        _killed(told) < RANDOM_KILLS and len(told) < RANDOM_KILLS
-    ):  # a run can be quicker than the one measured
+    # a run can be quicker than the one measured
+    while _killed(told) < wanted and len(told) < wanted:
         cycle = [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
         told += host.ask(300, do="kill", cycles=[cycle], policy=POLICY, device="nic0")
     _judge(told, faults, "SIGKILL at a random moment")
-    assert _killed(told) >= RANDOM_KILLS
+    assert _killed(told) >= wanted
 
 
 def _killed(told: list[Any]) -> int:
@@ -118,7 +117,6 @@ def _judge(told: list[Any], faults: Faults, name: str) -> None:
 KILL_LIBVIRTD = "(sleep {}; kill -9 $(pidof libvirtd)) > /dev/null 2>&1 &"
 
 
-@pytest.mark.turn(0)
 @pytest.mark.parametrize("delay", [0.02, 0.2, 0.3, 0.4])
 def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     host: Host, wanted: str, delay: float, faults: Faults
@@ -132,7 +130,6 @@ def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
         _back(host, wanted)
 
 
-@pytest.mark.turn(0)
 def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -150,7 +147,6 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
             _back_but_for_the_guest(host, wanted)
 
 
-@pytest.mark.turn(1)
 def test_a_slow_xenstored_is_waited_for(host: Host, wanted: str, faults: Faults) -> None:
     at = f"before plugging {NIC} into pv1 #1"
     stop = "pid=$(pidof xenstored); kill -STOP $pid; (sleep 8; kill -CONT $pid) > /dev/null 2>&1 &"
@@ -160,7 +156,6 @@ def test_a_slow_xenstored_is_waited_for(host: Host, wanted: str, faults: Faults)
         _back(host, wanted)
 
 
-@pytest.mark.turn(2)
 @pytest.mark.parametrize("what", ["destroy", "reboot", "suspend"])
 @pytest.mark.parametrize("verb", ["apply", "release"])
 def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
@@ -196,7 +191,6 @@ def _await_guest(host: Host) -> None:
     raise AssertionError("pv1 doesn't come back")
 
 
-@pytest.mark.turn(2)
 def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -230,7 +224,6 @@ def _without_domids(state: str) -> str:
     return re.sub(r" id='\d+'|/dev/pts/\d+|tty='[^']*'|/local/domain/\S+.*\n?", "", state)
 
 
-@pytest.mark.turn(2)
 @pytest.mark.usefixtures("wanted")
 def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(host: Host, faults: Faults) -> None:
     _in_step(host)
@@ -250,7 +243,6 @@ def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(host: Host, fault
         host.sh(f"{VIRSH} start pv1")
 
 
-@pytest.mark.turn(1)
 def test_without_room_for_the_journal_nothing_is_done(
     host: Host, wanted: str, faults: Faults
 ) -> None:
@@ -267,7 +259,6 @@ def test_without_room_for_the_journal_nothing_is_done(
         _in_step(host)
 
 
-@pytest.mark.turn(1)
 @pytest.mark.usefixtures("wanted")
 def test_a_damaged_journal_is_set_aside_and_said(host: Host, faults: Faults) -> None:
     _in_step(host)
@@ -313,7 +304,7 @@ assignments:
 """
 
 
-@pytest.mark.turn(2)
+@pytest.mark.long
 def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -> None:
     with faults.tried("9 assignments at once, and two more cedes meanwhile"):
         host.with_hvm(lambda: _many_at_once(host))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,14 @@ class Faults:
         self._tried[name] += tried
         self._survived[name] += survived
 
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How often each kind was tried, and how often survived."""
+        return {name: (tried, self._survived[name]) for name, tried in self._tried.items()}
+
     def table(self) -> list[str]:
         """One line for each kind: how often it was tried, how often survived, and its name."""
         return [
-            f"{tried:5d} {self._survived[name]:5d}  {name}" for name, tried in self._tried.items()
+            f"{tried:5d} {survived:5d}  {name}" for name, (tried, survived) in self.counts().items()
         ]
 
 
@@ -46,6 +51,18 @@ class Measured:
 
 FAULTS = Faults()
 MEASURED = Measured()
+
+
+def told() -> dict[str, Any]:
+    """All that this process has to tell, for the process that it runs tests for."""
+    return {"faults": FAULTS.counts(), "measured": MEASURED.figures}
+
+
+def hear(of: dict[str, Any]) -> None:
+    """Add what another process has told."""
+    for name, (tried, survived) in of["faults"].items():
+        FAULTS.count(name, tried=tried, survived=survived)
+    MEASURED.figures += of["measured"]
 
 
 def summary(reporter: pytest.TerminalReporter) -> None:
