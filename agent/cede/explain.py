@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from cede.evidence import of_kernel_log
 from cede.evidence.checklist import Check, Way, checklist, told_slot
-from cede.plan.planner import meant
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cede.doors import Doors
-    from cede.model import Inventory
-    from cede.policy import Policy
+    from cede.plan.resolve import Targets
     from cede.reconcile import Checked
 
 
@@ -28,15 +26,15 @@ class Explained:
 
 def explain(
     doors: Doors,
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     checked: tuple[Checked, ...],
     restarted: Collection[str] = (),
 ) -> tuple[Explained, ...]:
     """The checklist of every assignment, in the policy's order; `restarted` names the domains that were for it."""
     explained = []
-    for wanted, one in zip(policy.assignments, checked, strict=True):
-        device, domain = meant(policy, wanted, inventory)
+    inventory = targets.inventory
+    for target, one in zip(targets.each, checked, strict=True):
+        device, domain = target.device, target.domain
         checks: tuple[Check, ...] = ()
         if device is not None and domain is not None:
             lines = doors.kernel_log.lines(str(device.address))

@@ -14,7 +14,8 @@ from cede.execute.executor import Executor, Progress, silence
 from cede.execute.retry import persist
 from cede.host.journal import Asked
 from cede.observe import observe
-from cede.plan.planner import meant, plan, subject_of
+from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import Plan
 from cede.plan.unfinished import ended, in_place
 from cede.policy import When
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from cede.evidence import Finding
     from cede.execute.executor import Outcome
     from cede.model import Inventory
-    from cede.policy import Assignment, Policy
+    from cede.plan.resolve import Target, Targets
+    from cede.policy import Policy
 
 _WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_STEP)
 
@@ -129,18 +131,17 @@ def one_pass(
     and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and tells
     when each subject is tried again; for it and for `rejected` see `cede.record`.
     """
-    inventory, planned = replan(doors, policy, scheduled=behalf.scheduled)
+    targets, planned = replan(doors, policy, scheduled=behalf.scheduled)
     reviewed = review(planned)
     again = doubted(conditions.doubted(doors.journal.conditions(policy.source)))
-    done = apply(doors, policy, inventory, reviewed, behalf, doubted=again)
-    remember(doors, policy, inventory, done, next_try(done), rejected)
+    done = apply(doors, targets, reviewed, behalf, doubted=again)
+    remember(doors, targets, done, next_try(done), rejected)
     return done
 
 
 def apply(
     doors: Doors,
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     planned: Plan,
     behalf: Behalf,
     *,
@@ -150,100 +151,89 @@ def apply(
 
     Of what needed nothing, the guests of those that are `doubted` are asked too.
     """
-    outcomes = carry_out(doors, inventory, planned, behalf)
+    outcomes = carry_out(doors, targets.inventory, planned, behalf)
     failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
     done = {w.subject for w in planned.work if not w.pending and not w.outward} - failed
     idle = {
         n.subject for n in planned.noops if not (n.pending or n.settled or n.paused or n.drifted)
     }
     checked = []
-    for wanted in policy.assignments:
-        subject = subject_of(wanted)
-        again = subject in doubted and subject in idle and _plugged(policy, wanted, inventory)
-        asked = subject in done or again
+    for target in targets.each:
+        again = target.subject in doubted and target.subject in idle and target.attached
+        asked = target.subject in done or again
         behalf.alive()
         if asked and not behalf.stop.is_set():
-            checked.append(_check_inside(doors, policy, wanted, inventory))
-        elif subject in idle:
-            checked.append(_check_outside(policy, wanted, inventory))
+            checked.append(_check_inside(doors, target))
+        elif target.subject in idle:
+            checked.append(_check_outside(target, targets.inventory))
     return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
 
 
-def status(policy: Policy, inventory: Inventory) -> tuple[Checked, ...]:
+def status(targets: Targets, planned: Plan) -> tuple[Checked, ...]:
     """Wanted against real for every assignment, as far as it shows without asking a guest."""
-    planned = plan(policy, inventory)
     refused = {r.subject: r.reason for r in planned.refusals}
     settled = {n.subject: n.reason for n in planned.noops if n.settled}
     resting = {n.subject for n in planned.noops if n.paused}
     found = []
-    for wanted in policy.assignments:
-        subject = subject_of(wanted)
+    for target in targets.each:
+        subject = target.subject
         findings: tuple[Finding, ...]
         if subject in refused:
             findings = (evidence.refused(refused[subject]),)
         elif subject in settled:
             findings = (evidence.settled(settled[subject]),)
         else:
-            findings = _check_outside(policy, wanted, inventory).findings
+            findings = _check_outside(target, targets.inventory).findings
         found.append(Checked(subject=subject, findings=findings, paused=subject in resting))
     return tuple(found)
 
 
 def verify_all(
-    doors: Doors, policy: Policy, inventory: Inventory, *, booting: bool = False
+    doors: Doors, targets: Targets, planned: Plan, *, booting: bool = False
 ) -> tuple[Checked, ...]:
     """The same, and every guest is asked whose device looks right from outside.
 
     One that is `booting` is given the time for it, and is asked whatever it looks like yet.
     """
-    outside = status(policy, inventory)
+    outside = status(targets, planned)
     return tuple(
-        _check_inside(doors, policy, wanted, inventory, settle=BOOT_SECONDS)
-        if booting and _plugged(policy, wanted, inventory)
-        else _check_inside(doors, policy, wanted, inventory)
-        if one.proven and not one.paused and _plugged(policy, wanted, inventory)
+        _check_inside(doors, target, settle=BOOT_SECONDS)
+        if booting and target.attached
+        else _check_inside(doors, target)
+        if one.proven and not one.paused and target.attached
         else one
-        for wanted, one in zip(policy.assignments, outside, strict=True)
+        for target, one in zip(targets.each, outside, strict=True)
     )
 
 
-def _plugged(policy: Policy, wanted: Assignment, inventory: Inventory) -> bool:
-    device, domain = meant(policy, wanted, inventory)
-    return bool(device and domain and domain.live_hostdev(device.address))
-
-
-def _check_inside(
-    doors: Doors,
-    policy: Policy,
-    wanted: Assignment,
-    inventory: Inventory,
-    *,
-    settle: float | None = None,
-) -> Checked:
-    device, domain = meant(policy, wanted, inventory)
+def _check_inside(doors: Doors, target: Target, *, settle: float | None = None) -> Checked:
+    assignment, device, domain = target.assignment, target.device, target.domain
     try:
-        if device is None or domain is None or wanted.when is When.NEXT_START:
-            return _check_outside(policy, wanted, persist(lambda: look_around(doors)))
+        if device is None or domain is None or assignment.when is When.NEXT_START:
+            return _check_outside(target, persist(lambda: look_around(doors)))
+        how = assignment.verification
         findings = persist(
             lambda: within(
-                f"verifying {subject_of(wanted)}",
-                lambda: verify(doors, device.address, domain, wanted.verification, settle=settle),
-                seconds=CALL_SECONDS + 2 * (settle or wanted.verification.timeout),
+                f"verifying {target.subject}",
+                lambda: verify(doors, device.address, domain, how, settle=settle),
+                seconds=CALL_SECONDS + 2 * (settle or how.timeout),
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
         findings = (evidence.unproven("dom0", unanswered.message),)
-    return Checked(subject=subject_of(wanted), findings=findings)
+    return Checked(subject=target.subject, findings=findings)
 
 
-def _check_outside(policy: Policy, wanted: Assignment, inventory: Inventory) -> Checked:
-    device, domain = meant(policy, wanted, inventory)
+def _check_outside(target: Target, inventory: Inventory) -> Checked:
+    """The findings on the target's device and domain as `inventory` has them, which may be a later one."""
+    device = target.device and inventory.device(target.device.address)
+    domain = target.domain and inventory.domain(target.domain.uuid)
     findings = (
         (evidence.unproven("inventory", "the device or the domain is gone"),)
         if device is None or domain is None
-        else of_host(inventory, device, domain, wanted)
+        else of_host(inventory, device, domain, target.assignment)
     )
-    return Checked(subject=subject_of(wanted), findings=findings)
+    return Checked(subject=target.subject, findings=findings)
 
 
 def look_around(doors: Doors) -> Inventory:
@@ -252,31 +242,25 @@ def look_around(doors: Doors) -> Inventory:
 
 
 def stands(
-    doors: Doors, policy: Policy, inventory: Inventory, checked: Sequence[Checked]
+    doors: Doors, targets: Targets, planned: Plan, checked: Sequence[Checked]
 ) -> tuple[Condition, ...]:
     """The conditions as they are now, since when, and when it is tried again; see `cede.record`."""
-    return standing(
-        doors.journal,
-        policy,
-        inventory,
-        plan(policy, inventory),
-        {one.subject: one.findings for one in checked},
-    )
+    findings = {one.subject: one.findings for one in checked}
+    return standing(doors.journal, targets, planned, findings)
 
 
 def remember(
     doors: Doors,
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     done: Report,
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
+    findings = {one.subject: one.findings for one in done.checked}
     try:
         return record(
-            doors.journal, policy, inventory, done.plan,
-            {one.subject: one.findings for one in done.checked}, done.outcomes,
+            doors.journal, targets, done.plan, findings, done.outcomes,
             next_try=next_try, rejected=rejected,
         )  # fmt: skip
     except CedeError as unwritten:
@@ -284,7 +268,7 @@ def remember(
         return ()
 
 
-def replan(doors: Doors, policy: Policy, *, scheduled: bool = False) -> tuple[Inventory, Plan]:
-    """Observe and plan: the first half of a pass, which touches nothing."""
-    inventory = look_around(doors)
-    return inventory, plan(policy, inventory, scheduled=scheduled)
+def replan(doors: Doors, policy: Policy, *, scheduled: bool = False) -> tuple[Targets, Plan]:
+    """Observe, resolve and plan: the first half of a pass, which touches nothing."""
+    targets = resolve_targets(policy, look_around(doors))
+    return targets, plan(targets, scheduled=scheduled)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from cede.conditions import HOST, LIBVIRT_REACHABLE, Seen, Status, merge, of_assignments, of_host
 from cede.evidence import Verdict
 from cede.memory import Attachment
-from cede.plan.planner import meant, subject_of
 from cede.plan.steps import NoOp, Refusal, Work
 
 if TYPE_CHECKING:
@@ -19,15 +18,14 @@ if TYPE_CHECKING:
     from cede.evidence import Finding
     from cede.execute.executor import Outcome
     from cede.host.journal import Journal
-    from cede.model import Device, Domain, Inventory
+    from cede.model import Inventory
+    from cede.plan.resolve import Target, Targets
     from cede.plan.steps import Plan
-    from cede.policy import Policy
 
 
 def standing(
     journal: Journal,
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     planned: Plan,
     findings: Mapping[str, Sequence[Finding]],
     outcomes: Iterable[Outcome] = (),
@@ -36,14 +34,13 @@ def standing(
 
     `findings` are by subject.
     """
-    seen = [one for one, _ in _seen(policy, inventory, planned, findings, outcomes)]
-    return _conditions(journal, policy.source, inventory, seen)
+    seen = _seen(targets, planned, findings, outcomes)
+    return _conditions(journal, targets, seen)
 
 
 def record(
     journal: Journal,
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     planned: Plan,
     findings: Mapping[str, Sequence[Finding]],
     outcomes: Iterable[Outcome] = (),
@@ -57,27 +54,26 @@ def record(
     doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
     followed as they are now. Raises PermanentError if the journal can't be written.
     """
-    seen = _seen(policy, inventory, planned, findings, outcomes)
-    known = [one for one, _ in seen]
-    found = _conditions(journal, policy.source, inventory, known, next_try, rejected)
+    seen = _seen(targets, planned, findings, outcomes)
+    found = _conditions(journal, targets, seen, next_try, rejected)
     places = [
         place
-        for one, where in seen
-        if where is not None and (place := _attachment(one, *where, inventory)) is not None
+        for target, one in zip(targets.each, seen, strict=True)
+        if (place := _attachment(one, target, targets.inventory)) is not None
     ]
-    journal.stand(policy.source, found, places)
+    journal.stand(targets.policy.source, found, places)
     return found
 
 
 def _conditions(
     journal: Journal,
-    source: str,
-    inventory: Inventory,
+    targets: Targets,
     seen: Sequence[Seen],
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
-    before, at = journal.conditions(source), journal.time
+    inventory = targets.inventory
+    before, at = journal.conditions(targets.policy.source), journal.time
     if next_try is None:
         next_try = {one.subject: one.next_try for one in before if one.next_try > at}
     host = of_host(
@@ -118,43 +114,48 @@ def as_last_seen(
 
 
 def _seen(
-    policy: Policy,
-    inventory: Inventory,
+    targets: Targets,
     planned: Plan,
     findings: Mapping[str, Sequence[Finding]],
     outcomes: Iterable[Outcome],
-) -> list[tuple[Seen, tuple[Device, Domain] | None]]:
+) -> list[Seen]:
     every: list[Work | NoOp | Refusal] = [*planned.work, *planned.noops, *planned.refusals]
     verdicts = {verdict.subject: verdict for verdict in every}
     ended = {outcome.work.subject: outcome for outcome in outcomes}
-    found = []
-    for wanted in policy.assignments:
-        subject = subject_of(wanted)
-        device, domain = meant(policy, wanted, inventory)
-        where = (device, domain) if device is not None and domain is not None else None
-        outcome, told = ended.get(subject), findings.get(subject, ())
-        against = [f for f in told if f.verdict in {Verdict.WRONG, Verdict.OPEN}]
-        found.append(
-            (
-                Seen(
-                    subject=subject,
-                    live=bool(where and where[1].live_hostdev(where[0].address)),
-                    config=bool(where and where[1].config_hostdev(where[0].address)),
-                    verdict=verdicts[subject],
-                    done=outcome is not None,
-                    error=(outcome.stranded or outcome.error) if outcome else None,
-                    stranded=outcome is not None and outcome.stranded is not None,
-                    proven=_proven(told),
-                    asked=any(
-                        finding.source.startswith("guest") and finding.verdict is not Verdict.NOTED
-                        for finding in told
-                    ),
-                    wrong=str(against[0]) if against else "",
-                ),
-                where,
-            )
+    return [
+        _seen_of(
+            target,
+            verdicts[target.subject],
+            ended.get(target.subject),
+            findings.get(target.subject, ()),
         )
-    return found
+        for target in targets.each
+    ]
+
+
+def _seen_of(
+    target: Target,
+    verdict: Work | NoOp | Refusal,
+    outcome: Outcome | None,
+    findings: Sequence[Finding],
+) -> Seen:
+    device, domain = target.device, target.domain
+    against = [f for f in findings if f.verdict in {Verdict.WRONG, Verdict.OPEN}]
+    return Seen(
+        subject=target.subject,
+        live=target.attached,
+        config=bool(device and domain and domain.config_hostdev(device.address)),
+        verdict=verdict,
+        done=outcome is not None,
+        error=(outcome.stranded or outcome.error) if outcome else None,
+        stranded=outcome is not None and outcome.stranded is not None,
+        proven=_proven(findings),
+        asked=any(
+            finding.source.startswith("guest") and finding.verdict is not Verdict.NOTED
+            for finding in findings
+        ),
+        wrong=str(against[0]) if against else "",
+    )
 
 
 def _proven(findings: Sequence[Finding]) -> bool | None:
@@ -164,10 +165,11 @@ def _proven(findings: Sequence[Finding]) -> bool | None:
     return True if verdicts == {Verdict.RIGHT} else None
 
 
-def _attachment(
-    seen: Seen, device: Device, domain: Domain, inventory: Inventory
-) -> Attachment | None:
+def _attachment(seen: Seen, target: Target, inventory: Inventory) -> Attachment | None:
     """Where it is after the pass; what somebody else took away meanwhile still counts as left there."""
+    device, domain = target.device, target.domain
+    if device is None or domain is None:
+        return None
     left = inventory.left_in(device.address, domain)
     live, config = seen.is_live, seen.is_config
     verdict = seen.verdict

@@ -170,11 +170,12 @@ class Store:
         return [None if text is None else text.encode() for text in found]
 
     def _names(self, path: str) -> str | None:
-        names = {n.removeprefix(f"{path}/").split("/")[0] for n in self.nodes if f"{path}/" in n}
+        nodes = list(self.nodes)  # two lanes may change them meanwhile
+        names = {n.removeprefix(f"{path}/").split("/")[0] for n in nodes if f"{path}/" in n}
         return "\0".join(sorted(names)) if names else None
 
     def _remove(self, path: str) -> str | None:
-        gone = [node for node in self.nodes if f"{node}/".startswith(f"{path}/")]
+        gone = [node for node in list(self.nodes) if f"{node}/".startswith(f"{path}/")]
         for node in gone:
             del self.nodes[node]
         return "OK" if gone else None
@@ -359,7 +360,7 @@ class SimulatedHost:
 
     def detach(self, domid: int, address: Address) -> None:
         self.deed("xl-detach", domid, address)
-        self.store.nodes.clear()
+        self.take(str(address))
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         return tuple(link for link in self.links if link.name in names)
@@ -396,33 +397,49 @@ class SimulatedHost:
         self.give(domain, str(address))
 
     def give(self, domain: str, address: str) -> None:
-        """What libxl writes for a PV guest that has taken the device."""
+        """What libxl writes for a PV guest that has taken the device, beside those that it has already."""
         domid = xml.domain(self.live[domain], None).domid
-        front = f"/local/domain/{domid}/device/pci/0"
-        nodes = {
-            "num_devs": "1",
-            "state": "4",
-            "frontend": front,
-            "dev-0": address,
-            "vdev-0": "0000:00:00.00",
-            "state-0": "3",
-            "opts-0": "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict",
+        back, front = f"{BACKEND}/{domid}/0", f"/local/domain/{domid}/device/pci/0"
+        number = int(self.store.nodes.get(f"{back}/num_devs", "0"))
+        self.store.nodes |= {
+            f"{back}/num_devs": str(number + 1),
+            f"{back}/state": "4",
+            f"{back}/frontend": front,
+            f"{back}/dev-{number}": address,
+            f"{back}/vdev-{number}": f"0000:00:{number:02x}.00",
+            f"{back}/state-{number}": "3",
+            f"{back}/opts-{number}": "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict",
+            f"{front}/state": "4",
         }
-        self.store.nodes |= {f"{BACKEND}/{domid}/0/{name}": value for name, value in nodes.items()}
-        self.store.nodes[f"{front}/state"] = "4"
         self.in_quarantine.add(address)
+
+    def take(self, address: str) -> None:
+        """What libxl removes of the device; with a guest's last one all of its backend goes."""
+        nodes = self.store.nodes
+        dev = (n for n, said in list(nodes.items()) if "/dev-" in n and said == address)
+        node = next(dev, None)
+        if node is None:
+            return
+        back, _, number = node.rpartition("/dev-")
+        for name in ("dev", "vdev", "state", "opts"):
+            del nodes[f"{back}/{name}-{number}"]
+        if not any(n.startswith(f"{back}/dev-") for n in list(nodes)):
+            front = nodes[f"{back}/frontend"]
+            for gone in [n for n in list(nodes) if n.startswith((f"{back}/", f"{front}/"))]:
+                del nodes[gone]
 
     def unplug(self, domain: str, address: Address) -> bool:
         self.deed("unplug", domain, address)
         self.live[domain] = xml.without_hostdev(self.live[domain], address)
-        self.store.nodes.clear()
+        self.take(str(address))
         return True
 
     def shut_down(self, domain: str) -> None:
         self.deed("shut-down", domain)
         if not self.deaf:
+            for hostdev in xml.hostdevs(self.live[domain]):
+                self.take(str(hostdev.address))
             del self.live[domain]
-            self.store.nodes.clear()
 
     def start(self, domain: str) -> None:
         """With a new number, and with all that its persistent XML lists."""

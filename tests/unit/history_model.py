@@ -13,8 +13,9 @@ from cede.address import Address
 from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableError, UnsafeError
 from cede.memory import Pause
 from cede.model import PCIBACK, GuestKind, Link
-from cede.plan.planner import gather, plan, subject_of
+from cede.plan.planner import gather, plan
 from cede.plan.release import detach, release
+from cede.plan.resolve import resolve_targets
 from cede.policy import (
     Assignment,
     Channel,
@@ -58,15 +59,21 @@ OURS = (NIC, BARE, DISK)
 _NAMES = {ROOT: "root", NIC: "nic", BARE: "bare", DISK: "disk", THEIRS: "theirs"}
 
 
-def _policy(*assigned: tuple[Address, str] | tuple[Address, str, When]) -> Policy:
+_ANY = ("any0", "any1")
+
+
+def _policy(*assigned: tuple[Address | str, str] | tuple[Address | str, str, When]) -> Policy:
     return Policy(
         devices=tuple(
-            DevicePolicy(name=name, match=Match(address=address), expect=Expect(), place=_PLACE)
-            for address, name in _NAMES.items()
+            DevicePolicy(name=name, match=match, expect=Expect(), place=_PLACE)
+            for name, match in (
+                *((name, Match(address=address)) for address, name in _NAMES.items()),
+                *((name, Match(vendor="8086", any_one=True)) for name in _ANY),
+            )
         ),
         assignments=tuple(
             Assignment(
-                device=_NAMES[one[0]],
+                device=one[0] if isinstance(one[0], str) else _NAMES[one[0]],
                 domain=one[1],
                 verification=Verification(guest=Channel.NONE),
                 when=one[2] if len(one) > 2 else When.NOW,
@@ -82,6 +89,7 @@ POLICIES = {
     "A": _policy((NIC, "pv1"), (BARE, "hvm1"), (ROOT, "pv1")),
     "B": _policy((NIC, "hvm1"), (DISK, "pv1"), (THEIRS, "hvm1")),
     "C": _policy((NIC, "pv1"), (DISK, "old1"), (BARE, "pv1", When.NEXT_START)),
+    "any": _policy(("any0", "pv1"), ("any1", "hvm1")),
     "none": _policy(),
 }
 _ON = "<passthrough state='on'/><e820_host state='on'/>"
@@ -233,16 +241,17 @@ class History:
     def apply(self, policy: Policy) -> Report:
         """As `cede apply` does it."""
         self.policy = policy
-        inventory, planned = replan(self.doors, policy)
+        targets, planned = replan(self.doors, policy)
+        inventory = targets.inventory
         later = {r.subject for r in planned.refusals if r.exit is Exit.TRY_LATER}
-        self.onward = {
-            _ADDRESSES[one.device] for one in policy.assignments if subject_of(one) in later
-        }
+        self.onward = {t.device.address for t in targets.each if t.device and t.subject in later}
         held = {held.address for held in inventory.held}
         assert not held & {work.address for work in planned.work}, "what hangs is touched"
-        done = apply(self.doors, policy, inventory, planned, Behalf(stop=self.host.gate.stop))
+        done = apply(self.doors, targets, planned, Behalf(stop=self.host.gate.stop))
         self._hung(done.outcomes)
-        remember(self.doors, policy, inventory, done)
+        remember(self.doors, targets, done)
+        if not self.host.gate.met:
+            self._recorded({(left.address, left.domain) for left in inventory.attachments})
         resting = {one.address for one in done.plan.work if not one.outward} & {
             Address.parse(pause.device) for pause in inventory.pauses if pause.device
         }
@@ -253,6 +262,14 @@ class History:
             excused = blind or self._persons(outcome.work.address)
             assert excused or not unsafe, "taken back in the wrong order"
         return done
+
+    def _recorded(self, before: set[tuple[Address, str]]) -> None:
+        """What a pass without faults records as attached is so, but for what was taken away since the one before."""
+        domains = [self.host.domain(guest) for guest in self.host.guests.values()]
+        so = {(h.address, d.uuid) for d in domains for h in (*d.live, *d.config)}
+        left = self.host.journal.memory().attachments
+        wrong = {(one.address, one.domain) for one in left} - so - before
+        assert not wrong, f"recorded where it isn't: {wrong}"
 
     def take(self, verb: str, address: Address) -> Report:
         """As `cede release` and `cede detach` do it."""
@@ -280,7 +297,7 @@ class History:
         )
         inventory = look_around(self.doors)
         pauses = (pause, *inventory.pauses)
-        whole = plan(self.policy, replace(inventory, pauses=pauses))
+        whole = plan(resolve_targets(self.policy, replace(inventory, pauses=pauses)))
         self.doors.journal.pause(pause)
         if drained:
             planned = gather(work for work in whole.work if work.drained)
@@ -359,20 +376,25 @@ class History:
             self.apply(self.policy)
             self._guests("start")
             self.judge()
-        inventory, planned = replan(self.doors, self.policy)
+        targets, planned = replan(self.doors, self.policy)
         assert [w for w in planned.work if not self._persons(w.address)] == []
         excused = {
-            subject_of(one)
-            for one in self.policy.assignments
-            if self._persons(_ADDRESSES[one.device]) or self._kept_off(self.host.guests[one.domain])
+            target.subject
+            for target in targets.each
+            if (target.device and self._persons(target.device.address))
+            or self._kept_off(self.host.guests[target.assignment.domain])
         }
         persons = [address for address in self.host.cards if self._persons(address)]
         words = {_NAMES[address] for address in persons} | {str(address) for address in persons}
+        marks = (m for guest in self.host.guests.values() for m in self.host.domain(guest).noted)
+        words |= {mark.name for mark in marks if mark.address in persons}
+        begun = self.host.journal.memory().unfinished
+        words |= {one.subject.split()[0] for one in begun if one.address in persons}
         for refusal in planned.refusals:
             said = set(refusal.subject.replace(",", "").split())
             assert refusal.subject in excused or said & words, refusal
         pending = {noop.subject for noop in planned.noops if noop.pending}
-        for checked in status(self.policy, inventory):
+        for checked in status(targets, planned):
             assert checked.proven or checked.subject in excused | pending, checked
 
     def comes_home(self, *, by_policy: bool) -> None:
@@ -407,5 +429,4 @@ class History:
         )
 
 
-_ADDRESSES = {name: address for address, name in _NAMES.items()}
 _WAYS: dict[str, Any] = {"release": release, "detach": detach}

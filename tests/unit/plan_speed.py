@@ -22,6 +22,7 @@ from cede.model import (
     Mark,
 )
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
 
 DEVICES, DOMAINS, SOURCE = 4000, 1000, "policy.yaml"
@@ -110,7 +111,7 @@ def peak_megabytes() -> float:
 def main() -> None:
     inventory, policy = host()
     begun = time.process_time()
-    planned = plan(policy, inventory)
+    planned = plan(resolve_targets(policy, inventory))
     seconds = time.process_time() - begun
     peak = peak_megabytes()
     counts = (len(planned.work), len(planned.noops), len(planned.refusals))

@@ -14,6 +14,7 @@ from cede.errors import Exit, HungError, PermanentError
 from cede.execute import give_back
 from cede.plan.boot import awaited
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.reconcile import Behalf, Report, carry_out, look_around
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
     run(alone, policy)
     nothing = policy_file.parse("version: 1\ndevices: {}\nassignments: []\n", "policy.yaml")
     inventory = look_around(alone.doors())
-    planned = plan(nothing, inventory)
+    planned = plan(resolve_targets(nothing, inventory))
     assert {str(work.address) for work in planned.work} == {NIC, OTHER}
     carry_out(alone.doors(), inventory, planned, Behalf())
     assert alone.doors().sysfs.driver(Address.parse(NIC)) == "e1000e"
@@ -188,7 +189,7 @@ def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
 def test_apply_goes_on_with_what_boot_has_bound(alone: SimulatedHost, policy: Policy) -> None:
     run(alone, policy)
     inventory = look_around(alone.doors())
-    planned = plan(policy, inventory)
+    planned = plan(resolve_targets(policy, inventory))
     assert not any(str(step).startswith("seize") for step in planned.steps)
     carry_out(alone.doors(), inventory, planned, Behalf())
     assert look_around(alone.doors()).unfinished == ()
@@ -201,11 +202,11 @@ def test_a_guest_that_was_started_with_it_settles_the_matter(
     carry_out(
         alone.doors(),
         look_around(alone.doors()),
-        plan(policy, look_around(alone.doors())),
+        plan(resolve_targets(policy, look_around(alone.doors()))),
         Behalf(),
     )
     run(alone, policy)
-    assert plan(policy, look_around(alone.doors())).work == ()
+    assert plan(resolve_targets(policy, look_around(alone.doors()))).work == ()
     assert look_around(alone.doors()).unfinished == ()
 
 

@@ -20,6 +20,7 @@ from cede.model import (
     Unfinished,
 )
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import GiveBack, Unplug
 from cede.plan.unfinished import ended
 from cede.policy import Policy
@@ -59,7 +60,7 @@ def test_what_a_cut_off_attach_left_in_another_guest_than_the_wanted_one_comes_o
         pciback_loaded=True,
         unfinished=(Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True),),
     )
-    planned = plan(policy_file.parse(POLICY, "policy.yaml"), inventory)
+    planned = plan(resolve_targets(policy_file.parse(POLICY, "policy.yaml"), inventory))
     (work,) = planned.work
     assert (work.steps, work.onward) == ((Unplug(address=NIC, domain="pv1"),), True)
     assert [refusal.exit for refusal in planned.refusals] == [Exit.TRY_LATER]
@@ -72,7 +73,7 @@ def test_a_device_that_was_let_go_and_not_yet_probed_for_a_driver_is_given_back_
         devices=(Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),),
         unfinished=(Unfinished(subject="release", address=NIC, inward=False),),
     )
-    (work,) = plan(Policy(), inventory).work
+    (work,) = plan(resolve_targets(Policy(), inventory)).work
     assert work.steps == (GiveBack(address=NIC, undriven=True),)
 
 

@@ -27,7 +27,8 @@ from cede.model import (
     Inventory,
     LibxlNote,
 )
-from cede.plan.planner import plan, subject_of
+from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets, subject_of
 from cede.plan.steps import LoadAtBoot, LoadPciback, SwitchOn
 from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
 
@@ -350,10 +351,10 @@ def pair(device: Device, domain: Domain, *others: Device) -> dict[str, Severity]
     )
     wanted = Assignment(device="nic0", domain=domain.name, place=place)
     policy = Policy(devices=(named,), assignments=(wanted,), source="f")
+    targets = resolve_targets(policy, inventory)
     found = diagnosis.of_pair(
-        replace(HEALTHY, inventory=inventory), subject_of(wanted), domain, policy,
-        plan(policy, inventory),
-    )  # fmt: skip
+        replace(HEALTHY, inventory=inventory), subject_of(wanted), domain, targets, plan(targets)
+    )
     return {one.name: one.severity for one in found}
 
 
@@ -406,11 +407,11 @@ def test_a_pair_hears_of_its_own_device_and_not_of_others() -> None:
     )  # fmt: skip
     place = Place(file="f", line=1, column=1)
     named = DevicePolicy(name="n", match=Match(address=NIC), expect=Expect(), place=place)
-    policy = Policy(devices=(named,), source="f")
-    names = {
-        one.name for one in diagnosis.of_pair(facts, "s", PV, policy, plan(Policy(), INVENTORY))
-    }
-    assert names == set()
+    wanted = Assignment(device="n", domain="pv1", place=place)
+    policy = Policy(devices=(named,), assignments=(wanted,), source="f")
+    targets = resolve_targets(policy, facts.inventory)
+    found = diagnosis.of_pair(facts, "s", PV, targets, plan(targets))
+    assert [one.name for one in found] == ["ready"]
     assert {one.name for one in diagnosis.of_host(facts)} == {"no-power"}
 
 

@@ -23,6 +23,7 @@ from cede.model import (
 )
 from cede.plan.fitness import Fit, Fitness, fitness
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import AddToConfig, HotPlug
 from cede.policy import Channel, Match, Place, Policy, Protect, When
 from unit.test_planner_properties import inventories
@@ -93,7 +94,7 @@ def test_it_agrees_with_a_plan_for_a_fresh_guest(inventory: Inventory, protected
             policy, str(device.address), "fresh", host,
             permissive=False, when=When.NOW, channel=Channel.NONE,
         )  # fmt: skip
-        planned = one_off.only(plan(once, host), once)
+        planned = one_off.only(plan(resolve_targets(once, host)), once)
         plugs = any(isinstance(step, HotPlug) for step in planned.steps)
         assert plugs is (found.fit is Fit.YES), found
         assert len(planned.refusals) == (0 if plugs else 1)
@@ -120,5 +121,9 @@ def test_what_goes_together_is_planned_together_for_the_next_start(inventory: In
             devices=tuple(d for one in every for d in one.devices),
             assignments=tuple(a for one in every for a in one.assignments),
         )
-        added = {s.address for s in plan(whole, host).steps if isinstance(s, AddToConfig)}
+        added = {
+            s.address
+            for s in plan(resolve_targets(whole, host)).steps
+            if isinstance(s, AddToConfig)
+        }
         assert added >= {device.address, *found.together}

@@ -36,6 +36,7 @@ from cede.model import (
 from cede.plan.boot import boot
 from cede.plan.planner import gather, plan
 from cede.plan.release import release
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import Plan
 
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yaml"))
@@ -176,7 +177,7 @@ def test_the_plan_is_the_one_that_the_case_tells(path: Path) -> None:
         planned = (
             boot(policy, inventory)
             if case.get("boot")
-            else plan(policy, inventory, scheduled=case.get("scheduled", False))
+            else plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
         )
     assert _shown(planned) == case["plan"]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cede.memory import Attachment, Pause
 from cede.model import Inventory
-from cede.plan.planner import affected, plan, subject_of
+from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets, subject_of
 from cede.policy import OnDrift, Policy
 from unit.plan_model import after
 from unit.test_planner_properties import (
@@ -48,13 +49,15 @@ def test_what_is_paused_is_touched_by_no_plan(
 ) -> None:
     paused = replace(inventory, pauses=(pause,))
     domain = next((d for d in inventory.domains if d.uuid == pause.domain), None)
-    for work in plan(policy, paused).work:
+    targets = resolve_targets(policy, paused)
+    planned = plan(targets)
+    for work in planned.work:
         assert not pause.everything
         assert pause.device != str(work.address)
         assert work.subject.partition(" ")[0] != pause.device
         assert domain is None or domain.name not in work.domains
-    said = {noop.subject: noop for noop in plan(policy, paused).noops}
-    for subject in affected(policy, paused, [pause]):
+    said = {noop.subject: noop for noop in planned.noops}
+    for subject in targets.affected([pause]):
         assert said[subject].paused
 
 
@@ -67,7 +70,7 @@ def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_
     # a pass with something to do strikes an entry or gives back a device
     entries = sum(len((*d.live, *d.config, *d.marks)) for d in inventory.domains)
     for _ in range(entries + len(inventory.devices)):
-        planned = plan(policy, inventory)
+        planned = plan(resolve_targets(policy, inventory))
         subjects = [
             *(work.subject for work in planned.work),
             *(noop.subject for noop in planned.noops),
@@ -82,7 +85,7 @@ def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_
         inventory = after(planned.steps, inventory)
         if not planned.work:
             return
-    assert not plan(policy, inventory).work
+    assert not plan(resolve_targets(policy, inventory)).work
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,7 +98,8 @@ def test_a_scheduled_pass_differs_only_in_drift_that_is_to_be_reported(
 ) -> None:
     wanted = tuple(replace(one, on_drift=on_drift) for one in policy.assignments)
     policy, inventory = replace(policy, assignments=wanted), replace(inventory, attachments=left)
-    asked, scheduled = plan(policy, inventory), plan(policy, inventory, scheduled=True)
+    targets = resolve_targets(policy, inventory)
+    asked, scheduled = plan(targets), plan(targets, scheduled=True)
     if on_drift is OnDrift.RESTORE:
         assert scheduled == asked
         return

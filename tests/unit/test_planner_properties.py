@@ -24,9 +24,10 @@ from cede.model import (
     Mark,
 )
 from cede.plan.guards import guards
-from cede.plan.planner import gather, plan, subject_of
+from cede.plan.planner import gather, plan
 from cede.plan.release import detach, release
 from cede.plan.resets import reset_together
+from cede.plan.resolve import resolve_targets, subject_of
 from cede.plan.steps import Adopt, GiveBack, HotPlug, Seize, Unplug, Work
 from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
 from unit.plan_model import after, mac_of
@@ -180,7 +181,7 @@ def policies(draw: st.DrawFn, *, with_any: bool = True, by_mac: bool = True) -> 
 
 
 def works(policy: Policy, inventory: Inventory) -> dict[str, Work]:
-    return {work.subject: work for work in plan(policy, inventory).work}
+    return {work.subject: work for work in plan(resolve_targets(policy, inventory)).work}
 
 
 @settings(max_examples=250, deadline=None)
@@ -192,14 +193,14 @@ def test_what_was_done_is_not_planned_again_and_the_plans_come_to_an_end(
 ) -> None:
     done: set[str] = set()
     for _ in range(len(policy.assignments) + 2):
-        planned = plan(policy, inventory)
+        planned = plan(resolve_targets(policy, inventory))
         again = {work.subject for work in planned.work if " -> " in work.subject} & done
         assert not again
         done |= {work.subject for work in planned.work}
         inventory = after(planned.steps, inventory)
         if not planned.work:
             return
-    assert not plan(policy, inventory).steps
+    assert not plan(resolve_targets(policy, inventory)).steps
 
 
 def held_against(
@@ -297,7 +298,7 @@ def test_a_release_touches_only_what_cede_gave_and_dom0_doesnt_live_on_and_is_do
 def test_every_assignment_is_in_exactly_one_of_work_noops_and_refusals(
     policy: Policy, inventory: Inventory
 ) -> None:
-    planned = plan(policy, inventory)
+    planned = plan(resolve_targets(policy, inventory))
     said = [
         *(work.subject for work in planned.work),
         *(noop.subject for noop in planned.noops),
@@ -320,11 +321,13 @@ def test_the_order_in_which_the_host_was_read_doesnt_matter(
         domains=tuple(order.sample(inventory.domains, len(inventory.domains))),
         backend=tuple(order.sample(inventory.backend, len(inventory.backend))),
     )
-    assert plan(policy, shuffled) == plan(policy, inventory)
+    assert plan(resolve_targets(policy, shuffled)) == plan(resolve_targets(policy, inventory))
 
 
 @settings(max_examples=100, deadline=None)
 @given(policies(), inventories())
 def test_the_same_host_and_policy_give_the_same_plan(policy: Policy, inventory: Inventory) -> None:
     assume(policy.assignments)
-    assert plan(replace(policy), replace(inventory)) == plan(policy, inventory)
+    assert plan(resolve_targets(replace(policy), replace(inventory))) == plan(
+        resolve_targets(policy, inventory)
+    )

@@ -14,6 +14,7 @@ from cede import pciback_options, policy_file, xl_cfg
 from cede.address import Address
 from cede.model import BackendDevice, Device, Domain, GuestKind, Hostdev, Identity, Inventory, Mark
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import Adopt
 from cede.policy import Policy, When
 from cede.proposal import (
@@ -121,7 +122,7 @@ def test_what_is_imported_is_adopted_and_nothing_else_is_planned() -> None:
         guest("pv3", domid=3, config=(Hostdev(address=SOUND),)),
     )
     on = replace(on, backend=(BackendDevice(domid=1, address=NIC, index=0, state=3),))
-    planned = plan(read(proposed(of_domains(on), on=on)), on)
+    planned = plan(resolve_targets(read(proposed(of_domains(on), on=on)), on))
     assert not planned.refusals
     assert [(type(step), step.domain) for step in planned.steps if isinstance(step, Adopt)] == [
         (Adopt, "pv1"), (Adopt, "pv2"), (Adopt, "pv3"),

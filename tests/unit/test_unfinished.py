@@ -24,6 +24,7 @@ from cede.model import (
     Unfinished,
 )
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import (
     AddToConfig,
     Evict,
@@ -172,22 +173,22 @@ def test_a_device_on_which_nothing_hangs_is_not_refused() -> None:
 )
 def test_no_plan_touches_a_device_on_which_something_hangs(inventory: Inventory) -> None:
     policy = Policy(source="policy.yaml")
-    assert [work.address for work in plan(policy, inventory).work] == [NIC]
-    planned = plan(policy, replace(inventory, held=(HELD,)))
+    assert [work.address for work in plan(resolve_targets(policy, inventory)).work] == [NIC]
+    planned = plan(resolve_targets(policy, replace(inventory, held=(HELD,))))
     assert planned.work == ()
     assert ["is left alone" in refusal.reason for refusal in planned.refusals] == [True]
 
 
 def test_a_device_that_is_held_and_of_which_nothing_is_left_is_no_matter() -> None:
     inventory = replace(host(HERE), held=(HELD,))
-    assert plan(Policy(source="policy.yaml"), inventory).refusals == ()
+    assert plan(resolve_targets(Policy(source="policy.yaml"), inventory)).refusals == ()
 
 
 def test_what_another_policy_gave_is_told_of_even_if_it_is_held() -> None:
     inventory = replace(host(TAKEN, COMPLETE, SERVED), unfinished=(), held=(HELD,))
-    assert [noop.subject for noop in plan(Policy(source="other"), inventory).noops] == [
-        "nic0 in pv1"
-    ]
+    assert [
+        noop.subject for noop in plan(resolve_targets(Policy(source="other"), inventory)).noops
+    ] == ["nic0 in pv1"]
 
 
 # -- found in place

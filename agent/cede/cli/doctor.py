@@ -25,6 +25,7 @@ from cede.doctor.finding import Severity, worst_first
 from cede.errors import Exit, UsageError
 from cede.examine import examine
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.policy import Channel, When
 from cede.reconcile import Report, carry_out
 
@@ -135,8 +136,9 @@ def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
         host_policy_if_any(asked.policy), asked.device, asked.domain, inventory,
         permissive=False, when=When.NOW, channel=Channel.NONE,
     )  # fmt: skip
-    planned = one_off.only(plan(policy, inventory), policy)
-    found = diagnosis.of_pair(facts, f"{asked.device} -> {asked.domain}", domain, policy, planned)
+    targets = resolve_targets(policy, inventory)
+    planned = one_off.only(plan(targets), policy)
+    found = diagnosis.of_pair(facts, f"{asked.device} -> {asked.domain}", domain, targets, planned)
     return facts, worst_first([*found, *diagnosis.of_guest(asked.log, domain)])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cede.address import Address
 from cede.errors import UsageError
 from cede.plan.match import resolve
-from cede.plan.planner import subject_of
+from cede.plan.resolve import subject_of
 from cede.plan.steps import Plan, Refusal
 from cede.policy import (
     Assignment,

@@ -24,7 +24,8 @@ from cede.cli.shared import (
 )
 from cede.errors import Exit, UsageError
 from cede.memory import Pause
-from cede.plan.planner import affected, plan, subject_of
+from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import Plan
 from cede.reconcile import Report, apply, carry_out, look_around, remember
 
@@ -108,9 +109,9 @@ def resume_command(
             click.echo("Nothing is paused or drained.")
             return Exit.OK
         left = tuple(pause for pause in inventory.pauses if pause not in ended)
-        after = replace(inventory, pauses=left)
-        whole = plan(policy, after, scheduled=True)
-        planned = one_off.part(whole, affected(policy, inventory, ended))
+        targets = resolve_targets(policy, replace(inventory, pauses=left))
+        whole = plan(targets, scheduled=True)
+        planned = one_off.part(whole, targets.affected(ended))
         if not as_text:
             for pause in ended:
                 click.echo(f"{pause.target or 'everything'}: no longer {pause}")
@@ -119,8 +120,8 @@ def resume_command(
             click.echo("Nothing was changed.")
             return Exit.OUT_OF_STEP
         doors.journal.resume(ended)
-        done = apply(doors, policy, after, planned, behalf)
-        remember(doors, policy, after, replace(done, plan=whole))
+        done = apply(doors, targets, planned, behalf)
+        remember(doors, targets, replace(done, plan=whole))
     show_report(done, as_text=as_text)
     return done.exit
 
@@ -156,9 +157,10 @@ def drain_command(
         wanted = named(target, policy, inventory) if target else Pause()
         wanted = replace(wanted, drained=True, who=behalf.asked.who, reason=reason)
         ahead = _with(inventory, replace(wanted, since=doors.journal.time))
-        whole = plan(policy, ahead)
-        subjects = affected(policy, inventory, [wanted])
-        assigned = {subject_of(one) for one in policy.assignments}
+        targets = resolve_targets(policy, ahead)
+        whole = plan(targets)
+        subjects = targets.affected([wanted])
+        assigned = {target.subject for target in targets.each}
         beyond = {one.subject for one in whole.refusals if one.subject not in assigned}
         planned = one_off.part(whole, subjects | beyond, drained=True)
         if not as_text:
@@ -168,7 +170,7 @@ def drain_command(
             return Exit.OUT_OF_STEP
         doors.journal.pause(wanted)
         done = Report(plan=planned, outcomes=carry_out(doors, inventory, planned, behalf))
-        remember(doors, policy, ahead, replace(done, plan=whole))
+        remember(doors, targets, replace(done, plan=whole))
     show_report(done, as_text=as_text)
     if not as_text:
         _tell_beyond(planned, subjects)

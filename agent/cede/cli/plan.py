@@ -13,6 +13,7 @@ from cede.doors import open_doors
 from cede.edits import EDITS
 from cede.errors import Exit, UsageError
 from cede.plan.planner import plan
+from cede.plan.resolve import resolve_targets
 from cede.reconcile import replan, worst
 
 
@@ -45,7 +46,8 @@ def plan_command(
         raise UsageError("a saved host holds no XML to show a --diff of")
     before: dict[str, str] = {}
     if file is not None:
-        planned = plan(policy, snapshot.read(file), scheduled=scheduled)
+        targets = resolve_targets(policy, snapshot.read(file))
+        planned = plan(targets, scheduled=scheduled)
     else:
         with open_doors(uri) as doors:
             _, planned = replan(doors, policy, scheduled=scheduled)

@@ -19,7 +19,7 @@ from cede.cli.shared import SILENT, host_policy, json_option, policy_option, wit
 from cede.conditions import Condition, changes
 from cede.doors import open_doors, open_journal
 from cede.errors import CedeError, Exit, PolicyError
-from cede.reconcile import Checked, look_around, stands, status
+from cede.reconcile import Checked, replan, stands, status
 from cede.record import as_last_seen
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
 def _look(uri: str, policy: Policy) -> Looked:
     try:
         with open_doors(uri) as doors:
-            inventory = look_around(doors)
-            checked = status(policy, inventory)
-            return Looked(checked=checked, conditions=stands(doors, policy, inventory, checked))
+            targets, planned = replan(doors, policy)
+            checked = status(targets, planned)
+            return Looked(checked=checked, conditions=stands(doors, targets, planned, checked))
     except SILENT as silent:
         return _last_seen(policy, silent)
 

@@ -20,6 +20,7 @@ from cede.cli.shared import (
 from cede.errors import TransientError
 from cede.plan.planner import gather, plan
 from cede.plan.release import detach, release
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import NoOp, Refusal, Work
 from cede.policy import Channel, When
 from cede.reconcile import Report, apply, carry_out, look_around
@@ -75,14 +76,15 @@ def attach_command(
         )  # fmt: skip
         # a person who names a device means it, paused or not; what is drained is another matter
         drained = tuple(pause for pause in inventory.pauses if pause.drained)
-        planned = one_off.only(plan(policy, replace(inventory, pauses=drained)), policy)
+        targets = resolve_targets(policy, replace(inventory, pauses=drained))
+        planned = one_off.only(plan(targets), policy)
         if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.work):
             raise TransientError(
                 f"{device} or {domain} is drained", remedy="`cede resume` first, see `cede status`"
             )
         if not as_text:
             screens.plan(planned)
-        done = apply(doors, policy, inventory, planned, behalf)
+        done = apply(doors, targets, planned, behalf)
     show_report(done, as_text=as_text)
     return done.exit
 

@@ -19,13 +19,14 @@ from cede.cli.shared import (
 from cede.doors import open_doors
 from cede.errors import CedeError, Exit
 from cede.explain import explain
-from cede.plan.planner import meant
-from cede.reconcile import look_around, stands, verify_all
+from cede.reconcile import replan, stands, verify_all
 from cede.restart import restart
 
 if TYPE_CHECKING:
     from cede.doors import Doors
-    from cede.model import Domain, Inventory
+    from cede.model import Domain
+    from cede.plan.resolve import Targets
+    from cede.plan.steps import Plan
     from cede.policy import Policy
     from cede.reconcile import Checked
 
@@ -62,10 +63,10 @@ def verify_command(
     if restarting:
         return _after_restart(uri, policy, seconds, as_text=as_text, explaining=explaining, yes=yes)
     with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        found = verify_all(doors, policy, inventory)
-        explained = explain(doors, policy, inventory, found) if explaining else ()
-        conditions = stands(doors, policy, inventory, found)
+        targets, planned = replan(doors, policy)
+        found = verify_all(doors, targets, planned)
+        explained = explain(doors, targets, found) if explaining else ()
+        conditions = stands(doors, targets, planned, found)
     return show_checked(found, as_text=as_text, explained=explained, conditions=conditions)
 
 
@@ -73,9 +74,9 @@ def _after_restart(
     uri: str, policy: Policy, seconds: float, *, as_text: bool, explaining: bool, yes: bool
 ) -> int:
     with writing(uri, "cede verify --restart", seconds, as_text=as_text) as (doors, behalf):
-        inventory = look_around(doors)
-        found = verify_all(doors, policy, inventory)
-        domains = _in_step(policy, inventory, found)
+        targets, planned = replan(doors, policy)
+        found = verify_all(doors, targets, planned)
+        domains = _in_step(targets, found)
         restarted: list[str] = []
         failed: CedeError | None = None
         if domains:
@@ -95,9 +96,9 @@ def _after_restart(
             else:
                 restarted.append(domain.name)
         if restarted:
-            inventory, found = _again(doors, policy)
-        explained = explain(doors, policy, inventory, found, restarted) if explaining else ()
-        conditions = stands(doors, policy, inventory, found)
+            targets, planned, found = _again(doors, policy)
+        explained = explain(doors, targets, found, restarted) if explaining else ()
+        conditions = stands(doors, targets, planned, found)
     return show_checked(
         found,
         as_text=as_text,
@@ -108,19 +109,17 @@ def _after_restart(
     )
 
 
-def _again(doors: Doors, policy: Policy) -> tuple[Inventory, tuple[Checked, ...]]:
-    found = verify_all(doors, policy, look_around(doors), booting=True)
-    return look_around(doors), found
+def _again(doors: Doors, policy: Policy) -> tuple[Targets, Plan, tuple[Checked, ...]]:
+    found = verify_all(doors, *replan(doors, policy), booting=True)
+    return *replan(doors, policy), found
 
 
-def _in_step(
-    policy: Policy, inventory: Inventory, found: tuple[Checked, ...]
-) -> tuple[Domain, ...]:
+def _in_step(targets: Targets, found: tuple[Checked, ...]) -> tuple[Domain, ...]:
     """The running domains of which every assignment is proven; no other one is restarted for a proof."""
     domains: dict[str, Domain] = {}
     spared = set()
-    for wanted, one in zip(policy.assignments, found, strict=True):
-        _, domain = meant(policy, wanted, inventory)
+    for target, one in zip(targets.each, found, strict=True):
+        domain = target.domain
         if domain is None or not domain.running:
             continue
         domains[domain.name] = domain

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from cede.doctor import daemons, devices, guest, pair, pciback, xen
 from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model import FEATURES
-from cede.plan.match import resolve
-from cede.plan.steps import Plan, Refusal, SwitchOn, Work
+from cede.plan.steps import Plan, SwitchOn, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from cede.doctor.facts import Facts
     from cede.doctor.finding import Finding
     from cede.model import Domain, Inventory
+    from cede.plan.resolve import Targets
     from cede.plan.steps import Step
-    from cede.policy import Policy
 
 _OF_HOST = (*xen.RULES, *pciback.RULES, *daemons.RULES)
 
@@ -28,21 +27,21 @@ def of_host(facts: Facts) -> tuple[Finding, ...]:
 
 
 def of_pair(
-    facts: Facts, subject: str, domain: Domain, policy: Policy, plan: Plan
+    facts: Facts, subject: str, domain: Domain, targets: Targets, plan: Plan
 ) -> tuple[Finding, ...]:
-    """What is wrong with the host, and stands against the one assignment of `policy`, the worst first.
+    """What is wrong with the host, and stands against the one assignment of `targets`, the worst first.
 
-    `plan` is the planner's for that assignment, which `subject` names.
+    `plan` is the planner's for that assignment, and `subject` how a person called it.
     """
     inventory = facts.inventory
     found = [one for rule in _OF_HOST for one in rule(facts)]
-    meant = resolve(policy.devices[0], inventory, subject, domain.name, source=policy.source)
-    if not isinstance(meant, Refusal):
-        at = str(meant.address)
-        found += [
-            one for rule in devices.RULES for one in rule(facts) if one.subject.startswith(at)
-        ]
-        found += pair.standing_against(meant, domain, subject, inventory, policy)
+    for device in (target.device for target in targets.each):
+        if device is not None:
+            at = str(device.address)
+            found += [
+                one for rule in devices.RULES for one in rule(facts) if one.subject.startswith(at)
+            ]
+            found += pair.standing_against(device, domain, subject, inventory, targets.policy)
     found += pair.planned(plan, subject)
     found += pair.features(domain)
     return worst_first(found)

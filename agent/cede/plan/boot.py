@@ -13,8 +13,9 @@ from cede.model import Device
 from cede.plan.guards import refuse_guarded
 from cede.plan.match import fits, refuse_twice
 from cede.plan.pauses import left_alone, pause_of
-from cede.plan.planner import gather, resolve_all
+from cede.plan.planner import gather
 from cede.plan.resets import refuse_reset
+from cede.plan.resolve import resolve_targets
 from cede.plan.steps import LoadPciback, NoOp, Plan, Refusal, Seize, Step, Work
 from cede.plan.unfinished import refuse_held
 
@@ -83,9 +84,10 @@ def _verdicts(
 def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refusal]:
     """By the name of the device: what any of its assignments turned out to mean, else why none did."""
     found: dict[str, Device | Refusal] = {}
-    for wanted, device in resolve_all(policy, inventory).items():
-        if isinstance(found.get(wanted.device), Refusal | None):
-            found[wanted.device] = device
+    for target in resolve_targets(policy, inventory).each:
+        meant = target.device or target.refusal
+        if meant is not None and isinstance(found.get(target.assignment.device), Refusal | None):
+            found[target.assignment.device] = meant
     return found
 
 

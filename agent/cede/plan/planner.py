@@ -1,21 +1,21 @@
 """The planner: from what is wanted and what is so, the steps that lead from one to the other.
 
-Pure and deterministic: the same policy and inventory give the same plan. Each assignment asks its questions in one
+Pure and deterministic: the same targets give the same plan. Each assignment asks its questions in one
 order, from "is it the right device" to "what is missing", and the first answer that ends the matter is the plan for it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cede.errors import Exit
 from cede.plan.attach import Wish, attach
-from cede.plan.guards import protected, refuse_guarded
-from cede.plan.match import refuse_twice, resolve
+from cede.plan.guards import refuse_guarded
+from cede.plan.match import refuse_twice
 from cede.plan.ownership import leftover, refuse_elsewhere, stale
-from cede.plan.pauses import drain, drain_beyond, left_alone, pause_of, unless_paused
+from cede.plan.pauses import drain, drain_beyond, left_alone, unless_paused
 from cede.plan.steps import NoOp, Plan, Refusal, Work
 from cede.plan.unfinished import refuse_held, settle, strays
 
@@ -24,40 +24,28 @@ if TYPE_CHECKING:
 
     from cede.address import Address
     from cede.memory import Pause
-    from cede.model import Device, Domain, Inventory, Unfinished
-    from cede.policy import Assignment, Policy
+    from cede.model import Inventory, Unfinished
+    from cede.plan.resolve import Targets
 
     Verdict = Work | NoOp | Refusal
 
 
-def subject_of(assignment: Assignment) -> str:
-    """How an assignment is called in plans, reports and errors."""
-    return f"{assignment.device} -> {assignment.domain}"
-
-
-def plan(policy: Policy, inventory: Inventory, *, scheduled: bool = False) -> Plan:
-    """What to do so that every assignment of the policy is attached, and nothing that this policy once gave is left.
+def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
+    """What to do so that every target's device is attached, and nothing that this policy once gave is left.
 
     What a person paused is left as it is, what they drained is dom0's. `scheduled` tells that a timer asks and no
     person: then `on_drift` of each assignment decides whether what somebody took away is put back.
     """
-    found = resolve_all(policy, inventory)
+    policy, inventory = targets.policy, targets.inventory
     verdicts: list[Verdict] = []
     wishes: list[Wish] = []
     resting: dict[int, Pause] = {}
-    for wanted in policy.assignments:
-        device, domain = found[wanted], inventory.domain(wanted.domain)
-        pause = _pause(wanted, device, inventory)
-        if pause is not None and (isinstance(device, Refusal) or domain is None):
-            verdicts.append(left_alone(subject_of(wanted), pause))
-        elif isinstance(device, Refusal):
-            verdicts.append(device)
-        elif domain is None:
-            verdicts.append(_refuse_unknown(wanted))
-        else:
+    for target in targets.each:
+        device, domain, pause = target.device, target.domain, target.pause
+        if device is not None and domain is not None:
             wish = Wish(
-                subject=subject_of(wanted),
-                assignment=wanted,
+                subject=target.subject,
+                assignment=target.assignment,
                 device=device,
                 domain=domain,
                 policy=policy,
@@ -66,7 +54,11 @@ def plan(policy: Policy, inventory: Inventory, *, scheduled: bool = False) -> Pl
             wishes.append(wish)
             if pause is not None:
                 resting[len(wishes) - 1] = pause
-    unsure = {wanted.device for wanted, device in found.items() if isinstance(device, Refusal)}
+        elif pause is not None:
+            verdicts.append(left_alone(target.subject, pause))
+        elif target.refusal is not None:
+            verdicts.append(target.refusal)
+    unsure = targets.unresolved
     wanted_now = {wish.device.address for wish in wishes}
     begun = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
     pairs = {wish.pair for wish in wishes}
@@ -132,27 +124,6 @@ def _told(begun: Unfinished, unsure: Collection[str]) -> bool:
     return not any(begun.subject.startswith(f"{name} -> ") for name in unsure)
 
 
-def affected(policy: Policy, inventory: Inventory, pauses: Iterable[Pause]) -> frozenset[str]:
-    """The subjects of the assignments that these pauses speak of."""
-    only = replace(inventory, pauses=tuple(pauses))
-    return frozenset(
-        subject_of(wanted)
-        for wanted, device in resolve_all(policy, inventory).items()
-        if _pause(wanted, device, only) is not None
-    )
-
-
-def _pause(wanted: Assignment, device: Device | Refusal, inventory: Inventory) -> Pause | None:
-    """What a person said of an assignment, its device or its domain."""
-    return pause_of(
-        inventory,
-        device=wanted.device,
-        address=None if isinstance(device, Refusal) else device.address,
-        domain=inventory.domain(wanted.domain),
-        named=wanted.domain,
-    )
-
-
 def gather(verdicts: Iterable[Verdict]) -> Plan:
     """A plan of the verdicts, each kind in the order given."""
     verdicts = list(verdicts)
@@ -160,53 +131,6 @@ def gather(verdicts: Iterable[Verdict]) -> Plan:
         work=tuple(v for v in verdicts if isinstance(v, Work)),
         noops=tuple(v for v in verdicts if isinstance(v, NoOp)),
         refusals=tuple(v for v in verdicts if isinstance(v, Refusal)),
-    )
-
-
-def resolve_all(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
-    """The device of each assignment; those that any will do for choose last, each another one."""
-    found: dict[Assignment, Device | Refusal] = {}
-    taken: dict[Address, str] = {}
-    kept: Collection[Address] | None = None
-    described = {w: d for w in policy.assignments if (d := policy.device(w.device)) is not None}
-    for wanted in sorted(described, key=lambda w: described[w].match.any_one):
-        avoid: set[Address] = set()
-        if described[wanted].match.any_one:
-            kept = protected(policy.protect, inventory) if kept is None else kept
-            avoid = {address for address, name in taken.items() if name != wanted.device}.union(
-                kept
-            )
-        device = resolve(
-            described[wanted], inventory, subject_of(wanted), wanted.domain,
-            source=policy.source, avoid=avoid,
-        )  # fmt: skip
-        found[wanted] = device
-        if not isinstance(device, Refusal):
-            taken[device.address] = wanted.device
-    return found
-
-
-def meant(
-    policy: Policy, wanted: Assignment, inventory: Inventory
-) -> tuple[Device | None, Domain | None]:
-    """The device and the domain that an assignment speaks of, as far as they can be told."""
-    described = policy.device(wanted.device)
-    found = (
-        resolve(described, inventory, subject_of(wanted), wanted.domain, source=policy.source)
-        if described
-        else None
-    )
-    device = None if isinstance(found, Refusal) else found
-    return device, inventory.domain(wanted.domain)
-
-
-def _refuse_unknown(wanted: Assignment) -> Refusal:
-    return Refusal(
-        subject=subject_of(wanted),
-        reason=f"libvirt knows no domain {wanted.domain} ({wanted.place})",
-        remedy="`virsh list --all` lists those that it knows",
-        exit=Exit.USAGE,
-        name="no-domain",
     )
 
 
