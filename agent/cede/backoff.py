@@ -123,6 +123,7 @@ def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
                     reason=f"left alone: {waiting[work.subject]}",
                     remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
                     exit=Exit.TRY_LATER,
+                    name="backoff",
                 )
                 for work in held
             ),

@@ -113,6 +113,6 @@ def test_only_the_work_of_those_that_wait_is_held_back_with_reason_and_remedy() 
     assert [w.subject for w in held.work] == ["nic1 -> pv1"]
     assert held.noops == (noop,)
     (refusal,) = held.refusals
-    assert (refusal.subject, refusal.exit) == (NIC, Exit.TRY_LATER)
+    assert (refusal.subject, refusal.name, refusal.exit) == (NIC, "backoff", Exit.TRY_LATER)
     assert "next try at 14:00:00" in refusal.reason
     assert "cede apply" in refusal.remedy

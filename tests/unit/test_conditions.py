@@ -48,7 +48,9 @@ OUT = (
 WORK = Work(subject=NAME, address=NIC, identity=Identity(vendor="8086", device="10d3"), steps=IN)
 DRAIN = replace(WORK, steps=OUT, drained=True, reason="drained by ann")
 IDLE = NoOp(subject=NAME, reason="in pv1 already")
-UNSAFE = Refusal(subject=NAME, reason="the host needs it", remedy="don't", exit=Exit.UNSAFE)
+UNSAFE = Refusal(
+    subject=NAME, reason="the host needs it", remedy="don't", exit=Exit.UNSAFE, name="host-needs-it"
+)
 SEEN = Seen(subject=NAME, live=False, config=False, verdict=WORK)
 THERE = replace(SEEN, live=True, config=True)
 

@@ -107,7 +107,15 @@ def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
     idle = Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in step"),)))
     refused = Report(
         plan=Plan(
-            refusals=(Refusal(subject=SUBJECT, reason="guarded", remedy="x", exit=Exit.UNSAFE),)
+            refusals=(
+                Refusal(
+                    subject=SUBJECT,
+                    reason="guarded",
+                    remedy="x",
+                    exit=Exit.UNSAFE,
+                    name="host-needs-it",
+                ),
+            )
         )
     )
     states = [chronicle.report(r, (), str) for r in (idle, idle, refused, refused, idle)]

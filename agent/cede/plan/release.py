@@ -34,6 +34,7 @@ def release(address: Address, subject: str, inventory: Inventory) -> Work | NoOp
             reason=f"this host has no device at {address}, and no domain lists one",
             remedy="`cede devices` lists what there is",
             exit=Exit.USAGE,
+            name="no-device",
         )
     return NoOp(
         subject=subject, reason=f"dom0 has {address} already ({device.driver or 'no driver bound'})"
@@ -143,6 +144,7 @@ def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> 
         reason=f"{address} has vanished from the host while it was in the running {', '.join(running)}",
         remedy=f"shut {running[0]} down, then try again; that strikes it from the persistent XML",
         exit=Exit.TRY_LATER,
+        name="vanished",
     )
 
 
@@ -155,6 +157,7 @@ def _refuse_foreign(address: Address, subject: str, inventory: Inventory) -> Ref
                 reason=f"somebody else put {address} into {domain.name}: it lacks cede's alias",
                 remedy="take it out with the tool that put it there (virsh detach-device, virt-manager)",
                 exit=Exit.UNSAFE,
+                name="foreign",
             )
     return None
 
@@ -174,6 +177,7 @@ def _refuse_given(
         reason=f"{address} was given to domain {given.domid} behind libvirt's back (by xl, say)",
         remedy=f"`xl pci-detach {given.domid} {address}`, then release again",
         exit=Exit.UNSAFE,
+        name="elsewhere",
     )
 
 

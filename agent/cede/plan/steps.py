@@ -273,7 +273,7 @@ class Refusal:
     reason: str
     remedy: str
     exit: Exit
-    name: str = "refused"
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
