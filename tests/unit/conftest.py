@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cede.errors import CedeError
     from cede.model import Domain, Link
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 BACKEND = "/local/domain/0/backend/pci"
 PASSTHROUGH = "<passthrough state='on'/>"
 
@@ -489,3 +490,16 @@ def host(tree: SysTree) -> SimulatedHost:
     host.card("0000:01:00.0")
     host.guest("pv1", 1)
     return host
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares with tests/golden, or writes there with --regenerate-golden."""
+
+    def same(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--regenerate-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return same

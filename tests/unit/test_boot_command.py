@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cede.doors import Doors
     from unit.conftest import SimulatedHost
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 NIC = "0000:01:00.0"
 POLICY = """\
 version: 1
@@ -132,13 +131,9 @@ def test_files_and_mistakes_fit_their_schema(boot: Callable[..., Result]) -> Non
 
 
 def test_what_is_printed_is_the_golden_text(
-    boot: Callable[..., Result], request: pytest.FixtureRequest
+    boot: Callable[..., Result], golden: Callable[[str, str], None]
 ) -> None:
-    shown = boot("--print", policy=POLICY + OWN).output
-    golden = GOLDEN / "boot_print.txt"
-    if request.config.getoption("--regenerate-golden"):
-        golden.write_text(shown)
-    assert shown == golden.read_text()
+    golden("boot_print.txt", boot("--print", policy=POLICY + OWN).output)
 
 
 def test_two_questions_at_once_are_an_error_of_the_command_line(

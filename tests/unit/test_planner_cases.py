@@ -7,8 +7,13 @@ cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: a
 some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
 is the plan of the early binder. `left` is where the last pass left what: [address, domain, "live config"]. `paused`
 and `drained` list what a person named so, "everything" too; `scheduled` tells that no person asks.
+
+`plan` is what it decides by subject (unit/decisions.py): `change` with its actions, and whether the rest is
+`action_required` of a person; or `refused` with the name of the rule and the exit status; or in a word why there is
+nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest --regenerate-golden` writes it).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import yaml
 
 from cede import policy_file
 from cede.address import Address
+from cede.cli import screens
 from cede.memory import Attachment, Pause
 from cede.model import (
     FEATURES,
@@ -37,8 +43,10 @@ from cede.plan.boot import boot
 from cede.plan.planner import gather, plan
 from cede.plan.release import release
 from cede.plan.resolve import resolve_targets
-from cede.plan.steps import Plan
+from cede.plan.steps import AddToConfig, Adopt, HotPlug, Plan
+from unit.decisions import decisions
 
+SOURCE = "policy.yaml"
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.yaml"))
 
 
@@ -146,40 +154,37 @@ def _pause(target: str, *, drained: bool) -> Pause:
     )
 
 
-def _shown(planned: Plan) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for work in planned.work:
-        then = [f"then: {work.pending}"] if work.pending else []
-        why = [f"because: {work.reason}"] if work.reason else []
-        shown[work.subject] = [*why, *(str(step) for step in work.steps), *then]
-    for noop in planned.noops:
-        shown[noop.subject] = {"nothing to do": noop.reason} | (
-            {"then": noop.pending} if noop.pending else {}
-        )
-    for refusal in planned.refusals:
-        shown[refusal.subject] = {
-            "refused": refusal.reason,
-            "remedy": refusal.remedy,
-            "exit": int(refusal.exit),
-        }
-    return shown
-
-
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_the_plan_is_the_one_that_the_case_tells(path: Path) -> None:
-    case = yaml.safe_load(path.read_text())
+def _planned(case: dict[str, Any]) -> Plan:
     inventory = _inventory(case["host"])
     if "release" in case:
         address = Address.parse(case["release"])
-        planned = gather([release(address, f"release {address}", inventory)])
-    else:
-        policy = policy_file.parse(yaml.safe_dump(case["policy"]), "policy.yaml")
-        planned = (
-            boot(policy, inventory)
-            if case.get("boot")
-            else plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
-        )
-    assert _shown(planned) == case["plan"]
+        return gather([release(address, f"release {address}", inventory)])
+    policy = policy_file.parse(yaml.safe_dump(case["policy"]), SOURCE)
+    if case.get("boot"):
+        return boot(policy, inventory)
+    return plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_the_plan_decides_what_the_case_tells(path: Path) -> None:
+    case = yaml.safe_load(path.read_text())
+    planned = _planned(case)
+    assert decisions(planned) == case["plan"]
+    for work in planned.work:
+        names = {work.subject.partition(" ")[0]}
+        claims = [s for s in work.steps if isinstance(s, HotPlug | AddToConfig | Adopt)]
+        assert {step.alias for step in claims} <= {f"ua-cede-{name}" for name in names}
+        assert {s.policy for s in claims if not isinstance(s, HotPlug)} <= {SOURCE}
+
+
+def test_the_sentences_of_every_plan_are_the_golden_ones(
+    golden: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for path in CASES:
+        screens.plan(_planned(yaml.safe_load(path.read_text())))
+        said.append(f"== {path.stem}\n{capsys.readouterr().out}")
+    golden("plan.txt", "\n".join(said))
 
 
 def test_there_are_cases_at_all() -> None:

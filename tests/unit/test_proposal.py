@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +28,6 @@ from cede.proposal import (
     propose,
 )
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 NIC, GPU, SOUND = Address(0, 1, 0, 0), Address(0, 2, 0, 0), Address(0, 2, 0, 1)
 FILE = """\
 # a guest of xl's
@@ -73,19 +70,6 @@ def proposed(*found: Found, on: Inventory | None = None, beside: Policy | None =
 
 def read(proposal: Proposal) -> Policy:
     return policy_file.parse(policy_text(proposal, ["somewhere"], {}), "import")
-
-
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Compares with tests/golden, or writes there with --regenerate-golden."""
-
-    def same(name: str, text: str) -> None:
-        path = GOLDEN / name
-        if request.config.getoption("--regenerate-golden"):
-            path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8")
-
-    return same
 
 
 def test_an_xl_cfg_becomes_the_policy_that_is_recorded(golden: Callable[[str, str], None]) -> None:

@@ -63,19 +63,6 @@ def hostdev(attributes: str, *, more: str = "") -> str:
     )
 
 
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Compares with tests/golden, or writes there with --regenerate-golden."""
-
-    def same(name: str, text: str) -> None:
-        path = GOLDEN / name
-        if request.config.getoption("--regenerate-golden"):
-            path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8")
-
-    return same
-
-
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_hostdev_is_added_as_recorded(name: str, golden: Callable[[str, str], None]) -> None:
     golden(f"{name}.with.xml", xml.with_hostdev(shown(name), NEW, "ua-cede-nic0"))
