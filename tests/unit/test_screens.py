@@ -1,0 +1,296 @@
+"""What people read of each command: every screen in one golden file per command, and nowhere else.
+
+Other tests hold on to exit statuses, rule names, actions and values. A wording is changed in the product alone, then
+`pytest tests/unit/test_screens.py --regenerate-golden` shows by the diff of tests/golden what people will read.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede import restart, xml
+from cede.address import Address
+from cede.errors import HungError, PermanentError, UnreachableError
+from unit import looks
+from unit.test_cli import NIC, POLICY, Shown, cede, policy
+from unit.test_in_step import REPORT, Clock, clock, taken_away
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from unit.conftest import SimulatedHost
+
+__all__ = ["cede", "clock", "policy"]  # fixtures
+SECOND = "0000:02:00.0"
+OTHERWISE = {
+    "finds no driver": looks.whole(
+        looks.RECORD.replace("Driver:\te1000e\n", ""), looks.SYSFS.replace("DRIVER=e1000e\n", "")
+    ),
+    "finds another device": looks.whole(
+        looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")
+    ),
+    "finds nothing": looks.whole("", "", ""),
+    "answers in pieces": looks.whole().replace("|D0|\n", ""),
+}
+
+
+class Scenes:
+    """Runs commands and keeps their screens under a title each, without what differs from run to run."""
+
+    def __init__(self, cede: Callable[..., Shown], folder: str) -> None:
+        self._cede, self._folder = cede, folder
+        self.said: list[str] = []
+
+    def __call__(self, title: str, *arguments: str, **options: None) -> None:
+        shown = self._cede(*arguments, **options)
+        text = f"== {title}\n$ cede {' '.join(arguments)}\n{shown.out}{shown.err}"
+        text = text.replace(self._folder, "/etc/cede")
+        text = re.sub(r"Usage: .*\nTry .*\n\n", "", text)  # click's own, by its version
+        self.said.append(re.sub(r"\b\d+\.\d s\b", "0.0 s", text) + f"exit status {shown.status}\n")
+
+
+@pytest.fixture
+def scenes(
+    cede: Callable[..., Shown],
+    policy: Path,
+    golden: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[Scenes]:
+    """The scenes of the command that a test is named for; compared when the test has ended."""
+    monkeypatch.setattr("cede.cli.shared._who", lambda: "ann")
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 0)
+    found = Scenes(cede, str(policy.parent))
+    yield found
+    command = request.node.name.removeprefix("test_screens_of_")
+    golden(f"{command}.txt", "\n".join(found.said))
+
+
+@pytest.fixture(autouse=True)
+def _fixed_time(clock: Clock) -> None:
+    assert clock.now.year == 2026
+
+
+def silent(_uri: str, **_: bool) -> None:
+    raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
+
+
+def root_disk(host: SimulatedHost) -> None:
+    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    host.tree.mount("/", host.tree.disk("vda", disk))
+
+
+def test_screens_of_apply(scenes: Scenes, host: SimulatedHost, policy: Path) -> None:
+    host.fails["plug"] = [PermanentError("libxl said no", remedy="read its log")]
+    scenes("a step fails and is taken back", "apply", "--yes")
+    host.fails["plug"] = [PermanentError("no")]
+    host.fails["reattach"] = [PermanentError("the driver is gone", remedy="load it")]
+    scenes("a step fails and can't be taken back", "apply", "--yes")
+    scenes("what can't be taken back is gone on with", "apply", "--yes")
+    scenes("a second time does nothing", "apply", "--yes")
+    taken_away(host)
+    scenes("what was taken away is put back", "apply", "--yes")
+    taken_away(host)
+    policy.write_text(REPORT)
+    scenes("what was taken away is only reported", "apply", "--scheduled")
+    scenes("a person restores it", "apply", "--yes")
+    for title, answer in OTHERWISE.items():
+        taken_away(host)
+        host.guest_says = answer
+        scenes(f"the guest {title}", "apply", "--yes")
+    host.written.hold(Address.parse(NIC), "unbinding it hung")
+    taken_away(host)
+    scenes("a device that hung is left alone", "apply", "--yes")
+    policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
+    scenes("the domain isn't there", "apply", "--yes")
+    policy.write_text("version: 1\ndevcies: {}\n")
+    scenes("the policy is wrong", "apply")
+
+
+def test_screens_of_status(
+    scenes: Scenes,
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    clock: Clock,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenes("before the first apply", "status")
+    cede("apply", "--yes")
+    clock.now += timedelta(hours=1)
+    scenes("in sync", "status")
+    taken_away(host)
+    scenes("drifted", "status")
+    cede("pause", "pv1", "--for", "2h", "--reason", "a test")
+    scenes("paused", "status")
+    cede("resume", "--yes")
+    cede("drain", "--yes", "--reason", "new firmware")
+    scenes("drained", "status")
+    cede("resume", "--yes")
+    with monkeypatch.context() as patch:
+        patch.setattr("cede.cli.status.open_doors", silent)
+        clock.now += timedelta(hours=1)
+        scenes("libvirt doesn't answer", "status")
+    host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
+    policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
+    scenes("the domain isn't there", "status")
+
+
+def test_screens_of_verify(
+    scenes: Scenes,
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenes("before the first apply, the whole way", "verify", "--explain")
+    scenes("nothing is restarted that isn't in sync", "verify", "--restart", "--yes")
+    cede("apply", "--yes")
+    host.kernel_said = [f"pciback {NIC}: xen_pciback: vpci: assign to virtual slot 0"]
+    scenes("in sync", "verify")
+    scenes("in sync, the whole way", "verify", "--explain")
+    scenes("after a restart", "verify", "--restart", "--explain", "--yes")
+    whole = host.guest_says
+    for title, answer in OTHERWISE.items():
+        host.guest_says = answer
+        scenes(f"the guest {title}", "verify")
+    host.guest_says, host.deaf = whole, True
+    monkeypatch.setattr("cede.cli.verify.restart", partial(restart.restart, seconds=0.0))
+    scenes("the guest doesn't shut down", "verify", "--restart", "--yes")
+
+
+def test_screens_of_attach(scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost) -> None:
+    scenes("by address", "attach", "01:00.0", "pv1")
+    scenes("again", "attach", NIC, "pv1")
+    host.guest("pv2", 2)
+    scenes("into another domain", "attach", NIC, "pv2")
+    cede("drain", "--yes")
+    scenes("of a drained device", "attach", NIC, "pv1")
+    scenes("of an unknown name", "attach", "nosuch", "pv1")
+    scenes("of an address where nothing is", "attach", "0f:00.0", "pv1")
+
+
+def test_screens_of_detach(scenes: Scenes, cede: Callable[..., Shown]) -> None:
+    cede("apply", "--yes")
+    scenes("by name", "detach", "nic0")
+    scenes("again", "detach", "nic0")
+
+
+def test_screens_of_release(
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    scenes("of what dom0 has", "release", "nic0")
+    cede("apply", "--yes")
+    host.fails["unplug"] = [HungError("unplugging has hung")]
+    scenes("a step hangs", "release", NIC)
+    scenes("again", "release", NIC)
+    host.config["pv1"] = xml.with_hostdev(
+        host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
+    )
+    scenes("of a device that has vanished", "release", "09:00.0")
+    host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
+    scenes("of what the host lives on", "release", NIC)
+    scenes("of an unknown name", "release", "nosuch")
+    scenes("of an address where nothing is", "release", "0000:0f:00.0")
+
+
+def test_screens_of_pause(scenes: Scenes, policy: Path) -> None:
+    scenes("a domain, for a time", "pause", "pv1", "--for", "2h", "--reason", "a test")
+    scenes("a device", "pause", "nic0")
+    scenes("an unknown name", "pause", "pv9")
+    scenes("an address where nothing is", "pause", "0000:09:00.0")
+    scenes("no time", "pause", "nic0", "--for", "soon")
+    scenes("what apply says then", "apply", "--yes")
+    policy.write_text(POLICY.replace("nic0", "pv1"))
+    scenes("a name of a domain and a device", "pause", "pv1")
+
+
+def test_screens_of_resume(
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    scenes("nothing is paused", "resume")
+    cede("apply", "--yes")
+    cede("pause", "pv1")
+    scenes("a name that isn't paused itself", "resume", "nic0")
+    taken_away(host)
+    scenes("what drifted meanwhile is put back", "resume", "pv1", "--yes")
+    policy.write_text(REPORT)
+    cede("pause", "nic0")
+    taken_away(host)
+    scenes("what drifted meanwhile is only reported", "resume", "nic0", "--yes")
+    cede("drain", "--yes")
+    scenes("one where everything is drained", "resume", "nic0")
+
+
+def test_screens_of_drain(
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    cede("apply", "--yes")
+    scenes("everything", "drain", "--yes", "--reason", "new firmware")
+    scenes("again", "drain", "--yes")
+    scenes("what apply says then", "apply", "--yes")
+    cede("resume", "--yes")
+    host.fails["unplug"] = [PermanentError("no", remedy="do")]
+    scenes("a step fails", "drain", "--yes")
+    cede("resume", "--yes")
+    policy.write_text("version: 1\n")
+    cede("apply", "--yes")
+    cede("attach", NIC, "pv1")
+    scenes("a one-off", "drain", "--yes")
+
+
+def test_screens_of_doctor(
+    scenes: Scenes, host: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.guest("pv1", 1, features="")
+    scenes("a host on which something is missing", "doctor")
+    scenes("a pair", "doctor", NIC, "pv1")
+    host.fails["load"] = [PermanentError("no such module", remedy="build one")]
+    scenes("a fix that fails", "doctor", "--fix", "--yes")
+    scenes("a fix of the host", "doctor", "--fix", "--yes")
+    scenes("a fix of the domain", "doctor", NIC, "pv1", "--fix", "--yes")
+    scenes("nothing to fix", "doctor", NIC, "pv1", "--fix", "--yes")
+    host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='1' ")
+    scenes("nothing is wrong", "doctor")
+    log = tmp_path / "dmesg"
+    log.write_text("NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out\n")
+    scenes("a guest's log", "doctor", NIC, "pv1", "--guest-log", str(log))
+    scenes("a device without a domain", "doctor", NIC)
+    scenes("an unknown domain", "doctor", NIC, "nobody")
+    host.store.broken = OSError(32, "Broken pipe")
+    scenes("xenstore is down", "doctor")
+    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 1000)
+    scenes("others than root ask", "doctor")
+
+
+def test_screens_of_devices(
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    root_disk(host)
+    host.card(SECOND, driver="pciback")
+    host.tree.slots(SECOND)
+    scenes("all", "devices")
+    scenes("the one that dom0 lives on", "devices", "00:03.0")
+    cede("apply", "--yes")
+    host.config["pv1"] = xml.with_hostdev(
+        host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
+    )
+    scenes("one is in a guest, one has vanished", "devices")
+    scenes("the one in a guest", "devices", NIC)
+
+
+def test_screens_of_history(
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    scenes("nothing was done", "history", on=None)
+    host.fails["plug"] = [PermanentError("libxl said no", remedy="read its log")]
+    cede("apply", "--yes")
+    cede("apply", "--yes")
+    cede("release", NIC)
+    scenes("rolled back, done, released", "history", on=None)
+    scenes("of a domain that it has nothing of", "history", "pv9", on=None)
