@@ -42,6 +42,12 @@ def ready(host: SimulatedHost) -> SimulatedHost:
     return host
 
 
+def findings(shown: Shown) -> list[tuple[str, str, str]]:
+    """The name, severity and subject of each."""
+    said = shown.json("doctor")["findings"]
+    return [(one["name"], one["severity"], one["subject"]) for one in said]
+
+
 def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError) -> None:
     """libvirt doesn't open from now on."""
 
@@ -55,15 +61,10 @@ def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError)
 
 @pytest.mark.usefixtures("ready")
 def test_a_healthy_host_and_pair_have_nothing_fatal(cede: Callable[..., Shown]) -> None:
-    shown = cede("doctor", on=None)
-    assert (shown.status, shown.err) == (0, "")
-    assert shown.out == "Nothing was found that would make passthrough fail.\n"
-    pair = cede("doctor", NIC, "pv1")
-    assert pair.status == 0
-    assert pair.out.startswith(
-        f"[note] {NIC} -> pv1: it would be: seize {NIC} from e1000e to pciback; hot-plug {NIC} into the running "
-        f"domain pv1; add {NIC} to the persistent XML of pv1 (ready)\n"
-    )
+    shown = cede("doctor", "--json", on=None)
+    assert (shown.status, findings(shown), shown.err) == (0, [], "")
+    pair = cede("doctor", NIC, "pv1", "--json")
+    assert (pair.status, findings(pair)) == (0, [("ready", "note", f"{NIC} -> pv1")])
 
 
 @pytest.mark.usefixtures("ready")
@@ -92,36 +93,39 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.guest("pv1", 1, features="")
-    before = cede("doctor", NIC, "pv1")
+    before = cede("doctor", NIC, "pv1", "--json")
     assert (before.status, host.journal) == (1, [])
-    assert before.out.startswith(
-        "[FATAL] pv1: pv1 was started without passthrough (passthrough-off)"
-    )
-    fixed = cede("doctor", NIC, "pv1", "--fix", "--yes")
-    assert "1. load the kernel module xen-pciback" in fixed.out
-    assert "2. have the kernel module xen-pciback loaded at every boot" in fixed.out
-    assert "then, for you to do: shut pv1 down and start it" in fixed.out
-    assert (fixed.status, host.journal) == (1, ["load", "redefine pv1"])
-    assert "its XML has passthrough on by now" in fixed.out
+    assert findings(before)[0] == ("passthrough-off", "fatal", "pv1")
+    works = before.json("doctor")["cure"]["work"]
+    assert [[step["step"] for step in work["steps"]] for work in works] == [
+        ["load-pciback", "load-at-boot"],
+        ["switch-on"],
+    ]
+    assert [bool(work["pending"]) for work in works] == [False, True]
+    fixed = cede("doctor", NIC, "pv1", "--fix", "--json")
+    assert (fixed.status, sorted(host.journal)) == (1, ["load", "redefine pv1"])
+    assert findings(fixed)[0] == ("passthrough-off", "fatal", "pv1"), "until it is started anew"
     for feature in ("passthrough", "e820_host"):
         assert f'<{feature} state="on"' in host.config["pv1"]
     host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
-    after = cede("doctor", NIC, "pv1", "--fix", "--yes")
-    assert (after.status, "nothing for --fix to do" in after.out) == (0, True)
+    after = cede("doctor", NIC, "pv1", "--fix", "--json")
+    assert (after.status, after.json("doctor")["cure"]["work"]) == (0, [])
     assert len(host.journal) == 2
-    told = cede("history", on=None)
-    assert "cure this host: done\n  asked by" in told.out
-    assert f"with cede doctor {NIC} pv1 --fix\n" in told.out
-    assert cede("history", "--json", on=None).json("history")["history"][0]["address"] is None
+    entries = cede("history", "--json", on=None).json("history")["history"]
+    assert {(e["outcome"], e["asked"], e["address"]) for e in entries} == {
+        ("done", f"cede doctor {NIC} pv1 --fix", None)
+    }
 
 
 def test_a_cure_that_fails_says_why_and_is_taken_back(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.fails["load"] = [PermanentError("no such module", remedy="build one")]
-    shown = cede("doctor", "--fix", "--yes", on=None)
-    assert (shown.status, "FAILED: no such module" in shown.out) == (1, True)
-    assert "remedy: build one" in shown.out
+    shown = cede("doctor", "--fix", "--json", on=None)
+    assert shown.status == 1
+    assert shown.json("doctor")["outcomes"][0]["error"] == {
+        "message": "no such module", "remedy": "build one", "exit": 1,
+    }  # fmt: skip
     assert not host.doors().modules.loaded_at_boot()
 
 
@@ -132,7 +136,7 @@ def test_a_person_is_asked_first_and_may_say_no(
     person.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", person)
     shown = cede("doctor", "--fix", on=None)
-    assert (shown.status, "Nothing was changed." in shown.out, host.journal) == (0, True, [])
+    assert (shown.status, host.journal) == (0, [])
 
 
 def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
@@ -188,7 +192,8 @@ def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
     pipe = io.TextIOWrapper(io.BytesIO(said))
     monkeypatch.setattr("sys.stdin", pipe)
     shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
-    assert "switch on e820_host in the persistent XML of pv1 ... done" in shown.out
+    assert host.journal == ["redefine pv1"]
+    assert '<e820_host state="on"' in host.config["pv1"]
     assert "(no-interrupts)" in shown.out
 
 
@@ -197,8 +202,8 @@ def test_a_xenstore_that_is_down_is_a_finding_too(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.store.broken = OSError(32, "Broken pipe")
-    shown = cede("doctor", on=None)
-    assert (shown.status, "xenstore doesn't answer (xenstore-down)" in shown.out) == (1, True)
+    shown = cede("doctor", "--json", on=None)
+    assert (shown.status, [name for name, _, _ in findings(shown)]) == (1, ["xenstore-down"])
 
 
 @pytest.mark.usefixtures("ready")
@@ -209,10 +214,8 @@ def test_others_than_root_are_told_that_they_see_less(
     monkeypatch.setattr(host, "log", lambda: pytest.fail("Xen's log was asked for"))
     denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
     silent(host, monkeypatch, UnreachableError(denied))
-    shown = cede("doctor", on=None)
-    assert shown.status == 0
-    assert shown.out.startswith("[note] this host: this is not root")
-    assert "fail, as far as others than root can see.\n" in shown.out
+    shown = cede("doctor", "--json", on=None)
+    assert (shown.status, findings(shown)) == (0, [("not-root", "note", "this host")])
 
 
 @pytest.mark.usefixtures("ready")

@@ -7,6 +7,7 @@ Other tests hold on to exit statuses, rule names, actions and values. A wording 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -122,6 +123,14 @@ def test_screens_of_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scenes("before the first apply", "status")
+    host.fails["plug"] = [PermanentError("no")]
+    cede("apply", "--yes")
+    failed = host.written.conditions(str(policy))
+    at = "2026-01-31T03:10:00+00:00"
+    host.written.stand(
+        str(policy), [replace(c, next_try=at if c.reason == "Failed" else "") for c in failed]
+    )
+    scenes("failed, and tried again later", "status")
     cede("apply", "--yes")
     clock.now += timedelta(hours=1)
     scenes("in sync", "status")
@@ -276,6 +285,13 @@ def test_screens_of_devices(
     host.tree.slots(SECOND)
     scenes("all", "devices")
     scenes("the one that dom0 lives on", "devices", "00:03.0")
+    host.store.nodes |= {
+        "/local/domain/0/backend/pci/7/0/num_devs": "1",
+        "/local/domain/0/backend/pci/7/0/dev-0": NIC,
+        "/local/domain/7/name": "theirs",
+    }
+    scenes("one is in a guest that libvirt doesn't know", "devices")
+    host.store.nodes.clear()
     cede("apply", "--yes")
     host.config["pv1"] = xml.with_hostdev(
         host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"

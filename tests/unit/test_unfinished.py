@@ -129,7 +129,7 @@ def test_a_guest_that_only_xen_knows_to_have_the_device_is_a_refusal() -> None:
     inventory = replace(host(replace(TAKEN, in_guest=True)), unfinished=(begun,))
     found = settle(begun, inventory)
     assert isinstance(found, Refusal)
-    assert (found.exit, "xl debug-keys Q" in found.remedy) == (Exit.UNSAFE, True)
+    assert (found.name, found.exit) == ("owner-unknown", Exit.UNSAFE)
 
 
 def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
@@ -137,7 +137,7 @@ def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
     used = replace(HERE, uses=(root,), in_pciback_slots=True)
     found = settle(ATTACH, host(used))
     assert isinstance(found, Refusal)
-    assert found.exit is Exit.UNSAFE
+    assert (found.name, found.exit) == ("host-needs-it", Exit.UNSAFE)
 
 
 # -- held
@@ -145,13 +145,10 @@ def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
 
 def test_a_device_on_which_something_hangs_is_left_alone_with_what_to_do() -> None:
     found = refuse_held(NIC, "nic0 -> pv1", Inventory(held=(replace(HELD, address=DISK), HELD)))
-    assert found == Refusal(
-        subject="nic0 -> pv1",
-        reason="0000:01:00.0 is left alone: unbinding 0000:01:00.0 has hung (since 2026-01-31)",
-        remedy="see dom0's kernel log (dmesg); `cede release 0000:01:00.0` tries it again all the same",
-        exit=Exit.FAILED,
-        name="held",
-    )
+    assert found is not None
+    assert (found.subject, found.name, found.exit) == ("nic0 -> pv1", "held", Exit.FAILED)
+    assert f"{HELD.reason} (since {HELD.since})" in found.reason
+    assert f"cede release {NIC}" in found.remedy
 
 
 def test_a_device_held_since_nobody_knows_when_is_told_without() -> None:
@@ -176,7 +173,7 @@ def test_no_plan_touches_a_device_on_which_something_hangs(inventory: Inventory)
     assert [work.address for work in plan(resolve_targets(policy, inventory)).work] == [NIC]
     planned = plan(resolve_targets(policy, replace(inventory, held=(HELD,))))
     assert planned.work == ()
-    assert ["is left alone" in refusal.reason for refusal in planned.refusals] == [True]
+    assert [refusal.name for refusal in planned.refusals] == ["held"]
 
 
 def test_a_device_that_is_held_and_of_which_nothing_is_left_is_no_matter() -> None:
