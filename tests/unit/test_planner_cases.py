@@ -13,6 +13,9 @@ and `drained` list what a person named so, "everything" too; `scheduled` tells t
 nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest --regenerate-golden` writes it).
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,3 +192,27 @@ def test_the_sentences_of_every_plan_are_the_golden_ones(
 
 def test_there_are_cases_at_all() -> None:
     assert CASES
+
+
+PRINT_PLANS = """
+from unit.test_planner_cases import CASES, _planned
+import yaml
+print(*(_planned(yaml.safe_load(path.read_text())) for path in CASES), sep="\\n")
+"""
+
+
+def test_the_plans_are_the_same_however_python_orders_its_sets() -> None:
+    """Texts hash otherwise in each process; a plan that came from a set's order would be another each time."""
+    paths = os.pathsep.join(sys.path)
+    plans = [
+        subprocess.run(
+            [sys.executable, "-c", PRINT_PLANS],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    assert plans[0].count("Plan(") == len(CASES)
+    assert plans[0] == plans[1] == plans[2]

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,21 +51,24 @@ def test_whatever_is_put_before_a_take_is_in_it_by_its_source(acts: list[str | N
 
 
 def test_from_many_threads_none_is_lost() -> None:
-    wakes, ended = Wakes(), threading.Event()
+    """Whatever was put is seen by a take that ends after it, though puts and takes run into each other."""
+    wakes, happened, seen = Wakes(), Counter[str](), Counter[str]()
 
-    def storm() -> None:
-        for _ in range(2000):
-            wakes.put(wake())
+    def storm(source: str) -> None:
+        for number in range(1, 2001):
+            happened[source] = number
+            wakes.put(wake(source))
+            if number % 20 == 0:  # else later puts would make up for a lost one
+                eventually(lambda number=number: seen[source] >= number)  # type: ignore[misc]
 
-    threads = [threading.Thread(target=storm) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    taken = 0
-    while any(thread.is_alive() for thread in threads):
-        taken += len(wakes.take(0.01))
-    wakes.put(wake(what="last"))
-    assert taken + len(wakes.take(0.0)) >= 1
-    assert not ended.is_set()
+    with ThreadPoolExecutor() as threads:
+        storms = [threads.submit(storm, source) for source in "abcd"]
+        while not all(each.done() for each in storms):
+            for taken in wakes.take(0.01):
+                seen[taken.source] = happened[taken.source]
+    for each in storms:
+        each.result()
+    assert seen == dict.fromkeys("abcd", 2000)
 
 
 def test_it_waits_for_the_first_and_not_longer_than_it_was_told() -> None:
