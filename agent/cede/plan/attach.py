@@ -97,12 +97,20 @@ def attach(
     now, leaves a drift as it is where the policy wants it only reported.
     """
     lost = "" if wish.foreign else drift(wish)
-    if lost and scheduled and wish.assignment.on_drift is OnDrift.REPORT:
+    verdict = _attach(wish, starting, rivals, lost)
+    lasting = isinstance(verdict, Refusal) and verdict.exit is not Exit.TRY_LATER
+    if lost and scheduled and wish.assignment.on_drift is OnDrift.REPORT and not lasting:
         return NoOp(
             subject=wish.subject,
             reason=f"{lost}; `on_drift: report` leaves it so, `cede apply` by hand restores it",
             drifted=True,
         )
+    return verdict
+
+
+def _attach(
+    wish: Wish, starting: Collection[Address], rivals: Collection[Address], lost: str
+) -> Work | NoOp | Refusal:
     refusal = _refuse_device(wish) or _refuse_domain(wish)
     if refusal is not None:
         return refusal
