@@ -52,9 +52,9 @@ def path_of(address: Address) -> str:
 
 
 @st.composite
-def device(draw: st.DrawFn, address: Address) -> Device:
+def device(draw: st.DrawFn, address: Address, *, calm: bool) -> Device:
     driver = draw(st.sampled_from(["e1000e", "e1000e", PCIBACK, PCIBACK, None]))
-    used = draw(st.sampled_from([None, None, None, None, "filesystem", "boot-vga"]))
+    used = draw(st.sampled_from([*[None] * (10 if calm else 4), "filesystem", "boot-vga"]))
     return Device(
         address=address,
         identity=Identity(
@@ -74,7 +74,9 @@ def device(draw: st.DrawFn, address: Address) -> Device:
 
 
 @st.composite
-def hostdevs(draw: st.DrawFn) -> tuple[Hostdev, ...]:
+def hostdevs(draw: st.DrawFn, *, calm: bool) -> tuple[Hostdev, ...]:
+    if calm and draw(often()):
+        return ()
     return tuple(
         Hostdev(
             address=address,
@@ -86,44 +88,49 @@ def hostdevs(draw: st.DrawFn) -> tuple[Hostdev, ...]:
 
 
 @st.composite
-def domain(draw: st.DrawFn, number: int, name: str) -> Domain:
+def domain(draw: st.DrawFn, number: int, name: str, *, calm: bool) -> Domain:
     running = draw(often())
     persistent = draw(often(yes=9)) or not running
+    kinds = [GuestKind.PV, GuestKind.PV, GuestKind.HVM, *([] if calm else [GuestKind.PVH])]
     return Domain(
         name=name,
         uuid=f"00000000-0000-0000-0000-{number:012}",
-        kind=draw(st.sampled_from([GuestKind.PV, GuestKind.PV, GuestKind.HVM, GuestKind.PVH])),
+        kind=draw(st.sampled_from(kinds)),
         domid=number if running else None,
         persistent=persistent,
         passthrough=draw(often()),
         e820_host=draw(often()),
         features=tuple(draw(st.lists(st.sampled_from(FEATURES), unique=True))),
-        live=draw(hostdevs()) if running else (),
-        config=draw(hostdevs()) if persistent else (),
+        live=draw(hostdevs(calm=calm)) if running else (),
+        config=draw(hostdevs(calm=calm)) if persistent else (),
         marks=tuple(
             Mark(
                 name=draw(st.sampled_from(NAMES)),
                 address=address,
                 policy=draw(st.sampled_from([SOURCE, SOURCE, "other.yaml"])),
             )
-            for address in draw(st.lists(some_address, unique=True, max_size=2))
+            for address in draw(st.lists(some_address, unique=True, max_size=1 if calm else 2))
         ),
     )
 
 
 @st.composite
 def inventories(draw: st.DrawFn) -> Inventory:
-    """A host in any state, also in ones that no host can be in; mostly what libvirt lists, Xen has given."""
-    domains = tuple(draw(domain(n, name)) for n, name in enumerate(GUESTS, 1))
+    """A host in any state, also in ones that no host can be in; mostly what libvirt lists, Xen has given.
+
+    Half are calm: what an administrator would call in order, so that more is planned than refused.
+    """
+    calm = draw(st.booleans())
+    domains = tuple(draw(domain(n, name, calm=calm)) for n, name in enumerate(GUESTS, 1))
     listed = {h.address: d.domid for d in domains for h in d.live}
     strangers = draw(st.dictionaries(some_address, st.sampled_from([1, 2, 3, 7]), max_size=1))
-    there = draw(st.lists(some_address, unique=True, min_size=3))
+    there = draw(st.lists(some_address, unique=True, min_size=len(ADDRESSES) if calm else 3))
     return Inventory(
-        devices=tuple(draw(device(address)) for address in there),
+        devices=tuple(draw(device(address, calm=calm)) for address in there),
         domains=domains,
         backend=tuple(
             BackendDevice(domid=domid, address=address, index=0)
-            for address, domid in (listed | strangers).items()
+            for address, domid in (listed | ({} if calm else strangers)).items()
             if domid is not None and draw(often(yes=9))
         ),
         pciback_loaded=draw(often()),
@@ -134,6 +141,7 @@ def inventories(draw: st.DrawFn) -> Inventory:
 def matches(draw: st.DrawFn, *, any_one: bool, by_mac: bool, vague: bool) -> Match:
     address = draw(some_address)
     exact: list[dict[str, Any]] = [
+        {"address": address},
         {"address": address},
         {"mac": mac_of(address)} if by_mac else {"path": path_of(address)},
         {"serial": f"00-00-00-00-00-00-{address.bus:02x}-{address.function:02x}"},
@@ -147,7 +155,7 @@ def matches(draw: st.DrawFn, *, any_one: bool, by_mac: bool, vague: bool) -> Mat
 def policies(
     draw: st.DrawFn, *, with_any: bool = True, by_mac: bool = True, vague: bool = False
 ) -> Policy:
-    pairs = st.tuples(st.sampled_from(NAMES), st.sampled_from([*GUESTS, "nobody"]))
+    pairs = st.tuples(st.sampled_from(NAMES), st.sampled_from([*GUESTS * 3, "nobody"]))
     return Policy(
         source=SOURCE,
         devices=tuple(
