@@ -51,6 +51,7 @@ def test_a_spelling_means_one_address(spelling: str, meant: Address) -> None:
         "10000:01:00.0",
         "0000:001:00.0",
         "(01:00.0",
+        "(01:00.00",
         "01:00.0)",
         "pci_0000_1_00_0",
         "pci_0000_01_00_0_extra",

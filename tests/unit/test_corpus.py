@@ -40,6 +40,8 @@ def findings(name: str, said: str, mac: str | None = None) -> tuple[evidence.Fin
 def test_there_is_something_to_try() -> None:
     assert {kind(name) for name in recorded("look")} >= {"pv", "hvm"}
     assert len(recorded("look")) >= 3
+    for suffix in ("nnvvks", "nvvks", "nmms", "nnmms"):
+        assert len(recorded(suffix)) >= 2
 
 
 @pytest.mark.parametrize("name", recorded("look"))

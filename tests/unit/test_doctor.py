@@ -444,6 +444,9 @@ def test_a_cure_is_one_work_for_the_host_and_one_for_each_domain() -> None:
         ),
     ]
     assert diagnosis.cure([], INVENTORY).work == ()
+    off = replace(INVENTORY, domains=(replace(PV, domid=None),))
+    (work,) = diagnosis.cure([made("e", allowed)], off).work
+    assert work.pending == "", "a domain that is off needs no restart"
 
 
 # -- strangers' words

@@ -86,10 +86,16 @@ def test_arbitrary_text_tells_nothing_and_raises_nothing(said: str) -> None:
     assert look.parse(said, SLOT) == look.Look()
 
 
-@given(st.lists(st.sampled_from([*looks.whole().splitlines(), "==lspci", "|==lspci|", "|x|"])))
-def test_marked_lines_in_any_order_raise_nothing(lines: list[str]) -> None:
-    found = look.parse("\n".join([*lines, ""]), SLOT)
+PARTS = [*looks.KERNEL.splitlines(), *looks.RECORD.splitlines(), *looks.SYSFS.splitlines()]
+TITLES = ["==lspci", "==details", "==sysfs", "==busybox", "==x"]
+
+
+@given(st.lists(st.sampled_from([*PARTS, *TITLES, "x"]).filter(bool)))
+def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: list[str]) -> None:
+    said = looks.framed("\n".join(lines))
+    found = look.parse(said, SLOT)
     assert found.whole or found == look.Look()
+    assert look.parse(said.replace("==end ", "==end 1"), SLOT) == look.Look()
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])

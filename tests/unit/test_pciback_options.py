@@ -27,7 +27,24 @@ def test_every_list_of_addresses_in_brackets_is_read_back(
     assert [h.covers(at) for h, (at, _) in zip(found.hidden, wanted, strict=True)] == [True] * len(wanted)  # fmt: skip
 
 
-@given(st.text(alphabet="(0123456789abcdef:.*) ,x", max_size=40))
+PIECES = st.sampled_from(
+    [
+        "(01:00.0)",
+        "(0001:02:1f.7)",
+        "(03:00.*)",
+        "(04:*.*)",
+        "(100:00.0)",
+        "(",
+        ")",
+        "05:00.0",
+        ",",
+        " ",
+    ]
+)
+VALUES = st.lists(PIECES, max_size=8).map("".join)
+
+
+@given(VALUES | st.text(alphabet="(0123456789abcdef:.*) ,x", max_size=40))
 def test_what_is_read_and_what_is_bad_make_up_the_whole(value: str) -> None:
     found = read(value, "here")
     assert value.endswith(found.bad)
@@ -36,7 +53,7 @@ def test_what_is_read_and_what_is_bad_make_up_the_whole(value: str) -> None:
     assert len(read(good, "here").hidden) == len(found.hidden)
 
 
-@given(st.text())
+@given(VALUES | st.text())
 def test_nothing_that_stands_there_breaks_it(value: str) -> None:
     read(value, "here")
     settings(f"xen-pciback.hide={value}", [("file", value)])

@@ -47,8 +47,8 @@ def test_what_the_guest_prints_around_the_answer_is_no_part_of_it(client: Path) 
     assert Ssh("pv1").run("echo x", 5) == "x\n"
 
 
-def test_escapes_dont_come_through(client: Path) -> None:
-    assert client
+@pytest.mark.usefixtures("client")
+def test_escapes_dont_come_through() -> None:
     assert Ssh("pv1").run("printf '\\033[31mred\\033[0m\\007\\n'", 5) == "red\n"
 
 

@@ -418,6 +418,8 @@ def test_addresses_are_asked_for_only_if_somebody_is_logged_in_and_their_failure
 
     door = HostUses(tree.sys, tree.proc, addresses=broken)
     assert door.find() == {}
+    write(tree.proc / "net/tcp", f"{TCP}\n{established('0100007F:0016')}")
+    assert door.find() == {}
     write(tree.proc / "net/tcp", f"{TCP}\n{established(HERE)}")
     with pytest.raises(PermanentError, match="ip is not installed"):
         door.find()
@@ -515,7 +517,9 @@ def test_what_has_not_all_letters_is_no_keyboard(tree: SysTree, keys: str) -> No
     assert found(tree) == {}
 
 
-@pytest.mark.parametrize("call", ["readlink", "glob", "read_text"])
+@pytest.mark.parametrize(
+    "call", ["os.open", "os.read", "os.listdir", "os.path.realpath", "os.readlink"]
+)
 def test_what_goes_while_it_is_read_raises_nothing(
     tree: SysTree, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -529,11 +533,19 @@ def test_what_goes_while_it_is_read_raises_nothing(
     (tree.proc / "286/fd").mkdir()
     (tree.proc / "286/fd/3").symlink_to("socket:[806]")
 
-    def gone(*_args: object, **_named: object) -> None:
+    asked: list[object] = []
+
+    def gone(*args: object, **_named: object) -> None:
+        asked.append(args)
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(Path, call, gone)
-    found(tree, disks={"db": ["/dev/vda"]}, interfaces={"db": ["enp1s0"]})
+    guests = {"disks": {"db": ["/dev/vda"]}, "interfaces": {"db": ["enp1s0"]}}
+    whole = found(tree, addresses=ADDRESSES, **guests)
+    with monkeypatch.context() as patched:
+        patched.setattr(call, gone)
+        left = found(tree, addresses=ADDRESSES, **guests)
+    assert asked
+    assert left.keys() <= whole.keys()
 
 
 def test_links_that_lead_round_in_a_circle_or_nowhere_are_nothing(tree: SysTree) -> None:

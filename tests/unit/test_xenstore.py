@@ -128,10 +128,10 @@ def test_the_slot_is_the_device_models_else_the_kernels(
 
 def test_what_the_guest_writes_into_its_state_is_a_number_or_nothing(store: Store) -> None:
     fill(store)
-    for said, read in (("1", 1), ("", None), ("four", None), ("\x1b[2J", None), ("9" * 4000, ...)):
+    # a number of more digits than Python reads is none
+    for said, read in (("1", 1), ("", None), ("four", None), ("\x1b[2J", None), ("9" * 5000, None)):
         store.nodes["/local/domain/1/device/pci/0/state"] = said
-        state = backend(store)[0].frontend_state
-        assert read is ... or state == read
+        assert backend(store)[0].frontend_state == read
 
 
 def test_a_guest_without_a_frontend_node_has_no_frontend_state(store: Store) -> None:

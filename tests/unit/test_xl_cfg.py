@@ -245,7 +245,15 @@ def test_no_bytes_bring_another_error_than_its_own(content: bytes) -> None:
         xl_cfg.parse(content, "g.cfg")
 
 
-@given(st.text(alphabet="01fx:.*@,=-permisv slotnabd", max_size=40) | st.text(max_size=40))
+SPEC_PIECES = st.sampled_from(
+    ["01:00.0", "0000:02:00.*", "@1f", "@", ",", "=", "bdf=03:00.0", "name=nic", "permissive=1", "seize=", "vslot=3",
+     "rdm_policy=strict", "rdm_policy=", "x"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(SPEC_PIECES, max_size=4).map(",".join) | st.lists(SPEC_PIECES, max_size=6).map("".join)
+)
 def test_no_spec_brings_another_error_than_its_own(text: str) -> None:
     with suppress(ValueError):
         spec = read_spec(text)

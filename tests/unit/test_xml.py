@@ -288,6 +288,25 @@ def test_entities_that_grow_without_end_are_not_expanded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("features", "left"),
+    [
+        (
+            ["passthrough"],
+            "<features>\n  <acpi/>\n  <xen>\n    <e820_host state='on'/>\n  </xen>\n </features>",
+        ),
+        (["passthrough", "e820_host"], "<features>\n  <acpi/>\n </features>"),
+    ],
+)
+def test_features_that_are_switched_off_leave_no_trace(features: list[str], left: str) -> None:
+    whole = (
+        "<features>\n  <acpi/>\n  <xen>\n    <passthrough state='on'/>\n    <e820_host state='on'/>\n  </xen>\n"
+        " </features>"
+    )
+    assert xml.without_features(BARE.format(whole), features) == serialised(BARE.format(left))
+    assert xml.without_features(BARE.format(left), ["passthrough"]) == BARE.format(left)
+
+
+@pytest.mark.parametrize(
     ("kind", "current", "on_demand"),
     [("xenfv", 524288, True), ("xenfv", 1048576, False), ("xenpv", 524288, False)],
 )
