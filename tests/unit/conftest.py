@@ -484,12 +484,13 @@ def store() -> Store:
 
 
 @pytest.fixture
-def host(tree: SysTree) -> SimulatedHost:
+def host(tree: SysTree) -> Iterator[SimulatedHost]:
     """A card with its dom0 driver at 0000:01:00.0, and the running PV guest pv1."""
     host = SimulatedHost(tree)
     host.card("0000:01:00.0")
     host.guest("pv1", 1)
-    return host
+    yield host
+    host.written.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from cede.errors import CedeError, PermanentError, TransientError
 from cede.host.journal import Asked, DeedEntry, Entry, Journal, Memory
 from cede.model import Held, Identity, Link, Origin, Unfinished
 from cede.plan.steps import AddToConfig, GiveBack, HotPlug, LoadAtBoot, Seize, Unplug, Work
+from unit.conftest import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -601,6 +603,20 @@ def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
     assert journal.begin(ATTACH, ASKED) == 1
 
 
+def test_a_journal_file_that_another_process_locks_is_not_left_open(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cede.host.journal.file._PATIENCE_SECONDS", 0.1)
+    path.parent.mkdir()
+    before = descriptors()
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(PermanentError, match="locked") as _told:  # it lives on, as reported
+        journal.begin(ATTACH, ASKED)
+    other.close()
+    assert descriptors() == before
+
+
 # -- several at once
 
 
@@ -702,20 +718,18 @@ def test_whatever_moment_the_power_fails_what_was_committed_by_then_is_there(
     with tempfile.TemporaryDirectory() as folder:
         path, after = Path(folder, "journal.db"), Path(folder, "after.db")
         tail = path.with_name("journal.db-wal")
-        journal = Journal(path, boot="this", now=Clock())
-        journal.begin(ATTACH, ASKED)
-        known_at = [(0, (Memory(origins={}), ())), (tail.stat().st_size, known(journal))]
-        for deed in deeds:
-            DEEDS[deed](journal)
-            known_at.append((tail.stat().st_size, known(journal)))
-        cut = data.draw(st.integers(0, known_at[-1][0]), "bytes that came to the disk")
-        shutil.copy(path, after)
-        after.with_name("after.db-wal").write_bytes(tail.read_bytes()[:cut])
-        journal.close()
-        again = Journal(after, boot="this", now=Clock())
-        found = known(again)
-        again.begin(ATTACH, ASKED)  # and it can be gone on with
-        again.close()
+        with closing(Journal(path, boot="this", now=Clock())) as journal:
+            journal.begin(ATTACH, ASKED)
+            known_at = [(0, (Memory(origins={}), ())), (tail.stat().st_size, known(journal))]
+            for deed in deeds:
+                DEEDS[deed](journal)
+                known_at.append((tail.stat().st_size, known(journal)))
+            cut = data.draw(st.integers(0, known_at[-1][0]), "bytes that came to the disk")
+            shutil.copy(path, after)
+            after.with_name("after.db-wal").write_bytes(tail.read_bytes()[:cut])
+        with closing(Journal(after, boot="this", now=Clock())) as again:
+            found = known(again)
+            again.begin(ATTACH, ASKED)  # and it can be gone on with
         assert found in [was for size, was in known_at if size <= cut][-2:]
         assert again.warnings == []
 
@@ -728,9 +742,8 @@ def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
 
 
 def test_a_task_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
-    tmp_path: Path,
+    journal: Journal,
 ) -> None:
-    journal = Journal(tmp_path / "journal.db")
     host = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(),))
     device = journal.begin(RELEASE, ASKED)
     task = journal.begin(host, ASKED)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -204,7 +204,8 @@ def test_a_second_one_is_refused_and_told_of_the_first(
 def test_without_a_right_policy_it_does_not_begin(alone: Path, log: Log) -> None:
     with pytest.raises(PolicyError):
         run.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
-    found = Journal(alone / "journal.db").conditions(str(alone / "none.yaml"))
+    with closing(Journal(alone / "journal.db")) as journal:
+        found = journal.conditions(str(alone / "none.yaml"))
     known = {one.type: (one.status, one.reason) for one in found}
     assert known["PolicyValid"] == ("False", "Wrong")
     assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
@@ -441,7 +442,7 @@ def _taken_out(made: Host) -> None:
 
 
 def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_they_were(
-    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+    passes: run.HostPasses, made: Host, said: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A week of passes by the timer; in every tenth something had been taken out behind its back."""
     # where coverage is measured, a tracer of each thread that ever ran is kept
@@ -455,6 +456,8 @@ def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_
             _once(passes)
 
     def settled() -> int:
+        said.seek(0)
+        said.truncate()  # what the test itself keeps of the log
         host_model._domain.cache_clear()  # the host's own, which has a new domain each time
         host_model._foreign.cache_clear()
         return gc.collect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from cede import encoding
@@ -28,11 +30,8 @@ def history_command(about: str, most: int, as_text: bool) -> int:
     With an address, a device's or a domain's name, only what was about that. What was begun and is not settled is
     marked: the next `cede apply` finishes or undoes it.
     """
-    journal = open_journal()
-    try:
+    with closing(open_journal()) as journal:
         found = journal.history(most=most, about=about)
-    finally:
-        journal.close()
     for warning in journal.warnings:
         click.echo(f"cede: {warning}", err=True)
     if as_text:

@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -143,11 +143,9 @@ def record_failure(
     silent = failed if isinstance(failed, SILENT) else None
     if silent is None and rejected is None:
         return
-    journal = open_journal()
-    with suppress(CedeError):
+    with closing(open_journal()) as journal, suppress(CedeError):
         found = as_last_seen(journal, source, libvirt=silent, rejected=rejected, next_try=next_try)
         journal.stand(source, found)
-    journal.close()
 
 
 def _who() -> str:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,14 +91,11 @@ def _look(uri: str, policy: Policy) -> Looked:
 
 
 def _last_seen(policy: Policy, why: CedeError) -> Looked:
-    journal = open_journal()
-    try:
+    with closing(open_journal()) as journal:
         rejected = why if isinstance(why, PolicyError) else None
         silent = why if rejected is None else None
         found = as_last_seen(journal, policy.source, libvirt=silent, rejected=rejected)
-        return Looked(conditions=found, silent=why)
-    finally:
-        journal.close()
+    return Looked(conditions=found, silent=why)
 
 
 def _show(found: Looked, *, as_text: bool) -> None:

@@ -109,19 +109,19 @@ class JournalFile:
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = self._connect("rw")
-        damage = _damage(connection)
-        if damage:
-            connection.close()
-            kept = self._set_aside()
-            self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
-            self.rebuilt = True
-            return self._opened()
         try:
-            self._prepare(connection)
+            damage = _damage(connection)
+            if not damage:
+                self._prepare(connection)
+                return connection
         except BaseException:
             connection.close()  # or its locks live as long as the error
             raise
-        return connection
+        connection.close()
+        kept = self._set_aside()
+        self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
+        self.rebuilt = True
+        return self._opened()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
