@@ -22,6 +22,7 @@ from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedE
 from cede.execute import retry
 from cede.host.lock import one_writer
 from cede.host.pci_ids import PciIds
+from cede.policy import Channel
 from unit import looks
 
 if TYPE_CHECKING:
@@ -402,6 +403,10 @@ def test_a_wrong_policy_file_is_told_with_its_line(
         (("release",), 2, "Missing argument 'DEVICE'"),
         (("frobnicate",), 2, "No such command"),
         (("plan", "--frob"), 2, "No such option"),
+        (
+            ("attach", NIC, "pv1", "--verify", "nobody"), 2,
+            "'nobody' is not one of 'console', 'ssh', 'xenstore', 'none'",
+        ),
     ],
 )
 def test_a_wrong_command_line_says_what_would_be_right(
@@ -409,6 +414,26 @@ def test_a_wrong_command_line_says_what_would_be_right(
 ) -> None:
     shown = cede(*arguments)
     assert (shown.status, said in shown.err) == (status, True), shown.err
+
+
+def test_without_a_command_the_help_is_shown_and_nothing_counts_as_done(
+    cede: Callable[..., Shown],
+) -> None:
+    shown = cede(on=None)
+    assert (shown.status, shown.out) == (2, "")
+    assert "Exit status: 0 done" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("channel", "found"), [("console", "guest driver: e1000e"), ("none", "not proven")]
+)
+def test_a_one_off_attach_asks_the_guest_through_the_channel_that_is_named(
+    cede: Callable[..., Shown], host: SimulatedHost, channel: str, found: str
+) -> None:
+    assert f"--verify [{'|'.join(Channel)}]" in cede("attach", "--help", on=None).out
+    shown = cede("attach", NIC, "pv1", "--verify", channel)
+    assert (shown.status, found in shown.out) == (0, True), shown.out + shown.err
+    assert ("console pv1" in host.journal) == (channel == "console")
 
 
 def test_a_release_by_address_needs_no_policy_file(

@@ -52,6 +52,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,  # what comes of no command differs between click's versions
 )
 @click.version_option(__version__, prog_name="cede")
 @click.option(
@@ -67,6 +68,9 @@ def cli(context: click.Context, uri: str) -> None:
     step; 75 try again later.
     """
     context.obj = uri
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(Exit.USAGE)
 
 
 def main() -> NoReturn:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--next-start", is_flag=True, help="Only from the domain's next start on.")
 @click.option(
-    "--verify", "channel", type=click.Choice([*Channel]),
+    "--verify", "channel", type=click.Choice([each.value for each in Channel]),
     help="How the guest is asked whether it has the device: with the user, host and files that the policy names for"
     " DOMAIN; ssh goes to the host called DOMAIN if it names none.  [default: as the policy says, else console]",
 )  # fmt: skip
