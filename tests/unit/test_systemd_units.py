@@ -17,6 +17,7 @@ OWN_MOUNTS = (
     "BindReadOnlyPaths", "TemporaryFileSystem", "RootDirectory", "RootImage", "DynamicUser", "ProtectClock",
     "DeviceAllow", "DevicePolicy",
 )  # fmt: skip
+ESSENTIAL = {"/bin/sh", "/usr/bin/flock"}  # of dash and util-linux, which every Debian has
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
@@ -40,6 +41,14 @@ def test_systemd_itself_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
     )
     about = [line for line in done.stderr.splitlines() if "cede" in line]
     assert (done.returncode, about) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_a_service_runs_cede_and_programs_of_essential_packages_alone(unit: Path) -> None:
+    lines = [
+        line for name, values in settings(unit).items() if name.startswith("Exec") for line in values
+    ]
+    assert {line.split()[0] for line in lines} <= {"cede", *ESSENTIAL}
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
