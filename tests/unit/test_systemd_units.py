@@ -46,7 +46,10 @@ def test_systemd_itself_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_a_service_runs_cede_and_programs_of_essential_packages_alone(unit: Path) -> None:
     lines = [
-        line for name, values in settings(unit).items() if name.startswith("Exec") for line in values
+        line
+        for name, values in settings(unit).items()
+        if name.startswith("Exec")
+        for line in values
     ]
     assert {line.split()[0] for line in lines} <= {"cede", *ESSENTIAL}
 
