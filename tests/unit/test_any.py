@@ -97,3 +97,18 @@ def test_verify_explain_with_any_walks_the_way_of_each_device(cede: Callable[...
     explained = cede("verify", "--explain", "--json").json("status")["explained"]
     told = {one["subject"]: str(one["checks"]) for one in explained}
     assert (SECOND in told["nic1 -> pv2"], NIC in told["nic1 -> pv2"]) == (True, False), told
+
+
+@pytest.mark.usefixtures("any_policy")
+def test_a_release_by_name_never_means_the_device_of_another_name(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    used = host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / SECOND)
+    host.tree.mount("/", used)
+    applied = cede("apply", "--json").json("report")
+    assert [one["subject"] for one in applied["outcomes"]] == ["nic0 -> pv1"]
+    assert [one["name"] for one in applied["plan"]["refusals"]] == ["host-needs-it"]
+    before = list(host.journal)
+    assert cede("release", "nic1").status == 3
+    assert host.journal == before
+    assert cede("release", "nic0").status == 0

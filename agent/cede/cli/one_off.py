@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cede.address import Address
 from cede.errors import UsageError
 from cede.plan.match import resolve
-from cede.plan.resolve import subject_of
+from cede.plan.resolve import resolve_targets, subject_of
 from cede.plan.steps import Plan, Refusal
 from cede.policy import (
     Assignment,
@@ -115,7 +115,8 @@ def named(
         if described is None:
             address = _address(policy, device)
         else:
-            found = resolve(described, inventory, f"{verb} {device}")
+            others = resolve_targets(policy, inventory).of_others(device)
+            found = resolve(described, inventory, f"{verb} {device}", taken=others)
             return found if isinstance(found, Refusal) else found.address
     if inventory.device(address) is None and not inventory.wanting(address):
         raise UsageError(

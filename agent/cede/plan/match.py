@@ -69,20 +69,25 @@ def resolve(
     domain: str = "",
     *,
     source: str | None = None,
+    taken: Collection[Address] = (),
     avoid: Collection[Address] = (),
 ) -> Device | Refusal:
     """The one device that the policy means, or the refusal that says why there isn't exactly one.
 
     With `any` it is the one that cede gave under this name before, in `domain` first of all, else the first that nobody
-    has and that is not to `avoid`; so a device keeps being the one that was once chosen. `source` is the policy whose
-    notes count beside those in `domain` itself; None for all.
+    has and that is not to `avoid`, else the first; so a device keeps being the one that was once chosen. What is
+    `taken` by other names of the policy it never is. `source` is the policy whose notes count beside those in `domain`
+    itself; None for all.
     """
     found = _candidates(wanted.match, inventory)
     noted = _noted(wanted.name, inventory, domain, source)
     if not found and wanted.match.mac is not None:
         found = _hidden(wanted.match, noted)
-    elif len(found) > 1 and wanted.match.any_one:
-        found = [_chosen(found, noted, inventory, avoid)]
+    elif found and wanted.match.any_one:
+        chosen = _chosen(found, noted, inventory, taken, avoid)
+        if chosen is None:
+            return _refuse_none_left(wanted, subject)
+        found = [chosen]
     if not found:
         return _missing(wanted, inventory, subject)
     if len(found) > 1:
@@ -146,16 +151,28 @@ def _chosen(
     found: list[Device],
     noted: Iterable[list[Device]],
     inventory: Inventory,
+    taken: Collection[Address],
     avoid: Collection[Address],
-) -> Device:
+) -> Device | None:
     before = (device for group in noted for device in group if device in found)
-    free = (d for d in found if d.address not in avoid and _free(d, inventory))
-    return next(chain(before, free), found[0])
+    left = [device for device in found if device.address not in taken]
+    free = (d for d in left if d.address not in avoid and _free(d, inventory))
+    return next(chain(before, free, left), None)
 
 
 def _free(device: Device, inventory: Inventory) -> bool:
     taken = inventory.wanting(device.address) or inventory.given(device.address)
     return not (taken or device.uses or device.is_bridge)
+
+
+def _refuse_none_left(wanted: DevicePolicy, subject: str) -> Refusal:
+    return Refusal(
+        subject=subject,
+        reason=f"{wanted.name} ({wanted.place}) matches only devices that other names of the policy have",
+        remedy="widen its match, or take an assignment out of the policy",
+        exit=Exit.USAGE,
+        name="none-left",
+    )
 
 
 def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusal:

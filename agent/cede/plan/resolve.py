@@ -67,6 +67,14 @@ class Targets:
         """The names of the devices that can't be told at the moment."""
         return frozenset(t.assignment.device for t in self.each if t.device is None)
 
+    def of_others(self, device: str) -> frozenset[Address]:
+        """The addresses of the devices that other names than `device` mean."""
+        return frozenset(
+            target.device.address
+            for target in self.each
+            if target.device is not None and target.assignment.device != device
+        )
+
     def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
         """The subjects of the assignments that these pauses speak of."""
         only = replace(self.inventory, pauses=tuple(pauses))
@@ -78,7 +86,10 @@ class Targets:
 
 
 def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
-    """The target of every assignment; those that any device will do for choose last, each another one."""
+    """The target of every assignment.
+
+    Those that any device will do for choose last, each name another one, and of them first those that have one already.
+    """
     devices = _devices(policy, inventory)
     return Targets(
         policy=policy,
@@ -121,15 +132,19 @@ def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | 
     taken: dict[Address, str] = {}
     kept: Collection[Address] | None = None
     described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
-    for assignment in sorted(described, key=lambda a: described[a].match.any_one):
-        avoid: set[Address] = set()
+
+    def order(assignment: Assignment) -> tuple[bool, bool]:
+        any_one = described[assignment].match.any_one
+        return any_one, any_one and not inventory.noted(assignment.device)
+
+    for assignment in sorted(described, key=order):
+        others: set[Address] = set()
         if described[assignment].match.any_one:
             kept = protected(policy.protect, inventory) if kept is None else kept
             others = {at for at, name in taken.items() if name != assignment.device}
-            avoid = others.union(kept)
         device = resolve(
             described[assignment], inventory, subject_of(assignment), assignment.domain,
-            source=policy.source, avoid=avoid,
+            source=policy.source, taken=others, avoid=kept or (),
         )  # fmt: skip
         found[assignment] = device
         if not isinstance(device, Refusal):
