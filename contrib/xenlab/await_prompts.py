@@ -1,7 +1,8 @@
 """Runs in dom0, as `python3 - GUEST=PROMPT ...`: waits until each guest's console shows its prompt.
 
 What a guest wrote while it booted is read away by this, so that whoever opens the console next
-sees a quiet one. Ends with status 1 and the screens if a guest is not ready in time.
+sees a quiet one. A guest that ended meanwhile is started again: emulated SVM makes an HVM guest
+triple-fault now and then. Ends with status 1 and the screens if a guest is not ready in time.
 """
 
 import os
@@ -28,7 +29,14 @@ def main() -> int:
         readable = select.select(list(terminals), [], [], _NUDGE_AFTER)[0]
         for terminal in readable:
             name = terminals[terminal]
-            screens[name] += os.read(terminal, 65536).decode(errors="replace")
+            try:
+                screens[name] += os.read(terminal, 65536).decode(errors="replace")
+            except OSError:  # its terminal ended with it
+                os.close(terminal)
+                del terminals[terminal]
+                terminals[_start_again(name, deadline)] = name
+                screens[name] = ""
+                continue
             if _ESCAPE_SEQUENCE.sub("", screens[name]).endswith(prompts[name]):
                 os.close(terminal)
                 del terminals[terminal]
@@ -44,13 +52,25 @@ def main() -> int:
 
 
 def _open_console(name: str) -> int:
-    asked = subprocess.run(
-        ["virsh", "-c", "xen:///system", "ttyconsole", name],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return os.open(asked.stdout.strip(), os.O_RDWR | os.O_NOCTTY)
+    return os.open(_virsh("ttyconsole", name).strip(), os.O_RDWR | os.O_NOCTTY)
+
+
+def _start_again(name: str, deadline: float) -> int:
+    """Open the console of a guest that has ended, once it runs again; start it if it doesn't by itself."""
+    while True:
+        time.sleep(1)
+        try:
+            if _virsh("domstate", name).strip() == "shut off":
+                _virsh("start", name)
+            return _open_console(name)
+        except (OSError, subprocess.CalledProcessError):
+            if time.monotonic() > deadline:
+                raise
+
+
+def _virsh(*words: str) -> str:
+    argv = ["virsh", "-c", "xen:///system", *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from lab.host import Host, lab
 from lab.told import FAULTS, MEASURED, Faults, Measured
+from xenlab.errors import LabError
 from xenlab.machine import DEFAULT_RELEASE
 from xenlab.store import cache_folder
 
@@ -35,11 +36,14 @@ def pytest_runtest_makereport(
     """Where a test fails, what cede and its dom0 said last stands before the traceback; that dom0 is used no more."""
     report: pytest.TestReport = yield
     if call.when != "teardown" and report.failed and item.get_closest_marker("lab"):
+        said = []
+        if call.excinfo is not None and isinstance(call.excinfo.value, LabError):
+            said.append(call.excinfo.value.told())
         for host in _HOSTS.values():
             if host.lab.is_running():
                 host.dirty = True
-                begun = f"{item.name} failed on {host.lab.release.suite}"
-                report.longrepr = f"{begun}\n{host.last_words()}\n\n{report.longreprtext}"
+                said += [f"{item.name} failed on {host.lab.release.suite}", host.last_words()]
+        report.longrepr = "\n".join([*said, "", report.longreprtext])
     return report
 
 
