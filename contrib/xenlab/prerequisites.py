@@ -68,6 +68,8 @@ def require(programs: dict[str, str]) -> None:
 def _install(packages: Sequence[str]) -> None:
     why = f"install {', '.join(packages)}"
     apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    # another lab may be installing at this moment
+    apt += ["-o", "DPkg::Lock::Timeout=300"]
     if not _installable(packages):
         as_root([*apt, "update"], why="fetch the package index")
     install = [*apt, "install", "--no-install-recommends", *packages]

@@ -3,6 +3,7 @@
 Each artifact is a folder `<kind>-<release>-<digest>` whose digest covers all that went into it, so
 a changed input makes a new folder and an unchanged one is found again. It is built under another
 name and renamed when it is whole and on the disk: nothing half built is ever taken for whole.
+Different ones can be built at the same time, by different processes.
 """
 
 import errno
@@ -85,15 +86,12 @@ class Store:
             self._touch(wanted)
             return
         try:
-            with locks.exclusive(
-                self.root / ".lock", waiting_for="another `lab up` that is building"
-            ):
-                self._remove_half_built()
-                for recipe in wanted:
-                    if not self.has(recipe):
-                        self._build(recipe)
+            for recipe in wanted:
+                self._build_once(recipe)
+            with locks.exclusive(self.root / ".lock", waiting_for="another `lab up` that tidies"):
                 self._touch(wanted)
                 self._remove_stale(wanted)
+                self._remove_half_built("*")
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise self._full() from error
@@ -102,6 +100,16 @@ class Store:
     def hold(self, recipe: Recipe) -> int:
         """Keep the artifact from being removed while the returned descriptor is open."""
         return locks.share(self._lock(recipe.name))
+
+    def _build_once(self, recipe: Recipe) -> None:
+        if self.has(recipe):
+            return
+        waiting_for = f"another `lab up` that builds the {recipe.kind} of {recipe.release}"
+        with locks.exclusive(self._build_lock(recipe.name), waiting_for=waiting_for):
+            if not self.has(recipe):
+                self._remove_half_built(recipe.name)
+                self._build(recipe)
+        self._build_lock(recipe.name).unlink(missing_ok=True)
 
     def _build(self, recipe: Recipe) -> None:
         free_mib = self._free_mib()
@@ -135,8 +143,11 @@ class Store:
             remedy="make room, or point XDG_CACHE_HOME to a bigger disk; nothing half built is kept",
         )
 
-    def _remove_half_built(self) -> None:
-        for leftover in self.root.glob("*.tmp"):
+    def _remove_half_built(self, name: str) -> None:
+        """Remove what killed builds left: of the artifact whose lock is held, or of all that nobody builds."""
+        for leftover in self.root.glob(f"{name}.*.tmp"):
+            if name == "*" and locks.in_use(self._build_lock(leftover.name.split(".")[0])):
+                continue
             say(f"removing {leftover.name}, left by a build that was killed")
             _remove(leftover)
 
@@ -160,6 +171,9 @@ class Store:
 
     def _lock(self, name: str) -> Path:
         return self.root / f".{name}.lock"
+
+    def _build_lock(self, name: str) -> Path:
+        return self.root / f".{name}.build.lock"
 
 
 def _used(folder: Path) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -103,6 +105,18 @@ def test_what_was_half_downloaded_is_never_taken_for_whole_and_made_anew(tmp_pat
     store.build_all([recipe(lambda folder: (folder / "whole").write_text("whole"))])
     assert [path.name for path in (tmp_path / "qemu-trixie-d").iterdir()] == ["whole"]
     assert not killed.exists()
+
+
+def test_two_that_need_the_same_build_it_once(tmp_path: Path) -> None:
+    built = []
+
+    def build(_: Path) -> None:
+        built.append(1)
+        time.sleep(0.3)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: Store(tmp_path).build_all([recipe(build)]), range(2)))
+    assert built == [1]
 
 
 def test_what_an_earlier_layout_left_is_built_beside_and_removed_in_the_end(tmp_path: Path) -> None:
