@@ -91,9 +91,13 @@ def test_virtual_functions_of_the_lab_are_made_and_removed(any_host: Host) -> No
     assert [line.split()[0] for line in made.splitlines()] == ["0a:10.0", "0a:10.2"]
 
 
-def test_the_four_guests_run(any_host: Host) -> None:
-    running = any_host.sh("virsh -c xen:///system list --name").split()
-    assert {"pv1", "pv2", "pv3", "hvm1"} <= set(running)
+def test_the_guests_run_but_for_the_one_above_4_gib(any_host: Host) -> None:
+    """hvm1 is off on bookworm, whose kernel doesn't boot in it under this emulator."""
+    expected = {"pv1", "pv2", "pv3"}
+    if any_host.lab.release.suite != "bookworm":
+        expected.add("hvm1")
+    running = set(any_host.sh("virsh -c xen:///system list --name").split())
+    assert running - {"Domain-0"} == expected
 
 
 def test_a_card_is_given_proven_and_taken_back_alive_twice_over(any_host: Host) -> None:
