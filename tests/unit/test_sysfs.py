@@ -299,3 +299,19 @@ def test_the_power_state_is_read_and_empty_where_there_is_none(tree: SysTree) ->
     assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == ""
     (path / "power_state").write_text("D3cold\n")
     assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == "D3cold"
+
+
+def test_only_whole_disks_of_the_card_itself_count_as_behind_it(tree: SysTree) -> None:
+    """Neither another card's, nor that of a card whose address begins alike, nor partitions, nor an empty reader."""
+    card = tree.function("0000:01:00.0")
+    disk = tree.disk("sda", card / "ata1")
+    (disk / "wwid").write_text("naa.5000c500a1b2c3d4\n")
+    (disk / "size").write_text("1000\n")
+    (tree.partition(disk, "sda1") / "size").write_text("900\n")
+    (tree.disk("sdb", card / "ata2") / "size").write_text("2048\n")
+    (tree.disk("sdc", card / "ata3") / "size").write_text("0\n")
+    for other, name in (("0000:01:00.1", "sdd"), ("0000:02:00.0", "sde")):
+        (tree.disk(name, tree.function(other) / "ata1") / "size").write_text("4096\n")
+    (tree.disk("dm-0", slaves=["sda"]) / "size").write_text("1000\n")
+    assert Sysfs(tree.sys).disks(NIC) == ("2048", "naa.5000c500a1b2c3d4")
+    assert Sysfs(tree.sys).disks(Address(0, 9, 0, 0)) == ()
