@@ -117,6 +117,10 @@ def _judge(told: list[Any], faults: Faults, name: str) -> None:
 KILL_LIBVIRTD = "(sleep {}; kill -9 $(pidof libvirtd)) > /dev/null 2>&1 &"
 
 
+def _libvirtd_was_killed(host: Host) -> None:
+    assert host.sh("systemctl show -p NRestarts --value libvirtd").strip() != "0"
+
+
 @pytest.mark.parametrize("delay", [0.02, 0.2, 0.3, 0.4])
 def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     host: Host, wanted: str, delay: float, faults: Faults
@@ -125,6 +129,7 @@ def test_libvirtd_killed_in_the_middle_of_an_attach_is_waited_for(
     at = f"before plugging {NIC} into pv1 #1"
     with faults.tried("libvirtd killed during an attach"):
         done = _run(host, "apply", "--yes", at=at, act=KILL_LIBVIRTD.format(delay))
+        _libvirtd_was_killed(host)
         assert done["status"] == 0, done["out"]
         _nothing_to_do(host)
         _back(host, wanted)
@@ -138,6 +143,7 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     at = f"before unplugging {NIC} from pv1 #1"
     with faults.tried("libvirtd killed during a release"):
         done = _run(host, "release", "nic0", at=at, act=KILL_LIBVIRTD.format(0.3))
+        _libvirtd_was_killed(host)
         if done["status"] == 0:
             _back(host, wanted)
         else:
