@@ -38,7 +38,7 @@ AWAIT_CARRIER = (
     "do n=$((n+1)); sleep 0.1; done"
 )
 IN_GUEST = Path(__file__).with_name("in_guest.py")
-_SIDE_BY_SIDE = 2  # as many as dom0 has processors
+_SIDE_BY_SIDE = 2  # while one waits for its guest the other has the processor
 _LOOK = "lspci -nnk"
 _REFUSED_PLAN = ("cede", "plan", "-f", "/tmp/root-disk.yaml")
 
