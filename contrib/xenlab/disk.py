@@ -53,7 +53,7 @@ def _build(release: Release, rootfs: Path, folder: Path) -> None:
         _make_keys(folder)
         _make_boot_files(release, rootfs, folder)
         additions = folder / "additions"
-        _make_additions(rootfs, folder, additions)
+        _make_additions(release, rootfs, folder, additions)
         _pack(rootfs, additions, folder)
         _make_usb_disk(folder)
 
@@ -84,7 +84,7 @@ def _make_boot_files(release: Release, rootfs: Path, folder: Path) -> None:
     (folder / "initrd.img").write_bytes(archive.finish())
 
 
-def _make_additions(rootfs: Path, folder: Path, additions: Path) -> None:
+def _make_additions(release: Release, rootfs: Path, folder: Path, additions: Path) -> None:
     """Lay out, below `additions`, what is put on top of the packages."""
 
     def add(path: str, content: str | bytes, mode: int = 0o644) -> None:
@@ -96,6 +96,7 @@ def _make_additions(rootfs: Path, folder: Path, additions: Path) -> None:
     files = dom0_config.configuration(
         authorized_key=(folder / f"{KEY}.pub").read_text(),
         host_key=(folder / "host_key").read_text(),
+        penalties=release.suite != "bookworm",
     )
     (folder / "host_key").unlink()
     for path, text in files.items():

@@ -87,8 +87,12 @@ exec /bin/busybox switch_root /root /sbin/init
 INITRAMFS_MODULES = ("crc32c_generic", "virtio_pci", "virtio_blk", "ext4")
 
 
-def configuration(*, authorized_key: str, host_key: str) -> dict[str, str]:
-    """dom0's configuration files by path. `host_key` is the private key that its sshd shows."""
+def configuration(*, authorized_key: str, host_key: str, penalties: bool) -> dict[str, str]:
+    """dom0's configuration files by path.
+
+    `host_key` is the private key that its sshd shows; `penalties`: that sshd is one (since 9.8) that turns away whoever
+    only asked whether it listens.
+    """
     management = next(device for device in DEVICES if device.network == MANAGEMENT)
     peer = next(device for device in DEVICES if device.network == HUB)
     gateway = MANAGEMENT_ADDRESS.rpartition(".")[0] + ".2"
@@ -98,7 +102,7 @@ def configuration(*, authorized_key: str, host_key: str) -> dict[str, str]:
         "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 dom0\n",
         "etc/machine-id": "cede1ab0cede1ab0cede1ab0cede1ab0\n",
         "etc/modprobe.d/lab.conf": _MODPROBE,
-        "etc/ssh/sshd_config.d/lab.conf": _SSHD,
+        "etc/ssh/sshd_config.d/lab.conf": _SSHD + ("PerSourcePenalties no\n" if penalties else ""),
         "etc/ssh/ssh_host_ed25519_key": host_key,
         "root/.ssh/authorized_keys": authorized_key,
         "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=volatile\n",
