@@ -7,9 +7,9 @@ packets flow also look from outside.
 
 import sys
 
+from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
-from cede.guest import console
-from cede.host.libvirt import Libvirt
+from cede.guest.channels import console_channel
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     domain, command = sys.argv[1:]
     try:
         with Libvirt("xen:///system").console(domain) as line:
-            sys.stdout.write(console.Console(line).run(command, seconds=60))
+            sys.stdout.write(console_channel.Console(line).run(command, seconds=60))
     except CedeError as failed:
         sys.exit(f"{domain}: {failed.message}")
 

@@ -33,16 +33,16 @@ import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
 import pyxs  # noqa: F401 - as above
 
+import cede.adapters.libvirt.connection
 import cede.cli.main
-import cede.execute.before
-import cede.execute.deeds
-import cede.execute.give_back
-import cede.host.journal
-import cede.host.libvirt
-import cede.verify
+import cede.executor.actions
+import cede.executor.prestate
+import cede.executor.return_to_dom0
+import cede.state.journal
+import cede.verifier.verify
+from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
-from cede.guest.console import Console
-from cede.host.libvirt import Libvirt
+from cede.guest.channels.console_channel import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +81,10 @@ class Points:
     def install(self) -> None:
         """Have cede pass the points."""
         for method in JOURNAL:
-            call = getattr(cede.host.journal.Journal, method)
-            setattr(cede.host.journal.Journal, method, self.around(f"journal.{method}", call))
+            call = getattr(cede.state.journal.Journal, method)
+            setattr(cede.state.journal.Journal, method, self.around(f"journal.{method}", call))
         modules: tuple[Any, ...] = (
-            cede.execute.before, cede.execute.deeds, cede.execute.give_back,
+            cede.executor.prestate, cede.executor.actions, cede.executor.return_to_dom0,
         )  # fmt: skip
         for module in modules:
             module.within = self._within(module.within)

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cede import reconcile
+from cede.adapters.composition import open_doors
+from cede.adapters.libvirt.connection import Libvirt
 from cede.cli.main import cli
-from cede.doors import open_doors
-from cede.guest.console import Console
-from cede.host.libvirt import Libvirt
-from cede.observe import observe
-from cede.verify import verify
+from cede.guest.channels.console_channel import Console
+from cede.services import reconcile
+from cede.services.observe import observe
+from cede.verifier.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

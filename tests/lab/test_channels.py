@@ -19,11 +19,11 @@ PASSWORD = "/etc/cede/pv2.password"  # noqa: S105 - a path
 # Through cede's console in dom0's Python: a long command, and looks that tell how long the guest itself took.
 PROBE = """
 import statistics, sys, time
-from cede.address import Address
-from cede.guest import look
-from cede.guest.console import Console
-from cede.host.libvirt import Libvirt
-LOOK = look.command(Address.parse(sys.argv[2]))
+from cede.model.pci import Address
+from cede.guest import probe
+from cede.guest.channels.console_channel import Console
+from cede.adapters.libvirt.connection import Libvirt
+LOOK = probe.command(Address.parse(sys.argv[2]))
 TIMED = "read a _ < /proc/uptime; x=$(" + LOOK + "); read b _ < /proc/uptime; echo $a $b"
 with Libvirt("xen:///system").console(sys.argv[1]) as line:
     asked = Console(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.address import Address
+from cede.model.pci import Address
 from lab.desk import desk
 from lab.forward import forwarded
 from lab.started import surroundings

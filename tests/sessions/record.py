@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cede.guest.console import Console
-from cede.guest.login import Login
+from cede.guest.channels.console_channel import Console
+from cede.guest.channels.credentials import Login
 
 if TYPE_CHECKING:
-    from cede.guest.console import Line
+    from cede.guest.channels.console_channel import Line
 
 _SECONDS = 120
 
@@ -107,7 +107,7 @@ def main() -> None:
     with ExitStack() as opened:
         line: Line
         if told.domain:
-            from cede.host.libvirt import Libvirt
+            from cede.adapters.libvirt.connection import Libvirt
 
             line = opened.enter_context(Libvirt("xen:///system").console(told.domain))
         else:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from lxml import etree
 
-from cede import marks, xml
+from cede.domain_xml import document
+from cede.domain_xml import metadata as domain_xml_metadata
+from cede.domain_xml.edits import Attach, Change, Detach, Note
 from cede.errors import WorldMovedError
-from cede.xml_changes import Attach, Change, Detach, Note
 
 
 def attached(domain_xml: str, hostdev: str) -> str:
     """With the hostdev as the last of the devices."""
-    domain, new = xml.parsed(domain_xml), etree.fromstring(hostdev)
+    domain, new = document.parsed(domain_xml), etree.fromstring(hostdev)
     if _same(domain, new):
         raise WorldMovedError("target pci device already exists")
     devices = domain.find("./devices")
@@ -22,26 +23,26 @@ def attached(domain_xml: str, hostdev: str) -> str:
 
 def detached(domain_xml: str, hostdev: str) -> str:
     """Without the hostdev that has the same source."""
-    domain = xml.parsed(domain_xml)
+    domain = document.parsed(domain_xml)
     found = _same(domain, etree.fromstring(hostdev))
     if not found:
         raise WorldMovedError("device not found")
     devices = domain.find("./devices")
     assert devices is not None
     for element in found:
-        marks.drop(devices, element)
+        domain_xml_metadata.drop(devices, element)
     return _text(domain)
 
 
 def noted(domain_xml: str, element: str | None) -> str:
     """With the element of cede's namespace in the metadata, instead of the one before."""
-    domain = xml.parsed(domain_xml)
+    domain = document.parsed(domain_xml)
     metadata = domain.find("./metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
         domain.insert(0, metadata)
-    for old in metadata.findall(f"./{marks.ROOT}"):
-        marks.drop(metadata, old)
+    for old in metadata.findall(f"./{domain_xml_metadata.ROOT}"):
+        domain_xml_metadata.drop(metadata, old)
     if element is not None:
         assert "xmlns" not in element, "libvirt gives it its namespace"
         metadata.append(_in_namespace(etree.fromstring(element)))
@@ -66,7 +67,7 @@ def _same(domain: etree._Element, hostdev: etree._Element) -> list[etree._Elemen
     assert wanted is not None
     return [
         element
-        for element in domain.iterfind(xml.HOSTDEV)
+        for element in domain.iterfind(document.HOSTDEV)
         if (source := element.find("./source/address")) is not None
         and sorted(source.items()) == sorted(wanted.items())
     ]
@@ -74,7 +75,8 @@ def _same(domain: etree._Element, hostdev: etree._Element) -> list[etree._Elemen
 
 def _in_namespace(element: etree._Element) -> etree._Element:
     made = etree.Element(
-        f"{{{marks.NAMESPACE}}}{element.tag}", nsmap={marks.PREFIX: marks.NAMESPACE}
+        f"{{{domain_xml_metadata.NAMESPACE}}}{element.tag}",
+        nsmap={domain_xml_metadata.PREFIX: domain_xml_metadata.NAMESPACE},
     )
     for name, value in element.items():
         made.set(name, value)

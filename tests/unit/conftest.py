@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cede import xml
-from cede.address import Address
-from cede.doors import Doors
-from cede.host.journal import Journal
-from cede.host.modules import Modules
-from cede.host.sysfs import Sysfs
-from cede.host.uses import HostUses
-from cede.host.xenstore import Xenstore
-from cede.model import KernelLine
+from cede.adapters.composition import Doors
+from cede.adapters.linux.host_uses import HostUses
+from cede.adapters.linux.kernel_modules import Modules
+from cede.adapters.linux.sysfs import Sysfs
+from cede.adapters.xen.xenstore import Xenstore
+from cede.domain_xml import document
+from cede.model.inventory import KernelLine
+from cede.model.pci import Address
+from cede.state.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from cede.errors import CedeError
-    from cede.model import Domain, Link
+    from cede.model.domain import Domain
+    from cede.model.pci import Link
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BACKEND = "/local/domain/0/backend/pci"
@@ -299,7 +300,9 @@ class SimulatedHost:
             self.tree.slots(*self._slots())
 
     def domains(self) -> tuple[Domain, ...]:
-        return tuple(xml.domain(self.live.get(name), kept) for name, kept in self.config.items())
+        return tuple(
+            document.domain(self.live.get(name), kept) for name, kept in self.config.items()
+        )
 
     def node_devices(self) -> frozenset[str]:
         known = (self.tree.sys / "bus/pci/devices").iterdir()
@@ -392,14 +395,14 @@ class SimulatedHost:
 
     def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
         self.deed("plug", domain, address)
-        self.live[domain] = xml.with_hostdev(
+        self.live[domain] = document.with_hostdev(
             self.live[domain], address, alias, permissive=permissive
         )
         self.give(domain, str(address))
 
     def give(self, domain: str, address: str) -> None:
         """What libxl writes for a PV guest that has taken the device, beside those that it has already."""
-        domid = xml.domain(self.live[domain], None).domid
+        domid = document.domain(self.live[domain], None).domid
         back, front = f"{BACKEND}/{domid}/0", f"/local/domain/{domid}/device/pci/0"
         number = int(self.store.nodes.get(f"{back}/num_devs", "0"))
         self.store.nodes |= {
@@ -431,14 +434,14 @@ class SimulatedHost:
 
     def unplug(self, domain: str, address: Address) -> bool:
         self.deed("unplug", domain, address)
-        self.live[domain] = xml.without_hostdev(self.live[domain], address)
+        self.live[domain] = document.without_hostdev(self.live[domain], address)
         self.take(str(address))
         return True
 
     def shut_down(self, domain: str) -> None:
         self.deed("shut-down", domain)
         if not self.deaf:
-            for hostdev in xml.hostdevs(self.live[domain]):
+            for hostdev in document.hostdevs(self.live[domain]):
                 self.take(str(hostdev.address))
             del self.live[domain]
 
@@ -449,7 +452,7 @@ class SimulatedHost:
         self.live[domain] = self.config[domain].replace(
             "<domain ", f"<domain id='{100 + self.started}' ", 1
         )
-        for hostdev in xml.hostdevs(self.config[domain]):
+        for hostdev in document.hostdevs(self.config[domain]):
             self.give(domain, str(hostdev.address))
 
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:

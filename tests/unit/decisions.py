@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from cede import encoding
+from cede.model import serialization
 
 if TYPE_CHECKING:
-    from cede.plan.steps import NoOp, Plan, Step, Work
+    from cede.model.plan import NoOp, Plan, Step, Work
 
 # whose they are says their subject and the policy; test_planner_cases holds them to that
 _OWNERSHIP = frozenset({"alias", "policy"})
@@ -52,9 +52,9 @@ def kind(noop: NoOp) -> str:
 
 def action(step: Step) -> str | dict[str, Any]:
     """A step by its name, with those of its values that aren't the default."""
-    name = encoding.plain(step)["step"]
+    name = serialization.plain(step)["step"]
     values = {
-        field.name: encoding.plain(getattr(step, field.name))
+        field.name: serialization.plain(getattr(step, field.name))
         for field in fields(step)
         if field.name not in _OWNERSHIP and getattr(step, field.name) not in {None, False, ""}
     }

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
 
-from cede import verify
-from cede.address import Address
 from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableError, UnsafeError
-from cede.memory import Pause
-from cede.model import PCIBACK, GuestKind, Link
-from cede.plan.planner import gather, plan
-from cede.plan.release import detach, release
-from cede.plan.resolve import resolve_targets
-from cede.policy import (
+from cede.model.domain import GuestKind
+from cede.model.journal_state import Pause
+from cede.model.pci import PCIBACK, Address, Link
+from cede.model.policy import (
     Assignment,
     Channel,
     DevicePolicy,
@@ -27,23 +23,19 @@ from cede.policy import (
     Verification,
     When,
 )
-from cede.reconcile import (
-    Behalf,
-    Report,
-    apply,
-    carry_out,
-    look_around,
-    remember,
-    replan,
-    status,
-)
+from cede.planner.planner import gather, plan
+from cede.planner.release import detach, release
+from cede.planner.resolve import resolve_targets
+from cede.services.observe import look_around
+from cede.services.reconcile import Behalf, Report, apply, carry_out, remember, replan, status
+from cede.verifier import verify
 from unit.faults_model import Door, Killed, Kind
 from unit.host_model import Card, Guest, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.execute.executor import Outcome
+    from cede.executor.executor import Outcome
     from unit.faults_model import Scheduled
     from unit.host_model import ModelJournal
 
@@ -176,17 +168,24 @@ def without_waiting(made: Host) -> Iterator[None]:
         return lambda: answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cede.execute.executor.persist", persist)
-        patch.setattr("cede.execute.executor.ThreadPoolExecutor", _AtOnce)
+        patch.setattr("cede.executor.executor.persist", persist)
+        patch.setattr("cede.executor.executor.ThreadPoolExecutor", _AtOnce)
         patch.setattr(
-            "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+            "cede.services.reconcile.verify",
+            lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0}),
         )
-        for module in ("execute.before", "execute.deeds", "execute.give_back", "reconcile"):
+        for module in (
+            "executor.prestate",
+            "executor.actions",
+            "executor.return_to_dom0",
+            "services.observe",
+            "services.reconcile",
+        ):
             patch.setattr(f"cede.{module}.within", within)
-        patch.setattr("cede.observe.begin", begin)
-        for module in ("deeds", "give_back"):
+        patch.setattr("cede.services.observe.begin", begin)
+        for module in ("actions", "return_to_dom0"):
             patch.setattr(
-                f"cede.execute.{module}.await_truth", lambda question, _seconds: question()
+                f"cede.executor.{module}.await_truth", lambda question, _seconds: question()
             )
         yield
 

@@ -12,24 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from cede import xml
-from cede.address import Address
-from cede.doors import Doors
+from cede.adapters.composition import Doors
+from cede.domain_xml import document
+from cede.domain_xml.edits import changes
 from cede.errors import CedeError, PermanentError, WorldMovedError
-from cede.host.journal import Journal
-from cede.model import (
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    HostUse,
-    Identity,
-    KernelLine,
-    Link,
-)
-from cede.xml_changes import changes
+from cede.model.domain import Domain, GuestKind, Hostdev
+from cede.model.inventory import BackendDevice, KernelLine
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Link
+from cede.state.journal import Journal
 from unit.changed_xml import changed
 from unit.faults_model import Door, Gate
 
@@ -44,12 +34,12 @@ _Stages = list["Callable[[], object]"]
 
 @lru_cache(maxsize=4096)
 def _domain(live: str | None, config: str, *, paused: bool) -> Domain:
-    return xml.domain(live, config, paused=paused)
+    return document.domain(live, config, paused=paused)
 
 
 @lru_cache(maxsize=4096)
 def _foreign(text: str | None) -> tuple[Hostdev, ...]:
-    return tuple(h for h in xml.hostdevs(text) if not h.ours) if text else ()
+    return tuple(h for h in document.hostdevs(text) if not h.ours) if text else ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -245,13 +235,13 @@ class Host:
         self.backend[card.address] = Given(guest.domid, by_cede=False)
         for kept in ("live", "config"):
             text = getattr(guest, kept)
-            setattr(guest, kept, xml.with_hostdev(text, card.address, "hostdev0"))
+            setattr(guest, kept, document.with_hostdev(text, card.address, "hostdev0"))
 
     def virsh_config(self, card: Card, guest: Guest) -> None:
         """A person reserves a card for a guest's next start."""
         if not any(self.domain(g).config_hostdev(card.address) for g in self.guests.values()):
             card.persons = True
-            guest.config = xml.with_hostdev(guest.config, card.address, "hostdev0")
+            guest.config = document.with_hostdev(guest.config, card.address, "hostdev0")
 
     def virsh_detach(self, card: Card) -> None:
         """They take it out again, of both; it stays on pciback."""
@@ -259,9 +249,9 @@ class Host:
             if guest.paused:
                 continue
             if any(h.address == card.address for h in _foreign(guest.config)):
-                guest.config = xml.without_hostdev(guest.config, card.address)
+                guest.config = document.without_hostdev(guest.config, card.address)
             if guest.live and any(h.address == card.address for h in _foreign(guest.live)):
-                guest.live = xml.without_hostdev(guest.live, card.address)
+                guest.live = document.without_hostdev(guest.live, card.address)
                 del self.backend[card.address]
                 card.owner = QUARANTINE
 
@@ -461,7 +451,9 @@ class _Libvirt(_Door):
                 lambda: setattr(card, "owner", domid),
                 lambda: host.backend.update({address: Given(domid, by_cede=True)}),
                 lambda: setattr(
-                    guest, "live", xml.with_hostdev(live, address, alias, permissive=permissive)
+                    guest,
+                    "live",
+                    document.with_hostdev(live, address, alias, permissive=permissive),
                 ),
             ]
 
@@ -470,7 +462,7 @@ class _Libvirt(_Door):
     def unplug(self, domain: str, address: Address) -> bool:
         def prepare() -> _Stages:
             guest, host = self._guest(domain), self._host
-            shown = xml.hostdev_as_shown(guest.live or guest.config, address)
+            shown = document.hostdev_as_shown(guest.live or guest.config, address)
             if shown is None:
                 return []
             if guest.live is None:
@@ -485,7 +477,7 @@ class _Libvirt(_Door):
             return [
                 partial(host.left, card, domid),
                 partial(self._let_go, guest, address),
-                lambda: setattr(guest, "live", xml.without_hostdev(live, address)),
+                lambda: setattr(guest, "live", document.without_hostdev(live, address)),
             ]
 
         return self._gate.does(Door.LIBVIRT, prepare)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model import PCIBACK, BackendDevice, Device, Domain, Hostdev, Inventory, Mark
-from cede.plan.resets import resets_alone
-from cede.plan.steps import (
+from cede.model.domain import Domain, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import PCIBACK, Device
+from cede.model.plan import (
     AddToConfig,
     Adopt,
     DontLoadAtBoot,
@@ -23,11 +24,12 @@ from cede.plan.steps import (
     SwitchOn,
     Unplug,
 )
+from cede.planner.resets import resets_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cede.address import Address
+    from cede.model.pci import Address
 
 
 def mac_of(address: Address) -> str:

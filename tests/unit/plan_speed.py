@@ -8,22 +8,12 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from cede.address import Address
-from cede.model import (
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    HostUse,
-    Identity,
-    Inventory,
-    Mark,
-)
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
+from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
+from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
 
 DEVICES, DOMAINS, SOURCE = 4000, 1000, "policy.yaml"
 PLACE = Place(file=SOURCE, line=1, column=1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
+from cede.model.pci import Address
 
 ADDRESSES = st.builds(
     Address,

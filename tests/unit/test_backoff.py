@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cede.address import Address
-from cede.backoff import FLAP_SECONDS, FLAPS, LONGEST_SECONDS, Backoff, hold_back
+from cede.daemon.backoff import FLAP_SECONDS, FLAPS, LONGEST_SECONDS, Backoff, hold_back
 from cede.errors import Exit
-from cede.plan.steps import LoadPciback, NoOp, Plan, Work
+from cede.model.pci import Address
+from cede.model.plan import LoadPciback, NoOp, Plan, Work
 
 NIC = "nic0 -> pv1"
 

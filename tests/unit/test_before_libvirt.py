@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
+from cede.adapters.libvirt.offline_libvirt import BeforeLibvirt
 from cede.errors import HungError, PermanentError
-from cede.host.before_libvirt import BeforeLibvirt
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import policy_file
-from cede.address import Address
-from cede.boot import bind, told
 from cede.errors import Exit, HungError, PermanentError
-from cede.execute import give_back
-from cede.plan.boot import awaited
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.reconcile import Behalf, Report, carry_out, look_around
+from cede.executor import return_to_dom0
+from cede.model.pci import Address
+from cede.planner.boot_plan import awaited
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.policy import policy_files
+from cede.services.boot import bind, told
+from cede.services.observe import look_around
+from cede.services.reconcile import Behalf, Report, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.policy import Policy
+    from cede.model.policy import Policy
     from unit.conftest import SimulatedHost
 
 NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
@@ -38,7 +39,7 @@ ROUTE = "eth9 00000000 0202000A 0003 0 0 0 00000000"
 
 @pytest.fixture
 def policy() -> Policy:
-    return policy_file.parse(POLICY, "policy.yaml")
+    return policy_files.parse(POLICY, "policy.yaml")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
     host.native["0000:00:02.0"] = "virtio-pci"
     host.tree.route(ROUTE)
-    monkeypatch.setattr(give_back, "await_truth", lambda question, _seconds: question())
+    monkeypatch.setattr(return_to_dom0, "await_truth", lambda question, _seconds: question())
     return host
 
 
@@ -179,7 +180,7 @@ def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     run(alone, policy)
-    nothing = policy_file.parse("version: 1\ndevices: {}\nassignments: []\n", "policy.yaml")
+    nothing = policy_files.parse("version: 1\ndevices: {}\nassignments: []\n", "policy.yaml")
     inventory = look_around(alone.doors())
     planned = plan(resolve_targets(nothing, inventory))
     assert {str(work.address) for work in planned.work} == {NIC, OTHER}

@@ -13,21 +13,21 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from cede import schemas
-from cede.cli import boot as command
-from cede.cli import shared
+from cede.adapters.linux.writer_lock import one_writer
+from cede.cli import boot_command as command
+from cede.cli import session
 from cede.cli.main import cli
 from cede.errors import PermanentError, UnreachableError
-from cede.host.lock import one_writer
-from cede.pciback_options import settings
-from cede.plan.hide_mistakes import Told
+from cede.model.pciback_options import settings
+from cede.planner.hide_mistakes import Told
+from cede.util import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from click.testing import Result
 
-    from cede.doors import Doors
+    from cede.adapters.composition import Doors
     from unit.conftest import SimulatedHost
 
 NIC = "0000:01:00.0"
@@ -61,9 +61,9 @@ def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost
     def doors() -> Iterator[Doors]:
         yield host.doors()
 
-    for module in (command, shared):
+    for module in (command, session):
         monkeypatch.setattr(module, "open_doors_before_libvirt", doors)
-    monkeypatch.setattr(shared, "open_doors", opened)
+    monkeypatch.setattr(session, "open_doors", opened)
     monkeypatch.setattr(command, "told", lambda _doors: TOLD)
     return host
 
@@ -72,7 +72,7 @@ def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost
 def boot(
     alone: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
-    monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=tmp_path / "lock"))
+    monkeypatch.setattr(session, "one_writer", partial(one_writer, path=tmp_path / "lock"))
 
     def run(*arguments: str, policy: str = POLICY) -> Result:
         assert alone is not None

@@ -7,10 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.model import HostUse, Inventory, Link, Origin
-from cede.plan.boot import boot
-from cede.plan.steps import LoadPciback, Seize
-from cede.policy import Policy
+from cede.model.inventory import Inventory
+from cede.model.pci import HostUse, Link, Origin
+from cede.model.plan import LoadPciback, Seize
+from cede.model.policy import Policy
+from cede.planner.boot_plan import boot
 from unit.plan_model import after
 from unit.test_planner_properties import addressed, held_against, inventories, policies
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.address import Address
-from cede.cli import one_off
+from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import WorldMovedError
-from cede.host.xenstore import Xenstore
-from cede.model import Device, Domain, GuestKind, Identity, Inventory
-from cede.policy import Assignment, Channel, Place, Policy, Verification, When
-from cede.verify import verify
+from cede.model.domain import Domain, GuestKind
+from cede.model.inventory import Inventory
+from cede.model.pci import Address, Device, Identity
+from cede.model.policy import Assignment, Channel, Place, Policy, Verification, When
+from cede.services import one_off
+from cede.verifier.verify import verify
 
 if TYPE_CHECKING:
-    from cede.evidence import Finding
+    from cede.verifier.check_results import Finding
     from unit.conftest import SimulatedHost, Store
 
 NIC = Address.parse("0000:01:00.0")

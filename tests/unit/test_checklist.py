@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cede.address import Address
-from cede.evidence.checklist import Way, checklist
-from cede.evidence.finding import Verdict
-from cede.model import BackendDevice, Device, Domain, GuestKind, Identity
+from cede.model.domain import Domain, GuestKind
+from cede.model.inventory import BackendDevice
+from cede.model.pci import Address, Device, Identity
+from cede.verifier.check_results import Verdict
+from cede.verifier.checklist import Way, checklist
 
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 4, 0, 0)
 

@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from cede import restart, schemas, verify, xml
-from cede.address import Address
-from cede.cli import devices, history, import_policy, shared, status
+from cede.adapters.linux.pci_ids import PciIds
+from cede.adapters.linux.writer_lock import one_writer
+from cede.cli import devices_command, history_command, import_command, session, status_command
 from cede.cli import main as command_line
-from cede.cli import plan as plan_cli
-from cede.cli import verify as verify_cli
+from cede.cli import plan_command as plan_cli
+from cede.cli import verify_command as verify_cli
+from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
-from cede.execute import retry
-from cede.host.lock import one_writer
-from cede.host.pci_ids import PciIds
-from cede.policy import Channel
+from cede.model.pci import Address
+from cede.model.policy import Channel
+from cede.policy import policy_files
+from cede.services import restart, status
+from cede.util import retry, schemas
+from cede.verifier import verify
 from unit import looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.doors import Doors
-    from cede.model import Domain
+    from cede.adapters.composition import Doors
+    from cede.model.domain import Domain
     from unit.conftest import SimulatedHost
 
 NIC = "0000:01:00.0"
@@ -88,24 +91,24 @@ def cede(
         asked.append(uri)
         yield host.doors()
 
-    for module in (plan_cli, devices, import_policy, shared, status, verify_cli):
+    for module in (plan_cli, devices_command, import_command, session, status_command, verify_cli):
         monkeypatch.setattr(module, "open_doors", doors)
     names = policy.with_name("pci.ids")
     names.write_text(PCI_IDS)
-    for module in (devices, import_policy):
+    for module in (devices_command, import_command):
         monkeypatch.setattr(module, "PciIds", lambda: PciIds([names]))
-    monkeypatch.setattr(import_policy, "SYS", host.tree.sys)
-    monkeypatch.setattr(import_policy, "ROOT", host.tree.sys.parent)
-    monkeypatch.setattr(shared, "DEFAULT_POLICY", policy.with_name("default.yaml"))
-    monkeypatch.setattr(shared, "DEFAULT_FOLDER", policy.with_name("default.d"))
-    monkeypatch.setattr(shared, "one_writer", partial(one_writer, path=policy.with_name("lock")))
-    for module in (history, shared, status):
+    monkeypatch.setattr(import_command, "SYS", host.tree.sys)
+    monkeypatch.setattr(import_command, "ROOT", host.tree.sys.parent)
+    monkeypatch.setattr(policy_files, "DEFAULT_POLICY", policy.with_name("default.yaml"))
+    monkeypatch.setattr(policy_files, "DEFAULT_FOLDER", policy.with_name("default.d"))
+    monkeypatch.setattr(session, "one_writer", partial(one_writer, path=policy.with_name("lock")))
+    for module in (history_command, status, status_command):
         monkeypatch.setattr(module, "open_journal", lambda: host.written)
     monkeypatch.setattr(
-        "cede.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+        "cede.services.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
     )
     persist = partial(retry.persist, sleep=lambda _: None)
-    for module_name in ("execute.executor", "reconcile"):
+    for module_name in ("executor.executor", "services.reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.persist", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
     host.guest_says = looks.whole()
@@ -293,7 +296,7 @@ def test_a_guest_that_does_not_shut_down_is_left_running_and_said(
 ) -> None:
     assert cede("apply", "--yes").status == 0
     host.deaf = True
-    monkeypatch.setattr("cede.cli.verify.restart", partial(restart.restart, seconds=0.0))
+    monkeypatch.setattr("cede.cli.verify_command.restart", partial(restart.restart, seconds=0.0))
     shown = cede("verify", "--restart", "--json")
     told = shown.json("status")
     assert (shown.status, told["restarted"], told["error"]["exit"]) == (75, [], 75)
@@ -510,7 +513,7 @@ def test_a_vanished_device_stays_listed_and_removable(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     gone = Address(0, 9, 0, 0)
-    host.config["pv1"] = xml.with_hostdev(host.config["pv1"], gone, "ua-cede-old")
+    host.config["pv1"] = document.with_hostdev(host.config["pv1"], gone, "ua-cede-old")
     assert "0000:09:00.0" in cede("devices").out
     listed = cede("devices", "--json").json("devices")["vanished"]
     assert listed == [{"address": "0000:09:00.0", "domains": ["pv1"]}]
@@ -524,7 +527,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
-    for module in (plan_cli, devices, shared):
+    for module in (plan_cli, devices_command, session):
         monkeypatch.setattr(module, "open_doors", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")

@@ -8,21 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.conditions import (
-    Condition,
-    Seen,
-    Status,
-    changes,
-    doubted,
-    merge,
-    of_assignments,
-    of_host,
-)
 from cede.errors import Exit, InterruptedByPersonError, PermanentError, UnreachableError
-from cede.memory import Pause
-from cede.model import Identity
-from cede.plan.steps import (
+from cede.model.conditions import Condition, Status, changes, merge
+from cede.model.journal_state import Pause
+from cede.model.pci import Address, Identity
+from cede.model.plan import (
     AddToConfig,
     GiveBack,
     HotPlug,
@@ -33,6 +23,7 @@ from cede.plan.steps import (
     Unplug,
     Work,
 )
+from cede.services.assess import Seen, doubted, of_assignments, of_host
 
 NIC = Address(0, 1, 0, 0)
 NAME = "nic0 -> pv1"

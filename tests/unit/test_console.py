@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.errors import GuestSilentError
-from cede.guest import console, terminal
-from cede.guest.login import Login
+from cede.guest.channels import console_channel, terminal
+from cede.guest.channels.credentials import Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ class Line:
         return piece
 
     def run(self, command: str = "lspci", seconds: float = 30.0) -> str:
-        return console.Console(self, clock=lambda: self.now).run(command, seconds)
+        return console_channel.Console(self, clock=lambda: self.now).run(command, seconds)
 
 
 def number_in(typed: bytes) -> bytes:
@@ -363,10 +363,10 @@ class Getty:
         return self.shell._says(typed)
 
 
-def console_at(getty: Getty, guest: str, password: str = "lab") -> console.Console:
+def console_at(getty: Getty, guest: str, password: str = "lab") -> console_channel.Console:
     line = Line(getty)
     login = Login(guest=guest, user="root", password=password)
-    return console.Console(line, login, clock=lambda: line.now)
+    return console_channel.Console(line, login, clock=lambda: line.now)
 
 
 def test_a_login_is_answered_with_user_and_password_and_logged_out_of_in_the_end() -> None:
@@ -428,7 +428,7 @@ def test_a_password_is_typed_only_where_the_login_asked_for_it() -> None:
     line = Line(lambda _: [b"\r\n[sudo] password for admin: "])
     login = Login(guest="c", user="root", password="lab")
     with pytest.raises(GuestSilentError, match="not for a login"):
-        console.Console(line, login, clock=lambda: line.now).run("lspci", 30)
+        console_channel.Console(line, login, clock=lambda: line.now).run("lspci", 30)
     assert line.typed == [b"\x15\r"]
 
 
@@ -439,7 +439,7 @@ def test_a_guest_that_wants_a_new_password_is_left_to_people() -> None:
         return [b"\r\nNew password: "] if getty.state == "password" else getty(typed)
 
     line = Line(says)
-    asked = console.Console(
+    asked = console_channel.Console(
         line, Login(guest="d", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError, match="more than the password"):
@@ -455,7 +455,7 @@ def test_a_look_that_fails_is_stopped_and_logged_out_of() -> None:
         return [] if b"begin" in typed else getty(typed)
 
     line = Line(says)
-    asked = console.Console(
+    asked = console_channel.Console(
         line, Login(guest="e", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError):
@@ -476,7 +476,7 @@ def test_a_password_is_never_shown() -> None:
 def test_a_guest_that_no_longer_answers_is_left_as_it_is() -> None:
     getty = Getty()
     line = Line(lambda typed: getty(typed) if len(line.typed) < 6 else [])
-    asked = console.Console(
+    asked = console_channel.Console(
         line, Login(guest="g", user="root", password="lab"), clock=lambda: line.now
     )
     asked.run("lspci", 30)
@@ -512,7 +512,7 @@ def test_whatever_is_printed_the_cursor_stands_behind_plain_text(said: bytes) ->
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=12))
 def test_a_guest_that_prints_anything_at_all_is_silent_at_worst(noise: list[bytes]) -> None:
     line = Line(lambda _: noise)
-    asked = console.Console(
+    asked = console_channel.Console(
         line, Login(guest="h", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError):

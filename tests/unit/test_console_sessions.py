@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cede.errors import GuestSilentError
-from cede.guest.console import Console
-from cede.guest.login import Login
+from cede.guest.channels.console_channel import Console
+from cede.guest.channels.credentials import Login
 from sessions.record import Terminal
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class Replay:
 @pytest.fixture(params=SESSIONS, ids=lambda path: path.stem)
 def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     told: dict[str, Any] = yaml.safe_load(request.param.read_text())
-    monkeypatch.setattr("cede.guest.frame.os.urandom", lambda _: bytes.fromhex(told["number"]))
+    monkeypatch.setattr(
+        "cede.guest.channels.terminal.os.urandom", lambda _: bytes.fromhex(told["number"])
+    )
     return told
 
 

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede import evidence
-from cede.address import Address
-from cede.evidence import Verdict
-from cede.guest import look, lspci
-from cede.guest.function import Interrupt
-from cede.host.config_space import SwitchedOn
-from cede.model import Device, Identity
+from cede.adapters.linux.config_space import SwitchedOn
+from cede.guest import lspci, probe
+from cede.guest.pci_function import Interrupt
+from cede.model.pci import Address, Device, Identity
+from cede.verifier import check_results, guest_checks
+from cede.verifier.check_results import Verdict
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -31,10 +30,10 @@ def kind(name: str) -> str:
     return name.partition("-")[0]
 
 
-def findings(name: str, said: str, mac: str | None = None) -> tuple[evidence.Finding, ...]:
+def findings(name: str, said: str, mac: str | None = None) -> tuple[check_results.Finding, ...]:
     slot = SLOTS[kind(name)]
     device = Device(address=Address(0, 1, 0, 0), identity=CARD, mac=mac or MACS[kind(name)])
-    return evidence.of_guest(look.parse(said, slot), device, slot, ON)
+    return guest_checks.of_guest(probe.parse(said, slot), device, slot, ON)
 
 
 def test_there_is_something_to_try() -> None:
@@ -47,7 +46,7 @@ def test_there_is_something_to_try() -> None:
 @pytest.mark.parametrize("name", recorded("look"))
 def test_a_recorded_look_proves_its_card_in_everything(name: str) -> None:
     found = findings(name, (CORPUS / name).read_text())
-    assert evidence.proven(found), found
+    assert check_results.proven(found), found
     assert {one.verdict for one in found} == {Verdict.RIGHT}
     assert {"guest MAC", "guest BARs", "guest log"} <= {one.source for one in found}
 
@@ -72,7 +71,7 @@ def test_a_damaged_look_never_proves_what_the_whole_one_did_not(
     put = data.draw(st.one_of(st.text(max_size=20), st.sampled_from(["\n", "|\n|", "==end 1 1\n"])))
     damaged = said[:at] + put + said[at + gone :]
     another = "52:54:00:ff:ff:ff"
-    assert not evidence.proven(findings(name, damaged, mac=another)) or another in damaged
+    assert not check_results.proven(findings(name, damaged, mac=another)) or another in damaged
 
 
 @pytest.mark.parametrize("name", [*recorded("nnvvks"), *recorded("nvvks")])

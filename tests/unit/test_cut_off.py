@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cede import policy_file
-from cede.address import Address
 from cede.errors import Exit
-from cede.model import (
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    Identity,
-    Inventory,
-    Mark,
-    Unfinished,
-)
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.plan.steps import GiveBack, Unplug
-from cede.plan.unfinished import ended
-from cede.policy import Policy
+from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.journal_state import Unfinished
+from cede.model.pci import PCIBACK, Address, Device, Identity
+from cede.model.plan import GiveBack, Unplug
+from cede.model.policy import Policy
+from cede.planner.planner import plan
+from cede.planner.recovery import ended
+from cede.planner.resolve import resolve_targets
+from cede.policy import policy_files
 
 NIC = Address(0, 1, 0, 0)
 POLICY = """\
@@ -60,7 +51,7 @@ def test_what_a_cut_off_attach_left_in_another_guest_than_the_wanted_one_comes_o
         pciback_loaded=True,
         unfinished=(Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True),),
     )
-    planned = plan(resolve_targets(policy_file.parse(POLICY, "policy.yaml"), inventory))
+    planned = plan(resolve_targets(policy_files.parse(POLICY, "policy.yaml"), inventory))
     (work,) = planned.work
     assert (work.steps, work.onward) == ((Unplug(address=NIC, domain="pv1"),), True)
     assert [refusal.exit for refusal in planned.refusals] == [Exit.TRY_LATER]

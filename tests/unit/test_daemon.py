@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.daemon import RELOAD, Daemon
+from cede.daemon.loop import RELOAD, Daemon
+from cede.daemon.schedule import AT_ONCE, BURST_SECONDS, QUIET_SECONDS, REFILL_SECONDS, Schedule
+from cede.daemon.triggers import Wake
 from cede.errors import (
     CedeError,
     HungError,
@@ -21,19 +22,18 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.evidence import Finding, Verdict
-from cede.execute.executor import Outcome
-from cede.plan.steps import LoadPciback, NoOp, Plan, Work
-from cede.policy import Policy
-from cede.reconcile import Checked, Report
-from cede.schedule import AT_ONCE, BURST_SECONDS, QUIET_SECONDS, REFILL_SECONDS, Schedule
-from cede.wakes import Wake
+from cede.executor.executor import Outcome
+from cede.model.pci import Address
+from cede.model.plan import LoadPciback, NoOp, Plan, Work
+from cede.model.policy import Policy
+from cede.services.reconcile import Report
+from cede.verifier.check_results import Checked, Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from cede.backoff import Waiting
-    from cede.daemon import Doubted, NextTries, Review
+    from cede.daemon.backoff import Waiting
+    from cede.daemon.loop import Doubted, NextTries, Review
 
 NIC = "nic0 -> pv1"
 TO_DO = Work(subject=NIC, address=Address(0, 1, 0, 0), identity=None, steps=(LoadPciback(),))

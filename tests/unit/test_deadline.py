@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cede.deadline import within
 from cede.errors import HungError, TransientError
+from cede.util.timeouts import within
 
 
 def test_what_the_call_returns_comes_through() -> None:

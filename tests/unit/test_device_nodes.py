@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cede.address import Address
-from cede.host.device_nodes import device_nodes
+from cede.adapters.linux.device_nodes import device_nodes
+from cede.model.pci import Address
 from unit.conftest import SysTree, _link, _write
 
 HERE = "0000:00:12.0"

@@ -12,25 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.doctor import daemons, devices, diagnosis, pciback, xen
-from cede.doctor import guest as guest_rules
+from cede.doctor import daemon_rules, device_rules, diagnosis, guest_rules, pciback_rules, xen_rules
 from cede.doctor.facts import Facts
 from cede.doctor.finding import HOST, Finding, Severity, quoted
-from cede.model import (
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    HostUse,
-    Identity,
-    Inventory,
-    LibxlNote,
-)
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets, subject_of
-from cede.plan.steps import LoadAtBoot, LoadPciback, SwitchOn
-from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
+from cede.model.domain import Domain, GuestKind
+from cede.model.inventory import BackendDevice, Inventory, LibxlNote
+from cede.model.pci import Address, Device, HostUse, Identity
+from cede.model.plan import LoadAtBoot, LoadPciback, SwitchOn
+from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets, subject_of
 
 CORPUS = Path(__file__).parents[1] / "corpus/doctor"
 NIC, DISK = Address(0, 1, 0, 0), Address(0, 3, 0, 0)
@@ -121,7 +112,7 @@ def test_libvirts_own_words_tell_what_is_wrong_with_it(
     said: str, found: dict[str, Severity]
 ) -> None:
     silent = replace(HEALTHY, no_libvirt=said, no_node_devices=said)
-    (one,) = (one for rule in daemons.RULES for one in rule(silent))
+    (one,) = (one for rule in daemon_rules.RULES for one in rule(silent))
     assert ({one.name: one.severity}, said in one.why) == (found, True)
 
 
@@ -156,7 +147,7 @@ def test_an_iommu_that_is_off_is_blamed_on_the_command_line_or_the_firmware(
         {"xen_command_line": "", "xen_log": (f"(XEN) Command line: {words}",)},
     ):
         facts = replace(HEALTHY, virtualisation=("pv",), **told)
-        (found,) = xen.iommu_off(facts)
+        (found,) = xen_rules.iommu_off(facts)
         assert (blamed or "firmware") in found.remedy
 
 
@@ -219,7 +210,7 @@ def test_a_malformed_hide_of_a_module_that_is_loaded_counts_from_the_next_boot()
 def test_the_bad_part_is_named_and_where_it_stands() -> None:
     line = "root=/dev/vda xen-pciback.hide=(0000:01:00.0)(01:00 quiet"
     facts = replace(HEALTHY, inventory=WITHOUT, kernel_command_line=line)
-    found = next(one for one in pciback.hidden(facts) if one.name == "hide-malformed")
+    found = next(one for one in pciback_rules.hidden(facts) if one.name == "hide-malformed")
     assert found.what == (
         "xen-pciback.hide= on the kernel's command line can't be read from \"(01:00\" on"
     )
@@ -512,5 +503,11 @@ def test_what_is_quoted_is_short_and_printable(said: str) -> None:
 
 
 def test_every_rule_says_where_it_is_written() -> None:
-    rules = (*xen.RULES, *pciback.RULES, *daemons.RULES, *devices.RULES, *guest_rules.RULES)
+    rules = (
+        *xen_rules.RULES,
+        *pciback_rules.RULES,
+        *daemon_rules.RULES,
+        *device_rules.RULES,
+        *guest_rules.RULES,
+    )
     assert all(rule.__doc__ for rule in rules)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from cede.cli import shared
-from cede.doors import Shut, open_doors
+from cede.adapters.composition import Shut, open_doors
+from cede.cli import session
 from cede.errors import CedeError, PermanentError, UnreachableError
 from unit import test_cli
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cede.doors import Doors
-    from cede.host.libvirt import Libvirt
+    from cede.adapters.composition import Doors
+    from cede.adapters.libvirt.connection import Libvirt
     from unit.conftest import SimulatedHost
     from unit.test_cli import Shown
 
@@ -30,7 +30,7 @@ cede, policy = test_cli.cede, test_cli.policy
 
 @pytest.fixture(autouse=True)
 def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 0)
+    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 0)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError)
         assert not all_needed
         yield replace(host.doors(), libvirt=cast("Libvirt", Shut(why)))
 
-    monkeypatch.setattr(shared, "open_doors", doors)
+    monkeypatch.setattr(session, "open_doors", doors)
 
 
 @pytest.mark.usefixtures("ready")
@@ -165,7 +165,7 @@ def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
     def blind(_doors: object) -> None:
         raise PermanentError("somebody is logged in over ssh, on an interface nobody knows")
 
-    monkeypatch.setattr("cede.examine.observe", blind)
+    monkeypatch.setattr("cede.services.collect_facts.observe", blind)
     for arguments in ((), (NIC, "pv1")):
         shown = cede("doctor", *arguments, on=None)
         assert (shown.status, "logged in over ssh" in shown.out) == (1, True)
@@ -210,7 +210,7 @@ def test_a_xenstore_that_is_down_is_a_finding_too(
 def test_others_than_root_are_told_that_they_see_less(
     cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
     monkeypatch.setattr(host, "log", lambda: pytest.fail("Xen's log was asked for"))
     denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
     silent(host, monkeypatch, UnreachableError(denied))
@@ -271,7 +271,7 @@ def test_a_door_that_doesnt_open_tells_why_when_it_is_asked(
     def shut(_uri: str) -> None:
         raise why
 
-    monkeypatch.setattr("cede.doors._libvirt", shut)
+    monkeypatch.setattr("cede.adapters.composition._libvirt", shut)
     with pytest.raises(UnreachableError), open_doors("xen:///system"):
         pass
     with open_doors("xen:///system", all_needed=False) as doors, pytest.raises(UnreachableError):

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede import policy_file
-from cede.address import Address
 from cede.errors import Exit
-from cede.model import PCIBACK, Device, HostUse, Identity, Inventory, Origin
-from cede.pciback_options import settings
-from cede.plan.early import early
-from cede.plan.hide_mistakes import Told
+from cede.model.inventory import Inventory
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Origin
+from cede.model.pciback_options import settings
+from cede.planner.early_boot import early
+from cede.planner.hide_mistakes import Told
+from cede.policy import policy_files
 
 if TYPE_CHECKING:
-    from cede.plan.early import Early
+    from cede.planner.early_boot import Early
 
 ROOT, NIC, PORT, IDLE = (
     Address.parse(a) for a in ("0000:00:03.0", "0000:01:00.0", "0000:02:00.0", "0000:04:00.0")
 )
-POLICY = policy_file.parse(
+POLICY = policy_files.parse(
     """\
 version: 1
 devices:
@@ -131,7 +131,7 @@ def test_what_is_printed_is_read_back_without_a_complaint() -> None:
 
 
 def test_a_policy_that_gives_nothing_away_prints_nothing() -> None:
-    assert early(policy_file.parse("version: 1\n", "p"), HOST, Told()).files == ()
+    assert early(policy_files.parse("version: 1\n", "p"), HOST, Told()).files == ()
 
 
 @pytest.mark.parametrize(

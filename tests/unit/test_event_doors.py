@@ -15,20 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cede.adapters.libvirt.domain_events import LibvirtEvents
+from cede.adapters.linux import uevents
+from cede.adapters.linux.file_changes import FileChanges
+from cede.adapters.linux.systemd_notify import Notify
+from cede.adapters.linux.uevents import Uevents, words
+from cede.adapters.xen.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
 from cede.errors import UnreachableError
-from cede.host import uevents
-from cede.host.file_changes import FileChanges
-from cede.host.libvirt_events import LibvirtEvents
-from cede.host.notify import Notify
-from cede.host.uevents import Uevents, words
-from cede.host.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
-from cede.policy_file import fingerprint
+from cede.policy.policy_files import fingerprint
 from unit.conftest import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.wakes import Source
+    from cede.daemon.triggers import Source
 
 
 def told(source: Source, seconds: float = 5.0) -> list[str]:

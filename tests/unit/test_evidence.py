@@ -9,22 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede import evidence
-from cede.address import Address
-from cede.evidence import Finding, Verdict, proven
-from cede.guest import look
-from cede.host.config_space import SwitchedOn
-from cede.model import (
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    Identity,
-    KernelLine,
-    Link,
-    Origin,
-)
+from cede.adapters.linux.config_space import SwitchedOn
+from cede.guest import probe
+from cede.model.domain import Domain, GuestKind, Hostdev
+from cede.model.inventory import BackendDevice, KernelLine
+from cede.model.pci import Address, Device, Identity, Link, Origin
+from cede.verifier import check_results, guest_checks, host_checks
+from cede.verifier.check_results import Finding, Verdict, proven
 from unit import looks
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
@@ -69,7 +60,9 @@ def test_one_finding_that_is_wrong_or_open_is_enough_to_prove_nothing(
 def test_dom0_must_hold_it_and_both_xmls_must_name_it(
     bound: str | None, live: tuple[Hostdev, ...], config: tuple[Hostdev, ...]
 ) -> None:
-    found = evidence.of_dom0(replace(DEVICE, driver=bound), replace(PV, live=live, config=config))
+    found = host_checks.of_dom0(
+        replace(DEVICE, driver=bound), replace(PV, live=live, config=config)
+    )
     right = [f.verdict is Verdict.RIGHT for f in found]
     assert right == [bound == "pciback", bool(live), bool(config)]
 
@@ -91,31 +84,31 @@ def test_a_pv_guest_is_connected_on_both_sides_and_an_hvm_guest_initialised_or_n
     domain: Domain, backend: int | None, frontend: int | None, slot: Address | None, *, right: bool
 ) -> None:
     given = replace(GIVEN, backend_state=backend, frontend_state=frontend, virtual_slot=slot)
-    assert proven(evidence.of_xenstore(given, domain)) is right
+    assert proven(host_checks.of_xenstore(given, domain)) is right
 
 
 @pytest.mark.parametrize("given", [None, replace(GIVEN, domid=2)])
 def test_a_device_with_nobody_or_with_another_guest_is_wrong(given: BackendDevice | None) -> None:
-    (found,) = evidence.of_xenstore(given, PV)
+    (found,) = host_checks.of_xenstore(given, PV)
     assert found.verdict is Verdict.WRONG
     assert "dev-N given to domain 1" in found.wanted
 
 
 def test_a_domain_that_is_off_has_nothing_even_if_nobody_is_named() -> None:
     off = replace(PV, domid=None)
-    assert not proven(evidence.of_xenstore(None, off))
-    assert not proven(evidence.of_xenstore(GIVEN, off))
+    assert not proven(host_checks.of_xenstore(None, off))
+    assert not proven(host_checks.of_xenstore(GIVEN, off))
 
 
 def of(
     said: str, device: Device = DEVICE, card: SwitchedOn | None = ON
 ) -> dict[str, tuple[Verdict, str]]:
-    found = evidence.of_guest(look.parse(said, SLOT), device, SLOT, card)
+    found = guest_checks.of_guest(probe.parse(said, SLOT), device, SLOT, card)
     return {one.source: (one.verdict, one.found) for one in found}
 
 
 def proves(said: str, device: Device = DEVICE, card: SwitchedOn | None = ON) -> bool:
-    return proven(evidence.of_guest(look.parse(said, SLOT), device, SLOT, card))
+    return proven(guest_checks.of_guest(probe.parse(said, SLOT), device, SLOT, card))
 
 
 def test_a_card_that_works_in_the_guest_is_right_in_everything() -> None:
@@ -274,7 +267,7 @@ def test_an_error_from_before_the_device_was_found_anew_is_past() -> None:
 
 @given(at=st.integers(0, len(looks.whole()) - 1))
 def test_no_look_that_is_cut_off_has_anything_right(at: int) -> None:
-    (found,) = evidence.of_guest(look.parse(looks.whole()[:at], SLOT), DEVICE, SLOT, ON)
+    (found,) = guest_checks.of_guest(probe.parse(looks.whole()[:at], SLOT), DEVICE, SLOT, ON)
     assert found.verdict is Verdict.OPEN
 
 
@@ -298,11 +291,11 @@ def test_no_look_proves_a_card_that_dom0_sees_switched_off(lines: list[str], as_
 def test_a_device_that_shall_be_permissive_has_become_so(options: str, *, right: bool) -> None:
     wanted = (replace(HOSTDEV[0], write_filtering=False),)
     domain = replace(PV, live=wanted)
-    assert proven(evidence.of_xenstore(replace(GIVEN, options=options), domain)) is right
-    assert proven(evidence.of_xenstore(replace(GIVEN, options=options), PV))
-    assert proven(evidence.of_permissive({NIC}, NIC, domain))
-    assert not proven(evidence.of_permissive((), NIC, domain))
-    assert evidence.of_permissive((), NIC, PV) == ()
+    assert proven(host_checks.of_xenstore(replace(GIVEN, options=options), domain)) is right
+    assert proven(host_checks.of_xenstore(replace(GIVEN, options=options), PV))
+    assert proven(host_checks.of_permissive({NIC}, NIC, domain))
+    assert not proven(host_checks.of_permissive((), NIC, domain))
+    assert host_checks.of_permissive((), NIC, PV) == ()
 
 
 LOG = (
@@ -339,7 +332,7 @@ def test_the_kernel_log_is_read_from_the_last_deed_on(
     said: tuple[str, ...], expected: list[tuple[Verdict, str]]
 ) -> None:
     lines = [KernelLine(seconds_since_boot=n, text=text) for n, text in enumerate(said)]
-    found = evidence.of_kernel_log(lines, NIC)
+    found = host_checks.of_kernel_log(lines, NIC)
     assert [(one.verdict, one.found) for one in found] == expected
 
 
@@ -350,7 +343,7 @@ def test_the_kernel_log_is_read_from_the_last_deed_on(
 def test_only_faults_that_come_while_one_looks_are_held_against_it(
     before: int, after: int, verdicts: list[Verdict]
 ) -> None:
-    assert [one.verdict for one in evidence.of_xen(before, after)] == verdicts
+    assert [one.verdict for one in host_checks.of_xen(before, after)] == verdicts
 
 
 def test_what_is_only_noted_speaks_neither_for_nor_against() -> None:
@@ -359,7 +352,7 @@ def test_what_is_only_noted_speaks_neither_for_nor_against() -> None:
 
 
 def test_what_could_not_be_asked_is_open_and_says_why() -> None:
-    found = evidence.unproven("guest", "the console is busy")
+    found = check_results.unproven("guest", "the console is busy")
     assert (found.verdict, proven([found])) == (Verdict.OPEN, False)
     assert str(found) == "guest: the console is busy (wanted an answer)"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import xml
-from cede.address import Address
+from cede.adapters.linux.sysfs import Sysfs
+from cede.domain_xml import document
 from cede.errors import (
     GuestSilentError,
     HungError,
@@ -18,11 +18,10 @@ from cede.errors import (
     UnsafeError,
     WorldMovedError,
 )
-from cede.execute import before, retry
-from cede.execute.executor import Executor, Outcome, StepOutcome
-from cede.host.sysfs import Sysfs
-from cede.model import Identity
-from cede.plan.steps import (
+from cede.executor import prestate
+from cede.executor.executor import Executor, Outcome, StepOutcome
+from cede.model.pci import Address, Identity
+from cede.model.plan import (
     AddToConfig,
     DontLoadAtBoot,
     Evict,
@@ -37,11 +36,12 @@ from cede.plan.steps import (
     Unplug,
     Work,
 )
+from cede.util import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.model import Link
+    from cede.model.pci import Link
     from unit.conftest import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
@@ -57,9 +57,9 @@ RELEASE = (Unplug(address=NIC, domain="pv1"), RemoveFromConfig(address=NIC, doma
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     persist = partial(retry.persist, sleep=lambda _: None)
-    monkeypatch.setattr("cede.execute.executor.persist", persist)
-    for module in ("deeds", "give_back"):
-        ask = f"cede.execute.{module}.await_truth"
+    monkeypatch.setattr("cede.executor.executor.persist", persist)
+    for module in ("actions", "return_to_dom0"):
+        ask = f"cede.executor.{module}.await_truth"
         monkeypatch.setattr(ask, lambda question, _seconds: question())
 
 
@@ -290,7 +290,7 @@ def test_a_guest_that_doesnt_let_go_keeps_the_device_from_dom0(
     take(host, *ATTACH)
     host.journal.clear()
     monkeypatch.setattr(host, "unplug", lambda *_: True)
-    monkeypatch.setattr("cede.execute.executor.persist", lambda deed: deed())
+    monkeypatch.setattr("cede.executor.executor.persist", lambda deed: deed())
     done = take(host, *RELEASE)
     assert isinstance(done.error, GuestSilentError)
     assert "pv1 doesn't let go of 0000:01:00.0" in done.error.message
@@ -336,9 +336,9 @@ def test_what_went_while_it_was_looked_at_is_not_remembered(
         (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
         return ()
 
-    assert before.origin(host.doors(), NIC) is not None
+    assert prestate.origin(host.doors(), NIC) is not None
     monkeypatch.setattr(host, "read", read)
-    assert before.origin(host.doors(), NIC) is None
+    assert prestate.origin(host.doors(), NIC) is None
 
 
 def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_off(
@@ -347,13 +347,13 @@ def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_
     half_seize(host, monkeypatch, unbound=True)
     host.fails["reattach"] = [PermanentError("still no libvirtd")]
     assert take(host, *ATTACH).stranded is not None
-    left = before.origin(host.doors(), NIC)
+    left = prestate.origin(host.doors(), NIC)
     assert left is not None
     assert (driver(host), left.driver) == (None, "e1000e")
 
 
 def test_what_somebody_put_into_the_xml_meanwhile_stays_there(host: SimulatedHost) -> None:
-    host.config["pv1"] = theirs = xml.with_hostdev(host.config["pv1"], NIC, "hostdev0")
+    host.config["pv1"] = theirs = document.with_hostdev(host.config["pv1"], NIC, "hostdev0")
     assert take(host, RELEASE[1]).error is None
     assert host.config["pv1"] == theirs
 
@@ -404,7 +404,7 @@ def test_each_try_looks_anew_whether_the_device_is_still_there(
 
     host.fails["seize"] = [TransientError("busy")]
     take(host, LOAD)
-    monkeypatch.setattr("cede.execute.executor.persist", persist)
+    monkeypatch.setattr("cede.executor.executor.persist", persist)
     assert isinstance(take(host, SEIZE).error, WorldMovedError)
     assert host.journal.count("seize 0000:01:00.0") == 1
 

@@ -8,24 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.cli import one_off
-from cede.model import (
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Held,
-    Hostdev,
-    HostUse,
-    Identity,
-    Inventory,
-)
-from cede.plan.fitness import Fit, Fitness, fitness
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.plan.steps import AddToConfig, HotPlug
-from cede.policy import Channel, Match, Place, Policy, Protect, When
+from cede.model.domain import Domain, GuestKind, Hostdev
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.journal_state import Held
+from cede.model.pci import Address, Device, HostUse, Identity
+from cede.model.plan import AddToConfig, HotPlug
+from cede.model.policy import Channel, Match, Place, Policy, Protect, When
+from cede.planner.fitness import Fit, Fitness, fitness
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.services import one_off
 from unit.test_planner_properties import inventories
 
 FIRST, SECOND = Address(0, 2, 0, 0), Address(0, 2, 0, 1)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import policy_file
 from cede.errors import PolicyError
-from cede.followed import SETTLE_SECONDS, FollowedPolicy
-from cede.policy import Policy
+from cede.model.policy import Policy
+from cede.policy import policy_files
+from cede.policy.watcher import SETTLE_SECONDS, FollowedPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,8 @@ class Following:
         self.now = 0.0
         self.told: list[Policy | PolicyError] = []
         self.followed = FollowedPolicy(
-            read=lambda: policy_file.read_all([path]),
-            fingerprint=lambda: policy_file.fingerprint([path]),
+            read=lambda: policy_files.read_all([path]),
+            fingerprint=lambda: policy_files.fingerprint([path]),
             clock=lambda: self.now,
             tell=self.told.append,
         )
@@ -135,7 +135,7 @@ def test_the_same_policy_written_anew_is_no_news(following: Following) -> None:
 def test_what_changed_while_it_was_read_is_not_believed(
     following: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = policy_file.read_all
+    real = policy_files.read_all
 
     def read(paths: list[Path]) -> Policy:
         found = real(paths)
@@ -144,10 +144,10 @@ def test_what_changed_while_it_was_read_is_not_believed(
 
     following.path.write_text(SECOND)
     following.look()
-    monkeypatch.setattr(policy_file, "read_all", read)
+    monkeypatch.setattr(policy_files, "read_all", read)
     assert not following.look(SETTLE_SECONDS)
     assert (following.domain, following.followed.unsettled) == ("pv1", True)
-    monkeypatch.setattr(policy_file, "read_all", real)
+    monkeypatch.setattr(policy_files, "read_all", real)
     assert following.settle()
     assert following.domain == "later"
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.address import Address
+from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import CedeError, PermanentError, UnsafeError
-from cede.execute.before import look, origin
-from cede.execute.executor import Executor
-from cede.execute.give_back import GivingBack
-from cede.host.journal import Asked
-from cede.host.sysfs import Sysfs
-from cede.model import Identity, Link, Origin
-from cede.plan.steps import (
+from cede.executor.executor import Executor
+from cede.executor.prestate import look, origin
+from cede.executor.return_to_dom0 import GivingBack
+from cede.model.pci import Address, Identity, Link, Origin
+from cede.model.plan import (
     AddToConfig,
     GiveBack,
     HotPlug,
@@ -27,6 +25,7 @@ from cede.plan.steps import (
     SwitchOn,
     Work,
 )
+from cede.state.journal import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,7 +48,7 @@ FREED = ["assignable-remove 0000:01:00.0", "remove-slot 0000:01:00.0", "reattach
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = "cede.execute.give_back.await_truth"
+    ask = "cede.executor.return_to_dom0.await_truth"
     monkeypatch.setattr(ask, lambda question, _seconds: any(question() for _ in range(3)))
 
 

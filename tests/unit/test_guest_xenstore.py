@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
 from cede.errors import GuestSilentError
-from cede.guest import look
-from cede.guest.xenstore import Helper
+from cede.guest import probe
+from cede.guest.channels.xenstore_channel import Helper
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def test_the_helper_looks_with_the_same_command_as_every_channel(
     request: pytest.FixtureRequest,
 ) -> None:
     before, line, after = re.split(r"(?<=writes it\):\n)( {4}.*\n)(?=}\n)", HELPER.read_text())
-    wanted = f"    {look.command(SLOT).replace(str(SLOT), '$slot')}\n"
+    wanted = f"    {probe.command(SLOT).replace(str(SLOT), '$slot')}\n"
     if request.config.getoption("--regenerate-golden"):
         HELPER.write_text(before + wanted + after)
     else:
@@ -90,7 +90,7 @@ def test_the_helper_looks_with_the_same_command_as_every_channel(
 
 def test_the_helper_tells_what_it_sees_and_nothing_stays_behind(guest: Files) -> None:
     for _ in range(2):
-        assert look.parse(Helper(guest, 1).look(SLOT, 20), SLOT).whole
+        assert probe.parse(Helper(guest, 1).look(SLOT, 20), SLOT).whole
         assert guest.read_data(1, "cede/request") is None
         assert not (guest.root / "data/cede/answer").exists()
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from cede import schemas
-from cede.address import Address
-from cede.cli import history
+from cede.cli import history_command
 from cede.cli.main import cli
 from cede.errors import PermanentError
-from cede.host.journal import Asked, Journal
-from cede.plan.steps import GiveBack, HotPlug, Seize, Work
+from cede.model.pci import Address
+from cede.model.plan import GiveBack, HotPlug, Seize, Work
+from cede.state.journal import Asked, Journal
+from cede.util import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def told(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Shown]:
     """Runs `cede history` over the journal."""
-    monkeypatch.setattr(history, "open_journal", lambda: journal)
+    monkeypatch.setattr(history_command, "open_journal", lambda: journal)
 
     def run(*arguments: str) -> Shown:
         status = cli.main(["history", *arguments], standalone_mode=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cede.doors import Doors
+    from cede.adapters.composition import Doors
     from unit.host_model import Card, Host
 
 ALIAS = "ua-cede-nic"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cede.address import Address
+from cede.adapters.xen import hypervisor
+from cede.adapters.xen.hypervisor import Hypervisor, _binding
 from cede.errors import PermanentError
-from cede.host import hypervisor
-from cede.host.hypervisor import Hypervisor, _binding
+from cede.model.pci import Address
 
 NIC = Address(0, 1, 0, 0)
 SBDF = 0x100  # what test_assign_device returns for a device that can't be given

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import policy_file, xml
-from cede.address import Address
+from cede.domain_xml import document
 from cede.errors import UnreachableError
+from cede.model.pci import Address
+from cede.policy import policy_files
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def test_a_file_is_imported_planned_and_applied(
 
 def test_on_standard_output_there_is_the_policy_and_nothing_else(cede: Cede, cfg: Path) -> None:
     done = cede("import", str(cfg), on=None)
-    parsed = policy_file.parse(done.out, "out")
+    parsed = policy_files.parse(done.out, "out")
     assert [(a.device, a.domain, a.permissive) for a in parsed.assignments] == [
         ("nic-01-00-0", "pv1", True)
     ]
@@ -64,7 +65,7 @@ def test_files_need_no_libvirt_and_domains_do(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer")
 
-    monkeypatch.setattr("cede.cli.import_policy.open_doors", nobody)
+    monkeypatch.setattr("cede.cli.import_command.open_doors", nobody)
     assert cede("import", str(cfg), "--hide", "(02:00.0)", on=None).status == 0
     assert cede("import", "--from-domains", on=None).status == 75
 
@@ -75,7 +76,7 @@ def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_
     tmp_path: Path,
 ) -> None:
     for kept in (host.live, host.config):
-        kept["pv1"] = xml.with_hostdev(kept["pv1"], Address.parse(NIC), "ua-mine")
+        kept["pv1"] = document.with_hostdev(kept["pv1"], Address.parse(NIC), "ua-mine")
     host.give("pv1", NIC)
     host.tree.slots(NIC)
     host.tree.bind(NIC, "pciback")
@@ -172,7 +173,7 @@ def test_a_policy_that_is_there_is_looked_at_and_not_edited(
     beside = cede("import", str(cfg), on=policy)
     assert "not in it" not in beside.out
     assert "# - 0000:01:00.0" in beside.out
-    assert policy_file.parse(beside.out, "out").devices == ()
+    assert policy_files.parse(beside.out, "out").devices == ()
     assert policy.read_text() == POLICY
     replaced = cede("import", str(cfg), "-o", str(policy), "--force", on=policy)
     assert (replaced.status, "1 devices" in replaced.out) == (0, True)

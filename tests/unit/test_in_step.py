@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cede import xml
-from cede.address import Address
-from cede.cli import status
-from cede.cli.duration import duration
-from cede.conditions import Condition, Status
+from cede.cli import status_command
+from cede.cli.options import duration
+from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
+from cede.model.conditions import Condition, Status
+from cede.model.pci import Address
 from unit.test_cli import NIC, POLICY, Shown, cede, policy, verdicts
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def clock(host: SimulatedHost) -> Clock:
 
 def taken_away(host: SimulatedHost) -> None:
     """`virsh detach-device --live --config`, by somebody: the note stays."""
-    host.live["pv1"] = xml.without_hostdev(host.live["pv1"], Address.parse(NIC))
+    host.live["pv1"] = document.without_hostdev(host.live["pv1"], Address.parse(NIC))
     kept = host.config["pv1"]
     start, end = kept.index("<hostdev"), kept.index("</hostdev>") + len("</hostdev>")
     host.config["pv1"] = kept[:start] + kept[end:]
@@ -110,7 +110,7 @@ def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
 ) -> None:
     policy.write_text(REPORT)
     assert cede("apply", "--yes").status == 0
-    host.live["pv1"] = xml.without_hostdev(host.live["pv1"], Address.parse(NIC))
+    host.live["pv1"] = document.without_hostdev(host.live["pv1"], Address.parse(NIC))
     host.store.nodes.clear()
     told = cede("apply", "--scheduled", "--json")
     assert (told.status, drifted(told)) == (4, ["nic0 -> pv1"])
@@ -309,8 +309,8 @@ def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
         raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.shared.open_doors", silent)
-        patch.setattr("cede.cli.status.open_doors", silent)
+        patch.setattr("cede.cli.session.open_doors", silent)
+        patch.setattr("cede.cli.status_command.open_doors", silent)
         clock.now += timedelta(hours=1)
         assert cede("apply", "--scheduled").status == 75
         clock.now += timedelta(hours=1)
@@ -371,11 +371,11 @@ def test_the_next_try_that_a_daemon_recorded_is_told_by_a_look_until_it_is_past(
 class Looks:
     """What is seen one look after the other; then the person has enough."""
 
-    def __init__(self, *looks: status.Looked) -> None:
+    def __init__(self, *looks: status_command.Looked) -> None:
         self._looks = list(looks)
         self.slept: list[float] = []
 
-    def look(self) -> status.Looked:
+    def look(self) -> status_command.Looked:
         return self._looks.pop(0)
 
     def sleep(self, seconds: float) -> None:
@@ -384,8 +384,8 @@ class Looks:
             raise KeyboardInterrupt
 
 
-def looked(reason: str, since: str) -> status.Looked:
-    return status.Looked(
+def looked(reason: str, since: str) -> status_command.Looked:
+    return status_command.Looked(
         conditions=(
             Condition(
                 subject="nic0 -> pv1", type="InStep", reason=reason, since=since,
@@ -406,7 +406,9 @@ def test_a_watch_follows_the_policy_as_it_is_edited(
             raise KeyboardInterrupt
         policy.write_text(edit)
 
-    monkeypatch.setattr("cede.cli.status._watch", partial(status._watch, sleep=sleep))
+    monkeypatch.setattr(
+        "cede.cli.status_command._watch", partial(status_command._watch, sleep=sleep)
+    )
     shown = cede("status", "--watch")
     told = [line for line in shown.out.splitlines() if "PolicyValid" in line]
     assert shown.status == 4, "as the last look found it"
@@ -426,7 +428,7 @@ def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
         looked("AsAssigned", "1"), looked("AsAssigned", "2"), looked("Drifted", "3"),
         looked("Drifted", "4"), looked("AsAssigned", "5"),
     )  # fmt: skip
-    code = status._watch(looks.look, 2.0, as_text=as_text, sleep=looks.sleep)
+    code = status_command._watch(looks.look, 2.0, as_text=as_text, sleep=looks.sleep)
     said = capsys.readouterr().out.splitlines()
     assert (code, looks.slept) == (0, [2.0] * 5)
     if as_text:
@@ -443,7 +445,7 @@ def test_a_watch_on_a_terminal_draws_everything_anew(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     looks = Looks(looked("AsAssigned", "1"), looked("AsAssigned", "2"))
-    status._watch(looks.look, 5.0, as_text=False, sleep=looks.sleep)
+    status_command._watch(looks.look, 5.0, as_text=False, sleep=looks.sleep)
     said = capsys.readouterr().out
     assert said.count("InStep") == 2
     golden("status_watch_terminal.txt", said)

@@ -24,11 +24,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import cede
-from cede.address import Address
 from cede.errors import CedeError, PermanentError, TransientError
-from cede.host.journal import Asked, DeedEntry, Entry, Journal, Memory
-from cede.model import Held, Identity, Link, Origin, Unfinished
-from cede.plan.steps import AddToConfig, GiveBack, HotPlug, LoadAtBoot, Seize, Unplug, Work
+from cede.model.journal_state import Held, Memory, Unfinished
+from cede.model.pci import Address, Identity, Link, Origin
+from cede.model.plan import AddToConfig, GiveBack, HotPlug, LoadAtBoot, Seize, Unplug, Work
+from cede.state.journal import Asked, DeedEntry, Entry, Journal
 from unit.conftest import descriptors
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ EARLY = "2026-01-31T03:00:00.000+00:00"
 WRITER = """
 import sys
 from pathlib import Path
-from cede.address import Address
-from cede.host.journal import Asked, Journal
-from cede.plan.steps import GiveBack, Work
+from cede.model.pci import Address
+from cede.state.journal import Asked, Journal
+from cede.model.plan import GiveBack, Work
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 work = Work(subject=name, address=Address(0, 1, 0, 0), identity=None, steps=())
 for number in range(most):
@@ -592,10 +592,8 @@ def test_where_no_file_can_be_made_that_is_told(
 def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "cede.host.journal.tables.STEPS", (("CREATE TABLE task (id)", "no SQL"), ())
-    )
-    monkeypatch.setattr("cede.host.journal.file._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("cede.state.database.STEPS", (("CREATE TABLE task (id)", "no SQL"), ()))
+    monkeypatch.setattr("cede.state.database._PATIENCE_SECONDS", 0.1)
     with pytest.raises(PermanentError, match="syntax error") as _told:  # it lives on, as reported
         journal.begin(ATTACH, ASKED)
     monkeypatch.undo()
@@ -606,7 +604,7 @@ def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
 def test_a_journal_file_that_another_process_locks_is_not_left_open(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cede.host.journal.file._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("cede.state.database._PATIENCE_SECONDS", 0.1)
     path.parent.mkdir()
     before = descriptors()
     other = sqlite3.connect(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.host.kernel_log import KernelLog
+from cede.adapters.linux.kernel_log import KernelLog
 
 RING = (
     b"6,1041,26914382,-;pciback 0000:01:00.0: xen_pciback: seizing device\n"

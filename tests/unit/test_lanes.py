@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.execute.lanes import lanes
-from cede.plan.steps import GiveBack, LoadAtBoot, Step, SwitchOn, Unplug, Work
+from cede.executor.conflicts import lanes
+from cede.model.pci import Address
+from cede.model.plan import GiveBack, LoadAtBoot, Step, SwitchOn, Unplug, Work
 
 
 def work(address: str, *domains: str) -> Work:

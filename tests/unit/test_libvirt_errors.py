@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cede.adapters.libvirt.libvirt_errors import classify
 from cede.errors import (
     CedeError,
     Exit,
@@ -13,7 +14,6 @@ from cede.errors import (
     UnsafeError,
     WorldMovedError,
 )
-from cede.host.libvirt_errors import classify
 
 NIC = "0000:01:00.0"
 INTERNAL, NO_SUPPORT, NO_CONNECT, INVALID_ARG, OP_FAILED = 1, 3, 5, 8, 9

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.host.libxl_logs import complaint, last_words, marks
+from cede.adapters.libvirt.libxl_logs import complaint, last_words, marks
 
 if TYPE_CHECKING:
     from pathlib import Path

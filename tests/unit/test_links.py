@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cede import program
+from cede.adapters.linux.network_links import Links
 from cede.errors import PermanentError
-from cede.host.links import Links
-from cede.model import Link
+from cede.model.pci import Link
+from cede.util import process
 
 MAC = "52:54:00:00:00:01"
 WAS = Link(
@@ -66,7 +66,7 @@ class Ip:
 @pytest.fixture
 def ip(monkeypatch: pytest.MonkeyPatch) -> Ip:
     ip = Ip()
-    monkeypatch.setattr(program, "run", ip.run)
+    monkeypatch.setattr(process, "run", ip.run)
     return ip
 
 

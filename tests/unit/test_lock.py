@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import cede
+from cede.adapters.linux.writer_lock import one_writer
 from cede.errors import PermanentError, TransientError
-from cede.host.lock import one_writer
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cede.host.lock import one_writer
+from cede.adapters.linux.writer_lock import one_writer
 with one_writer("`cede apply` (pid 7)", path=Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

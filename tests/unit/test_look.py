@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.guest import look
+from cede.guest import probe
+from cede.model.pci import Address
 from unit import looks
 
 SLOT = Address.parse("0000:00:00.0")
@@ -19,11 +19,11 @@ NOISE = "[   12.345678] e1000e 0000:00:00.0 eth0: NIC Link is Up\n"
 
 
 def sources(said: str) -> list[str]:
-    return [view.source for view in look.parse(said, SLOT).views]
+    return [view.source for view in probe.parse(said, SLOT).views]
 
 
 def test_a_whole_look_tells_what_lspci_sysfs_and_the_kernel_say() -> None:
-    found = look.parse(WHOLE, SLOT)
+    found = probe.parse(WHOLE, SLOT)
     assert found.whole
     assert sources(WHOLE) == ["guest lspci", "guest sysfs"]
     assert found.claims == ((0xFE800000, 0xFE81FFFF), (0x7000, 0x701F))
@@ -47,43 +47,43 @@ def test_a_tool_that_talks_nonsense_has_no_view() -> None:
 
 
 def test_a_slot_where_nothing_is_is_seen_to_be_empty() -> None:
-    found = look.parse(looks.whole("", "", ""), SLOT)
+    found = probe.parse(looks.whole("", "", ""), SLOT)
     assert [view.function for view in found.views] == [None, None]
     assert (found.claims, found.log) == ((), None)
 
 
 def test_claims_are_not_told_to_others_than_root() -> None:
     hidden = "00000000-00000000 : 0000:00:00.0\n"
-    assert look.parse(looks.whole(kernel=hidden), SLOT).claims is None
+    assert probe.parse(looks.whole(kernel=hidden), SLOT).claims is None
 
 
 def test_line_ends_of_a_console_change_nothing() -> None:
-    assert look.parse(WHOLE.replace("\n", "\r\n"), SLOT) == look.parse(WHOLE, SLOT)
+    assert probe.parse(WHOLE.replace("\n", "\r\n"), SLOT) == probe.parse(WHOLE, SLOT)
 
 
 def test_a_look_that_is_cut_off_anywhere_tells_nothing() -> None:
     for length in range(len(WHOLE)):
-        assert look.parse(WHOLE[:length], SLOT) == look.Look()
-        assert look.parse(WHOLE[length + 1 :], SLOT) == look.Look()
+        assert probe.parse(WHOLE[:length], SLOT) == probe.Look()
+        assert probe.parse(WHOLE[length + 1 :], SLOT) == probe.Look()
 
 
 def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the_look() -> None:
     for at in range(len(WHOLE)):
-        found = look.parse(WHOLE[:at] + NOISE + WHOLE[at:], SLOT)
+        found = probe.parse(WHOLE[:at] + NOISE + WHOLE[at:], SLOT)
         between = at == 0 or WHOLE[at - 1] == "\n"
-        assert found == (look.parse(WHOLE, SLOT) if between else look.Look())
+        assert found == (probe.parse(WHOLE, SLOT) if between else probe.Look())
 
 
 @given(st.integers(0, len(WHOLE)), st.integers(1, 400))
 def test_a_piece_that_got_lost_spoils_the_look(start: int, length: int) -> None:
     cut = WHOLE[:start] + WHOLE[start + length :]
-    assert look.parse(cut, SLOT) in (look.Look(), look.parse(WHOLE, SLOT))
-    assert cut == WHOLE or look.parse(cut, SLOT) == look.Look()
+    assert probe.parse(cut, SLOT) in (probe.Look(), probe.parse(WHOLE, SLOT))
+    assert cut == WHOLE or probe.parse(cut, SLOT) == probe.Look()
 
 
 @given(st.text())
 def test_arbitrary_text_tells_nothing_and_raises_nothing(said: str) -> None:
-    assert look.parse(said, SLOT) == look.Look()
+    assert probe.parse(said, SLOT) == probe.Look()
 
 
 PARTS = [*looks.KERNEL.splitlines(), *looks.RECORD.splitlines(), *looks.SYSFS.splitlines()]
@@ -93,19 +93,19 @@ TITLES = ["==lspci", "==details", "==sysfs", "==busybox", "==x"]
 @given(st.lists(st.sampled_from([*PARTS, *TITLES, "x"]).filter(bool)))
 def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: list[str]) -> None:
     said = looks.framed("\n".join(lines))
-    found = look.parse(said, SLOT)
-    assert found.whole or found == look.Look()
-    assert look.parse(said.replace("==end ", "==end 1"), SLOT) == look.Look()
+    found = probe.parse(said, SLOT)
+    assert found.whole or found == probe.Look()
+    assert probe.parse(said.replace("==end ", "==end 1"), SLOT) == probe.Look()
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_the_command_is_one_line_that_a_shell_answers_with_a_whole_look(shell: str) -> None:
     """Whatever this machine has: the slot is one where nothing can be."""
     nowhere = Address.parse("ffff:ff:1f.7")
-    command = look.command(nowhere)
+    command = probe.command(nowhere)
     assert len(command) < 700
     assert "\n" not in command
     said = subprocess.run([shell, "-c", command], capture_output=True, text=True, check=True).stdout
-    found = look.parse(said, nowhere)
+    found = probe.parse(said, nowhere)
     assert found.whole
     assert all(view.function is None for view in found.views)

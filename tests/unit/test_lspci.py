@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.guest import lspci, sysfs
-from cede.guest.function import Interrupt
+from cede.guest import guest_sysfs, lspci
+from cede.guest.pci_function import Interrupt
+from cede.model.pci import Address
 from unit.looks import RECORD, SYSFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.guest.function import Function
+    from cede.guest.pci_function import Function
 
 SLOT = Address(0, 0, 0, 0)
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -46,7 +46,7 @@ READERS: dict[str, tuple[Callable[[list[str], Address], Function | None], str]] 
     "short with names": (lspci.of_short, LONG_SHORT + "\n"),
     "busybox": (lspci.of_busybox, BUSYBOX + "\n"),
     "details": (lspci.of_details, DETAILS),
-    "sysfs": (sysfs.parse, SYSFS),
+    "sysfs": (guest_sysfs.parse, SYSFS),
 }
 
 

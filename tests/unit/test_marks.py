@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from cede import marks, xml
-from cede.address import Address
+from cede.domain_xml import document as domain_xml_document
+from cede.domain_xml import metadata
 from cede.errors import PermanentError
-from cede.model import Mark
+from cede.model.domain import Mark
+from cede.model.pci import Address
 
 SCHEMA = Path(__file__).parents[2] / "schemas/metadata.rng"
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 2, 0, 1)
@@ -67,9 +68,9 @@ def schema() -> etree.RelaxNG:
 def test_what_was_noted_is_read_again_also_from_text(document: str, notes: list[Mark]) -> None:
     tree = tree_of(document)
     for note in notes:
-        marks.add(tree, note)
-    assert marks.read(tree) == tuple(notes)
-    assert marks.read(tree_of(text_of(tree))) == tuple(notes)
+        metadata.add(tree, note)
+    assert metadata.read(tree) == tuple(notes)
+    assert metadata.read(tree_of(text_of(tree))) == tuple(notes)
 
 
 @given(DOCUMENTS, NOTES)
@@ -78,8 +79,8 @@ def test_what_was_noted_fits_the_schema(
 ) -> None:
     tree = tree_of(document)
     for note in notes:
-        marks.add(tree, note)
-    elements = tree_of(text_of(tree)).findall(f"./metadata/{{{marks.NAMESPACE}}}assignments")
+        metadata.add(tree, note)
+    elements = tree_of(text_of(tree)).findall(f"./metadata/{{{metadata.NAMESPACE}}}assignments")
     assert len(elements) == bool(notes)
     for element in elements:
         schema.assertValid(element)
@@ -92,41 +93,41 @@ def test_what_was_noted_is_removed_in_any_order_without_a_trace(
     tree = tree_of(document)
     before = text_of(tree)
     for note in notes:
-        marks.add(tree, note)
+        metadata.add(tree, note)
     order.shuffle(notes)
     for note in notes:
-        assert marks.remove(tree, note.address)
-        assert not marks.remove(tree, note.address)
+        assert metadata.remove(tree, note.address)
+        assert not metadata.remove(tree, note.address)
     assert text_of(tree) == before
 
 
 @pytest.mark.parametrize("body", [f"<metadata>{FOREIGN}</metadata>", ""])
 def test_a_hostdev_comes_and_goes_with_its_note_and_leaves_what_others_keep(body: str) -> None:
     before = text_of(tree_of(BARE.format(body)))
-    added = xml.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
-    assert xml.domain(None, added).marks == (NOTE,)
+    added = domain_xml_document.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
+    assert domain_xml_document.domain(None, added).marks == (NOTE,)
     assert FOREIGN in added or not body
-    removed = xml.without_hostdev(added, NIC)
+    removed = domain_xml_document.without_hostdev(added, NIC)
     assert removed == before + "\n"
 
 
 def test_a_note_goes_even_if_a_person_took_the_hostdev() -> None:
     tree = tree_of(BARE.format(""))
-    marks.add(tree, NOTE)
-    assert xml.without_hostdev(text_of(tree), NIC).strip() == BARE.format("")
+    metadata.add(tree, NOTE)
+    assert domain_xml_document.without_hostdev(text_of(tree), NIC).strip() == BARE.format("")
 
 
 def test_a_later_note_takes_the_place_of_an_earlier_one_on_the_same_address() -> None:
     tree = tree_of(BARE.format(""))
     for note in (NOTE, Mark(name="nic1", address=OTHER, policy="a"), NOTE):
-        marks.add(tree, note)
-    assert [mark.name for mark in marks.read(tree)] == ["nic1", "nic0"]
+        metadata.add(tree, note)
+    assert [mark.name for mark in metadata.read(tree)] == ["nic1", "nic0"]
 
 
 @pytest.mark.parametrize("policy", ["a\0b", "a\x1bb", "a\udcffb", "\ufffe"])
 def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None:
     with pytest.raises(PermanentError, match="can't be noted in XML") as raised:
-        xml.with_hostdev(BARE.format(""), NIC, "ua-cede-nic0", policy=policy)
+        domain_xml_document.with_hostdev(BARE.format(""), NIC, "ua-cede-nic0", policy=policy)
     assert "control characters" in raised.value.remedy
 
 
@@ -144,10 +145,10 @@ def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None
     ],
 )
 def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, noted: str) -> None:
-    element = f"<c:assignments xmlns:c='{marks.NAMESPACE}'>{noted}</c:assignments>"
+    element = f"<c:assignments xmlns:c='{metadata.NAMESPACE}'>{noted}</c:assignments>"
     text = BARE.format(f"<metadata>{element}</metadata>")
-    assert marks.read(tree_of(text)) == ()
-    assert xml.without_hostdev(text, NIC) is text
+    assert metadata.read(tree_of(text)) == ()
+    assert domain_xml_document.without_hostdev(text, NIC) is text
     assert not schema.validate(tree_of(element))
 
 
@@ -155,9 +156,9 @@ def test_notes_of_another_namespace_or_elsewhere_in_the_document_are_none() -> N
     device = "<c:device name='nic0' address='0000:01:00.0' policy='p'/>"
     for namespace, where in (
         ("urn:cede:assignments:2", "<metadata>{}</metadata>"),
-        (marks.NAMESPACE, "<description>{}</description>"),
-        (marks.NAMESPACE, "{}"),
-        (marks.NAMESPACE, "<devices><metadata>{}</metadata></devices>"),
+        (metadata.NAMESPACE, "<description>{}</description>"),
+        (metadata.NAMESPACE, "{}"),
+        (metadata.NAMESPACE, "<devices><metadata>{}</metadata></devices>"),
     ):
         inside = where.format(f"<c:assignments xmlns:c='{namespace}'>{device}</c:assignments>")
-        assert marks.read(tree_of(BARE.format(inside))) == ()
+        assert metadata.read(tree_of(BARE.format(inside))) == ()

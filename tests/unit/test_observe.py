@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cede.address import Address
 from cede.errors import UnreachableError
-from cede.model import HostUse
-from cede.observe import observe
+from cede.model.pci import Address, HostUse
+from cede.services.observe import observe
 
 if TYPE_CHECKING:
     from unit.conftest import SimulatedHost
@@ -53,7 +52,7 @@ def test_sysfs_is_read_while_libvirt_gathers_its_answer(
         return devices()
 
     monkeypatch.setattr(host, "domains", answer_late)
-    monkeypatch.setattr("cede.host.sysfs.Sysfs.devices", lambda _sysfs: reading())
+    monkeypatch.setattr("cede.adapters.linux.sysfs.Sysfs.devices", lambda _sysfs: reading())
     assert [domain.name for domain in observe(host.doors()).domains] == ["pv1"]
 
 

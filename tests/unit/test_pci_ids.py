@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.host.pci_ids import Names, PciIds
-from cede.model import Identity
+from cede.adapters.linux.pci_ids import Names, PciIds
+from cede.model.pci import Identity
 
 TEXT = """\
 #	Maintained by

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.pciback_options import read, settings
+from cede.model.pci import Address
+from cede.model.pciback_options import read, settings
 
 addresses = st.builds(
     Address, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)

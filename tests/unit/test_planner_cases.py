@@ -23,30 +23,17 @@ from typing import Any
 import pytest
 import yaml
 
-from cede import policy_file
-from cede.address import Address
-from cede.cli import screens
-from cede.memory import Attachment, Pause
-from cede.model import (
-    FEATURES,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    HostUse,
-    Identity,
-    Inventory,
-    Link,
-    Mark,
-    Origin,
-    Unfinished,
-)
-from cede.plan.boot import boot
-from cede.plan.planner import gather, plan
-from cede.plan.release import release
-from cede.plan.resolve import resolve_targets
-from cede.plan.steps import AddToConfig, Adopt, HotPlug, Plan
+from cede.cli import output
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.journal_state import Attachment, Pause, Unfinished
+from cede.model.pci import Address, Device, HostUse, Identity, Link, Origin
+from cede.model.plan import AddToConfig, Adopt, HotPlug, Plan
+from cede.planner.boot_plan import boot
+from cede.planner.planner import gather, plan
+from cede.planner.release import release
+from cede.planner.resolve import resolve_targets
+from cede.policy import policy_files
 from unit.decisions import decisions
 
 SOURCE = "policy.yaml"
@@ -162,7 +149,7 @@ def _planned(case: dict[str, Any]) -> Plan:
     if "release" in case:
         address = Address.parse(case["release"])
         return gather([release(address, f"release {address}", inventory)])
-    policy = policy_file.parse(yaml.safe_dump(case["policy"]), SOURCE)
+    policy = policy_files.parse(yaml.safe_dump(case["policy"]), SOURCE)
     if case.get("boot"):
         return boot(policy, inventory)
     return plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
@@ -185,7 +172,7 @@ def test_the_sentences_of_every_plan_are_the_golden_ones(
 ) -> None:
     said = []
     for path in CASES:
-        screens.plan(_planned(yaml.safe_load(path.read_text())))
+        output.plan(_planned(yaml.safe_load(path.read_text())))
         said.append(f"== {path.stem}\n{capsys.readouterr().out}")
     golden("plan.txt", "\n".join(said))
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.memory import Attachment, Pause
-from cede.model import Inventory
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets, subject_of
-from cede.policy import OnDrift, Policy
+from cede.model.inventory import Inventory
+from cede.model.journal_state import Attachment, Pause
+from cede.model.policy import OnDrift, Policy
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets, subject_of
 from unit.plan_model import after
 from unit.test_planner_properties import (
     ADDRESSES,

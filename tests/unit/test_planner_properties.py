@@ -9,27 +9,16 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cede.address import Address
-from cede.model import (
-    FEATURES,
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    HostUse,
-    Identity,
-    Inventory,
-    Mark,
-)
-from cede.plan.guards import guards
-from cede.plan.planner import gather, plan
-from cede.plan.release import detach, release
-from cede.plan.resets import reset_together
-from cede.plan.resolve import resolve_targets, subject_of
-from cede.plan.steps import Adopt, GiveBack, HotPlug, Seize, Unplug, Work
-from cede.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
+from cede.model.plan import Adopt, GiveBack, HotPlug, Seize, Unplug, Work
+from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
+from cede.planner.guards import guards
+from cede.planner.planner import gather, plan
+from cede.planner.release import detach, release
+from cede.planner.resets import reset_together
+from cede.planner.resolve import resolve_targets, subject_of
 from unit.plan_model import after, mac_of
 
 SOURCE = "policy.yaml"

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from cede import schemas
-from cede.address import Address
 from cede.errors import Exit, PolicyError
-from cede.policy import (
+from cede.model.pci import Address
+from cede.model.policy import (
     Assignment,
     Channel,
     DevicePolicy,
@@ -23,7 +22,8 @@ from cede.policy import (
     Verification,
     When,
 )
-from cede.policy_file import parse, read
+from cede.policy.policy_files import parse, read
+from cede.util import schemas
 
 FILE = "policy.yaml"
 SAMPLE = """\

@@ -17,9 +17,9 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cede.address import Address
 from cede.errors import Exit, PolicyError
-from cede.policy import (
+from cede.model.pci import Address
+from cede.model.policy import (
     Assignment,
     Channel,
     DevicePolicy,
@@ -32,7 +32,7 @@ from cede.policy import (
     Verification,
     When,
 )
-from cede.policy_file import parse, read_all
+from cede.policy.policy_files import parse, read_all
 
 FILE = "policy.yaml"
 NOWHERE = Place(file="", line=0, column=0)

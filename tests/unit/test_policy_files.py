@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cede.errors import Exit, PolicyError
-from cede.policy_file import default_paths, parse, read_all
+from cede.policy.policy_files import default_paths, parse, read_all
 
 DEVICES = """\
 version: 1

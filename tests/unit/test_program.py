@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cede import program
 from cede.errors import CedeError, HungError, PermanentError
+from cede.util import process as util_process
 
 
 def descriptors() -> int:
@@ -20,23 +20,23 @@ def descriptors() -> int:
 
 
 def test_what_a_program_printed_is_returned_with_its_errors_in_order() -> None:
-    said = program.run("sh", "-c", "echo one; echo two >&2; echo three")
+    said = util_process.run("sh", "-c", "echo one; echo two >&2; echo three")
     assert said == "one\ntwo\nthree\n"
 
 
 def test_arguments_are_no_shells_business() -> None:
-    assert program.run("printf", "%s|", "a b", "$(id)", "*") == "a b|$(id)|*|"
+    assert util_process.run("printf", "%s|", "a b", "$(id)", "*") == "a b|$(id)|*|"
 
 
 def test_a_program_reads_what_it_is_given_and_nothing_of_ours() -> None:
-    assert program.run("cat", stdin="0000:01:00.0") == "0000:01:00.0"
+    assert util_process.run("cat", stdin="0000:01:00.0") == "0000:01:00.0"
     ours, theirs = os.pipe()
     os.write(theirs, b"typed by a person")
     os.close(theirs)
     kept = os.dup(0)
     os.dup2(ours, 0)
     try:
-        assert program.run("cat") == ""
+        assert util_process.run("cat") == ""
     finally:
         os.dup2(kept, 0)
         os.close(kept)
@@ -44,11 +44,11 @@ def test_a_program_reads_what_it_is_given_and_nothing_of_ours() -> None:
 
 
 def test_a_program_that_does_not_listen_is_none_the_worse() -> None:
-    assert program.run("true", stdin="x" * 200_000) == ""
+    assert util_process.run("true", stdin="x" * 200_000) == ""
 
 
 def test_bytes_that_are_no_text_do_no_harm() -> None:
-    assert program.run("printf", r"a\377b\303") == "a\ufffdb\ufffd"
+    assert util_process.run("printf", r"a\377b\303") == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_bytes_that_are_no_text_do_no_harm() -> None:
 )
 def test_a_program_that_fails_is_quoted_with_its_status(script: str, said: str) -> None:
     with pytest.raises(PermanentError) as told:
-        program.run("sh", "-c", script)
+        util_process.run("sh", "-c", script)
     assert told.value.message == said.format(script)
 
 
 @pytest.mark.parametrize("name", ["cede-nosuch", "/dev/null", "/"])
 def test_a_program_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(PermanentError, match=f"^{name} is not installed, or can't be run: "):
-        program.run(name, "x")
+        util_process.run(name, "x")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_program_that_is_not_there_is_named(name: str) -> None:
 def test_a_program_that_hangs_is_left_behind_within_its_time(script: str) -> None:
     begun = time.monotonic()
     with pytest.raises(HungError, match="has hung for 0 s") as told:
-        program.run("sh", "-c", script, seconds=0.2)
+        util_process.run("sh", "-c", script, seconds=0.2)
     assert 0.2 <= time.monotonic() - begun < 1.0
     assert "dmesg" in told.value.remedy
 
@@ -93,7 +93,7 @@ def test_a_program_that_hangs_is_left_behind_within_its_time(script: str) -> Non
 def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     with pytest.raises(HungError):
-        program.run("sh", "-c", f"echo $$ > {pid}; exec sleep 30", seconds=0.3)
+        util_process.run("sh", "-c", f"echo $$ > {pid}; exec sleep 30", seconds=0.3)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
@@ -101,27 +101,27 @@ def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
 def test_one_that_cannot_even_be_killed_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[int] = []
     monkeypatch.setattr("subprocess.Popen.kill", lambda process: killed.append(process.pid))
-    monkeypatch.setattr(program, "_LAST_WORDS", 0.1)
+    monkeypatch.setattr(util_process, "_LAST_WORDS", 0.1)
     begun = time.monotonic()
     with pytest.raises(HungError):
-        program.run("sleep", "30", seconds=0.1)
+        util_process.run("sleep", "30", seconds=0.1)
     assert time.monotonic() - begun < 1.0
     os.kill(killed[0], signal.SIGKILL)
 
 
 def test_what_goes_beyond_the_most_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_MOST", 100_000)
-    said = program.run("sh", "-c", "yes | head -c 99998; yes ab | head -c 900000")
+    monkeypatch.setattr(util_process, "_MOST", 100_000)
+    said = util_process.run("sh", "-c", "yes | head -c 99998; yes ab | head -c 900000")
     assert said == "y\n" * 49_999 + "ab"
 
 
 def test_a_program_that_prints_without_end_hangs_and_fills_no_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(program, "_MOST", 100_000)
+    monkeypatch.setattr(util_process, "_MOST", 100_000)
     tracemalloc.start()
     with pytest.raises(HungError):
-        program.run("cat", "/dev/zero", seconds=0.3)
+        util_process.run("cat", "/dev/zero", seconds=0.3)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2_000_000
@@ -132,20 +132,22 @@ def test_time_that_is_over_is_over_even_while_there_is_something_to_read() -> No
     os.set_blocking(ours, False)
     os.write(theirs, b"more")
     with pytest.raises(TimeoutError):
-        program._heard([ours], time.monotonic() - 1.0, 100)
+        util_process._heard([ours], time.monotonic() - 1.0, 100)
     assert os.read(ours, 10) == b"more"
     os.close(ours)
     os.close(theirs)
 
 
 def test_who_asks_gets_words_errors_and_status_apart() -> None:
-    said = program.ask("sh", "-c", "cat; echo two >&2; exit 3", stdin="one\n", seconds=5, most=100)
+    said = util_process.ask(
+        "sh", "-c", "cat; echo two >&2; exit 3", stdin="one\n", seconds=5, most=100
+    )
     assert (said.status, said.out, said.err) == (3, b"one\n", b"two\n")
 
 
 def test_of_each_no_more_is_kept_than_was_asked_for() -> None:
     script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2"
-    said = program.ask("sh", "-c", script, stdin="", seconds=20, most=1000)
+    said = util_process.ask("sh", "-c", script, stdin="", seconds=20, most=1000)
     assert (len(said.out), len(said.err)) == (1000, 1000)
 
 
@@ -154,5 +156,5 @@ def test_nothing_is_left_open_however_it_ended(script: str) -> None:
     before = descriptors()
     for argv in (("sh", "-c", script), ("cede-nosuch",)):
         with suppress(CedeError):
-            program.run(*argv, stdin="x", seconds=0.2)
+            util_process.run(*argv, stdin="x", seconds=0.2)
     assert descriptors() == before

@@ -8,25 +8,19 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede import pciback_options, policy_file, xl_cfg
-from cede.address import Address
-from cede.model import BackendDevice, Device, Domain, GuestKind, Hostdev, Identity, Inventory, Mark
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.plan.steps import Adopt
-from cede.policy import Policy, When
-from cede.proposal import (
-    Found,
-    Proposal,
-    ProposedAssignment,
-    ProposedDevice,
-    Wanted,
-    of_domains,
-    of_guest,
-    of_hide,
-    policy_text,
-    propose,
-)
+from cede.importing import xl_cfg
+from cede.importing.imported_policy import Proposal, ProposedAssignment, ProposedDevice, propose
+from cede.importing.policy_yaml import policy_text
+from cede.importing.sources import Found, Wanted, of_domains, of_guest, of_hide
+from cede.model import pciback_options
+from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import Address, Device, Identity
+from cede.model.plan import Adopt
+from cede.model.policy import Policy, When
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.policy import policy_files
 
 NIC, GPU, SOUND = Address(0, 1, 0, 0), Address(0, 2, 0, 0), Address(0, 2, 0, 1)
 FILE = """\
@@ -69,14 +63,14 @@ def proposed(*found: Found, on: Inventory | None = None, beside: Policy | None =
 
 
 def read(proposal: Proposal) -> Policy:
-    return policy_file.parse(policy_text(proposal, ["somewhere"], {}), "import")
+    return policy_files.parse(policy_text(proposal, ["somewhere"], {}), "import")
 
 
 def test_an_xl_cfg_becomes_the_policy_that_is_recorded(golden: Callable[[str, str], None]) -> None:
     proposal = proposed(of_file())
     text = policy_text(proposal, ["ace2x1.cfg"], {"nic-01-00-0": "Intel 82574L"})
     golden("import_xl.yaml", text)
-    policy = policy_file.parse(text, "import")
+    policy = policy_files.parse(text, "import")
     assert [device.name for device in policy.devices] == [
         "nic-01-00-0", "gpu-02-00-0", "audio-02-00-1", "pci-0001-09-00-0",
     ]  # fmt: skip
@@ -148,7 +142,7 @@ def test_a_second_domain_that_wants_a_device_is_told() -> None:
 
 
 def test_what_the_policy_has_already_is_left_out_and_a_conflict_is_said() -> None:
-    beside = policy_file.parse(
+    beside = policy_files.parse(
         "version: 1\ndevices:\n"
         "  nic-01-00-0: {match: {class: '02'}}\n"
         "  gone: {match: {address: '09:00.0'}}\n"
@@ -166,7 +160,7 @@ def test_what_the_policy_has_already_is_left_out_and_a_conflict_is_said() -> Non
 
 
 def test_a_name_that_is_taken_gets_a_number() -> None:
-    beside = policy_file.parse(
+    beside = policy_files.parse(
         "version: 1\ndevices: {nic-01-00-0: {match: {vendor: 'ffff'}}}\n", "policy.yaml"
     )
     (device,) = proposed(
@@ -210,7 +204,7 @@ def test_what_foreign_files_say_can_not_leave_its_quotes_or_its_comment(
     )
     written = policy_text(proposal, [text], {"nic": text})
     assert all(line.isprintable() for line in written.split("\n"))
-    policy = policy_file.parse(written, "import")
+    policy = policy_files.parse(written, "import")
     assert [(a.device, a.domain) for a in policy.assignments] == [("nic", domain)]
     assert len(policy.devices) == 1
 

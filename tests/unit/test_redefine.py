@@ -8,10 +8,10 @@ from threading import Lock
 
 import pytest
 
-from cede import xml
-from cede.address import Address
+from cede.adapters.libvirt.connection import Libvirt
+from cede.domain_xml import document
 from cede.errors import WorldMovedError
-from cede.host.libvirt import Libvirt
+from cede.model.pci import Address
 from unit.changed_xml import attached, detached, noted
 
 NIC = Address(0, 1, 0, 0)
@@ -83,15 +83,15 @@ def door(connection: Connection) -> Libvirt:
 
 
 def given(read: str) -> str:
-    return xml.with_hostdev(read, NIC, "ua-cede-nic0", permissive=True, policy="policy.yaml")
+    return document.with_hostdev(read, NIC, "ua-cede-nic0", permissive=True, policy="policy.yaml")
 
 
 def taken(read: str) -> str:
-    return xml.without_hostdev(read, NIC)
+    return document.without_hostdev(read, NIC)
 
 
 def switched_on(read: str) -> str:
-    return xml.with_features(read, ["passthrough"])
+    return document.with_features(read, ["passthrough"])
 
 
 def nothing(read: str) -> str:
@@ -112,7 +112,7 @@ def test_a_device_is_given_whatever_somebody_else_changes_at_any_moment(before: 
     assert door(connection).redefine("pv1", given)
     assert connection.calls == ["note", "attach"]
     assert "theirs" in connection.xml or before == 3
-    found = xml.domain(None, connection.xml)
+    found = document.domain(None, connection.xml)
     assert [(h.address, h.alias, h.write_filtering) for h in found.config] == [
         (NIC, "ua-cede-nic0", False)
     ]
@@ -126,7 +126,7 @@ def test_a_device_is_taken_whatever_somebody_else_changes_at_any_moment(before: 
     assert door(connection).redefine("pv1", taken)
     assert connection.calls == ["detach", "note"]
     assert "theirs" in connection.xml or before == 3
-    found = xml.domain(None, connection.xml)
+    found = document.domain(None, connection.xml)
     assert (found.config, found.marks) == ((), ())
 
 
@@ -135,14 +135,14 @@ def test_another_edit_defines_what_was_read_right_before() -> None:
     assert door(connection).redefine("pv1", switched_on)
     assert connection.calls == ["define"]
     assert "theirs" in connection.xml
-    assert xml.domain(None, connection.xml).passthrough
+    assert document.domain(None, connection.xml).passthrough
 
 
 def test_a_hostdev_that_is_adopted_takes_a_definition_for_it_must_not_be_gone_in_between() -> None:
     connection = Connection()
-    connection.xml = xml.with_hostdev(PV1, NIC, "ua-theirs")
+    connection.xml = document.with_hostdev(PV1, NIC, "ua-theirs")
     assert door(connection).redefine(
-        "pv1", lambda read: xml.adopted(read, NIC, "ua-cede-nic0", "policy.yaml")
+        "pv1", lambda read: document.adopted(read, NIC, "ua-cede-nic0", "policy.yaml")
     )
     assert connection.calls == ["define"]
 

@@ -7,20 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from cede.address import Address
 from cede.errors import Exit
-from cede.model import (
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Hostdev,
-    Identity,
-    Inventory,
-)
-from cede.plan.release import release
-from cede.plan.steps import Refusal
+from cede.model.domain import Domain, GuestKind, Hostdev
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import PCIBACK, Address, Device, Identity
+from cede.model.plan import Refusal
+from cede.planner.release import release
 
 NIC = Address.parse("0000:01:00.0")
 CARD = Device(

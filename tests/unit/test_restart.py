@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.errors import TransientError, UnsafeError, WorldMovedError
-from cede.restart import restart
+from cede.services.restart import restart
 
 if TYPE_CHECKING:
     from unit.conftest import SimulatedHost

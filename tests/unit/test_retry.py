@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cede.errors import CedeError, PermanentError, TransientError, UnsafeError, WorldMovedError
-from cede.execute.retry import STEP_SECONDS, await_truth, persist
+from cede.util.retry import STEP_SECONDS, await_truth, persist
 
 
 class Clock:

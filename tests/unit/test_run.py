@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import xml
-from cede.backoff import Backoff, Waiting, hold_back
+from cede.adapters.linux.systemd_notify import Notify
+from cede.adapters.linux.writer_lock import one_writer
 from cede.cli import main as command_line
-from cede.cli import run, shared
-from cede.cli.log import Chronicle, Log, Priority, line_of
+from cede.cli import run_command
+from cede.daemon import host_passes
+from cede.daemon.backoff import Backoff, Waiting, hold_back
+from cede.daemon.event_log import Chronicle, Log, Priority, line_of
+from cede.domain_xml import document
 from cede.errors import (
     Exit,
     HungError,
@@ -33,13 +36,12 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.execute import retry
-from cede.execute.executor import Outcome, StepOutcome
-from cede.host.journal import Journal
-from cede.host.lock import one_writer
-from cede.host.notify import Notify
-from cede.plan.steps import LoadPciback, NoOp, Plan, Refusal, Work
-from cede.reconcile import Report
+from cede.executor.executor import Outcome, StepOutcome
+from cede.model.plan import LoadPciback, NoOp, Plan, Refusal, Work
+from cede.services import status as services_status
+from cede.services.reconcile import Report
+from cede.state.journal import Journal
+from cede.util import retry
 from unit import host_model
 from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
@@ -49,7 +51,7 @@ from unit.host_model import ModelJournal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.doors import Doors
+    from cede.adapters.composition import Doors
     from unit.conftest import SimulatedHost
     from unit.host_model import Host
 
@@ -170,11 +172,12 @@ def test_a_failure_is_told_with_its_remedy_and_the_next_try(log: Log, said: Line
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Locks of this test's own; the sources of wakes are none, unless a test gives some."""
-    monkeypatch.setattr(run, "RUN_LOCK", tmp_path / "run.lock")
-    monkeypatch.setattr(run, "one_writer", _locks(tmp_path))
-    monkeypatch.setattr(run, "_sources", lambda *_: ())
-    monkeypatch.setattr(run, "_STARTING_SECONDS", 0.0)
-    monkeypatch.setattr(shared, "open_journal", lambda: Journal(tmp_path / "journal.db"))
+    monkeypatch.setattr(run_command, "RUN_LOCK", tmp_path / "run.lock")
+    monkeypatch.setattr(run_command, "one_writer", _locks(tmp_path))
+    monkeypatch.setattr("cede.daemon.host_passes.one_writer", _locks(tmp_path))
+    monkeypatch.setattr(run_command, "_sources", lambda *_: ())
+    monkeypatch.setattr(run_command, "_STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(services_status, "open_journal", lambda: Journal(tmp_path / "journal.db"))
     return tmp_path
 
 
@@ -192,7 +195,7 @@ def test_a_second_one_is_refused_and_told_of_the_first(
     policy.write_text(POLICY)
     monkeypatch.setattr("sys.argv", ["cede", "run", "-f", str(policy)])
     with (
-        one_writer("`cede run` (pid 7)", path=run.RUN_LOCK),
+        one_writer("`cede run` (pid 7)", path=run_command.RUN_LOCK),
         pytest.raises(SystemExit) as ended,
     ):
         command_line.main()
@@ -203,7 +206,7 @@ def test_a_second_one_is_refused_and_told_of_the_first(
 
 def test_without_a_right_policy_it_does_not_begin(alone: Path, log: Log) -> None:
     with pytest.raises(PolicyError):
-        run.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
+        run_command.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
     with closing(Journal(alone / "journal.db")) as journal:
         found = journal.conditions(str(alone / "none.yaml"))
     known = {one.type: (one.status, one.reason) for one in found}
@@ -246,7 +249,7 @@ def test_it_starts_restores_reloads_and_stops(
         opened.append(uri)
         yield host.doors()
 
-    monkeypatch.setattr(run, "open_doors", doors)
+    monkeypatch.setattr(host_passes, "open_doors", doors)
     manager = Manager()
     lines: list[list[str]] = []
 
@@ -259,7 +262,7 @@ def test_it_starts_restores_reloads_and_stops(
 
     hands = threading.Thread(target=person)
     hands.start()
-    run.serve("xen:///system", policy, 300.0, log, manager.door())
+    run_command.serve("xen:///system", policy, 300.0, log, manager.door())
     hands.join()
     assert any("hot-plug 0000:01:00.0" in line and "done" in line for line in lines[0])
     order = [word.partition("=")[0] for word in manager.heard if not word.startswith("STATUS")]
@@ -277,10 +280,10 @@ def test_it_starts_restores_reloads_and_stops(
 
 
 def test_what_keeps_it_from_a_pass_is_told_once_until_it_is_another_thing(
-    passes: run.HostPasses, log: Log, said: Lines
+    passes: host_passes.HostPasses, log: Log, said: Lines
 ) -> None:
     manager = Manager()
-    voice = run.Voice(
+    voice = host_passes.Voice(
         log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes, source="p"
     )
     for error in [UnreachableError("libvirt is away", remedy="start it")] * 3:
@@ -306,28 +309,30 @@ def made(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def passes(made: Host, alone: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> run.HostPasses:
+def passes(
+    made: Host, alone: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> host_passes.HostPasses:
     del alone
 
     @contextmanager
     def doors(_uri: str) -> Iterator[Doors]:
         yield made.doors()
 
-    monkeypatch.setattr(run, "open_doors", doors)
+    monkeypatch.setattr(host_passes, "open_doors", doors)
     persist = partial(retry.persist, sleep=lambda _: None)
-    for module_name in ("execute.executor", "reconcile"):
+    for module_name in ("executor.executor", "services.reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.persist", persist)
-    return run.HostPasses(
+    return host_passes.HostPasses(
         uri="xen:///system", stop=threading.Event(), chronicle=Chronicle(log), alive=lambda: None, log=log
     )  # fmt: skip
 
 
-def _once(passes: run.HostPasses) -> Report:
+def _once(passes: host_passes.HostPasses) -> Report:
     return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
 
 
 def test_after_a_failure_the_doors_are_opened_anew(
-    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _once(passes)
     first = passes._doors
@@ -339,7 +344,7 @@ def test_after_a_failure_the_doors_are_opened_anew(
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr("cede.reconcile.observe", lambda _doors, fails=fails: fails())
+            patched.setattr("cede.services.observe.observe", lambda _doors, fails=fails: fails())
             with pytest.raises(type(error)):
                 _once(passes)
         assert passes._doors is None
@@ -348,7 +353,7 @@ def test_after_a_failure_the_doors_are_opened_anew(
 
 
 def test_another_cede_at_work_is_waited_for_with_the_doors_open(
-    passes: run.HostPasses, alone: Path
+    passes: host_passes.HostPasses, alone: Path
 ) -> None:
     _once(passes)
     doors = passes._doors
@@ -375,7 +380,7 @@ def _in_seconds(next_try: str) -> float:
 
 
 def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
-    passes: run.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backoff, now = Backoff(), time.monotonic()
 
@@ -406,7 +411,7 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
 
 
 def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is_right(
-    passes: run.HostPasses, made: Host
+    passes: host_passes.HostPasses, made: Host
 ) -> None:
     wrong = PolicyError("policy.yaml:2:1: unknown: devcies")
     passes.rejected = lambda: wrong
@@ -419,9 +424,9 @@ def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is
 
 
 def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
-    passes: run.HostPasses, made: Host, log: Log
+    passes: host_passes.HostPasses, made: Host, log: Log
 ) -> None:
-    voice = run.Voice(
+    voice = host_passes.Voice(
         log=log, notify=Notify({}), chronicle=passes.chronicle, passes=passes, source="policy.yaml"
     )
     voice.failed(HungError("looking at the host hangs"), 60.0)
@@ -436,13 +441,13 @@ def _taken_out(made: Host) -> None:
     """`virsh detach-device --live`, of what cede gave."""
     guest, card = made.guests["pv1"], made.cards[NIC]
     if NIC in made.backend and guest.live is not None:
-        guest.live = xml.without_hostdev(guest.live, NIC)
+        guest.live = document.without_hostdev(guest.live, NIC)
         made.left(card, guest.domid)
         del made.backend[NIC]
 
 
 def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_they_were(
-    passes: run.HostPasses, made: Host, said: Lines, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: Host, said: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A week of passes by the timer; in every tenth something had been taken out behind its back."""
     # where coverage is measured, a tracer of each thread that ever ran is kept
@@ -487,9 +492,11 @@ def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
     """All its modules and those that a pass loads, in a fresh process, with a policy read."""
     script = (
         "import sys, pathlib\n"
-        "import cede.cli.main, cede.host.libvirt, cede.host.libvirt_events, sqlite3, pyxs, tenacity\n"
-        "from cede import policy_file, xml\n"
-        "policy_file.parse(sys.argv[1], 'policy.yaml')\n"
+        "import cede.cli.main, cede.adapters.libvirt.connection, cede.adapters.libvirt.domain_events\n"
+        "import sqlite3, pyxs, tenacity\n"
+        "from cede.domain_xml import document\n"
+        "from cede.policy import policy_files\n"
+        "policy_files.parse(sys.argv[1], 'policy.yaml')\n"
         "status = pathlib.Path('/proc/self/status').read_text().split('VmRSS:')[1]\n"
         "print(status.split()[0])\n"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.schedule import Ended, Schedule, pause
+from cede.daemon.schedule import Ended, Schedule, pause
 
 
 def schedule(chance: float = 0.5) -> Schedule:

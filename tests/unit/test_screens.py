@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede import restart, xml
-from cede.address import Address
+from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
+from cede.model.pci import Address
+from cede.services import restart
 from unit import looks
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 from unit.test_in_step import REPORT, Clock, clock, taken_away
@@ -65,8 +66,8 @@ def scenes(
     request: pytest.FixtureRequest,
 ) -> Iterator[Scenes]:
     """The scenes of the command that a test is named for; compared when the test has ended."""
-    monkeypatch.setattr("cede.cli.shared._who", lambda: "ann")
-    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 0)
+    monkeypatch.setattr("cede.cli.session._who", lambda: "ann")
+    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 0)
     found = Scenes(cede, str(policy.parent))
     yield found
     command = request.node.name.removeprefix("test_screens_of_")
@@ -143,7 +144,7 @@ def test_screens_of_status(
     scenes("drained", "status")
     cede("resume", "--yes")
     with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.status.open_doors", silent)
+        patch.setattr("cede.cli.status_command.open_doors", silent)
         clock.now += timedelta(hours=1)
         scenes("libvirt doesn't answer", "status")
     host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
@@ -169,7 +170,7 @@ def test_screens_of_verify(
         host.guest_says = answer
         scenes(f"the guest {title}", "verify")
     host.guest_says, host.deaf = whole, True
-    monkeypatch.setattr("cede.cli.verify.restart", partial(restart.restart, seconds=0.0))
+    monkeypatch.setattr("cede.cli.verify_command.restart", partial(restart.restart, seconds=0.0))
     scenes("the guest doesn't shut down", "verify", "--restart", "--yes")
 
 
@@ -198,7 +199,7 @@ def test_screens_of_release(
     host.fails["unplug"] = [HungError("unplugging has hung")]
     scenes("a step hangs", "release", NIC)
     scenes("again", "release", NIC)
-    host.config["pv1"] = xml.with_hostdev(
+    host.config["pv1"] = document.with_hostdev(
         host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
     )
     scenes("of a device that has vanished", "release", "09:00.0")
@@ -273,7 +274,7 @@ def test_screens_of_doctor(
     scenes("an unknown domain", "doctor", NIC, "nobody")
     host.store.broken = OSError(32, "Broken pipe")
     scenes("xenstore is down", "doctor")
-    monkeypatch.setattr("cede.examine.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
     scenes("others than root ask", "doctor")
 
 
@@ -293,7 +294,7 @@ def test_screens_of_devices(
     scenes("one is in a guest that libvirt doesn't know", "devices")
     host.store.nodes.clear()
     cede("apply", "--yes")
-    host.config["pv1"] = xml.with_hostdev(
+    host.config["pv1"] = document.with_hostdev(
         host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
     )
     scenes("one is in a guest, one has vanished", "devices")

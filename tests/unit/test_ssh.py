@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cede.errors import GuestSilentError, PermanentError
-from cede.guest.ssh import Ssh
+from cede.guest.channels.ssh_channel import Ssh
 
 
 @pytest.fixture

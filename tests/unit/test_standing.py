@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import cede
-from cede.address import Address
-from cede.conditions import Condition, Status
-from cede.host.journal import Asked, Journal, tables
-from cede.memory import Attachment, Pause
-from cede.plan.steps import GiveBack, HotPlug, Work
+from cede.model.conditions import Condition, Status
+from cede.model.journal_state import Attachment, Pause
+from cede.model.pci import Address
+from cede.model.plan import GiveBack, HotPlug, Work
+from cede.state import database
+from cede.state.journal import Asked, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ RELEASE = Work(subject="nic0", address=NIC, identity=None, steps=(GiveBack(addre
 KILLED_THERE = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from cede.host.journal import Journal
-from cede.memory import Pause
+from cede.state.journal import Journal
+from cede.model.journal_state import Pause
 left = [int(sys.argv[2])]
 def dies(*_):
     left[0] -= 1
@@ -94,7 +95,7 @@ def journal(opened: Callable[[], Journal]) -> Journal:
 def of_version_1(path: Path) -> bytes:
     """A journal as the first version wrote it, with a task, an origin and a device that hung; its bytes."""
     connection = sqlite3.connect(path)
-    for statement in tables.STEPS[0]:
+    for statement in database.STEPS[0]:
         connection.execute(statement)
     connection.execute(
         "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back)"
@@ -237,7 +238,7 @@ def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     assert killed.returncode == (-signal.SIGKILL if done < 4 else 0)
     connection = sqlite3.connect(path)
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    assert tables.version(connection) == (1 if done < 4 else 2)
+    assert database.version(connection) == (1 if done < 4 else 2)
     assert ("pause" in there) == ("condition" in there) == (done == 4)
     connection.close()
     journal = opened()

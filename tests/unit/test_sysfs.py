@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.address import Address
+from cede.adapters.linux.config_space import serial_number
+from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import PermanentError
-from cede.host.config_space import serial_number
-from cede.host.sysfs import Sysfs
-from cede.model import Device, Identity
+from cede.model.pci import Address, Device, Identity
 
 if TYPE_CHECKING:
     from unit.conftest import SysTree

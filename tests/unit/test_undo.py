@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cede.address import Address
-from cede.plan.steps import (
+from cede.model.pci import Address
+from cede.model.plan import (
     AddToConfig,
     Adopt,
     DontLoadAtBoot,
@@ -21,7 +21,7 @@ from cede.plan.steps import (
     SwitchOn,
     Unplug,
 )
-from cede.plan.undo import undo
+from cede.planner.recovery import undo
 
 NIC = Address(0, 1, 0, 0)
 ALIAS = "ua-cede-nic0"

@@ -6,26 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from cede.address import Address
 from cede.errors import Exit
-from cede.model import (
-    PCIBACK,
-    BackendDevice,
-    Device,
-    Domain,
-    GuestKind,
-    Held,
-    Hostdev,
-    HostUse,
-    Identity,
-    Inventory,
-    Mark,
-    Origin,
-    Unfinished,
-)
-from cede.plan.planner import plan
-from cede.plan.resolve import resolve_targets
-from cede.plan.steps import (
+from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.journal_state import Held, Unfinished
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Origin
+from cede.model.plan import (
     AddToConfig,
     Evict,
     GiveBack,
@@ -35,8 +21,10 @@ from cede.plan.steps import (
     Unplug,
     Work,
 )
-from cede.plan.unfinished import in_place, refuse_held, settle
-from cede.policy import Policy
+from cede.model.policy import Policy
+from cede.planner.planner import plan
+from cede.planner.recovery import in_place, refuse_held, settle
+from cede.planner.resolve import resolve_targets
 
 NIC, DISK = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", class_code="020000")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.address import Address
+from cede.adapters.linux.host_uses import HostUses
 from cede.errors import PermanentError
-from cede.host.uses import HostUses
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

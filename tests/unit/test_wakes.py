@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cede.daemon.triggers import Listener, Wake, Wakes
 from cede.errors import UnreachableError
-from cede.wakes import Listener, Wake, Wakes
 from unit.conftest import descriptors
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from pyxs.exceptions import ConnectionError as NoXenstore
 from pyxs.exceptions import PyXSError, UnexpectedPacket
 
-from cede.address import Address
+from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import UnreachableError
-from cede.host.xenstore import Xenstore
-from cede.model import BackendDevice, LibxlNote
+from cede.model.inventory import BackendDevice, LibxlNote
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede import xl_cfg
-from cede.address import Address
 from cede.errors import UsageError
-from cede.model import GuestKind
-from cede.xl_cfg.pci_spec import PciSpec, read_spec
+from cede.importing import xl_cfg
+from cede.importing.xl_pci_spec import PciSpec, read_spec
+from cede.model.domain import GuestKind
+from cede.model.pci import Address
 
 NIC = Address(0, 1, 0, 0)
 

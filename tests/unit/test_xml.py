@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from cede import xml
-from cede.address import Address
+from cede.domain_xml import document as domain_xml_document
 from cede.errors import PermanentError
-from cede.model import GuestKind, Hostdev
+from cede.model.domain import GuestKind, Hostdev
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,21 +65,24 @@ def hostdev(attributes: str, *, more: str = "") -> str:
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_hostdev_is_added_as_recorded(name: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"{name}.with.xml", xml.with_hostdev(shown(name), NEW, "ua-cede-nic0"))
+    golden(f"{name}.with.xml", domain_xml_document.with_hostdev(shown(name), NEW, "ua-cede-nic0"))
 
 
 def test_the_hostdev_that_is_attached_is_the_recorded_one(
     golden: Callable[[str, str], None],
 ) -> None:
-    golden("new_hostdev.xml", xml.new_hostdev(Address(0xABCD, 0xEF, 0x1F, 7), "ua-cede-x") + "\n")
+    golden(
+        "new_hostdev.xml",
+        domain_xml_document.new_hostdev(Address(0xABCD, 0xEF, 0x1F, 7), "ua-cede-x") + "\n",
+    )
 
 
 @given(DOCUMENTS, ADDRESSES)
 def test_adding_changes_no_byte_around_what_is_added(document: str, address: Address) -> None:
-    if any(h.address == address for h in xml.hostdevs(document)):
+    if any(h.address == address for h in domain_xml_document.hostdevs(document)):
         return
-    added = xml.with_hostdev(document, address, "ua-cede-x")
-    around = added.replace("\n    " + xml.new_hostdev(address, "ua-cede-x"), "", 1)
+    added = domain_xml_document.with_hostdev(document, address, "ua-cede-x")
+    around = added.replace("\n    " + domain_xml_document.new_hostdev(address, "ua-cede-x"), "", 1)
     assert around != added
     assert around.replace("<devices></devices>", "<devices/>") == serialised(document)
 
@@ -88,15 +91,15 @@ def test_adding_changes_no_byte_around_what_is_added(document: str, address: Add
 def test_what_was_added_is_removed_in_any_order_without_a_trace(
     document: str, addresses: list[Address], order: Random
 ) -> None:
-    before = {h.address for h in xml.hostdevs(document)}
+    before = {h.address for h in domain_xml_document.hostdevs(document)}
     addresses = [address for address in addresses if address not in before]
     edited = document
     for address in addresses:
-        edited = xml.with_hostdev(edited, address, "ua-cede-x")
-    assert {h.address for h in xml.hostdevs(edited)} == before | set(addresses)
+        edited = domain_xml_document.with_hostdev(edited, address, "ua-cede-x")
+    assert {h.address for h in domain_xml_document.hostdevs(edited)} == before | set(addresses)
     order.shuffle(addresses)
     for address in addresses:
-        edited = xml.without_hostdev(edited, address)
+        edited = domain_xml_document.without_hostdev(edited, address)
     assert edited == (serialised(document) if addresses else document)
 
 
@@ -107,7 +110,7 @@ def test_lxml_itself_says_the_same_with_other_quotes(name: str) -> None:
 
 def test_removing_takes_the_element_with_its_line_and_nothing_else() -> None:
     before = serialised(shown("crowded"))
-    after = xml.without_hostdev(before, Address(0, 0, 0x11, 0))
+    after = domain_xml_document.without_hostdev(before, Address(0, 0, 0x11, 0))
     lines = before.splitlines(keepends=True)
     first = next(i for i, line in enumerate(lines) if 'type="pci" managed="yes"' in line)
     assert "</hostdev>" in lines[first + 6]
@@ -116,18 +119,18 @@ def test_removing_takes_the_element_with_its_line_and_nothing_else() -> None:
 
 def test_adding_what_is_there_changes_nothing_at_all() -> None:
     text = shown("crowded")
-    assert xml.with_hostdev(text, Address(0, 0, 0x11, 0), "ua-cede-x") is text
+    assert domain_xml_document.with_hostdev(text, Address(0, 0, 0x11, 0), "ua-cede-x") is text
 
 
 def test_removing_what_is_not_there_changes_nothing_at_all() -> None:
     text = shown("crowded")
-    assert xml.without_hostdev(text, NIC) is text
+    assert domain_xml_document.without_hostdev(text, NIC) is text
 
 
 def test_a_vnc_password_and_a_cdata_section_and_a_comment_survive_both_edits() -> None:
     for edited in (
-        xml.with_hostdev(shown("crowded"), NEW, "ua-cede-x"),
-        xml.without_hostdev(shown("crowded"), Address(0, 2, 0, 1)),
+        domain_xml_document.with_hostdev(shown("crowded"), NEW, "ua-cede-x"),
+        domain_xml_document.without_hostdev(shown("crowded"), Address(0, 2, 0, 1)),
     ):
         assert 'passwd="tops3cret"' in edited
         assert "<!-- what a later libvirt may know -->" in edited
@@ -137,22 +140,22 @@ def test_a_vnc_password_and_a_cdata_section_and_a_comment_survive_both_edits() -
 
 def test_a_comment_around_the_domain_stays() -> None:
     text = "<!-- ours -->\n<domain><devices/></domain>\n<!-- end -->"
-    edited = xml.with_hostdev(text, NIC, "ua-cede-x")
+    edited = domain_xml_document.with_hostdev(text, NIC, "ua-cede-x")
     assert edited.startswith("<!-- ours --><domain>")
     assert edited.endswith("</domain><!-- end -->\n")
 
 
 def test_a_domain_without_devices_gets_them() -> None:
-    edited = xml.with_hostdev(BARE.format(""), NIC, "ua-cede-x")
-    assert [h.address for h in xml.hostdevs(edited)] == [NIC]
+    edited = domain_xml_document.with_hostdev(BARE.format(""), NIC, "ua-cede-x")
+    assert [h.address for h in domain_xml_document.hostdevs(edited)] == [NIC]
 
 
 def test_every_hostdev_is_read_with_whose_it_is_and_how_it_is_filtered() -> None:
-    assert xml.hostdevs(shown("crowded")) == (
+    assert domain_xml_document.hostdevs(shown("crowded")) == (
         Hostdev(address=Address(0, 0, 0x11, 0), managed=True, write_filtering=False),
         Hostdev(address=Address(0, 2, 0, 1), alias="ua-cede-nic1"),
     )
-    assert [h.ours for h in xml.hostdevs(shown("crowded"))] == [False, True]
+    assert [h.ours for h in domain_xml_document.hostdevs(shown("crowded"))] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,7 @@ def test_every_hostdev_is_read_with_whose_it_is_and_how_it_is_filtered() -> None
     ],
 )
 def test_an_address_is_read_in_hex_and_in_decimal(attributes: str, meant: Address) -> None:
-    assert [h.address for h in xml.hostdevs(hostdev(attributes))] == [meant]
+    assert [h.address for h in domain_xml_document.hostdevs(hostdev(attributes))] == [meant]
 
 
 @pytest.mark.parametrize(
@@ -175,13 +178,13 @@ def test_an_address_is_read_in_hex_and_in_decimal(attributes: str, meant: Addres
     ["bus='0x100'", "slot='32'", "function='8'", "bus='-1'", "bus=''", "bus='one'", "bus='1e2'"],
 )
 def test_an_address_that_no_device_has_is_no_hostdev_of_ours(attributes: str) -> None:
-    assert xml.hostdevs(hostdev(attributes)) == ()
+    assert domain_xml_document.hostdevs(hostdev(attributes)) == ()
 
 
 def test_a_hostdev_without_an_address_is_left_alone() -> None:
     text = BARE.format("<devices><hostdev mode='subsystem' type='pci'/></devices>")
-    assert xml.hostdevs(text) == ()
-    assert xml.without_hostdev(text, Address(0, 0, 0, 0)) is text
+    assert domain_xml_document.hostdevs(text) == ()
+    assert domain_xml_document.without_hostdev(text, Address(0, 0, 0, 0)) is text
 
 
 def test_usb_hostdevs_and_network_interfaces_of_type_hostdev_are_not_pci_hostdevs() -> None:
@@ -190,16 +193,16 @@ def test_usb_hostdevs_and_network_interfaces_of_type_hostdev_are_not_pci_hostdev
         "</source></hostdev><hostdev mode='capabilities' type='storage'/><interface type='hostdev'>"
         "<source><address type='pci' bus='1'/></source></interface></devices>"
     )
-    assert xml.hostdevs(text) == ()
+    assert domain_xml_document.hostdevs(text) == ()
 
 
 def test_a_live_detach_gets_the_element_whole_and_without_what_follows() -> None:
-    found = xml.hostdev_as_shown(shown("pv_live"), NIC)
+    found = domain_xml_document.hostdev_as_shown(shown("pv_live"), NIC)
     assert found is not None
     assert found.endswith("</hostdev>")
     tree = etree.fromstring(found)
     assert [child.tag for child in tree] == ["driver", "source", "alias"]
-    assert xml.hostdev_as_shown(shown("pv_live"), NEW) is None
+    assert domain_xml_document.hostdev_as_shown(shown("pv_live"), NEW) is None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +216,7 @@ def test_a_live_detach_gets_the_element_whole_and_without_what_follows() -> None
     ],
 )
 def test_how_xen_runs_a_guest_is_told_by_its_machine(os: str, kind: GuestKind) -> None:
-    assert xml.domain(None, BARE.format(os)).kind is kind
+    assert domain_xml_document.domain(None, BARE.format(os)).kind is kind
 
 
 PCI = "<devices><hostdev mode='subsystem' type='pci'><source><address bus='1'/></source></hostdev></devices>"
@@ -232,12 +235,12 @@ PCI = "<devices><hostdev mode='subsystem' type='pci'><source><address bus='1'/><
     ],
 )
 def test_passthrough_is_what_the_domain_was_started_with(body: str, *, allowed: bool) -> None:
-    assert xml.domain(BARE.format(body), None).passthrough is allowed
-    assert xml.domain(BARE.format(body), BARE.format(PCI)).passthrough is allowed
+    assert domain_xml_document.domain(BARE.format(body), None).passthrough is allowed
+    assert domain_xml_document.domain(BARE.format(body), BARE.format(PCI)).passthrough is allowed
 
 
 def test_a_running_domain_has_the_id_and_the_hostdevs_of_both_its_xmls() -> None:
-    found = xml.domain(shown("pv_live"), shown("crowded"), paused=True)
+    found = domain_xml_document.domain(shown("pv_live"), shown("crowded"), paused=True)
     assert (found.name, found.domid, found.paused, found.persistent) == ("pv1", 1, True, True)
     assert found.uuid == "abd59c6f-a49d-4758-a1c0-93fdd309ef4a"
     assert [str(h.address) for h in found.live] == ["0000:01:00.0"]
@@ -245,22 +248,22 @@ def test_a_running_domain_has_the_id_and_the_hostdevs_of_both_its_xmls() -> None
 
 
 def test_a_domain_that_is_off_has_no_id_and_a_transient_one_no_config() -> None:
-    off = xml.domain(None, shown("pv_inactive"))
+    off = domain_xml_document.domain(None, shown("pv_inactive"))
     assert (off.domid, off.running, off.live) == (None, False, ())
-    assert xml.domain(None, shown("pv_live")).domid is None
-    transient = xml.domain(shown("pv_live"), None)
+    assert domain_xml_document.domain(None, shown("pv_live")).domid is None
+    transient = domain_xml_document.domain(shown("pv_live"), None)
     assert (transient.domid, transient.persistent, transient.config) == (1, False, ())
 
 
 @pytest.mark.parametrize("text", ["", "no xml", "<domain>", "<domain/><domain/>", "\0"])
 def test_what_is_no_xml_is_an_error_that_says_so(text: str) -> None:
     with pytest.raises(PermanentError, match="XML that can't be read"):
-        xml.hostdevs(text)
+        domain_xml_document.hostdevs(text)
 
 
 def test_a_domain_without_any_xml_is_an_error() -> None:
     with pytest.raises(PermanentError, match="without any XML"):
-        xml.domain(None, None)
+        domain_xml_document.domain(None, None)
 
 
 def test_no_entity_is_resolved_and_no_external_reference_fetched(tmp_path: Path) -> None:
@@ -272,8 +275,8 @@ def test_no_entity_is_resolved_and_no_external_reference_fetched(tmp_path: Path)
         f'<!ENTITY file SYSTEM "file://{secret}"><!ENTITY local "resolved">]>'
         "<domain><name>&file;&local;</name><uuid>u</uuid><devices/></domain>"
     )
-    assert xml.domain(None, text).name == ""
-    edited = xml.with_hostdev(text, NIC, "ua-cede-x")
+    assert domain_xml_document.domain(None, text).name == ""
+    edited = domain_xml_document.with_hostdev(text, NIC, "ua-cede-x")
     assert "<name>&file;&local;</name>" in edited
     assert "s3cret" not in edited
 
@@ -284,7 +287,7 @@ def test_entities_that_grow_without_end_are_not_expanded() -> None:
         f'<!DOCTYPE domain [<!ENTITY l0 "ha">{laughs}]><domain><name>&l11;</name><uuid/></domain>'
     )
     with suppress(PermanentError):  # some versions of libxml2 refuse it, some leave the reference
-        assert xml.domain(None, text).name == ""
+        assert domain_xml_document.domain(None, text).name == ""
 
 
 @pytest.mark.parametrize(
@@ -302,8 +305,12 @@ def test_features_that_are_switched_off_leave_no_trace(features: list[str], left
         "<features>\n  <acpi/>\n  <xen>\n    <passthrough state='on'/>\n    <e820_host state='on'/>\n  </xen>\n"
         " </features>"
     )
-    assert xml.without_features(BARE.format(whole), features) == serialised(BARE.format(left))
-    assert xml.without_features(BARE.format(left), ["passthrough"]) == BARE.format(left)
+    assert domain_xml_document.without_features(BARE.format(whole), features) == serialised(
+        BARE.format(left)
+    )
+    assert domain_xml_document.without_features(BARE.format(left), ["passthrough"]) == BARE.format(
+        left
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,11 +324,11 @@ def test_a_domain_with_less_memory_at_its_start_is_populated_on_demand_unless_it
         f"<domain><name>a</name><uuid>u</uuid><os><type machine='{kind}'>hvm</type></os>"
         f"<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>{current}</currentMemory></domain>"
     )
-    found = xml.domain(None, text)
+    found = domain_xml_document.domain(None, text)
     assert (found.memory, found.current_memory) == (1048576, current)
     assert found.populated_on_demand is on_demand
 
 
 def test_memory_that_is_no_number_is_unknown() -> None:
     text = "<domain><name>a</name><uuid>u</uuid><os><type>hvm</type></os><memory>\u0661</memory></domain>"
-    assert xml.domain(None, text).memory == 0
+    assert domain_xml_document.domain(None, text).memory == 0

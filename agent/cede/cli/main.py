@@ -16,22 +16,22 @@ DEFAULT_URI = "xen:///system"
 _INTERRUPTED = 130
 # by name, in the order of `cede --help`: the module below cede.cli that has it
 _MODULES = {
-    "plan": "plan",
-    "apply": "apply",
-    "devices": "devices",
-    "doctor": "doctor",
-    "import": "import_policy",
-    "status": "status",
-    "verify": "verify",
-    "attach": "take",
-    "detach": "take",
-    "release": "take",
-    "boot": "boot",
-    "pause": "pause",
-    "resume": "pause",
-    "drain": "pause",
-    "history": "history",
-    "run": "run",
+    "plan": "plan_command",
+    "apply": "apply_command",
+    "devices": "devices_command",
+    "doctor": "doctor_command",
+    "import": "import_command",
+    "status": "status_command",
+    "verify": "verify_command",
+    "attach": "device_commands",
+    "detach": "device_commands",
+    "release": "device_commands",
+    "boot": "boot_command",
+    "pause": "maintenance_commands",
+    "resume": "maintenance_commands",
+    "drain": "maintenance_commands",
+    "history": "history_command",
+    "run": "run_command",
 }
 
 
@@ -86,8 +86,8 @@ def main() -> NoReturn:
         wrong.show()
         code = Exit.USAGE
     except CedeError as failed:
-        from cede.cli import screens
+        from cede.cli import output
 
-        screens.error(failed)
+        output.error(failed)
         code = failed.exit
     sys.exit(int(code or 0))

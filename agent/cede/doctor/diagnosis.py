@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.doctor import daemons, devices, guest, pair, pciback, xen
+from cede.doctor import (
+    daemon_rules,
+    device_rules,
+    guest_rules,
+    pair_rules,
+    pciback_rules,
+    xen_rules,
+)
 from cede.doctor.finding import HOST, Severity, worst_first
-from cede.model import FEATURES
-from cede.plan.steps import Plan, SwitchOn, Work
+from cede.model.domain import FEATURES
+from cede.model.plan import Plan, SwitchOn, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cede.doctor.facts import Facts
     from cede.doctor.finding import Finding
-    from cede.model import Domain, Inventory
-    from cede.plan.resolve import Targets
-    from cede.plan.steps import Step
+    from cede.model.domain import Domain
+    from cede.model.inventory import Inventory
+    from cede.model.plan import Step
+    from cede.planner.resolve import Targets
 
-_OF_HOST = (*xen.RULES, *pciback.RULES, *daemons.RULES)
+_OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
 
 
 def of_host(facts: Facts) -> tuple[Finding, ...]:
     """What is wrong with the host and any of its devices, the worst first."""
-    return worst_first(found for rule in (*_OF_HOST, *devices.RULES) for found in rule(facts))
+    return worst_first(found for rule in (*_OF_HOST, *device_rules.RULES) for found in rule(facts))
 
 
 def of_pair(
@@ -39,17 +47,20 @@ def of_pair(
         if device is not None:
             at = str(device.address)
             found += [
-                one for rule in devices.RULES for one in rule(facts) if one.subject.startswith(at)
+                one
+                for rule in device_rules.RULES
+                for one in rule(facts)
+                if one.subject.startswith(at)
             ]
-            found += pair.standing_against(device, domain, subject, inventory, targets.policy)
-    found += pair.planned(plan, subject)
-    found += pair.features(domain)
+            found += pair_rules.standing_against(device, domain, subject, inventory, targets.policy)
+    found += pair_rules.planned(plan, subject)
+    found += pair_rules.features(domain)
     return worst_first(found)
 
 
 def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
     """What a guest's own log says is wrong there, the worst first."""
-    return worst_first(found for rule in guest.RULES for found in rule(log, domain))
+    return worst_first(found for rule in guest_rules.RULES for found in rule(log, domain))
 
 
 def fatal(findings: Iterable[Finding]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cede.address import Address
-from cede.model import Inventory, LibxlNote
+from cede.model.inventory import Inventory, LibxlNote
+from cede.model.pci import Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

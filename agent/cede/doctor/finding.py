@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cede.plan.steps import Step
+from cede.model.plan import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

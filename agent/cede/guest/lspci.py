@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cede.address import Address
-from cede.guest.function import Function, Interrupt
+from cede.guest.pci_function import Function, Interrupt
+from cede.model.pci import Address
 
 if TYPE_CHECKING:
-    from cede.guest.function import Range
+    from cede.guest.pci_function import Range
 
 DRIVER = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _RECORD = re.compile(r"^(?P<name>[A-Za-z]+):[\t ]+(?P<value>[!-~]*)$")

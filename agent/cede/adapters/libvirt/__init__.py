@@ -1,0 +1,1 @@
+"""Adapters to libvirt's Xen driver."""

@@ -1,0 +1,339 @@
+"""The door to libvirt's Xen driver: domains, their XML, node devices, guest consoles.
+
+Sources: https://libvirt.org/html/libvirt-libvirt-domain.html, src/libxl/libxl_driver.c (libvirt 9.0 and 11.3).
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import libvirt
+
+from cede.adapters.libvirt import libxl_logs
+from cede.adapters.libvirt.libvirt_errors import NO_CONSOLE, NO_DOMAIN, OP_FAILED, classify
+from cede.domain_xml import document, metadata
+from cede.domain_xml.edits import Attach, Change, Detach, Note, changes
+from cede.errors import GuestSilentError, PermanentError, WorldMovedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cede.model.domain import Domain
+    from cede.model.pci import Address
+
+DEFAULT_URI = "xen:///system"
+
+
+_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
+
+
+_REREADS = 5
+
+
+_CHUNK = 65536
+
+
+_NOT_RUNNING = -1  # as a domain's id
+
+
+def _change(domain: libvirt.virDomain, change: Change) -> None:
+    config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    match change:
+        case Attach():
+            domain.attachDeviceFlags(change.hostdev, config)
+        case Detach():
+            domain.detachDeviceFlags(change.hostdev, config)
+        case Note():
+            element = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(element, change.element, metadata.PREFIX, metadata.NAMESPACE, config)
+
+
+class Console:
+    """A guest's text console through libvirt, never forced: somebody else's session is left alone."""
+
+    def __init__(self, stream: libvirt.virStream) -> None:
+        self._stream = stream
+        self._arrived: SimpleQueue[bytes] = SimpleQueue()
+        events = (
+            libvirt.VIR_STREAM_EVENT_READABLE
+            | libvirt.VIR_STREAM_EVENT_ERROR
+            | libvirt.VIR_STREAM_EVENT_HANGUP
+        )
+        stream.eventAddCallback(events, self._readable, None)
+
+    def _readable(self, stream: libvirt.virStream, events: int, _opaque: object) -> None:
+        try:
+            data = stream.recv(_CHUNK)
+        except libvirt.libvirtError:
+            data = b""
+        if isinstance(data, bytes):
+            self._arrived.put(data)
+        if data == b"" or events & ~libvirt.VIR_STREAM_EVENT_READABLE:
+            stream.eventRemoveCallback()
+
+    def send(self, data: bytes) -> None:
+        """Type `data` into the guest. Raises GuestSilentError if the console is gone."""
+        rest = data
+        while rest:
+            try:
+                sent = self._stream.send(rest)
+            except libvirt.libvirtError as error:
+                raise GuestSilentError(f"the guest's console went away: {error}") from error
+            if sent < 0:
+                raise GuestSilentError("the guest's console takes no input")
+            rest = rest[sent:]
+
+    def receive(self, seconds: float) -> bytes | None:
+        """What the guest printed next; None if that takes longer, b"" if the console has ended."""
+        try:
+            return self._arrived.get(timeout=max(0.0, seconds))
+        except Empty:
+            return None
+
+    def close(self) -> None:
+        """Let go of the console, so that others can have it."""
+        with suppress(libvirt.libvirtError):  # the callback removed itself at the stream's end
+            self._stream.eventRemoveCallback()
+        with suppress(libvirt.libvirtError):  # the stream ended by itself
+            self._stream.abort()
+
+
+class Libvirt:
+    """One connection; every failure leaves as one of cede's errors, classed by what may be done about it."""
+
+    def __init__(self, uri: str, logs: Path = libxl_logs.FOLDER) -> None:
+        start_event_loop()
+        self._uri = uri
+        self._logs = logs
+        self._opening = threading.Lock()
+        with self._classified():
+            self._opened = self._open()
+
+    def _open(self) -> libvirt.virConnect:
+        connection = libvirt.open(self._uri)
+        connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES)
+        if connection.getType() != "Xen":
+            raise PermanentError(
+                f"{self._uri} is libvirt's {connection.getType()} driver, not Xen",
+                remedy=f"use --connect {DEFAULT_URI} on a Xen dom0",
+            )
+        return connection
+
+    @property
+    def _connection(self) -> libvirt.virConnect:
+        """The connection, opened anew if its daemon went away meanwhile."""
+        with self._opening:
+            if not self._opened.isAlive():
+                with suppress(libvirt.libvirtError):  # it is lost in any case
+                    self._opened.close()
+                self._opened = self._open()
+            return self._opened
+
+    def close(self) -> None:
+        """Close the connection; errors no longer matter."""
+        with suppress(libvirt.libvirtError):  # it was lost before
+            self._opened.close()
+
+    @contextmanager
+    def _classified(self, *, about: str = "") -> Iterator[None]:
+        """Turn libvirt's errors into cede's; with the domain that it is `about`, add what libxl logged meanwhile."""
+        before = libxl_logs.marks(self._logs, about) if about else ()
+        try:
+            yield
+        except libvirt.libvirtError as error:
+            raise classify(
+                error.get_error_code() or 0,
+                error.get_error_message() or str(error),
+                cause=libxl_logs.complaint(before),
+            ) from error
+
+    def domains(self) -> tuple[Domain, ...]:
+        """Every domain but dom0, running or not, with its live and its persistent hostdevs."""
+        with self._classified():
+            connection = self._connection
+            handles = connection.listAllDomains()
+            paused = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED)
+            kept = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+        still, lasting = ({handle.UUID() for handle in some} for some in (paused, kept))
+        found = (
+            self._domain(handle, paused=handle.UUID() in still, kept=handle.UUID() in lasting)
+            for handle in handles
+            if handle.ID() != 0
+        )
+        return tuple(sorted((d for d in found if d is not None), key=lambda d: d.name))
+
+    @staticmethod
+    def _domain(handle: libvirt.virDomain, *, paused: bool, kept: bool) -> Domain | None:
+        try:
+            live = handle.XMLDesc() if handle.ID() != _NOT_RUNNING else None
+            config = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if kept else None
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == NO_DOMAIN:
+                return None  # it went while we were looking
+            raise classify(error.get_error_code() or 0, str(error)) from error
+        if live is None and config is None:
+            return None  # a transient one that ended while we were looking
+        return document.domain(live, config, paused=paused)
+
+    def node_devices(self) -> frozenset[str]:
+        """The names of the PCI node devices that libvirt lists (`pci_0000_01_00_0`)."""
+        with self._classified():
+            found = self._connection.listAllDevices(
+                libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
+            )
+            return frozenset(device.name() for device in found)
+
+    def domain(self, name: str) -> Domain | None:
+        """The domain of that name as it is now; None if there is none."""
+        try:
+            with self._classified():
+                handle = self._connection.lookupByName(name)
+                paused = handle.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+                return self._domain(handle, paused=paused, kept=bool(handle.isPersistent()))
+        except WorldMovedError:
+            return None
+
+    def running(self, name: str) -> Domain | None:
+        """The domain of that name with what it has live, its persistent XML left out; None if it doesn't run."""
+        try:
+            with self._classified():
+                handle = self._connection.lookupByName(name)
+                found = document.domain(handle.XMLDesc(), None)
+        except WorldMovedError:
+            return None
+        return found if found.running else None
+
+    def seize(self, address: Address) -> None:
+        """virNodeDeviceDetachFlags: unbind from the dom0 driver, bind to pciback.
+
+        libvirt doesn't check what was bound in the end: read sysfs after it.
+        """
+        with self._classified():
+            self._connection.nodeDeviceLookupByName(address.node_device).detachFlags(None, 0)
+
+    def reattach(self, address: Address) -> None:
+        """virNodeDeviceReAttach: clear driver_override, unbind, let the kernel probe again."""
+        with self._classified():
+            self._connection.nodeDeviceLookupByName(address.node_device).reAttach()
+
+    def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
+        """Hot-plug the device into the running domain, leaving its persistent XML alone."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).attachDeviceFlags(
+                document.new_hostdev(address, alias, permissive=permissive),
+                libvirt.VIR_DOMAIN_AFFECT_LIVE,
+            )
+
+    def unplug(self, domain: str, address: Address) -> bool:
+        """Take the device out of the running domain; False if it wasn't there.
+
+        The element goes back exactly as the live XML shows it, and only if it shows it: libvirt 11.3 leaks a device
+        whose element lacks the driver, and a failed live detach is never provoked.
+        """
+        with self._classified(about=domain):
+            handle = self._connection.lookupByName(domain)
+            shown = document.hostdev_as_shown(handle.XMLDesc(), address)
+            if shown is None:
+                return False
+            handle.detachDeviceFlags(shown, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return True
+
+    def last_words(self, domain: str) -> str:
+        """The last thing that libxl logged of the domain, through libvirt; empty if nothing."""
+        return libxl_logs.last_words(self._logs, domain)
+
+    def shut_down(self, domain: str) -> None:
+        """Ask the running domain to shut itself down; returns before it has."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).shutdown()
+
+    def start(self, domain: str) -> None:
+        """Start the domain from its persistent XML."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).create()
+
+    def persistent_xml(self, domain: str) -> str:
+        """The domain's persistent XML, without its secrets."""
+        with self._classified():
+            found: str = self._connection.lookupByName(domain).XMLDesc(
+                libvirt.VIR_DOMAIN_XML_INACTIVE
+            )
+        return found
+
+    def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
+        """Edit the persistent XML; False if the edit changes nothing.
+
+        Hostdevs and cede's note are changed one by one, each without touching what somebody else changes meanwhile.
+        Only another edit takes a definition of the whole: the XML is read again right before it, and if somebody
+        changed it the edit is made anew on theirs. Secrets stay in it (XML_SECURE), or the define would erase a VNC
+        password. Raises WorldMovedError if somebody keeps changing it.
+        """
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        with self._classified():
+            handle = self._connection.lookupByName(domain)
+            read = handle.XMLDesc(flags)
+            for _ in range(_REREADS):
+                edited = edit(read)
+                if edited == read:
+                    return False
+                found = changes(read, edited)
+                if found is not None:
+                    for change in found:
+                        _change(handle, change)
+                    return True
+                again = handle.XMLDesc(flags)
+                if again == read:
+                    self._connection.defineXML(edited)
+                    return True
+                read = again
+        raise WorldMovedError(f"somebody keeps changing the XML of {domain}", remedy="apply again")
+
+    @contextmanager
+    def console(self, domain: str) -> Iterator[Console]:
+        """The domain's first console. Raises GuestSilentError if somebody is on it, or there is none."""
+        with self._classified():
+            stream = self._connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+            handle = self._connection.lookupByName(domain)
+            try:
+                handle.openConsole(None, stream, 0)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == OP_FAILED:
+                    raise GuestSilentError(
+                        f"somebody is on the console of {domain}; it is not taken from them",
+                        remedy="verify again when they have left",
+                    ) from error
+                if error.get_error_code() in NO_CONSOLE:
+                    raise GuestSilentError(f"{domain} has no console to ask on: {error}") from error
+                raise
+        opened = Console(stream)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def _serve_events() -> None:
+    """Run libvirt's event loop for the life of the process."""
+    while libvirt.virEventRunDefaultImpl() == 0:
+        pass
+
+
+_event_loop: threading.Thread | None = None
+
+
+_starting = threading.Lock()
+
+
+def start_event_loop() -> None:
+    """Start it if it doesn't run; it must before the first connection is opened."""
+    global _event_loop  # noqa: PLW0603 - libvirt has one default event loop a process
+    with _starting:
+        if _event_loop is None:
+            libvirt.registerErrorHandler(lambda _context, _error: None, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _event_loop = threading.Thread(target=_serve_events, name="libvirt-events", daemon=True)
+            _event_loop.start()

@@ -1,0 +1,127 @@
+"""The door to libvirt's events: that a domain started, ended, was redefined or had its metadata changed.
+
+The Xen driver has no device events; xenstore tells of those. Sources:
+https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectDomainEventID, src/libxl/libxl_driver.c.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+from cede.adapters.libvirt.connection import start_event_loop
+from cede.adapters.libvirt.libvirt_errors import classify
+from cede.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
+_MOST = 64  # kept in words; the rest only counts as having come
+_WORDS = (
+    "was defined", "was undefined", "started", "was suspended", "was resumed", "stopped",
+    "shuts down", "sleeps", "crashed",
+)  # fmt: skip
+
+
+class LibvirtEvents:
+    """Listens on a connection of its own. Callbacks come in libvirt's thread, and are read from a queue."""
+
+    name = "libvirt"
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._connection: libvirt.virConnect | None = None
+        self._callbacks: list[int] = []
+        self._ready = -1
+        self._lost = False
+        self._told: SimpleQueue[str] = SimpleQueue()
+
+    def open(self) -> None:
+        """Connect and register. Raises UnreachableError if libvirt doesn't answer."""
+        start_event_loop()
+        self._lost = False
+        self._told = SimpleQueue()
+        self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._connection = connection = libvirt.openReadOnly(self._uri)
+            connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES)
+            connection.registerCloseCallback(self._closed, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._metadata),
+            ):
+                self._callbacks.append(
+                    connection.domainEventRegisterAny(None, event, callback, None)
+                )
+        except libvirt.libvirtError as error:
+            said = classify(error.get_error_code() or 0, str(error))
+            raise UnreachableError(said.message, remedy=said.remedy) from error
+
+    def fileno(self) -> int:
+        """Readable when a callback has come."""
+        return self._ready
+
+    def read(self) -> Collection[str]:
+        """What the callbacks told since. Raises UnreachableError if the connection was closed."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._ready)
+        found: list[str] = []
+        with suppress(Empty):
+            while True:
+                found.append(self._told.get_nowait())
+        if self._lost:
+            raise UnreachableError("libvirt closed the connection")
+        return found
+
+    def close(self) -> None:
+        """Let go of the connection; errors no longer matter."""
+        connection, self._connection = self._connection, None
+        callbacks, self._callbacks = self._callbacks, []
+        if connection is not None:
+            with suppress(libvirt.libvirtError):
+                for number in callbacks:
+                    connection.domainEventDeregisterAny(number)
+            with suppress(libvirt.libvirtError):
+                connection.unregisterCloseCallback()
+            with suppress(libvirt.libvirtError):
+                connection.close()
+        ready, self._ready = self._ready, -1
+        if ready >= 0:
+            os.close(ready)
+
+    def _tell(self, what: str) -> None:
+        if self._told.qsize() < _MOST:
+            self._told.put(what)
+        with suppress(OSError):  # it was closed meanwhile
+            if self._ready >= 0:
+                os.eventfd_write(self._ready, 1)
+
+    def _lifecycle(
+        self,
+        _connection: Any,  # noqa: ANN401 - libvirt has no types
+        domain: Any,  # noqa: ANN401 - libvirt has no types
+        event: int,
+        _detail: int,
+        _opaque: object,
+    ) -> None:
+        word = _WORDS[event] if 0 <= event < len(_WORDS) else "changed"
+        self._tell(f"{domain.name()} {word}")
+
+    def _metadata(
+        self,
+        _connection: Any,  # noqa: ANN401 - libvirt has no types
+        domain: Any,  # noqa: ANN401 - libvirt has no types
+        _kind: int,
+        _uri: str | None,
+        _opaque: object,
+    ) -> None:
+        self._tell(f"the metadata of {domain.name()} changed")
+
+    def _closed(self, _connection: Any, _reason: int, _opaque: object) -> None:  # noqa: ANN401 - no types
+        self._lost = True
+        self._tell("")

@@ -1,0 +1,1 @@
+"""Adapters to dom0's kernel and to systemd."""

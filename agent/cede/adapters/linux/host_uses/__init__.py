@@ -1,0 +1,80 @@
+"""The door to what dom0 itself lives on, and what guests live on through dom0.
+
+"A driver is loaded" is no reason to keep a device, nor is a disk that nobody mounted or an interface that is merely up;
+this finds actual use, and the chain that leads from the device to what needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cede.adapters.linux.host_uses.disks import Disks
+from cede.adapters.linux.host_uses.interfaces import Interfaces
+from cede.adapters.linux.host_uses.seat import Seat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cede.model.pci import Address, HostUse
+
+_NONE: Mapping[str, Sequence[str]] = {}
+
+
+class HostUses:
+    """Looks below `sys_root`, `proc_root`, `run_root` and `dev_root` (normally `/sys`, `/proc`, `/run`, `/dev`).
+
+    `addresses` tells dom0's own IP addresses, each with its interface; it is asked only if somebody is logged in over
+    ssh, and its error is the caller's, because "nobody" would be a wrong answer. Nothing else raises: what vanishes
+    while it is read, or can't be understood, is no use.
+    """
+
+    def __init__(
+        self,
+        sys_root: Path,
+        proc_root: Path,
+        run_root: Path = Path("/run"),
+        dev_root: Path = Path("/dev"),
+        addresses: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._disks = Disks(sys_root, proc_root, run_root, dev_root)
+        self._interfaces = Interfaces(sys_root, proc_root, addresses)
+        self._seat = Seat(sys_root)
+
+    def find(
+        self,
+        disks: Mapping[str, Sequence[str]] = _NONE,
+        interfaces: Mapping[str, Sequence[str]] = _NONE,
+    ) -> dict[Address, list[HostUse]]:
+        """For each device in use, every use with its chain.
+
+        `disks` are the block devices (`/dev/...`) and `interfaces` the host's interfaces that each domain, by name,
+        lives on. Raises what `addresses` raises.
+        """
+        uses: dict[Address, list[HostUse]] = {}
+        for address, use in (
+            *self._disks.filesystems(),
+            *self._disks.swaps(),
+            *self._disks.of_guests(disks),
+            *self._interfaces.default_routes(),
+            *self._interfaces.ssh_sessions(),
+            *self._interfaces.of_guests(interfaces),
+            *self._seat.boot_display(),
+            *self._seat.keyboard(),
+        ):
+            _add(uses, address, use)
+        for address, use in sorted(self._disks.members(), key=lambda found: -len(found[1].chain)):
+            # where a longer chain leads over the same link it has said why already
+            if not any(_links(use)[-1] in _links(known) for known in uses.get(address, ())):
+                _add(uses, address, use)
+        return uses
+
+
+def _add(uses: dict[Address, list[HostUse]], address: Address, use: HostUse) -> None:
+    known = uses.setdefault(address, [])
+    if use not in known:
+        known.append(use)
+
+
+def _links(use: HostUse) -> list[tuple[str, str]]:
+    return list(zip(use.chain, use.chain[1:], strict=False))

@@ -1,0 +1,75 @@
+"""The door to dom0's kernel log: what the kernel said of a device, and when.
+
+A driver's refusal, pciback's "assign to virtual slot" and a fault of the bus are told nowhere else.
+Source: Documentation/ABI/testing/dev-kmsg (Linux).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cede.model.inventory import KernelLine
+
+KMSG = Path("/dev/kmsg")
+_RECORD = re.compile(rb"^\d+,\d+,(?P<microseconds>\d{1,18}),[^;]*;(?P<text>.*)$")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_LONGEST_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
+_MOST_RECORDS = 65536  # a log that is written as fast as it is read has no end
+_MICROSECONDS = 1_000_000
+
+
+class KernelLog:
+    """Reads the kernel's ring from its oldest line on, and never waits for a new one."""
+
+    def __init__(self, path: Path = KMSG) -> None:
+        self._path = path
+
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+        """Every line that the ring holds with `about` in it, the oldest first.
+
+        Empty if it can't be read (by others than root, say).
+        """
+        wanted = about.encode()
+        lines = b"".join(self._records()).split(b"\n")
+        records = (_RECORD.match(line) for line in lines if wanted in line)
+        return tuple(
+            KernelLine(
+                seconds_since_boot=int(found["microseconds"]) / _MICROSECONDS,
+                text=_text(found["text"]),
+            )
+            for found in records
+            if found is not None
+        )
+
+    def _records(self) -> list[bytes]:
+        try:
+            log = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return []
+        found: list[bytes] = []
+        try:
+            for _ in range(_MOST_RECORDS):
+                try:
+                    record = os.read(log, _LONGEST_RECORD)
+                except BrokenPipeError:
+                    continue  # overwritten before it was read; the next one is the oldest now
+                if not record:
+                    break
+                found.append(record)
+        except OSError:  # EAGAIN: that was the newest
+            pass
+        finally:
+            os.close(log)
+        return found
+
+
+def _text(raw: bytes) -> str:
+    """The message as the kernel was given it, without what a terminal would act on."""
+    text = raw.decode("utf-8", "replace")
+    if "\\x" in text:
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " for letter in text)

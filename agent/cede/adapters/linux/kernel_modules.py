@@ -1,0 +1,184 @@
+"""The door to how dom0's kernel modules are configured: is there a xen-pciback, how is it set, is it loaded at boot.
+
+Sources: modprobe.d(5), modules-load.d(5), modules.dep(5), initramfs-tools(7), dracut.conf(5), the kernel's
+Documentation/admin-guide/kernel-parameters.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from cede.errors import PermanentError
+from cede.util.kernel_files import listing, matching, text
+
+_OWN_FILE = "etc/modules-load.d/cede.conf"
+_HEAD = "# Written by cede: devices go to Xen guests by way of this module.\n"
+_NAME = "xen-pciback"
+_ROOTS = ("etc", "run", "usr/local/lib", "usr/lib")
+_OPTIONS = re.compile(r"^\s*(?:options|blacklist|install)\s+xen[-_]pciback(?:\s|$)")
+_LISTS = (
+    "etc/modules",
+    "etc/initramfs-tools/modules",
+    "usr/share/initramfs-tools/modules.d/*",
+)
+_DRACUT = ("etc/dracut.conf", "etc/dracut.conf.d/*.conf")
+_MAKERS = {
+    "initramfs-tools": ("usr/sbin/update-initramfs", "sbin/update-initramfs"),
+    "dracut": ("usr/bin/dracut", "usr/sbin/dracut"),
+}
+_COMMENT = re.compile(r"[#;].*")
+_MODE = 0o644
+
+
+def names_pciback(said: str) -> bool:
+    """Whether the text of a list of modules names xen-pciback; options may follow the name."""
+    lines = (_COMMENT.sub("", line).split() for line in said.splitlines())
+    return any(words and _is_pciback(words[0]) for words in lines)
+
+
+def _is_pciback(name: str) -> bool:
+    """Hyphens and underscores are one to modprobe."""
+    return name.replace("_", "-") == _NAME
+
+
+def _loads(word: str) -> bool:
+    """`modules-load=` loads it; a bare `xen-pciback.hide=` only tells it what to do once it is."""
+    name, _, value = word.partition("=")
+    asked = name in {"modules-load", "modules_load", "rd.driver.pre"}
+    return asked and any(_is_pciback(module) for module in value.split(","))
+
+
+class Modules:
+    """Reads and writes below `root` (normally `/`)."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def available(self) -> bool | None:
+        """Whether the running kernel has xen-pciback, built in or as a module; None if its lists can't be read."""
+        release = text(self._root / "proc/sys/kernel/osrelease")
+        folder = self._root / "lib/modules" / release
+        lists = [text(folder / name) for name in ("modules.dep", "modules.builtin")]
+        if not release or not any(lists):
+            return None
+        return any(re.search(rf"/{_NAME}\.ko\b", said) for said in lists)
+
+    def loaded(self) -> str | None:
+        """How xen-pciback is there now: `module` or `built in`; None if it isn't."""
+        if not (self._root / "sys/module/xen_pciback").is_dir():
+            return None
+        lines = text(self._root / "proc/modules").splitlines()
+        return "module" if any(_is_pciback(line.split(" ")[0]) for line in lines) else "built in"
+
+    def built_in(self) -> bool:
+        """Whether it is part of the kernel itself."""
+        release = text(self._root / "proc/sys/kernel/osrelease")
+        return f"/{_NAME}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
+
+    def modprobe_files(self) -> dict[str, str]:
+        """The text of each modprobe.d file that counts, by path, in the order in which modprobe reads them."""
+        return {f"/{path}": text(self._root / path) for path in self._files("modprobe.d")}
+
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """What modprobe's configuration says of xen-pciback: (path, line), a file in /etc hiding its namesakes.
+
+        A backslash at its end continues a line.
+        """
+        return tuple(
+            (path, line.strip())
+            for path, said in self.modprobe_files().items()
+            for line in said.replace("\\\n", " ").splitlines()
+            if _OPTIONS.match(line)
+        )
+
+    def kernel_command_line(self) -> str:
+        """dom0's kernel's command line."""
+        return text(self._root / "proc/cmdline")
+
+    def loaders(self) -> tuple[str, ...]:
+        """What has it loaded at boot: files that name it, and words of the kernel's command line."""
+        named = [*self._files("modules-load.d"), *self._matching(_LISTS)]
+        found = [f"/{path}" for path in named if names_pciback(text(self._root / path))]
+        found += [f"/{path}" for path in self._matching(_DRACUT) if self._added(path)]
+        found += [word for word in self.kernel_command_line().split() if _loads(word)]
+        return tuple(found)
+
+    def loaded_at_boot(self) -> bool:
+        """Whether something has it loaded at boot, or it needn't be."""
+        return self.built_in() or bool(self.loaders())
+
+    def initramfs_makers(self) -> tuple[str, ...]:
+        """What this host makes its initramfs with: `initramfs-tools`, `dracut`, both or neither."""
+        return tuple(
+            maker
+            for maker, paths in _MAKERS.items()
+            if any((self._root / path).exists() for path in paths)
+        )
+
+    def own_file(self) -> str | None:
+        """The text of cede's own file, None if there is none."""
+        path = self._root / _OWN_FILE
+        return text(path) + "\n" if path.exists() else None
+
+    def load_at_boot(self) -> None:
+        """Name it in cede's own file, whose other lines stay. Raises PermanentError if that can't be written."""
+        was = self.own_file()
+        if was is None or not names_pciback(was):
+            self._write((was or _HEAD) + f"{_NAME}\n")
+
+    def dont_load_at_boot(self) -> None:
+        """Take it out of cede's own file, and the file away if nothing else is in it. Raises PermanentError."""
+        kept = [line for line in (self.own_file() or "").splitlines() if not names_pciback(line)]
+        if any(line.strip() and not line.startswith(("#", ";")) for line in kept):
+            self._write("\n".join(kept) + "\n")
+            return
+        with suppress(FileNotFoundError):
+            try:
+                (self._root / _OWN_FILE).unlink()
+            except PermissionError as error:
+                raise PermanentError(f"/{_OWN_FILE} can't be removed: {error.strerror}") from error
+
+    def _files(self, kind: str) -> list[str]:
+        """The files that count, by name: one in /etc hides its namesakes below."""
+        found: dict[str, str] = {}
+        for folder in (f"{root}/{kind}" for root in reversed(_ROOTS)):
+            for name in listing(self._root / folder):
+                if name.endswith(".conf"):
+                    found[name] = f"{folder}/{name}"
+        return [found[name] for name in sorted(found)]
+
+    def _matching(self, patterns: tuple[str, ...]) -> list[str]:
+        return [path for pattern in patterns for path in matching(self._root, pattern)]
+
+    def _added(self, path: str) -> bool:
+        """Whether dracut is told to take it along: `add_drivers+=" xen-pciback "`."""
+        lines = (_COMMENT.sub("", line) for line in text(self._root / path).splitlines())
+        return any(
+            "drivers" in line and any(map(_is_pciback, re.split(r"[\s\"'=]+", line)))
+            for line in lines
+        )
+
+    def _write(self, said: str) -> None:
+        """The whole file or none of it: what reads it may be the next boot, after a loss of power."""
+        path = self._root / _OWN_FILE
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".cede.", delete=False) as file:  # fmt: skip
+                try:
+                    file.write(said)
+                    file.flush()
+                    os.fchmod(file.fileno(), _MODE)
+                    os.fsync(file.fileno())
+                    Path(file.name).replace(path)
+                except OSError:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise PermanentError(
+                f"/{_OWN_FILE} can't be written: {error.strerror}",
+                remedy=f"echo {_NAME} > /{_OWN_FILE}",
+            ) from error

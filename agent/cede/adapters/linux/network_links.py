@@ -1,0 +1,89 @@
+"""The door to dom0's network interfaces: what one was before its card was taken, and making it so again.
+
+Source: ip-link(8), ip-address(8) (iproute2, `-json`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cede.errors import PermanentError
+from cede.model.pci import Link
+from cede.util import process
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
+
+
+class Links:
+    """Asks and tells the kernel through `ip`."""
+
+    def read(self, names: Collection[str]) -> tuple[Link, ...]:
+        """These interfaces as they are now, in the kernel's order; one that isn't there is left out.
+
+        Raises PermanentError if `ip` isn't there, fails or prints what can't be read.
+        """
+        if not names:
+            return ()
+        said = process.run("ip", "-json", "address", "show")
+        try:
+            return tuple(_link(found) for found in json.loads(said) if found["ifname"] in names)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PermanentError(
+                f"ip -json address printed what can't be read: {said[:200]!r}"
+            ) from error
+
+    def restore(self, was: Link, now: Link) -> None:
+        """Make the interface that is as `now` says what `was` says: name, MTU, master, up, addresses.
+
+        Raises PermanentError for the first of these that the kernel refuses.
+        """
+        for command in _commands(was, now):
+            process.run("ip", *command)
+
+
+def _link(found: dict[str, Any]) -> Link:
+    flags = found["flags"]
+    return Link(
+        name=str(found["ifname"]),
+        # a bond lends its ports its own MAC, which a card doesn't come back with
+        mac=str(found.get("permaddr") or found.get("address", "")),
+        up="UP" in flags,
+        carrier="LOWER_UP" in flags,
+        mtu=int(found["mtu"]),
+        master=found.get("master"),
+        addresses=tuple(
+            f"{one['local']}/{one['prefixlen']}"
+            for one in found.get("addr_info", ())
+            if "local" in one and _kept(one)
+        ),
+    )
+
+
+def _kept(address: dict[str, Any]) -> bool:
+    """Not what the kernel makes itself, nor a lease: a DHCP client takes its own anew when it sees the carrier."""
+    made = address.get("protocol") in _KERNEL_MADE or address.get("scope") in {"link", "host"}
+    return not (made or address.get("dynamic"))
+
+
+def _commands(was: Link, now: Link) -> Iterator[tuple[str, ...]]:
+    joins = was.master is not None and now.master != was.master
+    # neither a new name nor a bond takes an interface that is up
+    down = now.name != was.name or (joins and now.up)
+    if down:
+        yield ("link", "set", "dev", now.name, "down")
+    if now.name != was.name:
+        yield ("link", "set", "dev", now.name, "name", was.name)
+    if was.mtu is not None and now.mtu != was.mtu:
+        yield ("link", "set", "dev", was.name, "mtu", str(was.mtu))
+    if was.master is not None and joins:
+        yield ("link", "set", "dev", was.name, "master", was.master)
+    if was.up != (now.up and not down):
+        yield ("link", "set", "dev", was.name, "up" if was.up else "down")
+    for address in was.addresses:
+        # one that goes down loses those of IPv6
+        if down or address not in now.addresses:
+            yield ("address", "replace", address, "dev", was.name)

@@ -1,0 +1,90 @@
+"""The door to pci.ids, the list of what PCI ids are called in words.
+
+It is 1.3 MB of text of which a host needs a few dozen lines, so only those are looked for, and nothing else is split or
+decoded. Source: https://pci-ids.ucw.cz and pci.ids' own header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cede.model.pci import Identity
+
+PATHS = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
+_MAX_BYTES = 16 * 1024 * 1024
+_LONGEST = 80
+# A line that is not indented begins another vendor or class.
+_NEXT_BLOCK = re.compile(rb"\n[^\t\n#]")
+_NEXT_SUBCLASS = re.compile(rb"\n\t[^\t]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a device is called; each is empty where the list doesn't know it."""
+
+    kind: str = ""
+    vendor: str = ""
+    device: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.vendor, self.device) if part)
+
+
+class PciIds:
+    """The list in the first of `paths` that can be read; without any, nothing has a name."""
+
+    def __init__(self, paths: Iterable[Path] = PATHS) -> None:
+        self._text = _content(paths)
+        # the classes come last; without this mark each is looked for in all of it
+        self._classes = max(0, self._text.rfind(b"\nC 00  "))
+        self._vendors: dict[str, tuple[int, int]] = {}
+
+    def names(self, identity: Identity) -> Names:
+        """What a device with that identity is called."""
+        vendor = self._vendor(identity.vendor)
+        device = self._block(*vendor, b"\n\t%s  " % identity.device.encode())
+        of_class, of_kind = identity.class_code[:2].encode(), identity.class_code[2:4].encode()
+        base = self._block(self._classes, len(self._text), b"\nC %s  " % of_class)
+        kind = self._block(*base, b"\n\t%s  " % of_kind)
+        return Names(
+            kind=self._name(kind) or self._name(base),
+            vendor=self._name(vendor),
+            device=self._name(device),
+        )
+
+    def _vendor(self, vendor: str) -> tuple[int, int]:
+        """The vendor's block, looked for once: that means a walk through the whole text."""
+        if vendor not in self._vendors:
+            opening = b"\n%s  " % vendor.encode()
+            self._vendors[vendor] = self._block(0, self._classes or len(self._text), opening)
+        return self._vendors[vendor]
+
+    def _block(self, start: int, end: int, opening: bytes) -> tuple[int, int]:
+        """Where what follows `opening` within a block begins, and where its own block ends; (0, 0) without one."""
+        at = self._text.find(opening, start, end)
+        if at < 0:
+            return (0, 0)
+        begins = at + len(opening)
+        following = _NEXT_SUBCLASS if opening.startswith(b"\n\t") else _NEXT_BLOCK
+        ends = following.search(self._text, begins, end)
+        return (begins, ends.start() if ends else end)
+
+    def _name(self, block: tuple[int, int]) -> str:
+        line = self._text[block[0] : block[1]].partition(b"\n")[0][: 4 * _LONGEST]
+        clean = "".join(
+            c if c.isprintable() else "?" for c in line.decode("utf-8", "replace").strip()
+        )
+        return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 3] + "..."
+
+
+def _content(paths: Iterable[Path]) -> bytes:
+    for path in paths:
+        try:
+            with path.open("rb", buffering=0) as file:
+                return b"\n" + (file.read(_MAX_BYTES) or b"")
+        except OSError:
+            continue
+    return b""

@@ -1,0 +1,243 @@
+"""The door to dom0's sysfs: what PCI functions there are, who drives them, and pciback's own files.
+
+Sources: Documentation/ABI/testing/sysfs-bus-pci, Documentation/ABI/testing/sysfs-driver-pciback (Linux).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from cede.adapters.linux.config_space import LEGACY_SIZE, SwitchedOn, serial_number, switched_on
+from cede.errors import PermanentError
+from cede.model.pci import PCIBACK, Address, Device, Identity
+from cede.util import process
+from cede.util.kernel_files import listing, named, resolved, target, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+_CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
+_ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
+_FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
+
+
+def _event(path: str) -> dict[str, str]:
+    """What the kernel says of the function in its `uevent`: one file instead of five (drivers/pci/pci-driver.c)."""
+    lines = (line.partition("=") for line in text(f"{path}/uevent").lower().splitlines())
+    return {name: value for name, _, value in lines}
+
+
+def _address(name: str) -> Address | None:
+    """None for a segment beyond Xen's 16 bits (behind Intel's VMD), which no guest can be given."""
+    try:
+        return Address.parse(name)
+    except ValueError:
+        return None
+
+
+def _way(path: str) -> str:
+    """`.../pci0000:00/0000:00:08.0/0000:01:00.0` as `pci0000:00/08.0/00.0`, without the buses that shift."""
+    links: list[str] = []
+    for part in path.split("/"):
+        function = _FUNCTION.match(part)
+        if _ROOT_BUS.match(part):
+            links.append(part)
+        elif function and links:
+            links.append(function[1])
+    return "/".join(links)
+
+
+def _read_config(path: str, ask: Callable[[int, Callable[[int, int], bytes]], _T]) -> _T | None:
+    """What `ask` makes of the size and the reader of the function's `config`; None if that can't be read."""
+    try:
+        config = os.open(f"{path}/config", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(config).st_size
+        return ask(size, lambda offset, length: os.pread(config, length, offset))
+    except OSError:
+        return None  # it went while we were looking
+    finally:
+        os.close(config)
+
+
+def _serial(path: str) -> str | None:
+    """The serial number in the function's `config`; others than root see the first 64 bytes only."""
+    return _read_config(
+        path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
+    )
+
+
+class _VirtualFunctions:
+    """Which virtual function is whose, each physical one asked once (its `virtfnN` links)."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, int]] = {}
+
+    def of(self, path: str, name: str) -> tuple[Address | None, int | None]:
+        """The physical function of the one called `name`, and the index there; both None for any other."""
+        physical = target(f"{path}/physfn")
+        if physical is None:
+            return None, None
+        if physical not in self._seen:
+            self._seen[physical] = self._indexes(f"{path}/physfn")
+        return _address(physical), self._seen[physical].get(name)
+
+    @staticmethod
+    def _indexes(physical: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for link in listing(physical):
+            index = link.removeprefix("virtfn")
+            virtual = target(f"{physical}/{link}") if index != link and index.isdecimal() else None
+            if virtual is not None:
+                found[virtual] = int(index)
+        return found
+
+
+class Sysfs:
+    """Reads and writes below `root` (normally `/sys`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._devices = f"{root}/bus/pci/devices"
+        self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
+        self._blocks = f"{root}/class/block"
+
+    @property
+    def pciback_loaded(self) -> bool:
+        """Whether the driver directory of xen-pciback exists."""
+        return os.path.isdir(self._pciback)
+
+    def pciback_slots(self) -> frozenset[Address]:
+        """The addresses that pciback seizes at the next probe (`slots`); empty if it isn't loaded."""
+        return self._listed("slots")
+
+    def _listed(self, file: str) -> frozenset[Address]:
+        found = (_address(line) for line in text(f"{self._pciback}/{file}").split())
+        return frozenset(address for address in found if address is not None)
+
+    def remove_pciback_slot(self, address: Address) -> None:
+        """Make pciback forget the address, so that the next probe leaves the device to its own driver.
+
+        Raises PermanentError if the kernel refuses, HungError if it doesn't answer.
+        """
+        # in a process of its own: a write into sysfs can hang for ever, and would take this one with it
+        try:
+            process.run("tee", f"{self._pciback}/remove_slot", stdin=str(address))
+        except PermanentError as error:
+            raise PermanentError(
+                f"pciback won't drop the slot of {address}: {error.message}",
+                remedy=f"echo {address} > {self._pciback}/remove_slot",
+            ) from error
+
+    def driver(self, address: Address) -> str | None:
+        """The name of the driver bound right now, or None."""
+        return target(f"{self._devices}/{address}/driver")
+
+    def driver_override(self, address: Address) -> str | None:
+        """The only driver that may bind to the device, None if any may."""
+        override = text(f"{self._devices}/{address}/driver_override")
+        return None if override in {"", "(null)"} else override
+
+    def serial(self, address: Address) -> str | None:
+        """The PCIe device serial number, None if it has none."""
+        return _serial(f"{self._devices}/{address}")
+
+    def switched_on(self, address: Address) -> SwitchedOn | None:
+        """What is switched on in the card itself, whoever did it; None if that can't be read."""
+        return _read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
+
+    def permissive(self) -> frozenset[Address]:
+        """The addresses whose guests pciback lets write where they like (`permissive`)."""
+        return self._listed("permissive")
+
+    def modalias(self, address: Address) -> str:
+        """What modprobe finds the device's driver by; empty if that can't be read."""
+        return text(f"{self._devices}/{address}/modalias")
+
+    def interfaces(self, address: Address) -> tuple[str, ...]:
+        """The network interfaces that hang on the device, virtio's one level down included."""
+        here = f"{self._devices}/{address}"
+        return tuple(name for name, _ in _net(here, listing(here)))
+
+    def disks(self, address: Address) -> tuple[str, ...]:
+        """The whole disks behind the device, each by its WWID or else its size in sectors, sorted."""
+        here = resolved(f"{self._devices}/{address}")
+        found = []
+        for name in listing(self._blocks):
+            path = resolved(f"{self._blocks}/{name}")
+            if (
+                here
+                and path
+                and path.startswith(f"{here}/")
+                and not os.path.exists(f"{path}/partition")
+            ):
+                size = text(f"{path}/size")
+                if size not in {"", "0"}:  # an empty card reader is no disk
+                    found.append(text(f"{path}/wwid") or text(f"{path}/device/wwid") or size)
+        return tuple(sorted(found))
+
+    def devices(self) -> tuple[Device, ...]:
+        """Every PCI function, in address order; what dom0 needs of each isn't told."""
+        slots, virtual = self.pciback_slots(), _VirtualFunctions()
+        found = (self._device(name, slots, virtual) for name in listing(self._devices))
+        return tuple(sorted((d for d in found if d is not None), key=lambda d: d.address))
+
+    def device(self, address: Address) -> Device | None:
+        """The PCI function at `address`, None if there is none; what dom0 needs of it isn't told."""
+        return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
+
+    def power(self, address: Address) -> str:
+        """The device's power state (`D0`, `D3hot`, `D3cold`, `unknown`), empty if that can't be read."""
+        return text(f"{self._devices}/{address}/power_state")
+
+    def identity(self, address: Address) -> Identity | None:
+        """What the function at `address` says it is; None if there is none, or it is just going."""
+        told = _event(f"{self._devices}/{address}")
+        vendor, _, device = told.get("pci_id", "").partition(":")
+        if not vendor or not device:
+            return None
+        return Identity(
+            vendor=vendor,
+            device=device,
+            subsystem=told.get("pci_subsys_id", ""),
+            class_code=told.get("pci_class", "").zfill(_CLASS_DIGITS),
+        )
+
+    def _device(
+        self, name: str, slots: frozenset[Address], virtual: _VirtualFunctions
+    ) -> Device | None:
+        address = _address(name)
+        identity = self.identity(address) if address else None
+        if address is None or identity is None:
+            return None  # it went while we were looking
+        path = f"{self._devices}/{name}"
+        physical_function, function_index = virtual.of(path, name)
+        net = _net(path, listing(path))
+        return Device(
+            address=address,
+            identity=identity,
+            driver=self.driver(address),
+            driver_override=self.driver_override(address),
+            reset_methods=tuple(text(f"{path}/reset_method").split()),
+            interfaces=tuple(found for found, _ in net),
+            mac=text(f"{net[0][1]}/address") or None if net else None,
+            serial=_serial(path),
+            path=_way(named(path)),
+            physical_function=physical_function,
+            function_index=function_index,
+            in_pciback_slots=address in slots,
+        )
+
+
+def _net(path: str, entries: Sequence[str]) -> list[tuple[str, str]]:
+    """The network interfaces below a function that holds `entries`, by name, each with its folder; virtio's too."""
+    folders = [f"{path}/net"] if "net" in entries else []
+    folders += [f"{path}/{entry}/net" for entry in entries if entry.startswith("virtio")]
+    return sorted((name, f"{folder}/{name}") for folder in folders for name in listing(folder))

@@ -1,0 +1,1 @@
+"""Adapters to Xen itself: xenstore, the hypervisor, xl."""

@@ -1,0 +1,74 @@
+"""The door to programs that have no better one: `modprobe`, and `xl` for what libvirt can't say.
+
+Arguments go as a list, never through a shell; output is bounded by what these programs print; every call has a limit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from cede.errors import HungError, PermanentError
+from cede.util import process
+
+if TYPE_CHECKING:
+    from cede.model.pci import Address
+
+
+class Kernel:
+    """dom0's kernel, as far as it is spoken to through programs."""
+
+    def load_pciback(self) -> None:
+        """`modprobe xen-pciback`; raises PermanentError with the remedy if that fails."""
+        try:
+            process.run("modprobe", "xen-pciback")
+        except PermanentError as error:
+            raise PermanentError(
+                f"the kernel module xen-pciback can't be loaded: {error.message}",
+                remedy="run on dom0 of a Xen host, with a kernel that has CONFIG_XEN_PCIDEV_BACKEND",
+            ) from error
+
+    def await_udev(self, seconds: float) -> bool:
+        """`udevadm settle`: wait until udev has loaded drivers and named interfaces; False if it hasn't by then."""
+        try:
+            process.run("udevadm", "settle", f"--timeout={seconds:.0f}", seconds=seconds + 5.0)
+        except (PermanentError, HungError):
+            return False
+        return True
+
+    def load_driver(self, modalias: str) -> None:
+        """`modprobe -b` of the driver for what a device's `modalias` says; raises PermanentError if there is none."""
+        process.run("modprobe", "-b", modalias)
+
+
+class Xl:
+    """Xen's own toolstack, for what libvirt has no call for: lifting a quarantine, and what libvirt lost sight of."""
+
+    def installed(self) -> bool:
+        """Whether there is an xl to run, for root at least: others mostly don't search /usr/sbin."""
+        return (
+            shutil.which("xl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+            is not None
+        )
+
+    def detach(self, domid: int, address: Address) -> None:
+        """`xl pci-detach`: take out of a running domain what libvirt doesn't list there.
+
+        Raises PermanentError if Xen's toolstack refuses.
+        """
+        process.run("xl", "pci-detach", str(domid), str(address))
+
+    def assignable_remove(self, address: Address) -> bool:
+        """`xl pci-assignable-remove`: takes the device out of Xen's quarantine and drops its pciback slot.
+
+        Returns False for a device that never was in a guest, which xl answers with "failed to de-quarantine" and
+        leaves as it was. Raises PermanentError for any other failure.
+        """
+        try:
+            process.run("xl", "pci-assignable-remove", str(address))
+        except PermanentError as error:
+            if "de-quarantine" in error.message:
+                return False
+            raise
+        return True

@@ -1,0 +1,156 @@
+"""The door to the hypervisor itself: who really owns a device, what Xen logged, and the last way out of a guest.
+
+xenstore is what toolstacks wrote down; this is what the IOMMU was programmed to. The two differ after a toolstack died
+in the middle of an attach. Spoken through Xen's own Python binding, which xen-utils brings along, in its own folder.
+Source: tools/python/xen/lowlevel/xc/xc.c, xen/drivers/passthrough/pci.c (test_assign_device, dump_pci_devices).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cede.errors import PermanentError
+from cede.util.kernel_files import text
+
+if TYPE_CHECKING:
+    from cede.model.pci import Address
+
+_LIBRARIES = Path("/usr/lib")
+_FILES = Path("/sys/hypervisor")
+_VERSION = _FILES / "version"
+_INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
+_KEY_THAT_LISTS_DEVICES = "Q"
+_NO_DOMAIN = 0x7FF4  # DOMID_INVALID: whether any guest could be given it
+_NO_IOMMU = -1  # what the binding makes of ENOSYS; else it is 0, or the device that can't be given
+_ERRORS = (Exception,)  # xen.lowlevel.xc.Error, which has no name here before it is loaded
+_NO_BINDING = "restart the guest: its end gives up every device that it has"
+
+
+def _binding(libraries: Path = _LIBRARIES, version: Path = _VERSION) -> Any:  # noqa: ANN401 - no types
+    """The binding of the Xen that runs; None where there is no Xen, or its version brings none."""
+    try:
+        number = ".".join((version / part).read_text().strip() for part in ("major", "minor"))
+        sys.path.append(str(libraries / f"xen-{number}/lib/python"))
+        return import_module("xen.lowlevel.xc").xc()
+    except Exception:  # noqa: BLE001 - the binding raises its own, and OSError, and ImportError
+        return None
+
+
+class Hypervisor:
+    """Opened at the first question; where there is no binding it says that it doesn't know."""
+
+    def __init__(self, binding: Any = None, files: Path = _FILES) -> None:  # noqa: ANN401 - no types
+        self._given = binding
+        self._looked = binding is not None
+        self._files = files
+
+    @property
+    def _xc(self) -> Any:  # noqa: ANN401 - no types
+        if not self._looked:
+            self._given, self._looked = _binding(), True
+        return self._given
+
+    def kind(self) -> str:
+        """What is below this system: `xen`, or empty on bare metal (/sys/hypervisor/type)."""
+        return text(self._files / "type")
+
+    def is_dom0(self) -> bool | None:
+        """Whether Xen calls this its initial domain; None if that can't be read."""
+        try:
+            return bool(int(text(self._files / "properties/features"), 16) & _INITIAL_DOMAIN)
+        except ValueError:
+            return None
+
+    def virtualisation(self) -> tuple[str, ...]:
+        """What the hardware under it can do, as `xl info` says in virt_caps; empty if it can't be asked."""
+        return tuple(self._told("physinfo", "virt_caps").split())
+
+    def command_line(self) -> str:
+        """What Xen was booted with; empty if it can't be asked."""
+        return self._told("xeninfo", "xen_commandline")
+
+    def _told(self, question: str, name: str) -> str:
+        if self._xc is None:
+            return ""
+        try:
+            return str(getattr(self._xc, question)().get(name, ""))
+        except _ERRORS:
+            return ""
+
+    def in_guest(self, address: Address) -> bool | None:
+        """Whether a guest owns the device, None if that can't be asked.
+
+        False means dom0, or the quarantine that a device comes to when it leaves a guest.
+        """
+        if self._xc is None:
+            return None
+        try:
+            refused = self._xc.test_assign_device(_NO_DOMAIN, _spelt(address))
+        except _ERRORS:
+            return None
+        return None if refused == _NO_IOMMU else bool(refused)
+
+    def quarantined(self, address: Address) -> bool | None:
+        """Whether the device is in Xen's quarantine; None if that can't be seen.
+
+        Makes Xen print a line for each device of the host, on a serial console too: not for every day.
+        """
+        owner = self._owner(address)
+        return None if owner is None else not re.fullmatch(r"d\d+", owner)
+
+    def _owner(self, address: Address) -> str | None:
+        if self._xc is None:
+            return None
+        try:
+            self._xc.send_debug_keys(_KEY_THAT_LISTS_DEVICES)
+        except _ERRORS:
+            return None
+        found = re.findall(
+            rf"^\(XEN\) .*?{re.escape(str(address))} - (\S+)", self.log(), re.MULTILINE
+        )
+        return found[-1] if found else None
+
+    def log(self) -> str:
+        """Xen's own log, as much as its ring holds (`xl dmesg`); empty if it can't be read."""
+        if self._xc is None:
+            return ""
+        try:
+            said = self._xc.readconsolering()
+        except _ERRORS:
+            return ""
+        return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+
+    def faults(self, address: Address) -> int:
+        """How many DMA faults of the device stand in Xen's log (VT-d and AMD-Vi word it alike enough)."""
+        lines = (line for line in self.log().splitlines() if str(address) in line)
+        return sum("fault" in line.lower() for line in lines)
+
+    def deassign(self, domid: int, address: Address) -> None:
+        """Take the device from the guest `domid` where no toolstack knows that it has it; it comes to quarantine.
+
+        Raises PermanentError if Xen refuses, or there is no binding to ask it with.
+        """
+        if self._xc is None:
+            raise PermanentError(
+                f"Xen can't be asked to take {address} from domain {domid}: its Python binding is missing",
+                remedy=_NO_BINDING,
+            )
+        try:
+            refused = self._xc.deassign_device(domid, _spelt(address))
+        except _ERRORS as error:
+            raise PermanentError(
+                f"Xen doesn't take {address} from domain {domid}: {error}", remedy=_NO_BINDING
+            ) from error
+        if refused:
+            raise PermanentError(
+                f"Xen doesn't take {address} from domain {domid}", remedy=_NO_BINDING
+            )
+
+
+def _spelt(address: Address) -> str:
+    """As the binding reads it: four hexadecimal numbers with commas between."""
+    return f"{address.segment:#x},{address.bus:#x},{address.slot:#x},{address.function:#x}"

@@ -1,0 +1,52 @@
+"""`cede apply`: the policy made true."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from cede.cli import output
+from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
+from cede.cli.report import show_report
+from cede.cli.session import agreed, writing
+from cede.errors import Exit
+from cede.model.plan import Plan
+from cede.policy.policy_files import host_policy
+from cede.services.reconcile import one_pass
+from cede.services.status import failures_recorded
+
+
+@click.command("apply")
+@policy_option
+@json_option
+@yes_option
+@scheduled_option
+@wait_option
+@click.pass_obj
+def apply_command(
+    uri: str, policy_path: Path | None, as_text: bool, yes: bool, scheduled: bool, seconds: float
+) -> int:
+    """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
+
+    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back. What
+    somebody else took out is put back, after the plan said so; what is paused or drained stays as it is.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(failures_recorded(policy_path))
+        policy = host_policy(policy_path)
+        doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
+
+        def reviewed(planned: Plan) -> Plan:
+            if not as_text:
+                output.plan(planned)
+            if planned.work and not agreed(yes=yes or as_text):
+                click.echo("Nothing was changed.")
+                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
+            return planned
+
+        done = one_pass(doors, policy, replace(behalf, scheduled=scheduled), review=reviewed)
+    show_report(done, as_text=as_text)
+    return done.exit

@@ -1,0 +1,118 @@
+"""The early binder's command: `cede boot`, and what it tells of ways that are earlier still."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.adapters.composition import open_doors_before_libvirt
+from cede.cli import output
+from cede.cli.options import json_option, policy_option
+from cede.cli.report import show_report
+from cede.cli.session import writing
+from cede.errors import Exit, UsageError
+from cede.model import serialization
+from cede.planner.early_boot import early
+from cede.policy.policy_files import host_policy
+from cede.services.boot import bind, replan, told
+from cede.services.observe import look_around
+from cede.services.reconcile import worst
+
+if TYPE_CHECKING:
+    from cede.model.policy import Policy
+    from cede.planner.early_boot import Early
+
+
+@click.command("boot")
+@policy_option
+@json_option
+@click.option(
+    "--plan", "--dry-run", "only_plan", is_flag=True,
+    help="Only show what would be done. Exit status 4 if there is something to do.",
+)  # fmt: skip
+@click.option(
+    "--print", "printed", is_flag=True,
+    help="Print the files and the kernel command line that bind even earlier, and what is wrong with today's. "
+    "Exit status 4, 3 or 1 if something is.",
+)  # fmt: skip
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
+    help="How long to wait for devices that aren't there yet, and for another cede that is at work.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.FloatRange(min=1), default=60.0, show_default=True, metavar="SECONDS",
+    help="Begin no further step after this time.",
+)  # fmt: skip
+def boot_command(
+    policy_path: Path | None,
+    as_text: bool,
+    only_plan: bool,
+    printed: bool,
+    wait: float,
+    limit: float,
+) -> int:
+    """Bind the policy's devices to pciback early in dom0's boot, before libvirtd starts guests that want them.
+
+    It asks neither libvirt nor xenstore. What dom0 lives on is never taken; and before there is a default route, which
+    is when little tells what that will be, nothing but what cede had taken before. Meant for cede-boot.service.
+    """
+    if only_plan and printed:
+        raise UsageError("--plan and --print are two questions; ask one at a time")
+    policy = host_policy(policy_path)
+    if printed:
+        return _print(policy, as_text=as_text)
+    if only_plan:
+        return _plan(policy, as_text=as_text)
+    with writing(None, "cede boot", wait, as_text=as_text) as (doors, behalf):
+        done = bind(doors, policy, behalf, wait=wait, limit=limit)
+    if not as_text:
+        output.verdicts(done.plan)
+    show_report(done, as_text=as_text)
+    return done.exit
+
+
+def _plan(policy: Policy, *, as_text: bool) -> int:
+    with open_doors_before_libvirt() as doors:
+        _, planned = replan(doors, policy)
+    if as_text:
+        click.echo(serialization.dumps(plan=planned))
+    else:
+        output.plan(planned)
+    refused = [refusal.exit for refusal in planned.refusals]
+    return worst([*refused, *([Exit.OUT_OF_STEP] if planned.work else [])])
+
+
+def _print(policy: Policy, *, as_text: bool) -> int:
+    with open_doors_before_libvirt() as doors:
+        found = early(policy, look_around(doors), told(doors))
+    code = worst([mistake.exit for mistake in found.mistakes])
+    if as_text:
+        click.echo(serialization.dumps(exit=code, **serialization.plain(found)))
+    else:
+        _show(found)
+    return code
+
+
+def _show(found: Early) -> None:
+    """The files as they are to be written, what each does as a comment; then what is left out, and mistakes."""
+    for file in found.files:
+        click.echo(f"# {file.path}: {file.why}")
+        for line in file.lines:
+            click.echo(f"    {line}")
+        if file.then:
+            click.echo(f"#   then: {file.then}")
+        click.echo()
+    if found.files:
+        click.echo(
+            "# These addresses are hidden whatever card stands there; `cede boot` asks each who it is."
+        )
+    else:
+        click.echo("# The policy assigns nothing that may be held back from dom0.")
+    for refusal in found.left_out:
+        click.echo(f"left out: {refusal.subject}: {refusal.reason}")
+        click.echo(f"  remedy: {refusal.remedy}")
+    for mistake in found.mistakes:
+        click.echo(f"WRONG in {mistake.place}: {mistake.what}")
+        click.echo(f"  remedy: {mistake.remedy}")

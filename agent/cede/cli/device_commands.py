@@ -1,0 +1,146 @@
+"""The commands for one device: attach, detach, release."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.cli import output
+from cede.cli.options import json_option, policy_option, wait_option
+from cede.cli.report import show_report
+from cede.cli.session import writing
+from cede.errors import TransientError
+from cede.model.plan import NoOp, Refusal, Work
+from cede.model.policy import Channel, When
+from cede.planner.planner import gather, plan
+from cede.planner.release import detach, release
+from cede.planner.resolve import resolve_targets
+from cede.policy.policy_files import host_policy_if_any
+from cede.services import one_off
+from cede.services.observe import look_around
+from cede.services.reconcile import Report, apply, carry_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address
+
+
+@click.command("attach")
+@click.argument("device", metavar="DEVICE")
+@click.argument("domain", metavar="DOMAIN")
+@click.option(
+    "--permissive", is_flag=True, help="Let the guest write all of the configuration space."
+)
+@click.option("--next-start", is_flag=True, help="Only from the domain's next start on.")
+@click.option(
+    "--verify", "channel", type=click.Choice([each.value for each in Channel]),
+    help="How the guest is asked whether it has the device: with the user, host and files that the policy names for"
+    " DOMAIN; ssh goes to the host called DOMAIN if it names none.  [default: as the policy says, else console]",
+)  # fmt: skip
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def attach_command(
+    uri: str,
+    device: str,
+    domain: str,
+    permissive: bool,
+    next_start: bool,
+    channel: str | None,
+    policy_path: Path | None,
+    as_text: bool,
+    seconds: float,
+) -> int:
+    """Give DEVICE to DOMAIN once, with the same plan, guards and proof as apply.
+
+    DEVICE is an address in any spelling, or a device's name in the policy, whose `protect` holds here too. What is
+    given so is not taken back by apply; `cede release` does that.
+    """
+    with writing(uri, f"cede attach {device} {domain}", seconds, as_text=as_text) as (
+        doors,
+        behalf,
+    ):
+        inventory = look_around(doors)
+        policy = one_off.policy(
+            host_policy_if_any(policy_path), device, domain, inventory,
+            permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
+            channel=Channel(channel) if channel else None,
+        )  # fmt: skip
+        # a person who names a device means it, paused or not; what is drained is another matter
+        drained = tuple(pause for pause in inventory.pauses if pause.drained)
+        targets = resolve_targets(policy, replace(inventory, pauses=drained))
+        planned = one_off.only(plan(targets), policy)
+        if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.work):
+            raise TransientError(
+                f"{device} or {domain} is drained", remedy="`cede resume` first, see `cede status`"
+            )
+        if not as_text:
+            output.plan(planned)
+        done = apply(doors, targets, planned, behalf)
+    show_report(done, as_text=as_text)
+    return done.exit
+
+
+@click.command("detach")
+@click.argument("device", metavar="DEVICE")
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def detach_command(
+    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+) -> int:
+    """Take DEVICE out of its guest and keep it on pciback, ready for another one."""
+    return _take(detach, "detach", uri, device, policy_path, seconds, as_text=as_text)
+
+
+@click.command("release")
+@click.argument("device", metavar="DEVICE")
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def release_command(
+    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+) -> int:
+    """Take DEVICE out of its guest and give it back to dom0, working.
+
+    DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
+    the next apply gives it away again.
+    """
+    return _take(release, "release", uri, device, policy_path, seconds, as_text=as_text)
+
+
+def _take(
+    way: Callable[[Address, str, Inventory], Work | NoOp | Refusal],
+    verb: str,
+    uri: str,
+    device: str,
+    policy_path: Path | None,
+    seconds: float,
+    *,
+    as_text: bool,
+) -> int:
+    with writing(uri, f"cede {verb} {device}", seconds, as_text=as_text) as (doors, behalf):
+        inventory = look_around(doors)
+        found = one_off.named(lambda: host_policy_if_any(policy_path), device, inventory, verb)
+        if isinstance(found, Refusal):
+            planned = gather([found])
+        else:
+            planned = gather([way(found, f"{verb} {found}", inventory)])
+            if not planned.refusals and any(held.address == found for held in inventory.held):
+                doors.journal.unhold(found)
+        if not as_text:
+            output.plan(planned)
+        done = Report(
+            plan=planned,
+            outcomes=carry_out(doors, inventory, planned, behalf),
+        )
+    show_report(done, as_text=as_text)
+    return done.exit

@@ -1,0 +1,111 @@
+"""`cede devices`: every PCI device with what helps to choose one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cede.adapters.composition import open_doors
+from cede.adapters.linux.device_nodes import Node, device_nodes
+from cede.adapters.linux.pci_ids import PciIds
+from cede.cli import device_output
+from cede.cli.device_output import Described
+from cede.cli.options import json_option
+from cede.errors import Exit, PolicyError, UsageError
+from cede.model import serialization
+from cede.model.inventory import Inventory
+from cede.model.pci import Address, Device
+from cede.model.policy import Policy
+from cede.planner.fitness import fitness
+from cede.planner.guards import guards
+from cede.planner.resets import bus_mates
+from cede.policy.policy_files import host_policy_if_any
+from cede.services import snapshot
+from cede.services.observe import look_around
+
+
+@click.command("devices")
+@json_option
+@click.option(
+    "--long", "at_length", is_flag=True,
+    help="Tell all of each device: reason and remedy, resets, siblings. [default where a DEVICE is named]",
+)  # fmt: skip
+@click.option(
+    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
+)  # fmt: skip
+@click.argument("devices", metavar="[DEVICE]...", nargs=-1)
+@click.pass_obj
+def devices_command(
+    uri: str, as_text: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
+) -> int:
+    """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can get it.
+
+    FIT is the planner's answer for a running PV guest that is made for passthrough: `yes`; `no` and why; or `with`
+    another device, where both go into a guest that is started anew.
+    """
+    with open_doors(uri) as doors:
+        inventory = look_around(doors)
+        nodes = device_nodes(doors.sysfs.root)
+    if file is not None:
+        snapshot.save(inventory, file)
+    chosen = [_named(text, inventory) for text in devices] or inventory.devices
+    policy, ids = _policy(), PciIds()
+    rows = [_described(device, inventory, policy, ids, nodes) for device in chosen]
+    gone = {} if devices else device_output.vanished(inventory)
+    if as_text:
+        click.echo(
+            serialization.dumps(
+                devices=[_plain(row) for row in rows],
+                vanished=[{"address": str(a), "domains": names} for a, names in gone.items()],
+            )
+        )
+    elif at_length or devices:
+        device_output.at_length(rows, gone)
+    else:
+        device_output.table(rows, gone)
+    return Exit.OK
+
+
+def _named(text: str, inventory: Inventory) -> Device:
+    try:
+        found = inventory.device(Address.parse(text))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if found is None:
+        raise UsageError(f"this host has no device at {text}", remedy="`cede devices` lists them")
+    return found
+
+
+def _policy() -> Policy:
+    """The host's policy, for what it protects; an empty one, and a warning, where it can't be read."""
+    try:
+        return host_policy_if_any(None)
+    except PolicyError as error:
+        click.echo(f"cede: what the policy protects is left out: {error.message}", err=True)
+        return Policy()
+
+
+def _described(
+    device: Device,
+    inventory: Inventory,
+    policy: Policy,
+    ids: PciIds,
+    nodes: dict[Address, tuple[Node, ...]],
+) -> Described:
+    return Described(
+        device=device,
+        holder=device_output.holder(device, inventory),
+        names=ids.names(device.identity),
+        nodes=nodes.get(device.address, ()),
+        siblings=tuple(other.address for other in bus_mates(device, inventory)),
+        kept=guards(device, policy.protect),
+        fitness=fitness(device, inventory, policy),
+    )
+
+
+def _plain(row: Described) -> dict[str, object]:
+    rest: dict[str, object] = serialization.plain(row)
+    del rest["device"]
+    return {**serialization.plain(row.device), "with": rest.pop("holder"), **rest}

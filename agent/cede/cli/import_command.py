@@ -1,0 +1,200 @@
+"""`cede import`: a policy proposed from xl's files, from libvirt's domains and from what xen-pciback hides."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.adapters.composition import open_doors
+from cede.adapters.linux.kernel_modules import Modules
+from cede.adapters.linux.pci_ids import PciIds
+from cede.adapters.linux.sysfs import Sysfs
+from cede.cli.options import json_option, policy_option
+from cede.errors import Exit, PolicyError, UsageError
+from cede.importing import xl_cfg
+from cede.importing.imported_policy import Proposal, propose
+from cede.importing.policy_yaml import policy_text
+from cede.importing.sources import of_domains, of_guest, of_hide
+from cede.model import pciback_options, serialization
+from cede.model.inventory import Inventory
+from cede.model.pciback_options import Hide
+from cede.policy import policy_files
+from cede.policy.policy_files import host_policy_beside
+from cede.services.observe import look_around
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SYS = Path("/sys")
+ROOT = Path("/")
+_MODE = 0o644
+_HELP = """Propose a policy from what there is: xl's configuration FILEs, hostdevs in libvirt's domains, hidden devices.
+
+\b
+cede import /etc/xen/*.cfg -o /etc/cede/policy.yaml   what xl's guests have
+cede import --from-domains                            hostdevs that cede is to adopt
+cede import --from-domain ace2x1 ace2x1.cfg           one domain, and one file
+cede import --from-hide                               what xen-pciback.hide= names
+cede import --hide '(01:00.0)(02:00.*)'               the same from a text
+
+Nothing is changed and no FILE is ever run. A device is given the identity that it has on this host, and a comment for
+all that libvirt can't express. What the policy of this host speaks of already is left out and said. Only
+--from-domains and --from-domain need libvirt.
+"""
+
+
+@click.command("import", help=_HELP)
+@click.option(
+    "--from-domains", "every_domain", is_flag=True, help="Take the hostdevs of all libvirt domains."
+)
+@click.option(
+    "--from-domain", "domains", metavar="DOMAIN", multiple=True,
+    help="Take those of this domain, by name or UUID; may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--from-hide", "from_hide", is_flag=True,
+    help="Take what hides devices on the kernel's command line and in modprobe.d.",
+)  # fmt: skip
+@click.option("--hide", "hide", metavar="TEXT", help="Take the devices in this value of `hide=`.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH",
+    help="Write the policy there instead of on standard output.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite the file that is there.")
+@policy_option
+@json_option
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.pass_obj
+def import_command(
+    uri: str,
+    every_domain: bool,
+    domains: tuple[str, ...],
+    from_hide: bool,
+    hide: str | None,
+    output: Path | None,
+    force: bool,
+    policy_path: Path | None,
+    as_text: bool,
+    files: tuple[Path, ...],
+) -> int:
+    """Find, propose, check, write."""
+    if not (every_domain or domains or from_hide or hide is not None or files):
+        raise UsageError(
+            "nothing to import from",
+            remedy="name an xl.cfg, or say --from-domains or --from-hide; `cede import --help` has examples",
+        )
+    guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
+    asks_libvirt = every_domain or bool(domains)
+    inventory = _host(uri) if asks_libvirt else Inventory(devices=Sysfs(SYS).devices())
+    sources = [str(file) for file in files]
+    found = [of_guest(guest, inventory) for guest in guests.values()]
+    if asks_libvirt:
+        sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
+        found.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
+    hidden = _hidden() if from_hide else ()
+    if from_hide and not hidden:
+        sources.append("xen-pciback's hide=, which is nowhere")
+    if hide is not None:
+        hidden = (*hidden, pciback_options.read(hide, "--hide"))
+    sources += [one.place for one in hidden]
+    found += [of_hide(one, inventory) for one in hidden]
+    existing = host_policy_beside(output, policy_path)
+    proposal = propose(found, inventory, existing)
+    text = policy_text(proposal, sources, _called(proposal))
+    _check(text)
+    if output is not None:
+        _write(output, text, force=force)
+    _show(proposal, text, output, as_text=as_text)
+    return Exit.OK
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(xl_cfg.MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
+
+
+def _host(uri: str) -> Inventory:
+    with open_doors(uri) as doors:
+        return look_around(doors)
+
+
+def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
+    found = [inventory.domain(name) for name in domains]
+    missing = [name for name, domain in zip(domains, found, strict=True) if domain is None]
+    if missing:
+        raise UsageError(
+            f"libvirt knows no domain {', '.join(missing)}",
+            remedy="`virsh list --all` lists those that it knows",
+        )
+    return [domain.name for domain in found if domain is not None]
+
+
+def _hidden() -> tuple[Hide, ...]:
+    """Every `hide=` of this host."""
+    modules = Modules(ROOT)
+    return pciback_options.settings(modules.kernel_command_line(), modules.options())
+
+
+def _called(proposal: Proposal) -> dict[str, str]:
+    ids = PciIds()
+    return {
+        device.name: str(ids.names(device.identity))
+        for device in proposal.devices
+        if device.identity is not None
+    }
+
+
+def _check(text: str) -> None:
+    """Nothing is proposed that the other commands would not read."""
+    try:
+        policy_files.parse(text, "the proposed policy")
+    except PolicyError as error:
+        raise UsageError(
+            f"no policy can be made of this: {error.message}",
+            remedy="a domain needs a name; mend it where it is imported from",
+        ) from error
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """A new file, or in one step in place of an old one; raises UsageError if it can't be written.
+
+    Its folder is made if only that is missing: a host without a policy has no /etc/cede.
+    """
+    target = path.with_name(f".{path.name}.new") if force else path
+    try:
+        path.parent.mkdir(exist_ok=True)
+        if force:
+            target.unlink(missing_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        if force:
+            target.replace(path)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} is there already, and was left as it is",
+            remedy="name another file, or say --force to overwrite it",
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _show(proposal: Proposal, text: str, output: Path | None, *, as_text: bool) -> None:
+    if as_text:
+        click.echo(serialization.dumps(**serialization.plain(proposal), policy=text))
+        return
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    count = f"{len(proposal.devices)} devices, {len(proposal.assignments)} assignments"
+    click.echo(f"{output}: {count}; see it, then `cede plan -f {output}`")
+    said = [f"not in it: {note}" for note in proposal.notes]
+    said += [f"{device.name}: {note}" for device in proposal.devices for note in device.notes]
+    for line in said:  # the names in them are foreign
+        click.echo(line if line.isprintable() else ascii(line)[1:-1])

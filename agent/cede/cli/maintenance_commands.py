@@ -1,0 +1,256 @@
+"""The commands for what a person did on purpose: pause, resume, drain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.cli import output
+from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
+from cede.cli.report import show_report
+from cede.cli.session import agreed, writing
+from cede.errors import Exit, UsageError
+from cede.model import serialization
+from cede.model.journal_state import Pause
+from cede.model.pci import Address
+from cede.model.plan import Plan
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.policy.policy_files import host_policy_if_any
+from cede.services import one_off
+from cede.services.observe import look_around
+from cede.services.reconcile import Report, apply, carry_out, remember
+
+if TYPE_CHECKING:
+    from cede.model.inventory import Inventory
+    from cede.model.policy import Policy
+
+
+def _one_line(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """What is shown on others' terminals later has no control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+
+
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", callback=_one_line,
+    help="Why, for those who look at the status.",
+)  # fmt: skip
+
+
+@click.command("pause")
+@click.argument("target", metavar="DOMAIN|DEVICE")
+@click.option(
+    "--for", "lasting", callback=duration, metavar="TIME",
+    help="Until when: 90m, 2h, 1h30m, 7d from now. Without it, until `cede resume`.",
+)  # fmt: skip
+@reason_option
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def pause_command(
+    uri: str,
+    target: str,
+    lasting: float | None,
+    reason: str,
+    policy_path: Path | None,
+    as_text: bool,
+    seconds: float,
+) -> int:
+    """Leave a domain or a device as it is, whatever the policy says, until `cede resume`.
+
+    No pass touches it, and it doesn't count as out of step. What a person names in a command of their own (attach,
+    detach, release) is done all the same.
+    """
+    with writing(uri, f"cede pause {target}", seconds, as_text=as_text) as (doors, behalf):
+        inventory = look_around(doors)
+        wanted = named(target, host_policy_if_any(policy_path), inventory)
+        made = doors.journal.pause(
+            replace(wanted, who=behalf.asked.who, reason=reason), seconds=lasting
+        )
+        now = doors.journal.memory().pauses
+    if as_text:
+        click.echo(serialization.dumps(pauses=now))
+    else:
+        click.echo(f"{target}: {made}")
+    return Exit.OK
+
+
+@click.command("resume")
+@click.argument("target", metavar="[DOMAIN|DEVICE]", default="")
+@yes_option
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def resume_command(
+    uri: str, target: str, yes: bool, policy_path: Path | None, as_text: bool, seconds: float
+) -> int:
+    """Look after it again: put back what was drained, and what drifted meanwhile as `on_drift` says.
+
+    Without DOMAIN or DEVICE, everything that was paused or drained.
+    """
+    with writing(uri, f"cede resume {target}".strip(), seconds, as_text=as_text) as (
+        doors,
+        behalf,
+    ):
+        inventory = look_around(doors)
+        policy = host_policy_if_any(policy_path)
+        ended = _ended(target, policy, inventory)
+        if not ended and not as_text:
+            click.echo("Nothing is paused or drained.")
+            return Exit.OK
+        left = tuple(pause for pause in inventory.pauses if pause not in ended)
+        targets = resolve_targets(policy, replace(inventory, pauses=left))
+        whole = plan(targets, scheduled=True)
+        planned = one_off.part(whole, targets.affected(ended))
+        if not as_text:
+            for pause in ended:
+                click.echo(f"{pause.target or 'everything'}: no longer {pause}")
+            output.plan(planned)
+        if planned.work and not agreed(yes=yes or as_text):
+            click.echo("Nothing was changed.")
+            return Exit.OUT_OF_STEP
+        doors.journal.resume(ended)
+        done = apply(doors, targets, planned, behalf)
+        remember(doors, targets, replace(done, plan=whole))
+    show_report(done, as_text=as_text)
+    return done.exit
+
+
+@click.command("drain")
+@click.argument("target", metavar="[DOMAIN|DEVICE]", default="")
+@reason_option
+@yes_option
+@policy_option
+@json_option
+@wait_option
+@click.pass_obj
+def drain_command(
+    uri: str,
+    target: str,
+    reason: str,
+    yes: bool,
+    policy_path: Path | None,
+    as_text: bool,
+    seconds: float,
+) -> int:
+    """Maintenance: take ceded devices out of their guests and give them back to dom0, until `cede resume`.
+
+    Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. Killed on the way,
+    it can be run again; the next pass goes on with it, too.
+    """
+    with writing(uri, f"cede drain {target}".strip(), seconds, as_text=as_text) as (
+        doors,
+        behalf,
+    ):
+        inventory = look_around(doors)
+        policy = host_policy_if_any(policy_path)
+        wanted = named(target, policy, inventory) if target else Pause()
+        wanted = replace(wanted, drained=True, who=behalf.asked.who, reason=reason)
+        ahead = _with(inventory, replace(wanted, since=doors.journal.time))
+        targets = resolve_targets(policy, ahead)
+        whole = plan(targets)
+        subjects = targets.affected([wanted])
+        assigned = {target.subject for target in targets.each}
+        beyond = {one.subject for one in whole.refusals if one.subject not in assigned}
+        planned = one_off.part(whole, subjects | beyond, drained=True)
+        if not as_text:
+            output.plan(planned)
+        if planned.work and not agreed(yes=yes or as_text):
+            click.echo("Nothing was changed.")
+            return Exit.OUT_OF_STEP
+        doors.journal.pause(wanted)
+        done = Report(plan=planned, outcomes=carry_out(doors, inventory, planned, behalf))
+        remember(doors, targets, replace(done, plan=whole))
+    show_report(done, as_text=as_text)
+    if not as_text:
+        _tell_beyond(planned, subjects)
+    return done.exit
+
+
+def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
+    """A pause of what a person named: a domain (by name or UUID), a device of the policy, or an address.
+
+    Raises UsageError if it is none of them, or both a domain and a device.
+    """
+    try:
+        address = Address.parse(target)
+    except ValueError:
+        address = None
+    if address is not None:
+        if inventory.device(address) is None and not inventory.wanting(address):
+            raise UsageError(
+                f"this host has no device at {address}", remedy="`cede devices` lists them"
+            )
+        return Pause(target=target, device=str(address))
+    domain, device = inventory.domain(target), policy.device(target)
+    if domain is not None and device is not None:
+        raise UsageError(
+            f"{target!r} is both a domain and a device of the policy",
+            remedy=f"say the domain by its UUID ({domain.uuid}), the device by its address",
+        )
+    if domain is not None:
+        return Pause(target=domain.name, domain=domain.uuid)
+    if device is None:
+        known = ", ".join(one.name for one in policy.devices) or "none"
+        raise UsageError(
+            f"{target!r} is neither a domain, nor a PCI address, nor a device of the policy (it has: {known})",
+            remedy="`virsh list --all` and `cede devices` list what there is",
+        )
+    return Pause(target=target, device=target)
+
+
+def _ended(target: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]:
+    """The pauses that a person ends by naming what they were about, in whatever way it was named then."""
+    if not target:
+        return inventory.pauses
+    meant = {target}
+    try:
+        meant.add(str(Address.parse(target)))
+    except ValueError:
+        domain = inventory.domain(target)
+        meant |= {domain.uuid, domain.name} if domain is not None else set()
+    described = policy.device(target)
+    if described is not None and described.match.address is not None:
+        meant.add(str(described.match.address))
+    meant |= {
+        device.name
+        for device in policy.devices
+        if device.match.address is not None and str(device.match.address) in meant
+    }
+    found = tuple(
+        pause
+        for pause in inventory.pauses
+        if not pause.everything and meant & {pause.target, pause.device, pause.domain}
+    )
+    if not found:
+        there = "; ".join(
+            f"{pause.target or 'everything'} is {pause}" for pause in inventory.pauses
+        )
+        raise UsageError(
+            f"{target} itself is neither paused nor drained",
+            remedy=f"`cede resume` without a name ends all of these: {there}" if there else "",
+        )
+    return found
+
+
+def _with(inventory: Inventory, pause: Pause) -> Inventory:
+    others = (
+        one
+        for one in inventory.pauses
+        if (one.domain, one.device, one.drained) != (pause.domain, pause.device, pause.drained)
+    )
+    return replace(inventory, pauses=(pause, *others))
+
+
+def _tell_beyond(planned: Plan, subjects: frozenset[str]) -> None:
+    for work in planned.work:
+        if work.subject not in subjects and work.domains:
+            click.echo(
+                f"{work.subject}: no policy assigns it, so `cede resume` doesn't put it back;"
+                f" `cede attach {work.address} {work.domain}` does"
+            )

@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from cede.policy.policy_files import DEFAULT_FOLDER, DEFAULT_POLICY
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+_PART = re.compile(r"([0-9]{1,6})\s*([smhdw])")
+
+
+_LONGEST = 366 * 86400
+
+
+def duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """The seconds that an option's value means; raises BadParameter with what would be right."""
+    if value is None:
+        return None
+    text = value.strip().lower()
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if _PART.sub("", text).strip() or not 0 < seconds <= _LONGEST:
+        raise click.BadParameter(f"{value!r} is no time span up to a year: 90m, 2h, 1h30m, 7d")
+    return float(seconds)
+
+
+policy_option = click.option(
+    "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
+    help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
+)  # fmt: skip
+
+
+json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+
+
+scheduled_option = click.option(
+    "--scheduled", is_flag=True,
+    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
+    " `restore`. Without it a person asks, and it is restored in any case.",
+)  # fmt: skip
+
+
+yes_option = click.option(
+    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
+)
+
+
+wait_option = click.option(
+    "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+    help="How long to wait for another cede that is at work.",
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""`cede plan`: what apply would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cede.adapters.composition import open_doors
+from cede.cli import output
+from cede.cli.options import json_option, policy_option, scheduled_option
+from cede.domain_xml.edits import EDITS
+from cede.errors import Exit, UsageError
+from cede.model import serialization
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.policy.policy_files import host_policy
+from cede.services import snapshot
+from cede.services.reconcile import replan, worst
+
+
+@click.command("plan")
+@policy_option
+@json_option
+@scheduled_option
+@click.option(
+    "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
+)
+@click.option(
+    "--host", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Plan for the host that was saved in FILE instead of this one.",
+)  # fmt: skip
+@click.pass_obj
+def plan_command(
+    uri: str,
+    policy_path: Path | None,
+    as_text: bool,
+    scheduled: bool,
+    diff: bool,
+    file: Path | None,
+) -> int:
+    """Show what apply would do, and why. Touches nothing.
+
+    Exit status 4 if there is something to do.
+    """
+    policy = host_policy(policy_path)
+    if file is not None and diff:
+        raise UsageError("a saved host holds no XML to show a --diff of")
+    before: dict[str, str] = {}
+    if file is not None:
+        targets = resolve_targets(policy, snapshot.read(file))
+        planned = plan(targets, scheduled=scheduled)
+    else:
+        with open_doors(uri) as doors:
+            _, planned = replan(doors, policy, scheduled=scheduled)
+            if diff:
+                names = dict.fromkeys(
+                    step.domain for step in planned.steps if isinstance(step, EDITS)
+                )
+                before = {name: doors.libvirt.persistent_xml(name) for name in names}
+    if as_text:
+        click.echo(serialization.dumps(plan=planned))
+    else:
+        output.plan(planned)
+        output.xml_diff(planned, before)
+    waiting = any(noop.pending for noop in planned.noops)
+    return worst(
+        [
+            *(refusal.exit for refusal in planned.refusals),
+            Exit.OUT_OF_STEP if planned.work else Exit.OK,
+            Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
+            Exit.OUT_OF_STEP if any(noop.drifted for noop in planned.noops) else Exit.OK,
+        ]
+    )

@@ -1,0 +1,175 @@
+"""`cede run`: the daemon in the foreground, as systemd starts it (contrib/systemd/cede.service).
+
+It has no `--json`: what it says is journald's, which has an output of its own for machines (`journalctl -o json`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from cede.adapters.linux.file_changes import FileChanges
+from cede.adapters.linux.systemd_notify import Notify
+from cede.adapters.linux.uevents import Uevents
+from cede.adapters.linux.writer_lock import one_writer
+from cede.adapters.xen.xenstore_watch import XenstoreWatch
+from cede.cli.options import policy_option
+from cede.cli.session import STOPPING, handling
+from cede.daemon.event_log import Chronicle, Log, Priority, standard_log
+from cede.daemon.host_passes import HostPasses, Voice, _holder, clock_time
+from cede.daemon.loop import RELOAD, Daemon
+from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
+from cede.daemon.triggers import Listener, Source, Wake, Wakes
+from cede.errors import Exit, PermanentError, PolicyError, TransientError
+from cede.policy import policy_files
+from cede.policy.policy_files import DEFAULT_FOLDER, DEFAULT_POLICY, host_policy
+from cede.policy.watcher import FollowedPolicy
+from cede.services.status import failures_recorded
+
+if TYPE_CHECKING:
+    from cede.model.policy import Policy
+
+RUN_LOCK = Path("/run/cede-run.lock")
+
+
+_STARTING_SECONDS = 1.0  # the timer's service looks at the lock for a moment
+
+
+@click.command("run")
+@policy_option
+@click.option(
+    "--interval", metavar="SECONDS", type=click.FloatRange(min=10), default=INTERVAL_SECONDS,
+    show_default=True, help="How long at most until the host is looked at anew, a tenth more or less.",
+)  # fmt: skip
+@click.pass_obj
+def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
+    """Keep the host in step with the policy, for as long as it runs.
+
+    It wakes when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; then it
+    does what `cede apply` does. SIGHUP has it read the policy anew and try at once what it had put off. SIGTERM ends it
+    after the step that is being taken. A wrong policy file is told, and the last right one followed.
+    """
+    log = standard_log()
+    with _only_one():
+        serve(uri, policy_path, interval, log, Notify(os.environ))
+    return Exit.OK
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Raises PermanentError if another `cede run` is there."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(
+                one_writer(
+                    f"`cede run` (pid {os.getpid()})", path=RUN_LOCK, seconds=_STARTING_SECONDS
+                )
+            )
+        except TransientError as other:
+            raise PermanentError(
+                f"{_holder(other)} runs already",
+                remedy="`systemctl status cede` tells of it; one is enough",
+            ) from other
+        yield
+
+
+def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify: Notify) -> None:
+    """Be the daemon until a signal ends it. Raises PolicyError if the policy is wrong from the beginning."""
+    paths = [policy_path] if policy_path is not None else [DEFAULT_POLICY, DEFAULT_FOLDER]
+    with failures_recorded(policy_path):
+        followed = FollowedPolicy(
+            read=lambda: host_policy(policy_path),
+            fingerprint=lambda: policy_files.fingerprint(paths),
+            clock=time.monotonic,
+            tell=lambda news: _tell_policy(log, news),
+        )
+    stop, wakes, chronicle = Event(), Wakes(), Chronicle(log)
+    passes = HostPasses(
+        uri=uri,
+        rejected=lambda: followed.rejected,
+        stop=stop,
+        chronicle=chronicle,
+        alive=notify.alive,
+        log=log,
+    )
+    voice = Voice(
+        log=log,
+        notify=notify,
+        chronicle=chronicle,
+        passes=passes,
+        source=followed.policy.source,
+    )
+    daemon = Daemon(
+        passes=passes,
+        policies=followed,
+        schedule=Schedule(chance=random.random, interval=interval),
+        voice=voice,
+        take=wakes.take,
+        sleep=time.sleep,
+        clock=time.monotonic,
+        when=clock_time,
+        stopped=stop.is_set,
+        beat=notify.every or interval,
+    )
+    log(Priority.INFO, f"follows {followed.policy.source}, looks at least every {interval:.0f} s")
+    with _signals(stop, wakes, notify), _listening(_sources(uri, paths), wakes, log):
+        daemon.run()
+        notify.stopping()
+        passes.close()
+    log(Priority.INFO, "stopped")
+
+
+def _sources(uri: str, paths: Sequence[Path]) -> tuple[Source, ...]:
+    from cede.adapters.libvirt.domain_events import LibvirtEvents
+
+    changes = FileChanges(paths, lambda: policy_files.fingerprint(paths))
+    return (LibvirtEvents(uri), XenstoreWatch(), Uevents(), changes)
+
+
+@contextmanager
+def _listening(sources: Sequence[Source], wakes: Wakes, log: Log) -> Iterator[None]:
+    listeners = [
+        Listener(source, wakes, lambda text: log(Priority.NOTICE, text)) for source in sources
+    ]
+    for listener in listeners:
+        listener.start()
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _signals(stop: Event, wakes: Wakes, notify: Notify) -> AbstractContextManager[None]:
+    """SIGTERM and SIGINT stop it, the second one at once; SIGHUP reloads. They do as little as can be."""
+
+    def stopped(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        wakes.put(Wake(source="stop", what=""))
+
+    def reload(_number: int, _frame: object) -> None:
+        notify.reloading()
+        wakes.put(Wake(source=RELOAD, what="", urgent=True))
+
+    return handling({**dict.fromkeys(STOPPING, stopped), signal.SIGHUP: reload})
+
+
+def _tell_policy(log: Log, news: Policy | PolicyError) -> None:
+    if isinstance(news, PolicyError):
+        log(
+            Priority.ERROR,
+            f"the policy is wrong, and the last right one is followed: {news.message}",
+        )
+    else:
+        log(Priority.INFO, f"follows the policy as it is now: {len(news.assignments)} assignments")

@@ -1,0 +1,1 @@
+"""The daemon: its loop, triggers, schedule, backoff and event log."""

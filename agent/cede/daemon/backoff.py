@@ -1,0 +1,131 @@
+"""Which assignments are left alone for a while: what keeps failing, and what has to be done again and again.
+
+Pure; times are seconds of one clock that is handed in. A person who asks with `cede apply` is never held back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from cede.errors import Exit
+from cede.model.plan import Plan, Refusal
+
+FIRST_SECONDS, LONGEST_SECONDS = 5.0, 3600.0
+FLAPS, FLAP_SECONDS = 5, 600.0
+_FIRST_AFTER_FLAPS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An assignment that is left alone until `until`, and why."""
+
+    subject: str
+    reason: str
+    until: float
+
+
+@dataclass(slots=True)
+class _History:
+    failures: int = 0
+    rounds: int = 0
+    done: deque[float] = field(default_factory=lambda: deque(maxlen=FLAPS))
+    asked: int = 0
+    until: float = 0.0
+    reason: str = ""
+
+
+class Backoff:
+    """Remembers what came of each subject's work, for as long as the policy names the subject."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, _History] = {}
+
+    def failed(self, subject: str, why: str, now: float) -> None:
+        """Its work failed: the next try comes after a pause that doubles each time."""
+        history = self._of.setdefault(subject, _History())
+        history.failures += 1
+        times = "once" if history.failures == 1 else f"{history.failures} times in a row"
+        history.reason = f"it failed {times}: {why}"
+        history.until = now + _doubled(FIRST_SECONDS, history.failures)
+
+    def done(self, subject: str, now: float) -> None:
+        """Its work was done. If that was needed too often of late, the next time comes after a pause."""
+        history = self._of.setdefault(subject, _History())
+        history.failures, history.reason = 0, ""
+        if history.done and now - history.done[-1] > FLAP_SECONDS + _doubled(
+            _FIRST_AFTER_FLAPS, history.rounds
+        ):
+            history.rounds = 0
+        history.done.append(now)
+        flapping = len(history.done) == FLAPS and now - history.done[0] <= FLAP_SECONDS
+        if flapping or history.rounds:
+            history.rounds += 1
+            history.reason = (
+                f"it had to be done {FLAPS} times within {FLAP_SECONDS / 60:.0f} min"
+                if flapping
+                else "it had to be done again and again"
+            )
+            history.until = now + _doubled(_FIRST_AFTER_FLAPS, history.rounds)
+
+    def unproven(self, subject: str, now: float) -> None:
+        """The guest didn't prove it: it is asked again after a pause that doubles each time."""
+        history = self._of.setdefault(subject, _History())
+        history.asked += 1
+        history.until = max(history.until, now + _doubled(FIRST_SECONDS, history.asked))
+
+    def proven(self, subject: str) -> None:
+        """The guest did."""
+        if subject in self._of:
+            self._of[subject].asked = 0
+
+    def doubted(self, unproven: Collection[str], now: float) -> frozenset[str]:
+        """Of the subjects that their guests didn't prove, those whose guests are to be asked again now."""
+        return frozenset(s for s in unproven if s not in self._of or self._of[s].until <= now)
+
+    def keep(self, subjects: Collection[str]) -> None:
+        """Forget all others."""
+        self._of = {s: h for s, h in self._of.items() if s in subjects}
+
+    def forget(self) -> None:
+        """Begin anew: the policy changed, or a person asks for it."""
+        self._of.clear()
+
+    def waiting(self, now: float) -> tuple[Waiting, ...]:
+        """Who is left alone now, by subject."""
+        return tuple(
+            Waiting(subject=s, reason=h.reason, until=h.until)
+            for s, h in sorted(self._of.items())
+            if h.reason and h.until > now
+        )
+
+    def next_tries(self, now: float) -> dict[str, float]:
+        """When each of those that wait, or whose guests are asked again, has its turn."""
+        return {s: h.until for s, h in self._of.items() if h.until > now and (h.reason or h.asked)}
+
+
+def _doubled(first: float, times: int) -> float:
+    return min(first * 2.0 ** min(times - 1, 30), LONGEST_SECONDS) if times else 0.0
+
+
+def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
+    """The plan without the work of those that wait; `waiting` tells of each why and until when, in words."""
+    held = [work for work in planned.work if work.subject in waiting]
+    return Plan(
+        work=tuple(work for work in planned.work if work.subject not in waiting),
+        noops=planned.noops,
+        refusals=(
+            *planned.refusals,
+            *(
+                Refusal(
+                    subject=work.subject,
+                    reason=f"left alone: {waiting[work.subject]}",
+                    remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
+                    exit=Exit.TRY_LATER,
+                    name="backoff",
+                )
+                for work in held
+            ),
+        ),
+    )

@@ -1,0 +1,178 @@
+"""The daemon's passes on this host, and what it reports of them to the log, to systemd and to the journal."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import TYPE_CHECKING
+
+from cede.adapters.composition import Doors, open_doors
+from cede.adapters.linux.systemd_notify import Notify
+from cede.adapters.linux.writer_lock import one_writer
+from cede.daemon.event_log import Chronicle, Log, Priority, reason_of
+from cede.errors import CedeError, HungError, PolicyError, TransientError
+from cede.services.reconcile import Behalf, Report, one_pass
+from cede.services.status import record_failure
+from cede.state.journal import Asked
+from cede.util.timeouts import within
+
+if TYPE_CHECKING:
+    from cede.daemon.backoff import Waiting
+    from cede.daemon.loop import Doubted, NextTries, Review
+    from cede.model.policy import Policy
+
+_CLOSING_SECONDS = 5.0
+
+
+def _holder(busy: TransientError) -> str:
+    """Who holds the lock that one_writer couldn't have."""
+    return busy.message.partition(" is at work")[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class HostPasses:
+    """Passes on this host. Its doors stay open from one to the next; after a failure they are opened anew.
+
+    Another cede can work between two passes: each has the one-writer lock for itself, and doesn't wait for it.
+    `rejected` tells why the policy's files aren't followed as they are. `made` counts the passes that came to their
+    end, `seconds` is how long the last one took.
+    """
+
+    uri: str
+    rejected: Callable[[], PolicyError | None] = lambda: None
+    stop: Event
+    chronicle: Chronicle
+    alive: Callable[[], None]
+    log: Log
+    _opened: ExitStack | None = None
+    _doors: Doors | None = None
+    _warned: set[str] = field(default_factory=set)
+    made: int = 0
+    seconds: float = 0.0
+
+    def __call__(
+        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
+    ) -> Report:
+        """One pass; raises the CedeError that kept it from its end."""
+        asked = Asked(command=f"cede run ({why})", who=getpass.getuser())
+        behalf = Behalf(
+            asked=asked, progress=self._progress, stop=self.stop, alive=self.alive, scheduled=True
+        )
+
+        def next_try(report: Report) -> dict[str, str]:
+            return {subject: _stamp(at) for subject, at in next_tries(report).items()}
+
+        with self._writing():
+            begun = time.monotonic()
+            try:
+                doors = self._open()
+                report = one_pass(
+                    doors, policy, behalf, review=review, doubted=doubted,
+                    next_try=next_try, rejected=self.rejected(),
+                )  # fmt: skip
+                doors.journal.close()  # another cede may set a damaged one aside meanwhile
+            except CedeError:
+                self.close()
+                raise
+        self.made, self.seconds = self.made + 1, time.monotonic() - begun
+        for warning in doors.journal.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.log(Priority.WARNING, warning)
+        return report
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                held.enter_context(one_writer(f"`cede run` (pid {os.getpid()})"))
+            except TransientError as other:
+                raise TransientError(f"{_holder(other)} is at work") from other
+            yield
+
+    def _progress(self, *event: object) -> None:
+        self.alive()
+        self.chronicle.step(*event)  # type: ignore[arg-type]
+
+    def _open(self) -> Doors:
+        if self._doors is None:
+            stack = ExitStack()
+            self._doors = within(
+                f"connecting to {self.uri}", lambda: stack.enter_context(open_doors(self.uri))
+            )
+            self._opened = stack
+        return self._doors
+
+    def close(self) -> None:
+        """Close the doors; behind one that hangs in a thread that is left to itself."""
+        opened, self._opened, self._doors = self._opened, None, None
+        if opened is not None:
+            with suppress(HungError):
+                within("closing the doors", opened.close, seconds=_CLOSING_SECONDS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Voice:
+    """The daemon's words to the log, to systemd, and to the journal where a pass couldn't leave any.
+
+    `source` is the policy that it follows, as the journal knows it.
+    """
+
+    log: Log
+    notify: Notify
+    chronicle: Chronicle
+    passes: HostPasses
+    source: str
+    _complaint: str = ""
+
+    def observed(self) -> None:
+        """Ready; also after a reload, and when libvirt can't be reached yet: it is waited for, not the host's start."""
+        self.notify.ready()
+
+    def alive(self) -> None:
+        """A sign of life."""
+        self.notify.alive()
+
+    def passed(self, report: Report, waiting: Sequence[Waiting]) -> None:
+        """What is new, and the state in a line."""
+        if self._complaint:
+            self._complaint = ""
+            self.log(Priority.INFO, "passes are made again")
+        state = self.chronicle.report(report, waiting, clock_time)
+        count = f"pass {self.passes.made}, {self.passes.seconds:.2f} s"
+        now = datetime.now(UTC).astimezone()
+        self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")
+
+    def failed(self, error: CedeError, seconds: float) -> None:
+        """A failure is told once, until it is another one; the host's conditions have it each time."""
+        record_failure(
+            self.source, error, self.passes.rejected(), _stamp(time.monotonic() + seconds)
+        )
+        said = reason_of(error)
+        if said != self._complaint:
+            self._complaint = said
+            if isinstance(error, TransientError):
+                self.log(Priority.INFO, f"put off: {said}")
+            else:
+                self.log(Priority.WARNING, f"no pass could be made: {said}; trying again")
+        self.notify.status(f"{error.message}; next try in {seconds:.0f} s")
+
+
+def clock_time(at: float) -> str:
+    """A time of the monotonic clock as the wall clock will have it, `at 14:03:10`."""
+    return f"at {_moment(at).astimezone():%H:%M:%S}"
+
+
+def _moment(at: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=at - time.monotonic())
+
+
+def _stamp(at: float) -> str:
+    """The same as the journal writes it."""
+    return _moment(at).isoformat(timespec="seconds")

@@ -1,0 +1,152 @@
+"""What wakes the daemon, and how its sources are listened to: each in a thread, opened again when it is lost.
+
+A wake carries no truth, only a word for the log; what is so is observed. So of each source one waiting wake is enough,
+however many events come.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from cede.daemon.schedule import Ended, pause
+from cede.errors import CedeError
+
+_LASTED_SECONDS = 10.0  # a source that was heard so long isn't one that fails again and again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Who woke and why; an `urgent` one ends the pauses between failed passes."""
+
+    source: str
+    what: str
+    urgent: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}" if self.what else self.source
+
+
+class Wakes:
+    """The one queue. Putting into it is right in any thread and in a signal handler; it never grows beyond a few."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Wake] = SimpleQueue()
+        self._waiting: set[tuple[str, bool]] = set()
+
+    def put(self, wake: Wake) -> None:
+        """Wake the daemon; nothing is added while a wake of the same source waits."""
+        key = (wake.source, wake.urgent)
+        if key not in self._waiting:
+            self._waiting.add(key)
+            self._queue.put(wake)
+
+    def take(self, seconds: float) -> tuple[Wake, ...]:
+        """All that wait, at once; if none does, what comes first, or nothing after `seconds`."""
+        found: list[Wake] = []
+        with suppress(Empty):
+            found.append(self._queue.get(timeout=max(0.0, seconds)))
+            while True:
+                found.append(self._queue.get_nowait())
+        self._waiting -= {(wake.source, wake.urgent) for wake in found}
+        return tuple(found)
+
+
+class Source(Protocol):
+    """A door that tells of events. Every method but `close` raises UnreachableError when it is lost."""
+
+    name: str
+
+    def open(self) -> None:
+        """Begin to listen."""
+
+    def fileno(self) -> int:
+        """What becomes readable when there is something to read."""
+
+    def read(self) -> Collection[str]:
+        """What has come, a few words each; empty if it was nothing of interest. Doesn't wait."""
+
+    def close(self) -> None:
+        """Stop listening; it can be opened again."""
+
+
+class Listener:
+    """Listens to one source until it is closed; a lost source is opened again, for ever and without spinning."""
+
+    def __init__(
+        self,
+        source: Source,
+        wakes: Wakes,
+        tell: Callable[[str], None],
+        pauses: Callable[[int], float] = lambda times: pause(Ended.UNREACHABLE, times),
+    ) -> None:
+        self._source = source
+        self._wakes = wakes
+        self._tell = tell
+        self._pauses = pauses
+        self._stop = threading.Event()
+        self._stopped, self._stopping = os.pipe()
+        self._failures = 0
+        self._since = 0.0
+        self._complaint = ""
+        self._thread = threading.Thread(target=self._run, name=f"{source.name}-wakes", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen, in a thread."""
+        self._thread.start()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Stop listening; one that hangs in opening its source is left behind."""
+        self._stop.set()
+        os.write(self._stopping, b".")
+        self._thread.join(seconds)
+        if not self._thread.is_alive():
+            os.close(self._stopped)
+            os.close(self._stopping)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._source.open()
+                self._opened()
+                self._listen()
+            except CedeError as lost:
+                self._lost(lost)
+            finally:
+                self._source.close()
+
+    def _listen(self) -> None:
+        poll = select.poll()
+        poll.register(self._source.fileno(), select.POLLIN)
+        poll.register(self._stopped, select.POLLIN)
+        while not self._stop.is_set():
+            poll.poll()
+            if self._stop.is_set():
+                return
+            for what in self._source.read():
+                self._wakes.put(Wake(source=self._source.name, what=what))
+
+    def _opened(self) -> None:
+        """What happened before it listened is seen by a pass now."""
+        self._since = time.monotonic()
+        was_lost, self._complaint = bool(self._complaint), ""
+        if was_lost:
+            self._tell(f"{self._source.name} is listened to again")
+        what = "is back" if was_lost else "is listened to"
+        self._wakes.put(Wake(source=self._source.name, what=what, urgent=was_lost))
+
+    def _lost(self, error: CedeError) -> None:
+        lasted = bool(self._since) and time.monotonic() - self._since > _LASTED_SECONDS
+        self._failures = 1 if lasted else self._failures + 1
+        self._since = 0.0
+        if self._complaint != error.message:
+            self._complaint = error.message
+            self._tell(f"{self._source.name} isn't listened to for now: {error.message}")
+        self._stop.wait(self._pauses(self._failures))

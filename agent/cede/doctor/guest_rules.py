@@ -1,0 +1,100 @@
+"""Rules on what a guest's own log says: it is the guest's word, so they find something of that guest and no more."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cede.doctor.finding import Finding, Severity, quoted
+from cede.model.domain import E820_HOST, GuestKind
+from cede.model.plan import SwitchOn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cede.model.domain import Domain
+
+_UNCLAIMED = re.compile(
+    r"pcifront pci-\d+: Could not claim resource (?P<resource>[0-9a-f:.]{1,16}/\d+)! Device offline\."
+    r" Try (?:using e820_host=1 in the guest config|giving less than 4GB to domain)\."
+)
+_IN_RAM = re.compile(
+    r"address space collision: .{0,80} conflicts with System RAM|address conflict with System RAM"
+)
+_NO_INTERRUPTS = re.compile(
+    r"xen map irq failed -\d+|NETDEV WATCHDOG: .{0,40}: transmit queue \d+ timed out"
+    r"|I/O \d+ .{0,40}timeout, completion polled|enable msix? (?:get )?err|Detected Hardware Unit Hang"
+)
+_COUNTER = re.compile(r"^ *\d{1,6}:(?P<counts>(?: +\d{1,20})+) +(?:xen-pirq +-msi|PCI-MSI)")
+_INSTALLED = "Installing PCI frontend"
+
+
+def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
+    """A BAR of the device lies where the guest believes to have memory.
+
+    Both wordings: "Try using e820_host=1 in the guest config" (since Linux 3.9), "Try giving less than 4GB to domain".
+    Source: Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource), drivers/pci/setup-res.c (pci_claim_resource).
+    """
+    found = next((said for line in log if (said := _UNCLAIMED.search(line))), None)
+    if found is None:
+        return
+    collides = any(_IN_RAM.search(line) for line in log)
+    wanting = domain.kind is GuestKind.PV and E820_HOST not in domain.features
+    yield Finding(
+        name="bar-unclaimed",
+        severity=Severity.FATAL,
+        subject=domain.name,
+        what=f"{domain.name} couldn't claim {quoted(found['resource'])} of its device, which is offline there",
+        why="it lies where the guest believes to have memory, since the guest doesn't see the host's memory map"
+        if collides or wanting
+        else "its kernel says so; something else of the guest is at that address",
+        remedy=f"<features><xen><e820_host state='on'/></xen></features> in `virsh edit {domain.name}`, shut it down "
+        "and start it"
+        if wanting
+        else f"shut {domain.name} down and start it, so that e820_host counts; or give it less than 4 GiB of memory",
+        source="Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource)",
+        steps=(SwitchOn(domain=domain.name, features=(E820_HOST,)),)
+        if wanting and domain.persistent
+        else (),
+    )
+
+
+def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
+    """The device's interrupts don't arrive: the log says so, or /proc/interrupts has counted none of its MSIs.
+
+    Sources: Linux, arch/x86/pci/xen.c, net/sched/sch_generic.c (dev_watchdog), drivers/nvme/host/pci.c (nvme_timeout).
+    """
+    line = next((line for line in log if _NO_INTERRUPTS.search(line)), "")
+    counters = [found["counts"].split() for one in log if (found := _COUNTER.search(one))]
+    silent = bool(counters) and not any(int(count) for counts in counters for count in counts)
+    if line or silent:
+        yield Finding(
+            name="no-interrupts",
+            severity=Severity.WARNING,
+            subject=domain.name,
+            what=f"in {domain.name} the interrupts of the device don't arrive",
+            why=f"its log says: {quoted(line)}"
+            if line
+            else "all of its MSI counters in /proc/interrupts are 0",
+            remedy="boot the guest with pci=nomsi, or the driver's own option for legacy interrupts; see `xl dmesg` "
+            "for faults of the device",
+            source="Linux, arch/x86/pci/xen.c",
+        )
+
+
+def no_pcifront(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
+    """A PV guest's whole log without a word of pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
+    whole = any("Linux version " in line for line in log)
+    if domain.kind is GuestKind.PV and whole and not any(_INSTALLED in line for line in log):
+        yield Finding(
+            name="no-pcifront",
+            severity=Severity.WARNING,
+            subject=domain.name,
+            what=f"{domain.name} has no pcifront at work",
+            why=f"its log lacks `{_INSTALLED}`, which it says at its first device",
+            remedy="in the guest: modprobe xen-pcifront; its kernel needs CONFIG_XEN_PCIDEV_FRONTEND",
+            source="Linux, drivers/pci/xen-pcifront.c (pcifront_connect_and_init_dma)",
+        )
+
+
+RULES = (unclaimed, no_interrupts, no_pcifront)

@@ -1,0 +1,143 @@
+"""Rules about one device and one domain, before anything is tried: the planner's verdict, and what is behind it.
+
+The planner ends at the first thing that stands against it; a person wants to hear of all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.doctor.finding import Finding, Severity
+from cede.errors import Exit
+from cede.model.domain import E820_HOST, PASSTHROUGH, GuestKind
+from cede.model.plan import NoOp, Refusal, SwitchOn, Work
+from cede.planner.attach import missing_features
+from cede.planner.guards import refuse_guarded
+from cede.planner.ownership import refuse_elsewhere
+from cede.planner.recovery import refuse_held
+from cede.planner.resets import refuse_reset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cede.model.domain import Domain
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Device
+    from cede.model.plan import Plan
+    from cede.model.policy import Policy
+
+_SOURCES = {
+    "no-reset": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
+    "sibling-active": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
+    "pvh": "Xen, docs/man/xl.cfg.5.pod.in (pci)",
+    "memory-on-demand": "Xen, tools/libs/light/libxl_create.c (libxl__domain_config_setdefault)",
+    "not-listed": "libvirt, src/node_device/node_device_udev.c",
+    "transient": "https://libvirt.org/formatdomain.html",
+    "elsewhere": "Xen, docs/misc/xenstore-paths.pandoc (backend/pci)",
+}
+_FOR_LATER = frozenset({"domain-off"})
+_XML = "https://libvirt.org/formatdomain.html#hypervisor-features"
+
+
+def planned(plan: Plan, subject: str) -> Iterator[Finding]:
+    """What the planner says of the pair."""
+    for refusal in plan.refusals:
+        yield _refused(refusal, subject)
+    for noop in plan.noops:
+        yield _noted("in-place", noop, subject)
+    for work in plan.work:
+        yield _noted("ready", work, subject)
+
+
+def standing_against(
+    device: Device, domain: Domain, subject: str, inventory: Inventory, policy: Policy
+) -> Iterator[Finding]:
+    """Every rule of the planner's that refuses the pair, and not only the first one."""
+    described = policy.devices[0] if policy.devices else None
+    override = described.override if described else ()
+    refusals = (
+        refuse_held(device.address, subject, inventory),
+        refuse_guarded(device, subject, inventory, policy.protect, override),
+        refuse_elsewhere(device, domain, subject, inventory),
+        None
+        if domain.live_hostdev(device.address)
+        else refuse_reset(device, subject, inventory, together=[h.address for h in domain.config]),
+    )
+    for refusal in refusals:
+        if refusal is not None:
+            yield _refused(refusal, subject)
+
+
+def features(domain: Domain) -> Iterator[Finding]:
+    """What libxl decided at the domain's start, or will at its next.
+
+    Sources: libvirt, src/libxl/libxl_conf.c (libxlMakeDomCreateInfo, libxlMakeDomBuildInfo); Xen,
+    docs/man/xl.cfg.5.pod.in (passthrough, e820_host).
+    """
+    lacking = missing_features(domain)
+    if domain.kind is not GuestKind.PVH and not domain.passthrough:
+        yield Finding(
+            name="passthrough-off",
+            severity=Severity.FATAL if domain.running else Severity.WARNING,
+            subject=domain.name,
+            what=f"{domain.name} was started without passthrough"
+            if domain.running
+            else f"{domain.name} isn't set to be started with passthrough",
+            why="libxl decides at a domain's start whether devices may come, and refuses a hot-plug else",
+            remedy=_switch(domain, PASSTHROUGH, switched=PASSTHROUGH not in lacking),
+            source=_XML,
+            steps=_steps(domain, PASSTHROUGH, lacking),
+        )
+    if domain.kind is GuestKind.PV and not domain.e820_host:
+        yield Finding(
+            name="e820-host-off",
+            severity=Severity.WARNING,
+            subject=domain.name,
+            what=f"{domain.name} doesn't see the host's memory map",
+            why="a BAR of the device can lie where the guest believes to have memory, and is then offline there",
+            remedy=_switch(domain, E820_HOST, switched=E820_HOST not in lacking)
+            + "; or give it so little memory that it ends below the BAR, 4 GiB at most",
+            source=_XML,
+            steps=_steps(domain, E820_HOST, lacking),
+        )
+
+
+def _switch(domain: Domain, feature: str, *, switched: bool) -> str:
+    line = f"<features><xen><{feature} state='on'/></xen></features> in `virsh edit {domain.name}`"
+    restart = f"shut {domain.name} down and start it"
+    if not domain.running:
+        return line
+    return f"{restart}: its XML has {feature} on by now" if switched else f"{line}, then {restart}"
+
+
+def _steps(domain: Domain, feature: str, lacking: tuple[str, ...]) -> tuple[SwitchOn, ...]:
+    if feature not in lacking or not domain.persistent:
+        return ()
+    return (SwitchOn(domain=domain.name, features=(feature,)),)
+
+
+def _refused(refusal: Refusal, subject: str) -> Finding:
+    return Finding(
+        name=refusal.name,
+        severity=Severity.WARNING if refusal.name in _FOR_LATER else Severity.FATAL,
+        subject=subject,
+        what=refusal.reason,
+        why="cede would refuse it as unsafe"
+        if refusal.exit is Exit.UNSAFE
+        else "`cede attach` would end here",
+        remedy=refusal.remedy,
+        source=_SOURCES.get(refusal.name, "cede's planner"),
+    )
+
+
+def _noted(name: str, verdict: Work | NoOp, subject: str) -> Finding:
+    reason = verdict.reason if isinstance(verdict, NoOp) else "; ".join(map(str, verdict.steps))
+    return Finding(
+        name=name,
+        severity=Severity.NOTE,
+        subject=subject,
+        what=f"nothing to do: {reason}" if isinstance(verdict, NoOp) else f"it would be: {reason}",
+        why="that is the plan for the pair as things are",
+        remedy=f"then, for you to do: {verdict.pending}" if verdict.pending else "none is needed",
+        source="cede's planner",
+    )

@@ -1,0 +1,286 @@
+"""libvirt's XML <-> values, without I/O.
+
+Domain XML is edited as a tree: what cede doesn't know (comments, unknown elements, other people's hostdevs) stays as it
+was. Everything read here may have been written by a stranger, so the parser resolves no entity and opens no network.
+
+Source: https://libvirt.org/formatdomain.html#host-device-assignment and https://libvirt.org/drvxen.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lxml import etree
+
+from cede.domain_xml import metadata
+from cede.errors import PermanentError
+from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Mark
+from cede.model.pci import Address
+
+_PARSER = etree.XMLParser(
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    huge_tree=False,
+    remove_blank_text=False,
+)
+HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
+
+
+def parsed(xml: str) -> etree._Element:
+    """Parse what libvirt sent; raises PermanentError if that is no XML."""
+    try:
+        return etree.fromstring(xml.encode(), _PARSER)
+    except etree.XMLSyntaxError as error:
+        raise PermanentError(f"libvirt sent XML that can't be read: {error}") from error
+
+
+def _text(tree: etree._Element, path: str) -> str:
+    return (tree.findtext(path) or "").strip()
+
+
+def _hostdev_address(hostdev: etree._Element) -> Address | None:
+    source = hostdev.find("./source/address")
+    if source is None:
+        return None
+    try:
+        return Address(
+            *(int(source.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function"))
+        )
+    except ValueError:
+        return None
+
+
+def _hostdev(hostdev: etree._Element) -> Hostdev | None:
+    address = _hostdev_address(hostdev)
+    if address is None:
+        return None
+    alias = hostdev.find("./alias")
+    source = hostdev.find("./source")
+    return Hostdev(
+        address=address,
+        alias=None if alias is None else alias.get("name"),
+        managed=hostdev.get("managed") == "yes",
+        write_filtering=source is None or source.get("writeFiltering") != "no",
+    )
+
+
+def hostdevs(domain_xml: str) -> tuple[Hostdev, ...]:
+    """The PCI hostdevs of a domain's XML, in document order."""
+    return _hostdevs(parsed(domain_xml))
+
+
+def _hostdevs(tree: etree._Element) -> tuple[Hostdev, ...]:
+    found = (_hostdev(element) for element in tree.iterfind(HOSTDEV))
+    return tuple(h for h in found if h is not None)
+
+
+def _kind(tree: etree._Element) -> GuestKind:
+    machine = tree.find("./os/type")
+    name = "" if machine is None else machine.get("machine", "")
+    if name == "xenpvh":
+        return GuestKind.PVH
+    if name == "xenpv" or (machine is not None and machine.text == "linux"):
+        return GuestKind.PV
+    return GuestKind.HVM
+
+
+def _passthrough(tree: etree._Element) -> bool:
+    """Whether libxl was told at creation that PCI devices may come.
+
+    libvirt passes the feature on, and counts a hostdev present at the start as the same wish
+    (libxl_conf.c, libxlMakeDomCreateInfo and libxl_create.c).
+    """
+    feature = _feature(tree, "passthrough")
+    return tree.find(HOSTDEV) is not None if feature is None else feature
+
+
+def _feature(tree: etree._Element, name: str) -> bool | None:
+    feature = tree.find(f"./features/xen/{name}")
+    return None if feature is None else feature.get("state") == "on"
+
+
+def _switched_on(tree: etree._Element) -> tuple[str, ...]:
+    return tuple(name for name in FEATURES if _feature(tree, name))
+
+
+def _kibibytes(tree: etree._Element, path: str) -> int:
+    """The number there, which libvirt always tells in KiB; 0 if there is none."""
+    text = _text(tree, path)
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
+def _attributes(tree: etree._Element, path: str, *names: str) -> tuple[str, ...]:
+    found = (element.get(name) for element in tree.iterfind(path) for name in names)
+    return tuple(value for value in found if value)
+
+
+def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False) -> Domain:
+    """A domain from its running and its persistent XML (None: not running, not persistent).
+
+    Raises PermanentError if both are None or one can't be read.
+    """
+    live = None if live_xml is None else parsed(live_xml)
+    config = None if config_xml is None else parsed(config_xml)
+    tree = config if live is None else live
+    if tree is None:
+        raise PermanentError("a domain without any XML")
+    domid = None if live is None else live.get("id")
+    return Domain(
+        name=_text(tree, "./name"),
+        uuid=_text(tree, "./uuid"),
+        kind=_kind(tree),
+        domid=None if domid is None else int(domid),
+        paused=paused,
+        persistent=config is not None,
+        passthrough=_passthrough(tree),
+        e820_host=_feature(tree, "e820_host") is True,
+        features=() if config is None else _switched_on(config),
+        memory=_kibibytes(tree if config is None else config, "./memory"),
+        current_memory=_kibibytes(tree if config is None else config, "./currentMemory"),
+        live=() if live is None or domid is None else _hostdevs(live),
+        config=() if config is None else _hostdevs(config),
+        marks=metadata.read(tree if config is None else config),
+        host_disks=_attributes(tree, "./devices/disk[@type='block']/source", "dev"),
+        host_interfaces=_attributes(tree, "./devices/interface/source", "bridge", "dev"),
+    )
+
+
+def _build_hostdev(address: Address, alias: str, *, permissive: bool) -> etree._Element:
+    element = etree.Element("hostdev", mode="subsystem", type="pci", managed="no")
+    source = etree.SubElement(element, "source")
+    if permissive:
+        source.set("writeFiltering", "no")
+    etree.SubElement(
+        source,
+        "address",
+        domain=f"0x{address.segment:04x}",
+        bus=f"0x{address.bus:02x}",
+        slot=f"0x{address.slot:02x}",
+        function=f"0x{address.function:x}",
+    )
+    etree.SubElement(element, "alias", name=alias)
+    etree.indent(element, space="  ", level=2)
+    return element
+
+
+def new_hostdev(address: Address, alias: str, *, permissive: bool = False) -> str:
+    """The `<hostdev>` that cede attaches.
+
+    managed='no': with 'yes' libvirt would hand the device back to its dom0 driver at every reboot of the guest.
+    `permissive` lets the guest write all of the configuration space.
+    """
+    return etree.tostring(_build_hostdev(address, alias, permissive=permissive), encoding="unicode")
+
+
+def hostdev_as_shown(domain_xml: str, address: Address) -> str | None:
+    """The `<hostdev>` element at `address`, whole, as the live XML shows it; None if there is none.
+
+    A live detach needs exactly this: libvirt 11.3 leaks the device when `<driver name='xen'/>` is missing from it.
+    """
+    for element in parsed(domain_xml).iterfind(HOSTDEV):
+        if _hostdev_address(element) == address:
+            return etree.tostring(element, encoding="unicode", with_tail=False)
+    return None
+
+
+def with_hostdev(
+    domain_xml: str,
+    address: Address,
+    alias: str,
+    *,
+    permissive: bool = False,
+    policy: str | None = None,
+) -> str:
+    """The same domain with the hostdev added after the last one; unchanged if it is there already.
+
+    With `policy` the domain's metadata notes on whose behalf.
+    """
+    tree = parsed(domain_xml)
+    present = tree.findall(HOSTDEV)
+    if any(_hostdev_address(h) == address for h in present):
+        return domain_xml
+    if policy is not None:
+        metadata.add(tree, Mark(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy))
+    devices = tree.find("./devices")
+    if devices is None:
+        devices = etree.SubElement(tree, "devices")
+    new = _build_hostdev(address, alias, permissive=permissive)
+    if present:
+        index = devices.index(present[-1]) + 1
+        new.tail = present[-1].tail
+        present[-1].tail = "\n    "
+    else:
+        index = len(devices)
+        if index:
+            new.tail, devices[-1].tail = devices[-1].tail, "\n    "
+        else:
+            new.tail, devices.text = devices.text, "\n    "
+    devices.insert(index, new)
+    return _serialise(tree)
+
+
+def without_hostdev(domain_xml: str, address: Address) -> str:
+    """The same domain without the hostdev at `address` and cede's note of it; unchanged if there is neither."""
+    tree = parsed(domain_xml)
+    removed = metadata.remove(tree, address)
+    for element in tree.findall(HOSTDEV):
+        if _hostdev_address(element) != address:
+            continue
+        parent = element.getparent()
+        if parent is None:
+            continue
+        metadata.drop(parent, element)
+        removed = True
+    return _serialise(tree) if removed else domain_xml
+
+
+def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
+    """The same domain with cede's alias and note on the hostdev at `address` that somebody else put there."""
+    tree = parsed(domain_xml)
+    for element in tree.findall(HOSTDEV):
+        if _hostdev_address(element) != address:
+            continue
+        named = element.find("./alias")
+        if named is None:
+            named = etree.SubElement(element, "alias")
+        named.set("name", alias)
+        metadata.add(tree, Mark(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy))
+        return _serialise(tree)
+    return domain_xml
+
+
+def with_features(domain_xml: str, features: Collection[str]) -> str:
+    """The same domain with Xen features switched on (`passthrough`, `e820_host`); unchanged if all are on.
+
+    Source: https://libvirt.org/formatdomain.html#hypervisor-features
+    """
+    tree = parsed(domain_xml)
+    missing = [name for name in features if _feature(tree, name) is not True]
+    for name in missing:
+        xen = _child(_child(tree, "features"), "xen")
+        _child(xen, name).set("state", "on")
+    return _serialise(tree) if missing else domain_xml
+
+
+def without_features(domain_xml: str, features: Collection[str]) -> str:
+    """The same domain without these Xen features; unchanged if it has none of them."""
+    tree = parsed(domain_xml)
+    found = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
+    for element in found:
+        xen = element.getparent()
+        if xen is not None:
+            metadata.drop(xen, element)
+            above = xen.getparent()
+            if len(xen) == 0 and above is not None:
+                metadata.drop(above, xen)
+    return _serialise(tree) if found else domain_xml
+
+
+def _child(parent: etree._Element, name: str) -> etree._Element:
+    found = parent.find(f"./{name}")
+    return etree.SubElement(parent, name) if found is None else found
+
+
+def _serialise(tree: etree._Element) -> str:
+    return etree.tostring(tree.getroottree(), encoding="unicode") + "\n"

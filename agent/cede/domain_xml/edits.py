@@ -1,0 +1,140 @@
+"""Edits of a domain's persistent XML: what an action makes of it, and that as changes which libvirt makes one by one.
+
+Whoever defines a domain replaces all of it, also what another tool changed since it was read, and libvirt has no way
+to define only what nobody changed. A hostdev that is added or removed, or ownership metadata that is set, leaves
+everything else as it is at that moment.
+
+Source: virDomainAttachDeviceFlags, virDomainDetachDeviceFlags and virDomainSetMetadata with VIR_DOMAIN_AFFECT_CONFIG,
+https://libvirt.org/html/libvirt-libvirt-domain.html
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from lxml import etree
+
+from cede.domain_xml import document, metadata
+from cede.model.plan import AddToConfig, Adopt, RemoveFromConfig, Step, SwitchOff, SwitchOn
+
+Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
+
+
+EDITS = (AddToConfig, Adopt, RemoveFromConfig, SwitchOn, SwitchOff)
+
+
+def edited(step: Step, domain_xml: str) -> str:
+    """`domain_xml` after the step; unchanged by a step that edits no XML."""
+    match step:
+        case AddToConfig():
+            return document.with_hostdev(
+                domain_xml,
+                step.address,
+                step.alias,
+                permissive=step.permissive,
+                policy=step.policy,
+            )
+        case Adopt():
+            return document.adopted(domain_xml, step.address, step.alias, step.policy)
+        case RemoveFromConfig():
+            if document.domain(None, domain_xml).foreign(step.address):
+                return domain_xml  # somebody put it there since this was planned
+            return document.without_hostdev(domain_xml, step.address)
+        case SwitchOn():
+            return document.with_features(domain_xml, step.features)
+        case SwitchOff():
+            return document.without_features(domain_xml, step.features)
+        case _:
+            return domain_xml
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Add this `<hostdev>`."""
+
+    hostdev: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Remove this `<hostdev>`."""
+
+    hostdev: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Set the element in the domain's metadata, without its namespace as libvirt wants it; None removes it."""
+
+    element: str | None
+
+
+Change = Attach | Detach | Note
+
+
+def changes(before: str, after: str) -> tuple[Change, ...] | None:
+    """What leads from one XML to the other; None if it takes a definition of the whole.
+
+    The note comes before the hostdev that it tells of and goes after it, so that what is cut off in between is a note
+    without a hostdev: the same as if somebody had taken the hostdev out.
+    """
+    old, new = document.parsed(before), document.parsed(after)
+    was, is_now = _hostdevs(old), _hostdevs(new)
+    if any(was[key] != is_now[key] for key in was.keys() & is_now.keys()):
+        return None
+    noted, to_note = _note(old), _note(new)
+    if _rest(old) != _rest(new):
+        return None
+    return (
+        *(Detach(element) for key, element in was.items() if key not in is_now),
+        *([Note(to_note)] if noted != to_note else []),
+        *(Attach(element) for key, element in is_now.items() if key not in was),
+    )
+
+
+def _hostdevs(domain: etree._Element) -> dict[bytes, str]:
+    """The text of each PCI hostdev, by its source."""
+    return {
+        _canonical(source): _text(element)
+        for element in domain.iterfind(document.HOSTDEV)
+        if (source := element.find("./source/address")) is not None
+    }
+
+
+def _note(domain: etree._Element) -> str | None:
+    found = domain.find(f"./metadata/{metadata.ROOT}")
+    if found is None:
+        return None
+    plain = deepcopy(found)
+    for element in plain.iter(etree.Element):
+        element.tag = etree.QName(element).localname
+    etree.cleanup_namespaces(plain)
+    return _text(plain)
+
+
+def _rest(domain: etree._Element) -> bytes:
+    """Everything else; an empty `<metadata>` is none."""
+    rest = deepcopy(domain)
+    for path in (document.HOSTDEV, f"./metadata/{metadata.ROOT}"):
+        for element in rest.findall(path):
+            parent = element.getparent()
+            if parent is not None:
+                metadata.drop(parent, element)
+    left = rest.find("./metadata")
+    if left is not None and len(left) == 0:
+        metadata.drop(rest, left)
+    return _canonical(rest)
+
+
+def _text(element: etree._Element) -> str:
+    return etree.tostring(element, encoding="unicode", with_tail=False)
+
+
+def _canonical(element: etree._Element) -> bytes:
+    """The element without white space between its children."""
+    bare = deepcopy(element)
+    for one in bare.iter():
+        one.text = (one.text or "").strip() or None
+        one.tail = (one.tail or "").strip() or None
+    return etree.tostring(bare, method="c14n")

@@ -1,0 +1,1 @@
+"""The channels into a guest: console, ssh, xenstore."""

@@ -1,0 +1,295 @@
+"""A guest's shell, spoken to over a line of text such as its console.
+
+The line carries echo, colours, boot messages and whatever else the guest likes to print. A command is typed only where
+a shell's prompt stands, and the console is left as it was found. Nothing that comes back is ever run or shown raw.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from cede.errors import GuestSilentError
+from cede.guest import probe
+from cede.guest.channels.terminal import Frame, before_cursor, full_screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.guest.channels.credentials import Login
+    from cede.model.pci import Address
+
+_PROMPT = re.compile(r"[#$%>] ?$")
+# what ends like a prompt and is none: a shell or Python that waits for more, a pager's 50%, psql, other programs
+_NO_SHELL = re.compile(
+    r"^\s*>+ ?$|[0-9]%$|[-=('\"*!^][#>] ?$"
+    r"|(?:sql|sqlite|sftp|ftp|telnet|nslookup|grub|\]|irb\(\S*)> ?$"
+    r"|(?:^|\s)(?:[db]?quote|cmdsubst|heredocd?|for|while|if|then|else|pipe|cursh|function)> ?$"
+)
+_LOGIN = re.compile(r"(?<!Last )(?:login|[Uu]sername): ?$")
+_PASSWORD = re.compile(r"[Pp]assword[^:\n]*: ?$")
+_CLEAR_LINE_AND_ENTER, _INTERRUPT, _ENTER = b"\x15\r", b"\x03", b"\r"
+_PATIENCE = 2.0  # seconds of silence after which a question is asked again
+_SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
+_SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
+_LEAVING = 5.0  # seconds for the console to be as it was
+_SILENT = "the guest's console gave no answer in time"
+_MOST_BYTES = 256 * 1024
+# The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
+# busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads. And
+# it reads by `head`: its own `read` takes one character at a time, which costs a guest more than a process.
+_READY = b"cede-ready"
+_RECEIVE = "echo cede'-'ready;eval \"$(head -n1)\""
+_NOTHING = _ENTER
+
+
+class Line(Protocol):
+    """What a console is to this module."""
+
+    def send(self, data: bytes) -> None:
+        """Type `data`."""
+
+    def receive(self, seconds: float) -> bytes | None:
+        """The next output; None if there is none within `seconds`, b"" at the end of the line."""
+
+
+class _Listener:
+    """Collects what the line says, within one limit of bytes and one of time."""
+
+    def __init__(self, line: Line, deadline: float, clock: Callable[[], float]) -> None:
+        self._line = line
+        self._deadline = deadline
+        self._clock = clock
+        self._heard = 0
+        self._bytes = bytearray()
+        self.late = _SILENT
+
+    @property
+    def now(self) -> float:
+        return self._clock()
+
+    @property
+    def data(self) -> bytes:
+        return bytes(self._bytes)
+
+    @property
+    def last(self) -> str:
+        """What stands left of the cursor."""
+        return before_cursor(self.data)
+
+    def listen(self, patience: float) -> bool:
+        """Take in one more piece; False if none came within `patience`.
+
+        Raises GuestSilentError at the deadline, at the end of the line, and when the guest prints without end.
+        """
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise GuestSilentError(self.late)
+        data = self._line.receive(min(patience, left))
+        if data is None:
+            return False
+        if not data:
+            raise GuestSilentError("the guest's console was closed from the other side")
+        self._heard += len(data)
+        if self._heard > _MOST_BYTES:
+            raise GuestSilentError(
+                "the guest's console prints without end",
+                remedy="verify again when it is quiet, or by ssh or xenstore",
+            )
+        self._bytes += data
+        return True
+
+    def hear(self) -> bool:
+        """Take in the next piece, and if it ends in a question what comes right behind; False if none came."""
+        heard = self.listen(_PATIENCE)
+        while heard and _asks(self.last) and self.listen(_SETTLING):
+            pass
+        return heard
+
+    def forget(self) -> None:
+        self._bytes.clear()
+
+
+class Console:
+    """A line with a shell at its end, as a channel into the guest; `leave` it when all is asked.
+
+    `login` is used where a login is asked for, and only there.
+    """
+
+    def __init__(
+        self, line: Line, login: Login | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._line = line
+        self._login = login
+        self._clock = clock
+        self._logged_in = False
+        self._underway = False
+        self._reading = False
+
+    def look(self, slot: Address, seconds: float) -> str:
+        """See `channel.Channel`."""
+        return self.run(probe.command(slot), seconds)
+
+    def run(self, command: str, seconds: float) -> str:
+        """Run `command` in the shell that waits at the line's end, and return what it printed.
+
+        `command` is cede's own text, never a guest's: one line, 4000 characters at most. A half-typed line is cleared
+        first, not entered. Raises GuestSilentError if no shell answers within `seconds`, a login is asked for that
+        isn't known or is refused, or another program has the console.
+        """
+        listener = _Listener(self._line, self._clock() + seconds, self._clock)
+        while True:
+            self._reach_prompt(listener)
+            answer = self._ask(listener, command)
+            if answer is not None:
+                return answer
+
+    def _ask(self, listener: _Listener, command: str) -> str | None:
+        """What the shell at whose prompt we stand answers; None if it is at its prompt again without an answer."""
+        frame = Frame()
+        self._underway = self._reading = True
+        self._type(listener, _RECEIVE)
+        if not self._await(listener, lambda: _READY in listener.data):
+            return None
+        listener.forget()
+        self._line.send(frame.around(command).encode() + _ENTER)
+        self._reading = False
+        if not self._await(listener, lambda: frame.answer(listener.data) is not None):
+            return None
+        self._underway = False
+        return frame.answer(listener.data)
+
+    def _await(self, listener: _Listener, come: Callable[[], bool]) -> bool:
+        """Wait for what must `come`; False if the shell stands at its prompt again without it.
+
+        So it is when a message of the kernel gets into the middle of a mark.
+        """
+        silent = 0
+        while True:
+            quiet = not listener.listen(_PATIENCE)
+            if come():
+                return True
+            silent = silent + 1 if quiet else 0
+            if quiet and b"\n" in listener.data and _is_prompt(listener.last):
+                return False
+            if self._reading and silent == _SILENCES:
+                self._line.send(_NOTHING)
+
+    def leave(self) -> None:
+        """Leave the console as it was found: nothing of ours runs there, and who logged in is logged out.
+
+        A guest that doesn't answer any more is left as it is.
+        """
+        listener = _Listener(self._line, self._clock() + _LEAVING, self._clock)
+        with suppress(GuestSilentError):
+            if self._underway:
+                self._underway = False
+                # a shell that reads is given nothing to do; anything else of ours is stopped
+                self._line.send(_NOTHING if self._reading else _INTERRUPT)
+            if self._logged_in:
+                self._logged_in = False
+                self._line.send(_CLEAR_LINE_AND_ENTER)
+                while not _is_prompt(listener.last):
+                    listener.hear()
+                self._type(listener, "exit")
+                while not _LOGIN.search(listener.last):
+                    listener.hear()
+
+    def _type(self, listener: _Listener, line: str) -> None:
+        listener.forget()
+        # the blank keeps it out of the history, where the shell is set so
+        self._line.send(f" {line}".encode() + _ENTER)
+
+    def _reach_prompt(self, listener: _Listener) -> None:
+        """Go to where a shell's prompt stands, by a login if need be."""
+        entered = listener.now
+        listener.forget()
+        self._line.send(_CLEAR_LINE_AND_ENTER)
+        barred = False
+        while True:
+            heard = listener.hear()
+            painting = full_screen(listener.data)
+            if heard and not painting:
+                if _is_prompt(listener.last):
+                    return
+                if _LOGIN.search(listener.last) or _PASSWORD.search(listener.last):
+                    self._log_in(listener, self._usable_login(listener.last))
+                    return
+            if heard and listener.now < entered + _PATIENCE:
+                continue
+            if listener.data and not heard:
+                barred = painting or _NO_SHELL.search(listener.last) is not None
+                listener.forget()
+            if barred:
+                # whatever is typed would go to that program
+                listener.late = "a program other than a shell has the guest's console"
+            elif not painting:
+                entered = listener.now
+                self._line.send(_CLEAR_LINE_AND_ENTER)
+
+    def _usable_login(self, last: str) -> Login:
+        """The login to use where that stands at the cursor; raises GuestSilentError if there is none."""
+        login = self._login
+        if login is None:
+            raise GuestSilentError(
+                "the guest's console asks for a login",
+                remedy="name `user` and `password_file` in the policy's `verify`, or log in there and leave the shell"
+                " open, or use another channel",
+            )
+        if _PASSWORD.search(last):
+            raise GuestSilentError("the guest's console asks for a password, and not for a login")
+        if login.refused:
+            raise _refusal(login)
+        return login
+
+    def _log_in(self, listener: _Listener, login: Login) -> None:
+        """Log in where a login is asked for, to the shell's prompt."""
+        self._underway = True
+        listener.forget()
+        self._line.send(login.user.encode() + _ENTER)
+        typed = False
+        while True:
+            heard = listener.hear()
+            if b"\n" not in listener.data:
+                continue  # the echo of what was typed
+            if _PASSWORD.search(listener.last):
+                if typed:
+                    raise GuestSilentError(
+                        f"the guest asks {login.user} for more than the password",
+                        remedy="log in there once: it may want a new password",
+                    )
+                typed = True
+                listener.late = _SILENT
+                listener.forget()
+                self._line.send(login.password.encode() + _ENTER)
+            elif typed and _LOGIN.search(listener.last):
+                self._underway = False
+                login.note_refusal()
+                raise _refusal(login)
+            elif _LOGIN.search(listener.last):
+                # agetty may print its prompt anew before the name comes back
+                listener.late = (
+                    f"the guest asks for {login.user}'s login again, and not for a password"
+                )
+            elif _is_prompt(listener.last):
+                self._underway, self._logged_in = False, True
+                return
+            elif not heard and typed:
+                self._line.send(_CLEAR_LINE_AND_ENTER)
+
+
+def _is_prompt(last: str) -> bool:
+    return _PROMPT.search(last) is not None and _NO_SHELL.search(last) is None
+
+
+def _asks(last: str) -> bool:
+    return _is_prompt(last) or _LOGIN.search(last) is not None or _PASSWORD.search(last) is not None
+
+
+def _refusal(login: Login) -> GuestSilentError:
+    return GuestSilentError(
+        f"the guest refused the login of {login.user}",
+        remedy="mend the password file; it is not tried a second time",
+    )

@@ -1,0 +1,89 @@
+"""Logins for a guest's console, and the secret files that hold their passwords."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+
+from cede.errors import PermanentError
+
+_MOST_BYTES = 4096
+
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def first_line(path: str) -> str:
+    """The first line of a secret file. Raises PermanentError if it isn't there, isn't secret, or has no such line."""
+    with os.fdopen(_opened(path), "rb") as stream:
+        line = stream.read(_MOST_BYTES).partition(b"\n")[0].removesuffix(b"\r")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isprintable() or not text or len(line) == _MOST_BYTES:
+        raise PermanentError(
+            f"{path} has no password in its first line: plain text, no control characters"
+        )
+    return text
+
+
+def check(path: str) -> None:
+    """Raises PermanentError, with the command that mends it, unless the file is its owner's alone."""
+    os.close(_opened(path))
+
+
+def _opened(path: str) -> int:
+    """The file's descriptor, so that what was checked is what is read."""
+    try:
+        # a FIFO would keep us waiting
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise PermanentError(
+            f"{path} can't be read: {error.strerror}", remedy="see the policy's `verify`"
+        ) from error
+    found = os.fstat(descriptor)
+    wrong = _wrong_with(found)
+    if wrong is not None:
+        os.close(descriptor)
+        what, remedy = wrong
+        raise PermanentError(f"{path} {what}", remedy=remedy.format(path))
+    return descriptor
+
+
+def _wrong_with(found: os.stat_result) -> tuple[str, str] | None:
+    if not stat.S_ISREG(found.st_mode):
+        return "is no file", "see the policy's `verify`"
+    if found.st_uid not in {0, os.geteuid()}:
+        return "belongs to somebody else", "chown root: {0} && chmod 600 {0}"
+    if found.st_mode & _OTHERS:
+        mode = stat.S_IMODE(found.st_mode)
+        return f"can be read or written by others (mode {mode:04o})", "chmod 600 {0}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """A user and a password for one guest; the password is never shown."""
+
+    guest: str
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the guest has refused exactly this one to this process."""
+        return self in _refused
+
+    def note_refusal(self) -> None:
+        """Remember that the guest has refused it."""
+        _refused.add(self)
+
+
+_refused: set[Login] = set()
+
+
+def read(guest: str, user: str, password_file: str) -> Login:
+    """The login for `guest` (a domain's UUID). Raises PermanentError if the file isn't there or isn't secret."""
+    return Login(guest=guest, user=user, password=first_line(password_file))

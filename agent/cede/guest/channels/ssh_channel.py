@@ -1,0 +1,123 @@
+"""A guest asked by ssh: OpenSSH's own client, with the user's configuration and known hosts.
+
+Host keys are checked whatever that configuration says, nobody is asked anything, and the guest's words come framed.
+Source: ssh(1), ssh_config(5); the messages are those of ssh.c, sshconnect.c and sshconnect2.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.errors import GuestSilentError, HungError, PermanentError
+from cede.guest import probe
+from cede.guest.channels import credentials
+from cede.guest.channels.terminal import Frame, printable
+from cede.util import process
+
+if TYPE_CHECKING:
+    from cede.model.pci import Address
+    from cede.util.process import Said
+
+_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "ClearAllForwardings=yes",
+    "ControlMaster=no",  # one that is there is used; none is left behind
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "StdinNull=no",
+    "ForkAfterAuthentication=no",
+)
+_MOST_BYTES = 256 * 1024
+_FAILED = 255  # ssh's own failure, not the command's
+_LONGEST_QUOTE = 200
+# what ssh says -> what it means, and the remedy
+_REASONS = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "its host key is another than the known one",
+        "if the guest was really installed anew: ssh-keygen -R {host}, then ssh {host} once and compare the key",
+    ),
+    (
+        "Host key verification failed",
+        "its host key isn't known here",
+        "connect once by hand as the user that runs cede and compare the key: ssh {host}",
+    ),
+    (
+        "Permission denied",
+        "it lets nobody in with the keys at hand",
+        "put the public key into its authorized_keys, and name the private one as `identity_file`",
+    ),
+    ("Could not resolve hostname", "no address is known for it", "mend `host` in the policy, or ssh_config"),
+    ("Connection refused", "nothing answers at its ssh port", "is sshd running in the guest?"),
+    ("timed out", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
+    ("No route to host", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
+    ("Network is unreachable", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
+    ("Bad owner or permissions", "ssh's configuration here can be written by others", "chmod 600 it"),
+    ("Bad configuration option", "this ssh is older than OpenSSH 8.7", "install a newer openssh-client"),
+)  # fmt: skip
+
+
+class Ssh:
+    """A shell of the guest behind ssh."""
+
+    def __init__(
+        self, host: str, *, user: str | None = None, identity_file: str | None = None
+    ) -> None:
+        self._host = host
+        self._user = user
+        self._identity_file = identity_file
+
+    def look(self, slot: Address, seconds: float) -> str:
+        """See `channel.Channel`."""
+        return self.run(probe.command(slot), seconds)
+
+    def run(self, command: str, seconds: float) -> str:
+        """Run `command`, cede's own text, in a POSIX shell of the guest, and return what it printed.
+
+        Raises GuestSilentError if ssh can't get there or brings no whole answer within `seconds`, PermanentError if
+        ssh isn't installed or the identity file isn't its owner's alone.
+        """
+        if self._identity_file is not None:
+            credentials.check(self._identity_file)
+        frame = Frame()
+        try:
+            said = process.ask(
+                *self._argv(seconds),
+                stdin=frame.around(command) + "\n",
+                seconds=seconds,
+                most=_MOST_BYTES,
+            )
+        except HungError as error:
+            raise GuestSilentError(
+                f"ssh to {self._host} gave no answer in {seconds:.0f} s",
+                remedy="is the guest's network up? or verify by console or xenstore",
+            ) from error
+        except PermanentError as error:
+            raise PermanentError(error.message, remedy="apt-get install openssh-client") from error
+        answer = frame.answer(said.out)
+        if answer is None:
+            raise self._silent(said)
+        return answer
+
+    def _argv(self, seconds: float) -> tuple[str, ...]:
+        """The command goes by standard input: the guest's login shell, whichever it is, reads two words only."""
+        options = [f"-o{option}" for option in _OPTIONS]
+        options += [f"-oConnectTimeout={max(1, int(seconds))}"]
+        options += ["-l", self._user] if self._user else []
+        options += ["-i", self._identity_file] if self._identity_file else []
+        return ("ssh", "-T", *options, "--", self._host, "sh", "-s")
+
+    def _silent(self, said: Said) -> GuestSilentError:
+        complaint = printable(said.err)
+        if said.status == _FAILED:
+            for words, meaning, remedy in _REASONS:
+                if words in complaint:
+                    return GuestSilentError(
+                        f"ssh to {self._host}: {meaning}", remedy=remedy.format(host=self._host)
+                    )
+        last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "no word")
+        return GuestSilentError(
+            f"ssh to {self._host} brought no answer (status {said.status}): {last.strip()[:_LONGEST_QUOTE]}",
+            remedy=f"try it by hand: ssh {self._host} true",
+        )

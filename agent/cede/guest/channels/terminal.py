@@ -1,0 +1,96 @@
+"""A guest's shell output: plain lines, where the cursor stands, and the frame around an answer.
+
+Enough of ECMA-48 to read prompts: shells redraw their line, put a second prompt at its right end and go back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+
+# ECMA-48: control sequences, control strings up to their end, and escapes with or without intermediate characters
+_ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\-~])"
+)
+
+
+_CONTROL = re.compile(r"[^\n\t -~]")
+
+
+_TOKEN = re.compile(
+    r"\x1b\[(?P<count>[0-9]{0,4})(?P<final>[CDGK])|(?P<other>" + _ESCAPE.pattern + r")|(?P<one>.)",
+    re.DOTALL,
+)
+
+
+# the cursor put somewhere on the screen, another screen, a part of it set apart to scroll
+_FULL_SCREEN = re.compile(r"\x1b\[[0-9]*;[0-9]*[Hf]|\x1b\[\?(?:1049|1047|47)h|\x1b\[[0-9]+;[0-9]+r")
+
+
+_WIDEST = 4096
+
+
+def printable(data: bytes) -> str:
+    """What a terminal would show of `data`, as plain lines: no escapes, no control characters."""
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def full_screen(data: bytes) -> bool:
+    """Whether `data` paints a screen, as an editor or a pager does, not going from line to line."""
+    return _FULL_SCREEN.search(data[-_WIDEST:].decode("ascii", "replace")) is not None
+
+
+def before_cursor(data: bytes) -> str:
+    """What stands left of the cursor in the last line that `data` shows, of its last 4096 bytes at most."""
+    last = data[-_WIDEST:].rpartition(b"\n")[2].decode("utf-8", "replace")
+    shown: list[str] = []
+    at = 0
+    for token in _TOKEN.finditer(last):
+        count = int(token["count"] or 0)
+        match token["final"] or token["one"] or "":
+            case "C" if token["final"]:
+                at = min(_WIDEST, at + max(1, count))
+            case "D" if token["final"]:
+                at = max(0, at - max(1, count))
+            case "G" if token["final"]:
+                at = min(_WIDEST, max(0, count - 1))
+            case "K" if token["final"]:
+                if not count:
+                    del shown[at:]
+            case "\r":
+                at = 0
+            case "\b":
+                at = max(0, at - 1)
+            case one if one and _CONTROL.sub("", one):
+                shown += " " * (at - len(shown))
+                shown[at : at + 1] = one
+                at += 1
+    return "".join(shown[:at]).ljust(at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """The marks of one question."""
+
+    number: str = field(default_factory=lambda: os.urandom(8).hex())
+
+    def quoted_mark(self, name: str) -> str:
+        """A mark as a shell is given it: quoted inside, so that its echo can't be taken for the mark."""
+        return f"cede-'{self.number}'-{name}"
+
+    def around(self, command: str) -> str:
+        """What the shell is given, one line: the command between its marks."""
+        return f"echo {self.quoted_mark('begin')}; {command}; echo {self.quoted_mark('end')}"
+
+    def answer(self, said: bytes) -> str | None:
+        """The plain lines between the marks; None if `said` doesn't have both."""
+        if f"cede-{self.number}-end".encode() not in said:
+            return None
+        found = re.search(
+            rf"^cede-{self.number}-begin\n(?P<answer>.*?)^cede-{self.number}-end\n",
+            printable(said),
+            re.DOTALL | re.MULTILINE,
+        )
+        return None if found is None else found["answer"]

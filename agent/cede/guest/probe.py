@@ -1,0 +1,159 @@
+"""One probe of a virtual slot from inside the guest: the command that is given, and what it says, read strictly.
+
+Every channel brings the same text, so that what it proves doesn't depend on how it came. Each line is marked at both
+ends, and the last one tells how many there were and how long they are together: what a kernel prints between two lines
+is left out, but a line that it fell into, or that got lost, spoils the probe, and a spoilt probe tells nothing.
+Sources: lspci(8), Documentation/ABI/testing/sysfs-bus-pci, Documentation/filesystems/proc.rst (iomem, ioports).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cede.guest import guest_sysfs, lspci
+
+if TYPE_CHECKING:
+    from cede.guest.pci_function import Function, Range
+    from cede.model.pci import Address
+
+
+class Channel(Protocol):
+    """How a guest is asked; opened for one domain, and left as it was found."""
+
+    def look(self, slot: Address, seconds: float) -> str:
+        """What the guest sees at its virtual slot, as `look.command` prints it.
+
+        Raises GuestSilentError if no answer comes within `seconds`, or none that ends.
+        """
+
+
+# A shell of its own: nobody's aliases, no zsh. Few processes: a guest that is emulated, or busy, takes long for each.
+# lspci -vv reads all of a card's configuration space, each dword a journey to dom0 under pcifront: only without sysfs.
+# Of its log the last 16 KiB: a hot-plug is news, and old lines cost as much as all the rest.
+# The kernel's lines come first, so that it is the oldest of them that are dropped where there are too many.
+_COMMAND = (
+    "sh -c 's={slot};d=/sys/bus/pci/devices/$s;x=$(exec 2>/dev/null;"
+    "dmesg -s 16384|grep -hF -e $s -e pcifront - /proc/iomem /proc/ioports;"
+    "echo ==lspci;lspci -Dvmmnks $s||{{ echo ==busybox;lspci -mk|grep ^${{s#*:}};}};"
+    "[ -d /sys/bus/pci ]||{{ echo ==details;lspci -Dnvvks $s;}};"
+    "echo ==sysfs;cat $d/uevent $d/resource $d/power_state"
+    " $d/msi_irqs/* $d/net/*/address $d/net/*/addr_assign_type);"
+    'IFS=$(printf "\\n\\a");set -f;set -- $x;[ $# -lt 200 ]||shift $(($#-199));x="$*";'
+    'printf "|%s|\\n" "$@";echo "==end $# ${{#x}}"\''
+)
+
+
+_INSTEAD = {"lspci": "busybox", "sysfs": "details"}
+
+
+_MARKED = re.compile(r"^\|(?P<said>[\t -~]*)\|$")
+
+
+_END = re.compile(r"^==end (?P<lines>\d{1,4}) (?P<characters>\d{1,6})$")
+
+
+_SECTION = re.compile(r"^==(lspci|busybox|details|sysfs)$")
+
+
+_CLAIM = re.compile(r"^ *(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : (?P<by>\S+)$")
+
+
+_TOOLS = {
+    "lspci": ("guest lspci", lspci.of_records),
+    "busybox": ("guest busybox lspci", lspci.of_busybox),
+    "details": ("guest lspci -vv", lspci.of_details),
+    "sysfs": ("guest sysfs", guest_sysfs.parse),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one tool in the guest says of the slot; `function` is None if it sees nothing there.
+
+    A tool whose answer can't be read has no view.
+    """
+
+    source: str
+    function: Function | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the guest says of its virtual slot, as far as it said it.
+
+    `whole` tells that the answer came unspoilt from its first line to its last; nothing else is told where it didn't.
+    `views` are those of the tools that answered. `claims` are the ranges that its kernel gave to the slot
+    (/proc/iomem and /proc/ioports), `log` its kernel's lines on the slot and on pcifront; None if they aren't told.
+    """
+
+    whole: bool = False
+    views: tuple[View, ...] = ()
+    claims: tuple[Range, ...] | None = None
+    log: tuple[str, ...] | None = None
+
+
+def command(slot: Address) -> str:
+    """What a shell in the guest is given: POSIX sh, one line, for pciutils' lspci, busybox' one, or none."""
+    return _COMMAND.format(slot=slot)
+
+
+def parse(said: str, slot: Address) -> Look:
+    """The look at `slot` that `said` tells of; what is cut off or malformed is left out, never guessed."""
+    lines = _unspoilt(said)
+    sections = None if lines is None else _sections(lines)
+    if sections is None or not {"lspci", "sysfs"} <= sections.keys():
+        return Look()
+    views = []
+    for name, (source, reader) in _TOOLS.items():
+        said_here = sections.get(name)
+        if said_here is None or _INSTEAD.get(name) in sections:
+            continue
+        # busybox is asked where lspci failed, and says nothing as well where there is none at all
+        function = reader(said_here, slot)
+        if function is not None or (not said_here and name not in {"busybox", "details"}):
+            views.append(View(source=source, function=function))
+    kernel = sections["kernel"]
+    return Look(
+        whole=True,
+        views=tuple(views),
+        claims=_claims(kernel, slot),
+        log=tuple(line for line in kernel if not _CLAIM.match(line)) or None,
+    )
+
+
+def _unspoilt(said: str) -> list[str] | None:
+    """The marked lines, without what was printed between them; None if one is missing, damaged or there twice."""
+    lines: list[str] = []
+    for line in said.replace("\r", "").split("\n")[:-1]:
+        ended, found = _END.match(line), _MARKED.match(line)
+        if ended is not None:
+            whole = (int(ended["lines"]), int(ended["characters"]))
+            return lines if whole == (len(lines), len("\n".join(lines))) else None
+        if found is not None:
+            lines.append(found["said"])
+    return None
+
+
+def _sections(lines: list[str]) -> dict[str, list[str]] | None:
+    """What stands below each mark, and the kernel's lines above the first; None if a mark is there twice."""
+    name = "kernel"
+    sections: dict[str, list[str]] = {name: []}
+    for line in lines:
+        mark = _SECTION.match(line)
+        if mark is None:
+            sections[name].append(line)
+            continue
+        name = mark[1]
+        if name in sections:
+            return None
+        sections[name] = []
+    return sections
+
+
+def _claims(lines: list[str], slot: Address) -> tuple[Range, ...] | None:
+    """The ranges that the kernel gave to the slot; None if they aren't told (zeros, as to others than root)."""
+    found = [match for match in map(_CLAIM.match, lines) if match and match["by"] == str(slot)]
+    ranges = tuple((int(m["first"], 16), int(m["last"], 16)) for m in found)
+    return None if ranges and not any(last for _, last in ranges) else ranges

@@ -1,0 +1,171 @@
+"""All that the sources want, held against the host and its policy: each device once, in one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain, count
+
+from cede.importing.sources import Found, Wanted
+from cede.model.inventory import Inventory
+from cede.model.pci import Address, Device, Identity
+from cede.model.policy import DevicePolicy, Policy, When
+from cede.planner.match import resolve
+
+# The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
+_KINDS = {
+    "0106": "sata", "0107": "sas", "0108": "nvme", "01": "storage", "0200": "nic", "0280": "wifi", "02": "net",
+    "03": "gpu", "0401": "audio", "0403": "audio", "04": "media", "0c03": "usb", "12": "accel",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedDevice:
+    """A device for the policy; `identity` is None where this host lacks it."""
+
+    name: str
+    address: Address
+    identity: Identity | None = None
+    origins: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedAssignment:
+    """An assignment for the policy."""
+
+    device: str
+    domain: str
+    permissive: bool = False
+    adopt: bool = False
+    when: When = When.NOW
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a policy would say; `notes` are what is left out of it, and why."""
+
+    devices: tuple[ProposedDevice, ...] = ()
+    assignments: tuple[ProposedAssignment, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def propose(found: Iterable[Found], inventory: Inventory, existing: Policy) -> Proposal:
+    """One proposal for all that was found, in the order of addresses.
+
+    What the `existing` policy speaks of is left out and said: the two may stand side by side. Of several domains that
+    want one device, the first gets it.
+    """
+    every = tuple(found)
+    notes = [note for one in every for note in one.notes]
+    by_address: dict[Address, list[Wanted]] = {}
+    for wanted in (wanted for one in every for wanted in one.wanted):
+        by_address.setdefault(wanted.address, []).append(wanted)
+    known = _known(existing, inventory)
+    taken = {device.name for device in existing.devices}
+    devices: list[ProposedDevice] = []
+    assignments: list[ProposedAssignment] = []
+    for address, several in sorted(by_address.items()):
+        if address in known:
+            notes += _already(known[address], existing, several, inventory)
+            continue
+        device = inventory.device(address)
+        name = _name(address, device, taken)
+        taken.add(name)
+        chosen = _assignment(name, several, inventory)
+        devices.append(
+            ProposedDevice(
+                name=name,
+                address=address,
+                identity=device.identity if device else None,
+                origins=tuple(dict.fromkeys(w.origin for w in several)),
+                notes=tuple(dict.fromkeys(_said(several, device, chosen, inventory))),
+            )
+        )
+        if chosen is not None:
+            assignments.append(chosen)
+    return Proposal(devices=tuple(devices), assignments=tuple(assignments), notes=tuple(notes))
+
+
+def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy]:
+    """The existing policy's devices by the addresses that they turn out to be, or name."""
+    known: dict[Address, DevicePolicy] = {}
+    for described in existing.devices:
+        device = resolve(described, inventory, described.name)
+        address = device.address if isinstance(device, Device) else described.match.address
+        if address is not None:
+            known.setdefault(address, described)
+    return known
+
+
+def _already(
+    described: DevicePolicy, existing: Policy, several: list[Wanted], inventory: Inventory
+) -> Iterable[str]:
+    there = [assignment.domain for assignment in existing.assignments_of(described.name)]
+    for wanted in several:
+        what = (
+            f"{wanted.address} ({wanted.origin}) is {described.name} at {described.place} already"
+        )
+        if wanted.domain is None or any(_same(wanted.domain, d, inventory) for d in there):
+            yield f"{what}; left out"
+        else:
+            where = f"assigned to {', '.join(there)}" if there else "not assigned"
+            yield f"{what}, {where} there; left out, though {wanted.domain} wants it"
+
+
+def _same(one: str, other: str, inventory: Inventory) -> bool:
+    """Whether two names or UUIDs mean one domain."""
+    first, second = inventory.domain(one), inventory.domain(other)
+    return one == other or (first is not None and first is second)
+
+
+def _assignment(
+    name: str, several: list[Wanted], inventory: Inventory
+) -> ProposedAssignment | None:
+    """The first domain's, with what all of its sources say; a source that says it is there now speaks for now."""
+    domain = next((w.domain for w in several if w.domain is not None), None)
+    if domain is None:
+        return None
+    same = [w for w in several if w.domain is not None and _same(w.domain, domain, inventory)]
+    chosen = ProposedAssignment(
+        device=name,
+        domain=domain,
+        permissive=any(w.permissive for w in same),
+        adopt=any(w.adopt for w in same),
+        when=When.NOW if any(w.when is When.NOW for w in same) else When.NEXT_START,
+        origins=tuple(dict.fromkeys(w.origin for w in same)),
+    )
+    adopted = [w for w in same if w.adopt]
+    if adopted:  # what is so in libvirt is adopted as it is
+        return replace(chosen, when=adopted[0].when, permissive=adopted[0].permissive)
+    return chosen
+
+
+def _said(
+    several: list[Wanted],
+    device: Device | None,
+    chosen: ProposedAssignment | None,
+    inventory: Inventory,
+) -> Iterable[str]:
+    if device is None:
+        yield "this host has no device there: match and expect what it is, or leave it out"
+    for wanted in several:
+        yield from wanted.notes
+        if wanted.domain and chosen and not _same(wanted.domain, chosen.domain, inventory):
+            yield (
+                f"{wanted.domain} wants it too ({wanted.origin}): left out; if they take turns, assign it to both "
+                f"and put them under `alternatives`"
+            )
+    if chosen is None:
+        yield "assigned to no domain, as that isn't said there"
+
+
+def _name(address: Address, device: Device | None, taken: Container[str]) -> str:
+    """A stable name by class and address, such as `nic-01-00-0`, that nobody has yet."""
+    code = device.identity.class_code if device else ""
+    kind = next((kind for prefix, kind in _KINDS.items() if code.startswith(prefix)), "pci")
+    segment = f"{address.segment:04x}-" if address.segment else ""
+    name = f"{kind}-{segment}{address.bus:02x}-{address.slot:02x}-{address.function}"
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(unique for unique in chain((name,), numbered) if unique not in taken)

@@ -1,0 +1,79 @@
+"""A proposal as the YAML of a policy, for a person to read and edit: every value that isn't plain is in quotes.
+
+What comes from foreign files goes into comments as well, so it is cut to printable lines first.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+
+import yaml
+
+from cede.importing.imported_policy import Proposal, ProposedAssignment, ProposedDevice
+from cede.model.policy import When
+
+_WIDTH = 100
+_LONGEST_COMMENT = 600
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def policy_text(proposal: Proposal, sources: Iterable[str], names: dict[str, str]) -> str:
+    """The policy as YAML, ended by a line's end. `names` tells by a device's name what the card is called."""
+    lines = [
+        *_comment(f"Made by `cede import` from {', '.join(sources)}."),
+        "# Nothing was changed by that: read this, edit it, and see `cede plan -f` with this file.",
+    ]
+    if proposal.notes:
+        lines += ["#", "# Not in here:"]
+        lines += [line for note in proposal.notes for line in _comment(note, mark="# - ")]
+    lines += ["version: 1", "devices:" if proposal.devices else "devices: {}"]
+    for device in proposal.devices:
+        lines += _device(device, names.get(device.name, ""))
+    lines.append("assignments:" if proposal.assignments else "assignments: []")
+    for assignment in proposal.assignments:
+        lines += _assignment(assignment)
+    return "\n".join(lines) + "\n"
+
+
+def _device(device: ProposedDevice, called: str) -> Iterator[str]:
+    yield f"  {device.name}:"
+    if called:
+        yield from _comment(called, mark="    # ")
+    yield from _comment(f"from {', '.join(device.origins)}", mark="    # ")
+    for note in device.notes:
+        yield from _comment(note, mark="    # - ")
+    yield f'    match: {{address: "{device.address}"}}'
+    if device.identity is not None:
+        identity = device.identity
+        yield f'    expect: {{vendor: "{identity.vendor}", device: "{identity.device}"}}'
+
+
+def _assignment(assignment: ProposedAssignment) -> Iterator[str]:
+    yield f"  - device: {assignment.device}"
+    yield f"    domain: {_scalar(assignment.domain)}"
+    if assignment.permissive:
+        yield "    permissive: true"
+    if assignment.adopt:
+        yield "    adopt: true"
+    if assignment.when is not When.NOW:
+        yield f"    when: {assignment.when}"
+
+
+def _scalar(text: str) -> str:
+    """`text` as YAML that is read as the very same string."""
+    if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
+        return text
+    quoted: str = yaml.safe_dump(text, default_style='"', width=float("inf")).rstrip("\n")
+    return quoted
+
+
+def _comment(text: str, mark: str = "# ") -> list[str]:
+    """`text` as comment lines; the first one opens with `mark`, further ones are indented below it."""
+    clean = "".join(c if c.isprintable() else "?" for c in text[:_LONGEST_COMMENT])
+    further = mark[: mark.index("#") + 1].ljust(len(mark))
+    return textwrap.wrap(
+        clean, width=_WIDTH, initial_indent=mark, subsequent_indent=further, break_long_words=False,
+        break_on_hyphens=False,
+    ) or [mark.rstrip()]  # fmt: skip

@@ -1,0 +1,154 @@
+"""What each source wants of which device, in one shape, and what of it a policy has no word for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from cede.importing.xl_cfg import Guest, XlDevice
+from cede.model.domain import Domain
+from cede.model.inventory import Inventory
+from cede.model.pci import Address
+from cede.model.pciback_options import SPELLING, Hide
+from cede.model.policy import When
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One device as a source wants it; without a domain it is only to be kept ready.
+
+    `origin` is the source in words, `notes` what else it said of the device.
+    """
+
+    address: Address
+    origin: str
+    domain: str | None = None
+    permissive: bool = False
+    adopt: bool = False
+    when: When = When.NOW
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """All that one source wants, and what could not be made of it."""
+
+    wanted: tuple[Wanted, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def of_guest(guest: Guest, inventory: Inventory) -> Found:
+    """The devices that an xl.cfg gives to its guest. A `*` stands for the functions that this host has there."""
+    wanted: list[Wanted] = []
+    notes = list(guest.notes)
+    for device in guest.devices:
+        addresses = _addresses(device, inventory)
+        if not addresses:
+            notes.append(f"{device.place}: not carried over: {_unknown(device)}")
+        wanted += [
+            Wanted(
+                address=address,
+                origin=str(device.place),
+                domain=guest.name,
+                permissive=bool(device.spec.permissive),
+                notes=tuple(_lost(device)),
+            )
+            for address in addresses
+        ]
+    return Found(wanted=tuple(wanted), notes=tuple(notes))
+
+
+def _addresses(device: XlDevice, inventory: Inventory) -> tuple[Address, ...]:
+    address = device.spec.address
+    if address is None:
+        return ()
+    if not device.spec.every_function:
+        return (address,)
+    return tuple(
+        sorted(
+            other.address
+            for other in inventory.devices
+            if address.same_bus(other.address) and other.address.slot == address.slot
+        )
+    )
+
+
+def _unknown(device: XlDevice) -> str:
+    if device.spec.name is not None:
+        return (
+            f"only xl knows which device it calls {device.spec.name!a} (`xl pci-assignable-list -n`); "
+            "write its address instead"
+        )
+    return f"this host has no function at {str(device.spec.address).removesuffix('.0')}.*"
+
+
+def _lost(device: XlDevice) -> Iterator[str]:
+    """What libvirt's XML has no place for (https://libvirt.org/formatdomain.html#host-device-assignment)."""
+    spec = device.spec
+    if spec.vslot is not None:
+        yield f"vslot={spec.vslot:x} is not carried over: under libvirt Xen chooses the slot in the guest"
+    if spec.msitranslate:
+        yield "msitranslate=1 is not carried over: libvirt can't say it, and Xen's default is 0"
+    if spec.power_mgmt:
+        yield "power_mgmt=1 is not carried over: libvirt can't say it, and Xen's default is 0"
+    if spec.rdm_policy is not None:
+        yield f"rdm_policy={spec.rdm_policy} is not carried over: libvirt can't say it, and Xen's default is strict"
+    if spec.seize is not None:
+        yield f"seize={spec.seize:d} is not carried over: cede takes a device from its driver by a plan of its own"
+
+
+def of_domains(inventory: Inventory, names: Collection[str] = ()) -> Found:
+    """The hostdevs that a person put into libvirt's domains, to be adopted as they are.
+
+    `names` are the names or UUIDs of the domains that count, all if it is empty. What a running domain has stays; what
+    it is to get at its next start stays for then.
+    """
+    wanted: list[Wanted] = []
+    notes: list[str] = []
+    for domain in sorted(inventory.domains, key=lambda d: d.name):
+        if names and domain.name not in names and domain.uuid not in names:
+            continue
+        for address in sorted({h.address for h in (*domain.live, *domain.config)}):
+            if domain.foreign(address):
+                wanted.append(_hostdev(domain, address))
+            else:
+                notes.append(f"{address} in {domain.name} is cede's already; left out")
+    return Found(wanted=tuple(wanted), notes=tuple(notes))
+
+
+def _hostdev(domain: Domain, address: Address) -> Wanted:
+    live, config = domain.live_hostdev(address), domain.config_hostdev(address)
+    there = [hostdev for hostdev in (live, config) if hostdev is not None]
+    notes: list[str] = []
+    if config is None:
+        notes.append("it is in the running domain only; `cede apply` makes it permanent")
+    elif live is None and domain.running:
+        notes.append("it is in the persistent XML only, for the next start of the domain")
+    if not domain.persistent:
+        notes.append("the domain is transient; `virsh define` it first")
+    if any(hostdev.managed for hostdev in there):
+        notes.append(
+            "managed='yes' stays: libvirt gives the device to its dom0 driver whenever the domain ends"
+        )
+    return Wanted(
+        address=address,
+        origin=f"the XML of {domain.name}",
+        domain=domain.name,
+        permissive=not there[0].write_filtering,
+        adopt=True,
+        when=When.NOW if live is not None else When.NEXT_START,
+        notes=tuple(notes),
+    )
+
+
+def of_hide(hide: Hide, inventory: Inventory) -> Found:
+    """The devices that a `hide=` of xen-pciback keeps from dom0's drivers: for which guest it doesn't say."""
+    if hide.ignored:
+        note = f"{hide.place} has no effect; the module is called xen-pciback now"
+        return Found(notes=(note,))
+    addresses = hide.addresses([device.address for device in inventory.devices])
+    bad = f"{hide.place} can't be read from {hide.bad!a} on; {SPELLING}"
+    return Found(
+        wanted=tuple(Wanted(address=address, origin=hide.place) for address in addresses),
+        notes=(bad,) if hide.bad else (),
+    )

@@ -1,0 +1,170 @@
+"""xl's configuration files, read as data: text in, the guest's name and PCI devices out, or every diagnostic at once.
+
+xl reads a small language that looks like Python and is none. Here the same language is read, and nothing is ever run.
+Sources: tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_pci.c (Xen), tools/xl/xl_parse.c, xl.cfg(5),
+xl-pci-configuration(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cede.errors import UsageError
+from cede.importing.xl_cfg_syntax import Atom, Complaint, Listed, Value, quoted, read_settings
+from cede.importing.xl_pci_spec import RDM_POLICIES, PciSpec, read_spec, truth
+from cede.model.domain import GuestKind
+from cede.model.policy import Place
+
+_KINDS = {
+    **{kind.value: kind for kind in GuestKind},
+    "generic": GuestKind.PV,
+}
+
+
+# The settings of a guest that count for each of its devices, unless the device has one of its own.
+_FOR_ALL = ("permissive", "msitranslate", "seize", "power_mgmt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XlDevice:
+    """One entry of `pci = [...]`, with what the guest's own settings add to it."""
+
+    spec: PciSpec
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """What an xl.cfg says of a guest and its PCI devices; `notes` are what is odd about it, and harmless."""
+
+    name: str
+    kind: GuestKind
+    devices: tuple[XlDevice, ...]
+    notes: tuple[str, ...] = ()
+
+
+def guest_of(settings: Mapping[str, Value], file: str, complaints: list[Complaint]) -> Guest | None:
+    """The guest that the settings describe; None if it has no name. Complains about what xl refuses."""
+    notes: list[str] = []
+    name, kind = _atom(settings, "name", complaints), _kind(settings, complaints)
+    if "name" not in settings:
+        start = Place(file=file, line=1, column=1)
+        complaints.append(Complaint(place=start, text="the guest has no `name`"))
+    devices = tuple(_devices(settings, complaints, notes))
+    host_map = _atom(settings, "e820_host", complaints)
+    if devices and kind is GuestKind.PV and host_map is not None and not truth(host_map.text):
+        notes.append(
+            f"{host_map.place}: e820_host is off; `cede plan` switches it on, or a BAR can collide with guest memory"
+        )
+    if devices and kind is GuestKind.PVH:
+        notes.append(f"{file}: a PVH guest, to which Xen gives no PCI devices")
+    if name is None:
+        return None
+    return Guest(name=name.text, kind=kind, devices=devices, notes=tuple(notes))
+
+
+def _atom(settings: Mapping[str, Value], name: str, complaints: list[Complaint]) -> Atom | None:
+    value = settings.get(name)
+    if isinstance(value, Listed):
+        complaints.append(
+            Complaint(place=value.place, text=f"{name} is a list, where xl wants a single value")
+        )
+        return None
+    return value
+
+
+def _kind(settings: Mapping[str, Value], complaints: list[Complaint]) -> GuestKind:
+    """`type` overrules the older `builder`; PV if neither is there (xl.cfg(5))."""
+    kinds = (_atom(settings, name, complaints) for name in ("type", "builder"))
+    said = next((kind for kind in kinds if kind is not None), None)
+    if said is None:
+        return GuestKind.PV
+    if said.text not in _KINDS:
+        text = f"{quoted(said.text)} is no kind of guest: pv, pvh or hvm"
+        complaints.append(Complaint(place=said.place, text=text))
+    return _KINDS.get(said.text, GuestKind.PV)
+
+
+def _devices(
+    settings: Mapping[str, Value], complaints: list[Complaint], notes: list[str]
+) -> Iterator[XlDevice]:
+    for_all = {
+        name: truth(said.text)
+        for name in _FOR_ALL
+        if (said := _atom(settings, f"pci_{name}", complaints)) is not None
+    }
+    reserved = _atom(settings, "rdm", complaints)
+    policy = _rdm_policy(reserved, complaints) if reserved is not None else None
+    for entry in _entries(settings.get("pci"), complaints, notes):
+        try:
+            spec = read_spec(entry.text)
+        except ValueError as error:
+            complaints.append(
+                Complaint(place=entry.place, text=f"pci device {quoted(entry.text)}: {error}")
+            )
+            continue
+        lacking: dict[str, bool] = {n: v for n, v in for_all.items() if getattr(spec, n) is None}
+        yield XlDevice(
+            spec=replace(spec, **lacking, rdm_policy=spec.rdm_policy or policy),  # type: ignore[arg-type]
+            place=entry.place,
+        )
+
+
+def _entries(value: Value | None, complaints: list[Complaint], notes: list[str]) -> Sequence[Atom]:
+    if isinstance(value, Atom):
+        notes.append(
+            f"{value.place}: pci is a single value, which xl ignores; read as a list of one"
+        )
+        return (value,)
+    items = value.items if value is not None else ()
+    complaints += [
+        Complaint(place=item.place, text="a list in the list of pci devices")
+        for item in items
+        if isinstance(item, Listed)
+    ]
+    return [item for item in items if isinstance(item, Atom)]
+
+
+def _rdm_policy(said: Atom, complaints: list[Complaint]) -> str | None:
+    """The policy in `rdm = "strategy=host,policy=strict"` (xl.cfg(5)); None if it says nothing of it."""
+    found = None
+    for part in said.text.split(","):
+        key, _, value = part.partition("=")
+        if key == "policy" and value in RDM_POLICIES:
+            found = value
+        elif (key, value) != ("strategy", "host"):
+            text = f"rdm is `strategy=host,policy=strict` or `relaxed`, not {quoted(part)}"
+            complaints.append(Complaint(place=said.place, text=text))
+    return found
+
+
+MAX_BYTES = 256 * 1024
+
+
+_MOST_SHOWN = 20
+
+
+def parse(content: bytes, file: str) -> Guest:
+    """The guest that an xl.cfg describes; `file` is its name in places and complaints.
+
+    Raises UsageError, and nothing else, with a line `file:line:column: what` for each thing that is wrong with it.
+    """
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{file}: larger than {MAX_BYTES} bytes, which is no xl.cfg")
+    complaints: list[Complaint] = []
+    settings = read_settings(content.decode("utf-8", "replace"), file, complaints)
+    guest = guest_of(settings, file, complaints)
+    if complaints or guest is None:
+        raise _error(complaints)
+    return guest
+
+
+def _error(complaints: list[Complaint]) -> UsageError:
+    ordered = sorted(complaints, key=lambda c: (c.place.line, c.place.column))
+    lines = [f"{complaint.place}: {complaint.text}" for complaint in ordered]
+    if len(lines) > _MOST_SHOWN:
+        lines[_MOST_SHOWN:] = [f"{len(lines) - _MOST_SHOWN} more complaints after these"]
+    return UsageError(
+        "\n".join(lines), remedy="mend these lines, or comment them out; nothing was written"
+    )

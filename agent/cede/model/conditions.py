@@ -1,0 +1,77 @@
+"""Conditions, in the shape that Kubernetes gave them: what is so of each assignment and of the host, why, since when.
+
+Source: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md,
+"Typical status properties". Times are UTC, ISO 8601, and handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+HOST = ""  # the subject of the host's own conditions
+
+
+ATTACHED, PERMANENT, PROVEN, IN_STEP = "Attached", "Permanent", "Proven", "InStep"
+
+
+LIBVIRT_REACHABLE, PCIBACK_LOADED = "LibvirtReachable", "PcibackLoaded"
+
+
+POLICY_VALID, JOURNAL_USABLE, MAINTENANCE = "PolicyValid", "JournalUsable", "Maintenance"
+
+
+class Status(StrEnum):
+    """Whether it is so; Unknown where nobody could look."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One thing that is so or not of `subject` (empty for the host), and when it became so.
+
+    `reason` is one word in CamelCase for programs, `message` a sentence for people. `next_try` is empty if cede won't
+    try by itself, or nobody knows when.
+    """
+
+    subject: str
+    type: str
+    status: Status
+    reason: str
+    message: str = ""
+    since: str = ""
+    next_try: str = ""
+
+    def __str__(self) -> str:
+        since = f" since {self.since}" if self.since else ""
+        again = f" (next try {self.next_try})" if self.next_try else ""
+        message = f": {self.message}" if self.message else ""
+        return f"{self.type} {self.status}{since}, {self.reason}{message}{again}"
+
+
+def merge(before: Iterable[Condition], now: Iterable[Condition], at: str) -> tuple[Condition, ...]:
+    """`now` with the times of `before` where nothing changed, else `at`; what isn't in `now` is no longer so.
+
+    A condition changed if its status or reason did: a message may tell of a new detail of the same.
+    """
+    had = {(one.subject, one.type): one for one in before}
+    merged = []
+    for one in now:
+        was = had.get((one.subject, one.type))
+        same = was is not None and (was.status, was.reason) == (one.status, one.reason)
+        merged.append(replace(one, since=was.since if was is not None and same else at))
+    return tuple(merged)
+
+
+def changes(before: Iterable[Condition], now: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Those of `now` whose status or reason is another one than `before`."""
+    had = {(one.subject, one.type): (one.status, one.reason) for one in before}
+    return tuple(one for one in now if had.get((one.subject, one.type)) != (one.status, one.reason))

@@ -1,0 +1,128 @@
+"""Domains as libvirt's Xen driver knows them: their hostdevs, features, and cede's ownership metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cede.model.pci import Address
+
+OWN_ALIAS = "ua-cede-"
+
+
+PASSTHROUGH, E820_HOST = "passthrough", "e820_host"
+
+
+FEATURES = (PASSTHROUGH, E820_HOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hostdev:
+    """A `<hostdev type='pci'>` of a domain (https://libvirt.org/formatdomain.html#host-device-assignment)."""
+
+    address: Address
+    alias: str | None = None
+    managed: bool = False
+    write_filtering: bool = True
+
+    @property
+    def ours(self) -> bool:
+        """Whether cede put it there: its user alias says so."""
+        return self.alias is not None and self.alias.startswith(OWN_ALIAS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What cede noted in a domain's metadata about a device it put there, and on whose behalf.
+
+    `policy` is the source of the policy that assigned it (schemas/metadata.rng).
+    """
+
+    name: str
+    address: Address
+    policy: str
+
+
+class GuestKind(StrEnum):
+    """How Xen runs a guest; decides how a device reaches it."""
+
+    PV = "pv"
+    HVM = "hvm"
+    PVH = "pvh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A guest as libvirt's Xen driver knows it.
+
+    `domid` is None while it is off. `live` are the hostdevs it runs with, `config` those of its persistent XML.
+    `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation;
+    `e820_host` whether a PV guest sees the host's memory map, without which a BAR can collide with its memory.
+    `features` are the Xen features that its persistent XML switches on, which count from its next start.
+    `memory` is the most it can have and `current_memory` what its persistent XML starts it with, in KiB, 0 if unknown.
+    `host_disks` are the block devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
+    """
+
+    name: str
+    uuid: str
+    kind: GuestKind
+    domid: int | None = None
+    paused: bool = False
+    persistent: bool = True
+    passthrough: bool = True
+    e820_host: bool = True
+    features: tuple[str, ...] = FEATURES
+    memory: int = 0
+    current_memory: int = 0
+    live: tuple[Hostdev, ...] = ()
+    config: tuple[Hostdev, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    host_disks: tuple[str, ...] = ()
+    host_interfaces: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a live domain to plug into."""
+        return self.domid is not None
+
+    @property
+    def populated_on_demand(self) -> bool:
+        """Whether it starts with less memory than it may have, which libxl does by populate-on-demand for any but PV.
+
+        Source: tools/libs/light/libxl_create.c, libxl__domain_config_setdefault (`pod_enabled`).
+        """
+        return self.kind is not GuestKind.PV and 0 < self.current_memory < self.memory
+
+    def live_hostdev(self, address: Address) -> Hostdev | None:
+        """The live hostdev at `address`, or None."""
+        return next((h for h in self.live if h.address == address), None)
+
+    def config_hostdev(self, address: Address) -> Hostdev | None:
+        """The persistent hostdev at `address`, or None."""
+        return next((h for h in self.config if h.address == address), None)
+
+    def mark(self, address: Address) -> Mark | None:
+        """cede's note on the device at `address`, or None; what somebody else put there since is theirs."""
+        if self.foreign(address):
+            return None
+        return next((m for m in self.marks if m.address == address), None)
+
+    @property
+    def noted(self) -> tuple[Mark, ...]:
+        """cede's notes, and what the alias of a hostdev of cede's still says where its note is lost; by address."""
+        found = {
+            hostdev.address: Mark(
+                name=(hostdev.alias or "").removeprefix(OWN_ALIAS),
+                address=hostdev.address,
+                policy="",
+            )
+            for hostdev in (*self.config, *self.live)
+            if hostdev.ours
+        }
+        found.update({mark.address: mark for mark in self.marks if not self.foreign(mark.address)})
+        return tuple(found[address] for address in sorted(found))
+
+    def foreign(self, address: Address) -> bool:
+        """Whether it has a hostdev at `address` that cede neither put there nor adopted."""
+        found = [h for h in (*self.live, *self.config) if h.address == address]
+        return bool(found) and not any(h.ours for h in found)

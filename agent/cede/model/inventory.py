@@ -1,0 +1,175 @@
+"""The inventory: the whole host as seen at one moment, and all that a plan is made from.
+
+All values are frozen, keyword-only and made of plain data, so that a plan can be reasoned about, saved and compared
+without a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cede.model.domain import Domain, Mark
+from cede.model.journal_state import Attachment, Held, Pause, Unfinished
+from cede.model.pci import TRAITS, Address, Device
+
+INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/public/io/xenbus.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendDevice:
+    """One device that Xen's PCI backend has given to a guest, whoever did it.
+
+    Read from `/local/domain/0/backend/pci/<domid>/0` (xen/include/public/io/pciif.h and
+    tools/libs/light/libxl_pci.c): `state` is state-N, `backend_state` and `frontend_state` the xenbus states of the
+    connection (4 is Connected), `virtual_slot` where the guest sees it, None as long as that isn't said.
+    """
+
+    domid: int
+    address: Address
+    index: int
+    state: int | None = None
+    backend_state: int | None = None
+    frontend_state: int | None = None
+    virtual_slot: Address | None = None
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLine:
+    """One line of a kernel's log, of printable characters only, and when it was said."""
+
+    seconds_since_boot: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibxlNote:
+    """What libxl noted of a device that it gave away: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
+
+    address: Address
+    domid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """The whole host at one moment, all that a plan is made from.
+
+    Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
+    addresses and names, whatever order the host was read in.
+    """
+
+    devices: tuple[Device, ...] = ()
+    domains: tuple[Domain, ...] = ()
+    backend: tuple[BackendDevice, ...] = ()
+    pciback_loaded: bool = False
+    unfinished: tuple[Unfinished, ...] = ()
+    held: tuple[Held, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+    @cached_property
+    def _by_address(self) -> dict[Address, Device]:
+        return {device.address: device for device in self.devices}
+
+    @cached_property
+    def _by_name(self) -> dict[str, Domain]:
+        return {d.uuid: d for d in self.domains} | {d.name: d for d in self.domains}
+
+    @cached_property
+    def _by_id(self) -> dict[int, Domain]:
+        return {d.domid: d for d in self.domains if d.domid is not None}
+
+    @cached_property
+    def _given(self) -> dict[Address, BackendDevice]:
+        return {given.address: given for given in reversed(self.backend)}
+
+    @cached_property
+    def _left(self) -> dict[tuple[Address, str], Attachment]:
+        return {(left.address, left.domain): left for left in self.attachments}
+
+    @cached_property
+    def _wanting(self) -> dict[Address, tuple[Domain, ...]]:
+        wanting: dict[Address, dict[str, Domain]] = {}
+        for domain in sorted(self.domains, key=lambda d: d.name):
+            for hostdev in (*domain.live, *domain.config):
+                wanting.setdefault(hostdev.address, {})[domain.uuid] = domain
+        return {address: tuple(domains.values()) for address, domains in wanting.items()}
+
+    @cached_property
+    def _by_bus(self) -> dict[tuple[int, int], tuple[Device, ...]]:
+        buses: dict[tuple[int, int], list[Device]] = {}
+        for device in sorted(self.devices, key=lambda d: d.address):
+            buses.setdefault((device.address.segment, device.address.bus), []).append(device)
+        return {bus: tuple(devices) for bus, devices in buses.items()}
+
+    @cached_property
+    def _by_trait(self) -> dict[tuple[str, object], list[Device]]:
+        traits: dict[tuple[str, object], list[Device]] = {}
+        for device in self.devices:
+            for trait in TRAITS:
+                value = getattr(device, trait, None) or getattr(device.identity, trait, None)
+                traits.setdefault((trait, value), []).append(device)
+        return traits
+
+    @cached_property
+    def _noted(self) -> dict[str, list[tuple[Domain, Mark]]]:
+        noted: dict[str, list[tuple[Domain, Mark]]] = {}
+        for domain in sorted(self.domains, key=lambda d: d.name):
+            for mark in domain.noted:
+                noted.setdefault(mark.name, []).append((domain, mark))
+        return noted
+
+    def device(self, address: Address) -> Device | None:
+        """The device at `address`, or None."""
+        return self._by_address.get(address)
+
+    def having(self, trait: str, value: object) -> Sequence[Device]:
+        """The devices of which one of TRAITS has that value, in listed order."""
+        return self._by_trait.get((trait, value), ())
+
+    def noted(self, name: str) -> Sequence[tuple[Domain, Mark]]:
+        """cede's notes on devices that it gave under `name`, and in which domain."""
+        return self._noted.get(name, ())
+
+    def siblings(self, device: Device) -> tuple[Device, ...]:
+        """The other functions on its bus: a secondary bus reset of one resets them all."""
+        bus = self._by_bus.get((device.address.segment, device.address.bus), ())
+        return tuple(other for other in bus if other.address != device.address)
+
+    def domain(self, name_or_uuid: str) -> Domain | None:
+        """The domain of that name, else of that UUID, or None."""
+        return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())
+
+    def left_in(self, address: Address, domain: Domain) -> Attachment | None:
+        """Where the last pass left the device in that domain, or None if it didn't, or took it out."""
+        return self._left.get((address, domain.uuid))
+
+    def given(self, address: Address) -> BackendDevice | None:
+        """Xen's own word on which guest has the device, or None."""
+        return self._given.get(address)
+
+    def cut_off(self, address: Address) -> Domain | None:
+        """The running domain that Xen still gives the device to after something of cede's was cut off there, or None.
+
+        libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached.
+        """
+        given, device = self.given(address), self.device(address)
+        for begun in self.unfinished:
+            domain = self.domain(begun.domain) if begun.address == address else None
+            if domain is None or not domain.running or domain.live_hostdev(address):
+                continue
+            if given is not None and given.domid == domain.domid:
+                return domain
+            if given is None and device is not None and device.in_guest:
+                return domain
+        return None
+
+    def domain_by_id(self, domid: int) -> Domain | None:
+        """The running domain with that id as libvirt knows it, or None (made by `xl`, say)."""
+        return self._by_id.get(domid)
+
+    def wanting(self, address: Address) -> tuple[Domain, ...]:
+        """The domains with a hostdev at `address`, live or persistent."""
+        return self._wanting.get(address, ())

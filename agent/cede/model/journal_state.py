@@ -1,0 +1,87 @@
+"""What the journal adds to an observed host: pauses, last-applied state, unfinished changes, held devices.
+
+Times are UTC, ISO 8601.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cede.model.pci import Address, Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """What a person told cede to leave alone, as they named it (`target`); everything if that is empty.
+
+    `domain` is a UUID, `device` a name of the policy or an address; one of both is empty. With `drained` the device is
+    dom0's meanwhile. `until` is empty if only a person ends it.
+    """
+
+    target: str = ""
+    domain: str = ""
+    device: str = ""
+    drained: bool = False
+    who: str = ""
+    reason: str = ""
+    since: str = ""
+    until: str = ""
+
+    @property
+    def everything(self) -> bool:
+        """Whether it is about the whole host."""
+        return not (self.domain or self.device)
+
+    def __str__(self) -> str:
+        what = "drained" if self.drained else "paused"
+        wide = "" if self.everything else f" as {self.target}"
+        until = f" until {self.until}" if self.until else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{what}{wide} by {self.who or 'somebody'} since {self.since}{until}{why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Where the last pass left a device that the policy assigns: in which domain, by UUID, and in which of its XMLs."""
+
+    address: Address
+    domain: str
+    live: bool
+    config: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the journal adds to what is observed."""
+
+    origins: Mapping[Address, Origin]
+    unfinished: tuple[Unfinished, ...] = ()
+    held: tuple[Held, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
+
+    `inward` tells an attach from a release; `domain` is the one that it was about, empty if that was none; `back`
+    whether dom0 is to have the device if it comes out of there.
+    """
+
+    subject: str
+    address: Address
+    domain: str = ""
+    inward: bool
+    back: bool = True
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A device that is not touched until a person asks for it by name: something hung on it."""
+
+    address: Address
+    reason: str
+    since: str = ""

@@ -1,0 +1,214 @@
+"""PCI devices as dom0 sees them: addresses, identities, drivers, and what dom0 uses them for.
+
+Inside cede an address is always the kernel's SBDF form `0000:01:00.0`. People, libvirt, xl and kernel parameters
+write it in half a dozen other ways; all of them are read here and nowhere else. Where a value mirrors a file, its
+docstring names it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Self
+
+_SBDF = re.compile(
+    r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
+)
+
+
+_NODE_DEVICE = re.compile(
+    r"^pci_(?P<segment>[0-9a-f]{4})_(?P<bus>[0-9a-f]{2})_(?P<slot>[0-9a-f]{2})_(?P<function>[0-7])$"
+)
+
+
+_VDEV = re.compile(
+    r"^(?P<segment>[0-9a-f]{4}):(?P<bus>[0-9a-f]{2}):(?P<slot>[0-9a-f]{2})\.0?(?P<function>[0-7])$"
+)
+
+
+_MAX_SEGMENT, _MAX_BUS, _MAX_SLOT, _MAX_FUNCTION = 0xFFFF, 0xFF, 0x1F, 7
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A PCI function's place: segment, bus, slot (device) and function.
+
+    *Segment* is what libvirt and lspci call the PCI domain; here a domain is always a Xen domain.
+    """
+
+    segment: int
+    bus: int
+    slot: int
+    function: int
+
+    def __post_init__(self) -> None:
+        for name, value, top in (
+            ("segment", self.segment, _MAX_SEGMENT),
+            ("bus", self.bus, _MAX_BUS),
+            ("slot", self.slot, _MAX_SLOT),
+            ("function", self.function, _MAX_FUNCTION),
+        ):
+            if not 0 <= value <= top:
+                raise ValueError(f"PCI {name} {value:#x} is not between 0 and {top:#x}")
+
+    def __str__(self) -> str:
+        return f"{self.segment:04x}:{self.bus:02x}:{self.slot:02x}.{self.function}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read any spelling that people and tools use.
+
+        Accepts `0000:01:00.0`, `01:00.0` (segment 0), `(01:00.0)` as in `xen-pciback.hide=`, `pci_0000_01_00_0`
+        as libvirt names node devices, and xenstore's `0000:00:00.00` (vdev-N); letters of either case.
+
+        Raises ValueError, with what would have been right, for anything else.
+        """
+        bare = text.strip().lower()
+        if bare.startswith("(") and bare.endswith(")"):
+            bare = bare[1:-1]
+        found = _SBDF.match(bare) or _NODE_DEVICE.match(bare) or _VDEV.match(bare)
+        if found is None:
+            raise ValueError(f"{text!r} is not a PCI address; one looks like 0000:01:00.0")
+        parts = {name: int(value or "0", 16) for name, value in found.groupdict().items()}
+        return cls(parts["segment"], parts["bus"], parts["slot"], parts["function"])
+
+    @classmethod
+    def from_devfn(cls, devfn: int) -> Self:
+        """The address on bus 0 that a devfn byte means (xenstore's vdevfn-N: slot * 8 + function)."""
+        return cls(0, 0, devfn >> 3, devfn & 7)
+
+    @property
+    def node_device(self) -> str:
+        """The node device's name in libvirt, `pci_0000_01_00_0` (virNodeDeviceGetName)."""
+        return f"pci_{self.segment:04x}_{self.bus:02x}_{self.slot:02x}_{self.function}"
+
+    def same_bus(self, other: Address) -> bool:
+        """Whether a secondary bus reset of one would reset the other."""
+        return (self.segment, self.bus) == (other.segment, other.bus)
+
+
+PCIBACK = "pciback"
+
+
+BRIDGE_CLASS = "06"
+
+
+NETWORK_CLASS = "02"
+
+
+TRAITS = ("address", "path", "mac", "serial", "physical_function", "vendor", "device", "subsystem")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a device says it is, lower-case hex without 0x (PCI Local Bus Specification 3.0, 6.2.1).
+
+    `vendor` and `device` have four digits, `subsystem` is `vvvv:dddd` or empty, `class_code` has six digits.
+    """
+
+    vendor: str
+    device: str
+    subsystem: str = ""
+    class_code: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.vendor}:{self.device}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostUse:
+    """One way in which dom0 itself lives on a device.
+
+    `guard` is the name of the rule (`filesystem`, `swap`, `default-route`, `boot-vga`, `bridge`); `chain` leads from
+    the device to what needs it, each link a readable phrase.
+    """
+
+    guard: str
+    chain: tuple[str, ...]
+
+    def __str__(self) -> str:
+        below = (f", which holds {link}" for link in self.chain[2:])
+        return " holds ".join(self.chain[:2]) + "".join(below)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A network interface of dom0 as `ip -json address` tells it.
+
+    `up` is what the administrator set, `carrier` whether the wire answers; `master` is the bridge or bond that it is a
+    port of; `addresses` have a prefix length (`192.0.2.1/24`) and leave out what the kernel or a DHCP client made.
+    """
+
+    name: str
+    mac: str
+    up: bool = False
+    carrier: bool = False
+    mtu: int | None = None
+    master: str | None = None
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What dom0 had in a device before cede took it, so that giving it back restores this and not something like it.
+
+    `identity` and `serial` tell whether it is still the same card. `disks` are the ones behind a controller, each by
+    its WWID or else its size.
+    """
+
+    identity: Identity
+    serial: str | None = None
+    driver: str | None = None
+    links: tuple[Link, ...] = ()
+    disks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One PCI function as dom0's sysfs shows it (Documentation/ABI/testing/sysfs-bus-pci).
+
+    `driver` is the name behind the driver link or None; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...),
+    empty if there are none; `in_pciback_slots` tells whether pciback would seize it at the next probe. `serial` is the
+    PCIe device serial number (`00-11-22-33-44-55-66-77`), `path` the way from the root bus (`pci0000:00/08.0/00.0`).
+    An SR-IOV virtual function names its `physical_function` and its `function_index` there, counted from 0.
+    `node_device` tells whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest owns it,
+    though xenstore names none; `origin` is what dom0 had before cede took it.
+    """
+
+    address: Address
+    identity: Identity
+    driver: str | None = None
+    driver_override: str | None = None
+    reset_methods: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    mac: str | None = None
+    serial: str | None = None
+    path: str = ""
+    physical_function: Address | None = None
+    function_index: int | None = None
+    in_pciback_slots: bool = False
+    node_device: bool = True
+    in_guest: bool = False
+    uses: tuple[HostUse, ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it is a bridge of any kind; libvirt passes endpoints only."""
+        return self.identity.class_code.startswith(BRIDGE_CLASS)
+
+    @property
+    def on_pciback(self) -> bool:
+        """Whether dom0 holds it for guests."""
+        return self.driver == PCIBACK
+
+
+def remembered(device: Device, origin: Origin | None) -> Device:
+    """The device with what the journal knows of the very same card from when dom0 had it."""
+    same = origin is not None and (origin.identity, origin.serial) == (
+        device.identity,
+        device.serial,
+    )
+    was = origin if same else None
+    hidden = was.links[0].mac if was and was.links and device.on_pciback else None
+    return replace(device, origin=was, mac=device.mac or hidden)

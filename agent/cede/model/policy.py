@@ -1,0 +1,173 @@
+"""What the administrator wants: the policy as values.
+
+`assigned` is what a policy says, `attached` what is so; this module knows only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from cede.model.pci import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in which file something was said; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class Channel(StrEnum):
+    """How the guest is asked whether it has the device."""
+
+    CONSOLE = "console"
+    SSH = "ssh"
+    XENSTORE = "xenstore"
+    NONE = "none"
+
+
+class OnDrift(StrEnum):
+    """What a scheduled pass does about a device that is no longer where it was assigned."""
+
+    RESTORE = "restore"
+    REPORT = "report"
+
+
+class When(StrEnum):
+    """Whether a running domain gets the device at once, or when it is next started."""
+
+    NOW = "now"
+    NEXT_START = "next-start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """How a policy points at a device; what is None doesn't matter, all that is said must hold.
+
+    `path` is the way from the root bus, bridge by bridge (`pci0000:00/08.0/00.0`), which holds when bus numbers shift.
+    `class_code` may be the first two, four or all six digits. `physical_function` with `function_index` (from 0) is an
+    SR-IOV virtual function. Exactly one device must fit, unless `any_one` says that the first free one will do.
+    """
+
+    address: Address | None = None
+    path: str | None = None
+    vendor: str | None = None
+    device: str | None = None
+    subsystem: str | None = None
+    class_code: str | None = None
+    mac: str | None = None
+    serial: str | None = None
+    physical_function: Address | None = None
+    function_index: int | None = None
+    any_one: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expect:
+    """The identity that must be found before anything is done; what is None doesn't matter."""
+
+    vendor: str | None = None
+    device: str | None = None
+    subsystem: str | None = None
+    class_code: str | None = None
+    mac: str | None = None
+    serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicy:
+    """One named device of the policy.
+
+    `override` names the guards that may not keep it (`boot-vga`, say): the only way past them, device by device.
+    """
+
+    name: str
+    match: Match
+    expect: Expect
+    override: tuple[str, ...] = ()
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protect:
+    """Devices that the administrator adds to what the host keeps; all that match are meant."""
+
+    match: Match
+    reason: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How one guest is asked, and in whose name.
+
+    The console logs in as `user` with the password in `password_file`, where a login is asked for. ssh goes to `host`,
+    as ssh(1) takes it, as `user` and with `identity_file` where they are said. `timeout` is in seconds, for all of it.
+    """
+
+    guest: Channel = Channel.CONSOLE
+    user: str | None = None
+    password_file: str | None = None
+    host: str | None = None
+    identity_file: str | None = None
+    timeout: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One device wanted in one domain (by name or UUID).
+
+    `permissive` lets the guest write all of the configuration space. `adopt` takes over a hostdev that a person put
+    there.
+    """
+
+    device: str
+    domain: str
+    verification: Verification = Verification()
+    on_drift: OnDrift = OnDrift.RESTORE
+    when: When = When.NOW
+    permissive: bool = False
+    adopt: bool = False
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Everything that is wanted; every assignment's device is among the devices.
+
+    `alternatives` are groups of domains of which one at a time has a device that is assigned to several of them.
+    `source` is the file or folder that it came from, as cede's marks in a domain remember it.
+    """
+
+    devices: tuple[DevicePolicy, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
+    protect: tuple[Protect, ...] = ()
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    source: str = ""
+
+    @cached_property
+    def _by_name(self) -> dict[str, DevicePolicy]:
+        return {device.name: device for device in self.devices}
+
+    @cached_property
+    def _by_device(self) -> dict[str, list[Assignment]]:
+        found: dict[str, list[Assignment]] = {}
+        for assignment in self.assignments:
+            found.setdefault(assignment.device, []).append(assignment)
+        return found
+
+    def device(self, name: str) -> DevicePolicy | None:
+        """The device of that name, or None."""
+        return self._by_name.get(name)
+
+    def assignments_of(self, device: str) -> Sequence[Assignment]:
+        """The assignments of the device of that name, in the policy's order."""
+        return self._by_device.get(device, ())

@@ -1,0 +1,162 @@
+"""The early binder's plan: the policy's devices to pciback, before there is a libvirt, a guest or a network.
+
+While dom0 comes up little tells what it will live on: no route is set, no guest runs, a late mount is still to come. So
+nothing is taken then but what cede had taken before, when all that was known. The rest is left to `cede apply`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.pci import Device
+from cede.model.plan import LoadPciback, NoOp, Plan, Refusal, Seize, Step, Work
+from cede.planner.guards import refuse_guarded
+from cede.planner.match import fits, refuse_twice
+from cede.planner.pauses import left_alone, pause_of
+from cede.planner.planner import gather
+from cede.planner.recovery import refuse_held
+from cede.planner.resets import refuse_reset
+from cede.planner.resolve import resolve_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address
+    from cede.model.policy import DevicePolicy, Policy
+
+_DEFAULT_ROUTE = "default-route"
+
+
+def boot(policy: Policy, inventory: Inventory) -> Plan:
+    """What to do so that each assigned device is on pciback; one verdict per device, whatever domains may have it."""
+    return gather(verdict for _, _, verdict in _verdicts(policy, inventory))
+
+
+def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:
+    """The devices that pciback may hold back from dom0's drivers right from the start, and the plan they are from."""
+    found = []
+    verdicts = list(_verdicts(policy, inventory))
+    for named, device, verdict in verdicts:
+        if device is None or isinstance(verdict, Refusal):
+            continue
+        if refuse_guarded(device, "", inventory, policy.protect, named.override) is None:
+            found.append(device)
+    return tuple(found), gather(verdict for _, _, verdict in verdicts)
+
+
+def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
+    """The assigned devices that may still appear: nothing fits them yet, or it lacks the driver that it had."""
+    return tuple(
+        named.name
+        for named in _assigned(policy)
+        if not any(fits(named.match, d) and not _undriven_yet(d) for d in inventory.devices)
+    )
+
+
+def _undriven_yet(device: Device) -> bool:
+    had = device.origin.driver if device.origin else None
+    return device.driver is None and had is not None
+
+
+def _assigned(policy: Policy) -> list[DevicePolicy]:
+    names = dict.fromkeys(wanted.device for wanted in policy.assignments)
+    return [named for name in names if (named := policy.device(name)) is not None]
+
+
+def _verdicts(
+    policy: Policy, inventory: Inventory
+) -> Iterator[tuple[DevicePolicy, Device | None, Work | NoOp | Refusal]]:
+    found = _first_of_each(policy, inventory)
+    addresses = [d.address for d in found.values() if isinstance(d, Device)]
+    for named in _assigned(policy):
+        subject = _subject(named.name, policy)
+        device = found[named.name]
+        if isinstance(device, Refusal):
+            yield named, None, device
+        elif addresses.count(device.address) > 1:
+            yield named, None, refuse_twice(named.name, device.address, subject)
+        else:
+            yield named, device, _verdict(named, device, subject, policy, inventory, addresses)
+
+
+def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refusal]:
+    """By the name of the device: what any of its assignments turned out to mean, else why none did."""
+    found: dict[str, Device | Refusal] = {}
+    for target in resolve_targets(policy, inventory).each:
+        meant = target.device or target.refusal
+        if meant is not None and isinstance(found.get(target.assignment.device), Refusal | None):
+            found[target.assignment.device] = meant
+    return found
+
+
+def _subject(name: str, policy: Policy) -> str:
+    return f"{name} -> {' or '.join(wanted.domain for wanted in policy.assignments_of(name))}"
+
+
+def _verdict(
+    named: DevicePolicy,
+    device: Device,
+    subject: str,
+    policy: Policy,
+    inventory: Inventory,
+    together: Collection[Address],
+) -> Work | NoOp | Refusal:
+    if device.on_pciback:
+        return NoOp(subject=subject, reason=f"{device.address} is on pciback already")
+    pauses = [
+        pause_of(
+            inventory,
+            device=named.name,
+            address=device.address,
+            domain=inventory.domain(wanted.domain),
+            named=wanted.domain,
+        )
+        for wanted in policy.assignments_of(named.name)
+    ]
+    if pauses and all(pauses) and pauses[0] is not None:
+        return left_alone(subject, pauses[0], device.address)
+    refusal = (
+        refuse_held(device.address, subject, inventory)
+        or refuse_guarded(device, subject, inventory, policy.protect, named.override)
+        or _refuse_unsure(device, subject, inventory)
+        or refuse_reset(device, subject, inventory, together=together)
+    )
+    if refusal is not None:
+        return refusal
+    was = device.origin
+    load: tuple[Step, ...] = () if inventory.pciback_loaded else (LoadPciback(),)
+    return Work(
+        subject=subject,
+        address=device.address,
+        identity=device.identity,
+        steps=(
+            *load,
+            Seize(address=device.address, driver=device.driver or (was.driver if was else None)),
+        ),
+        onward=True,
+    )
+
+
+def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refusal | None:
+    """Without a default route it can't be told what dom0 reaches the world by; nor, then, what else is to come."""
+    routed = any(use.guard == _DEFAULT_ROUTE for d in inventory.devices for use in d.uses)
+    if routed or _taken_before(device):
+        return None
+    return Refusal(
+        subject=subject,
+        reason=f"dom0 has no default route yet, so it can't be told whether it will need {device.address}, which cede "
+        "never took before",
+        remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
+        exit=Exit.TRY_LATER,
+        name="network-unknown",
+    )
+
+
+def _taken_before(device: Device) -> bool:
+    """Whether it is the very card that cede has taken and not given back: cards of one make differ by MAC or serial."""
+    if device.origin is None:
+        return False
+    macs = {link.mac for link in device.origin.links}
+    return not macs or device.serial is not None or device.mac in macs

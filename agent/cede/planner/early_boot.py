@@ -1,0 +1,126 @@
+"""What the kernel is to be told so that pciback has the policy's devices before any other driver does.
+
+Earlier than `cede boot` only the initramfs can be. What it hides it hides by address, whatever card stands there by
+then, and it asks no guard: so only devices that may go are proposed.
+Sources: drivers/xen/xen-pciback/pci_stub.c, modprobe.d(5), modules-load.d(5), initramfs-tools(7), dracut.conf(5),
+dracut.cmdline(7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cede.model.pci import PCIBACK
+from cede.model.plan import Refusal
+from cede.planner.boot_plan import held_back
+from cede.planner.hide_mistakes import Mistake, Told, mistakes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address, Device
+    from cede.model.policy import Policy
+
+_HEAD = "# For cede, which tells it anew with `cede boot --print`."
+_REBUILD = {"initramfs-tools": "update-initramfs -u -k all", "dracut": "dracut -f --regenerate-all"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to write, or a line to add to one: its lines, what they do, and the command that makes it count."""
+
+    path: str
+    lines: tuple[str, ...]
+    why: str
+    then: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Early:
+    """The files that would hold `devices` back from the start, what is left out and why, and today's mistakes."""
+
+    devices: tuple[Address, ...]
+    files: tuple[File, ...]
+    left_out: tuple[Refusal, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+def early(policy: Policy, inventory: Inventory, told: Told) -> Early:
+    """What to write for this policy on this host."""
+    devices, planned = held_back(policy, inventory)
+    addresses = tuple(sorted(device.address for device in devices))
+    return Early(
+        devices=addresses,
+        files=tuple(_files(devices, told)) if devices else (),
+        left_out=planned.refusals,
+        mistakes=tuple(mistakes(addresses, policy, inventory, told)),
+    )
+
+
+def _files(devices: Iterable[Device], told: Told) -> Iterator[File]:
+    hide = "".join(f"({address})" for address in sorted(d.address for d in devices))
+    drivers = sorted({driver for device in devices if (driver := _own_driver(device))})
+    parameter = f"xen-pciback.hide={hide}"
+    if "dracut" in told.makers and not told.built_in:
+        parameter = f"rd.driver.pre=xen-pciback {parameter}"
+    if not told.built_in:
+        yield File(
+            path="/etc/modules-load.d/cede.conf",
+            lines=(_HEAD, "xen-pciback"),
+            why="loads xen-pciback at every boot, before `cede boot` needs it; too late to be there before the drivers",
+        )
+        yield File(
+            path="/etc/modprobe.d/cede.conf",
+            lines=(
+                _HEAD,
+                f"options xen-pciback hide={hide}",
+                *(f"softdep {driver} pre: xen-pciback" for driver in drivers),
+            ),
+            why="has xen-pciback take these addresses when it is loaded, and loads it before "
+            + (" and ".join(drivers) or "any driver of theirs"),
+        )
+        yield from _initramfs(told)
+    yield File(
+        path="/etc/default/grub.d/cede.cfg",
+        lines=(_HEAD, f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {parameter}"'),
+        why="the same on the kernel's command line, which "
+        + (
+            "a xen-pciback that is built in reads before any driver is there"
+            if told.built_in
+            else "overrules modprobe.d; one of the two is enough"
+        ),
+        then="update-grub (elsewhere: the line in /etc/default/grub, and grub2-mkconfig -o /boot/grub2/grub.cfg)",
+    )
+
+
+def _initramfs(told: Told) -> Iterator[File]:
+    makers = told.makers or tuple(_REBUILD)
+    if "initramfs-tools" in makers:
+        yield File(
+            path="/etc/initramfs-tools/modules",
+            lines=("xen-pciback",),
+            why="a line to add: puts xen-pciback into the initramfs and loads it there, before udev loads drivers; "
+            "modprobe.d goes along",
+            then=_REBUILD["initramfs-tools"],
+        )
+    if "dracut" in makers:
+        yield File(
+            path="/etc/dracut.conf.d/cede.conf",
+            lines=(
+                _HEAD,
+                'force_drivers+=" xen-pciback "',
+                'install_items+=" /etc/modprobe.d/cede.conf "',
+            ),
+            why="puts xen-pciback and its options into the initramfs and loads it there before udev loads drivers, as "
+            "rd.driver.pre=xen-pciback on the kernel's command line does",
+            then=_REBUILD["dracut"],
+        )
+
+
+def _own_driver(device: Device) -> str | None:
+    """The driver that dom0 would have it with."""
+    if device.driver not in {None, PCIBACK}:
+        return device.driver
+    return device.origin.driver if device.origin else None

@@ -1,0 +1,134 @@
+"""Whether a device is fit to be given away, and with what: the planner's own answer for a guest that is made for it.
+
+The guest in question is a running PV guest with passthrough on and nothing in it. What the planner would refuse a
+one-off attach into it for, is here the reason not to choose the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cede.model.domain import Domain, GuestKind
+from cede.model.plan import Refusal
+from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
+from cede.planner.attach import Wish
+from cede.planner.guards import guards, refuse_guarded
+from cede.planner.ownership import refuse_elsewhere
+from cede.planner.planner import Crowd, judge
+from cede.planner.recovery import refuse_held
+from cede.planner.resets import refuse_reset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address, Device
+
+_HERE = Place(file="cede devices", line=1, column=1)
+_FRESH = Domain(name="a fresh guest", uuid="-", kind=GuestKind.PV, domid=-1)
+_SIBLINGS = "siblings in use"
+
+
+class Fit(StrEnum):
+    """Whether a running guest can be given a device."""
+
+    YES = "yes"
+    TOGETHER = "together"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitness:
+    """The answer, `cause` in a word or two if it isn't yes, then with the planner's reason and remedy.
+
+    `together` are the other devices that must go into the same guest at once with it, which only a start can do.
+    """
+
+    fit: Fit
+    cause: str = ""
+    reason: str = ""
+    remedy: str = ""
+    together: tuple[Address, ...] = ()
+
+    def __str__(self) -> str:
+        if self.fit is Fit.YES:
+            return "yes"
+        if self.fit is Fit.NO:
+            return f"no: {self.cause}"
+        return f"with {', '.join(map(str, self.together))}, at next start"
+
+
+def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
+    """Whether the device can be given away. Of the `policy` only what it protects counts."""
+    wish = _wish(device, inventory, policy)
+    found = judge(wish, Crowd.of([wish]))
+    if not isinstance(found, Refusal):
+        return Fitness(fit=Fit.YES)
+    others = [d for d in inventory.siblings(device) if not d.is_bridge]
+    cause = _cause(wish)
+    if cause == _SIBLINGS and _start_together([device, *others], inventory, policy):
+        return Fitness(
+            fit=Fit.TOGETHER,
+            cause=cause,
+            reason=found.reason,
+            remedy=found.remedy,
+            together=tuple(other.address for other in others),
+        )
+    return Fitness(fit=Fit.NO, cause=cause, reason=found.reason, remedy=found.remedy)
+
+
+def _wish(device: Device, inventory: Inventory, policy: Policy, when: When = When.NOW) -> Wish:
+    name = device.address.node_device
+    assignment = Assignment(device=name, domain=_FRESH.name, when=when, place=_HERE)
+    described = DevicePolicy(
+        name=name, match=Match(address=device.address), expect=Expect(), place=_HERE
+    )
+    return Wish(
+        subject=str(device.address),
+        assignment=assignment,
+        device=device,
+        domain=_FRESH,
+        policy=replace(
+            policy, devices=(described,), assignments=(assignment,), alternatives=(), source=""
+        ),
+        inventory=inventory,
+    )
+
+
+def _start_together(devices: Sequence[Device], inventory: Inventory, policy: Policy) -> bool:
+    """Whether all of them can go into the guest's XML for its next start."""
+    wishes = [_wish(device, inventory, policy, When.NEXT_START) for device in devices]
+    crowd = Crowd.of(wishes)
+    return not any(isinstance(judge(wish, crowd), Refusal) for wish in wishes)
+
+
+def _cause(wish: Wish) -> str:
+    """Which of the planner's rules refuses, in its order and in few words."""
+    device, inventory, subject = wish.device, wish.inventory, wish.subject
+    if refuse_held(device.address, subject, inventory):
+        return "something hangs"
+    if refuse_guarded(device, subject, inventory, wish.policy.protect):
+        return _names(use.guard for use in guards(device, wish.policy.protect)) or "sibling kept"
+    if refuse_elsewhere(device, wish.domain, subject, inventory):
+        return f"in {holders(device, inventory)}"
+    if not device.node_device:
+        return "not in libvirt"
+    if refuse_reset(device, subject, inventory):
+        return _SIBLINGS if device.address.bus else "no reset"
+    return "still going"
+
+
+def holders(device: Device, inventory: Inventory) -> str:
+    """The domains that have or list the device, as Xen and libvirt call them."""
+    given = inventory.given(device.address)
+    names = [domain.name for domain in inventory.wanting(device.address)]
+    if given is not None:
+        domain = inventory.domain_by_id(given.domid)
+        names.insert(0, domain.name if domain else f"domain {given.domid}")
+    return _names(names) or "a guest"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

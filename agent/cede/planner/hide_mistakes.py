@@ -1,0 +1,204 @@
+"""What is wrong with what xen-pciback is told to hide at boot: the kernel itself says next to nothing of it.
+
+One wrong bracket and the module doesn't load; a right one in the wrong place, and the host loses what it lives on.
+Source: drivers/xen/xen-pciback/pci_stub.c (pcistub_init), modprobe.d(5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.pci import PCIBACK
+from cede.model.pciback_options import SPELLING, Hide
+from cede.planner.guards import guards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address
+    from cede.model.policy import Policy
+
+_EARLY = (
+    "/etc/initramfs-tools/",
+    "/usr/share/initramfs-tools/",
+    "/etc/dracut.conf",
+    "rd.driver.pre=",
+)
+_LONGEST_QUOTE = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the host is told at boot today.
+
+    `settings` are all that set `hide=`, in the order in which the last one counts; `loaders` what has xen-pciback
+    loaded, files and words of the kernel's command line; `makers` make the initramfs; `built_in` says that the module
+    is part of the kernel.
+    """
+
+    settings: tuple[Hide, ...] = ()
+    loaders: tuple[str, ...] = ()
+    makers: tuple[str, ...] = ()
+    built_in: bool = False
+
+    @property
+    def early(self) -> bool:
+        """Whether xen-pciback can be there before udev loads drivers."""
+        return self.built_in or any(loader.startswith(_EARLY) for loader in self.loaders)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """Something wrong with what the host is told: `name` for scripts, where it stands, what it is, what to do."""
+
+    name: str
+    place: str
+    what: str
+    remedy: str
+    exit: Exit = Exit.OUT_OF_STEP
+
+
+def mistakes(
+    wanted: tuple[Address, ...], policy: Policy, inventory: Inventory, told: Told
+) -> Iterator[Mistake]:
+    """All that is wrong where `wanted` are the addresses that may be hidden."""
+    heeded = [setting for setting in told.settings if not setting.ignored]
+    for setting in told.settings:
+        if setting.ignored:
+            yield Mistake(
+                name="ignored",
+                place=_quoted(setting.place),
+                what="it has no effect: the module is called xen-pciback since Linux 3.1",
+                remedy="say xen-pciback.hide= instead",
+            )
+    for setting in heeded:
+        yield from _unreadable(setting)
+        yield from _twice(setting, inventory)
+        for address in _addresses(setting, inventory):
+            yield from _misdirected(address, setting, wanted, policy, inventory)
+    if heeded:
+        yield from _without_effect(heeded, wanted, inventory, told)
+
+
+def _addresses(setting: Hide, inventory: Inventory) -> tuple[Address, ...]:
+    return setting.addresses([device.address for device in inventory.devices])
+
+
+def _unreadable(setting: Hide) -> Iterator[Mistake]:
+    if setting.bad:
+        yield Mistake(
+            name="malformed",
+            place=_quoted(setting.place),
+            what=f"it can't be read from {_short(setting.bad)!a} on, and the kernel then refuses the whole module",
+            remedy=f"correct it: no commas, and {SPELLING}",
+            exit=Exit.FAILED,
+        )
+
+
+def _twice(setting: Hide, inventory: Inventory) -> Iterator[Mistake]:
+    for address in _addresses(setting, inventory):
+        if sum(entry.covers(address) for entry in setting.hidden) > 1:
+            yield Mistake(
+                name="twice",
+                place=_quoted(setting.place),
+                what=f"{address} stands there more than once",
+                remedy="one is enough",
+            )
+
+
+def _misdirected(
+    address: Address,
+    setting: Hide,
+    wanted: tuple[Address, ...],
+    policy: Policy,
+    inventory: Inventory,
+) -> Iterator[Mistake]:
+    device, place = inventory.device(address), _quoted(setting.place)
+    if device is None:
+        yield Mistake(
+            name="no-device",
+            place=place,
+            what=f"this host has no device at {address}: an address is a place, and cards move",
+            remedy=f"`cede devices` lists what there is; take ({address}) out",
+        )
+        return
+    if address in wanted:
+        return
+    kept = guards(device, policy.protect)
+    if kept:
+        yield Mistake(
+            name="guarded",
+            place=place,
+            what=f"{address} is hidden from the host, which needs it: {'; '.join(map(str, kept))}",
+            remedy=f"take ({address}) out before the next boot",
+            exit=Exit.UNSAFE,
+        )
+    else:
+        yield Mistake(
+            name="not-assigned",
+            place=place,
+            what=f"{address} is hidden from dom0, and the policy gives it to nobody",
+            remedy=f"take ({address}) out, or assign it",
+        )
+
+
+def _without_effect(
+    heeded: Sequence[Hide],
+    wanted: tuple[Address, ...],
+    inventory: Inventory,
+    told: Told,
+) -> Iterator[Mistake]:
+    ruling = _ruling(heeded)
+    place, hidden = _quoted(ruling.place), _addresses(ruling, inventory)
+    if len(heeded) > 1:
+        yield Mistake(
+            name="overruled",
+            place=", ".join(
+                dict.fromkeys(_quoted(one.place) for one in heeded if one is not ruling)
+            ),
+            what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
+            remedy="keep one of them",
+        )
+    if hidden and not told.early:
+        yield Mistake(
+            name="late",
+            place=place,
+            what="xen-pciback is neither built in nor named for the initramfs, so other drivers may be there before it",
+            remedy="name it for the initramfs (`cede boot --print` tells how), or leave it to `cede boot`",
+        )
+    for address in hidden:
+        device = inventory.device(address)
+        if device is None or address not in wanted or device.driver in {None, PCIBACK}:
+            continue
+        yield Mistake(
+            name="ineffective",
+            place=place,
+            what=f"{device.address} is to be hidden, and has its driver {device.driver} all the same",
+            remedy="rebuild the initramfs and restart the host; see dom0's kernel log (dmesg) for xen_pciback",
+        )
+    missing = [address for address in wanted if address not in hidden]
+    if missing and not ruling.bad:
+        yield Mistake(
+            name="missing",
+            place=place,
+            what=f"{', '.join(map(str, missing))} is assigned, but not hidden",
+            remedy="add it, or leave it to `cede boot`",
+        )
+
+
+def _ruling(heeded: Sequence[Hide]) -> Hide:
+    """The kernel's command line overrules modprobe.d; of each, the last one counts."""
+    given = [setting for setting in heeded if setting.on_command_line]
+    return (given or heeded)[-1]
+
+
+def _quoted(place: str) -> str:
+    """A file's name may hold anything; none of it is to be the terminal's business."""
+    return place if place.isprintable() else ascii(place)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."

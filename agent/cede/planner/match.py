@@ -1,0 +1,211 @@
+"""Which device a policy means, and whether it is still the one that was meant.
+
+An address is a place, not an identity: a card that moves leaves its address to another. So the device found is held
+against `expect` before anything is planned for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.pci import TRAITS
+from cede.model.plan import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address, Device
+    from cede.model.policy import DevicePolicy, Expect, Match
+
+
+def fits(match: Match, device: Device) -> bool:
+    """Whether all that `match` says is true of `device`."""
+    identity = device.identity
+    return all(
+        wanted is None or wanted == found
+        for wanted, found in (
+            (match.address, device.address),
+            (match.path, device.path),
+            (match.vendor, identity.vendor),
+            (match.device, identity.device),
+            (match.subsystem, identity.subsystem),
+            (match.mac, device.mac),
+            (match.serial, device.serial),
+            (match.physical_function, device.physical_function),
+            (match.function_index, device.function_index),
+        )
+    ) and (match.class_code is None or identity.class_code.startswith(match.class_code))
+
+
+def differences(expect: Expect, device: Device) -> tuple[str, ...]:
+    """What `expect` says that isn't true of `device`, each as a phrase.
+
+    A device on pciback has no interface, so its MAC is unknown there and can't speak against it.
+    """
+    identity = device.identity
+    pairs = (
+        ("vendor", expect.vendor, identity.vendor),
+        ("device", expect.device, identity.device),
+        ("subsystem", expect.subsystem, identity.subsystem),
+        ("class", expect.class_code, identity.class_code[: len(expect.class_code or "")]),
+        ("MAC", expect.mac, expect.mac if device.on_pciback else device.mac),
+        ("serial", expect.serial, device.serial),
+    )
+    return tuple(
+        f"{name} is {found or 'unknown'}, not {wanted}"
+        for name, wanted, found in pairs
+        if wanted is not None and found != wanted
+    )
+
+
+def resolve(
+    wanted: DevicePolicy,
+    inventory: Inventory,
+    subject: str,
+    domain: str = "",
+    *,
+    source: str | None = None,
+    taken: Collection[Address] = (),
+    avoid: Collection[Address] = (),
+) -> Device | Refusal:
+    """The one device that the policy means, or the refusal that says why there isn't exactly one.
+
+    With `any` it is the one that cede gave under this name before, in `domain` first of all, else the first that nobody
+    has and that is not to `avoid`, else the first; so a device keeps being the one that was once chosen. What is
+    `taken` by other names of the policy it never is. `source` is the policy whose notes count beside those in `domain`
+    itself; None for all.
+    """
+    found = _candidates(wanted.match, inventory)
+    noted = _noted(wanted.name, inventory, domain, source)
+    if not found and wanted.match.mac is not None:
+        found = _hidden(wanted.match, noted)
+    elif found and wanted.match.any_one:
+        chosen = _chosen(found, noted, inventory, taken, avoid)
+        if chosen is None:
+            return _refuse_none_left(wanted, subject)
+        found = [chosen]
+    if not found:
+        return _missing(wanted, inventory, subject)
+    if len(found) > 1:
+        names = ", ".join(str(address) for address in sorted(d.address for d in found))
+        return Refusal(
+            subject=subject,
+            reason=f"{wanted.name} ({wanted.place}) matches {len(found)} devices: {names}",
+            remedy="add an address, a path or a serial to its match, so that it fits exactly one, or say `any: true`",
+            exit=Exit.USAGE,
+            name="matches-several",
+        )
+    wrong = differences(wanted.expect, found[0])
+    if wrong:
+        return Refusal(
+            subject=subject,
+            reason=f"{found[0].address} is another device than {wanted.name} expects: {'; '.join(wrong)}",
+            remedy=f"see what is in that slot now, then correct {wanted.place}",
+            exit=Exit.UNSAFE,
+            name="another-device",
+        )
+    return found[0]
+
+
+def _candidates(match: Match, inventory: Inventory) -> list[Device]:
+    """All that fit, looked for among the fewest that share one trait."""
+    said = ((trait, getattr(match, trait)) for trait in TRAITS)
+    pools = [inventory.having(trait, value) for trait, value in said if value is not None]
+    return [
+        device for device in min(pools, key=len, default=inventory.devices) if fits(match, device)
+    ]
+
+
+def _hidden(match: Match, noted: Iterable[list[Device]]) -> list[Device]:
+    """A NIC on pciback has no interface and so no MAC: cede's own note says which one it was.
+
+    Where notes contradict each other, `any` of them will not do: only one can be the card with that MAC.
+    """
+    rest = replace(match, mac=None)
+    fitting = ([d for d in group if d.on_pciback and fits(rest, d)] for group in noted)
+    return next((group for group in fitting if group), [])
+
+
+def _noted(
+    name: str, inventory: Inventory, domain: str, source: str | None
+) -> tuple[list[Device], ...]:
+    """The devices that cede gave under `name`: for this policy in `domain`, elsewhere, and in `domain` for another."""
+    own_here: list[Device] = []
+    own: list[Device] = []
+    here: list[Device] = []
+    for noting, mark in inventory.noted(name):
+        device = inventory.device(mark.address)
+        within = domain in {noting.name, noting.uuid}
+        if device is not None and source in {None, mark.policy}:
+            (own_here if within else own).append(device)
+        elif device is not None and within:
+            here.append(device)
+    return own_here, own, here
+
+
+def _chosen(
+    found: list[Device],
+    noted: Iterable[list[Device]],
+    inventory: Inventory,
+    taken: Collection[Address],
+    avoid: Collection[Address],
+) -> Device | None:
+    before = (device for group in noted for device in group if device in found)
+    left = [device for device in found if device.address not in taken]
+    free = (d for d in left if d.address not in avoid and _free(d, inventory))
+    return next(chain(before, free, left), None)
+
+
+def _free(device: Device, inventory: Inventory) -> bool:
+    taken = inventory.wanting(device.address) or inventory.given(device.address)
+    return not (taken or device.uses or device.is_bridge)
+
+
+def _refuse_none_left(wanted: DevicePolicy, subject: str) -> Refusal:
+    return Refusal(
+        subject=subject,
+        reason=f"{wanted.name} ({wanted.place}) matches only devices that other names of the policy have",
+        remedy="widen its match, or take an assignment out of the policy",
+        exit=Exit.USAGE,
+        name="none-left",
+    )
+
+
+def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusal:
+    address = wanted.match.address
+    at = None if address is None else inventory.device(address)
+    if at is not None:
+        said = f"{at.address} is {at.identity}, which is not what {wanted.name} matches"
+        return Refusal(
+            subject=subject,
+            reason=f"{said} ({wanted.place})",
+            remedy="see what is in that slot now, then correct the policy",
+            exit=Exit.UNSAFE,
+            name="another-device",
+        )
+    holders = () if address is None else inventory.wanting(address)
+    listed = f"; it is still in the XML of {', '.join(d.name for d in holders)}" if holders else ""
+    return Refusal(
+        subject=subject,
+        reason=f"no device of this host matches {wanted.name} ({wanted.place}){listed}",
+        remedy=f"`cede release {address}` removes what is left of it"
+        if holders
+        else "`cede devices` lists what there is",
+        exit=Exit.USAGE,
+        name="no-device",
+    )
+
+
+def refuse_twice(name: str, address: Address, subject: str) -> Refusal:
+    """What to say of the device called `name` if others of the policy turn out to be the same one."""
+    return Refusal(
+        subject=subject,
+        reason=f"several devices of the policy turn out to be {address}, {name} among them",
+        remedy="make each match another device",
+        exit=Exit.USAGE,
+        name="matched-twice",
+    )

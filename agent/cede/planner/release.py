@@ -1,0 +1,227 @@
+"""The way back: out of the guest, out of its XML, and to dom0, working."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.plan import Evict, GiveBack, NoOp, Refusal, RemoveFromConfig, Step, Unplug, Work
+from cede.planner.guards import refuse_guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cede.model.domain import Domain
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address, Device
+
+
+def release(address: Address, subject: str, inventory: Inventory) -> Work | NoOp | Refusal:
+    """What to do so that dom0 has the device at `address` back; one that has vanished is only struck from the XML."""
+    domains = inventory.wanting(address)
+    verdict = _refuse_foreign(address, subject, inventory) or way_out(
+        address, subject, domains, inventory
+    )
+    device = inventory.device(address)
+    taken = _refuse_given(address, subject, domains, inventory)
+    if isinstance(verdict, Work) and taken is not None and device is not None:
+        return replace(verdict, pending=f"{taken.remedy}: {taken.reason}")
+    if verdict is not None:
+        return verdict
+    if device is None:
+        return Refusal(
+            subject=subject,
+            reason=f"this host has no device at {address}, and no domain lists one",
+            remedy="`cede devices` lists what there is",
+            exit=Exit.USAGE,
+            name="no-device",
+        )
+    return NoOp(
+        subject=subject, reason=f"dom0 has {address} already ({device.driver or 'no driver bound'})"
+    )
+
+
+def way_out(
+    address: Address,
+    subject: str,
+    domains: Sequence[Domain],
+    inventory: Inventory,
+    *,
+    back: bool = True,
+) -> Work | Refusal | None:
+    """The way out of `domains`, and if `back` to dom0, or why it can't be gone; None if there is nothing to go.
+
+    What dom0 lives on, or another guest got from xl, is not touched; its traces in the XML of a domain are. They stay
+    while it can't be told who has the device, or it would be nobody's once it is let go. A guard speaks only for what
+    dom0 has: on pciback the device is not dom0's, whatever it would be used for.
+    """
+    device = inventory.device(address)
+    running = [domain.name for domain in domains if domain.live_hostdev(address)]
+    if device is None and running:
+        return _refuse_vanished(address, running, subject)
+    if _unnamed(address, inventory):
+        return refuse_unnamed(address, subject)
+    guarded = (
+        None if device is None or device.on_pciback else refuse_guarded(device, subject, inventory)
+    )
+    refusal = (
+        guarded
+        or _refuse_given(address, subject, domains, inventory)
+        or refuse_half_gone(address, subject, domains, inventory)
+    )
+    steps: tuple[Step, ...] = (*evict(address, inventory), *_unlist(address, device, domains))
+    if refusal is not None and (
+        not steps or any(isinstance(step, Unplug | Evict) for step in steps)
+    ):
+        return refusal
+    left = {d.uuid for d in domains}
+    stays = refusal or any(d.uuid not in left for d in inventory.wanting(address))
+    if device is not None and back and not stays:
+        if _held(device):
+            steps = (*steps, give_back(device))
+        elif _let_go(device, inventory):
+            steps = (*steps, GiveBack(address=address, undriven=True))
+    if not steps:
+        return None
+    identity = device.identity if device else None
+    return Work(subject=subject, address=address, identity=identity, steps=steps)
+
+
+def evict(address: Address, inventory: Inventory) -> tuple[Evict, ...]:
+    """The step out of a domain in which something of cede's was cut off, if there is one."""
+    domain = inventory.cut_off(address)
+    return () if domain is None else (Evict(address=address, domain=domain.name),)
+
+
+def give_back(device: Device) -> GiveBack:
+    """The step back to what dom0 had before, as far as that is known."""
+    was = device.origin
+    return GiveBack(
+        address=device.address,
+        driver=was.driver if was else None,
+        undriven=was is not None and was.driver is None,
+    )
+
+
+def _unlist(
+    address: Address, device: Device | None, domains: Iterable[Domain]
+) -> Iterator[Unplug | RemoveFromConfig]:
+    for domain in domains:
+        if device is not None and domain.live_hostdev(address):
+            yield Unplug(address=address, domain=domain.name)
+        if domain.persistent and (domain.config_hostdev(address) or domain.mark(address)):
+            yield RemoveFromConfig(address=address, domain=domain.name)
+
+
+def _given_elsewhere(address: Address, domains: Sequence[Domain], inventory: Inventory) -> bool:
+    given = inventory.given(address)
+    return given is not None and not any(
+        domain.domid == given.domid and domain.live_hostdev(address) for domain in domains
+    )
+
+
+def _held(device: Device) -> bool:
+    """Whether dom0 doesn't have it as it was; with an `origin` a giving back was begun, and never proven."""
+    held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
+    return held or device.origin is not None
+
+
+def _let_go(device: Device, inventory: Inventory) -> bool:
+    """Whether a giving back was cut off before dom0 probed for a driver, of a device that cede never saw with one."""
+    begun = any(
+        u.address == device.address and u.back and not u.inward for u in inventory.unfinished
+    )
+    return begun and device.driver is None
+
+
+def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refusal:
+    """libvirt is never asked to take a device out of a running guest that is no longer there to be taken.
+
+    The persistent XML keeps its note until then, or a card that comes back would be nobody's.
+    """
+    return Refusal(
+        subject=subject,
+        reason=f"{address} has vanished from the host while it was in the running {', '.join(running)}",
+        remedy=f"shut {running[0]} down, then try again; that strikes it from the persistent XML",
+        exit=Exit.TRY_LATER,
+        name="vanished",
+    )
+
+
+def _refuse_foreign(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
+    """What cede didn't put there it doesn't take away."""
+    for domain in inventory.wanting(address):
+        if domain.foreign(address):
+            return Refusal(
+                subject=subject,
+                reason=f"somebody else put {address} into {domain.name}: it lacks cede's alias",
+                remedy="take it out with the tool that put it there (virsh detach-device, virt-manager)",
+                exit=Exit.UNSAFE,
+                name="foreign",
+            )
+    return None
+
+
+def _refuse_given(
+    address: Address, subject: str, domains: Sequence[Domain], inventory: Inventory
+) -> Refusal | None:
+    if inventory.cut_off(address):
+        return None
+    given = inventory.given(address)
+    if _unnamed(address, inventory):
+        return refuse_unnamed(address, subject)
+    if given is None or not _given_elsewhere(address, domains, inventory):
+        return None
+    return Refusal(
+        subject=subject,
+        reason=f"{address} was given to domain {given.domid} behind libvirt's back (by xl, say)",
+        remedy=f"`xl pci-detach {given.domid} {address}`, then release again",
+        exit=Exit.UNSAFE,
+        name="elsewhere",
+    )
+
+
+def _unnamed(address: Address, inventory: Inventory) -> bool:
+    """Whether a guest owns it by Xen's word, and xenstore doesn't say which."""
+    device = inventory.device(address)
+    owned = device is not None and device.in_guest
+    return owned and inventory.given(address) is None and not inventory.cut_off(address)
+
+
+def refuse_half_gone(
+    address: Address, subject: str, domains: Iterable[Domain], inventory: Inventory
+) -> Refusal | None:
+    """libvirt is never asked to take out what Xen no longer has there: its live detach fails, and that crashes it."""
+    running = next((domain for domain in domains if domain.live_hostdev(address)), None)
+    if running is None or inventory.given(address) is not None:
+        return None
+    return Refusal(
+        subject=subject,
+        reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
+        remedy=f"shut {running.name} down and start it, then try again",
+        exit=Exit.FAILED,
+        name="half-gone",
+    )
+
+
+def refuse_unnamed(address: Address, subject: str) -> Refusal:
+    """Only the end of that guest gives it up, and only Xen knows which one it is."""
+    return Refusal(
+        subject=subject,
+        reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was cut off there",
+        remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
+        exit=Exit.UNSAFE,
+        name="owner-unknown",
+    )
+
+
+def detach(address: Address, subject: str, inventory: Inventory) -> Work | NoOp | Refusal:
+    """What to do so that no guest has the device; it stays on pciback, ready for another."""
+    verdict = release(address, subject, inventory)
+    if not isinstance(verdict, Work):
+        return verdict
+    steps = tuple(step for step in verdict.steps if not isinstance(step, GiveBack))
+    if steps:
+        return replace(verdict, steps=steps)
+    return NoOp(subject=subject, reason=f"no domain has {address}; it is assignable")

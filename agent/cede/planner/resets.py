@@ -1,0 +1,86 @@
+"""Reset: the rule by which libvirt refuses most attaches, known before it is asked.
+
+libvirt resets a device before it gives it away: by FLR, else by power management, else by its bus, never on the root
+bus and never with an active sibling. Source: src/util/virpci.c (virPCIDeviceReset), libvirt 9.0 and 11.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.plan import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address, Device
+
+_ALONE = frozenset({"flr", "af_flr", "pm", "device_specific", "acpi"})
+
+
+def resets_alone(device: Device) -> bool:
+    """Whether a reset of it leaves its siblings alone."""
+    return bool(_ALONE.intersection(device.reset_methods))
+
+
+def bus_mates(device: Device, inventory: Inventory) -> tuple[Device, ...]:
+    """The other functions on its bus, which a reset of the bus resets too; none on the root bus, which has no reset."""
+    return () if device.address.bus == 0 else inventory.siblings(device)
+
+
+def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
+    """The other functions that a reset of `device` would reset too."""
+    return () if resets_alone(device) else bus_mates(device, inventory)
+
+
+def refuse_reset(
+    device: Device,
+    subject: str,
+    inventory: Inventory,
+    *,
+    together: Collection[Address] = (),
+    rivals: Collection[Address] = (),
+) -> Refusal | None:
+    """The refusal if libvirt would refuse for the reset's sake, or None.
+
+    `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
+    several functions of one bus. `rivals` are those that are to be hot-plugged in the same pass.
+    """
+    if resets_alone(device):
+        return None
+    if device.address.bus == 0:
+        return Refusal(
+            subject=subject,
+            reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
+            "reset), so libvirt won't give it away",
+            remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
+            exit=Exit.FAILED,
+            name="no-reset",
+        )
+    active = [
+        f"{sibling.address} ({owner})"
+        for sibling in inventory.siblings(device)
+        if sibling.address not in together and (owner := _owner(sibling, inventory, rivals))
+    ]
+    if not active:
+        return None
+    return Refusal(
+        subject=subject,
+        reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
+        remedy="assign all of them to the same domain with `when: next-start`, and restart it",
+        exit=Exit.FAILED,
+        name="sibling-active",
+    )
+
+
+def _owner(device: Device, inventory: Inventory, rivals: Collection[Address]) -> str:
+    """Who has the device or will have it in a moment; empty if it is idle on pciback."""
+    given = inventory.given(device.address)
+    if given is not None:
+        domain = inventory.domain_by_id(given.domid)
+        return f"in {domain.name if domain else f'domain {given.domid}'}"
+    if not device.on_pciback:
+        return f"with dom0's {device.driver}" if device.driver else "active in dom0"
+    return "wanted in a guest as well" if device.address in rivals else ""

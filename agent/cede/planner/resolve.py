@@ -1,0 +1,163 @@
+"""Resolve: what each assignment of a policy means on this host, decided once and carried through the whole pass.
+
+Planning, verifying and recording read the same targets. With `any: true` a second look could choose another device,
+since what the pass has done meanwhile decides which ones are free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cede.errors import Exit
+from cede.model.plan import Refusal
+from cede.planner.guards import protected
+from cede.planner.match import resolve
+from cede.planner.pauses import pause_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from cede.model.domain import Domain
+    from cede.model.inventory import Inventory
+    from cede.model.journal_state import Pause
+    from cede.model.pci import Address, Device
+    from cede.model.policy import Assignment, Policy
+
+
+def subject_of(assignment: Assignment) -> str:
+    """How an assignment is called in plans, reports and errors."""
+    return f"{assignment.device} -> {assignment.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One assignment with the device and the domain that it means.
+
+    `refusal` says why one of them is None, and is None itself if both are there. `pause` is what a person said of the
+    assignment, its device or its domain.
+    """
+
+    assignment: Assignment
+    device: Device | None
+    domain: Domain | None
+    refusal: Refusal | None = None
+    pause: Pause | None = None
+
+    @property
+    def subject(self) -> str:
+        """How the assignment is called in plans, reports and errors."""
+        return subject_of(self.assignment)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the running domain had the device when the host was observed."""
+        return bool(self.device and self.domain and self.domain.live_hostdev(self.device.address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """The targets of one pass, in the policy's order, with the policy and the inventory that they were made from."""
+
+    policy: Policy
+    inventory: Inventory
+    each: tuple[Target, ...]
+
+    @property
+    def unresolved(self) -> frozenset[str]:
+        """The names of the devices that can't be told at the moment."""
+        return frozenset(t.assignment.device for t in self.each if t.device is None)
+
+    def of_others(self, device: str) -> frozenset[Address]:
+        """The addresses of the devices that other names than `device` mean."""
+        return frozenset(
+            target.device.address
+            for target in self.each
+            if target.device is not None and target.assignment.device != device
+        )
+
+    def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
+        """The subjects of the assignments that these pauses speak of."""
+        only = replace(self.inventory, pauses=tuple(pauses))
+        return frozenset(
+            target.subject
+            for target in self.each
+            if _pause(target.assignment, target.device, target.domain, only) is not None
+        )
+
+
+def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
+    """The target of every assignment.
+
+    Those that any device will do for choose last, each name another one, and of them first those that have one already.
+    """
+    devices = _devices(policy, inventory)
+    return Targets(
+        policy=policy,
+        inventory=inventory,
+        each=tuple(
+            _target(assignment, devices[assignment], inventory) for assignment in policy.assignments
+        ),
+    )
+
+
+def _target(assignment: Assignment, found: Device | Refusal, inventory: Inventory) -> Target:
+    domain = inventory.domain(assignment.domain)
+    device = None if isinstance(found, Refusal) else found
+    refusal = found if isinstance(found, Refusal) else None
+    if refusal is None and domain is None:
+        refusal = _refuse_unknown(assignment)
+    return Target(
+        assignment=assignment,
+        device=device,
+        domain=domain,
+        refusal=refusal,
+        pause=_pause(assignment, device, domain, inventory),
+    )
+
+
+def _pause(
+    assignment: Assignment, device: Device | None, domain: Domain | None, inventory: Inventory
+) -> Pause | None:
+    return pause_of(
+        inventory,
+        device=assignment.device,
+        address=None if device is None else device.address,
+        domain=domain,
+        named=assignment.domain,
+    )
+
+
+def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
+    found: dict[Assignment, Device | Refusal] = {}
+    taken: dict[Address, str] = {}
+    kept: Collection[Address] | None = None
+    described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
+
+    def order(assignment: Assignment) -> tuple[bool, bool]:
+        any_one = described[assignment].match.any_one
+        return any_one, any_one and not inventory.noted(assignment.device)
+
+    for assignment in sorted(described, key=order):
+        others: set[Address] = set()
+        if described[assignment].match.any_one:
+            kept = protected(policy.protect, inventory) if kept is None else kept
+            others = {at for at, name in taken.items() if name != assignment.device}
+        device = resolve(
+            described[assignment], inventory, subject_of(assignment), assignment.domain,
+            source=policy.source, taken=others, avoid=kept or (),
+        )  # fmt: skip
+        found[assignment] = device
+        if not isinstance(device, Refusal):
+            taken[device.address] = assignment.device
+    return found
+
+
+def _refuse_unknown(assignment: Assignment) -> Refusal:
+    return Refusal(
+        subject=subject_of(assignment),
+        reason=f"libvirt knows no domain {assignment.domain} ({assignment.place})",
+        remedy="`virsh list --all` lists those that it knows",
+        exit=Exit.USAGE,
+        name="no-domain",
+    )

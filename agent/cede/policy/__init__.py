@@ -1,0 +1,1 @@
+"""The policy's files -> a Policy: parse, validate, build, merge, watch."""

@@ -1,0 +1,160 @@
+"""A well-shaped tree -> the values that its parts mean, each by its path in the tree.
+
+Parts that are wrong already are left out, so that one mistake brings one complaint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cede.model.pci import Address
+from cede.model.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    OnDrift,
+    Place,
+    Protect,
+    Verification,
+    When,
+)
+from cede.policy.diagnostics import Complaints, Path
+from cede.policy.parse import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the sound parts of one file mean.
+
+    `names` are all devices that it names, sound or not; None where it can't be told what they are.
+    """
+
+    tree: Tree
+    names: frozenset[str] | None
+    devices: dict[Path, DevicePolicy]
+    assignments: dict[Path, Assignment]
+    protect: dict[Path, Protect]
+    alternatives: dict[Path, tuple[str, ...]]
+
+
+def parts_of(tree: Tree, complaints: Complaints) -> Parts:
+    """The values that the sound parts of one file's tree mean."""
+    named = tree.data.get("devices", {}) if isinstance(tree.data, dict) else None
+    return Parts(
+        tree=tree,
+        names=frozenset(named) if isinstance(named, dict) else None,
+        devices=_devices(tree, complaints),
+        assignments=_assignments(tree, complaints),
+        protect=_protect(tree, complaints),
+        alternatives={
+            path: tuple(group) for path, group, _ in _sound(tree, "alternatives", complaints)
+        },
+    )
+
+
+def _sound(tree: Tree, top: str, complaints: Complaints) -> Iterator[tuple[Path, Any, Place]]:
+    """Path, content and place of each part below the key `top` that nothing was said against."""
+    parts = tree.data.get(top) if isinstance(tree.data, dict) else None
+    # A mapping where a list belongs, or the other way round, has been complained about as a whole.
+    match top, parts:
+        case "devices", dict():
+            pairs = list(parts.items())
+        case "assignments" | "protect" | "alternatives", list():
+            pairs = list(enumerate(parts))
+        case _:
+            pairs = []
+    for key, part in pairs:
+        place = tree.key_or_value((top, key))
+        if not complaints.touch(place.file, (top, key)):
+            yield (top, key), part, place
+
+
+def _devices(tree: Tree, complaints: Complaints) -> dict[Path, DevicePolicy]:
+    devices: dict[Path, DevicePolicy] = {}
+    for path, said, place in _sound(tree, "devices", complaints):
+        match = _match(said["match"], (*path, "match"), tree, complaints)
+        if complaints.touch(place.file, path):
+            continue
+        expect = said.get("expect", {})
+        devices[path] = DevicePolicy(
+            name=str(path[-1]),
+            match=match,
+            expect=Expect(
+                vendor=_lower(expect.get("vendor")),
+                device=_lower(expect.get("device")),
+                subsystem=_lower(expect.get("subsystem")),
+                class_code=_lower(expect.get("class")),
+                mac=_mac(expect.get("mac")),
+                serial=_lower(expect.get("serial")),
+            ),
+            override=tuple(said.get("override", ())),
+            place=place,
+        )
+    return devices
+
+
+def _protect(tree: Tree, complaints: Complaints) -> dict[Path, Protect]:
+    return {
+        path: Protect(
+            match=_match(said, path, tree, complaints), reason=said["reason"], place=place
+        )
+        for path, said, place in _sound(tree, "protect", complaints)
+    }
+
+
+def _assignments(tree: Tree, complaints: Complaints) -> dict[Path, Assignment]:
+    return {
+        path: Assignment(
+            device=said["device"],
+            domain=said["domain"],
+            verification=_verification(said.get("verify", {})),
+            on_drift=OnDrift(said.get("on_drift", OnDrift.RESTORE)),
+            when=When(said.get("when", When.NOW)),
+            permissive=said.get("permissive", False),
+            adopt=said.get("adopt", False),
+            place=place,
+        )
+        for path, said, place in _sound(tree, "assignments", complaints)
+    }
+
+
+def _verification(said: dict[str, Any]) -> Verification:
+    return Verification(**{**said, "guest": Channel(said.get("guest", Channel.CONSOLE))})
+
+
+def _match(said: dict[str, Any], path: Path, tree: Tree, complaints: Complaints) -> Match:
+    """The match at `path`; an address that is none is complained about, and None in it."""
+
+    def address(key: str) -> Address | None:
+        try:
+            return Address.parse(said[key]) if key in said else None
+        except ValueError as error:
+            at = (*path, key)
+            complaints.add(tree.places[at], str(error), at)
+            return None
+
+    return Match(
+        address=address("address"),
+        path=_lower(said.get("path")),
+        vendor=_lower(said.get("vendor")),
+        device=_lower(said.get("device")),
+        subsystem=_lower(said.get("subsystem")),
+        class_code=_lower(said.get("class")),
+        mac=_mac(said.get("mac")),
+        serial=_lower(said.get("serial")),
+        physical_function=address("physical_function"),
+        function_index=said.get("function"),
+        any_one=said.get("any", False),
+    )
+
+
+def _lower(text: str | None) -> str | None:
+    return text and text.lower()
+
+
+def _mac(text: str | None) -> str | None:
+    return text and text.lower().replace("-", ":")

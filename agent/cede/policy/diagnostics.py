@@ -1,0 +1,65 @@
+"""All that is wrong with a policy's files, gathered so that a person mends it in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from cede.errors import PolicyError
+from cede.model.policy import Place
+
+Path = tuple[str | int, ...]
+
+# More than this nobody reads, and the search for near names takes its time.
+MOST_SHOWN = 20
+_LONGEST_QUOTE = 60
+
+
+def quoted(text: str) -> str:
+    """`text` as one printable word of bounded length, for use in a sentence."""
+    short = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+    return ascii(short) if not short.isprintable() else f"'{short}'"
+
+
+@dataclass(slots=True)
+class Complaints:
+    """Complaints about `files`; each knows its place and which part of a file's tree (a path of keys) it is about."""
+
+    files: tuple[str, ...]
+    _said: list[tuple[tuple[int, int, int], str]] = field(default_factory=list)
+    _touched: set[tuple[str, Path]] = field(default_factory=set)
+    _remedy: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self._said)
+
+    def add(self, place: Place, text: str, path: Path = ()) -> None:
+        """Note that what is at `path`, seen at `place`, is wrong."""
+        order = (self.files.index(place.file), place.line, place.column)
+        self._said.append((order, f"{place}: {text}"))
+        self._touched.update((place.file, path[:length]) for length in range(len(path) + 1))
+
+    def add_unreadable(self, file: str, text: str, remedy: str) -> None:
+        """Note that there is nothing to be read in `file`, and what can be done about it."""
+        self._said.append(((self.files.index(file), 0, 0), f"{file}: {text}"))
+        self._touched.add((file, ()))
+        self._remedy = self._remedy or remedy
+
+    def touch(self, file: str, path: Path) -> bool:
+        """Whether something at `path` of `file` or below it is wrong."""
+        return (file, path) in self._touched
+
+    def nearest(self, name: str, known: Iterable[str]) -> str:
+        """What might have been meant by `name`, as the end of a sentence; empty if nothing is near."""
+        if len(self._said) >= MOST_SHOWN:
+            return ""
+        near = get_close_matches(name, sorted(known), n=1)
+        return f"; did you mean {quoted(near[0])}?" if near else ""
+
+    def error(self) -> PolicyError:
+        """All complaints as one error, in the order of the files and of what stands in them."""
+        lines = [said for _, said in sorted(self._said, key=lambda c: c[0])]
+        if len(lines) > MOST_SHOWN:
+            lines[MOST_SHOWN:] = [f"{len(lines) - MOST_SHOWN} more complaints after these"]
+        return PolicyError("\n".join(lines), remedy=self._remedy)

@@ -1,0 +1,128 @@
+"""The parts of all files -> one Policy, with what only a reader of the whole can see: twins, strangers, two owners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from uuid import UUID
+
+from cede.model.policy import Assignment, DevicePolicy, Match, Place, Policy
+from cede.policy.build import Parts
+from cede.policy.diagnostics import Complaints, Path, quoted
+
+
+def policy_of(
+    files: Sequence[Parts], source: str, complaints: Complaints, *, all_read: bool
+) -> Policy:
+    """The values that the files mean together; the whole policy if there are no complaints.
+
+    Where not `all_read`, nobody knows what else the policy says, so nothing is said to be missing.
+    """
+    _refuse_twins(files, complaints)
+    names = [file.names for file in files if file.names is not None]
+    all_read = all_read and len(names) == len(files)
+    if all_read:
+        _refuse_strangers(files, frozenset().union(*names), complaints)
+    damaged = any(complaints.touch(file, ("alternatives",)) for file in complaints.files)
+    _refuse_two_owners(files, complaints, groups_known=all_read and not damaged)
+    return Policy(
+        devices=tuple(chain.from_iterable(file.devices.values() for file in files)),
+        assignments=tuple(chain.from_iterable(file.assignments.values() for file in files)),
+        protect=tuple(chain.from_iterable(file.protect.values() for file in files)),
+        alternatives=tuple(chain.from_iterable(file.alternatives.values() for file in files)),
+        source=source,
+    )
+
+
+def _refuse_twins(files: Sequence[Parts], complaints: Complaints) -> None:
+    """One name for two devices is unclear; one device under two names could be given to two domains unnoticed."""
+    names: dict[str, DevicePolicy] = {}
+    seen: dict[object, DevicePolicy] = {}
+    for file in files:
+        for path, device in file.devices.items():
+            first = names.setdefault(device.name, device)
+            if first is not device:
+                text = f"the device {quoted(device.name)} is already at {first.place}"
+                complaints.add(device.place, text, path)
+                continue
+            for at, value, words in _marks(device.match, (*path, "match")):
+                first = seen.setdefault(value, device)
+                if first is not device:
+                    text = f"{words} is the device {quoted(first.name)} already, at {first.place}"
+                    complaints.add(file.tree.places[at], text, at)
+                    break
+
+
+def _marks(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
+    """What of a match no other device can have: the path of the key, the value, and the value in words."""
+    if match.address is not None:
+        yield (*path, "address"), match.address, str(match.address)
+    if match.path is not None:
+        yield (*path, "path"), match.path, match.path
+    if match.mac is not None:
+        yield (*path, "mac"), match.mac, match.mac
+    if match.physical_function is not None:
+        pair = (match.physical_function, match.function_index)
+        yield (*path, "function"), pair, f"function {pair[1]} of {pair[0]}"
+    if not match.any_one:
+        yield path, match, "what this matches"
+
+
+def _refuse_strangers(
+    files: Sequence[Parts], known: frozenset[str], complaints: Complaints
+) -> None:
+    for file, path, assignment in _all_assignments(files):
+        if assignment.device not in known:
+            near = complaints.nearest(assignment.device, known)
+            text = f"found {quoted(assignment.device)}, expected one of the devices{near}"
+            complaints.add(_device_place(file, path), text, (*path, "device"))
+
+
+def _refuse_two_owners(
+    files: Sequence[Parts], complaints: Complaints, *, groups_known: bool
+) -> None:
+    groups = [frozenset(map(_domain, g)) for file in files for g in file.alternatives.values()]
+    owners: dict[str, dict[str, Assignment]] = {}
+    for file, path, assignment in _all_assignments(files):
+        had = owners.setdefault(assignment.device, {})
+        domain = _domain(assignment.domain)
+        together = {domain, *had}
+        if domain in had:
+            first, why = had[domain], ""
+        elif not had or not groups_known or any(together <= group for group in groups):
+            had[domain] = assignment
+            continue
+        else:
+            first = _stranger_to(domain, had, groups)
+            why = "; only domains that are together in one group of `alternatives` may share it"
+        text = (
+            f"the device {quoted(assignment.device)} is assigned already,"
+            f" to {quoted(first.domain)} at {first.place}{why}"
+        )
+        complaints.add(_device_place(file, path), text, (*path, "device"))
+
+
+def _stranger_to(
+    domain: str, had: dict[str, Assignment], groups: list[frozenset[str]]
+) -> Assignment:
+    """Of the owners so far one that has no group with `domain`; the first if each has one, but not the same."""
+    apart = (a for owner, a in had.items() if not any({domain, owner} <= g for g in groups))
+    return next(apart, next(iter(had.values())))
+
+
+def _all_assignments(files: Sequence[Parts]) -> Iterator[tuple[Parts, Path, Assignment]]:
+    for file in files:
+        for path, assignment in file.assignments.items():
+            yield file, path, assignment
+
+
+def _device_place(file: Parts, path: Path) -> Place:
+    return file.tree.places[*path, "device"]
+
+
+def _domain(said: str) -> str:
+    """A domain's name, or its UUID in one spelling."""
+    try:
+        return str(UUID(said)) if said.count("-") == 4 else said  # noqa: PLR2004  # 8-4-4-4-12
+    except ValueError:
+        return said

@@ -1,0 +1,180 @@
+"""The policy's files: found, read and made into one Policy, or every diagnostic about all of them at once.
+
+The way of a file: parse (characters -> a tree with places), validate (the JSON Schema's word on the tree), build
+(tree -> values). Then merge: the values of all files -> one Policy, and what only a reader of all can see. All four
+add to one list of diagnostics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cede.errors import PolicyError
+from cede.model.policy import Policy
+from cede.policy.build import parts_of
+from cede.policy.diagnostics import Complaints
+from cede.policy.merge import policy_of
+from cede.policy.parse import MAX_BYTES, read_tree
+from cede.policy.validate import check_shape
+
+
+def default_paths(file: Path, folder: Path) -> tuple[Path, ...]:
+    """Those of the two that exist; `file` if none does, so that reading it says so.
+
+    What can't be looked at counts as there: to leave out half of a policy in silence would take devices away.
+    """
+    return tuple(path for path in (file, folder) if _exists(path)) or (file,)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def files_at(path: Path) -> tuple[Path, ...]:
+    """The `*.yaml` in the folder at `path` in the order of their names, without hidden ones; else `path` itself.
+
+    Never fails: what is wrong with a path shows when its content is read.
+    """
+    try:
+        inside = sorted(path.iterdir())
+    except (OSError, ValueError):
+        return (path,)
+    return tuple(p for p in inside if p.name.endswith(".yaml") and not p.name.startswith("."))
+
+
+def fingerprint(paths: Sequence[Path]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What tells one state of the policy's files from another without reading them; never fails.
+
+    Of each file its path, and its inode, size and times of change in ns, or nothing for one that isn't there.
+    """
+    return tuple((str(file), _looks(file)) for path in paths for file in files_at(path))
+
+
+def _looks(file: Path) -> tuple[int, ...]:
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def content_of(path: Path, complaints: Complaints) -> bytes | None:
+    """What is in the file at `path`, or None and a complaint."""
+    try:
+        with path.open("rb") as stream:
+            # One byte more than allowed is enough to see that it is too much, were it /dev/zero.
+            return stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        text, remedy = "there is no such file", "name the policy with -f, or write it there"
+    except IsADirectoryError:
+        text, remedy = "this is a directory", "name the policy file in it with -f"
+    except PermissionError:
+        text, remedy = "may not be read by you", "run as root, or change the file's mode"
+    except (OSError, ValueError) as error:
+        text, remedy = f"can't be read: {error}", "name a readable policy file with -f"
+    complaints.add_unreadable(str(path), text, remedy)
+    return None
+
+
+def parse(text: str | bytes, file: str) -> Policy:
+    """The policy that `text` states; `file` is its name in places and complaints, and the policy's source.
+
+    Raises PolicyError, and nothing else, with a line `file:line:column: what` for each thing that is wrong.
+    """
+    return _policy_of({file: text}, file, Complaints((file,)))
+
+
+def read(path: Path) -> Policy:
+    """The policy in the file at `path`.
+
+    Raises PolicyError if it can't be read (its message then opens with the path alone) or is wrong.
+    """
+    return _read_files((path,), str(path))
+
+
+def read_all(paths: Sequence[Path]) -> Policy:
+    """The policy that the files at `paths` state together; a folder stands for its `*.yaml` in name order.
+
+    Hidden files in a folder are left out; a file that is named twice is read once. Raises PolicyError, and nothing
+    else, with all that is wrong with any of them, or if there is no file at all.
+    """
+    files = tuple(dict.fromkeys(file for path in paths for file in files_at(path)))
+    source = ":".join(map(str, paths))
+    if not files:
+        raise PolicyError(
+            f"{source}: there is no *.yaml file in this folder"
+            if paths
+            else "no policy file is named",
+            remedy="name the policy with -f, or write it there",
+        )
+    return _read_files(files, source)
+
+
+def _read_files(files: Sequence[Path], source: str) -> Policy:
+    complaints = Complaints(tuple(map(str, files)))
+    contents: dict[str, str | bytes] = {}
+    for file in files:
+        content = content_of(file, complaints)
+        if content is not None:
+            contents[str(file)] = content
+    return _policy_of(contents, source, complaints)
+
+
+def _policy_of(contents: dict[str, str | bytes], source: str, complaints: Complaints) -> Policy:
+    """The policy that the readable files (name -> content) state together, if nothing is wrong with any."""
+    parts = []
+    for file, content in contents.items():
+        tree = read_tree(content, file, complaints)
+        if tree is not None:
+            check_shape(tree, complaints)
+            parts.append(parts_of(tree, complaints))
+    all_read = len(parts) == len(complaints.files)
+    policy = policy_of(parts, source, complaints, all_read=all_read)
+    if complaints:
+        raise complaints.error()
+    return policy
+
+
+DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
+
+
+DEFAULT_FOLDER = Path("/etc/cede/policy.d")
+
+
+def host_policy(path: Path | None) -> Policy:
+    """The policy that was named, else the one of this host."""
+    if path is not None:
+        return read_all([path])
+    found = read_all(default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
+    # one name for the host's policy, however many files it is in: the notes in the domains remember it
+    return replace(found, source=str(DEFAULT_POLICY))
+
+
+def host_policy_if_any(path: Path | None) -> Policy:
+    """The same, but a host without a policy has an empty one: a one-off needs none."""
+    if path is None and not DEFAULT_POLICY.exists() and not DEFAULT_FOLDER.exists():
+        return Policy(source=str(DEFAULT_POLICY))
+    return host_policy(path)
+
+
+def host_policy_beside(output: Path | None, path: Path | None) -> Policy:
+    """The same without the file `output`, which is about to be written: what would stand beside it."""
+    named = [path] if path is not None else default_paths(DEFAULT_POLICY, DEFAULT_FOLDER)
+    files = [file for one in named for file in files_at(one)]
+    beside = [file for file in files if output is None or not _same_file(file, output)]
+    if path is None and len(beside) == len(files):
+        return host_policy_if_any(None)
+    return read_all(beside) if beside else Policy()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

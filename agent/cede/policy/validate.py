@@ -1,0 +1,122 @@
+"""What the JSON Schema says about a tree, in a person's words.
+
+The schema is the one that editors use too; each part's `description` there completes the sentence
+"found this, expected ...".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cede.model.policy import Place
+from cede.policy.diagnostics import Complaints, Path, quoted
+from cede.policy.parse import Tree
+from cede.util import schemas
+
+SCHEMA = "policy.schema.json"
+# What other files, and other YAML readers, write for true and false.
+_TRUTHS = {"yes": "true", "y": "true", "on": "true", "1": "true"}
+_TRUTHS |= {"no": "false", "n": "false", "off": "false", "0": "false"}
+
+
+def check_shape(tree: Tree, complaints: Complaints) -> None:
+    """Complain about everything in the tree that the schema doesn't allow."""
+    from jsonschema import Draft202012Validator
+
+    incomplete: set[Path] = set()
+    for error in Draft202012Validator(schemas.load(SCHEMA)).iter_errors(tree.data):
+        path = tuple(error.absolute_path)
+        found: Any = error.instance
+        schema: Any = error.schema
+        match error.validator:
+            case "additionalProperties":
+                _unknown_keys(found, schema, path, tree, complaints)
+            case "required":
+                # jsonschema says it once for each missing key, but names the key in its message only.
+                if path not in incomplete:
+                    _missing_keys(found, schema, path, tree, complaints)
+                incomplete.add(path)
+            case "dependentRequired":
+                _half_pairs(found, schema, path, tree, complaints)
+            case _ if "propertyNames" in error.absolute_schema_path:
+                path = (*path, found)
+                _unexpected(found, schema, path, tree.keys[path], complaints)
+            case "not":
+                text = f"found only {quoted(*found)}, expected {schema['description']}"
+                complaints.add(tree.places[path], text, path)
+            case "uniqueItems":
+                _repeated(found, schema, path, tree, complaints)
+            case _:
+                _unexpected(found, schema, path, tree.places[path], complaints)
+
+
+def _unknown_keys(
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+) -> None:
+    known = schema["properties"]
+    for key in found:
+        if key not in known:
+            near = complaints.nearest(key, known)
+            complaints.add(
+                tree.keys[*path, key],
+                f"found the unknown key {quoted(key)}, expected one of {', '.join(known)}{near}",
+                (*path, key),
+            )
+
+
+def _missing_keys(
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+) -> None:
+    for key in schema["required"]:
+        if key not in found:
+            what = schema["properties"][key]["description"]
+            text = f"the key '{key}' is missing, expected {what}"
+            complaints.add(tree.key_or_value(path), text, path)
+
+
+def _half_pairs(
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+) -> None:
+    for key, others in schema["dependentRequired"].items():
+        for other in others:
+            if key in found and other not in found:
+                text = f"found {quoted(key)} without {quoted(other)}, expected both or neither"
+                complaints.add(tree.keys[*path, key], text, (*path, key))
+
+
+def _repeated(
+    found: list[Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+) -> None:
+    again = next((i for i, item in enumerate(found) if item in found[:i]), len(found) - 1)
+    text = f"found {_worded(found[again])} again, expected {schema['description']}"
+    complaints.add(tree.places[*path, again], text, (*path, again))
+
+
+def _unexpected(
+    found: object, schema: dict[str, Any], path: Path, place: Place, complaints: Complaints
+) -> None:
+    near = _nearest(found, schema, complaints) if isinstance(found, str) else ""
+    text = f"found {_worded(found)}, expected {schema['description']}{near}"
+    complaints.add(place, text, path)
+
+
+def _nearest(found: str, schema: dict[str, Any], complaints: Complaints) -> str:
+    if schema.get("type") != "boolean":
+        return complaints.nearest(found, schema.get("enum", ()))
+    if found in {"true", "false"}:
+        return ""
+    return complaints.nearest(_TRUTHS.get(found.lower(), found.lower()), ("true", "false"))
+
+
+def _worded(found: object) -> str:
+    match found:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping" if found else "an empty mapping"
+        case list():
+            return "a list" if found else "an empty list"
+        case str():
+            return quoted(found)
+        case _:
+            return str(found)

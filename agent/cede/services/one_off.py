@@ -1,0 +1,135 @@
+"""One-offs: what a person names on the command line, as a policy of one assignment or as an address."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cede.errors import UsageError
+from cede.model.pci import Address
+from cede.model.plan import Plan, Refusal
+from cede.model.policy import (
+    Assignment,
+    Channel,
+    DevicePolicy,
+    Expect,
+    Match,
+    Place,
+    Policy,
+    Verification,
+    When,
+)
+from cede.planner.match import resolve
+from cede.planner.resolve import resolve_targets, subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from cede.model.inventory import Inventory
+
+SOURCE = "cede attach"
+_HERE = Place(file="command line", line=1, column=1)
+
+
+def policy(
+    host: Policy,
+    device: str,
+    domain: str,
+    inventory: Inventory,
+    *,
+    permissive: bool,
+    when: When,
+    channel: Channel | None,
+) -> Policy:
+    """The host's policy, its protection above all, with this one assignment instead of its own.
+
+    Raises UsageError if `device` is neither an address that this host has nor a name in the policy.
+    """
+    described = host.device(device)
+    if described is None:
+        found = inventory.device(_address(host, device))
+        if found is None:
+            raise UsageError(
+                f"this host has no device at {device}", remedy="`cede devices` lists them"
+            )
+        described = DevicePolicy(
+            name=found.address.node_device,
+            match=Match(address=found.address),
+            expect=Expect(vendor=found.identity.vendor, device=found.identity.device),
+            place=_HERE,
+        )
+    wanted = Assignment(
+        device=described.name,
+        domain=domain,
+        permissive=permissive,
+        when=when,
+        verification=_verification(host, domain, inventory, channel),
+        place=_HERE,
+    )
+    return replace(
+        host, devices=(described,), assignments=(wanted,), alternatives=(), source=SOURCE
+    )
+
+
+def _verification(
+    host: Policy, domain: str, inventory: Inventory, channel: Channel | None
+) -> Verification:
+    """As the host's policy says it for that domain; without a word there, by `channel`, ssh to the domain's name."""
+    meant = inventory.domain(domain)
+    names = {domain} | ({meant.name, meant.uuid} if meant else set())
+    said = [one.verification for one in host.assignments if one.domain in names]
+    fitting = [one for one in said if channel in {None, one.guest}]
+    if fitting:
+        return fitting[0]
+    return Verification(
+        guest=channel or Channel.CONSOLE, host=domain if channel is Channel.SSH else None
+    )
+
+
+def only(planned: Plan, one: Policy) -> Plan:
+    """The part of a plan that is about the one assignment; earlier one-offs stay as they are."""
+    return part(planned, {subject_of(one.assignments[0])})
+
+
+def part(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
+    """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
+    return Plan(
+        work=tuple(w for w in planned.work if w.subject in subjects or (drained and w.drained)),
+        noops=tuple(n for n in planned.noops if n.subject in subjects),
+        refusals=tuple(r for r in planned.refusals if r.subject in subjects),
+    )
+
+
+def named(
+    host: Callable[[], Policy], device: str, inventory: Inventory, verb: str
+) -> Address | Refusal:
+    """The address that a person means: in any spelling, else by a name in the policy, which is read only then.
+
+    Raises UsageError if it is neither, or if nothing on this host ever was at that address.
+    """
+    try:
+        address = Address.parse(device)
+    except ValueError:
+        policy = host()
+        described = policy.device(device)
+        if described is None:
+            address = _address(policy, device)
+        else:
+            others = resolve_targets(policy, inventory).of_others(device)
+            found = resolve(described, inventory, f"{verb} {device}", taken=others)
+            return found if isinstance(found, Refusal) else found.address
+    if inventory.device(address) is None and not inventory.wanting(address):
+        raise UsageError(
+            f"this host has no device at {address}", remedy="`cede devices` lists them"
+        )
+    return address
+
+
+def _address(host: Policy, device: str) -> Address:
+    try:
+        return Address.parse(device)
+    except ValueError as error:
+        known = ", ".join(d.name for d in host.devices) or "none"
+        raise UsageError(
+            f"{device!r} is neither a PCI address nor a device of {host.source} (it has: {known})"
+        ) from error

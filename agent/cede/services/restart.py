@@ -1,0 +1,65 @@
+"""Restart: shut a guest down as it would itself, start it again, and never force it.
+
+That a device is there again after it is the last proof of all. Nothing of what is assigned changes, so there is nothing
+to undo and no entry in the journal; cut off in between, the guest is off, and `virsh start` starts it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from cede.errors import TransientError, UnsafeError, WorldMovedError
+from cede.util.timeouts import within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.adapters.composition import Doors
+    from cede.model.domain import Domain
+
+SHUTDOWN_SECONDS = 120.0
+BOOT_SECONDS = 180.0
+_POLL = 0.5
+
+
+def restart(
+    doors: Doors,
+    domain: Domain,
+    *,
+    seconds: float = SHUTDOWN_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Shut `domain` down cleanly, wait at most about `seconds` until it is off, and start it.
+
+    Raises UnsafeError for one that would be gone then, WorldMovedError if it doesn't run, TransientError if it doesn't
+    shut down in time: it keeps running, and may still do what it was asked.
+    """
+    if not domain.persistent:
+        raise UnsafeError(
+            f"{domain.name} is transient: shut down, it would be gone",
+            remedy="define it first: virsh dumpxml, then virsh define",
+        )
+    if not domain.running:
+        raise WorldMovedError(f"{domain.name} isn't running", remedy=f"virsh start {domain.name}")
+    within(f"shutting {domain.name} down", lambda: doors.libvirt.shut_down(domain.name))
+
+    def running() -> bool:
+        return within("asking libvirt", lambda: doors.libvirt.running(domain.name)) is not None
+
+    wait = Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(_POLL),
+        sleep=sleep,
+    )
+    try:
+        wait(running)
+    except RetryError:
+        raise TransientError(
+            f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
+            remedy="shut it down from inside and start it, then `cede verify`",
+        ) from None
+    within(f"starting {domain.name}", lambda: doors.libvirt.start(domain.name))

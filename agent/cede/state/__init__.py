@@ -1,0 +1,1 @@
+"""What cede remembers: one SQLite database with the journal and the status store."""

@@ -1,0 +1,222 @@
+"""The journal's SQLite file: its tables by version, how it is made, opened, and set aside if it is damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cede.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_FIRST = (
+    """CREATE TABLE task (
+      id INTEGER PRIMARY KEY, begun TEXT NOT NULL, ended TEXT, open INTEGER NOT NULL DEFAULT 1,
+      asked TEXT NOT NULL, who TEXT NOT NULL, subject TEXT NOT NULL, address TEXT NOT NULL, domain TEXT NOT NULL,
+      inward INTEGER NOT NULL, back INTEGER NOT NULL, outcome TEXT NOT NULL DEFAULT 'cut off',
+      message TEXT NOT NULL DEFAULT '', remedy TEXT NOT NULL DEFAULT '')""",
+    """CREATE INDEX task_address ON task (address)""",
+    """CREATE TABLE deed (
+      id INTEGER PRIMARY KEY, task INTEGER NOT NULL REFERENCES task (id) ON DELETE CASCADE, undoing INTEGER NOT NULL,
+      step TEXT NOT NULL, text TEXT NOT NULL, before TEXT NOT NULL, begun TEXT NOT NULL, seconds REAL,
+      outcome TEXT NOT NULL DEFAULT 'cut off', message TEXT NOT NULL DEFAULT '')""",
+    """CREATE INDEX deed_task ON deed (task)""",
+    """CREATE TABLE origin (address TEXT PRIMARY KEY, value TEXT NOT NULL, taken TEXT NOT NULL)""",
+    """CREATE TABLE held (address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, boot TEXT NOT NULL)""",
+)
+
+
+_SECOND = (
+    """CREATE TABLE pause (
+      target TEXT NOT NULL, domain TEXT NOT NULL, device TEXT NOT NULL, drained INTEGER NOT NULL, who TEXT NOT NULL,
+      reason TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, PRIMARY KEY (domain, device, drained))""",
+    """CREATE TABLE attachment (
+      source TEXT NOT NULL, address TEXT NOT NULL, domain TEXT NOT NULL, live INTEGER NOT NULL,
+      config INTEGER NOT NULL, PRIMARY KEY (source, address, domain))""",
+    """CREATE TABLE condition (
+      source TEXT NOT NULL, subject TEXT NOT NULL, type TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
+      message TEXT NOT NULL, since TEXT NOT NULL, next_try TEXT NOT NULL, PRIMARY KEY (source, subject, type))""",
+)
+
+
+STEPS = (_FIRST, _SECOND)
+
+
+VERSION = len(STEPS)
+
+
+STANDING = 2  # from which version on there are pauses, attachments and conditions
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Which version's tables are there; 0 if cede was killed before it came to any."""
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make what is missing, all or nothing; another process that does the same is waited for."""
+    if version(connection) == VERSION:
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for step in STEPS[version(connection) :]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+_MODE = 0o700
+
+
+_PATIENCE_SECONDS = 10.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class JournalFile:
+    """The file is made at the first thing that is written; reading a journal that isn't there finds nothing.
+
+    `boot` is this boot's id: what hung in an earlier one hangs no longer. `warnings` tells of a damaged file, which is
+    set aside and not thrown away. Every method raises PermanentError if the file can't be read or written.
+    """
+
+    def __init__(self, path: Path, *, boot: str = "", now: Callable[[], datetime] = _now) -> None:
+        self.warnings: list[str] = []
+        self.rebuilt = False
+        self._path = path
+        self._boot = boot
+        self._now = now
+        self._lock = threading.RLock()
+        self._open: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file; it can be opened again."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    def _stamp(self) -> str:
+        return self._now().isoformat(timespec="milliseconds")
+
+    # -- opening
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise PermanentError(
+                f"the journal {self._path} can't be used: {error}",
+                remedy="is the file system full or read-only (df -h), and is this root? Without its journal cede "
+                "does nothing, since nothing of it could be found again",
+            ) from error
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise PermanentError(
+                f"the journal {self._path} holds what can't be read: {error}",
+                remedy=f"mv {self._path} {self._path}.old: a new one is begun from what is observed",
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._said():
+            if self._open is None:
+                self._open = self._opened()
+            with self._open:
+                yield self._open
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """None where there is no journal, nor a readable one."""
+        with self._lock, self._said(), self._understood():
+            if self._open is not None:
+                yield self._open
+            elif not os.access(self._path, os.R_OK):
+                yield None
+            else:
+                with closing(self._connect("ro")) as connection:
+                    damage = _damage(connection)
+                    if damage:
+                        self._warn(damage)
+                    yield connection if not damage and self._made(connection) else None
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_PATIENCE_SECONDS,
+            check_same_thread=False,
+        )
+
+    def _opened(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection = self._connect("rw")
+        try:
+            damage = _damage(connection)
+            if not damage:
+                self._prepare(connection)
+                return connection
+        except BaseException:
+            connection.close()  # or its locks live as long as the error
+            raise
+        connection.close()
+        kept = self._set_aside()
+        self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
+        self.rebuilt = True
+        return self._opened()
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        self._made(connection)
+        bring_up_to_date(connection)
+
+    def _made(self, connection: sqlite3.Connection) -> bool:
+        """Whether its tables are there: cede may have been killed before it came to that."""
+        number = version(connection)
+        if not 0 <= number <= VERSION:
+            raise PermanentError(
+                f"the journal {self._path} is of version {number}; this cede writes version {VERSION}",
+                remedy="use the newer cede that wrote it",
+            )
+        return bool(number)
+
+    def _warn(self, damage: str) -> None:
+        self.warnings.append(f"the journal {self._path} is damaged: {damage}")
+
+    def _set_aside(self) -> Path:
+        kept = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
+        self._path.rename(kept)
+        for suffix in ("-wal", "-shm"):
+            beside = self._path.with_name(self._path.name + suffix)
+            with suppress(FileNotFoundError):
+                beside.rename(kept.with_name(kept.name + suffix))
+        return kept
+
+
+def _damage(connection: sqlite3.Connection) -> str:
+    """What is wrong with the file; empty if nothing is."""
+    try:
+        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        return str(error)
+    return "" if said == "ok" else str(said)

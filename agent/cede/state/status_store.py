@@ -1,0 +1,168 @@
+"""How things stand: what a person paused, where the last pass left each device, and the conditions since when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from cede.model.conditions import Condition, Status
+from cede.model.journal_state import Attachment, Pause
+from cede.model.pci import Address
+from cede.state import database
+from cede.state.database import JournalFile
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+
+class Standing(JournalFile):
+    """The part of the journal that is about now, not about then; each policy (`source`) has conditions of its own."""
+
+    @property
+    def time(self) -> str:
+        """Now, as the journal writes it."""
+        return self._stamp()
+
+    # -- pauses
+
+    def pause(self, pause: Pause, *, seconds: float | None = None) -> Pause:
+        """Leave it alone from now on, instead of what was said of the same before; returns it with its times.
+
+        It ends by itself after `seconds`, if any.
+        """
+        at = self._stamp()
+        until = ""
+        if seconds is not None:
+            until = (self._now() + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        pause = replace(pause, since=at, until=until)
+        with self._writing() as connection:
+            connection.execute("DELETE FROM pause WHERE until != '' AND until <= ?", (at,))
+            connection.execute(
+                "INSERT OR REPLACE INTO pause VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    pause.target, pause.domain, pause.device, pause.drained, pause.who, pause.reason, pause.since,
+                    pause.until,
+                ),
+            )  # fmt: skip
+        return pause
+
+    def resume(self, pauses: Iterable[Pause]) -> None:
+        """Leave those alone no longer."""
+        with self._writing() as connection:
+            connection.executemany(
+                "DELETE FROM pause WHERE domain = ? AND device = ? AND drained = ?",
+                [(one.domain, one.device, one.drained) for one in pauses],
+            )
+
+    def _pauses(self, connection: sqlite3.Connection) -> tuple[Pause, ...]:
+        """Those that are in force now; what was drained comes first, since it goes further."""
+        if database.version(connection) < database.STANDING:
+            return ()
+        rows = connection.execute(
+            "SELECT target, domain, device, drained, who, reason, since, until FROM pause"
+            " WHERE until = '' OR until > ? ORDER BY NOT drained, domain, device",
+            (self._stamp(),),
+        )
+        return tuple(
+            Pause(
+                target=target, domain=domain, device=device, drained=bool(drained),
+                who=who, reason=reason, since=since, until=until,
+            )
+            for target, domain, device, drained, who, reason, since, until in rows
+        )  # fmt: skip
+
+    # -- where what was
+
+    def _attachments(self, connection: sqlite3.Connection) -> tuple[Attachment, ...]:
+        if database.version(connection) < database.STANDING:
+            return ()
+        rows = connection.execute(
+            "SELECT DISTINCT address, domain, live, config FROM attachment ORDER BY address, domain"
+        )
+        return tuple(
+            Attachment(address=Address.parse(at), domain=domain, live=bool(live), config=bool(config))
+            for at, domain, live, config in rows
+        )  # fmt: skip
+
+    # -- conditions
+
+    def conditions(self, source: str) -> tuple[Condition, ...]:
+        """Those that the last pass for the policy `source` left, and those of the host."""
+        with self._reading() as connection:
+            if connection is None or database.version(connection) < database.STANDING:
+                return ()
+            rows = connection.execute(
+                "SELECT subject, type, status, reason, message, since, next_try FROM condition"
+                " WHERE source = ? OR subject = '' ORDER BY rowid",
+                (source,),
+            ).fetchall()
+            return tuple(
+                Condition(
+                    subject=subject, type=kind, status=Status(status), reason=reason, message=message,
+                    since=since, next_try=next_try,
+                )
+                for subject, kind, status, reason, message, since, next_try in rows
+            )  # fmt: skip
+
+    def stand(
+        self,
+        source: str,
+        conditions: Sequence[Condition],
+        attachments: Sequence[Attachment] | None = None,
+    ) -> None:
+        """Keep these instead of what was kept for that policy, and of the host's; None leaves attachments as they were.
+
+        An empty subject is the host, which has one set of conditions whatever the policy. Nothing is written if
+        nothing changed.
+        """
+        with self._writing() as connection:
+            rows: set[_Row] = {
+                (
+                    "" if not one.subject else source, one.subject, one.type, str(one.status), one.reason,
+                    one.message, one.since, one.next_try,
+                )
+                for one in conditions
+            }  # fmt: skip
+            had = set(
+                connection.execute(
+                    "SELECT source, subject, type, status, reason, message, since, next_try FROM condition"
+                    " WHERE source = ? OR subject = ''",
+                    (source,),
+                )
+            )
+            _replace(
+                connection, "condition", "source = ? AND subject = ? AND type = ?", had, rows, 3
+            )
+            if attachments is not None:
+                places: set[_Row] = {
+                    (source, str(a.address), a.domain, int(a.live), int(a.config))
+                    for a in attachments
+                }
+                there = set(
+                    connection.execute("SELECT * FROM attachment WHERE source = ?", (source,))
+                )
+                key = "source = ? AND address = ? AND domain = ?"
+                _replace(connection, "attachment", key, there, places, 3)
+
+
+_Row = tuple[object, ...]
+
+
+def _replace(
+    connection: sqlite3.Connection,
+    table: str,
+    key: str,
+    had: set[_Row],
+    rows: set[_Row],
+    width: int,
+) -> None:
+    """Make `rows` of what the table `had`, touching only what differs; the first `width` columns are the `key`."""
+    gone = [row[:width] for row in had - rows]
+    if gone:
+        connection.executemany(f"DELETE FROM {table} WHERE {key}", gone)  # noqa: S608 - both are written above
+    new = sorted(rows - had, key=str)
+    if new:
+        marks = ",".join("?" * len(new[0]))
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", new)  # noqa: S608 - as above

@@ -1,0 +1,1 @@
+"""Timeouts, retries, processes and files: nothing in here knows of Xen."""
