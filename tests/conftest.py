@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from lab import told
+from lab import figures
 
 # a loaded machine is no failure
 settings.register_profile("cede", deadline=None)
@@ -44,15 +44,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """What a process that runs tests for another has to tell goes to that other one."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[_TOLD] = told.told()
+        output[_TOLD] = figures.reported()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
     heard = getattr(node, "workeroutput", {}).get(_TOLD)
     if heard is not None:
-        told.hear(heard)
+        figures.hear(heard)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told.summary(terminalreporter)
+    figures.summary(terminalreporter)

@@ -15,14 +15,14 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     UNSAFE = 3
-    OUT_OF_STEP = 4
+    OUT_OF_SYNC = 4
     TRY_LATER = 75
 
 
 class CedeError(Exception):
     """The ground of all errors that cede reports on purpose.
 
-    `remedy` is what a person can do, as a sentence or a command; empty where the message says it all.
+    `remedy` is what the administrator can do, as a sentence or a command; empty where the message says it all.
     """
 
     exit = Exit.FAILED
@@ -46,7 +46,7 @@ class PolicyError(CedeError):
 
 
 class UnsafeError(CedeError):
-    """It would harm the host or somebody else's work: never retried."""
+    """It would harm the host or another tool's work: never retried."""
 
     exit = Exit.UNSAFE
 
@@ -58,7 +58,7 @@ class TransientError(CedeError):
 
 
 class PermanentError(CedeError):
-    """The same call will fail again: not retried, a person must change something."""
+    """The same call will fail again: not retried, the administrator must change something."""
 
 
 class WorldMovedError(CedeError):
@@ -68,11 +68,11 @@ class WorldMovedError(CedeError):
 
 
 class HungError(CedeError):
-    """A call never came back: the device is not touched again until a person asks for it by name."""
+    """A call never came back: the device is not touched again until the administrator asks for it by name."""
 
 
 class InterruptedByPersonError(CedeError):
-    """A person asked to stop; what was begun is written down, and can be gone on with."""
+    """The administrator asked to stop; what was begun is written down, and can be gone on with."""
 
     exit = Exit.TRY_LATER
 
@@ -84,6 +84,6 @@ class UnreachableError(CedeError):
 
 
 class GuestSilentError(CedeError):
-    """The guest's channel is busy, absent or gave no answer in its time: nothing is proven either way."""
+    """The guest's channel is busy, absent or gave no answer in its time: nothing is verified either way."""
 
     exit = Exit.TRY_LATER

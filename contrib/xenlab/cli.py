@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return verb(Lab(release=options.dom0), options)
     except LabError as error:
-        print(error.told(), file=sys.stderr)
+        print(error.reported(), file=sys.stderr)
         return 1
     except OSError as error:
-        print(LabError(str(error)).told(), file=sys.stderr)
+        print(LabError(str(error)).reported(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         say("interrupted; nothing half done is kept")

@@ -1,4 +1,4 @@
-"""Running programs of this machine: one door, so that every failure is told the same way.
+"""Running programs of this machine: one adapter, so that every failure is told the same way.
 
 `run` is for the user's own rights, `as_root` for the few steps that need root (installing
 packages, making the dom0's root file system). Both are killed together with the lab: a build

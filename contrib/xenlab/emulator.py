@@ -95,7 +95,7 @@ class Emulator:
             return monitor.execute(command, arguments)
 
     def await_status(self, wanted: str, *, timeout: float) -> None:
-        """Wait until QEMU's run state is `wanted`."""
+        """Wait until QEMU's run state is `expected`."""
 
         def reached() -> bool:
             if self.pid is None:

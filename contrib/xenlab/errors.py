@@ -17,7 +17,7 @@ class LabError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """All of it, as lines for the user to read: evidence, what happened, remedy."""
         lines = [f"    {line}" for line in self.details.splitlines()]
         lines.append(f"lab: error: {self.message}")

@@ -17,7 +17,7 @@ def main() -> None:
     domain, command = sys.argv[1:]
     try:
         with Libvirt("xen:///system").console(domain) as line:
-            sys.stdout.write(console_channel.Console(line).run(command, seconds=60))
+            sys.stdout.write(console_channel.ConsoleChannel(line).run(command, seconds=60))
     except CedeError as failed:
         sys.exit(f"{domain}: {failed.message}")
 

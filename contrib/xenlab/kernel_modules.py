@@ -33,7 +33,7 @@ def kernel_version(root: Path) -> str:
 
 
 def resolve(root: Path, wanted: Iterable[str]) -> list[Module]:
-    """The modules `wanted` and what they depend on, in the order to load them.
+    """The modules `expected` and what they depend on, in the order to load them.
 
     Modules that are built into the kernel are left out; one that does not exist is a LabError.
     """

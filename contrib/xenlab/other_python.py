@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(root)
     except LabError as error:
-        print(error.told(), file=sys.stderr)
+        print(error.reported(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -60,7 +60,7 @@ class Tour:
 
     def __init__(self, release: str) -> None:
         self._lab = Lab(release=release)
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
         self._ahead: dict[tuple[str, ...], Future[Result]] = {}
 
@@ -72,7 +72,7 @@ class Tour:
             self._say(f"This is not as it should be: {untrue}")
             return 1
         except LabError as failed:
-            print(failed.told(), file=sys.stderr)
+            print(failed.reported(), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ninterrupted; the lab stays as it is: contrib/lab status", file=sys.stderr)
@@ -91,7 +91,7 @@ class Tour:
         self._take_back()
         self._packets_of_dom0()
         self._say(
-            f"That was all of it, in {time.monotonic() - self._begun:.0f} s. The lab is still up:"
+            f"That was all of it, in {time.monotonic() - self._started:.0f} s. The lab is still up:"
         )
         print("    contrib/lab exec -- cede devices      look around in its dom0")
         print("    contrib/lab console pv1               sit at the guest's console")

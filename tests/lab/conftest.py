@@ -10,8 +10,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from lab.figures import FAULTS, MEASURED, Faults, Measured
 from lab.host import Host, lab
-from lab.told import FAULTS, MEASURED, Faults, Measured
 from xenlab.errors import LabError
 from xenlab.machine import DEFAULT_RELEASE
 from xenlab.store import cache_folder
@@ -38,7 +38,7 @@ def pytest_runtest_makereport(
     if call.when != "teardown" and report.failed and item.get_closest_marker("lab"):
         said = []
         if call.excinfo is not None and isinstance(call.excinfo.value, LabError):
-            said.append(call.excinfo.value.told())
+            said.append(call.excinfo.value.reported())
         for host in _HOSTS.values():
             if host.lab.is_running():
                 host.dirty = True

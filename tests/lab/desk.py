@@ -1,4 +1,4 @@
-"""A person's desk with Debian's virt-manager on it, on a display that nobody sees.
+"""The administrator's desk with Debian's virt-manager on it, on a display that nobody sees.
 
 Xvfb is the display, a D-Bus session of its own carries AT-SPI, and `in_desk` works the window in that session. Nothing
 listens but on unix sockets in a folder that goes with the desk.
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 IN_DESK = Path(__file__).with_name("in_desk.py")
 SYSTEM_PYTHON = "/usr/bin/python3"  # the one that the distribution's gi is made for
-_PATIENCE = 30
-_LONGEST = 240  # of an action, which waits several times for something to be seen
+_TIMEOUT = 30
+_MAX_LENGTH = 240  # of an action, which waits several times for something to be seen
 _LAST_WORDS = 2000
 
 
@@ -61,12 +61,12 @@ class Desk:
         self._do("type", text=text)
 
     def _do(self, what: str, **how: str) -> Any:  # noqa: ANN401 - what in_desk answers
-        asked, told = self._worker.stdin, self._worker.stdout
+        asked, reported = self._worker.stdin, self._worker.stdout
         assert asked
-        assert told
+        assert reported
         asked.write(json.dumps({"do": what, **how}).encode() + b"\n")
         asked.flush()
-        answer = json.loads(_line(told, _LONGEST) or '{"failed": "no answer"}')
+        answer = json.loads(_line(reported, _MAX_LENGTH) or '{"failed": "no answer"}')
         assert "failed" not in answer, f"{what} {how}: {answer['failed']}\n{self._last_words()}"
         return answer["answer"]
 
@@ -89,7 +89,7 @@ def desk(uri: str, domain: str) -> Iterator[Desk]:
         # at-spi's own bus and registry are begun by this one, and end with it
         session = ("dbus-daemon", "--session", "--nofork", f"--address=unix:path={bus}")
         stack.enter_context(started(session, folder / "dbus.log", env=env))
-        assert wait_until(bus.exists, timeout=_PATIENCE), "no D-Bus session"
+        assert wait_until(bus.exists, timeout=_TIMEOUT), "no D-Bus session"
         argv = ("virt-manager", "--no-fork", "--connect", uri, "--show-domain-editor", domain)
         stack.enter_context(started(argv, folder / "virt-manager.log", env=env))
         worker = stack.enter_context(
@@ -113,11 +113,11 @@ def _display(folder: Path, env: dict[str, str]) -> Iterator[str]:
     argv = ("Xvfb", "-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp")
     with (
         os.fdopen(said, "rb") as number,
-        os.fdopen(tells, "wb") as told,
-        started(argv, folder / "Xvfb.log", env=env, stdout=told),
+        os.fdopen(tells, "wb") as reported,
+        started(argv, folder / "Xvfb.log", env=env, stdout=reported),
     ):
-        told.close()
-        chosen = _line(number, _PATIENCE).decode().strip()
+        reported.close()
+        chosen = _line(number, _TIMEOUT).decode().strip()
         assert chosen, f"no display: {(folder / 'Xvfb.log').read_text(errors='replace')}"
         yield chosen
 

@@ -1,4 +1,4 @@
-"""The lab's libvirt, as a person reaches it from a machine of their own."""
+"""The lab's libvirt, as the administrator reaches it from a machine of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xenlab.dom0 import Dom0
 
 _THERE = "/run/libvirt/libvirt-sock"
-_PATIENCE = 60
+_TIMEOUT = 60
 # the first value of an option counts; a connection of its own ends when this ssh is ended
 _OPTIONS = ("-o", "ControlPath=none", "-o", "ControlMaster=no", "-o", "ExitOnForwardFailure=yes")
 
@@ -32,5 +32,5 @@ def forwarded(dom0: Dom0) -> Iterator[str]:
         folder = Path(name)
         here, log = folder / "sock", folder / "ssh.log"
         with started((program, *_OPTIONS, "-N", "-L", f"{here}:{_THERE}", *way), log):
-            assert wait_until(here.exists, timeout=_PATIENCE), log.read_text(errors="replace")
+            assert wait_until(here.exists, timeout=_TIMEOUT), log.read_text(errors="replace")
             yield f"xen+unix:///system?socket={here}"

@@ -30,7 +30,7 @@ echo '== the kernel of dom0 said last:'; dmesg | tail -n 5
 echo '== domains:'; cat /tmp/last-domains
 tail -n 3 /var/log/xen/qemu-dm-*.log 2> /dev/null
 """
-# Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's deed.
+# Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's action.
 _HVM_STANDS_STILL = "! virsh -q -c xen:///system list --name | grep -qx hvm1 || virsh -q -c xen:///system suspend hvm1"
 _ANSWERS = (
     f"cd {FOLDER}; mkfifo ask answer; setsid python3 -P in_dom0.py . < /dev/null > said 2>&1 &"
@@ -70,9 +70,9 @@ def _ask(dom0: Dom0, seconds: float, **request: object) -> Any:  # noqa: ANN401 
         stdin=json.dumps(request),
         timeout=seconds,
     )
-    told = json.loads(done)
-    assert "failed" not in told, told["failed"]
-    return told["answer"]
+    reported = json.loads(done)
+    assert "failed" not in reported, reported["failed"]
+    return reported["answer"]
 
 
 class Host:

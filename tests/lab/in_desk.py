@@ -1,4 +1,4 @@
-"""Works virt-manager's window as a person would, by AT-SPI; runs in that window's own D-Bus session.
+"""Works virt-manager's window as the administrator would, by AT-SPI; runs in that window's own D-Bus session.
 
 `python3 in_desk.py` answers one request after the other, each a line of JSON on stdin, with a line of JSON on stdout:
 {"answer": ...}, or {"failed": TEXT} where TEXT ends with the widgets that could be seen.
@@ -238,15 +238,15 @@ def main() -> None:
     window: Window | None = None
     for line in sys.stdin:
         request = json.loads(line)
-        told: dict[str, object]
+        reported: dict[str, object]
         try:
             window = window or Window()
             do = getattr(window, request.pop("do"))
-            told = {"answer": do(**request)}
+            reported = {"answer": do(**request)}
         except Exception as failed:  # noqa: BLE001 - whoever asked is told
             seen = window.seen() if window else "nothing"
-            told = {"failed": f"{type(failed).__name__}: {failed}\ncan be seen:\n{seen}"}
-        sys.stdout.write(json.dumps(told) + "\n")
+            reported = {"failed": f"{type(failed).__name__}: {failed}\ncan be seen:\n{seen}"}
+        sys.stdout.write(json.dumps(reported) + "\n")
         sys.stdout.flush()
 
 

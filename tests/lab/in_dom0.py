@@ -42,14 +42,22 @@ import cede.state.journal
 import cede.verifier.verify
 from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
-from cede.guest.channels.console_channel import Console
+from cede.guest.channels.console_channel import ConsoleChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 GUESTS = ("pv1", "pv2", "pv3", "pv4", "hvm1")
 LONGEST = 240.0
-JOURNAL = ("begin", "before", "after", "end", "forget_origin", "settle", "hold")
+JOURNAL = (
+    "begin_change",
+    "begin_action",
+    "end_action",
+    "end_change",
+    "forget_original_state",
+    "mark_complete",
+    "hold",
+)
 
 
 class Points:
@@ -87,7 +95,7 @@ class Points:
             cede.executor.prestate, cede.executor.actions, cede.executor.return_to_dom0,
         )  # fmt: skip
         for module in modules:
-            module.within = self._within(module.within)
+            module.call_with_timeout = self._within(module.call_with_timeout)
 
     def _within(self, within: Callable[..., Any]) -> Callable[..., Any]:
         return lambda what, call, **named: self.around(what, within)(what, call, **named)
@@ -109,7 +117,7 @@ def in_child(
         tempfile.TemporaryFile("w+") as err,
         tempfile.TemporaryFile("w+") as names,
     ):
-        begun = time.monotonic()
+        started = time.monotonic()
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -131,7 +139,7 @@ def in_child(
         _, status = os.waitpid(pid, 0)
         timer.cancel()
         timer.join()
-        took = time.monotonic() - begun
+        succeeded = time.monotonic() - started
         for file in (out, err, names):
             file.seek(0)
         written = names.read()
@@ -139,7 +147,7 @@ def in_child(
             "status": os.waitstatus_to_exitcode(status),
             "out": out.read(),
             "err": err.read(),
-            "seconds": round(took, 2),
+            "seconds": round(succeeded, 2),
             "passed": json.loads(written) if written else [],
         }
 
@@ -166,7 +174,7 @@ def in_guest(domain: str, command: str) -> dict[str, Any]:
     def typed() -> None:
         try:
             with Libvirt("xen:///system").console(domain) as line:
-                sys.stdout.write(Console(line).run(command, seconds=60))
+                sys.stdout.write(ConsoleChannel(line).run(command, seconds=60))
         except CedeError as failed:
             sys.stderr.write(f"{domain}: {failed.message}")
             raise SystemExit(1) from failed
@@ -205,7 +213,7 @@ def settle_state(wanted: str, seconds: float = 10) -> str:
 
 
 def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, Any]:
-    """Kill apply at the first and release at the second; what comes after each must mend it.
+    """Kill apply at the first and release at the second; what comes after each must fix it.
 
     A killed apply is mended by an apply. A killed release too, if it was killed at a point that has a name; else by a
     release. The end must be what was in the beginning.
@@ -230,15 +238,15 @@ def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, 
     said.append(released["out"] + released["err"])
     subprocess.run(["modprobe", "-r", "xen-pciback"], capture_output=True, check=False)
     after = settle_state(before)
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "kills": kills,
         "killed": killed,
         "mended": not any(statuses) and after == before,
     }
-    if not told["mended"]:
+    if not reported["mended"]:
         changed = set(after.splitlines()) ^ set(before.splitlines())
-        told |= {"statuses": statuses, "said": said, "changed": sorted(changed)[:40]}
-    return told
+        reported |= {"statuses": statuses, "said": said, "changed": sorted(changed)[:40]}
+    return reported
 
 
 def answer(request: dict[str, Any]) -> object:
@@ -270,10 +278,10 @@ def main() -> None:
     while True:
         request = json.loads((folder / "ask").read_text())
         try:
-            told: dict[str, object] = {"answer": answer(request)}
+            reported: dict[str, object] = {"answer": answer(request)}
         except Exception:  # noqa: BLE001 - whoever asked is told
-            told = {"failed": traceback.format_exc()}
-        (folder / "answer").write_text(json.dumps(told))
+            reported = {"failed": traceback.format_exc()}
+        (folder / "answer").write_text(json.dumps(reported))
 
 
 main()

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cede.adapters.composition import open_doors
+from cede.adapters.composition import open_adapters
 from cede.adapters.libvirt.connection import Libvirt
 from cede.cli.main import cli
-from cede.guest.channels.console_channel import Console
+from cede.guest.channels.console_channel import ConsoleChannel
 from cede.services import reconcile
 from cede.services.observe import observe
 from cede.verifier.verify import verify
@@ -35,7 +35,7 @@ CALLS = (
     "node_devices",
     "domain",
     "running",
-    "seize",
+    "bind_to_pciback",
     "reattach",
     "plug",
     "unplug",
@@ -50,9 +50,9 @@ HOSTDEV = """\
 
 def timed(call: Callable[[], object]) -> float:
     """How long `call` takes."""
-    begun = time.monotonic()
+    started = time.monotonic()
     call()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def virsh(*words: str) -> None:
@@ -68,16 +68,16 @@ class Meter:
         self.calls: dict[str, float] = {}
         for name in CALLS:
             setattr(Libvirt, name, self._metered(name, getattr(Libvirt, name)))
-        run = Console.run
+        run = ConsoleChannel.run
 
-        def answered(asked: Console, command: str, seconds: float) -> str:
-            begun = time.monotonic()
+        def answered(asked: ConsoleChannel, command: str, seconds: float) -> str:
+            started = time.monotonic()
             try:
                 return run(asked, command, seconds)
             finally:
-                self.guest += time.monotonic() - begun
+                self.guest += time.monotonic() - started
 
-        setattr(Console, "run", answered)  # noqa: B010 - it answers like the one that it stands for
+        setattr(ConsoleChannel, "run", answered)  # noqa: B010 - it answers like the one that it stands for
         setattr(reconcile, "verify", partial(verify, sleep=self._awaited))  # noqa: B010 - as above
 
     def _awaited(self, seconds: float) -> None:
@@ -87,13 +87,13 @@ class Meter:
 
     def _metered(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
         def metered(*arguments: object, **named: object) -> object:
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 return call(*arguments, **named)
             finally:
-                took = time.monotonic() - begun
-                self.libvirt += took
-                self.calls[name] = round(self.calls.get(name, 0.0) + took, 3)
+                succeeded = time.monotonic() - started
+                self.libvirt += succeeded
+                self.calls[name] = round(self.calls.get(name, 0.0) + succeeded, 3)
 
         return metered
 
@@ -114,8 +114,8 @@ def inventory() -> dict[str, Any]:
     """One observation, and the same asked of virsh in one session."""
 
     def look() -> None:
-        with open_doors(URI) as doors:
-            observe(doors)
+        with open_adapters(URI) as adapters:
+            observe(adapters)
 
     dumps = "; ".join(f"dumpxml {name}" for name in GUESTS)
     return {"cede": timed(look), "virsh": timed(lambda: virsh(f"nodedev-list; {dumps}"))}
@@ -131,7 +131,7 @@ def attach(meter: Meter, policy: str, device: str) -> dict[str, Any]:
 
 
 def release(policy: str, device: str, bus: int) -> dict[str, Any]:
-    """cede's release, and the three commands that a person would give."""
+    """cede's release, and the three commands that the administrator would give."""
     address = f"0000:{bus:02x}:00.0"
     cede("apply", "--yes", "-f", policy)
     own = timed(lambda: cede("release", device, "-f", policy))

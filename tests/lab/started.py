@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_PATIENCE = 10
+_TIMEOUT = 10
 
 
 def surroundings(folder: Path) -> dict[str, str]:
@@ -54,6 +54,6 @@ def started(
             finally:
                 process.terminate()
                 try:
-                    process.wait(_PATIENCE)
+                    process.wait(_TIMEOUT)
                 except subprocess.TimeoutExpired:
                     process.kill()

@@ -1,4 +1,4 @@
-"""A host that is restarted: its guests find their devices again, and itself its network, without a person."""
+"""A host that is restarted: its guests find their devices again, and itself its network, without the administrator."""
 
 import json
 import time
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.figures import Measured
 from lab.host import Host
-from lab.told import Measured
 from xenlab.errors import LabError
 from xenlab.waiting import wait_until
 
@@ -51,7 +51,7 @@ def _restart(host: Host) -> float:
     """Restart dom0 as by a reset button, once all is on its disk; the seconds until it answers again."""
     before = host.sh("cat /proc/sys/kernel/random/boot_id")
     host.run("sh", "-c", "sync; (sleep 1; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &")
-    begun = time.monotonic()
+    started = time.monotonic()
     dom0 = host.lab.dom0()
 
     def up() -> bool:
@@ -66,7 +66,7 @@ def _restart(host: Host) -> float:
         return said not in {"", before}
 
     assert wait_until(up, timeout=UP_SECONDS, interval=1.0)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def _driver(host: Host, address: str) -> str:
@@ -86,7 +86,7 @@ def test_after_a_restart_every_guest_has_its_device_and_the_host_its_network(
     assert host.sh("systemctl is-active cede-boot.service").strip() == "active"
     said = host.sh("journalctl -b -o cat -u cede-boot.service")
     for address in GIVEN.values():
-        assert f"seize {address} from e1000e to pciback ... done" in said
+        assert f"bind {address} from e1000e to pciback ... done" in said
     assert said.count("dom0 has no default route yet") == 2
     assert _driver(host, NEW) == "e1000e"
     began = host.sh(
@@ -106,16 +106,16 @@ def test_after_a_restart_every_guest_has_its_device_and_the_host_its_network(
     # with the network up the host's own card is refused for what it is, and the new one may go
     planned = json.loads(host.run("cede", "boot", "--plan", "--json").stdout)["plan"]
     assert [refusal["exit"] for refusal in planned["refusals"]] == [3]
-    assert [work["address"] for work in planned["work"]] == [NEW]
+    assert [change["address"] for change in planned["changes"]] == [NEW]
     seen = host.run("cede", "verify", "--json")
-    proven = {one["subject"]: one["proven"] for one in json.loads(seen.stdout)["checked"]}
+    verified = {one["subject"]: one["verified"] for one in json.loads(seen.stdout)["checked"]}
     for number, name in enumerate(GIVEN, 1):
-        assert proven[f"nic{number} -> {name}"], seen.stdout
+        assert verified[f"nic{number} -> {name}"], seen.stdout
     printed = host.run("cede", "boot", "--print").stdout
     hide = "".join(f"({address})" for address in [*GIVEN.values(), NEW])
     assert f"options xen-pciback hide={hide}\nsoftdep e1000e pre: xen-pciback" in printed.replace(
         "    ", ""
     )
-    measured.tell(
+    measured.report(
         f"a restart of dom0, to its first answer, with three devices bound: {seconds:.0f} s"
     )

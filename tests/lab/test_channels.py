@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from lab.figures import Measured
 from lab.host import Host
 from lab.test_main_job import AWAIT_CARRIER
-from lab.told import Measured
 
 pytestmark = pytest.mark.lab
 
@@ -21,12 +21,12 @@ PROBE = """
 import statistics, sys, time
 from cede.model.pci import Address
 from cede.guest import probe
-from cede.guest.channels.console_channel import Console
+from cede.guest.channels.console_channel import ConsoleChannel
 from cede.adapters.libvirt.connection import Libvirt
 LOOK = probe.command(Address.parse(sys.argv[2]))
 TIMED = "read a _ < /proc/uptime; x=$(" + LOOK + "); read b _ < /proc/uptime; echo $a $b"
 with Libvirt("xen:///system").console(sys.argv[1]) as line:
-    asked = Console(line)
+    asked = ConsoleChannel(line)
     def timed(command):
         begun = time.monotonic()
         return asked.run(command, 60), 1000 * (time.monotonic() - begun)
@@ -43,9 +43,9 @@ print(said.strip(), f"{statistics.median(looks):.0f} {statistics.median(own):.0f
 
 
 class Verified(NamedTuple):
-    """Whether an assignment is proven, and what was found of the guest itself."""
+    """Whether an assignment is verified, and what was found of the guest itself."""
 
-    proven: bool
+    verified: bool
     guest: str
 
 
@@ -54,7 +54,7 @@ def verified(host: Host, verify: str, domain: str = "pv1") -> Verified:
     host.policy("nic0", NIC, domain, f"verify: {{{verify}}}\n")
     (checked,) = json.loads(host.cede("verify", "--json").stdout)["checked"]
     inside = [f["found"] for f in checked["findings"] if f["source"].startswith("guest")]
-    return Verified(proven=checked["proven"], guest=" ".join(inside))
+    return Verified(verified=checked["verified"], guest=" ".join(inside))
 
 
 def test_a_guest_is_asked_by_console_ssh_and_xenstore_alike(host: Host, measured: Measured) -> None:
@@ -72,13 +72,13 @@ def test_a_guest_is_asked_by_console_ssh_and_xenstore_alike(host: Host, measured
 
     probed = host.lab.exec(["python3", "-", "pv1", "0000:00:00.0"], stdin=PROBE)
     assert probed.returncode == 0, probed.stderr
-    length, took, own, beyond = map(int, probed.stdout.split())
+    length, succeeded, own, beyond = map(int, probed.stdout.split())
     assert length == 1500
-    measured.tell(
-        f"a look through pv1's warm console: {took} ms, of which the guest's own commands {own} ms;"
+    measured.report(
+        f"a look through pv1's warm console: {succeeded} ms, of which the guest's own commands {own} ms;"
         f" beyond them {beyond} ms (target 300)"
     )
-    assert verified(host, "guest: console").proven
+    assert verified(host, "guest: console").verified
 
     _ssh_over_the_card(host)
 
@@ -88,7 +88,7 @@ def test_a_guest_is_asked_by_console_ssh_and_xenstore_alike(host: Host, measured
         "killall -STOP cede-guest",
     )
     silent = verified(host, "guest: xenstore, timeout: 5")
-    assert not silent.proven
+    assert not silent.verified
     assert "is cede-guest" in silent.guest
 
 
@@ -109,7 +109,7 @@ def _ssh_over_the_card(host: Host) -> None:
     assert "isn't known here" in verified(host, ssh).guest
     host.sh(f"ssh-keyscan -t ed25519 {there} > /root/.ssh/known_hosts")
     known = verified(host, ssh)
-    assert known.proven, known
+    assert known.verified, known
     host.sh("chmod 644 /root/.ssh/id_lab")
     assert "chmod 600 /root/.ssh/id_lab" in verified(host, ssh).guest
     host.sh(
@@ -130,12 +130,12 @@ def test_a_login_is_used_once_and_left_again_and_a_busy_console_is_left_alone(ho
     assert (applied.returncode, "refused the login of root" in applied.stdout) == (1, True)
     assert "wrong\n" not in applied.stdout
     host.write(PASSWORD, "lab\n")
-    assert verified(host, known, "pv2").proven
+    assert verified(host, known, "pv2").verified
     host.sh(f"chmod 640 {PASSWORD}")
     assert f"chmod 600 {PASSWORD}" in verified(host, known, "pv2").guest
     # it asks for a login again: nobody was left on it
     assert "asks for a login" in verified(host, "guest: console", "pv2").guest
-    # a person is on it
+    # the administrator is on it
     host.sh(
         "mkfifo /run/person; (sleep 30 > /run/person) & setsid script -qc"
         " 'virsh -c xen:///system console pv2' /dev/null < /run/person > /run/seen 2>&1 &"
@@ -150,13 +150,13 @@ def test_a_console_full_of_noise_proves_nothing_in_bounded_time(host: Host) -> N
     host.guest(
         "pv1", "(while sleep 0.2; do echo noise; done) > /dev/console 2>&1 & echo $! > /run/noise"
     )
-    assert verified(host, "guest: console").proven
+    assert verified(host, "guest: console").verified
     host.guest("pv1", "kill $(cat /run/noise)")
     host.guest("pv1", "(sleep 2; while :; do echo noise; done) > /dev/console 2>&1 & true")
-    begun = time.monotonic()
+    started = time.monotonic()
     flooded = verified(host, "guest: console, timeout: 10")
-    assert time.monotonic() - begun < 30
-    assert not flooded.proven
+    assert time.monotonic() - started < 30
+    assert not flooded.verified
     assert "console" in flooded.guest
     # the other way in doesn't mind
-    assert verified(host, "guest: xenstore").proven
+    assert verified(host, "guest: xenstore").verified

@@ -129,9 +129,9 @@ def _what_they_added_is_theirs(host: Host) -> None:
     assert "by virsh edit" in before
     applied = host.cede("apply", "--yes")
     _changed_nothing(host, before, applied)
-    assert f"{BY_VIRT_XML} is in pv1 already; somebody else put it there" in applied.stdout
+    assert f"{BY_VIRT_XML} is in pv1 already; another tool put it there" in applied.stdout
     released = host.cede("release", "nic1")
-    assert (released.returncode, "somebody else put" in released.stdout + released.stderr) == (
+    assert (released.returncode, "another tool put" in released.stdout + released.stderr) == (
         3,
         True,
     )
@@ -143,9 +143,9 @@ def _what_virt_xml_took_out_is_told_or_put_back(host: Host, uri: str) -> None:
     assert _in_pv1(host, BY_VIRT_XML)
     host.policy("nic0", CEDED, "pv1", f"{ASKED}on_drift: report\n")
     before = host.state()
-    told = host.cede("apply", "--yes", "--scheduled")
-    _changed_nothing(host, before, told, status=4)
-    assert f"drifted: somebody else took {CEDED} out of" in told.stdout
+    reported = host.cede("apply", "--yes", "--scheduled")
+    _changed_nothing(host, before, reported, status=4)
+    assert f"drifted: another tool took {CEDED} out of" in reported.stdout
     _is_put_back(host, BY_VIRT_XML)
 
 
@@ -154,7 +154,7 @@ def _is_put_back(host: Host, *theirs: str) -> None:
     host.policy("nic0", CEDED, "pv1", ASKED)
     restored = host.cede("apply", "--yes", "--scheduled")
     assert restored.returncode == 0, restored.stdout + restored.stderr
-    assert f"drifted: somebody else took {CEDED} out of" in restored.stdout
+    assert f"drifted: another tool took {CEDED} out of" in restored.stdout
     assert _in_pv1(host, CEDED, *theirs)
 
 
@@ -193,7 +193,7 @@ def _what_the_window_took_out_is_put_back(host: Host, window: Desk) -> None:
     assert CEDED not in _hostdevs(host, "") + _hostdevs(host, "--inactive")
     restored = host.cede("apply", "--yes", "--scheduled")
     assert restored.returncode == 0, restored.stdout + restored.stderr
-    assert f"drifted: somebody else took {CEDED} out of" in restored.stdout
+    assert f"drifted: another tool took {CEDED} out of" in restored.stdout
     assert sorted(_hostdevs(host, "--inactive")) == sorted([CEDED, BY_WINDOW])
     assert "<title>by virt-manager</title>" in _persistent(host)
     assert wait_until(lambda: f"PCI {CEDED}" in window.rows(), timeout=60)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from lab.figures import Faults, Measured
     from lab.host import Host
-    from lab.told import Faults, Measured
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -22,7 +22,7 @@ RESTARTS, RESTARTS_SOAKED = 3, 20
 IDLE_SECONDS, IDLE_SECONDS_SOAKED = 4, 60
 # libvirt may still be taking apart what was there before
 START = f"until {VIRSH} start pv1; do sleep 0.2; done"
-PROVEN = "nic0 -> pv1: in step"
+VERIFIED = "nic0 -> pv1: in sync"
 NOTHING_WANTED = "version: 1\ndevices: {}\nassignments: []\n"
 AWAIT_DOM0S = f"""\
 for _ in $(seq 300); do readlink /sys/bus/pci/devices/{NIC}/driver | grep -q e1000e && exit 0; sleep 0.1; done
@@ -43,7 +43,9 @@ def running(host: Host) -> Host:
     for unit in UNITS.glob("cede*"):
         host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
-    host.sh(f"{SAID} systemctl daemon-reload; systemctl start cede; await '{PROVEN}' 1", timeout=90)
+    host.sh(
+        f"{SAID} systemctl daemon-reload; systemctl start cede; await '{VERIFIED}' 1", timeout=90
+    )
     host.sh(f"{VIRSH} dumpxml pv1 | sed -n '/<hostdev/,/<.hostdev>/p' > /tmp/hostdev.xml")
     return host
 
@@ -57,16 +59,16 @@ def _count(host: Host, what: str) -> int:
 
 
 def _detached(host: Host) -> tuple[float, float]:
-    """When `virsh detach-device` had done it behind the daemon's back, and when it was proven in the guest again."""
-    before = _count(host, PROVEN)
-    done, proven = host.sh(
+    """When `virsh detach-device` had done it behind the daemon's back, and when it was verified in the guest again."""
+    before = _count(host, VERIFIED)
+    done, verified = host.sh(
         f"{SAID} {VIRSH} detach-device pv1 /tmp/hostdev.xml --live; date +%s.%N;"
-        f" await '{PROVEN}' {before + 1}"
+        f" await '{VERIFIED}' {before + 1}"
     ).split()
-    return float(done), float(proven)
+    return float(done), float(verified)
 
 
-def test_it_is_in_step_whatever_is_done_behind_its_back(
+def test_it_is_in_sync_whatever_is_done_behind_its_back(
     running: Host, faults: Faults, measured: Measured, soak: bool
 ) -> None:
     host = running
@@ -111,7 +113,7 @@ def _costs_little(host: Host, measured: Measured, seconds: int) -> None:
         f"c='systemctl show cede -P CPUUsageNSec'; sleep 2; $c; sleep {seconds}; $c"
     ).split()
     share = (int(ended) - int(began)) / (1e9 * seconds)
-    measured.tell(f"cede run: {resident / 1000:.1f} MB resident, idle {share:.3%} of a core")
+    measured.report(f"cede run: {resident / 1000:.1f} MB resident, idle {share:.3%} of a core")
     assert resident < 60_000
     assert share < 0.01, "the emulated core is slow; it must be idle all the same"
 
@@ -119,7 +121,7 @@ def _costs_little(host: Host, measured: Measured, seconds: int) -> None:
 def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) -> None:
     resident, descriptors, threads = _holds(host)
     passes = host.sh(f"{SAID} passes").strip()
-    measured.tell(
+    measured.report(
         f"after {passes} passes: {(resident - began[0]) / 1000:+.1f} MB resident,"
         f" {descriptors - began[1]:+d} descriptors, {threads - began[2]:+d} threads"
     )
@@ -129,14 +131,14 @@ def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) 
 
 
 def _puts_back_what_virsh_took(host: Host, measured: Measured) -> None:
-    took = []
+    succeeded = []
     for _ in range(ROUNDS):
-        done, proven = _detached(host)
-        took.append(proven - done)
+        done, verified = _detached(host)
+        succeeded.append(verified - done)
     plugs = host.sh("journalctl -q -u cede --no-pager | grep -o 'hot-plug.*done, .*' || true")
     seconds = [float(line.split("done, ")[1].split()[0]) for line in plugs.splitlines()]
-    measured.tell(
-        f"virsh detach-device to proven again: median {statistics.median(took):.2f} s,"
+    measured.report(
+        f"virsh detach-device to verified again: median {statistics.median(succeeded):.2f} s,"
         f" of which the attach alone {statistics.median(seconds):.2f} s"
     )
     assert "e1000e" in host.guest("pv1", "lspci -k")
@@ -149,22 +151,22 @@ def _many_events_are_few_passes(host: Host, measured: Measured) -> None:
         ' \'for p; do set -- "$@" "$p" 1; shift; done; xenstore-write "$@"\' sh;'
         " xenstore-rm /local/domain/0/backend/pci/cede-test; sleep 5; passes"
     ).split()
-    measured.tell(f"{EVENTS} events in a moment: {int(after) - int(before)} passes")
+    measured.report(f"{EVENTS} events in a moment: {int(after) - int(before)} passes")
     assert 1 <= int(after) - int(before) <= 5
 
 
 def _a_pass_is_cheap(host: Host, measured: Measured) -> None:
-    """Against the shell loop that a person would write."""
+    """Against the shell loop that the administrator would write."""
     passes, loops = [], []
     for _ in range(ROUNDS):
-        before, took, after = host.sh(
+        before, succeeded, after = host.sh(
             f"{SAID} date +%s.%N; for d in $({VIRSH} list --all --name); do {VIRSH} dumpxml $d; done"
             " > /dev/null; date +%s.%N; systemctl reload cede; sleep 2;"
             " systemctl show cede -P StatusText | sed 's/.*, //; s/ s$//'"
         ).split()
-        loops.append(float(took) - float(before))
+        loops.append(float(succeeded) - float(before))
         passes.append(float(after))
-    measured.tell(
+    measured.report(
         f"a pass with nothing to do: {statistics.median(passes):.2f} s;"
         f" a shell loop of virsh dumpxml: {statistics.median(loops):.2f} s"
     )
@@ -178,23 +180,23 @@ def _tells_of_what_xl_took(host: Host) -> None:
 
 def _follows_the_guest_through(host: Host, faults: Faults, ways: dict[str, str]) -> None:
     for name, script in ways.items():
-        before = _count(host, PROVEN)
+        before = _count(host, VERIFIED)
         with faults.tried(f"guest {name} under the daemon"):
             host.sh(script)
-            _said(host, PROVEN, before + 1)
+            _said(host, VERIFIED, before + 1)
 
 
 def _takes_back_what_was_rebound_by_hand(host: Host) -> None:
     """While its guest is off, so that the start finds it."""
-    seized, proven = f"seize {NIC} from e1000e to pciback: done", _count(host, PROVEN)
-    before = _count(host, seized)
+    bound, verified = f"bind {NIC} from e1000e to pciback: done", _count(host, VERIFIED)
+    before = _count(host, bound)
     host.sh(
         f"{VIRSH} destroy pv1; sleep 3; cd /sys/bus/pci; echo {NIC} > drivers/pciback/unbind;"
         f" echo > devices/{NIC}/driver_override; echo {NIC} > drivers/e1000e/bind"
     )
-    _said(host, seized, before + 1)
+    _said(host, bound, before + 1)
     host.sh(START)
-    _said(host, PROVEN, proven + 1)
+    _said(host, VERIFIED, verified + 1)
 
 
 def _outlives_libvirtd(host: Host, faults: Faults, restarts: int) -> None:
@@ -219,9 +221,9 @@ def _follows_the_policy(host: Host) -> None:
     _said(host, "hot-plug", plugged + 1)
     host.write("/etc/cede/policy.yaml", NOTHING_WANTED)  # in the middle of the pass
     host.sh(AWAIT_DOM0S)
-    before = _count(host, PROVEN)
+    before = _count(host, VERIFIED)
     host.write("/etc/cede/policy.yaml", right)
-    _said(host, PROVEN, before + 1)
+    _said(host, VERIFIED, before + 1)
 
 
 def _keeps_the_timer_away_and_stops_cleanly(host: Host) -> None:

@@ -71,7 +71,7 @@ def _started_without_passthrough(host: Host) -> None:
     attached = host.cede("attach", NIC, "pv3")
     assert attached.returncode == 0, attached.stdout + attached.stderr
     history = host.cede("history", "pv3").stdout
-    assert "cure pv3: done" in history
+    assert "fix pv3: done" in history
     assert f"with cede doctor {NIC} pv3 --fix" in history
 
 

@@ -30,10 +30,10 @@ def _findings(host: Host) -> dict[str, tuple[str, str]]:
     done = host.cede("verify", "--json")
     assert done.returncode == 4, done.stdout
     (one,) = json.loads(done.stdout)["checked"]
-    return {f["source"]: (f["verdict"], f["found"]) for f in one["findings"]}
+    return {f["source"]: (f["status"], f["found"]) for f in one["findings"]}
 
 
-def test_a_card_in_a_pv_guest_is_proven_in_everything_explained_and_proven_again(
+def test_a_card_in_a_pv_guest_is_verified_in_everything_explained_and_verified_again(
     host: Host,
 ) -> None:
     host.policy("nic0", NIC, "pv1", "permissive: true\n")
@@ -59,12 +59,12 @@ def test_a_card_in_a_pv_guest_is_proven_in_everything_explained_and_proven_again
 
     explained = host.cede("verify", "--restart", "--explain", "--json")
     assert explained.returncode == 0, explained.stdout
-    told = json.loads(explained.stdout)
-    assert (told["restarted"], told["error"]) == (["pv1"], None)
-    checks = {c["station"]: (c["verdict"], c["found"]) for c in told["explained"][0]["checks"]}
-    assert checks.pop("loaded at boot")[0] == "wrong"
-    assert {verdict for verdict, _ in checks.values()} <= {"right", "noted"}, checks
-    assert checks["after shutdown and start"] == ("right", "proven again")
+    reported = json.loads(explained.stdout)
+    assert (reported["restarted"], reported["error"]) == (["pv1"], None)
+    checks = {c["item"]: (c["status"], c["found"]) for c in reported["explained"][0]["checks"]}
+    assert checks.pop("loaded at boot")[0] == "failed"
+    assert {decision for decision, _ in checks.values()} <= {"passed", "info"}, checks
+    assert checks["after shutdown and start"] == ("passed", "verified again")
     assert host.sh("xl domid pv1").strip() != "1"
 
 
@@ -80,11 +80,11 @@ def test_a_guest_that_prints_a_forged_answer_is_found_out(host: Host) -> None:
     host.guest("pv1", UNBIND)
     host.guest("pv1", FORGED_SYSFS)
     found = _findings(host)
-    assert found["guest driver"] == ("right", "e1000e"), found
-    assert found["config space"][0] in {"wrong", "not proven"}, found
+    assert found["guest driver"] == ("passed", "e1000e"), found
+    assert found["config space"][0] in {"failed", "not verified"}, found
 
 
-def test_a_card_in_an_hvm_guest_is_proven_in_everything(host: Host) -> None:
+def test_a_card_in_an_hvm_guest_is_verified_in_everything(host: Host) -> None:
     host.with_hvm(lambda: _hvm_is_proven(host))
 
 

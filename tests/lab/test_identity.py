@@ -1,4 +1,4 @@
-"""Never the wrong device, never the host's own, never somebody else's: seen on the real host."""
+"""Never the wrong device, never the host's own, never another tool's: seen on the real host."""
 
 import json
 
@@ -21,7 +21,7 @@ AWAIT_BACK = (
 
 
 def _pull_out(host: Host) -> None:
-    """Ask for the card at 01:00.0 as a person at the machine would, and wait until dom0 has let go."""
+    """Ask for the card at 01:00.0 as the administrator at the machine would, and wait until dom0 has let go."""
     host.lab.qmp("device_del", {"id": NIC_ID})
     host.sh(AWAIT_GONE)
 
@@ -56,7 +56,7 @@ def test_a_card_that_moved_is_found_by_its_mac(host: Host) -> None:
         f'version: 1\ndevices: {{nic0: {{match: {{mac: "{mac}"}}}}}}\n'
         "assignments: [{device: nic0, domain: pv1}]\n",
     )
-    assert f"seize {NIC} " in host.cede("plan").stdout
+    assert f"bind {NIC} " in host.cede("plan").stdout
     _pull_out(host)
     _put_in(host, "e1000e", "rp3", "0000:03:00.0", mac)
     host.sh(
@@ -80,7 +80,7 @@ def test_a_path_holds_when_bus_numbers_shift(host: Host) -> None:
         'version: 1\ndevices: {nic0: {match: {path: "pci0000:00/08.0/00.0"}, expect: {device: "10d3"}}}\n'
         "assignments: [{device: nic0, domain: pv1}]\n",
     )
-    assert f"seize {NIC} " in host.cede("plan").stdout
+    assert f"bind {NIC} " in host.cede("plan").stdout
     host.sh(
         "cd /sys/bus/pci/devices; echo 1 > 0000:00:08.0/remove; echo 1 > 0000:00:09.0/remove;"
         " for p in 08:40 09:41; do"
@@ -90,7 +90,7 @@ def test_a_path_holds_when_bus_numbers_shift(host: Host) -> None:
     moved = "0000:40:00.0"
     assert host.run("sh", "-ec", AWAIT_BACK, "sh", moved).returncode == 0, host.sh("lspci -nn")
     planned = host.cede("plan")
-    assert (planned.returncode, f"seize {moved} " in planned.stdout) == (4, True), planned.stdout
+    assert (planned.returncode, f"bind {moved} " in planned.stdout) == (4, True), planned.stdout
 
 
 def test_a_hostdev_added_with_virsh_is_a_reservation(host: Host) -> None:

@@ -23,20 +23,20 @@ pci += [ '00:12.0,permissive=yes,power_mgmt=1' ]
 """
 
 
-def test_devices_are_told_apart_by_what_is_right_to_do_with_each(shared_host: Host) -> None:
+def test_devices_are_distinguished_by_what_is_right_to_do_with_each(shared_host: Host) -> None:
     shown = shared_host.cede("devices", "--json")
     assert shown.returncode == 0, shown.stderr
     rows = {row["address"]: row for row in json.loads(shown.stdout)["devices"]}
 
-    def told(address: str) -> tuple[str, str]:
+    def reported(address: str) -> tuple[str, str]:
         return rows[address]["fitness"]["fit"], rows[address]["fitness"]["cause"]
 
-    assert told(NIC) == told("0000:00:11.0") == ("yes", "")
-    assert "default-route" in told("0000:00:02.0")[1]
-    assert told("0000:00:03.0") == ("no", "filesystem")
-    assert told("0000:00:0a.0") == ("no", "bridge")
-    assert told("0000:00:10.0") == told("0000:00:12.0") == ("no", "no reset")
-    assert told(PAIR) == told(PAIRED) == ("together", "siblings in use")
+    assert reported(NIC) == reported("0000:00:11.0") == ("yes", "")
+    assert "default-route" in reported("0000:00:02.0")[1]
+    assert reported("0000:00:03.0") == ("no", "filesystem")
+    assert reported("0000:00:0a.0") == ("no", "bridge")
+    assert reported("0000:00:10.0") == reported("0000:00:12.0") == ("no", "no reset")
+    assert reported(PAIR) == reported(PAIRED) == ("together", "siblings in use")
     assert rows[PAIR]["fitness"]["together"] == rows[PAIR]["siblings"] == [PAIRED]
     assert "which holds /" in rows["0000:00:03.0"]["fitness"]["reason"]
     assert [node["name"] for node in rows["0000:00:03.0"]["nodes"]] == ["vda"]
@@ -127,7 +127,7 @@ def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(
     assert (made.returncode, "1 devices, 1 assignments" in made.stdout) == (0, True), made.stderr
     before = shared_host.state()
     planned = json.loads(shared_host.cede("plan", "--json").stdout)["plan"]
-    assert [s["step"] for w in planned["work"] for s in w["steps"]] == ["adopt"]
+    assert [s["action"] for w in planned["changes"] for s in w["actions"]] == ["adopt"]
     done = shared_host.cede("apply", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     changed = set(shared_host.state().splitlines()) ^ set(before.splitlines())

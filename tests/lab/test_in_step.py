@@ -28,7 +28,11 @@ def test_what_people_do_on_purpose_is_respected(host: Host) -> None:
 def _drained_and_resumed(host: Host) -> None:
     """Killed on the way, run again: dom0 has the card, alive, until it is resumed."""
     killed = host.ask(
-        300, do="run", argv=["drain", "--yes"], at="after journal.after #1", act="kill -9 $PPID"
+        300,
+        do="run",
+        argv=["drain", "--yes"],
+        at="after journal.end_action #1",
+        act="kill -9 $PPID",
     )
     assert killed["status"] == -9, killed
     drained = host.cede("drain", "--yes", "--reason", "new firmware")
@@ -59,7 +63,7 @@ def _paused(host: Host) -> None:
 
 
 def _told_only(host: Host) -> None:
-    """Nobody but a person puts it back, where the policy only wants to hear of it."""
+    """Nobody but the administrator puts it back, where the policy only wants to hear of it."""
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\non_drift: report\n")
     before = host.state()
     resumed = host.cede("resume", "nic0", "--yes")
@@ -67,8 +71,8 @@ def _told_only(host: Host) -> None:
     assert host.cede("apply", "--scheduled").returncode == 4
     assert host.state() == before
     said = json.loads(host.cede("status", "--json").stdout)["conditions"]
-    (step,) = [one for one in said if one["type"] == "InStep"]
-    assert (step["status"], step["reason"]) == ("False", "Drifted")
+    (action,) = [one for one in said if one["type"] == "InSync"]
+    assert (action["status"], action["reason"]) == ("False", "Drifted")
     restored = host.cede("apply", "--yes")
     assert restored.returncode == 0, restored.stdout
-    assert f"drifted: somebody else took {NIC} out of the running pv1" in restored.stdout
+    assert f"drifted: another tool took {NIC} out of the running pv1" in restored.stdout

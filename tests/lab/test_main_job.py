@@ -1,4 +1,4 @@
-"""The main job on a real Xen host: given, proven, taken back alive; on both dom0 releases."""
+"""The main job on a real Xen host: given, verified, taken back alive; on both dom0 releases."""
 
 import json
 import re
@@ -100,7 +100,7 @@ def test_the_guests_run_but_for_the_one_above_4_gib(any_host: Host) -> None:
     assert running - {"Domain-0"} == expected
 
 
-def test_a_card_is_given_proven_and_taken_back_alive_twice_over(any_host: Host) -> None:
+def test_a_card_is_given_verified_and_taken_back_alive_twice_over(any_host: Host) -> None:
     host = any_host
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_a_card_is_given_proven_and_taken_back_alive_twice_over(any_host: Host) 
         assert host.state() == held
         assert host.cede("status").returncode == 0
         verified = json.loads(host.cede("verify", "--json").stdout)
-        assert [one["proven"] for one in verified["checked"]] == [True]
+        assert [one["verified"] for one in verified["checked"]] == [True]
 
         released = host.cede("release", "nic0")
         assert released.returncode == 0, released.stdout + released.stderr
@@ -157,7 +157,7 @@ def _hvm_is_given_its_card(host: Host) -> None:
     assert "8086:10d3" not in host.guest("hvm1", "lspci -n")
 
 
-def test_a_guest_that_asks_for_a_login_has_proven_nothing(host: Host) -> None:
+def test_a_guest_that_asks_for_a_login_has_verified_nothing(host: Host) -> None:
     host.policy("nic0", NIC, "pv2")
     applied = host.cede("apply", "--yes")
     assert applied.returncode == 1, applied.stdout

@@ -6,8 +6,8 @@ from statistics import median
 
 import pytest
 
+from lab.figures import Measured
 from lab.host import Host
-from lab.told import Measured
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
@@ -30,16 +30,18 @@ def test_an_inventory_takes_at_most_half_as_long_again_as_a_virsh_session(
     """`nodedev-list` and a `dumpxml` of each domain."""
     found = rounds(host, "inventory", 5)
     own, virsh = (median(one[whose] for one in found) for whose in ("cede", "virsh"))
-    measured.tell(f"inventory {own:.2f} s, virsh {virsh:.2f} s: {own / virsh:.2f} (at most 1.5)")
+    measured.report(f"inventory {own:.2f} s, virsh {virsh:.2f} s: {own / virsh:.2f} (at most 1.5)")
     assert own <= 1.5 * virsh, found
 
 
-def test_a_verified_attach_is_told_with_what_is_cedes_own(host: Host, measured: Measured) -> None:
+def test_a_verified_attach_is_reported_with_what_is_cedes_own(
+    host: Host, measured: Measured
+) -> None:
     host.policy("nic0", "0000:01:00.0", "pv1", "verify: {guest: console}\n")
     found = rounds(host, "attach", 3)
     whole = median(one["whole"] for one in found)
     share = median(1 - (one["libvirt"] + one["guest"]) / one["whole"] for one in found)
-    measured.tell(f"verified attach {whole:.2f} s, of which cede's own {share:.0%} (target 15 %)")
+    measured.report(f"verified attach {whole:.2f} s, of which cede's own {share:.0%} (target 15 %)")
     # the target is missed where Python runs under emulation: 30 to 34 %; this holds what is reached
     assert share <= 0.6, found
 
@@ -51,6 +53,8 @@ def test_a_release_takes_little_longer_than_the_three_commands(
     host.policy("nic0", "0000:01:00.0", "pv1", "verify: {guest: console}\n")
     found = rounds(host, "release", 3)
     own, by_hand = (median(one[whose] for one in found) for whose in ("cede", "by hand"))
-    measured.tell(f"release {own:.2f} s, by hand {by_hand:.2f} s: {own / by_hand:.2f} (target 1.2)")
+    measured.report(
+        f"release {own:.2f} s, by hand {by_hand:.2f} s: {own / by_hand:.2f} (target 1.2)"
+    )
     # 1.05 to 1.21 on a quiet machine, up to 1.35 on a busy one
     assert own <= 1.7 * by_hand, found

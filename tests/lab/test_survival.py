@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from lab.figures import Faults
 from lab.host import Host
-from lab.told import Faults
 
 pytestmark = pytest.mark.lab
 
@@ -26,11 +26,11 @@ def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
 
 
 def _state(host: Host, wanted: str = "") -> str:
-    """All that cede could change; what udev and the kernel do a moment later is waited for, if `wanted` is known."""
+    """All that cede could change; what udev and the kernel do a moment later is waited for, if `expected` is known."""
     return str(host.ask(do="state", wanted=wanted, patience=10 if wanted else 0))
 
 
-def _in_step(host: Host) -> None:
+def _in_sync(host: Host) -> None:
     """One apply reaches the wanted state, and a second finds nothing to do."""
     applied = host.cede("apply", "--yes")
     assert applied.returncode == 0, applied.stdout + applied.stderr
@@ -67,7 +67,7 @@ LOOKS = ("xenstore", "looking at ")
 
 
 def _journalled(points: list[str]) -> list[str]:
-    """The moments that differ to whoever comes after: a deed written down, done, and written down as done."""
+    """The moments that differ to whoever comes after: an action written down, done, and written down as done."""
     done = (point.removeprefix("after ") for point in points if point.startswith("after "))
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
@@ -80,11 +80,11 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
     host.sh("modprobe -r xen-pciback")
     cycles = list(zip_longest(_journalled(apply), _journalled(release), fillvalue=0.5))
     assert len(cycles) > 10
-    told = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
-    _judge(told, faults, "SIGKILL at a journalled point")
-    assert _killed(told) == 2 * len(cycles)
+    reported = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
+    _judge(reported, faults, "SIGKILL at a journalled point")
+    assert _killed(reported) == 2 * len(cycles)
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
-    _in_step(host)
+    _in_sync(host)
 
 
 def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults, soak: bool) -> None:
@@ -94,22 +94,22 @@ def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults, s
     release = _run(host, "release", "nic0")["seconds"]
     host.sh("modprobe -r xen-pciback")
     chance = random.Random(20261123)  # noqa: S311 - the same parts of a run each time
-    told: list[Any] = []
+    reported: list[Any] = []
     # a run can be quicker than the one measured
-    while _killed(told) < wanted and len(told) < wanted:
+    while _killed(reported) < wanted and len(reported) < wanted:
         cycle = [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
-        told += host.ask(300, do="kill", cycles=[cycle], policy=POLICY, device="nic0")
-    _judge(told, faults, "SIGKILL at a random moment")
-    assert _killed(told) >= wanted
+        reported += host.ask(300, do="kill", cycles=[cycle], policy=POLICY, device="nic0")
+    _judge(reported, faults, "SIGKILL at a random moment")
+    assert _killed(reported) >= wanted
 
 
-def _killed(told: list[Any]) -> int:
-    return sum(sum(one["killed"]) for one in told)
+def _killed(reported: list[Any]) -> int:
+    return sum(sum(one["killed"]) for one in reported)
 
 
-def _judge(told: list[Any], faults: Faults, name: str) -> None:
-    bad = [one for one in told if not one["mended"]]
-    tried, lost = _killed(told), _killed(bad)
+def _judge(reported: list[Any], faults: Faults, name: str) -> None:
+    bad = [one for one in reported if not one["mended"]]
+    tried, lost = _killed(reported), _killed(bad)
     faults.count(name, tried=tried, survived=tried - lost)
     assert not bad, json.dumps(bad, indent=1)
 
@@ -139,7 +139,7 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
     host: Host, wanted: str, faults: Faults
 ) -> None:
     """Killed after Xen took the card out and before that was written down, it lists the card until the guest ends."""
-    _in_step(host)
+    _in_sync(host)
     at = f"before unplugging {NIC} from pv1 #1"
     with faults.tried("libvirtd killed during a release"):
         done = _run(host, "release", "nic0", at=at, act=KILL_LIBVIRTD.format(0.3))
@@ -147,8 +147,8 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
         if done["status"] == 0:
             _back(host, wanted)
         else:
-            told = f"libvirt lists {NIC} in pv1, but Xen has taken it out\n  remedy: shut pv1 down and start it"
-            assert (done["status"], told in done["out"]) == (1, True), done["out"]
+            reported = f"libvirt lists {NIC} in pv1, but Xen has taken it out\n  remedy: shut pv1 down and start it"
+            assert (done["status"], reported in done["out"]) == (1, True), done["out"]
             host.sh(f"{VIRSH} destroy pv1")
             _back_but_for_the_guest(host, wanted)
 
@@ -172,7 +172,7 @@ def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
     at = f"before plugging {NIC} into pv1 #1"
     argv = ["apply", "--yes"]
     if verb == "release":
-        _in_step(host)
+        _in_sync(host)
         at = f"before unplugging {NIC} from pv1 #1"
         argv = ["release", "nic0"]
     with faults.tried(f"guest: {what} during {verb}"):
@@ -181,7 +181,7 @@ def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
         assert done["seconds"] < 120
         host.sh(f"{VIRSH} resume pv1 2>/dev/null || {VIRSH} start pv1 2>/dev/null || true")
         _await_guest(host)
-        _in_step(host)
+        _in_sync(host)
         assert host.cede("release", NIC).returncode == 0
         assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("e1000e")
 
@@ -197,11 +197,11 @@ def _await_guest(host: Host) -> None:
     raise AssertionError("pv1 doesn't come back")
 
 
-def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
+def test_a_guest_that_never_answers_the_detach_is_reported_and_mended(
     host: Host, wanted: str, faults: Faults
 ) -> None:
     """libxl gives up for good: what it leaves in xenstore counts until the guest is shut down."""
-    _in_step(host)
+    _in_sync(host)
     with faults.tried("a guest that never answers the detach"):
         host.sh(f"{VIRSH} suspend pv1")
         done = host.cede("release", "nic0")
@@ -210,8 +210,10 @@ def test_a_guest_that_never_answers_the_detach_is_told_and_mended(
         assert host.sh(f"readlink /sys/bus/pci/devices/{NIC}/driver").strip().endswith("pciback")
         host.sh(f"{VIRSH} resume pv1")
         host.guest("pv1", "true")
-        told = host.cede("release", "nic0")
-        assert (told.returncode, "shut pv1 down" in told.stdout) == (75, True), told.stdout
+        reported = host.cede("release", "nic0")
+        assert (reported.returncode, "shut pv1 down" in reported.stdout) == (75, True), (
+            reported.stdout
+        )
         host.sh(f"{VIRSH} destroy pv1")
         _back_but_for_the_guest(host, wanted)
 
@@ -232,7 +234,7 @@ def _without_domids(state: str) -> str:
 
 @pytest.mark.usefixtures("wanted")
 def test_a_card_torn_out_of_a_guest_stays_listed_and_removable(host: Host, faults: Faults) -> None:
-    _in_step(host)
+    _in_sync(host)
     with faults.tried("surprise removal while a guest has the card"):
         host.lab.qmp("device_del", {"id": "pci_0000_01_00_0"})
         gone = f"for i in $(seq 300); do [ -e /sys/bus/pci/devices/{NIC} ] || exit 0; sleep 0.1; done; exit 1"
@@ -262,12 +264,12 @@ def test_without_room_for_the_journal_nothing_is_done(
         assert "journal" in done.stdout + done.stderr
         assert _state(host, wanted) == wanted
         host.sh("umount /var/lib/cede")
-        _in_step(host)
+        _in_sync(host)
 
 
 @pytest.mark.usefixtures("wanted")
 def test_a_damaged_journal_is_set_aside_and_said(host: Host, faults: Faults) -> None:
-    _in_step(host)
+    _in_sync(host)
     with faults.tried("journal damaged"):
         host.sh(
             "printf garbage | dd of=/var/lib/cede/journal.db conv=notrunc bs=1 seek=20 2>/dev/null; "
@@ -327,6 +329,6 @@ def _many_at_once(host: Host) -> None:
     )
     assert host.sh("tail -n 1 /tmp/first").strip() == "0", host.sh("cat /tmp/first")
     assert host.sh("tail -n 1 /tmp/second").strip() == "75", done
-    assert "is at work" in host.sh("cat /tmp/second")
+    assert "is running" in host.sh("cat /tmp/second")
     assert host.sh("tail -n 1 /tmp/third").strip() == "0", host.sh("cat /tmp/third")
     assert "Nothing was changed." in host.sh("cat /tmp/third")

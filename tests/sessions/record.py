@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from cede.guest.channels.console_channel import Console
+from cede.guest.channels.console_channel import ConsoleChannel
 from cede.guest.channels.credentials import Login
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def recorded(line: Line, command: str, login: str | None) -> dict[str, Any]:
     number = os.urandom(8)
     os.urandom = lambda _: number
     recorder = Recorder(line)
-    console = Console(
+    console = ConsoleChannel(
         recorder, Login(guest="recorded", user=user, password=password) if login else None
     )
     answer = console.run(command, _SECONDS)
@@ -103,18 +103,18 @@ def main() -> None:
     line_at.add_argument("--domain")
     line_at.add_argument("--shell")
     options.add_argument("command")
-    told = options.parse_args()
+    reported = options.parse_args()
     with ExitStack() as opened:
         line: Line
-        if told.domain:
+        if reported.domain:
             from cede.adapters.libvirt.connection import Libvirt
 
-            line = opened.enter_context(Libvirt("xen:///system").console(told.domain))
+            line = opened.enter_context(Libvirt("xen:///system").console(reported.domain))
         else:
-            line = terminal = Terminal(*shlex.split(told.shell))
+            line = terminal = Terminal(*shlex.split(reported.shell))
             opened.callback(terminal.close)
-        session = recorded(line, told.command, told.login)
-    sys.stdout.write(f"# {told.what}\n")
+        session = recorded(line, reported.command, reported.login)
+    sys.stdout.write(f"# {reported.what}\n")
     yaml.safe_dump(session, sys.stdout, sort_keys=False, width=120)
 
 

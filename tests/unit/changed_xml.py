@@ -6,7 +6,7 @@ from lxml import etree
 
 from cede.domain_xml import document
 from cede.domain_xml import metadata as domain_xml_metadata
-from cede.domain_xml.edits import Attach, Change, Detach, Note
+from cede.domain_xml.edits import AttachHostdev, DetachHostdev, IncrementalEdit, SetMetadata
 from cede.errors import WorldMovedError
 
 
@@ -34,7 +34,7 @@ def detached(domain_xml: str, hostdev: str) -> str:
     return _text(domain)
 
 
-def noted(domain_xml: str, element: str | None) -> str:
+def owned(domain_xml: str, element: str | None) -> str:
     """With the element of cede's namespace in the metadata, instead of the one before."""
     domain = document.parsed(domain_xml)
     metadata = domain.find("./metadata")
@@ -51,15 +51,15 @@ def noted(domain_xml: str, element: str | None) -> str:
     return _text(domain)
 
 
-def changed(domain_xml: str, change: Change) -> str:
+def changed(domain_xml: str, change: IncrementalEdit) -> str:
     """After that change."""
     match change:
-        case Attach():
+        case AttachHostdev():
             return attached(domain_xml, change.hostdev)
-        case Detach():
+        case DetachHostdev():
             return detached(domain_xml, change.hostdev)
-        case Note():
-            return noted(domain_xml, change.element)
+        case SetMetadata():
+            return owned(domain_xml, change.element)
 
 
 def _same(domain: etree._Element, hostdev: etree._Element) -> list[etree._Element]:

@@ -1,4 +1,4 @@
-"""A dom0 made of files, nodes and XML: small enough to read, close enough to fool every door."""
+"""A dom0 made of files, nodes and XML: small enough to read, close enough to fool every adapter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cede.adapters.composition import Doors
+from cede.adapters.composition import Adapters
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.sysfs import Sysfs
@@ -172,7 +172,7 @@ class Store:
         return [None if text is None else text.encode() for text in found]
 
     def _names(self, path: str) -> str | None:
-        nodes = list(self.nodes)  # two lanes may change them meanwhile
+        nodes = list(self.nodes)  # two groups may change them meanwhile
         names = {n.removeprefix(f"{path}/").split("/")[0] for n in nodes if f"{path}/" in n}
         return "\0".join(sorted(names)) if names else None
 
@@ -216,14 +216,14 @@ class _Sysfs(Sysfs):
         self._host = host
 
     def remove_pciback_slot(self, address: Address) -> None:
-        self._host.deed("remove-slot", address)
+        self._host.action("remove-slot", address)
         self._host.drop_slot(str(address))
 
 
 class SimulatedHost:
     """A dom0 whose libvirt, xl and modprobe act on its own tree and nodes.
 
-    `journal` tells what was done to it in order; an error put into `fails[verb]` is raised once, instead of the deed.
+    `journal` tells what was done to it in order; an error put into `fails[verb]` is raised once, instead of the action.
     """
 
     def __init__(self, tree: SysTree) -> None:
@@ -261,9 +261,9 @@ class SimulatedHost:
         if domid is not None:
             self.live[name] = f"<domain type='xen' id='{domid}'>{body}</domain>"
 
-    def doors(self) -> Doors:
+    def adapters(self) -> Adapters:
         # the fakes have the methods that are used, not the connections behind them
-        return Doors(
+        return Adapters(
             libvirt=cast("Any", self),
             sysfs=_Sysfs(self),
             xenstore=Xenstore(connect=lambda _: self.store),
@@ -277,13 +277,13 @@ class SimulatedHost:
             journal=self.written,
         )
 
-    def deed(self, verb: str, *about: object) -> None:
+    def action(self, verb: str, *about: object) -> None:
         self.journal.append(" ".join([verb, *map(str, about)]))
         if self.fails[verb]:
             raise self.fails[verb].pop(0)
 
     def look(self, verb: str) -> None:
-        """A question, which changes nothing; it may fail like a deed."""
+        """A question, which changes nothing; it may fail like an action."""
         if self.fails[verb]:
             raise self.fails[verb].pop(0)
 
@@ -295,7 +295,7 @@ class SimulatedHost:
             self.tree.slots(*(slot for slot in self._slots() if slot != address))
 
     def load_pciback(self) -> None:
-        self.deed("load")
+        self.action("load")
         with self._kernel:
             self.tree.slots(*self._slots())
 
@@ -316,7 +316,7 @@ class SimulatedHost:
         found = self.domain(name)
         return found if found is not None and found.running else None
 
-    def last_words(self, _domain: str) -> str:
+    def last_libxl_line(self, _domain: str) -> str:
         return self.libxl_said
 
     def persistent_xml(self, domain: str) -> str:
@@ -358,19 +358,19 @@ class SimulatedHost:
         )
 
     def deassign(self, domid: int, address: Address) -> None:
-        self.deed("deassign", domid, address)
+        self.action("deassign", domid, address)
         self.owned.discard(str(address))
         self.in_quarantine.add(str(address))
 
     def detach(self, domid: int, address: Address) -> None:
-        self.deed("xl-detach", domid, address)
+        self.action("xl-detach", domid, address)
         self.take(str(address))
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         return tuple(link for link in self.links if link.name in names)
 
     def restore(self, was: Link, now: Link) -> None:
-        self.deed("restore", now.name, "as", was.name)
+        self.action("restore", now.name, "as", was.name)
         self.links = [was if link.name == now.name else link for link in self.links]
 
     def await_udev(self, seconds: float) -> bool:
@@ -378,23 +378,23 @@ class SimulatedHost:
         return seconds > 0
 
     def load_driver(self, modalias: str) -> None:
-        self.deed("load-driver", modalias)
+        self.action("load-driver", modalias)
 
-    def seize(self, address: Address) -> None:
-        self.deed("seize", address)
+    def bind_to_pciback(self, address: Address) -> None:
+        self.action("bind_to_pciback", address)
         with self._kernel:
             self.tree.slots(*{*self._slots(), str(address)})
         self.tree.override(str(address), "pciback")
         self.tree.bind(str(address), "pciback")
 
     def reattach(self, address: Address) -> None:
-        self.deed("reattach", address)
+        self.action("reattach", address)
         self.tree.override(str(address), None)
         kept = str(address) in self._slots()
         self.tree.bind(str(address), "pciback" if kept else self.native[str(address)])
 
     def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
-        self.deed("plug", domain, address)
+        self.action("plug", domain, address)
         self.live[domain] = document.with_hostdev(
             self.live[domain], address, alias, permissive=permissive
         )
@@ -433,13 +433,13 @@ class SimulatedHost:
                 del nodes[gone]
 
     def unplug(self, domain: str, address: Address) -> bool:
-        self.deed("unplug", domain, address)
+        self.action("unplug", domain, address)
         self.live[domain] = document.without_hostdev(self.live[domain], address)
         self.take(str(address))
         return True
 
     def shut_down(self, domain: str) -> None:
-        self.deed("shut-down", domain)
+        self.action("shut-down", domain)
         if not self.deaf:
             for hostdev in document.hostdevs(self.live[domain]):
                 self.take(str(hostdev.address))
@@ -447,7 +447,7 @@ class SimulatedHost:
 
     def start(self, domain: str) -> None:
         """With a new number, and with all that its persistent XML lists."""
-        self.deed("start", domain)
+        self.action("start", domain)
         self.started += 1
         self.live[domain] = self.config[domain].replace(
             "<domain ", f"<domain id='{100 + self.started}' ", 1
@@ -456,13 +456,13 @@ class SimulatedHost:
             self.give(domain, str(hostdev.address))
 
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
-        self.deed("redefine", domain)
+        self.action("redefine", domain)
         before = self.config[domain]
         self.config[domain] = edit(before)
         return self.config[domain] != before
 
     def assignable_remove(self, address: Address) -> bool:
-        self.deed("assignable-remove", address)
+        self.action("assignable-remove", address)
         if str(address) not in self.in_quarantine:
             return False
         self.in_quarantine.discard(str(address))
@@ -472,7 +472,7 @@ class SimulatedHost:
 
     @contextmanager
     def console(self, domain: str) -> Iterator[_Shell]:
-        self.deed("console", domain)
+        self.action("console", domain)
         yield _Shell(self.guest_says)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cede.model import serialization
 
 if TYPE_CHECKING:
-    from cede.model.plan import NoOp, Plan, Step, Work
+    from cede.model.plan import Action, Change, NoOp, Plan
 
 # whose they are says their subject and the policy; test_planner_cases holds them to that
 _OWNERSHIP = frozenset({"alias", "policy"})
@@ -21,7 +21,7 @@ _OWNERSHIP = frozenset({"alias", "policy"})
 def decisions(planned: Plan) -> dict[str, Any]:
     """By subject: `change` with its actions, else what there is to do instead, or the rule that refuses."""
     every = [
-        *((work.subject, _change(work)) for work in planned.work),
+        *((change.subject, _change(change)) for change in planned.changes),
         *((noop.subject, kind(noop)) for noop in planned.noops),
         *((r.subject, {"refused": r.name, "exit": int(r.exit)}) for r in planned.refusals),
     ]
@@ -30,32 +30,34 @@ def decisions(planned: Plan) -> dict[str, Any]:
     return found
 
 
-def _change(work: Work) -> dict[str, Any]:
+def _change(change: Change) -> dict[str, Any]:
     said = {
-        "action_required": bool(work.pending), "drifted": work.drifted, "drained": work.drained,
+        "action_required": bool(change.action_required), "drifted": change.drifted, "drained": change.drained,
     }  # fmt: skip
-    return {"change": [action(step) for step in work.steps]} | {n: v for n, v in said.items() if v}
+    return {"change": [_shown(action) for action in change.actions]} | {
+        n: v for n, v in said.items() if v
+    }
 
 
 def kind(noop: NoOp) -> str:
-    """Why there is nothing to do, in a word; `deferred` to something that a person must do first."""
+    """Why there is nothing to do, in a word; `deferred` to something that the administrator must do first."""
     if noop.drained:
         return "drained"
     if noop.paused:
         return "paused"
     if noop.drifted:
         return "drifted"
-    if noop.settled:
+    if noop.alternative_attached:
         return "alternative"
-    return "deferred" if noop.pending else "satisfied"
+    return "deferred" if noop.action_required else "satisfied"
 
 
-def action(step: Step) -> str | dict[str, Any]:
-    """A step by its name, with those of its values that aren't the default."""
-    name = serialization.plain(step)["step"]
+def _shown(action: Action) -> str | dict[str, Any]:
+    """An action by its name, with those of its values that aren't the default."""
+    name = serialization.plain(action)["action"]
     values = {
-        field.name: serialization.plain(getattr(step, field.name))
-        for field in fields(step)
-        if field.name not in _OWNERSHIP and getattr(step, field.name) not in {None, False, ""}
+        field.name: serialization.plain(getattr(action, field.name))
+        for field in fields(action)
+        if field.name not in _OWNERSHIP and getattr(action, field.name) not in {None, False, ""}
     }
     return {name: values} if values else name

@@ -1,4 +1,4 @@
-"""What can go wrong at a door: at which call, of what kind, and how much of the call's work is done by then."""
+"""What can go wrong at an adapter: at which call, of what kind, and how much of the call's work is done by then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Killed(BaseException):
     """SIGKILL: nothing of cede's catches it, and only what is outside of the process stays."""
 
 
-class Door(StrEnum):
+class Adapter(StrEnum):
     LIBVIRT = "libvirt"
     SYSFS = "sysfs"
     XENSTORE = "xenstore"
@@ -36,28 +36,28 @@ class Kind(StrEnum):
     REFUSES = "it refuses"
     HANGS = "it hangs"
     LIES = "it says done, and isn't"
-    STOPPED = "a person asks cede to stop"
+    STOPPED = "the administrator asks cede to stop"
     HAPPENS = "on the host"
 
 
-ALL = 9  # more stages than any deed has
+ALL = 9  # more stages than any action has
 _FITS = {
-    Kind.KILLED: frozenset(Door),
-    Kind.DIES: frozenset({Door.LIBVIRT, Door.XENSTORE}),
-    Kind.BUSY: frozenset({Door.LIBVIRT}),
-    Kind.REFUSES: frozenset(Door) - {Door.XENSTORE},
-    Kind.HANGS: frozenset(Door) - {Door.USES, Door.HYPERVISOR, Door.JOURNAL},
-    Kind.LIES: frozenset({Door.LIBVIRT, Door.KERNEL}),
-    Kind.STOPPED: frozenset(Door),
-    Kind.HAPPENS: frozenset(Door),
+    Kind.KILLED: frozenset(Adapter),
+    Kind.DIES: frozenset({Adapter.LIBVIRT, Adapter.XENSTORE}),
+    Kind.BUSY: frozenset({Adapter.LIBVIRT}),
+    Kind.REFUSES: frozenset(Adapter) - {Adapter.XENSTORE},
+    Kind.HANGS: frozenset(Adapter) - {Adapter.USES, Adapter.HYPERVISOR, Adapter.JOURNAL},
+    Kind.LIES: frozenset({Adapter.LIBVIRT, Adapter.KERNEL}),
+    Kind.STOPPED: frozenset(Adapter),
+    Kind.HAPPENS: frozenset(Adapter),
 }
 # libvirtd goes on without the cede that asked it, and a transaction is all or nothing
-_WHOLE = frozenset({Door.LIBVIRT, Door.JOURNAL})
+_WHOLE = frozenset({Adapter.LIBVIRT, Adapter.JOURNAL})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`done` of the deed's stages come first. A daemon that dies is away for `away` more calls.
+    """`done` of the action's stages come first. A daemon that dies is away for `away` more calls.
 
     What `happens` is the name of one of the host's own events, before the call if nothing is `done`, else after it.
     """
@@ -72,7 +72,7 @@ class Among(StrEnum):
     """Which calls are counted: all, those that change something, or those that change the host."""
 
     CALLS = "calls"
-    DEEDS = "deeds"
+    ACTIONS = "deeds"
     CHANGES = "changes"
 
 
@@ -86,7 +86,7 @@ class Scheduled:
 
 
 class Gate:
-    """Every call through a door passes here, and meets there what is scheduled for it."""
+    """Every call through an adapter passes here, and meets there what is scheduled for it."""
 
     def __init__(self, happens: Callable[[str], None]) -> None:
         self._happens = happens
@@ -94,7 +94,7 @@ class Gate:
 
     def heal(self) -> None:
         """From now on everything answers."""
-        self._away: dict[Door, int] = {}
+        self._away: dict[Adapter, int] = {}
         self.start(())
 
     def start(self, schedule: Sequence[Scheduled]) -> None:
@@ -102,38 +102,38 @@ class Gate:
         self._due = {(one.among, one.at): one.fault for one in schedule}
         self._passed = dict.fromkeys(Among, 0)
         self.stop = Event()
-        self.met: set[tuple[Kind, Door]] = set()
+        self.met: set[tuple[Kind, Adapter]] = set()
 
-    def asks(self, door: Door, answer: Callable[[], _T]) -> _T:
+    def asks(self, adapter: Adapter, answer: Callable[[], _T]) -> _T:
         """A question: it changes nothing."""
-        fault = self.enter(door, deed=False)
+        fault = self.enter(adapter, action=False)
         found = answer()
-        self.leave(fault, door)
+        self.leave(fault, adapter)
         return found
 
     def does(
         self,
-        door: Door,
+        adapter: Adapter,
         prepare: Callable[[], Sequence[Callable[[], object]]],
         *,
         honest: bool = True,
     ) -> bool:
-        """A deed in stages, which `prepare` knows once the call has come through; False if there was nothing to do.
+        """A action in stages, which `prepare` knows once the call has come through; False if there was nothing to do.
 
         One that isn't `honest` may say that it was done when it wasn't.
         """
-        fault = self.enter(door, deed=True)
+        fault = self.enter(adapter, action=True)
         stages = prepare()
-        for stage in stages[: self._reached(fault, door, len(stages), honest=honest)]:
+        for stage in stages[: self._reached(fault, adapter, len(stages), honest=honest)]:
             stage()
-        self.leave(fault, door)
+        self.leave(fault, adapter)
         return bool(stages)
 
     @staticmethod
-    def _reached(fault: Fault | None, door: Door, all_of_them: int, *, honest: bool) -> int:
+    def _reached(fault: Fault | None, adapter: Adapter, all_of_them: int, *, honest: bool) -> int:
         """How many stages come to be done."""
         match fault.kind if fault else None:
-            case Kind.KILLED if door in _WHOLE:
+            case Kind.KILLED if adapter in _WHOLE:
                 return all_of_them
             case Kind.LIES if honest:
                 return all_of_them
@@ -145,37 +145,41 @@ class Gate:
                 most = all_of_them
         return min(fault.done, most) if fault else most
 
-    def enter(self, door: Door, *, deed: bool) -> Fault | None:
-        """The call comes to the door; returns the fault that it meets later on."""
-        fault = self._count(door, deed=deed) if self._due else None
-        if self._away.get(door):
-            self._away[door] -= 1
-            raise UnreachableError(f"{door} is away")
-        if fault is None or door not in _FITS[fault.kind]:
+    def enter(self, adapter: Adapter, *, action: bool) -> Fault | None:
+        """The call comes to the adapter; returns the fault that it meets later on."""
+        fault = self._count(adapter, action=action) if self._due else None
+        if self._away.get(adapter):
+            self._away[adapter] -= 1
+            raise UnreachableError(f"{adapter} is away")
+        if fault is None or adapter not in _FITS[fault.kind]:
             return None
-        if door is Door.SYSFS and not deed and fault.kind in {Kind.REFUSES, Kind.HANGS}:
+        if adapter is Adapter.SYSFS and not action and fault.kind in {Kind.REFUSES, Kind.HANGS}:
             return None  # reading a file of the kernel's is no such risk
         if fault.kind is Kind.STOPPED:
             self.stop.set()
             return None
         if fault.kind is Kind.LIES:
-            return fault if deed else None
-        if fault.done == 0 or not deed or (fault.kind, door) == (Kind.REFUSES, Door.JOURNAL):
-            self._strike(fault, door)
+            return fault if action else None
+        if (
+            fault.done == 0
+            or not action
+            or (fault.kind, adapter) == (Kind.REFUSES, Adapter.JOURNAL)
+        ):
+            self._strike(fault, adapter)
             return None
         return fault
 
-    def leave(self, fault: Fault | None, door: Door) -> None:
+    def leave(self, fault: Fault | None, adapter: Adapter) -> None:
         """The call is done as far as the fault lets it."""
         if fault is not None:
-            self._strike(fault, door)
+            self._strike(fault, adapter)
 
-    def _count(self, door: Door, *, deed: bool) -> Fault | None:
+    def _count(self, adapter: Adapter, *, action: bool) -> Fault | None:
         """Count the call; returns what is due at it, one fault at most."""
         counted = [Among.CALLS]
-        if deed:
-            counted.append(Among.DEEDS)
-            if door is not Door.JOURNAL:
+        if action:
+            counted.append(Among.ACTIONS)
+            if adapter is not Adapter.JOURNAL:
                 counted.append(Among.CHANGES)
         found = None
         for among in counted:
@@ -183,20 +187,20 @@ class Gate:
             self._passed[among] += 1
         return found
 
-    def _strike(self, fault: Fault, door: Door) -> None:
-        self.met.add((fault.kind, door))
+    def _strike(self, fault: Fault, adapter: Adapter) -> None:
+        self.met.add((fault.kind, adapter))
         match fault.kind:
             case Kind.KILLED:
                 raise Killed
             case Kind.DIES:
-                self._away[door] = fault.away
-                raise UnreachableError(f"{door} went away")
+                self._away[adapter] = fault.away
+                raise UnreachableError(f"{adapter} went away")
             case Kind.BUSY:
-                raise TransientError(f"{door} is busy")
+                raise TransientError(f"{adapter} is busy")
             case Kind.REFUSES:
-                raise PermanentError(f"{door} refuses")
+                raise PermanentError(f"{adapter} refuses")
             case Kind.HANGS:
-                raise HungError(f"{door} hangs")
+                raise HungError(f"{adapter} hangs")
             case Kind.HAPPENS:
                 self._happens(fault.happens)
             case _:

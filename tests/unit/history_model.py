@@ -23,13 +23,21 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.planner.planner import gather, plan
+from cede.planner.planner import plan, plan_from_decisions
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets
-from cede.services.observe import look_around
-from cede.services.reconcile import Behalf, Report, apply, carry_out, remember, replan, status
+from cede.services.observe import observe_host
+from cede.services.reconcile import (
+    Report,
+    RequestContext,
+    apply,
+    carry_out,
+    replan,
+    save_pass,
+    status,
+)
 from cede.verifier import verify
-from unit.faults_model import Door, Killed, Kind
+from unit.faults_model import Adapter, Killed, Kind
 from unit.host_model import Card, Guest, Host
 
 if TYPE_CHECKING:
@@ -130,7 +138,7 @@ def host(journal: ModelJournal) -> Host:
 
 
 class _AtOnce:
-    """A pool that works on one lane after the other, the same each time."""
+    """A pool that works on one group after the other, the same each time."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -153,12 +161,12 @@ class _AtOnce:
 def without_waiting(made: Host) -> Iterator[None]:
     """Nothing sleeps and nothing runs in a thread; a busy world is tried again three times."""
 
-    def persist(deed: Callable[[], _T]) -> _T:
+    def persist(action: Callable[[], _T]) -> _T:
         for _ in range(_TRIES - 1):
             with suppress(TransientError, UnreachableError):
-                return deed()
+                return action()
             made.pauses()
-        return deed()
+        return action()
 
     def within(_what: str, call: Callable[[], _T], **_: float) -> _T:
         return call()
@@ -168,11 +176,11 @@ def without_waiting(made: Host) -> Iterator[None]:
         return lambda: answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cede.executor.executor.persist", persist)
+        patch.setattr("cede.executor.executor.retry_transient", persist)
         patch.setattr("cede.executor.executor.ThreadPoolExecutor", _AtOnce)
         patch.setattr(
             "cede.services.reconcile.verify",
-            lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0}),
+            lambda *a, **k: verify.verify(*a, **{**k, "timeout": 0.0}),
         )
         for module in (
             "executor.prestate",
@@ -181,11 +189,11 @@ def without_waiting(made: Host) -> Iterator[None]:
             "services.observe",
             "services.reconcile",
         ):
-            patch.setattr(f"cede.{module}.within", within)
-        patch.setattr("cede.services.observe.begin", begin)
+            patch.setattr(f"cede.{module}.call_with_timeout", within)
+        patch.setattr("cede.services.observe.start_with_timeout", begin)
         for module in ("actions", "return_to_dom0"):
             patch.setattr(
-                f"cede.executor.{module}.await_truth", lambda question, _seconds: question()
+                f"cede.executor.{module}.wait_until", lambda question, _seconds: question()
             )
         yield
 
@@ -207,11 +215,11 @@ class History:
 
     def __init__(self, made: Host) -> None:
         self.host = made
-        self.doors = made.doors()
+        self.adapters = made.adapters()
         self.policy = POLICIES["none"]
-        # idle on pciback, since a person wants it so, or the policy wants it elsewhere next time
+        # idle on pciback, since the administrator wants it so, or the policy wants it elsewhere next time
         self.detached: set[Address] = set()
-        self.onward: set[Address] = set()
+        self.keep_bound: set[Address] = set()
         self.hung: set[Address] = set()
 
     def run(self, operation: Operation) -> None:
@@ -231,34 +239,36 @@ class History:
                 self.resume()
             else:
                 self.host.happens(operation.what)
-        unwritten = (Kind.REFUSES, Door.JOURNAL) in self.host.gate.met
+        unwritten = (Kind.REFUSES, Adapter.JOURNAL) in self.host.gate.met
         self.host.gate.start(())
-        self.judge()
-        held = {held.address for held in self.host.journal.memory().held}
+        self.plan_assignment()
+        held = {held.address for held in self.host.journal.load_state().held}
         assert self.hung <= held or unwritten, "what hangs isn't left alone"
 
     def apply(self, policy: Policy) -> Report:
         """As `cede apply` does it."""
         self.policy = policy
-        targets, planned = replan(self.doors, policy)
+        targets, planned = replan(self.adapters, policy)
         inventory = targets.inventory
         later = {r.subject for r in planned.refusals if r.exit is Exit.TRY_LATER}
-        self.onward = {t.device.address for t in targets.each if t.device and t.subject in later}
+        self.keep_bound = {
+            t.device.address for t in targets.each if t.device and t.subject in later
+        }
         held = {held.address for held in inventory.held}
-        assert not held & {work.address for work in planned.work}, "what hangs is touched"
-        done = apply(self.doors, targets, planned, Behalf(stop=self.host.gate.stop))
+        assert not held & {change.address for change in planned.changes}, "what hangs is touched"
+        done = apply(self.adapters, targets, planned, RequestContext(stop=self.host.gate.stop))
         self._hung(done.outcomes)
-        remember(self.doors, targets, done)
+        save_pass(self.adapters, targets, done)
         if not self.host.gate.met:
-            self._recorded({(left.address, left.domain) for left in inventory.attachments})
-        resting = {one.address for one in done.plan.work if not one.outward} & {
+            self._recorded({(left.address, left.domain) for left in inventory.last_applied})
+        paused = {one.address for one in done.plan.changes if not one.detaching} & {
             Address.parse(pause.device) for pause in inventory.pauses if pause.device
         }
-        assert not resting, "what is paused is given away"
-        blind = (Kind.REFUSES, Door.HYPERVISOR) in self.host.gate.met
+        assert not paused, "what is paused is given away"
+        blind = (Kind.REFUSES, Adapter.HYPERVISOR) in self.host.gate.met
         for outcome in done.outcomes:
-            unsafe = isinstance(outcome.stranded, UnsafeError)
-            excused = blind or self._persons(outcome.work.address)
+            unsafe = isinstance(outcome.rollback_failed, UnsafeError)
+            excused = blind or self._persons(outcome.change.address)
             assert excused or not unsafe, "taken back in the wrong order"
         return done
 
@@ -266,7 +276,7 @@ class History:
         """What a pass without faults records as attached is so, but for what was taken away since the one before."""
         domains = [self.host.domain(guest) for guest in self.host.guests.values()]
         so = {(h.address, d.uuid) for d in domains for h in (*d.live, *d.config)}
-        left = self.host.journal.memory().attachments
+        left = self.host.journal.load_state().last_applied
         wrong = {(one.address, one.domain) for one in left} - so - before
         assert not wrong, f"recorded where it isn't: {wrong}"
 
@@ -275,10 +285,12 @@ class History:
         if verb == "detach":
             self.detached.add(address)
         was = replace(self.host.cards[address])
-        inventory = look_around(self.doors)
-        self.doors.journal.unhold(address)
-        planned = gather([_WAYS[verb](address, f"{verb} {address}", inventory)])
-        outcomes = carry_out(self.doors, inventory, planned, Behalf(stop=self.host.gate.stop))
+        inventory = observe_host(self.adapters)
+        self.adapters.journal.unhold(address)
+        planned = plan_from_decisions([_WAYS[verb](address, f"{verb} {address}", inventory)])
+        outcomes = carry_out(
+            self.adapters, inventory, planned, RequestContext(stop=self.host.gate.stop)
+        )
         self._hung(outcomes)
         if verb == "release" and self.host.cards[address] != was:
             # one that came to nothing leaves it as the person had it
@@ -294,56 +306,60 @@ class History:
             device="" if guest or what == "everything" else what,
             drained=drained,
         )
-        inventory = look_around(self.doors)
+        inventory = observe_host(self.adapters)
         pauses = (pause, *inventory.pauses)
         whole = plan(resolve_targets(self.policy, replace(inventory, pauses=pauses)))
-        self.doors.journal.pause(pause)
+        self.adapters.journal.pause(pause)
         if drained:
-            planned = gather(work for work in whole.work if work.drained)
-            assert not any(work.inward for work in planned.work), "a drain gives something away"
-            stop = Behalf(stop=self.host.gate.stop)
-            outcomes = carry_out(self.doors, inventory, planned, stop)
+            planned = plan_from_decisions(change for change in whole.changes if change.drained)
+            assert not any(change.attaching for change in planned.changes), (
+                "a drain gives something away"
+            )
+            stop = RequestContext(stop=self.host.gate.stop)
+            outcomes = carry_out(self.adapters, inventory, planned, stop)
             self._hung(outcomes)
             for one in outcomes:
-                assert one.work.address is not None
-                card = self.host.cards[one.work.address]
-                well = one.error is None and one.work.identity and not self.host.gate.met
+                assert one.change.address is not None
+                card = self.host.cards[one.change.address]
+                well = one.error is None and one.change.identity and not self.host.gate.met
                 excused = not well or self._persons(card.address)
                 assert excused or card.at_home, f"{card} was drained and isn't home"
 
     def resume(self) -> None:
         """As `cede resume` does it."""
-        self.doors.journal.resume(self.doors.journal.memory().pauses)
+        self.adapters.journal.resume(self.adapters.journal.load_state().pauses)
         self.apply(self.policy)
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
-            if any(isinstance(e, HungError) for e in (one.error, one.stranded)):
-                assert one.work.address is not None
-                self.hung.add(one.work.address)
+            if any(isinstance(e, HungError) for e in (one.error, one.rollback_failed)):
+                assert one.change.address is not None
+                self.hung.add(one.change.address)
 
     # -- judging
 
-    def judge(self) -> None:
+    def plan_assignment(self) -> None:
         """Nobody else's was touched, and of each device it is known what it is."""
         self.host.check_foreign()
-        memory = self.host.journal.memory()
+        memory = self.host.journal.load_state()
         held = {held.address for held in memory.held}
-        told = {begun.address for begun in memory.unfinished} | held
-        told |= {m.address for g in self.host.guests.values() for m in self.host.domain(g).noted}
+        reported = {started.address for started in memory.unfinished} | held
+        reported |= {
+            m.address for g in self.host.guests.values() for m in self.host.domain(g).owned
+        }
         for card in self.host.cards.values():
             if card.at_home:
                 card.persons = False
                 self.detached.discard(card.address)
-            known = card.at_home or not card.present or card.persons or card.address in told
+            known = card.at_home or not card.present or card.persons or card.address in reported
             idle = card.driver == PCIBACK and not card.in_guest
-            waits = idle and card.address in self.detached | self.onward
+            waits = idle and card.address in self.detached | self.keep_bound
             assert known or waits, f"nobody knows why {card} is as it is"
 
     # -- once faults have stopped
 
     def heal(self) -> None:
-        """Faults stop: what was gone or paused is back, and a person looks after what they were told of."""
+        """Faults stop: what was gone or paused is back, and the administrator looks after what they were told of."""
         self.host.gate.heal()
         for card in self.host.cards.values():
             self.host.happens(f"appear {card.address}")
@@ -355,9 +371,9 @@ class History:
                     f"destroy {guest.name}"
                 )  # it lists what was pulled, or Xen took out
         self._guests("start")
-        for held in self.host.journal.memory().held:
+        for held in self.host.journal.load_state().held:
             self.take("release", held.address)
-        self.host.journal.resume(self.host.journal.memory().pauses)
+        self.host.journal.resume(self.host.journal.load_state().pauses)
 
     def _guests(self, *verbs: str) -> None:
         for name in self.host.guests:
@@ -370,13 +386,13 @@ class History:
         return card.persons or card.guarded or self._taken(card)
 
     def converges(self) -> None:
-        """Two applies, and what the policy wants is so, but for what a person's own deeds stand against."""
+        """Two applies, and what the policy wants is so, but for what the administrator's own actions stand against."""
         for _ in range(2):
             self.apply(self.policy)
             self._guests("start")
-            self.judge()
-        targets, planned = replan(self.doors, self.policy)
-        assert [w for w in planned.work if not self._persons(w.address)] == []
+            self.plan_assignment()
+        targets, planned = replan(self.adapters, self.policy)
+        assert [w for w in planned.changes if not self._persons(w.address)] == []
         excused = {
             target.subject
             for target in targets.each
@@ -385,16 +401,18 @@ class History:
         }
         persons = [address for address in self.host.cards if self._persons(address)]
         words = {_NAMES[address] for address in persons} | {str(address) for address in persons}
-        marks = (m for guest in self.host.guests.values() for m in self.host.domain(guest).noted)
-        words |= {mark.name for mark in marks if mark.address in persons}
-        begun = self.host.journal.memory().unfinished
-        words |= {one.subject.split()[0] for one in begun if one.address in persons}
+        ownership = (
+            m for guest in self.host.guests.values() for m in self.host.domain(guest).owned
+        )
+        words |= {ownership.name for ownership in ownership if ownership.address in persons}
+        started = self.host.journal.load_state().unfinished
+        words |= {one.subject.split()[0] for one in started if one.address in persons}
         for refusal in planned.refusals:
             said = set(refusal.subject.replace(",", "").split())
             assert refusal.subject in excused or said & words, refusal
-        pending = {noop.subject for noop in planned.noops if noop.pending}
+        action_required = {noop.subject for noop in planned.noops if noop.action_required}
         for checked in status(targets, planned):
-            assert checked.proven or checked.subject in excused | pending, checked
+            assert checked.verified or checked.subject in excused | action_required, checked
 
     def comes_home(self, *, by_policy: bool) -> None:
         """Out of the policy, or released by name: dom0 has its devices as they were, and nothing is left to do."""
@@ -408,19 +426,19 @@ class History:
         for card in self.host.cards.values():
             back = card.in_dom0 if card.persons else card.at_home
             assert back or self._taken(card), f"{card} didn't come home"
-        memory = self.host.journal.memory()
+        memory = self.host.journal.load_state()
         theirs = {card.address for card in self.host.cards.values() if self._taken(card)}
-        assert {begun.address for begun in memory.unfinished} <= theirs
+        assert {started.address for started in memory.unfinished} <= theirs
         assert memory.held == ()
         for guest in self.host.guests.values():
-            assert {mark.address for mark in self.host.domain(guest).noted} <= theirs
+            assert {ownership.address for ownership in self.host.domain(guest).owned} <= theirs
 
     def _kept_off(self, guest: Guest) -> bool:
-        """It doesn't start, for want of what a person wrote into its XML."""
+        """It doesn't start, for want of what the administrator wrote into its XML."""
         return guest.domid is None and bool(self.host.theirs[guest.name][1])
 
     def _taken(self, card: Card) -> bool:
-        """By a person, for a guest."""
+        """By the administrator, for a guest."""
         return any(
             hostdev.address == card.address
             for listed in self.host.theirs.values()

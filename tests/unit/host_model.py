@@ -1,4 +1,4 @@
-"""A Xen host in memory, with every door that cede uses and the traps of the real one.
+"""A Xen host in memory, with every adapter that cede uses and the traps of the real one.
 
 libvirt's list of what a running guest has, xenstore's backend and Xen's own notion of the owner are three states, as
 they are in reality; an interrupted call leaves them different. What must never be asked of a real host (it crashes
@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from cede.adapters.composition import Doors
+from cede.adapters.composition import Adapters
 from cede.domain_xml import document
-from cede.domain_xml.edits import changes
+from cede.domain_xml.edits import incremental_edits
 from cede.errors import CedeError, PermanentError, WorldMovedError
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Link
 from cede.state.journal import Journal
 from unit.changed_xml import changed
-from unit.faults_model import Door, Gate
+from unit.faults_model import Adapter, Gate
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,7 +39,7 @@ def _domain(live: str | None, config: str, *, paused: bool) -> Domain:
 
 @lru_cache(maxsize=4096)
 def _foreign(text: str | None) -> tuple[Hostdev, ...]:
-    return tuple(h for h in document.hostdevs(text) if not h.ours) if text else ()
+    return tuple(h for h in document.hostdevs(text) if not h.owned) if text else ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Card:
     """One PCI function: what never changes of it, then what is so now.
 
     `lazy` tells that its driver's module goes when it is taken, and must be loaded for it to come back. `persons` tells
-    that somebody else has had their hands on it since dom0 last had it.
+    that another tool has had their hands on it since dom0 last had it.
     """
 
     address: Address
@@ -124,9 +124,9 @@ class Host:
             card.driver, card.link = card.native, card.wired
         self.theirs = self.foreign()
 
-    def doors(self) -> Doors:
+    def adapters(self) -> Adapters:
         libvirt, rest = _Libvirt(self), _Rest(self)
-        return Doors(
+        return Adapters(
             libvirt=cast("Any", libvirt),
             sysfs=cast("Any", _Sysfs(self)),
             xenstore=cast("Any", _Xenstore(self)),
@@ -154,7 +154,7 @@ class Host:
         }
 
     def check_foreign(self) -> None:
-        assert self.foreign() == self.theirs, "what is somebody else's was changed"
+        assert self.foreign() == self.theirs, "what is another tool's was changed"
 
     def domain(self, guest: Guest) -> Domain:
         return _domain(guest.live, guest.config, paused=guest.paused)
@@ -186,7 +186,7 @@ class Host:
         guest.paused = False
         for card, hostdev in cards:
             card.owner = guest.domid
-            self.backend[card.address] = Given(guest.domid, hostdev.ours)
+            self.backend[card.address] = Given(guest.domid, hostdev.owned)
 
     def destroy(self, guest: Guest) -> None:
         if guest.domid is None:
@@ -224,7 +224,7 @@ class Host:
             card.link = card.wired if card.driver == card.native else None  # udev's work
 
     def virsh_attach(self, card: Card, guest: Guest) -> None:
-        """A person takes a free card for a guest: detach-device, attach-device --live --config."""
+        """The administrator takes a free card for a guest: detach-device, attach-device --live --config."""
         free = card.present and not card.in_guest and card.address not in self.backend
         listed = any(self.domain(g).config_hostdev(card.address) for g in self.guests.values())
         if not free or listed or guest.domid is None or guest.paused or card.guarded:
@@ -238,7 +238,7 @@ class Host:
             setattr(guest, kept, document.with_hostdev(text, card.address, "hostdev0"))
 
     def virsh_config(self, card: Card, guest: Guest) -> None:
-        """A person reserves a card for a guest's next start."""
+        """The administrator reserves a card for a guest's next start."""
         if not any(self.domain(g).config_hostdev(card.address) for g in self.guests.values()):
             card.persons = True
             guest.config = document.with_hostdev(guest.config, card.address, "hostdev0")
@@ -256,7 +256,7 @@ class Host:
                 card.owner = QUARANTINE
 
     def xl_detach(self, card: Card) -> None:
-        """A person takes it out behind libvirt's back."""
+        """The administrator takes it out behind libvirt's back."""
         given = self.backend.get(card.address)
         guest = self.guest_of(given.domid) if given else None
         if guest is not None and not guest.paused:
@@ -265,7 +265,7 @@ class Host:
             del self.backend[card.address]
 
     def nodedev_reattach(self, card: Card) -> None:
-        """A person gives it back to dom0 the wrong way: its quarantine and its slot stay."""
+        """The administrator gives it back to dom0 the wrong way: its quarantine and its slot stay."""
         if card.present and card.driver == PCIBACK and not card.in_guest:
             card.override = None
             self.probe(card)
@@ -336,19 +336,19 @@ class ModelJournal(Journal):
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        fault = self.gate.enter(Door.JOURNAL, deed=True)
+        fault = self.gate.enter(Adapter.JOURNAL, action=True)
         with super()._writing() as connection:
             yield connection
-        self.gate.leave(fault, Door.JOURNAL)
+        self.gate.leave(fault, Adapter.JOURNAL)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        self.gate.enter(Door.JOURNAL, deed=False)
+        self.gate.enter(Adapter.JOURNAL, action=False)
         with super()._reading() as connection:
             yield connection
 
 
-class _Door:
+class _Adapter:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._gate = host.gate
@@ -364,17 +364,17 @@ class _Door:
         return self._host.guests[name]
 
 
-class _Libvirt(_Door):
+class _Libvirt(_Adapter):
     def domains(self) -> tuple[Domain, ...]:
         host = self._host
         return self._gate.asks(
-            Door.LIBVIRT, lambda: tuple(host.domain(host.guests[n]) for n in sorted(host.guests))
+            Adapter.LIBVIRT, lambda: tuple(host.domain(host.guests[n]) for n in sorted(host.guests))
         )
 
     def domain(self, name: str) -> Domain | None:
         host = self._host
         return self._gate.asks(
-            Door.LIBVIRT, lambda: host.domain(host.guests[name]) if name in host.guests else None
+            Adapter.LIBVIRT, lambda: host.domain(host.guests[name]) if name in host.guests else None
         )
 
     def running(self, name: str) -> Domain | None:
@@ -384,14 +384,14 @@ class _Libvirt(_Door):
     def node_devices(self) -> frozenset[str]:
         cards = self._host.cards.values()
         return self._gate.asks(
-            Door.LIBVIRT, lambda: frozenset(c.address.node_device for c in cards if c.present)
+            Adapter.LIBVIRT, lambda: frozenset(c.address.node_device for c in cards if c.present)
         )
 
-    def last_words(self, _domain: str) -> str:
+    def last_libxl_line(self, _domain: str) -> str:
         return ""
 
     def persistent_xml(self, domain: str) -> str:
-        return self._gate.asks(Door.LIBVIRT, lambda: self._guest(domain).config)
+        return self._gate.asks(Adapter.LIBVIRT, lambda: self._guest(domain).config)
 
     def _there(self, address: Address) -> Card:
         card = self._card(address)
@@ -400,7 +400,7 @@ class _Libvirt(_Door):
             raise WorldMovedError(f"no node device {address.node_device}")
         return card
 
-    def seize(self, address: Address) -> None:
+    def bind_to_pciback(self, address: Address) -> None:
         def prepare() -> _Stages:
             card = self._there(address)
             if not self._host.loaded:
@@ -413,7 +413,7 @@ class _Libvirt(_Door):
                 partial(self._host.bind_pciback, card),
             ]
 
-        self._gate.does(Door.LIBVIRT, prepare, honest=False)
+        self._gate.does(Adapter.LIBVIRT, prepare, honest=False)
 
     def reattach(self, address: Address) -> None:
         def prepare() -> _Stages:
@@ -429,7 +429,7 @@ class _Libvirt(_Door):
                 partial(self._host.probe, card),
             ]
 
-        self._gate.does(Door.LIBVIRT, prepare, honest=False)
+        self._gate.does(Adapter.LIBVIRT, prepare, honest=False)
 
     def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
         def prepare() -> _Stages:
@@ -457,7 +457,7 @@ class _Libvirt(_Door):
                 ),
             ]
 
-        self._gate.does(Door.LIBVIRT, prepare, honest=False)
+        self._gate.does(Adapter.LIBVIRT, prepare, honest=False)
 
     def unplug(self, domain: str, address: Address) -> bool:
         def prepare() -> _Stages:
@@ -473,14 +473,14 @@ class _Libvirt(_Door):
                 seen = host.shown_given.get(address) == domid
                 assert seen, "a live detach that fails: libvirtd crashes"
                 raise PermanentError("libxenlight failed to detach pci device")
-            assert given.by_cede, f"somebody else's {address} is taken out"
+            assert given.by_cede, f"another tool's {address} is taken out"
             return [
                 partial(host.left, card, domid),
                 partial(self._let_go, guest, address),
                 lambda: setattr(guest, "live", document.without_hostdev(live, address)),
             ]
 
-        return self._gate.does(Door.LIBVIRT, prepare)
+        return self._gate.does(Adapter.LIBVIRT, prepare)
 
     def _let_go(self, guest: Guest, address: Address) -> None:
         if guest.paused:
@@ -494,7 +494,7 @@ class _Libvirt(_Door):
             edited = edit(guest.config)
             if edited == guest.config:
                 return []
-            found = changes(guest.config, edited)
+            found = incremental_edits(guest.config, edited)
             if found is None:
                 return [lambda: setattr(guest, "config", edited)]
             return [
@@ -502,18 +502,18 @@ class _Libvirt(_Door):
                 for change in found
             ]
 
-        return self._gate.does(Door.LIBVIRT, prepare)
+        return self._gate.does(Adapter.LIBVIRT, prepare)
 
 
-class _Sysfs(_Door):
+class _Sysfs(_Adapter):
     @property
     def pciback_loaded(self) -> bool:
-        return self._gate.asks(Door.SYSFS, lambda: self._host.loaded)
+        return self._gate.asks(Adapter.SYSFS, lambda: self._host.loaded)
 
     def pciback_slots(self) -> frozenset[Address]:
         cards = self._host.cards.values()
         return self._gate.asks(
-            Door.SYSFS, lambda: frozenset(card.address for card in cards if card.slot)
+            Adapter.SYSFS, lambda: frozenset(card.address for card in cards if card.slot)
         )
 
     def remove_pciback_slot(self, address: Address) -> None:
@@ -523,13 +523,13 @@ class _Sysfs(_Door):
                 raise PermanentError(f"{address} is in no slot")
             return [lambda: setattr(card, "slot", False)]
 
-        self._gate.does(Door.SYSFS, prepare)
+        self._gate.does(Adapter.SYSFS, prepare)
 
     def driver(self, address: Address) -> str | None:
-        return self._gate.asks(Door.SYSFS, lambda: self._host.cards[address].driver)
+        return self._gate.asks(Adapter.SYSFS, lambda: self._host.cards[address].driver)
 
     def driver_override(self, address: Address) -> str | None:
-        return self._gate.asks(Door.SYSFS, lambda: self._host.cards[address].override)
+        return self._gate.asks(Adapter.SYSFS, lambda: self._host.cards[address].override)
 
     def switched_on(self, _address: Address) -> None:
         return None
@@ -548,29 +548,29 @@ class _Sysfs(_Door):
             link = self._host.cards[address].link
             return () if link is None else (link.name,)
 
-        return self._gate.asks(Door.SYSFS, seen)
+        return self._gate.asks(Adapter.SYSFS, seen)
 
     def disks(self, address: Address) -> tuple[str, ...]:
         def seen() -> tuple[str, ...]:
             card = self._host.cards[address]
             return card.disks if card.driver == card.native else ()
 
-        return self._gate.asks(Door.SYSFS, seen)
+        return self._gate.asks(Adapter.SYSFS, seen)
 
     def identity(self, address: Address) -> Identity | None:
         return self._gate.asks(
-            Door.SYSFS, lambda: IDENTITY if self._host.cards[address].present else None
+            Adapter.SYSFS, lambda: IDENTITY if self._host.cards[address].present else None
         )
 
     def devices(self) -> tuple[Device, ...]:
         cards = self._host.cards.values()
         return self._gate.asks(
-            Door.SYSFS, lambda: tuple(self._device(card) for card in cards if card.present)
+            Adapter.SYSFS, lambda: tuple(self._device(card) for card in cards if card.present)
         )
 
     def device(self, address: Address) -> Device | None:
         card = self._host.cards[address]
-        return self._gate.asks(Door.SYSFS, lambda: self._device(card) if card.present else None)
+        return self._gate.asks(Adapter.SYSFS, lambda: self._device(card) if card.present else None)
 
     @staticmethod
     def _device(card: Card) -> Device:
@@ -589,14 +589,14 @@ class _Sysfs(_Door):
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
 
 
-class _Xenstore(_Door):
+class _Xenstore(_Adapter):
     def backend(self) -> tuple[BackendDevice, ...]:
         def seen() -> tuple[BackendDevice, ...]:
             given = sorted(self._host.backend.items())
             self._host.shown_given = {address: one.domid for address, one in given}
             return tuple(self._seen(*one) for one in given)
 
-        return self._gate.asks(Door.XENSTORE, seen)
+        return self._gate.asks(Adapter.XENSTORE, seen)
 
     def _seen(self, address: Address, given: Given) -> BackendDevice:
         guest = self._host.guest_of(given.domid)
@@ -613,7 +613,7 @@ class _Xenstore(_Door):
         )
 
 
-class _Xl(_Door):
+class _Xl(_Adapter):
     def detach(self, domid: int, address: Address) -> None:
         def prepare() -> _Stages:
             host, card = self._host, self._card(address)
@@ -622,13 +622,13 @@ class _Xl(_Door):
                 raise PermanentError("PCI device not attached to this domain")
             listed = host.domain(guest).live_hostdev(address)
             assert not listed, f"{address} is taken out behind libvirt's back"
-            assert given.by_cede, f"somebody else's {address} is taken out"
+            assert given.by_cede, f"another tool's {address} is taken out"
             host.left(card, domid)
             if guest.paused:
                 raise PermanentError("pci backend is not ready")
             return [partial(host.backend.pop, address)]
 
-        self._gate.does(Door.XL, prepare)
+        self._gate.does(Adapter.XL, prepare)
 
     def assignable_remove(self, address: Address) -> bool:
         def prepare() -> _Stages:
@@ -641,24 +641,24 @@ class _Xl(_Door):
                 stages.append(lambda: setattr(card, "slot", False))
             return stages
 
-        return self._gate.does(Door.XL, prepare)
+        return self._gate.does(Adapter.XL, prepare)
 
 
-class _Hypervisor(_Door):
+class _Hypervisor(_Adapter):
     def in_guest(self, address: Address) -> bool | None:
-        owned = self._told(lambda: self._host.cards[address].in_guest)
+        owned = self._reported(lambda: self._host.cards[address].in_guest)
         self._host.shown_owned[address] = owned
         return owned
 
     def quarantined(self, address: Address) -> bool | None:
-        return self._told(lambda: self._host.cards[address].owner == QUARANTINE)
+        return self._reported(lambda: self._host.cards[address].owner == QUARANTINE)
 
     def faults(self, _address: Address) -> int:
         return 0
 
-    def _told(self, answer: Callable[[], bool]) -> bool | None:
+    def _reported(self, answer: Callable[[], bool]) -> bool | None:
         try:
-            return self._gate.asks(Door.HYPERVISOR, answer)
+            return self._gate.asks(Adapter.HYPERVISOR, answer)
         except CedeError:
             return None  # it can't be asked
 
@@ -670,10 +670,10 @@ class _Hypervisor(_Door):
             assert address not in self._host.backend, f"xenstore still gives {address} away"
             return [lambda: setattr(card, "owner", QUARANTINE)]
 
-        self._gate.does(Door.HYPERVISOR, prepare)
+        self._gate.does(Adapter.HYPERVISOR, prepare)
 
 
-class _Rest(_Door):
+class _Rest(_Adapter):
     """uses, links, the kernel and its log."""
 
     def lines(self, _about: str = "") -> tuple[KernelLine, ...]:
@@ -682,11 +682,11 @@ class _Rest(_Door):
     def find(
         self,
         *,
-        disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the door is called
-        interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the door is called
+        disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the adapter is called
+        interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the adapter is called
     ) -> dict[Address, list[HostUse]]:
         return self._gate.asks(
-            Door.USES,
+            Adapter.USES,
             lambda: {
                 card.address: [HostUse(guard="filesystem", chain=(str(card.address), "vda", "/"))]
                 for card in self._host.cards.values()
@@ -697,7 +697,7 @@ class _Rest(_Door):
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         cards = self._host.cards.values()
         return self._gate.asks(
-            Door.LINKS, lambda: tuple(c.link for c in cards if c.link and c.link.name in names)
+            Adapter.LINKS, lambda: tuple(c.link for c in cards if c.link and c.link.name in names)
         )
 
     def restore(self, was: Link, now: Link) -> None:
@@ -712,11 +712,11 @@ class _Rest(_Door):
                 lambda: setattr(card, "link", was),
             ]
 
-        self._gate.does(Door.LINKS, prepare)
+        self._gate.does(Adapter.LINKS, prepare)
 
     def load_pciback(self) -> None:
         self._gate.does(
-            Door.KERNEL, lambda: [lambda: setattr(self._host, "loaded", True)], honest=False
+            Adapter.KERNEL, lambda: [lambda: setattr(self._host, "loaded", True)], honest=False
         )
 
     def load_driver(self, modalias: str) -> None:
@@ -726,7 +726,7 @@ class _Rest(_Door):
                 raise PermanentError("no module for it")
             return [lambda: self._loaded(card)]
 
-        self._gate.does(Door.KERNEL, prepare)
+        self._gate.does(Adapter.KERNEL, prepare)
 
     def _loaded(self, card: Card) -> None:
         card.loaded = True

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model.domain import Domain, Hostdev, Mark
+from cede.model.domain import Domain, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Device
 from cede.model.plan import (
+    Action,
     AddToConfig,
     Adopt,
+    BindToPciback,
     DontLoadAtBoot,
-    Evict,
-    GiveBack,
+    ForceDetach,
     HotPlug,
     LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
-    Seize,
-    Step,
+    ReturnToDom0,
     SwitchOff,
     SwitchOn,
     Unplug,
@@ -37,31 +37,31 @@ def mac_of(address: Address) -> str:
     return f"52:54:00:{address.bus:02x}:{address.slot:02x}:{address.function:02x}"
 
 
-def after(steps: Iterable[Step], inventory: Inventory) -> Inventory:
-    """The host after `steps`; fails if one of them couldn't be done."""
-    for step in steps:
-        inventory = _after(step, inventory)
+def after(actions: Iterable[Action], inventory: Inventory) -> Inventory:
+    """The host after `actions`; fails if one of them couldn't be done."""
+    for action in actions:
+        inventory = _after(action, inventory)
     return inventory
 
 
-def _after(step: Step, before: Inventory) -> Inventory:
-    match step:
+def _after(action: Action, before: Inventory) -> Inventory:
+    match action:
         case LoadPciback():
             return replace(before, pciback_loaded=True)
         case LoadAtBoot() | DontLoadAtBoot():
             return before
-        case Seize():
-            return _seized(step, before)
-        case GiveBack():
-            return _given_back(step, before)
+        case BindToPciback():
+            return _seized(action, before)
+        case ReturnToDom0():
+            return _given_back(action, before)
         case HotPlug():
-            return _plugged(step, before)
+            return _plugged(action, before)
         case Unplug():
-            return _unplugged(step, before)
-        case Evict():
-            return _evicted(step, before)
+            return _unplugged(action, before)
+        case ForceDetach():
+            return _evicted(action, before)
         case AddToConfig() | Adopt() | RemoveFromConfig() | SwitchOn() | SwitchOff():
-            return _with_domain(_edited(step, _domain(step.domain, before)), before)
+            return _with_domain(_edited(action, _domain(action.domain, before)), before)
 
 
 def _domain(name: str, inventory: Inventory) -> Domain:
@@ -86,83 +86,87 @@ def _device(address: Address, inventory: Inventory) -> Device:
     return found
 
 
-def _seized(step: Seize, before: Inventory) -> Inventory:
-    device = _device(step.address, before)
+def _seized(action: BindToPciback, before: Inventory) -> Inventory:
+    device = _device(action.address, before)
     assert before.pciback_loaded, "libvirt can't load xen-pciback"
-    assert before.given(step.address) is None, "it is in use by a guest"
-    assert device.driver == step.driver
+    assert before.given(action.address) is None, "it is in use by a guest"
+    assert device.driver == action.driver
     changed = replace(
         device, driver=PCIBACK, driver_override=PCIBACK, mac=None, in_pciback_slots=True
     )
     return _with_device(changed, before)
 
 
-def _given_back(step: GiveBack, before: Inventory) -> Inventory:
-    assert before.given(step.address) is None, "it is in use by a guest"
+def _given_back(action: ReturnToDom0, before: Inventory) -> Inventory:
+    assert before.given(action.address) is None, "it is in use by a guest"
     changed = replace(
-        _device(step.address, before),
+        _device(action.address, before),
         driver="e1000e",
         driver_override=None,
-        mac=mac_of(step.address),
+        mac=mac_of(action.address),
         in_pciback_slots=False,
     )
     return _with_device(changed, before)
 
 
-def _plugged(step: HotPlug, before: Inventory) -> Inventory:
-    device, domain = _device(step.address, before), _domain(step.domain, before)
+def _plugged(action: HotPlug, before: Inventory) -> Inventory:
+    device, domain = _device(action.address, before), _domain(action.domain, before)
     assert device.on_pciback, "unmanaged PCI device must be manually detached from the host"
     assert domain.domid is not None, "domain is not running"
     assert domain.passthrough, "libxenlight failed to attach pci device"
-    assert before.given(step.address) is None, "in use by driver xenlight"
+    assert before.given(action.address) is None, "in use by driver xenlight"
     for sibling in before.siblings(device):
         idle = sibling.on_pciback and before.given(sibling.address) is None
         assert resets_alone(device) or idle, "active devices on bus, not doing bus reset"
-    hostdev = Hostdev(address=step.address, alias=step.alias, write_filtering=not step.permissive)
+    hostdev = Hostdev(
+        address=action.address, alias=action.alias, write_filtering=not action.permissive
+    )
     changed = _with_domain(replace(domain, live=(*domain.live, hostdev)), before)
-    given = BackendDevice(domid=domain.domid, address=step.address, index=0)
+    given = BackendDevice(domid=domain.domid, address=action.address, index=0)
     return replace(changed, backend=(*before.backend, given))
 
 
-def _unplugged(step: Unplug, before: Inventory) -> Inventory:
-    domain = _domain(step.domain, before)
-    assert domain.live_hostdev(step.address), "target pci device not found"
-    live = tuple(h for h in domain.live if h.address != step.address)
+def _unplugged(action: Unplug, before: Inventory) -> Inventory:
+    domain = _domain(action.domain, before)
+    assert domain.live_hostdev(action.address), "target pci device not found"
+    live = tuple(h for h in domain.live if h.address != action.address)
     backend = tuple(
-        b for b in before.backend if (b.address, b.domid) != (step.address, domain.domid)
+        b for b in before.backend if (b.address, b.domid) != (action.address, domain.domid)
     )
     return replace(_with_domain(replace(domain, live=live), before), backend=backend)
 
 
-def _evicted(step: Evict, before: Inventory) -> Inventory:
-    assert not _domain(step.domain, before).live_hostdev(step.address), "libvirt could unplug it"
-    backend = tuple(b for b in before.backend if b.address != step.address)
-    device = replace(_device(step.address, before), in_guest=False)
+def _evicted(action: ForceDetach, before: Inventory) -> Inventory:
+    assert not _domain(action.domain, before).live_hostdev(action.address), (
+        "libvirt could unplug it"
+    )
+    backend = tuple(b for b in before.backend if b.address != action.address)
+    device = replace(_device(action.address, before), in_guest=False)
     return _with_device(device, replace(before, backend=backend))
 
 
 def _edited(
-    step: AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff, domain: Domain
+    action: AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff, domain: Domain
 ) -> Domain:
     assert domain.persistent, "a transient domain has no persistent XML"
-    if isinstance(step, SwitchOn):
+    if isinstance(action, SwitchOn):
         # each work says what it needs, also where an earlier one of the same plan has seen to it
-        return replace(domain, features=tuple({*domain.features, *step.features}))
-    if isinstance(step, SwitchOff):
-        return replace(domain, features=tuple(set(domain.features) - set(step.features)))
-    there = domain.config_hostdev(step.address)
-    others = tuple(h for h in domain.config if h.address != step.address)
-    notes = tuple(m for m in domain.marks if m.address != step.address)
-    if isinstance(step, RemoveFromConfig):
-        return replace(domain, config=others, marks=notes)
-    if isinstance(step, Adopt):
+        return replace(domain, features=tuple({*domain.features, *action.features}))
+    if isinstance(action, SwitchOff):
+        return replace(domain, features=tuple(set(domain.features) - set(action.features)))
+    there = domain.config_hostdev(action.address)
+    others = tuple(h for h in domain.config if h.address != action.address)
+    notes = tuple(m for m in domain.ownership if m.address != action.address)
+    if isinstance(action, RemoveFromConfig):
+        return replace(domain, config=others, ownership=notes)
+    if isinstance(action, Adopt):
         assert there is not None
-        hostdev = replace(there, alias=step.alias)
+        hostdev = replace(there, alias=action.alias)
     else:
         assert there is None, "device is already in the domain configuration"
         hostdev = Hostdev(
-            address=step.address, alias=step.alias, write_filtering=not step.permissive
+            address=action.address, alias=action.alias, write_filtering=not action.permissive
         )
-    name = step.alias.removeprefix("ua-cede-")
-    mark = Mark(name=name, address=step.address, policy=step.policy)
-    return replace(domain, config=(*others, hostdev), marks=(*notes, mark))
+    name = action.alias.removeprefix("ua-cede-")
+    ownership = Ownership(name=name, address=action.address, policy=action.policy)
+    return replace(domain, config=(*others, hostdev), ownership=(*notes, ownership))

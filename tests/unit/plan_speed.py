@@ -8,7 +8,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
@@ -65,7 +65,7 @@ def host() -> tuple[Inventory, Policy]:
             Domain(
                 name=name, uuid=f"00000000-0000-0000-0000-{n:012}", kind=GuestKind.PV, domid=n + 1,
                 live=hostdevs, config=hostdevs,
-                marks=tuple(Mark(name=f"nic{i}", address=address(i), policy=SOURCE) for i in there),
+                ownership=tuple(Ownership(name=f"nic{i}", address=address(i), policy=SOURCE) for i in there),
             )
         )  # fmt: skip
         backend += [BackendDevice(domid=n + 1, address=address(i), index=0) for i in there]
@@ -100,11 +100,11 @@ def peak_megabytes() -> float:
 
 def main() -> None:
     inventory, policy = host()
-    begun = time.process_time()
+    started = time.process_time()
     planned = plan(resolve_targets(policy, inventory))
-    seconds = time.process_time() - begun
+    seconds = time.process_time() - started
     peak = peak_megabytes()
-    counts = (len(planned.work), len(planned.noops), len(planned.refusals))
+    counts = (len(planned.changes), len(planned.noops), len(planned.refusals))
     print(json.dumps({"seconds": seconds, "megabytes": peak, "counts": counts}))  # noqa: T201 - its answer
 
 

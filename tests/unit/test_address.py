@@ -20,7 +20,7 @@ ADDRESSES = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("spelling", "meant"),
+    ("spelling", "resolve_assignment"),
     [
         ("0000:01:00.0", Address(0, 1, 0, 0)),
         ("01:00.0", Address(0, 1, 0, 0)),
@@ -34,8 +34,8 @@ ADDRESSES = st.builds(
         ("ABCD:EF:1e.3", Address(0xABCD, 0xEF, 0x1E, 3)),
     ],
 )
-def test_a_spelling_means_one_address(spelling: str, meant: Address) -> None:
-    assert Address.parse(spelling) == meant
+def test_a_spelling_means_one_address(spelling: str, resolve_assignment: Address) -> None:
+    assert Address.parse(spelling) == resolve_assignment
 
 
 @pytest.mark.parametrize(

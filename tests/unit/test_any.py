@@ -54,17 +54,17 @@ def test_the_first_apply_with_any_verifies_and_records_the_devices_that_it_attac
 ) -> None:
     applied = cede("apply", "--yes")
     assert applied.status == 0, applied.out
-    plugged = {deed for deed in host.journal if deed.startswith("plug")}
+    plugged = {action for action in host.journal if action.startswith("plug")}
     assert plugged == {f"plug pv1 {NIC}", f"plug pv2 {SECOND}"}
-    memory = host.written.memory()
-    found = {str(at.address): (at.live, at.config) for at in memory.attachments}
+    memory = host.written.load_state()
+    found = {str(at.address): (at.live, at.config) for at in memory.last_applied}
     assert found == {NIC: (True, True), SECOND: (True, True)}
     for subject in ("nic0 -> pv1", "nic1 -> pv2"):
         assert conditions(cede, subject) == {
             "Attached": ("True", "InDomain"),
-            "Permanent": ("True", "InPersistentXML"),
-            "Proven": ("True", "GuestHasIt"),
-            "InStep": ("True", "AsAssigned"),
+            "Persistent": ("True", "InPersistentXML"),
+            "Verified": ("True", "GuestHasIt"),
+            "InSync": ("True", "AsAssigned"),
         }
     assert cede("status").status == 0
     assert cede("apply", "--yes").status == 0
@@ -76,13 +76,13 @@ def test_next_start_with_any_is_recorded_of_the_device_that_was_written_into_the
     any_policy.write_text(ANY.replace("pv2}", "pv2, when: next-start}"))
     applied = cede("apply", "--yes")
     assert applied.status == 0, applied.out
-    found = {str(at.address): (at.live, at.config) for at in host.written.memory().attachments}
+    found = {str(at.address): (at.live, at.config) for at in host.written.load_state().last_applied}
     assert found == {NIC: (True, True), SECOND: (False, True)}
-    assert conditions(cede, "nic1 -> pv2")["Permanent"] == ("True", "InPersistentXML")
+    assert conditions(cede, "nic1 -> pv2")["Persistent"] == ("True", "InPersistentXML")
 
 
 @pytest.mark.usefixtures("any_policy")
-def test_status_before_the_first_apply_with_any_tells_each_assignment_of_its_own_device(
+def test_status_before_the_first_apply_with_any_reports_each_assignment_of_its_own_device(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.tree.bind(SECOND, "igb")
@@ -95,8 +95,10 @@ def test_status_before_the_first_apply_with_any_tells_each_assignment_of_its_own
 def test_verify_explain_with_any_walks_the_way_of_each_device(cede: Callable[..., Shown]) -> None:
     assert cede("apply", "--yes").status == 0
     explained = cede("verify", "--explain", "--json").json("status")["explained"]
-    told = {one["subject"]: str(one["checks"]) for one in explained}
-    assert (SECOND in told["nic1 -> pv2"], NIC in told["nic1 -> pv2"]) == (True, False), told
+    reported = {one["subject"]: str(one["checks"]) for one in explained}
+    assert (SECOND in reported["nic1 -> pv2"], NIC in reported["nic1 -> pv2"]) == (True, False), (
+        reported
+    )
 
 
 @pytest.mark.usefixtures("any_policy")

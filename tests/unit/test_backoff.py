@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from cede.daemon.backoff import FLAP_SECONDS, FLAPS, LONGEST_SECONDS, Backoff, hold_back
+from cede.daemon.backoff import FLAP_SECONDS, FLAPS, MAX_SECONDS, Backoff, hold_back
 from cede.errors import Exit
 from cede.model.pci import Address
-from cede.model.plan import LoadPciback, NoOp, Plan, Work
+from cede.model.plan import Change, LoadPciback, NoOp, Plan
 
 NIC = "nic0 -> pv1"
 
 
-def work(subject: str) -> Work:
-    return Work(subject=subject, address=Address(0, 1, 0, 0), identity=None, steps=(LoadPciback(),))
+def change(subject: str) -> Change:
+    return Change(
+        subject=subject, address=Address(0, 1, 0, 0), identity=None, actions=(LoadPciback(),)
+    )
 
 
 def waits(backoff: Backoff, now: float) -> list[tuple[str, float]]:
@@ -26,7 +28,7 @@ def test_one_that_fails_is_left_alone_longer_each_time_and_says_why() -> None:
         found.append(wait)
         now += wait
     assert found[:5] == [5, 10, 20, 40, 80]
-    assert found[-1] == LONGEST_SECONDS
+    assert found[-1] == MAX_SECONDS
     backoff.failed(NIC, "libxl said no", now)
     assert backoff.waiting(now)[0].reason == "it failed 13 times in a row: libxl said no"
 
@@ -86,14 +88,17 @@ def test_after_a_quiet_time_flapping_is_forgotten() -> None:
 
 def test_a_guest_that_did_not_prove_it_is_asked_again_at_growing_intervals() -> None:
     backoff = Backoff()
-    backoff.unproven(NIC, 0.0)
-    assert (backoff.doubted([NIC], 4.0), backoff.next_tries(4.0)) == (frozenset(), {NIC: 5.0})
-    assert backoff.doubted([NIC], 5.0) == {NIC}
-    backoff.unproven(NIC, 5.0)
+    backoff.unverified(NIC, 0.0)
+    assert (backoff.due_for_recheck([NIC], 4.0), backoff.next_tries(4.0)) == (
+        frozenset(),
+        {NIC: 5.0},
+    )
+    assert backoff.due_for_recheck([NIC], 5.0) == {NIC}
+    backoff.unverified(NIC, 5.0)
     assert backoff.next_tries(5.0) == {NIC: 15.0}
     assert waits(backoff, 6.0) == [], "its work isn't held back"
-    backoff.proven(NIC)
-    assert (backoff.doubted([], 99.0), backoff.next_tries(5.0)) == (frozenset(), {})
+    backoff.verified(NIC)
+    assert (backoff.due_for_recheck([], 99.0), backoff.next_tries(5.0)) == (frozenset(), {})
 
 
 def test_what_the_policy_no_longer_names_is_forgotten_and_so_is_all_when_asked() -> None:
@@ -107,10 +112,10 @@ def test_what_the_policy_no_longer_names_is_forgotten_and_so_is_all_when_asked()
 
 
 def test_only_the_work_of_those_that_wait_is_held_back_with_reason_and_remedy() -> None:
-    noop = NoOp(subject="a -> b", reason="in step")
-    planned = Plan(work=(work(NIC), work("nic1 -> pv1")), noops=(noop,))
+    noop = NoOp(subject="a -> b", reason="in sync")
+    planned = Plan(changes=(change(NIC), change("nic1 -> pv1")), noops=(noop,))
     held = hold_back(planned, {NIC: "it failed once: no; next try at 14:00:00", "a -> b": "x"})
-    assert [w.subject for w in held.work] == ["nic1 -> pv1"]
+    assert [w.subject for w in held.changes] == ["nic1 -> pv1"]
     assert held.noops == (noop,)
     (refusal,) = held.refusals
     assert (refusal.subject, refusal.name, refusal.exit) == (NIC, "backoff", Exit.TRY_LATER)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.libvirt.offline_libvirt import BeforeLibvirt
+from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
 from cede.errors import HungError, PermanentError
 from cede.model.pci import Address
 
@@ -62,8 +62,8 @@ def kernel(tree: SysTree) -> Kernel:
 
 
 @pytest.fixture
-def door(kernel: Kernel, tmp_path: Path) -> BeforeLibvirt:
-    return BeforeLibvirt(kernel.tree.sys, tmp_path / "libxl", kernel.write)
+def adapter(kernel: Kernel, tmp_path: Path) -> OfflineLibvirt:
+    return OfflineLibvirt(kernel.tree.sys, tmp_path / "libxl", kernel.write)
 
 
 def driver(kernel: Kernel) -> str | None:
@@ -72,71 +72,71 @@ def driver(kernel: Kernel) -> str | None:
 
 
 def test_a_device_is_kept_for_pciback_before_its_driver_lets_go(
-    door: BeforeLibvirt, kernel: Kernel
+    adapter: OfflineLibvirt, kernel: Kernel
 ) -> None:
-    door.seize(NIC)
+    adapter.bind_to_pciback(NIC)
     assert driver(kernel) == "pciback"
     assert kernel.written == [("driver_override", "pciback"), ("unbind", AT), ("drivers_probe", AT)]
 
 
-def test_one_without_a_driver_is_only_probed(door: BeforeLibvirt, kernel: Kernel) -> None:
+def test_one_without_a_driver_is_only_probed(adapter: OfflineLibvirt, kernel: Kernel) -> None:
     kernel.tree.bind(AT, None)
-    door.seize(NIC)
+    adapter.bind_to_pciback(NIC)
     assert [last for last, _ in kernel.written] == ["driver_override", "drivers_probe"]
 
 
-def test_what_pciback_has_is_left(door: BeforeLibvirt, kernel: Kernel) -> None:
+def test_what_pciback_has_is_left(adapter: OfflineLibvirt, kernel: Kernel) -> None:
     kernel.tree.bind(AT, "pciback")
-    door.seize(NIC)
+    adapter.bind_to_pciback(NIC)
     assert kernel.written == []
 
 
-def test_what_was_taken_goes_back(door: BeforeLibvirt, kernel: Kernel) -> None:
-    door.seize(NIC)
-    door.reattach(NIC)
+def test_what_was_taken_goes_back(adapter: OfflineLibvirt, kernel: Kernel) -> None:
+    adapter.bind_to_pciback(NIC)
+    adapter.reattach(NIC)
     assert driver(kernel) == "e1000e"
     assert kernel.written[3] == ("driver_override", "\n")
 
 
 def test_a_driver_of_its_own_isnt_taken_from_it_on_the_way_back(
-    door: BeforeLibvirt, kernel: Kernel
+    adapter: OfflineLibvirt, kernel: Kernel
 ) -> None:
-    door.reattach(NIC)
+    adapter.reattach(NIC)
     assert kernel.written == [("driver_override", "\n")]
 
 
 @pytest.mark.parametrize("file", ["driver_override", "unbind", "drivers_probe"])
 def test_a_write_that_is_refused_says_for_which_device(
-    door: BeforeLibvirt, kernel: Kernel, file: str
+    adapter: OfflineLibvirt, kernel: Kernel, file: str
 ) -> None:
     kernel.refuses = file
     with pytest.raises(PermanentError) as failed:
-        door.seize(NIC)
+        adapter.bind_to_pciback(NIC)
     assert failed.value.message.startswith(f"the kernel doesn't rebind {AT}: tee ")
     assert "dmesg" in failed.value.remedy
 
 
-def test_an_unbind_that_hangs_is_told_as_that(door: BeforeLibvirt, kernel: Kernel) -> None:
+def test_an_unbind_that_hangs_is_reported_as_that(adapter: OfflineLibvirt, kernel: Kernel) -> None:
     kernel.hangs = "unbind"
     with pytest.raises(HungError):
-        door.seize(NIC)
+        adapter.bind_to_pciback(NIC)
 
 
 def test_the_writes_are_real_ones(tree: SysTree) -> None:
     path = tree.function(AT)
     (tree.sys / "bus/pci/drivers_probe").write_text("")
-    BeforeLibvirt(tree.sys).seize(NIC)
+    OfflineLibvirt(tree.sys).bind_to_pciback(NIC)
     assert (path / "driver_override").read_text() == "pciback"
     assert (tree.sys / "bus/pci/drivers_probe").read_text() == AT
 
 
 def test_a_file_that_isnt_there_is_an_error(tree: SysTree) -> None:
     with pytest.raises(PermanentError, match="rebind"):
-        BeforeLibvirt(tree.sys).seize(NIC)
+        OfflineLibvirt(tree.sys).bind_to_pciback(NIC)
 
 
 def test_the_domains_are_those_of_libvirts_files_and_all_off(
-    door: BeforeLibvirt, tmp_path: Path
+    adapter: OfflineLibvirt, tmp_path: Path
 ) -> None:
     folder = tmp_path / "libxl"
     (folder / "autostart").mkdir(parents=True)
@@ -145,21 +145,21 @@ def test_the_domains_are_those_of_libvirts_files_and_all_off(
     (folder / "broken.xml").write_text("<domain")
     (folder / "folder.xml").mkdir()
     (folder / "network.xml").write_text("<network/>")
-    (domain,) = door.domains()
+    (domain,) = adapter.domains()
     assert (domain.name, domain.running, domain.host_disks) == ("pv1", False, ("/dev/vg/pv1",))
     assert [str(hostdev.address) for hostdev in domain.config] == [AT]
 
 
-def test_without_libvirts_files_there_are_no_domains(door: BeforeLibvirt) -> None:
-    assert door.domains() == ()
+def test_without_libvirts_files_there_are_no_domains(adapter: OfflineLibvirt) -> None:
+    assert adapter.domains() == ()
 
 
-def test_every_function_counts_as_listed(door: BeforeLibvirt) -> None:
-    assert door.node_devices() == {"pci_0000_01_00_0"}
+def test_every_function_counts_as_listed(adapter: OfflineLibvirt) -> None:
+    assert adapter.node_devices() == {"pci_0000_01_00_0"}
 
 
 @given(said=st.binary(max_size=200) | st.text(alphabet="<domain/>name&'\" ", max_size=80))
 def test_no_file_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, said: bytes | str) -> None:
     folder = tmp_path_factory.mktemp("libxl")
     (folder / "pv1.xml").write_bytes(said if isinstance(said, bytes) else said.encode())
-    BeforeLibvirt(folder, folder).domains()
+    OfflineLibvirt(folder, folder).domains()

@@ -14,9 +14,9 @@ from cede.planner.boot_plan import awaited
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
-from cede.services.boot import bind, told
-from cede.services.observe import look_around
-from cede.services.reconcile import Behalf, Report, carry_out
+from cede.services.boot import bind, read_boot_configuration
+from cede.services.observe import observe_host
+from cede.services.reconcile import Report, RequestContext, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
     host.native["0000:00:02.0"] = "virtio-pci"
     host.tree.route(ROUTE)
-    monkeypatch.setattr(return_to_dom0, "await_truth", lambda question, _seconds: question())
+    monkeypatch.setattr(return_to_dom0, "wait_until", lambda question, _seconds: question())
     return host
 
 
@@ -61,15 +61,15 @@ def run(
     limit: float = 60.0,
     sleep: Callable[[float], None] = lambda _: None,
 ) -> Report:
-    return bind(host.doors(), policy, Behalf(), wait=wait, limit=limit, sleep=sleep)
+    return bind(host.adapters(), policy, RequestContext(), wait=wait, limit=limit, sleep=sleep)
 
 
 def test_every_device_is_bound_and_remembered(alone: SimulatedHost, policy: Policy) -> None:
     done = run(alone, policy)
     assert done.exit is Exit.OK
     assert alone.journal.count("load") in {1, 2}
-    assert {f"seize {NIC}", f"seize {OTHER}"} < set(alone.journal)
-    was = alone.written.memory().origins[Address.parse(NIC)]
+    assert {f"bind_to_pciback {NIC}", f"bind_to_pciback {OTHER}"} < set(alone.journal)
+    was = alone.written.load_state().origins[Address.parse(NIC)]
     assert was.driver == "e1000e"
 
 
@@ -84,20 +84,20 @@ def test_a_second_time_there_is_nothing_to_do(alone: SimulatedHost, policy: Poli
 def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
     alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seize = alone.seize
+    bind_to_pciback = alone.bind_to_pciback
 
     def half(address: Address) -> None:
         if str(address) == NIC:
             alone.tree.override(NIC, "pciback")
             alone.tree.bind(NIC, None)
             raise PermanentError("pciback doesn't want it")
-        seize(address)
+        bind_to_pciback(address)
 
-    monkeypatch.setattr(alone, "seize", half)
+    monkeypatch.setattr(alone, "bind_to_pciback", half)
     done = run(alone, policy)
     assert done.exit is Exit.FAILED
     assert [outcome.exit for outcome in done.outcomes] == [Exit.FAILED, Exit.OK]
-    sysfs = alone.doors().sysfs
+    sysfs = alone.adapters().sysfs
     assert sysfs.driver(Address.parse(NIC)) == "e1000e"
     assert sysfs.driver_override(Address.parse(NIC)) is None
     assert sysfs.driver(Address.parse(OTHER)) == "pciback"
@@ -106,10 +106,10 @@ def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
 def test_one_that_hangs_is_held_and_not_tried_again_in_this_boot(
     alone: SimulatedHost, policy: Policy
 ) -> None:
-    alone.fails["seize"] = [HungError("unbinding has hung")]
+    alone.fails["bind_to_pciback"] = [HungError("unbinding has hung")]
     first = run(alone, policy)
     assert first.exit is Exit.FAILED
-    (held,) = alone.written.memory().held
+    (held,) = alone.written.load_state().held
     again = run(alone, policy)
     (refused,) = again.plan.refusals
     assert (held.reason, refused.name) == ("unbinding has hung", "held")
@@ -130,24 +130,24 @@ def test_a_device_that_comes_late_is_waited_for_and_the_other_isnt_kept(
             gone.symlink_to(there)
 
     done = run(alone, policy, wait=30.0, sleep=sleep)
-    assert f"seize {NIC}" in pauses[0]
+    assert f"bind_to_pciback {NIC}" in pauses[0]
     assert (done.exit, len(pauses)) == (Exit.OK, 2)
-    assert alone.journal.count(f"seize {NIC}") == 1
-    assert {work.subject for work in done.plan.work} == {"nic0 -> pv1", "nic1 -> pv1"}
+    assert alone.journal.count(f"bind_to_pciback {NIC}") == 1
+    assert {change.subject for change in done.plan.changes} == {"nic0 -> pv1", "nic1 -> pv1"}
 
 
-def test_one_that_never_comes_is_told_when_the_wait_is_over(
+def test_one_that_never_comes_is_reported_when_the_wait_is_over(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     (alone.tree.sys / "bus/pci/devices" / OTHER).unlink()
-    begun = time.monotonic()
+    started = time.monotonic()
     done = run(alone, policy, wait=0.2, sleep=time.sleep)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
     assert [refusal.subject for refusal in done.plan.refusals] == ["nic1 -> pv1"]
     assert done.exit is Exit.USAGE
 
 
-def test_the_driver_that_a_card_had_is_waited_for_since_it_tells_the_cards_apart(
+def test_the_driver_that_a_card_had_is_waited_for_since_it_reports_the_cards_apart(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     run(alone, policy)
@@ -155,10 +155,10 @@ def test_the_driver_that_a_card_had_is_waited_for_since_it_tells_the_cards_apart
     for at in (NIC, OTHER):
         alone.tree.override(at, None)
         alone.tree.bind(at, None)
-    inventory = look_around(alone.doors())
+    inventory = observe_host(alone.adapters())
     assert awaited(policy, inventory) == ("nic0", "nic1")
     alone.tree.bind(NIC, "e1000e")
-    assert awaited(policy, look_around(alone.doors())) == ("nic1",)
+    assert awaited(policy, observe_host(alone.adapters())) == ("nic1",)
 
 
 def test_no_step_is_begun_after_the_limit(
@@ -172,7 +172,7 @@ def test_no_step_is_begun_after_the_limit(
 
     monkeypatch.setattr(alone, "load_pciback", late)
     done = run(alone, policy, limit=0.1)
-    assert not any(entry.startswith("seize") for entry in alone.journal)
+    assert not any(entry.startswith("bind_to_pciback") for entry in alone.journal)
     assert done.exit is Exit.TRY_LATER
 
 
@@ -181,35 +181,35 @@ def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
 ) -> None:
     run(alone, policy)
     nothing = policy_files.parse("version: 1\ndevices: {}\nassignments: []\n", "policy.yaml")
-    inventory = look_around(alone.doors())
+    inventory = observe_host(alone.adapters())
     planned = plan(resolve_targets(nothing, inventory))
-    assert {str(work.address) for work in planned.work} == {NIC, OTHER}
-    carry_out(alone.doors(), inventory, planned, Behalf())
-    assert alone.doors().sysfs.driver(Address.parse(NIC)) == "e1000e"
+    assert {str(change.address) for change in planned.changes} == {NIC, OTHER}
+    carry_out(alone.adapters(), inventory, planned, RequestContext())
+    assert alone.adapters().sysfs.driver(Address.parse(NIC)) == "e1000e"
 
 
 def test_apply_goes_on_with_what_boot_has_bound(alone: SimulatedHost, policy: Policy) -> None:
     run(alone, policy)
-    inventory = look_around(alone.doors())
+    inventory = observe_host(alone.adapters())
     planned = plan(resolve_targets(policy, inventory))
-    assert not any(str(step).startswith("seize") for step in planned.steps)
-    carry_out(alone.doors(), inventory, planned, Behalf())
-    assert look_around(alone.doors()).unfinished == ()
-    assert alone.written.memory().origins[Address.parse(NIC)].driver == "e1000e"
+    assert not any(str(action).startswith("bind_to_pciback") for action in planned.actions)
+    carry_out(alone.adapters(), inventory, planned, RequestContext())
+    assert observe_host(alone.adapters()).unfinished == ()
+    assert alone.written.load_state().origins[Address.parse(NIC)].driver == "e1000e"
 
 
 def test_a_guest_that_was_started_with_it_settles_the_matter(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     carry_out(
-        alone.doors(),
-        look_around(alone.doors()),
-        plan(resolve_targets(policy, look_around(alone.doors()))),
-        Behalf(),
+        alone.adapters(),
+        observe_host(alone.adapters()),
+        plan(resolve_targets(policy, observe_host(alone.adapters()))),
+        RequestContext(),
     )
     run(alone, policy)
-    assert plan(resolve_targets(policy, look_around(alone.doors()))).work == ()
-    assert look_around(alone.doors()).unfinished == ()
+    assert plan(resolve_targets(policy, observe_host(alone.adapters()))).changes == ()
+    assert observe_host(alone.adapters()).unfinished == ()
 
 
 def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
@@ -219,7 +219,7 @@ def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
     assert run(alone, policy).exit is Exit.OK
 
 
-def test_what_the_host_is_told_is_read_from_its_files(
+def test_what_the_host_is_reported_is_read_from_its_files(
     alone: SimulatedHost,
 ) -> None:
     for path, text in {
@@ -231,6 +231,6 @@ def test_what_the_host_is_told_is_read_from_its_files(
         file = alone.tree.sys.parent / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    found = told(alone.doors())
+    found = read_boot_configuration(alone.adapters())
     assert [setting.on_command_line for setting in found.settings] == [True, False]
     assert (found.makers, found.early, found.built_in) == (("initramfs-tools",), True, False)

@@ -19,7 +19,7 @@ from cede.cli import session
 from cede.cli.main import cli
 from cede.errors import PermanentError, UnreachableError
 from cede.model.pciback_options import settings
-from cede.planner.hide_mistakes import Told
+from cede.planner.hide_mistakes import BootConfiguration
 from cede.util import schemas
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from unit.conftest import SimulatedHost
 
 NIC = "0000:01:00.0"
@@ -40,7 +40,7 @@ assignments:
   - {device: nic0, domain: pv1}
 """
 OWN = "  - {device: own, domain: pv1}\n"
-TOLD = Told(
+BOOT_CONFIGURATION = BootConfiguration(
     settings=settings(
         "ro xen-pciback.hide=(00:02.0)(oops)",
         [("/etc/modprobe.d/old.conf", "options xen-pciback hide=(01:00.0)")],
@@ -58,13 +58,13 @@ def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost
         raise UnreachableError("nothing may ask libvirt here")
 
     @contextmanager
-    def doors() -> Iterator[Doors]:
-        yield host.doors()
+    def adapters() -> Iterator[Adapters]:
+        yield host.adapters()
 
     for module in (command, session):
-        monkeypatch.setattr(module, "open_doors_before_libvirt", doors)
-    monkeypatch.setattr(session, "open_doors", opened)
-    monkeypatch.setattr(command, "told", lambda _doors: TOLD)
+        monkeypatch.setattr(module, "open_adapters_offline", adapters)
+    monkeypatch.setattr(session, "open_adapters", opened)
+    monkeypatch.setattr(command, "read_boot_configuration", lambda _adapters: BOOT_CONFIGURATION)
     return host
 
 
@@ -93,12 +93,12 @@ def test_it_binds_and_says_so_and_a_second_time_does_nothing(boot: Callable[...,
     first = boot("--json")
     assert first.return_value == 0, first.output
     (done,) = said(first, "report")["outcomes"]
-    assert [(one["step"]["step"], one["error"]) for one in done["tried"]] == [
-        ("load-pciback", None), ("seize", None),
+    assert [(one["action"]["action"], one["error"]) for one in done["tried"]] == [
+        ("load-pciback", None), ("bind-to-pciback", None),
     ]  # fmt: skip
     second = boot("--json")
     report = said(second, "report")
-    assert (second.return_value, report["outcomes"], report["plan"]["work"]) == (0, [], [])
+    assert (second.return_value, report["outcomes"], report["plan"]["changes"]) == (0, [], [])
     assert [noop["subject"] for noop in report["plan"]["noops"]] == [done["subject"]]
 
 
@@ -115,8 +115,8 @@ def test_the_plan_touches_nothing_and_asks_for_a_pass(
     for option in ("--plan", "--dry-run"):
         shown = boot(option)
         assert (shown.return_value, alone.journal) == (4, [])
-    (work,) = said(boot("--plan", "--json"), "plan")["plan"]["work"]
-    assert [step["step"] for step in work["steps"]] == ["load-pciback", "seize"]
+    (change,) = said(boot("--plan", "--json"), "plan")["plan"]["changes"]
+    assert [action["action"] for action in change["actions"]] == ["load-pciback", "bind-to-pciback"]
 
 
 def test_what_the_host_needs_is_refused_and_the_other_bound(boot: Callable[..., Result]) -> None:
@@ -130,7 +130,7 @@ def test_what_the_host_needs_is_refused_and_the_other_bound(boot: Callable[..., 
 
 
 def test_a_report_fits_its_schema(boot: Callable[..., Result], alone: SimulatedHost) -> None:
-    alone.fails["seize"] = [PermanentError("no", remedy="try")]
+    alone.fails["bind_to_pciback"] = [PermanentError("no", remedy="try")]
     found = said(boot("--json"), "report")
     assert (found["exit"], found["outcomes"][0]["error"]["message"]) == (1, "no")
 
@@ -161,18 +161,18 @@ def test_two_questions_at_once_are_an_error_of_the_command_line(
 def test_the_unit_begins_in_time_and_never_keeps_the_host_from_booting() -> None:
     path = Path(__file__).parents[2] / "contrib/systemd/cede-boot.service"
     lines = [line.partition("=") for line in path.read_text().splitlines() if "=" in line]
-    told: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for name, _, value in lines:
-        told.setdefault(name, []).extend(value.split())
+        reported.setdefault(name, []).extend(value.split())
     services = {
         "libvirtd.service",
         "virtxend.service",
         "virtnodedevd.service",
         "xendomains.service",
     }
-    assert services < set(told["Before"])
-    assert {"local-fs.target", "swap.target"} < set(told["After"])
-    assert "network-pre.target" in told["Before"]
-    assert not {"RequiredBy", "Requires", "BindsTo"} & set(told)
-    limit = float(told["ExecStart"][told["ExecStart"].index("--limit") + 1])
-    assert limit + 90 < float(told["TimeoutStartSec"][0])
+    assert services < set(reported["Before"])
+    assert {"local-fs.target", "swap.target"} < set(reported["After"])
+    assert "network-pre.target" in reported["Before"]
+    assert not {"RequiredBy", "Requires", "BindsTo"} & set(reported)
+    limit = float(reported["ExecStart"][reported["ExecStart"].index("--limit") + 1])
+    assert limit + 90 < float(reported["TimeoutStartSec"][0])

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cede.model.inventory import Inventory
-from cede.model.pci import HostUse, Link, Origin
-from cede.model.plan import LoadPciback, Seize
+from cede.model.pci import HostUse, Link, OriginalState
+from cede.model.plan import BindToPciback, LoadPciback
 from cede.model.policy import Policy
-from cede.planner.boot_plan import boot
+from cede.planner.boot_plan import plan_boot
 from unit.plan_model import after
 from unit.test_planner_properties import addressed, held_against, inventories, policies
 
@@ -23,7 +23,7 @@ def hosts(draw: st.DrawFn) -> Inventory:
     first, *others = (
         replace(
             device,
-            origin=Origin(
+            original_state=OriginalState(
                 identity=device.identity,
                 driver="e1000e",
                 links=(Link(name="eth0", mac=draw(st.sampled_from([device.mac or "", "other"]))),),
@@ -46,17 +46,17 @@ def test_nothing_is_bound_that_the_host_lives_on_and_nothing_else_is_done(
     policy: Policy, inventory: Inventory
 ) -> None:
     routed = any(u.guard == "default-route" for d in inventory.devices for u in d.uses)
-    for work in boot(policy, inventory).work:
-        device = inventory.device(addressed(work))
-        described = policy.device(work.subject.partition(" -> ")[0])
+    for change in plan_boot(policy, inventory).changes:
+        device = inventory.device(addressed(change))
+        described = policy.device(change.subject.partition(" -> ")[0])
         assert device is not None
         assert described is not None
         assert not device.on_pciback
         assert not held_against(device, policy, inventory, described.override)
-        assert all(isinstance(step, (LoadPciback, Seize)) for step in work.steps)
-        assert routed or device.origin is not None
-        if not routed and device.origin and device.serial is None:
-            assert device.mac in {link.mac for link in device.origin.links}
+        assert all(isinstance(action, (LoadPciback, BindToPciback)) for action in change.actions)
+        assert routed or device.original_state is not None
+        if not routed and device.original_state and device.serial is None:
+            assert device.mac in {link.mac for link in device.original_state.links}
 
 
 @settings(max_examples=100)
@@ -64,15 +64,15 @@ def test_nothing_is_bound_that_the_host_lives_on_and_nothing_else_is_done(
 def test_each_assigned_device_gets_one_verdict_and_no_address_is_bound_twice(
     policy: Policy, inventory: Inventory
 ) -> None:
-    planned = boot(policy, inventory)
+    planned = plan_boot(policy, inventory)
     subjects = [
-        *(work.subject for work in planned.work),
+        *(change.subject for change in planned.changes),
         *(noop.subject for noop in planned.noops),
         *(refusal.subject for refusal in planned.refusals),
     ]
     names = dict.fromkeys(wanted.device for wanted in policy.assignments)
     assert sorted(subject.partition(" -> ")[0] for subject in subjects) == sorted(names)
-    addresses = [work.address for work in planned.work]
+    addresses = [change.address for change in planned.changes]
     assert len(set(addresses)) == len(addresses)
 
 
@@ -84,5 +84,5 @@ def test_what_was_bound_is_not_bound_again(policy: Policy, inventory: Inventory)
         backend=(),
         devices=tuple(replace(d, driver=d.driver or "e1000e") for d in inventory.devices),
     )
-    steps = boot(policy, idle).steps
-    assert not boot(policy, after(steps, idle)).work
+    actions = plan_boot(policy, idle).actions
+    assert not plan_boot(policy, after(actions, idle)).changes

@@ -17,7 +17,7 @@ from cede.services import one_off
 from cede.verifier.verify import verify
 
 if TYPE_CHECKING:
-    from cede.verifier.check_results import Finding
+    from cede.verifier.check_results import CheckResult
     from unit.conftest import SimulatedHost, Store
 
 NIC = Address.parse("0000:01:00.0")
@@ -57,53 +57,56 @@ def test_a_one_off_without_a_word_in_the_policy_asks_on_the_console() -> None:
     assert chosen("pv1", Channel.SSH) == Verification(guest=Channel.SSH, host="pv1")
 
 
-def test_where_nobody_is_asked_the_status_says_not_proven(host: SimulatedHost) -> None:
+def test_where_nobody_is_asked_the_status_says_not_verified(host: SimulatedHost) -> None:
     found = verified(host, Verification(guest=Channel.NONE))
-    assert (found.verdict, "not proven" in found.found) == ("noted", True)
+    assert (found.status, "not verified" in found.found) == ("info", True)
 
 
-def verified(host: SimulatedHost, how: Verification) -> Finding:
+def verified(host: SimulatedHost, how: Verification) -> CheckResult:
     """The last finding on the card, which pv1 has as far as dom0 can tell."""
     host.tree.slots(str(NIC))
-    host.seize(NIC)
+    host.bind_to_pciback(NIC)
     host.plug("pv1", NIC, "ua-cede-nic0", permissive=False)
     host.config["pv1"] = host.live["pv1"].replace(" id='1'", "")
     domain = host.domain("pv1")
     assert domain is not None
-    return verify(host.doors(), NIC, domain, how, settle=0.0)[-1]
+    return verify(host.adapters(), NIC, domain, how, timeout=0.0)[-1]
 
 
-def test_a_guest_without_a_helper_is_not_proven_and_nothing_is_left_in_xenstore(
+def test_a_guest_without_a_helper_is_not_verified_and_nothing_is_left_in_xenstore(
     host: SimulatedHost,
 ) -> None:
     host.store.nodes["/local/domain/1/name"] = "pv1"
     found = verified(host, Verification(guest=Channel.XENSTORE))
-    assert (found.source, found.verdict) == ("guest", "not proven")
+    assert (found.source, found.status) == ("guest", "not verified")
     assert "is cede-guest (contrib/guest) running there?" in found.found
     assert not any(node.startswith(DATA) for node in host.store.nodes)
 
 
-def test_a_password_file_that_others_may_read_is_told_with_its_remedy(
+def test_a_password_file_that_others_may_read_is_reported_with_its_remedy(
     host: SimulatedHost, tmp_path: Path
 ) -> None:
     path = tmp_path / "password"
     path.write_text("lab\n")
     path.chmod(0o644)
     found = verified(host, Verification(user="root", password_file=str(path)))
-    assert found.verdict == "not proven"
+    assert found.status == "not verified"
     assert found.found.endswith(f"(mode 0644); chmod 600 {path}")
     assert "console pv1" not in host.journal
 
 
 def test_a_data_node_is_written_read_and_removed_with_all_below_it(store: Store) -> None:
-    door = Xenstore(connect=lambda _: store)
+    adapter = Xenstore(connect=lambda _: store)
     store.nodes["/local/domain/1/name"] = "pv1"
-    assert door.read_data(1, "cede/request") is None
-    door.write_data(1, "cede/request", b"x")
+    assert adapter.read_data(1, "cede/request") is None
+    adapter.write_data(1, "cede/request", b"x")
     store.nodes[f"{DATA}/cede/answer/1"] = "y"
-    assert (door.read_data(1, "cede/request"), door.read_data(1, "cede/answer/1")) == (b"x", b"y")
-    door.remove_data(1, "cede")
-    door.remove_data(1, "cede")
+    assert (adapter.read_data(1, "cede/request"), adapter.read_data(1, "cede/answer/1")) == (
+        b"x",
+        b"y",
+    )
+    adapter.remove_data(1, "cede")
+    adapter.remove_data(1, "cede")
     assert list(store.nodes) == ["/local/domain/1/name"]
 
 

@@ -31,7 +31,7 @@ from unit import looks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.model.domain import Domain
     from unit.conftest import SimulatedHost
 
@@ -87,12 +87,12 @@ def cede(
     asked: list[str] = []
 
     @contextmanager
-    def doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:  # noqa: ARG001 - libvirt answers
+    def adapters(uri: str, *, require_all: bool = True) -> Iterator[Adapters]:  # noqa: ARG001 - libvirt answers
         asked.append(uri)
-        yield host.doors()
+        yield host.adapters()
 
     for module in (plan_cli, devices_command, import_command, session, status_command, verify_cli):
-        monkeypatch.setattr(module, "open_doors", doors)
+        monkeypatch.setattr(module, "open_adapters", adapters)
     names = policy.with_name("pci.ids")
     names.write_text(PCI_IDS)
     for module in (devices_command, import_command):
@@ -105,11 +105,11 @@ def cede(
     for module in (history_command, status, status_command):
         monkeypatch.setattr(module, "open_journal", lambda: host.written)
     monkeypatch.setattr(
-        "cede.services.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "settle": 0.0})
+        "cede.services.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "timeout": 0.0})
     )
-    persist = partial(retry.persist, sleep=lambda _: None)
+    persist = partial(retry.retry_transient, sleep=lambda _: None)
     for module_name in ("executor.executor", "services.reconcile"):
-        monkeypatch.setattr(f"cede.{module_name}.persist", persist)
+        monkeypatch.setattr(f"cede.{module_name}.retry_transient", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
     host.guest_says = looks.whole()
 
@@ -126,9 +126,9 @@ def cede(
     return run
 
 
-def verdicts(checked: Any) -> dict[str, str]:  # noqa: ANN401 - JSON is any
+def decisions(checked: Any) -> dict[str, str]:  # noqa: ANN401 - JSON is any
     """By source of a finding what it says of one subject."""
-    return {finding["source"]: finding["verdict"] for finding in checked["findings"]}
+    return {finding["source"]: finding["status"] for finding in checked["findings"]}
 
 
 def refusals(shown: Shown) -> tuple[int, list[str]]:
@@ -136,18 +136,18 @@ def refusals(shown: Shown) -> tuple[int, list[str]]:
     return shown.status, [one["name"] for one in shown.json("report")["plan"]["refusals"]]
 
 
-def test_the_whole_job_is_planned_done_proven_and_taken_back(
+def test_the_whole_job_is_planned_done_verified_and_taken_back(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     planned = cede("plan", "--json")
     assert planned.status == 4
-    assert planned.json("plan")["plan"]["work"][0]["steps"][0]["step"] == "load-pciback"
+    assert planned.json("plan")["plan"]["changes"][0]["actions"][0]["action"] == "load-pciback"
     assert host.journal == []
     applied = cede("apply", "--json")
     assert applied.status == 0, applied.out
     (checked,) = applied.json("report")["checked"]
-    assert (checked["subject"], checked["proven"]) == ("nic0 -> pv1", True)
-    assert verdicts(checked)["guest lspci"] == "right"
+    assert (checked["subject"], checked["verified"]) == ("nic0 -> pv1", True)
+    assert decisions(checked)["guest lspci"] == "passed"
     assert cede("plan").status == 0
     assert cede("status").status == 0
     assert cede("verify").status == 0
@@ -166,19 +166,19 @@ def test_libvirt_that_goes_while_it_is_verified_is_asked_again(
 ) -> None:
     host.fails["console"] = [UnreachableError("libvirt doesn't answer")] * 2
     applied = cede("apply", "--json")
-    assert (applied.status, applied.json("report")["checked"][0]["proven"]) == (0, True)
+    assert (applied.status, applied.json("report")["checked"][0]["verified"]) == (0, True)
 
 
-def test_what_was_done_is_told_also_when_it_cannot_be_verified(
+def test_what_was_done_is_reported_also_when_it_cannot_be_verified(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.fails["console"] = [PermanentError("the sky fell")]
     applied = cede("apply", "--json")
     assert applied.status == 1
     report = applied.json("report")
-    tried = {one["step"]["step"]: one["error"] for one in report["outcomes"][0]["tried"]}
+    tried = {one["action"]["action"]: one["error"] for one in report["outcomes"][0]["tried"]}
     assert tried["hot-plug"] is None
-    assert verdicts(report["checked"][0])["guest"] == "not proven"
+    assert decisions(report["checked"][0])["guest"] == "not verified"
     assert "the sky fell" in report["checked"][0]["findings"][-1]["found"]
 
 
@@ -192,7 +192,7 @@ def test_one_assignment_out_of_step_is_enough(
     )
     policy.write_text(POLICY.replace("assignments:\n", second))
     checked = cede("status", "--json").json("status")
-    assert (checked["exit"], [one["proven"] for one in checked["checked"]]) == (4, [False, True])
+    assert (checked["exit"], [one["verified"] for one in checked["checked"]]) == (4, [False, True])
 
 
 def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: SimulatedHost) -> None:
@@ -203,10 +203,10 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
         ("0000:00:03.0", "dom0", 1),
         (NIC, "dom0", 0),
     ]
-    steps = cede("plan", "--json").json("plan")["plan"]["work"][0]["steps"]
-    assert [s["step"] for s in steps] == [
+    actions = cede("plan", "--json").json("plan")["plan"]["changes"][0]["actions"]
+    assert [s["action"] for s in actions] == [
         "load-pciback",
-        "seize",
+        "bind-to-pciback",
         "hot-plug",
         "switch-on",
         "add-to-config",
@@ -214,14 +214,14 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     before = cede("status", "--json")
     assert (before.status, before.json("status")["exit"]) == (4, 4)
     applied = cede("apply", "--json").json("report")
-    assert (applied["exit"], applied["checked"][0]["proven"]) == (0, True)
+    assert (applied["exit"], applied["checked"][0]["verified"]) == (0, True)
     assert [tried["error"] for tried in applied["outcomes"][0]["tried"]] == [None] * 5
     assert cede("plan", "--json").json("plan")["plan"]["noops"]
     assert cede("devices", "--json").json("devices")["devices"][1]["with"] == "pv1"
-    assert cede("verify", "--json").json("status")["checked"][0]["proven"]
+    assert cede("verify", "--json").json("status")["checked"][0]["verified"]
     released = cede("release", NIC, "--json").json("report")
-    steps = [tried["step"]["step"] for tried in released["outcomes"][0]["tried"]]
-    assert steps == ["unplug", "remove-from-config", "give-back"]
+    actions = [tried["action"]["action"] for tried in released["outcomes"][0]["tried"]]
+    assert actions == ["unplug", "remove-from-config", "return-to-dom0"]
 
 
 STATIONS = [
@@ -253,35 +253,35 @@ def test_the_whole_way_is_explained_station_by_station(
     (root / "etc/modules-load.d/xen.conf").write_text("# the cards\nxen-pciback\n")
     host.kernel_said = [f"pciback {NIC}: xen_pciback: vpci: assign to virtual slot 0"]
     (explained,) = cede("verify", "--explain", "--json").json("status")["explained"]
-    assert [check["station"] for check in explained["checks"]] == STATIONS
-    assert [check["verdict"] for check in explained["checks"]] == ["right"] * 12 + ["not proven"]
+    assert [check["item"] for check in explained["checks"]] == STATIONS
+    assert [check["status"] for check in explained["checks"]] == ["passed"] * 12 + ["not verified"]
     assert explained["checks"][1]["found"] == "/etc/modules-load.d/xen.conf"
     assert cede("verify", "--explain").status == 0
 
 
-def test_what_is_missing_on_the_way_is_told_with_what_mends_it(
+def test_what_is_missing_on_the_way_is_reported_with_what_mends_it(
     cede: Callable[..., Shown],
 ) -> None:
     shown = cede("verify", "--explain", "--json")
     assert shown.status == 4
     (explained,) = shown.json("status")["explained"]
-    checks = {check["station"]: check for check in explained["checks"]}
-    assert checks["module loaded"]["verdict"] == checks["loaded at boot"]["verdict"] == "wrong"
+    checks = {check["item"]: check for check in explained["checks"]}
+    assert checks["module loaded"]["status"] == checks["loaded at boot"]["status"] == "failed"
     assert "/etc/modules-load.d/xen-pciback.conf" in checks["loaded at boot"]["found"]
-    assert checks["guest lspci"]["verdict"] == "not proven"
+    assert checks["guest lspci"]["status"] == "not verified"
 
 
-def test_a_guest_in_step_is_shut_down_started_and_proven_again(
+def test_a_guest_in_sync_is_shut_down_started_and_verified_again(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
     shown = cede("verify", "--restart", "--explain", "--json")
     assert shown.status == 0, shown.out
     assert host.journal[-4:-1] == ["console pv1", "shut-down pv1", "start pv1"]
-    told = shown.json("status")
-    last = told["explained"][0]["checks"][-1]
-    assert (last["station"], last["verdict"]) == ("after shutdown and start", "right")
-    assert (told["restarted"], told["error"]) == (["pv1"], None)
+    reported = shown.json("status")
+    last = reported["explained"][0]["checks"][-1]
+    assert (last["item"], last["status"]) == ("after shutdown and start", "passed")
+    assert (reported["restarted"], reported["error"]) == (["pv1"], None)
 
 
 def test_a_guest_out_of_step_is_not_restarted(
@@ -298,15 +298,15 @@ def test_a_guest_that_does_not_shut_down_is_left_running_and_said(
     host.deaf = True
     monkeypatch.setattr("cede.cli.verify_command.restart", partial(restart.restart, seconds=0.0))
     shown = cede("verify", "--restart", "--json")
-    told = shown.json("status")
-    assert (shown.status, told["restarted"], told["error"]["exit"]) == (75, [], 75)
+    reported = shown.json("status")
+    assert (shown.status, reported["restarted"], reported["error"]["exit"]) == (75, [], 75)
     assert "start pv1" not in host.journal
 
 
 def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
-    host.fails["seize"] = [PermanentError("no", remedy="do")]
+    host.fails["bind_to_pciback"] = [PermanentError("no", remedy="do")]
     failed = cede("apply", "--json")
     report = failed.json("report")
     error = {"message": "no", "remedy": "do", "exit": 1}
@@ -315,8 +315,8 @@ def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     refused = cede("apply", "--json")
     assert refused.status == refused.json("report")["exit"] == 2
     assert cede("plan", "--json").json("plan")["plan"]["refusals"][0]["remedy"]
-    assert cede("verify", "--json").json("status")["checked"][0]["findings"][0]["verdict"] == (
-        "wrong"
+    assert cede("verify", "--json").json("status")["checked"][0]["findings"][0]["status"] == (
+        "failed"
     )
 
 
@@ -363,10 +363,14 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_schema_is_one_and_tells_of_every_field_what_it_means(name: str) -> None:
+def test_a_schema_is_one_and_reports_of_every_field_what_it_means(name: str) -> None:
     schema = schemas.load(f"{name}.schema.json")
     Draft202012Validator.check_schema(schema)
-    places = [schema, *schema["$defs"].values(), *schema["$defs"].get("step", {}).get("oneOf", [])]
+    places = [
+        schema,
+        *schema["$defs"].values(),
+        *schema["$defs"].get("action", {}).get("oneOf", []),
+    ]
     for place in places:
         assert place.get("description") or "anyOf" in place
         if place.get("type") == "object":
@@ -389,7 +393,7 @@ def test_a_missing_policy_file_is_named(cede: Callable[..., Shown], tmp_path: Pa
         assert shown.out == ""
 
 
-def test_a_wrong_policy_file_is_told_with_its_line(
+def test_a_wrong_policy_file_is_reported_with_its_line(
     cede: Callable[..., Shown], policy: Path, host: SimulatedHost
 ) -> None:
     policy.write_text("version: 1\ndevcies: {}\n")
@@ -425,7 +429,7 @@ def test_without_a_command_the_help_is_shown_and_nothing_counts_as_done(
 
 
 @pytest.mark.parametrize(
-    ("channel", "found"), [("console", "guest driver: e1000e"), ("none", "not proven")]
+    ("channel", "found"), [("console", "guest driver: e1000e"), ("none", "not verified")]
 )
 def test_a_one_off_attach_asks_the_guest_through_the_channel_that_is_named(
     cede: Callable[..., Shown], host: SimulatedHost, channel: str, found: str
@@ -478,7 +482,7 @@ def test_a_device_that_hung_is_left_alone_until_it_is_released_by_name(
     done = list(host.journal)
     for _ in range(2):
         assert refusals(cede("apply", "--json")) == (1, ["held"])
-    assert [held.reason for held in host.written.memory().held] == ["plugging has hung"]
+    assert [held.reason for held in host.written.load_state().held] == ["plugging has hung"]
     assert host.journal == done
     assert cede("release", NIC).status == 0
     assert cede("apply", "--yes").status == 0
@@ -492,7 +496,7 @@ def test_a_device_that_hangs_when_it_is_released_is_left_alone_again(
     assert cede("apply", "--yes").status == 1
     assert cede("release", NIC).status == 1
     assert refusals(cede("apply", "--json")) == (1, ["held"])
-    assert [held.reason for held in host.written.memory().held] == ["binding has hung"]
+    assert [held.reason for held in host.written.load_state().held] == ["binding has hung"]
 
 
 def test_a_release_frees_only_its_own_device_and_a_refused_one_none(
@@ -503,10 +507,10 @@ def test_a_release_frees_only_its_own_device_and_a_refused_one_none(
     used = host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC)
     host.tree.mount("/", used)
     assert cede("release", NIC).status == 3
-    assert len(host.written.memory().held) == 2
+    assert len(host.written.load_state().held) == 2
     (host.tree.proc / "self/mountinfo").write_text("")
     assert cede("release", NIC).status == 0
-    assert [str(held.address) for held in host.written.memory().held] == ["0000:02:00.0"]
+    assert [str(held.address) for held in host.written.load_state().held] == ["0000:02:00.0"]
 
 
 def test_a_vanished_device_stays_listed_and_removable(
@@ -521,14 +525,14 @@ def test_a_vanished_device_stays_listed_and_removable(
     assert cede("devices", "--json").json("devices")["vanished"] == []
 
 
-def test_a_host_that_doesnt_answer_is_told_on_standard_error(
+def test_a_host_that_doesnt_answer_is_reported_on_standard_error(
     cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer", remedy="start it")
 
     for module in (plan_cli, devices_command, session):
-        monkeypatch.setattr(module, "open_doors", nobody)
+        monkeypatch.setattr(module, "open_adapters", nobody)
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")
     assert "libvirt doesn't answer" in shown.err
@@ -536,7 +540,7 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
 
 
 @pytest.mark.parametrize(
-    ("said", "source", "verdict"),
+    ("said", "source", "decision"),
     [
         (
             looks.whole(
@@ -544,27 +548,27 @@ def test_a_host_that_doesnt_answer_is_told_on_standard_error(
                 looks.SYSFS.replace("DRIVER=e1000e\n", ""),
             ),
             "guest driver",
-            "wrong",
+            "failed",
         ),
         (
             looks.whole(looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")),
             "guest lspci",
-            "wrong",
+            "failed",
         ),
-        (looks.whole("", "", ""), "guest lspci", "wrong"),
-        (looks.whole().replace("|D0|\n", ""), "guest", "not proven"),
+        (looks.whole("", "", ""), "guest lspci", "failed"),
+        (looks.whole().replace("|D0|\n", ""), "guest", "not verified"),
     ],
 )
 def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(
-    cede: Callable[..., Shown], host: SimulatedHost, said: str, source: str, verdict: str
+    cede: Callable[..., Shown], host: SimulatedHost, said: str, source: str, decision: str
 ) -> None:
     host.guest_says = said
     shown = cede("apply", "--json")
     assert shown.status == 1
     against = {
-        s: v for s, v in verdicts(shown.json("report")["checked"][0]).items() if v != "right"
+        s: v for s, v in decisions(shown.json("report")["checked"][0]).items() if v != "passed"
     }
-    assert against == {source: verdict}
+    assert against == {source: decision}
     assert cede("verify").status == 4
 
 
@@ -579,7 +583,7 @@ def test_the_connection_is_the_options_else_the_environments_else_xens(
     assert cede.asked == ["xen:///system", "xen+ssh://host/system", "xen+unix:///system"]
 
 
-def test_a_table_of_devices_tells_who_has_each_and_why_it_stays(
+def test_a_table_of_devices_reports_who_has_each_and_why_it_stays(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.card("0000:02:00.0", driver="pciback")
@@ -625,11 +629,11 @@ def test_what_was_on_its_way_to_another_domain_is_dom0s_if_nobody_wants_it_any_m
     assert cede("apply", "--yes").status == 0
     policy.write_text(POLICY.replace("pv1", "pv2"))
     assert cede("apply", "--yes").status == 75
-    assert host.written.memory().unfinished[0].back
+    assert host.written.load_state().unfinished[0].return_to_dom0
     policy.write_text("version: 1\n")
     assert cede("apply", "--yes").status == 0
     assert host.journal[-1] == f"reattach {NIC}"
-    assert not host.written.memory().unfinished
+    assert not host.written.load_state().unfinished
 
 
 def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
@@ -647,7 +651,7 @@ def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
     away.rename(here)
     assert cede("apply", "--yes").status == 0
     assert host.journal[-1] == f"reattach {NIC}"
-    assert not host.written.memory().unfinished
+    assert not host.written.load_state().unfinished
 
 
 def test_a_guest_that_starts_while_the_host_is_looked_at_is_seen_as_it_is_then(

@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.errors import Exit, InterruptedByPersonError, PermanentError, UnreachableError
-from cede.model.conditions import Condition, Status, changes, merge
+from cede.model.conditions import Condition, Status, changed_conditions, with_times
 from cede.model.journal_state import Pause
 from cede.model.pci import Address, Identity
 from cede.model.plan import (
     AddToConfig,
-    GiveBack,
+    Change,
     HotPlug,
     LoadPciback,
     NoOp,
     Refusal,
     RemoveFromConfig,
+    ReturnToDom0,
     Unplug,
-    Work,
 )
-from cede.services.assess import Seen, doubted, of_assignments, of_host
+from cede.services.assess import AssignmentResult, needs_recheck, of_assignments, of_host
 
 NIC = Address(0, 1, 0, 0)
 NAME = "nic0 -> pv1"
@@ -34,86 +34,92 @@ IN = (
 OUT = (
     Unplug(address=NIC, domain="pv1"),
     RemoveFromConfig(address=NIC, domain="pv1"),
-    GiveBack(address=NIC),
+    ReturnToDom0(address=NIC),
 )
-WORK = Work(subject=NAME, address=NIC, identity=Identity(vendor="8086", device="10d3"), steps=IN)
-DRAIN = replace(WORK, steps=OUT, drained=True, reason="drained by ann")
+WORK = Change(
+    subject=NAME, address=NIC, identity=Identity(vendor="8086", device="10d3"), actions=IN
+)
+DRAIN = replace(WORK, actions=OUT, drained=True, reason="drained by ann")
 IDLE = NoOp(subject=NAME, reason="in pv1 already")
 UNSAFE = Refusal(
     subject=NAME, reason="the host needs it", remedy="don't", exit=Exit.UNSAFE, name="host-needs-it"
 )
-SEEN = Seen(subject=NAME, live=False, config=False, verdict=WORK)
+SEEN = AssignmentResult(subject=NAME, live=False, config=False, decision=WORK)
 THERE = replace(SEEN, live=True, config=True)
 
-# what was seen: Attached, Permanent, Proven, InStep, each as status and reason
+# what was seen: Attached, Permanent, Verified, InSync, each as status and reason
 TABLE = [
-    (replace(THERE, verdict=IDLE, proven=True),
+    (replace(THERE, decision=IDLE, verified=True),
      "True InDomain, True InPersistentXML, Unknown NotAsked, True AsAssigned"),
-    (replace(SEEN, done=True, proven=True, asked=True),
+    (replace(SEEN, done=True, verified=True, asked=True),
      "True InDomain, True InPersistentXML, True GuestHasIt, True AsAssigned"),
-    (replace(SEEN, done=True, proven=False, asked=True, wrong="guest driver: no driver"),
+    (replace(SEEN, done=True, verified=False, asked=True, wrong="guest driver: no driver"),
      "True InDomain, True InPersistentXML, False FoundOtherwise, False FoundOtherwise"),
     (replace(SEEN, done=True, asked=True, wrong="the console is busy"),
      "True InDomain, True InPersistentXML, Unknown NoAnswer, Unknown NoAnswer"),
     (SEEN, "False Outstanding, False Outstanding, False NotAttached, False Outstanding"),
-    (replace(SEEN, verdict=replace(WORK, drifted=True, reason="drifted: gone")),
+    (replace(SEEN, decision=replace(WORK, drifted=True, reason="drifted: gone")),
      "False Drifted, False Drifted, False NotAttached, False Drifted"),
-    (replace(SEEN, config=True, verdict=replace(IDLE, drifted=True)),
+    (replace(SEEN, config=True, decision=replace(IDLE, drifted=True)),
      "False Drifted, True InPersistentXML, False NotAttached, False Drifted"),
-    (replace(SEEN, verdict=replace(IDLE, paused=True)),
+    (replace(SEEN, decision=replace(IDLE, paused=True)),
      "False Paused, False Paused, False NotAttached, Unknown Paused"),
-    (replace(THERE, verdict=replace(IDLE, paused=True)),
+    (replace(THERE, decision=replace(IDLE, paused=True)),
      "True InDomain, True InPersistentXML, Unknown NotAsked, Unknown Paused"),
-    (replace(SEEN, verdict=replace(IDLE, paused=True, drained=True)),
+    (replace(SEEN, decision=replace(IDLE, paused=True, drained=True)),
      "False Drained, False Drained, False NotAttached, Unknown Drained"),
-    (replace(THERE, verdict=DRAIN, done=True),
+    (replace(THERE, decision=DRAIN, done=True),
      "False Drained, False Drained, False NotAttached, Unknown Drained"),
-    (replace(SEEN, verdict=replace(IDLE, settled=True)),
+    (replace(SEEN, decision=replace(IDLE, alternative_attached=True)),
      "False AlternativeHasIt, False AlternativeHasIt, False NotAttached, True AlternativeHasIt"),
-    (replace(SEEN, config=True, verdict=replace(IDLE, pending="start pv1")),
+    (replace(SEEN, config=True, decision=replace(IDLE, action_required="start pv1")),
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
-    (replace(SEEN, verdict=replace(WORK, steps=IN[1:], pending="start pv1"), done=True),
+    (replace(SEEN, decision=replace(WORK, actions=IN[1:], action_required="start pv1"), done=True),
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
-    (replace(SEEN, verdict=replace(WORK, steps=IN[1:]), done=True, proven=True),
+    (replace(SEEN, decision=replace(WORK, actions=IN[1:]), done=True, verified=True),
      "False NextStart, True InPersistentXML, False NotAttached, True AsAssigned"),
-    (replace(SEEN, verdict=UNSAFE),
+    (replace(SEEN, decision=UNSAFE),
      "False Unsafe, False Unsafe, False NotAttached, False Unsafe"),
-    (replace(SEEN, verdict=replace(UNSAFE, exit=Exit.TRY_LATER)),
+    (replace(SEEN, decision=replace(UNSAFE, exit=Exit.TRY_LATER)),
      "False NotYet, False NotYet, False NotAttached, False NotYet"),
     (replace(SEEN, done=True, error=PermanentError("no")),
      "False Failed, False Failed, False NotAttached, False Failed"),
-    (replace(SEEN, done=True, error=InterruptedByPersonError("a person stopped it")),
+    (replace(SEEN, done=True, error=InterruptedByPersonError("the administrator stopped it")),
      "False Interrupted, False Interrupted, False NotAttached, False Interrupted"),
-    (replace(SEEN, done=True, error=PermanentError("no"), stranded=True),
-     "False Stranded, False Stranded, False NotAttached, False Stranded"),
+    (replace(SEEN, done=True, error=PermanentError("no"), rollback_failed=True),
+     "False RollbackFailed, False RollbackFailed, False NotAttached, False RollbackFailed"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)
-def test_what_a_pass_came_to_is_said_in_four_conditions(seen: Seen, said: str) -> None:
+def test_what_a_pass_came_to_is_said_in_four_conditions(seen: AssignmentResult, said: str) -> None:
     found = of_assignments([seen])
-    assert [one.type for one in found] == ["Attached", "Permanent", "Proven", "InStep"]
+    assert [one.type for one in found] == ["Attached", "Persistent", "Verified", "InSync"]
     assert ", ".join(f"{one.status} {one.reason}" for one in found) == said
 
 
 def test_what_the_guest_said_holds_until_the_device_is_no_longer_there() -> None:
-    asked = of_assignments([replace(SEEN, done=True, proven=True, asked=True)])
-    later = of_assignments([replace(THERE, verdict=IDLE, proven=True)], asked)
-    assert [(c.status, c.reason) for c in later if c.type == "Proven"] == [("True", "GuestHasIt")]
+    asked = of_assignments([replace(SEEN, done=True, verified=True, asked=True)])
+    later = of_assignments([replace(THERE, decision=IDLE, verified=True)], asked)
+    assert [(c.status, c.reason) for c in later if c.type == "Verified"] == [("True", "GuestHasIt")]
     gone = of_assignments([SEEN], asked)
-    assert [(c.status, c.reason) for c in gone if c.type == "Proven"] == [("False", "NotAttached")]
-    again = of_assignments([replace(THERE, verdict=IDLE, proven=True)], gone)
-    assert [(c.status, c.reason) for c in again if c.type == "Proven"] == [("Unknown", "NotAsked")]
+    assert [(c.status, c.reason) for c in gone if c.type == "Verified"] == [
+        ("False", "NotAttached")
+    ]
+    again = of_assignments([replace(THERE, decision=IDLE, verified=True)], gone)
+    assert [(c.status, c.reason) for c in again if c.type == "Verified"] == [
+        ("Unknown", "NotAsked")
+    ]
 
 
 def test_what_a_guest_did_not_prove_stays_so_until_it_is_asked_again() -> None:
-    def said(was: Seen, now: Seen) -> list[str]:
+    def said(was: AssignmentResult, now: AssignmentResult) -> list[str]:
         found = of_assignments([now], of_assignments([was]))
-        return [f"{c.status} {c.reason}" for c in found if c.type in {"Proven", "InStep"}]
+        return [f"{c.status} {c.reason}" for c in found if c.type in {"Verified", "InSync"}]
 
-    from_outside = replace(THERE, verdict=IDLE, proven=True)
+    from_outside = replace(THERE, decision=IDLE, verified=True)
     silent = replace(SEEN, done=True, asked=True, wrong="guest: the console is busy")
-    otherwise = replace(silent, proven=False, wrong="guest driver: no driver")
+    otherwise = replace(silent, verified=False, wrong="guest driver: no driver")
     assert said(silent, from_outside) == ["Unknown NoAnswer", "Unknown NoAnswer"]
     assert said(otherwise, from_outside) == ["False FoundOtherwise", "False FoundOtherwise"]
     assert said(otherwise, replace(from_outside, asked=True)) == [
@@ -121,27 +127,31 @@ def test_what_a_guest_did_not_prove_stays_so_until_it_is_asked_again() -> None:
     ]  # fmt: skip
     outside = replace(otherwise, wrong="xenstore backend: none")
     assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
-    assert doubted(of_assignments([silent])) == doubted(of_assignments([otherwise])) == {NAME}
-    assert doubted(of_assignments([outside, from_outside])) == frozenset()
+    assert (
+        needs_recheck(of_assignments([silent]))
+        == needs_recheck(of_assignments([otherwise]))
+        == {NAME}
+    )
+    assert needs_recheck(of_assignments([outside, from_outside])) == frozenset()
 
 
 def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:
     failed = of_assignments([replace(SEEN, done=True, error=PermanentError("no"))])
-    waits = replace(SEEN, verdict=replace(UNSAFE, exit=Exit.TRY_LATER))
+    waits = replace(SEEN, decision=replace(UNSAFE, exit=Exit.TRY_LATER))
     for now in (SEEN, waits):
         assert of_assignments([now], failed) == failed
-    for now in (replace(SEEN, verdict=UNSAFE), replace(SEEN, verdict=replace(IDLE, paused=True))):
+    for now in (replace(SEEN, decision=UNSAFE), replace(SEEN, decision=replace(IDLE, paused=True))):
         assert not {one.reason for one in of_assignments([now], failed)} & {"Failed"}
     flapping = of_assignments([waits])
     assert of_assignments([SEEN], flapping, {NAME: "later"})[3].reason == "NotYet"
     assert of_assignments([SEEN], flapping)[3].reason == "Outstanding"
 
 
-def test_the_next_try_is_told_of_what_is_not_so_alone() -> None:
+def test_the_next_try_is_reported_of_what_is_not_so_alone() -> None:
     found = of_assignments(
         [replace(SEEN, config=True)], next_try={NAME: "2026-01-31T03:00:00.000+00:00"}
     )
-    assert {one.type for one in found if one.next_try} == {"Attached", "Proven", "InStep"}
+    assert {one.type for one in found if one.next_try} == {"Attached", "Verified", "InSync"}
 
 
 def test_the_host_is_well_or_not_and_says_why() -> None:
@@ -153,7 +163,7 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
         "PcibackLoaded True",
         "Maintenance False",
     ]
-    drained = Pause(drained=True, who="ann", since="noon", reason="new firmware")
+    drained = Pause(drained=True, requester="ann", since="noon", reason="new firmware")
     ill = of_host(
         libvirt=UnreachableError("libvirt doesn't answer"), policy=PermanentError("line 3"),
         journal=["it is damaged"], pauses=[Pause(device="nic0", drained=True), drained],
@@ -169,10 +179,10 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
 
 
 def test_pciback_is_loaded_once_a_work_that_loads_it_came_to_its_end() -> None:
-    loading = replace(WORK, steps=(LoadPciback(), *IN))
-    assert replace(SEEN, verdict=loading, done=True).loaded_pciback
-    assert not replace(SEEN, verdict=loading).loaded_pciback
-    assert not replace(SEEN, verdict=loading, done=True, error=PermanentError("no")).loaded_pciback
+    loading = replace(WORK, actions=(LoadPciback(), *IN))
+    assert replace(SEEN, decision=loading, done=True).loaded_pciback
+    assert not replace(SEEN, decision=loading).loaded_pciback
+    assert not replace(SEEN, decision=loading, done=True, error=PermanentError("no")).loaded_pciback
     assert not replace(SEEN, done=True).loaded_pciback
 
 
@@ -183,7 +193,7 @@ conditions = st.lists(
     st.builds(
         Condition,
         subject=st.sampled_from(["", NAME, "nic1 -> pv1"]),
-        type=st.sampled_from(["InStep", "Attached"]),
+        type=st.sampled_from(["InSync", "Attached"]),
         status=st.sampled_from([*Status]),
         reason=st.sampled_from(["Drifted", "Failed"]),
         message=st.sampled_from(["", "it said no"]),
@@ -199,10 +209,10 @@ def test_since_moves_only_with_a_change_and_nothing_stays_of_what_is_no_longer_l
     kept: tuple[Condition, ...] = ()
     for number, now in enumerate(passes):
         at = f"2026-01-31T03:00:0{number}.000+00:00"
-        merged = merge(kept, now, at)
+        merged = with_times(kept, now, at)
         assert [replace(one, since="") for one in merged] == now
         had = {(one.subject, one.type): one for one in kept}
-        changed = {(one.subject, one.type) for one in changes(kept, merged)}
+        changed = {(one.subject, one.type) for one in changed_conditions(kept, merged)}
         for one in merged:
             was = had.get((one.subject, one.type))
             if (one.subject, one.type) in changed:
@@ -216,6 +226,6 @@ def test_since_moves_only_with_a_change_and_nothing_stays_of_what_is_no_longer_l
 
 @given(conditions, times, times)
 def test_looking_again_changes_nothing(now: list[Condition], first: str, second: str) -> None:
-    once = merge((), now, first)
-    assert merge(once, now, second) == once
-    assert changes(once, merge(once, now, second)) == ()
+    once = with_times((), now, first)
+    assert with_times(once, now, second) == once
+    assert changed_conditions(once, with_times(once, now, second)) == ()

@@ -42,7 +42,7 @@ class Line:
         return piece
 
     def run(self, command: str = "lspci", seconds: float = 30.0) -> str:
-        return console_channel.Console(self, clock=lambda: self.now).run(command, seconds)
+        return console_channel.ConsoleChannel(self, clock=lambda: self.now).run(command, seconds)
 
 
 def number_in(typed: bytes) -> bytes:
@@ -77,7 +77,7 @@ def why(line: Line, seconds: float = 30.0) -> str:
     return caught.value.message
 
 
-def test_the_answer_is_what_stands_between_the_marks() -> None:
+def test_the_answer_is_what_is_between_the_marks() -> None:
     line = shell("Slot:\t0000:00:00.0\n\n")
     assert line.run() == "Slot:\t0000:00:00.0\n\n"
 
@@ -262,7 +262,7 @@ def test_at_what_is_no_shells_prompt_nothing_is_typed_but_the_one_question(shown
 
 
 @pytest.mark.parametrize("shown", [b">>> ", b"mysql> ", b"\x1b[24;1H\x1b[Kline $ "])
-def test_another_program_is_asked_once_and_told_of(shown: bytes) -> None:
+def test_another_program_is_asked_once_and_reported_of(shown: bytes) -> None:
     line = Line(lambda _: [b"\r\n" + shown])
     assert "a program other than a shell" in why(line)
     assert line.typed == [b"\x15\r"]
@@ -363,10 +363,10 @@ class Getty:
         return self.shell._says(typed)
 
 
-def console_at(getty: Getty, guest: str, password: str = "lab") -> console_channel.Console:
+def console_at(getty: Getty, guest: str, password: str = "lab") -> console_channel.ConsoleChannel:
     line = Line(getty)
     login = Login(guest=guest, user="root", password=password)
-    return console_channel.Console(line, login, clock=lambda: line.now)
+    return console_channel.ConsoleChannel(line, login, clock=lambda: line.now)
 
 
 def test_a_login_is_answered_with_user_and_password_and_logged_out_of_in_the_end() -> None:
@@ -428,7 +428,7 @@ def test_a_password_is_typed_only_where_the_login_asked_for_it() -> None:
     line = Line(lambda _: [b"\r\n[sudo] password for admin: "])
     login = Login(guest="c", user="root", password="lab")
     with pytest.raises(GuestSilentError, match="not for a login"):
-        console_channel.Console(line, login, clock=lambda: line.now).run("lspci", 30)
+        console_channel.ConsoleChannel(line, login, clock=lambda: line.now).run("lspci", 30)
     assert line.typed == [b"\x15\r"]
 
 
@@ -439,7 +439,7 @@ def test_a_guest_that_wants_a_new_password_is_left_to_people() -> None:
         return [b"\r\nNew password: "] if getty.state == "password" else getty(typed)
 
     line = Line(says)
-    asked = console_channel.Console(
+    asked = console_channel.ConsoleChannel(
         line, Login(guest="d", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError, match="more than the password"):
@@ -455,7 +455,7 @@ def test_a_look_that_fails_is_stopped_and_logged_out_of() -> None:
         return [] if b"begin" in typed else getty(typed)
 
     line = Line(says)
-    asked = console_channel.Console(
+    asked = console_channel.ConsoleChannel(
         line, Login(guest="e", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError):
@@ -476,13 +476,13 @@ def test_a_password_is_never_shown() -> None:
 def test_a_guest_that_no_longer_answers_is_left_as_it_is() -> None:
     getty = Getty()
     line = Line(lambda typed: getty(typed) if len(line.typed) < 6 else [])
-    asked = console_channel.Console(
+    asked = console_channel.ConsoleChannel(
         line, Login(guest="g", user="root", password="lab"), clock=lambda: line.now
     )
     asked.run("lspci", 30)
-    begun = line.now
+    started = line.now
     asked.leave()
-    assert line.now - begun <= 5.0
+    assert line.now - started <= 5.0
 
 
 @pytest.mark.parametrize(
@@ -500,19 +500,19 @@ def test_a_guest_that_no_longer_answers_is_left_as_it_is() -> None:
         (b"\x1b[9999C", " " * 4096),
     ],
 )
-def test_a_prompt_is_what_stands_left_of_the_cursor(said: bytes, left: str) -> None:
+def test_a_prompt_is_what_is_left_of_the_cursor(said: bytes, left: str) -> None:
     assert terminal.before_cursor(said) == left
 
 
 @given(st.binary())
-def test_whatever_is_printed_the_cursor_stands_behind_plain_text(said: bytes) -> None:
+def test_whatever_is_printed_the_cursor_is_behind_plain_text(said: bytes) -> None:
     assert re.fullmatch(r"[\t -~]*", terminal.before_cursor(said))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=12))
 def test_a_guest_that_prints_anything_at_all_is_silent_at_worst(noise: list[bytes]) -> None:
     line = Line(lambda _: noise)
-    asked = console_channel.Console(
+    asked = console_channel.ConsoleChannel(
         line, Login(guest="h", user="root", password="lab"), clock=lambda: line.now
     )
     with pytest.raises(GuestSilentError):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cede.errors import GuestSilentError
-from cede.guest.channels.console_channel import Console
+from cede.guest.channels.console_channel import ConsoleChannel
 from cede.guest.channels.credentials import Login
 from sessions.record import Terminal
 
@@ -55,17 +55,17 @@ class Replay:
 
 @pytest.fixture(params=SESSIONS, ids=lambda path: path.stem)
 def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    told: dict[str, Any] = yaml.safe_load(request.param.read_text())
+    reported: dict[str, Any] = yaml.safe_load(request.param.read_text())
     monkeypatch.setattr(
-        "cede.guest.channels.terminal.os.urandom", lambda _: bytes.fromhex(told["number"])
+        "cede.guest.channels.terminal.os.urandom", lambda _: bytes.fromhex(reported["number"])
     )
-    return told
+    return reported
 
 
-def console(session: dict[str, Any], line: Replay) -> Console:
+def console(session: dict[str, Any], line: Replay) -> ConsoleChannel:
     user, _, password = (session["login"] or "").partition(":")
     login = Login(guest="recorded", user=user, password=password) if user else None
-    return Console(line, login, clock=lambda: line.now)
+    return ConsoleChannel(line, login, clock=lambda: line.now)
 
 
 def played(session: dict[str, Any], cut: int | None = None, size: int = 64) -> str:
@@ -114,7 +114,7 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_real_shell_answers_a_long_command_and_keeps_its_echo(terminal: Terminal) -> None:
     long = "x='" + "a" * 3000 + "'; echo ${#x}; printf '%s\\n' \"it's\""
-    asked = Console(terminal)
+    asked = ConsoleChannel(terminal)
     assert asked.run(long, 20) == "3000\nit's\n"
     asked.leave()
     terminal.send(b"stty -a\r")

@@ -13,7 +13,7 @@ from cede.guest import lspci, probe
 from cede.guest.pci_function import Interrupt
 from cede.model.pci import Address, Device, Identity
 from cede.verifier import check_results, guest_checks
-from cede.verifier.check_results import Verdict
+from cede.verifier.check_results import CheckStatus
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -30,7 +30,7 @@ def kind(name: str) -> str:
     return name.partition("-")[0]
 
 
-def findings(name: str, said: str, mac: str | None = None) -> tuple[check_results.Finding, ...]:
+def findings(name: str, said: str, mac: str | None = None) -> tuple[check_results.CheckResult, ...]:
     slot = SLOTS[kind(name)]
     device = Device(address=Address(0, 1, 0, 0), identity=CARD, mac=mac or MACS[kind(name)])
     return guest_checks.of_guest(probe.parse(said, slot), device, slot, ON)
@@ -46,8 +46,8 @@ def test_there_is_something_to_try() -> None:
 @pytest.mark.parametrize("name", recorded("look"))
 def test_a_recorded_look_proves_its_card_in_everything(name: str) -> None:
     found = findings(name, (CORPUS / name).read_text())
-    assert check_results.proven(found), found
-    assert {one.verdict for one in found} == {Verdict.RIGHT}
+    assert check_results.verified(found), found
+    assert {one.status for one in found} == {CheckStatus.PASSED}
     assert {"guest MAC", "guest BARs", "guest log"} <= {one.source for one in found}
 
 
@@ -56,7 +56,7 @@ def test_a_recorded_look_that_is_cut_off_proves_nothing(name: str) -> None:
     said = (CORPUS / name).read_text()
     for length in range(len(said)):
         (one,) = findings(name, said[:length])
-        assert one.verdict is Verdict.OPEN
+        assert one.status is CheckStatus.UNVERIFIED
 
 
 @pytest.mark.parametrize("name", recorded("look"))
@@ -71,11 +71,11 @@ def test_a_damaged_look_never_proves_what_the_whole_one_did_not(
     put = data.draw(st.one_of(st.text(max_size=20), st.sampled_from(["\n", "|\n|", "==end 1 1\n"])))
     damaged = said[:at] + put + said[at + gone :]
     another = "52:54:00:ff:ff:ff"
-    assert not check_results.proven(findings(name, damaged, mac=another)) or another in damaged
+    assert not check_results.verified(findings(name, damaged, mac=another)) or another in damaged
 
 
 @pytest.mark.parametrize("name", [*recorded("nnvvks"), *recorded("nvvks")])
-def test_recorded_details_tell_regions_driver_interrupt_and_serial(name: str) -> None:
+def test_recorded_details_report_regions_driver_interrupt_and_serial(name: str) -> None:
     slot = SLOTS[kind(name)]
     lines = (CORPUS / name).read_text().splitlines()
     found = lspci.of_details(lines, slot)
@@ -91,7 +91,7 @@ def test_recorded_details_tell_regions_driver_interrupt_and_serial(name: str) ->
 
 
 @pytest.mark.parametrize("name", [*recorded("nmms"), *recorded("nnmms")])
-def test_recorded_short_lines_tell_the_identity(name: str) -> None:
+def test_recorded_short_lines_report_the_identity(name: str) -> None:
     slot = SLOTS[kind(name)]
     found = lspci.of_short((CORPUS / name).read_text().splitlines(), slot)
     assert found is not None

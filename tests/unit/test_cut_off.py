@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cede.errors import Exit
-from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Unfinished
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import GiveBack, Unplug
+from cede.model.plan import ReturnToDom0, Unplug
 from cede.model.policy import Policy
 from cede.planner.planner import plan
-from cede.planner.recovery import ended
+from cede.planner.recovery import recovered
 from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
 
@@ -49,11 +49,11 @@ def test_what_a_cut_off_attach_left_in_another_guest_than_the_wanted_one_comes_o
         ),
         backend=(BackendDevice(domid=1, address=NIC, index=0),),
         pciback_loaded=True,
-        unfinished=(Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True),),
+        unfinished=(Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", attaching=True),),
     )
     planned = plan(resolve_targets(policy_files.parse(POLICY, "policy.yaml"), inventory))
-    (work,) = planned.work
-    assert (work.steps, work.onward) == ((Unplug(address=NIC, domain="pv1"),), True)
+    (change,) = planned.changes
+    assert (change.actions, change.keep_bound) == ((Unplug(address=NIC, domain="pv1"),), True)
     assert [refusal.exit for refusal in planned.refusals] == [Exit.TRY_LATER]
 
 
@@ -62,26 +62,28 @@ def test_a_device_that_was_let_go_and_not_yet_probed_for_a_driver_is_given_back_
 ):
     inventory = Inventory(
         devices=(Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),),
-        unfinished=(Unfinished(subject="release", address=NIC, inward=False),),
+        unfinished=(Unfinished(subject="release", address=NIC, attaching=False),),
     )
-    (work,) = plan(resolve_targets(Policy(), inventory)).work
-    assert work.steps == (GiveBack(address=NIC, undriven=True),)
+    (change,) = plan(resolve_targets(Policy(), inventory)).changes
+    assert change.actions == (ReturnToDom0(address=NIC, undriven=True),)
 
 
 def test_a_note_doesnt_make_an_attach_complete_that_xen_and_libvirt_disagree_on() -> None:
     """The guest was paused and never let go of it; to attach it once more was begun, and cut off."""
     nic0 = Hostdev(address=NIC, alias="ua-cede-nic0")
-    mark = Mark(name="nic0", address=NIC, policy="policy.yaml")
-    begun = Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True)
+    mark = Ownership(name="nic0", address=NIC, policy="policy.yaml")
+    started = Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", attaching=True)
     inventory = Inventory(
         devices=(
             Device(address=NIC, identity=Identity(vendor="8086", device="10d3"), driver=PCIBACK),
         ),
         domains=(
-            Domain(name="pv1", uuid="1", kind=GuestKind.PV, domid=1, config=(nic0,), marks=(mark,)),
+            Domain(
+                name="pv1", uuid="1", kind=GuestKind.PV, domid=1, config=(nic0,), ownership=(mark,)
+            ),
         ),
         backend=(BackendDevice(domid=1, address=NIC, index=0),),
-        unfinished=(begun,),
+        unfinished=(started,),
     )
-    assert not ended(begun, inventory)
-    assert ended(begun, replace(inventory, backend=()))
+    assert not recovered(started, inventory)
+    assert recovered(started, replace(inventory, backend=()))

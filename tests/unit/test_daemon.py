@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cede.daemon.loop import RELOAD, Daemon
-from cede.daemon.schedule import AT_ONCE, BURST_SECONDS, QUIET_SECONDS, REFILL_SECONDS, Schedule
-from cede.daemon.triggers import Wake
+from cede.daemon.schedule import AT_ONCE, BURST_SECONDS, DEBOUNCE_SECONDS, REFILL_SECONDS, Schedule
+from cede.daemon.triggers import Trigger
 from cede.errors import (
     CedeError,
     HungError,
@@ -24,46 +24,46 @@ from cede.errors import (
 )
 from cede.executor.executor import Outcome
 from cede.model.pci import Address
-from cede.model.plan import LoadPciback, NoOp, Plan, Work
+from cede.model.plan import Change, LoadPciback, NoOp, Plan
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
-from cede.verifier.check_results import Checked, Finding, Verdict
+from cede.verifier.check_results import AssignmentChecks, CheckResult, CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from cede.daemon.backoff import Waiting
-    from cede.daemon.loop import Doubted, NextTries, Review
+    from cede.daemon.loop import NeedsRecheck, NextTries, Review
 
 NIC = "nic0 -> pv1"
-TO_DO = Work(subject=NIC, address=Address(0, 1, 0, 0), identity=None, steps=(LoadPciback(),))
-NEEDED = Plan(work=(TO_DO,))
-IDLE = Plan(noops=(NoOp(subject=NIC, reason="in step"),))
+TO_DO = Change(subject=NIC, address=Address(0, 1, 0, 0), identity=None, actions=(LoadPciback(),))
+NEEDED = Plan(changes=(TO_DO,))
+IDLE = Plan(noops=(NoOp(subject=NIC, reason="in sync"),))
 
 
-def event(what: str = "", *, source: str = "xenstore", urgent: bool = False) -> Wake:
-    return Wake(source=source, what=what, urgent=urgent)
+def event(what: str = "", *, source: str = "xenstore", urgent: bool = False) -> Trigger:
+    return Trigger(source=source, what=what, urgent=urgent)
 
 
 @dataclass
 class World:
     """Everything the daemon is made of. `events` come at their times; time passes only while it waits or works."""
 
-    events: deque[tuple[float, Wake]] = field(default_factory=deque)
+    events: deque[tuple[float, Trigger]] = field(default_factory=deque)
     until: float = 1000.0
     now: float = 0.0
     plan: Callable[[], Plan] = lambda: IDLE
     fails: deque[CedeError | None] = field(default_factory=deque)
-    does: Callable[[Work], CedeError | None] = lambda _: None
-    proven: bool = True
+    does: Callable[[Change], CedeError | None] = lambda _: None
+    verified: bool = True
     takes: float = 0.2
     stopping: bool = False
     new_policy: bool = False
-    unsettled: bool = False
+    changing: bool = False
     policy: Policy = field(default_factory=Policy)
     passes: list[tuple[float, str]] = field(default_factory=list)
     worked: list[float] = field(default_factory=list)
-    unproven: Collection[str] = ()
+    unverified: Collection[str] = ()
     asked_again: list[float] = field(default_factory=list)
     tries: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     waiting: Sequence[Waiting] = ()
@@ -78,20 +78,20 @@ class World:
             passes=self.one_pass,
             policies=self,
             schedule=Schedule(chance=lambda: 0.5, interval=300.0),
-            voice=self,
+            reporter=self,
             take=self.take,
             sleep=self.sleep,
             clock=lambda: self.now,
             when=lambda at: f"at {at:.0f}",
             stopped=lambda: self.stopping or self.now >= self.until,
-            beat=150.0,
+            heartbeat=150.0,
         )
 
     def run(self) -> World:
         self.daemon().run()
         return self
 
-    def take(self, seconds: float) -> Sequence[Wake]:
+    def take(self, seconds: float) -> Sequence[Trigger]:
         self.turns += 1
         assert seconds >= 0
         end = self.now + seconds
@@ -99,7 +99,7 @@ class World:
             self.now = max(self.now, self.events[0][0])
         else:
             self.now = end
-        found: dict[str, Wake] = {}
+        found: dict[str, Trigger] = {}
         while self.events and self.events[0][0] <= self.now:
             came = self.events.popleft()[1]
             found[came.source] = came
@@ -109,7 +109,12 @@ class World:
         self.now += seconds
 
     def one_pass(
-        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
+        self,
+        policy: Policy,
+        why: str,
+        review: Review,
+        needs_recheck: NeedsRecheck,
+        next_tries: NextTries,
     ) -> Report:
         del policy
         self.passes.append((self.now, why))
@@ -118,18 +123,20 @@ class World:
         if error is not None:
             raise error
         planned = review(self.plan())
-        again = doubted(self.unproven)
+        again = needs_recheck(self.unverified)
         self.asked_again += [self.now] * len(again)
-        self.worked += [self.now] * len(planned.work)
-        verdict = Verdict.RIGHT if self.proven else Verdict.OPEN
-        finding = Finding(source="guest", wanted="", found="", verdict=verdict)
+        self.worked += [self.now] * len(planned.changes)
+        decision = CheckStatus.PASSED if self.verified else CheckStatus.UNVERIFIED
+        finding = CheckResult(source="guest", expected="", found="", status=decision)
         report = Report(
             plan=planned,
-            outcomes=tuple(Outcome(work=work, error=self.does(work)) for work in planned.work),
-            checked=(Checked(subject=NIC, findings=(finding,)),),
+            outcomes=tuple(
+                Outcome(change=change, error=self.does(change)) for change in planned.changes
+            ),
+            checked=(AssignmentChecks(subject=NIC, findings=(finding,)),),
         )
-        if again or planned.work:
-            self.unproven = () if self.proven else (NIC,)
+        if again or planned.changes:
+            self.unverified = () if self.verified else (NIC,)
         self.tries.append((self.now, dict(next_tries(report))))
         return report
 
@@ -166,7 +173,7 @@ def test_undisturbed_it_looks_when_the_timer_says_and_the_first_time_at_once() -
 def test_an_event_brings_a_pass_within_a_moment_and_is_named_in_it() -> None:
     world = World(deque([(100.0, event("backend/pci/1/0/state"))]), until=200.0).run()
     at, why = world.passes[1]
-    assert 100.0 < at <= 100.0 + 2 * QUIET_SECONDS
+    assert 100.0 < at <= 100.0 + 2 * DEBOUNCE_SECONDS
     assert why == "xenstore: backend/pci/1/0/state"
 
 
@@ -181,31 +188,31 @@ def test_a_storm_without_end_cannot_starve_it() -> None:
     storm = deque((0.01 * number, event()) for number in range(6000))
     world = World(storm, until=60.0).run()
     gaps = [b - a for a, b in pairwise(world.times)]
-    longest = BURST_SECONDS + QUIET_SECONDS + world.takes
+    longest = BURST_SECONDS + DEBOUNCE_SECONDS + world.takes
     assert max(gaps) <= max(longest, REFILL_SECONDS + longest)
     assert AT_ONCE < len(world.passes) <= AT_ONCE + 60 / REFILL_SECONDS + 2
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(min_value=0, max_value=50), max_size=200))
-def test_whatever_comes_when_the_last_event_is_always_followed_by_a_pass(
+def test_whatever_comes_when_the_last_event_is_always_applied_by_a_pass(
     times: list[float],
 ) -> None:
     world = World(deque((at, event()) for at in sorted(times)), until=60.0).run()
     if times:
         assert max(world.times) >= max(times) or max(times) <= 0
     gaps = [b - a for a, b in pairwise(world.times)]
-    assert all(gap >= min(QUIET_SECONDS, world.takes) for gap in gaps)
+    assert all(gap >= min(DEBOUNCE_SECONDS, world.takes) for gap in gaps)
 
 
-def test_its_own_deeds_wake_it_once_and_a_pass_that_changes_nothing_ends_that() -> None:
+def test_its_own_actions_wake_it_once_and_a_pass_that_changes_nothing_ends_that() -> None:
     world = World(until=200.0)
     left = [TO_DO]
 
     def planned() -> Plan:
         return NEEDED if left else IDLE
 
-    def does(_work: Work) -> None:
+    def does(_change: Change) -> None:
         left.clear()
         world.events.extend((world.now, event()) for _ in range(20))
 
@@ -235,7 +242,7 @@ def test_when_libvirt_is_back_it_looks_at_once() -> None:
     ("error", "waits"),
     [
         (HungError("it hangs"), [60, 120, 240]),
-        (TransientError("`cede apply` is at work"), [0, 1, 2, 4, 8, 15]),
+        (TransientError("`cede apply` is running"), [0, 1, 2, 4, 8, 15]),
         (PermanentError("the journal can't be written"), [5, 10, 20, 40]),
     ],
 )
@@ -271,26 +278,26 @@ def test_the_very_pass_in_which_one_failed_knows_when_it_is_tried_again() -> Non
     assert world.worked[1] == pytest.approx(first[1][NIC], abs=1)
 
 
-def test_one_whose_guest_is_asked_again_has_its_time_too_and_none_once_it_is_proven() -> None:
-    world = World(until=8.0, proven=False)
+def test_one_whose_guest_is_asked_again_has_its_time_too_and_none_once_it_is_verified() -> None:
+    world = World(until=8.0, verified=False)
     world.plan = lambda: IDLE if world.worked else NEEDED
     world.run()
-    (at, told), *_ = world.tries
-    assert told == {NIC: pytest.approx(at + 5)}
-    world.proven, world.until = True, 20.0
+    (at, reported), *_ = world.tries
+    assert reported == {NIC: pytest.approx(at + 5)}
+    world.verified, world.until = True, 20.0
     world.run()
     assert world.tries[-1][1] == {}
 
 
 def test_what_failed_once_and_was_done_then_is_not_said_to_wait_for_its_guests_answer() -> None:
-    world = World(until=7.0, proven=False, plan=lambda: NEEDED)
+    world = World(until=7.0, verified=False, plan=lambda: NEEDED)
     world.does = lambda _: PermanentError("no") if len(world.worked) == 1 else None
     world.run()
     assert (len(world.worked), world.waiting) == (2, ())
 
 
-def test_a_guest_that_an_earlier_daemon_left_unproven_is_asked_at_once() -> None:
-    world = World(until=1.0, unproven=(NIC,)).run()
+def test_a_guest_that_an_earlier_daemon_left_unverified_is_asked_at_once() -> None:
+    world = World(until=1.0, unverified=(NIC,)).run()
     assert len(world.asked_again) == 1
 
 
@@ -310,14 +317,14 @@ def test_a_flapping_device_is_backed_off() -> None:
 
 
 def test_one_that_its_guest_did_not_prove_is_asked_again_later() -> None:
-    world = World(until=200.0, proven=False)
+    world = World(until=200.0, verified=False)
     world.plan = lambda: IDLE if world.worked else NEEDED
     world.run()
     assert [round(at) for at in world.asked_again] == pytest.approx([5, 16, 36, 76, 156], abs=2)
 
 
-def test_a_guest_that_was_not_asked_has_proven_nothing_and_is_not_asked_for_nothing() -> None:
-    world = World(until=1000.0, proven=False).run()
+def test_a_guest_that_was_not_asked_has_verified_nothing_and_is_not_asked_for_nothing() -> None:
+    world = World(until=1000.0, verified=False).run()
     assert (world.asked_again, len(world.passes)) == ([], 4)
 
 
@@ -344,27 +351,27 @@ def test_a_changed_policy_forgets_what_failed_under_the_old_one() -> None:
 
 
 def test_files_that_are_being_written_are_looked_at_again_in_a_moment() -> None:
-    world = World(until=10.0, unsettled=True).run()
+    world = World(until=10.0, changing=True).run()
     assert len(world.passes) == pytest.approx(9, abs=1)
 
 
 def test_asked_to_stop_in_the_middle_of_a_step_it_makes_no_other_pass() -> None:
     world = World(plan=lambda: NEEDED)
 
-    def does(_work: Work) -> CedeError:
+    def does(_change: Change) -> CedeError:
         world.stopping = True
         return InterruptedByPersonError("interrupted")
 
     world.does = does
     world.run()
-    assert (len(world.passes), world.waiting) == (1, ()), "a person's stop is no failure"
+    assert (len(world.passes), world.waiting) == (1, ()), "the administrator's stop is no failure"
 
 
 def test_asked_to_stop_while_it_waits_it_stops_at_once() -> None:
     world = World(until=1e9)
     take = world.take
 
-    def stopped(seconds: float) -> Sequence[Wake]:
+    def stopped(seconds: float) -> Sequence[Trigger]:
         if world.now > 1000:
             world.stopping = True
             return (event(source="stop"),)
@@ -387,7 +394,7 @@ def test_ready_is_said_when_the_host_was_seen_and_before_anything_is_done() -> N
     world = World(until=1.0, plan=lambda: NEEDED)
     seen: list[float | None] = []
 
-    def does(_work: Work) -> None:
+    def does(_change: Change) -> None:
         seen.append(world.observed_at)
 
     world.does = does

@@ -8,24 +8,24 @@ import time
 import pytest
 
 from cede.errors import HungError, TransientError
-from cede.util.timeouts import within
+from cede.util.timeouts import call_with_timeout
 
 
 def test_what_the_call_returns_comes_through() -> None:
     for value in (7, None, False, "", [1]):
-        assert within("it", lambda value=value: value) == value  # type: ignore[misc]
+        assert call_with_timeout("it", lambda value=value: value) == value  # type: ignore[misc]
 
 
 def test_an_error_that_is_returned_is_a_value_and_one_that_is_raised_is_an_error() -> None:
     error = TransientError("busy")
-    assert within("it", lambda: error) is error
+    assert call_with_timeout("it", lambda: error) is error
 
     def fail() -> None:
         raise error
 
-    with pytest.raises(TransientError) as told:
-        within("it", fail)
-    assert told.value is error
+    with pytest.raises(TransientError) as reported:
+        call_with_timeout("it", fail)
+    assert reported.value is error
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
@@ -34,16 +34,16 @@ def test_errors_of_every_kind_come_through(kind: type[BaseException]) -> None:
         raise kind
 
     with pytest.raises(kind):
-        within("it", fail)
+        call_with_timeout("it", fail)
 
 
-def test_one_that_hangs_is_told_within_its_time_with_what_hangs() -> None:
+def test_one_that_hangs_is_reported_within_its_time_with_what_hangs() -> None:
     let_go = threading.Event()
-    begun = time.monotonic()
-    with pytest.raises(HungError, match=r"^unbinding it has hung for 0 s and was left") as told:
-        within("unbinding it", lambda: let_go.wait(30), seconds=0.1)
-    assert 0.1 <= time.monotonic() - begun < 1.0
-    assert "dmesg" in told.value.remedy
+    started = time.monotonic()
+    with pytest.raises(HungError, match=r"^unbinding it has hung for 0 s and was left") as reported:
+        call_with_timeout("unbinding it", lambda: let_go.wait(30), seconds=0.1)
+    assert 0.1 <= time.monotonic() - started < 1.0
+    assert "dmesg" in reported.value.remedy
     left = next(thread for thread in threading.enumerate() if thread.name == "unbinding it")
     assert left.daemon  # or the process couldn't end
     let_go.set()
@@ -59,16 +59,16 @@ def test_what_a_call_that_was_left_behind_says_later_reaches_nobody() -> None:
         return "late"
 
     with pytest.raises(HungError):
-        within("it", late, seconds=0.05)
+        call_with_timeout("it", late, seconds=0.05)
     let_go.set()
-    assert within("it", lambda: "in time") == "in time"
+    assert call_with_timeout("it", lambda: "in time") == "in time"
 
 
 def test_calls_of_several_threads_are_no_matter_of_each_other() -> None:
     found: dict[int, int] = {}
 
     def ask(number: int) -> None:
-        found[number] = within("it", lambda: number)
+        found[number] = call_with_timeout("it", lambda: number)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
     for thread in threads:

@@ -81,7 +81,7 @@ def test_what_is_virtual_empty_or_behind_another_function_is_not_its(
         ("¹", ""),
     ],
 )
-def test_a_size_is_told_in_the_unit_that_fits(
+def test_a_size_is_reported_in_the_unit_that_fits(
     tree: SysTree, controller: Path, size: str, about: str
 ) -> None:
     disk(tree, controller, "vda", size, vendor="0x1af4", model="")

@@ -108,7 +108,7 @@ def test_each_sign_of_a_host_is_known(changed: dict[str, object], found: dict[st
     ("said", "found"),
     recorded("libvirt.tsv"),
 )
-def test_libvirts_own_words_tell_what_is_wrong_with_it(
+def test_libvirts_own_words_report_what_is_wrong_with_it(
     said: str, found: dict[str, Severity]
 ) -> None:
     silent = replace(HEALTHY, no_libvirt=said, no_node_devices=said)
@@ -142,11 +142,11 @@ def test_what_others_than_root_may_not_see_is_not_called_broken() -> None:
 def test_an_iommu_that_is_off_is_blamed_on_the_command_line_or_the_firmware(
     words: str, blamed: str
 ) -> None:
-    for told in (
+    for reported in (
         {"xen_command_line": words},
         {"xen_command_line": "", "xen_log": (f"(XEN) Command line: {words}",)},
     ):
-        facts = replace(HEALTHY, virtualisation=("pv",), **told)
+        facts = replace(HEALTHY, virtualisation=("pv",), **reported)
         (found,) = xen_rules.iommu_off(facts)
         assert (blamed or "firmware") in found.remedy
 
@@ -190,7 +190,7 @@ def test_hide_is_read_as_the_kernel_reads_it(value: str, found: dict[str, Severi
     loads = {"pciback-not-loaded": WARNING}
     inventory = replace(USED, pciback_loaded=False)
     assert hidden(value, inventory=inventory) == {**loads, **found}
-    cured = diagnosis.cure(
+    cured = diagnosis.fix_plan(
         diagnosis.of_host(
             replace(
                 HEALTHY,
@@ -200,14 +200,16 @@ def test_hide_is_read_as_the_kernel_reads_it(value: str, found: dict[str, Severi
         ),
         inventory,
     )
-    assert bool(cured.work) is ("hide-malformed" not in found), "a load that must fail is not tried"
+    assert bool(cured.changes) is ("hide-malformed" not in found), (
+        "a load that must fail is not tried"
+    )
 
 
 def test_a_malformed_hide_of_a_module_that_is_loaded_counts_from_the_next_boot() -> None:
     assert hidden("hide=01:00.0") == {"hide-malformed": WARNING}
 
 
-def test_the_bad_part_is_named_and_where_it_stands() -> None:
+def test_the_bad_part_is_named_and_where_it_is() -> None:
     line = "root=/dev/vda xen-pciback.hide=(0000:01:00.0)(01:00 quiet"
     facts = replace(HEALTHY, inventory=WITHOUT, kernel_command_line=line)
     found = next(one for one in pciback_rules.hidden(facts) if one.name == "hide-malformed")
@@ -249,12 +251,12 @@ def test_what_xen_logs_of_reserved_memory_is_known(line: str, found: dict[str, S
     assert host(xen_log=(line,)) == found
 
 
-def test_an_interrupt_that_was_lost_before_the_device_was_seized_again_is_of_the_past() -> None:
+def test_an_interrupt_that_was_lost_before_the_device_was_bound_again_is_of_the_past() -> None:
     lost = "e1000e 0000:01:00.0: xen map irq failed -19 for 32752 domain"
-    seized = "pciback 0000:01:00.0: xen_pciback: seizing device"
-    assert host(kernel_log=(lost, seized)) == {}
-    assert host(kernel_log=(lost, seized, lost)) == {"quarantined": WARNING}
-    assert host(kernel_log=(lost, seized.replace("01:00", "02:00"))) == {"quarantined": WARNING}
+    bound = "pciback 0000:01:00.0: xen_pciback: seizing device"
+    assert host(kernel_log=(lost, bound)) == {}
+    assert host(kernel_log=(lost, bound, lost)) == {"quarantined": WARNING}
+    assert host(kernel_log=(lost, bound.replace("01:00", "02:00"))) == {"quarantined": WARNING}
 
 
 def test_a_device_that_is_on_pciback_again_is_not_called_quarantined() -> None:
@@ -294,9 +296,9 @@ def test_a_bar_in_the_guests_memory_is_known_in_both_wordings(file: str) -> None
     found = of_guest(file, without)["bar-unclaimed"]
     assert found.severity is FATAL
     assert "e820_host" in found.remedy
-    assert found.steps == (SwitchOn(domain="pv1", features=("e820_host",)),)
+    assert found.actions == (SwitchOn(domain="pv1", features=("e820_host",)),)
     with_it = of_guest(file, PV)["bar-unclaimed"]
-    assert (with_it.steps, "less than 4 GiB" in with_it.remedy) == ((), True)
+    assert (with_it.actions, "less than 4 GiB" in with_it.remedy) == ((), True)
 
 
 def test_a_healthy_guests_log_has_nothing_wrong() -> None:
@@ -378,14 +380,14 @@ SWAP = HostUse(guard="swap", chain=(str(NIC), "sda", "swap"))
         ),
     ],
 )  # fmt: skip
-def test_all_that_stands_against_a_pair_is_told(
+def test_all_that_is_against_a_pair_is_reported(
     device: dict[str, object], domain: dict[str, object], found: dict[str, Severity]
 ) -> None:
     changed = replace(CARD, **device)  # type: ignore[arg-type]
     assert pair(changed, replace(PV, **domain)) == found  # type: ignore[arg-type]
 
 
-def test_an_active_sibling_stands_against_a_pair() -> None:
+def test_an_active_sibling_is_against_a_pair() -> None:
     alone = replace(CARD, reset_methods=("bus",))
     assert pair(alone, PV, SIBLING) == {"sibling-active": FATAL}
     assert pair(alone, PV, replace(SIBLING, driver="pciback")) == {"ready": NOTE}
@@ -406,14 +408,14 @@ def test_a_pair_hears_of_its_own_device_and_not_of_others() -> None:
     assert {one.name for one in diagnosis.of_host(facts)} == {"no-power"}
 
 
-# -- cures
+# -- fixes
 
 
-def test_a_cure_is_one_work_for_the_host_and_one_for_each_domain() -> None:
-    def made(name: str, *steps: object) -> Finding:
+def test_a_fix_is_one_work_for_the_host_and_one_for_each_domain() -> None:
+    def made(name: str, *actions: object) -> Finding:
         return Finding(
             name=name, severity=WARNING, subject=HOST, what="w", why="y", remedy="r", source="s",
-            steps=steps,  # type: ignore[arg-type]
+            actions=actions,  # type: ignore[arg-type]
         )  # fmt: skip
 
     e820, allowed = (SwitchOn(domain="pv1", features=(f,)) for f in ("e820_host", "passthrough"))
@@ -424,20 +426,23 @@ def test_a_cure_is_one_work_for_the_host_and_one_for_each_domain() -> None:
         made("d", LoadAtBoot(), LoadPciback()),
         made("e", allowed),
     ]
-    planned = diagnosis.cure(found, INVENTORY)
-    assert [(work.subject, work.address, work.steps, work.pending) for work in planned.work] == [
-        ("cure this host", None, (LoadPciback(), LoadAtBoot()), ""),
+    planned = diagnosis.fix_plan(found, INVENTORY)
+    assert [
+        (change.subject, change.address, change.actions, change.action_required)
+        for change in planned.changes
+    ] == [
+        ("fix this host", None, (LoadPciback(), LoadAtBoot()), ""),
         (
-            "cure pv1",
+            "fix pv1",
             None,
             (SwitchOn(domain="pv1", features=("passthrough", "e820_host")),),
             "shut pv1 down and start it",
         ),
     ]
-    assert diagnosis.cure([], INVENTORY).work == ()
+    assert diagnosis.fix_plan([], INVENTORY).changes == ()
     off = replace(INVENTORY, domains=(replace(PV, domid=None),))
-    (work,) = diagnosis.cure([made("e", allowed)], off).work
-    assert work.pending == "", "a domain that is off needs no restart"
+    (change,) = diagnosis.fix_plan([made("e", allowed)], off).changes
+    assert change.action_required == "", "a domain that is off needs no restart"
 
 
 # -- strangers' words
@@ -473,7 +478,9 @@ def test_a_guests_words_find_something_of_that_guest_only_and_are_shown_harmless
         assert found.name in GUEST_RULES
         assert found.subject == "pv1"
         assert all(" " <= letter <= "~" for letter in shown(found))
-        assert all(isinstance(step, SwitchOn) and step.domain == "pv1" for step in found.steps)
+        assert all(
+            isinstance(action, SwitchOn) and action.domain == "pv1" for action in found.actions
+        )
 
 
 @given(logs, logs, words, words)

@@ -1,4 +1,4 @@
-"""`cede doctor` over a simulated host: what it tells, what it cures, and how far it gets on a host that is down."""
+"""`cede doctor` over a simulated host: what it tells, what it fixes, and how far it gets on a host that is down."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from cede.adapters.composition import Shut, open_doors
+from cede.adapters.composition import Unavailable, open_adapters
 from cede.cli import session
 from cede.errors import CedeError, PermanentError, UnreachableError
 from unit import test_cli
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.adapters.libvirt.connection import Libvirt
     from unit.conftest import SimulatedHost
     from unit.test_cli import Shown
@@ -37,7 +37,7 @@ def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def ready(host: SimulatedHost) -> SimulatedHost:
     """A host on which nothing is wrong, with pv1 set up as it should be."""
     host.tree.slots()
-    host.doors().modules.load_at_boot()
+    host.adapters().modules.load_at_boot()
     host.guest("pv1", 1, features=BOTH)
     return host
 
@@ -52,11 +52,11 @@ def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError)
     """libvirt doesn't open from now on."""
 
     @contextmanager
-    def doors(_uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
-        assert not all_needed
-        yield replace(host.doors(), libvirt=cast("Libvirt", Shut(why)))
+    def adapters(_uri: str, *, require_all: bool = True) -> Iterator[Adapters]:
+        assert not require_all
+        yield replace(host.adapters(), libvirt=cast("Libvirt", Unavailable(why)))
 
-    monkeypatch.setattr(session, "open_doors", doors)
+    monkeypatch.setattr(session, "open_adapters", adapters)
 
 
 @pytest.mark.usefixtures("ready")
@@ -74,19 +74,19 @@ def test_every_json_of_the_doctor_fits_its_schema(
     assert cede("doctor", "--json", on=None).json("doctor")["findings"] == []
     host.guest("pv1", 1, features="")
     (host.tree.sys / "bus/pci/drivers/pciback/slots").unlink()
-    told = cede("doctor", NIC, "pv1", "--json")
-    said = told.json("doctor")
-    assert (told.status, said["exit"], said["outcomes"]) == (1, 1, [])
+    reported = cede("doctor", NIC, "pv1", "--json")
+    said = reported.json("doctor")
+    assert (reported.status, said["exit"], said["outcomes"]) == (1, 1, [])
     assert [one["name"] for one in said["findings"]] == [
         "passthrough-off",
         "e820-host-off",
         "ready",
     ]
-    assert [step["step"] for work in said["cure"]["work"] for step in work["steps"]] == [
-        "switch-on"
-    ]
+    assert [
+        action["action"] for change in said["fix"]["changes"] for action in change["actions"]
+    ] == ["switch-on"]
     fixed = cede("doctor", NIC, "pv1", "--fix", "--json").json("doctor")
-    assert [one["subject"] for one in fixed["outcomes"]] == ["cure pv1"]
+    assert [one["subject"] for one in fixed["outcomes"]] == ["fix pv1"]
 
 
 def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
@@ -96,12 +96,12 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
     before = cede("doctor", NIC, "pv1", "--json")
     assert (before.status, host.journal) == (1, [])
     assert findings(before)[0] == ("passthrough-off", "fatal", "pv1")
-    works = before.json("doctor")["cure"]["work"]
-    assert [[step["step"] for step in work["steps"]] for work in works] == [
+    changes = before.json("doctor")["fix"]["changes"]
+    assert [[action["action"] for action in change["actions"]] for change in changes] == [
         ["load-pciback", "load-at-boot"],
         ["switch-on"],
     ]
-    assert [bool(work["pending"]) for work in works] == [False, True]
+    assert [bool(change["action_required"]) for change in changes] == [False, True]
     fixed = cede("doctor", NIC, "pv1", "--fix", "--json")
     assert (fixed.status, sorted(host.journal)) == (1, ["load", "redefine pv1"])
     assert findings(fixed)[0] == ("passthrough-off", "fatal", "pv1"), "until it is started anew"
@@ -109,15 +109,15 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
         assert f'<{feature} state="on"' in host.config["pv1"]
     host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
     after = cede("doctor", NIC, "pv1", "--fix", "--json")
-    assert (after.status, after.json("doctor")["cure"]["work"]) == (0, [])
+    assert (after.status, after.json("doctor")["fix"]["changes"]) == (0, [])
     assert len(host.journal) == 2
     entries = cede("history", "--json", on=None).json("history")["history"]
-    assert {(e["outcome"], e["asked"], e["address"]) for e in entries} == {
+    assert {(e["outcome"], e["command"], e["address"]) for e in entries} == {
         ("done", f"cede doctor {NIC} pv1 --fix", None)
     }
 
 
-def test_a_cure_that_fails_says_why_and_is_taken_back(
+def test_a_fix_that_fails_says_why_and_is_taken_back(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     host.fails["load"] = [PermanentError("no such module", remedy="build one")]
@@ -126,7 +126,7 @@ def test_a_cure_that_fails_says_why_and_is_taken_back(
     assert shown.json("doctor")["outcomes"][0]["error"] == {
         "message": "no such module", "remedy": "build one", "exit": 1,
     }  # fmt: skip
-    assert not host.doors().modules.loaded_at_boot()
+    assert not host.adapters().modules.loaded_at_boot()
 
 
 def test_a_person_is_asked_first_and_may_say_no(
@@ -149,20 +149,20 @@ def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
     config.write_text("options xen-pciback hide=(00:03.0)\n")
     silent(host, monkeypatch, UnreachableError("Failed to connect socket to 'libvirt-sock'"))
     for arguments in ((), (NIC, "pv1")):
-        told = cede("doctor", "--json", *arguments, on=None)
-        names = [one["name"] for one in told.json("doctor")["findings"]]
+        reported = cede("doctor", "--json", *arguments, on=None)
+        names = [one["name"] for one in reported.json("doctor")["findings"]]
         assert names[:2] == ["hide-guarded", "libvirt-down"]
-        assert told.status == 1
+        assert reported.status == 1
     fixed = cede("doctor", "--fix", "--yes", on=None)
     assert (fixed.status, host.journal) == (1, ["load"])
-    assert host.doors().modules.loaded_at_boot()
+    assert host.adapters().modules.loaded_at_boot()
 
 
 @pytest.mark.usefixtures("ready")
 def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
     cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def blind(_doors: object) -> None:
+    def blind(_adapters: object) -> None:
         raise PermanentError("somebody is logged in over ssh, on an interface nobody knows")
 
     monkeypatch.setattr("cede.services.collect_facts.observe", blind)
@@ -207,7 +207,7 @@ def test_a_xenstore_that_is_down_is_a_finding_too(
 
 
 @pytest.mark.usefixtures("ready")
-def test_others_than_root_are_told_that_they_see_less(
+def test_others_than_root_are_reported_that_they_see_less(
     cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
@@ -263,7 +263,7 @@ def test_a_device_named_in_the_policy_must_be_the_one_that_is_meant(
     assert (shown.status, "(another-device)" in shown.out) == (1, True), shown.out
 
 
-def test_a_door_that_doesnt_open_tells_why_when_it_is_asked(
+def test_an_adapter_that_doesnt_open_reports_why_when_it_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     why = UnreachableError("no")
@@ -272,7 +272,10 @@ def test_a_door_that_doesnt_open_tells_why_when_it_is_asked(
         raise why
 
     monkeypatch.setattr("cede.adapters.composition._libvirt", shut)
-    with pytest.raises(UnreachableError), open_doors("xen:///system"):
+    with pytest.raises(UnreachableError), open_adapters("xen:///system"):
         pass
-    with open_doors("xen:///system", all_needed=False) as doors, pytest.raises(UnreachableError):
-        doors.libvirt.domains()
+    with (
+        open_adapters("xen:///system", require_all=False) as adapters,
+        pytest.raises(UnreachableError),
+    ):
+        adapters.libvirt.domains()

@@ -1,4 +1,4 @@
-"""The doors that wake the daemon, over real sockets and the real kernel where that is possible."""
+"""The adapters that wake the daemon, over real sockets and the real kernel where that is possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cede.daemon.triggers import Source
 
 
-def told(source: Source, seconds: float = 5.0) -> list[str]:
+def reported(source: Source, seconds: float = 5.0) -> list[str]:
     """What the source tells once something is there to read."""
     poll = select.poll()
     poll.register(source.fileno(), select.POLLIN)
@@ -111,7 +111,7 @@ def settled(watch: XenstoreWatch, xenstored: Xenstored) -> None:
         assert list(watch.read()) == [], "that a watch was set is no event"
 
 
-def test_xenstore_tells_of_devices_and_of_domains_that_come_and_go(
+def test_xenstore_reports_of_devices_and_of_domains_that_come_and_go(
     watch: XenstoreWatch, xenstored: Xenstored
 ) -> None:
     settled(watch, xenstored)
@@ -124,7 +124,7 @@ def test_xenstore_tells_of_devices_and_of_domains_that_come_and_go(
         xenstored.send(15, f"{path}\0{token}\0".encode())
     found: list[str] = []
     while len(found) < 3:
-        found += told(watch)
+        found += reported(watch)
     assert found == ["backend/pci/1/0/state", "a domain came", "a domain went"]
 
 
@@ -138,7 +138,7 @@ def test_an_event_that_comes_in_pieces_is_put_together(
     found: list[str] = []
     for byte in message:
         xenstored.line.sendall(bytes([byte]))
-        found += told(watch)
+        found += reported(watch)
     assert found == ["backend/pci/1"]
 
 
@@ -149,23 +149,23 @@ def test_a_xenstored_that_hangs_up_or_refuses_is_unreachable(
     assert xenstored.line is not None
     xenstored.line.shutdown(socket.SHUT_RDWR)
     with pytest.raises(UnreachableError, match="hung up"):
-        told(watch)
+        reported(watch)
 
 
-def test_a_refused_watch_is_told(watch: XenstoreWatch, xenstored: Xenstored) -> None:
+def test_a_refused_watch_is_reported(watch: XenstoreWatch, xenstored: Xenstored) -> None:
     xenstored.refuses = b"EACCES\0"
     watch.open()
     with pytest.raises(UnreachableError, match="EACCES"):
-        told(watch)
+        reported(watch)
 
 
 def test_nobody_at_the_socket_is_unreachable_and_leaves_nothing_open(tmp_path: Path) -> None:
     before = descriptors()
-    door = XenstoreWatch(str(tmp_path / "none"))
+    adapter = XenstoreWatch(str(tmp_path / "none"))
     with pytest.raises(UnreachableError, match="doesn't answer") as caught:
-        door.open()
+        adapter.open()
     assert caught.value.remedy
-    door.close()
+    adapter.close()
     assert descriptors() == before
 
 
@@ -182,20 +182,20 @@ def test_nonsense_from_xenstore_is_an_event_or_unreachable_and_nothing_else(
     said: list[bytes],
 ) -> None:
     ours, theirs = socket.socketpair()
-    door = XenstoreWatch()
+    adapter = XenstoreWatch()
     ours.setblocking(False)
-    door._socket = ours
+    adapter._socket = ours
     theirs.sendall(b"".join(said))
     theirs.close()
     found: list[str] = []
 
     def read_to_the_end() -> None:
         while True:
-            found.extend(door.read())
+            found.extend(adapter.read())
 
     with pytest.raises(UnreachableError):
         read_to_the_end()
-    door.close()
+    adapter.close()
     assert len(found) <= len(said)
 
 
@@ -228,7 +228,7 @@ def uevent(action: str, subsystem: str = "pci", slot: str = "0000:01:00.0") -> b
         (b"", ""),
     ],
 )
-def test_a_uevent_tells_of_a_pci_device_or_of_nothing(message: bytes, said: str) -> None:
+def test_a_uevent_reports_of_a_pci_device_or_of_nothing(message: bytes, said: str) -> None:
     assert words(message) == said
 
 
@@ -239,26 +239,26 @@ UEVENT_PIECES = st.sampled_from(
 
 
 @given(st.lists(UEVENT_PIECES | st.binary(max_size=20), max_size=8))
-def test_whatever_a_uevent_says_only_a_pci_devices_is_told(pieces: list[bytes]) -> None:
+def test_whatever_a_uevent_says_only_a_pci_devices_is_reported(pieces: list[bytes]) -> None:
     said = words(b"\0".join(pieces))
     assert not said or b"SUBSYSTEM=pci" in pieces
 
 
 def test_what_another_process_sends_as_a_uevent_is_dropped() -> None:
-    door = Uevents()
-    door.open()
+    adapter = Uevents()
+    adapter.open()
     try:
-        assert door._socket is not None
-        port = door._socket.getsockname()[0]
+        assert adapter._socket is not None
+        port = adapter._socket.getsockname()[0]
         with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15) as liar:
             liar.bind((0, 0))
             try:
                 liar.sendto(uevent("add"), (port, 0))
             except OSError:
                 return  # the kernel refuses to carry it: as well
-        assert door.read() == []
+        assert adapter.read() == []
     finally:
-        door.close()
+        adapter.close()
 
 
 def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,16 +266,16 @@ def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> No
     if not os.access(knob, os.W_OK):
         knob = Path("/sys/class/mem/null/uevent")
     monkeypatch.setattr(uevents, "words", lambda message: message.split(b"\0")[0].decode())
-    door = Uevents()
-    door.open()
+    adapter = Uevents()
+    adapter.open()
     try:
         try:
             knob.write_text("change")
         except OSError as readonly:
             pytest.skip(f"this machine's sysfs takes no uevent: {readonly}")
-        assert any(said.startswith("change@/devices/virtual/") for said in told(door))
+        assert any(said.startswith("change@/devices/virtual/") for said in reported(adapter))
     finally:
-        door.close()
+        adapter.close()
 
 
 def test_more_events_than_there_is_room_for_wake_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +287,9 @@ def test_more_events_than_there_is_room_for_wake_too(monkeypatch: pytest.MonkeyP
             raise answer
         return answer
 
-    door = Uevents()
-    monkeypatch.setattr(door, "_receive", receive)
-    assert door.read() == ["more events than could be heard", "0000:01:00.0 came"]
+    adapter = Uevents()
+    monkeypatch.setattr(adapter, "_receive", receive)
+    assert adapter.read() == ["more events than could be heard", "0000:01:00.0 came"]
 
 
 # -- files
@@ -321,11 +321,11 @@ def test_a_policy_that_comes_where_no_folder_was_is_seen(
 ) -> None:
     assert silent(changes)
     folder.parent.mkdir()
-    told(changes)
+    reported(changes)
     folder.mkdir()
-    told(changes)
+    reported(changes)
     (folder / "policy.yaml").write_text("version: 1\n")
-    assert "the files changed" in told(changes)
+    assert "the files changed" in reported(changes)
 
 
 def _written(folder: Path) -> None:
@@ -352,61 +352,61 @@ def test_every_way_to_change_the_policy_is_seen(
     (folder / "policy.d").mkdir(parents=True)
     (folder / "policy.yaml").write_text("version: 1\n")
     paths = [folder / "policy.yaml", folder / "policy.d"]
-    door = FileChanges(paths, lambda: fingerprint(paths))
-    door.open()
+    adapter = FileChanges(paths, lambda: fingerprint(paths))
+    adapter.open()
     try:
         change(folder)
-        assert "the files changed" in drained(door)
+        assert "the files changed" in drained(adapter)
         (folder / "policy.yaml~").write_text("an editor's own")
-        assert drained(door) == []
+        assert drained(adapter) == []
         (folder / "policy.d").rename(folder / "old.d")
         (folder / "policy.d").mkdir()
-        drained(door)
+        drained(adapter)
         (folder / "policy.d/20.yaml").write_text("version: 1\n")
-        assert "the files changed" in drained(door), "a folder made anew is watched too"
+        assert "the files changed" in drained(adapter), "a folder made anew is watched too"
     finally:
-        door.close()
+        adapter.close()
 
 
 def test_reading_the_policy_is_no_change_of_it(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "policy.yaml").write_text("version: 1\n")
-    door = FileChanges([folder / "policy.yaml"], lambda: fingerprint([folder / "policy.yaml"]))
-    door.open()
+    adapter = FileChanges([folder / "policy.yaml"], lambda: fingerprint([folder / "policy.yaml"]))
+    adapter.open()
     try:
         (folder / "policy.yaml").read_text()
-        assert silent(door)
+        assert silent(adapter)
     finally:
-        door.close()
+        adapter.close()
 
 
 # -- libvirt
 
 
-def test_libvirt_tells_of_domains_and_when_it_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libvirt_reports_of_domains_and_when_it_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """libvirt's test driver has real events, to the connection that caused them, but no line that could be cut."""
     monkeypatch.setattr(libvirt, "openReadOnly", libvirt.open)
     for absent in ("setKeepAlive", "registerCloseCallback", "unregisterCloseCallback"):
         monkeypatch.setattr(libvirt.virConnect, absent, lambda *_: None)
-    door = LibvirtEvents("test:///default")
-    door.open()
+    adapter = LibvirtEvents("test:///default")
+    adapter.open()
     try:
-        assert door._connection is not None
-        domain = door._connection.lookupByName("test")
+        assert adapter._connection is not None
+        domain = adapter._connection.lookupByName("test")
         found: list[str] = []
         domain.destroy()
         domain.create()
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, 0)
         while len(found) < 3:
-            found += told(door)
+            found += reported(adapter)
         assert found == ["test stopped", "test started", "the metadata of test changed"]
         # it may be woken once more: an event is told before the sign of it
-        assert list(door.read()) == []
-        door._closed(None, 0, None)
+        assert list(adapter.read()) == []
+        adapter._closed(None, 0, None)
         with pytest.raises(UnreachableError, match="closed"):
-            told(door)
+            reported(adapter)
     finally:
-        door.close()
+        adapter.close()
 
 
 class Domain:
@@ -418,28 +418,28 @@ class Domain:
     ("event", "said"), [(0, "was defined"), (2, "started"), (5, "stopped"), (99, "changed")]
 )
 def test_every_lifecycle_event_has_its_word(event: int, said: str) -> None:
-    door = LibvirtEvents("test:///default")
-    door._lifecycle(None, Domain(), event, 0, None)
-    assert door._told.get_nowait() == f"pv1 {said}"
+    adapter = LibvirtEvents("test:///default")
+    adapter._lifecycle(None, Domain(), event, 0, None)
+    assert adapter._events.get_nowait() == f"pv1 {said}"
 
 
 def test_a_storm_of_libvirts_events_is_kept_short() -> None:
-    door = LibvirtEvents("test:///default")
+    adapter = LibvirtEvents("test:///default")
     for _ in range(10_000):
-        door._metadata(None, Domain(), 0, None, None)
-    assert door._told.qsize() < 100
+        adapter._metadata(None, Domain(), 0, None, None)
+    assert adapter._events.qsize() < 100
 
 
 def test_a_libvirt_that_does_not_answer_is_unreachable_and_leaves_nothing_open() -> None:
-    door = LibvirtEvents("test:///nowhere/at/all.xml")
+    adapter = LibvirtEvents("test:///nowhere/at/all.xml")
     with pytest.raises(UnreachableError):
-        door.open()  # its event loop stays
+        adapter.open()  # its event loop stays
     before = descriptors()
-    door.close()
+    adapter.close()
     for _ in range(5):
         with pytest.raises(UnreachableError):
-            door.open()
-        door.close()
+            adapter.open()
+        adapter.close()
     assert descriptors() <= before
 
 
@@ -454,17 +454,17 @@ def service_manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def test_systemd_is_told_in_its_own_words(service_manager: socket.socket) -> None:
-    door = Notify({"NOTIFY_SOCKET": service_manager.getsockname()})
-    door.ready()
-    door.reloading()
-    door.status("1 of 2 in step;\nnot: nic1")
-    door.status("1 of 2 in step;\nnot: nic1")
-    door.stopping()
+def test_systemd_is_reported_in_its_own_words(service_manager: socket.socket) -> None:
+    adapter = Notify({"NOTIFY_SOCKET": service_manager.getsockname()})
+    adapter.ready()
+    adapter.reloading()
+    adapter.status("1 of 2 in sync;\nnot: nic1")
+    adapter.status("1 of 2 in sync;\nnot: nic1")
+    adapter.stopping()
     said = [service_manager.recv(1000).decode() for _ in range(4)]
     assert said[0] == "READY=1"
     assert said[1].startswith("RELOADING=1\nMONOTONIC_USEC=")
-    assert said[2:] == ["STATUS=1 of 2 in step; not: nic1", "STOPPING=1"]
+    assert said[2:] == ["STATUS=1 of 2 in sync; not: nic1", "STOPPING=1"]
 
 
 def test_signs_of_life_come_at_most_as_often_as_they_are_waited_for(
@@ -472,10 +472,10 @@ def test_signs_of_life_come_at_most_as_often_as_they_are_waited_for(
 ) -> None:
     now = [1000.0]
     environ = {"NOTIFY_SOCKET": service_manager.getsockname(), "WATCHDOG_USEC": "60000000"}
-    door = Notify(environ, clock=lambda: now[0])
-    assert door.every == 30.0
+    adapter = Notify(environ, clock=lambda: now[0])
+    assert adapter.every == 30.0
     for _ in range(60):
-        door.alive()
+        adapter.alive()
         now[0] += 1
     service_manager.setblocking(False)
     said = []

@@ -13,9 +13,9 @@ from cede.adapters.linux.config_space import SwitchedOn
 from cede.guest import probe
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
-from cede.model.pci import Address, Device, Identity, Link, Origin
+from cede.model.pci import Address, Device, Identity, Link, OriginalState
 from cede.verifier import check_results, guest_checks, host_checks
-from cede.verifier.check_results import Finding, Verdict, proven
+from cede.verifier.check_results import CheckResult, CheckStatus, verified
 from unit import looks
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
@@ -36,21 +36,21 @@ GIVEN = BackendDevice(
 )
 
 
-def finding(verdict: Verdict) -> Finding:
-    return Finding(source="s", wanted="w", found="f", verdict=verdict)
+def finding(decision: CheckStatus) -> CheckResult:
+    return CheckResult(source="s", expected="w", found="f", status=decision)
 
 
 def test_nothing_looked_at_proves_nothing() -> None:
-    assert not proven(())
+    assert not verified(())
 
 
-@pytest.mark.parametrize("verdicts", list(product(Verdict, repeat=3)))
+@pytest.mark.parametrize("decisions", list(product(CheckStatus, repeat=3)))
 def test_one_finding_that_is_wrong_or_open_is_enough_to_prove_nothing(
-    verdicts: tuple[Verdict, ...],
+    decisions: tuple[CheckStatus, ...],
 ) -> None:
-    against = {Verdict.WRONG, Verdict.OPEN}.intersection(verdicts)
-    assert proven([finding(verdict) for verdict in verdicts]) is (
-        not against and Verdict.RIGHT in verdicts
+    against = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}.intersection(decisions)
+    assert verified([finding(decision) for decision in decisions]) is (
+        not against and CheckStatus.PASSED in decisions
     )
 
 
@@ -63,7 +63,7 @@ def test_dom0_must_hold_it_and_both_xmls_must_name_it(
     found = host_checks.of_dom0(
         replace(DEVICE, driver=bound), replace(PV, live=live, config=config)
     )
-    right = [f.verdict is Verdict.RIGHT for f in found]
+    right = [f.status is CheckStatus.PASSED for f in found]
     assert right == [bound == "pciback", bool(live), bool(config)]
 
 
@@ -84,43 +84,43 @@ def test_a_pv_guest_is_connected_on_both_sides_and_an_hvm_guest_initialised_or_n
     domain: Domain, backend: int | None, frontend: int | None, slot: Address | None, *, right: bool
 ) -> None:
     given = replace(GIVEN, backend_state=backend, frontend_state=frontend, virtual_slot=slot)
-    assert proven(host_checks.of_xenstore(given, domain)) is right
+    assert verified(host_checks.of_xenstore(given, domain)) is right
 
 
 @pytest.mark.parametrize("given", [None, replace(GIVEN, domid=2)])
 def test_a_device_with_nobody_or_with_another_guest_is_wrong(given: BackendDevice | None) -> None:
     (found,) = host_checks.of_xenstore(given, PV)
-    assert found.verdict is Verdict.WRONG
-    assert "dev-N given to domain 1" in found.wanted
+    assert found.status is CheckStatus.FAILED
+    assert "dev-N given to domain 1" in found.expected
 
 
 def test_a_domain_that_is_off_has_nothing_even_if_nobody_is_named() -> None:
     off = replace(PV, domid=None)
-    assert not proven(host_checks.of_xenstore(None, off))
-    assert not proven(host_checks.of_xenstore(GIVEN, off))
+    assert not verified(host_checks.of_xenstore(None, off))
+    assert not verified(host_checks.of_xenstore(GIVEN, off))
 
 
 def of(
     said: str, device: Device = DEVICE, card: SwitchedOn | None = ON
-) -> dict[str, tuple[Verdict, str]]:
+) -> dict[str, tuple[CheckStatus, str]]:
     found = guest_checks.of_guest(probe.parse(said, SLOT), device, SLOT, card)
-    return {one.source: (one.verdict, one.found) for one in found}
+    return {one.source: (one.status, one.found) for one in found}
 
 
 def proves(said: str, device: Device = DEVICE, card: SwitchedOn | None = ON) -> bool:
-    return proven(guest_checks.of_guest(probe.parse(said, SLOT), device, SLOT, card))
+    return verified(guest_checks.of_guest(probe.parse(said, SLOT), device, SLOT, card))
 
 
 def test_a_card_that_works_in_the_guest_is_right_in_everything() -> None:
     assert of(looks.whole()) == {
-        "guest lspci": (Verdict.RIGHT, "8086:10d3 at 0000:00:00.0"),
-        "guest subsystem": (Verdict.RIGHT, "8086:0000"),
-        "guest class": (Verdict.RIGHT, "020000"),
-        "guest driver": (Verdict.RIGHT, "e1000e"),
-        "guest BARs": (Verdict.RIGHT, "2 of 2 claimed"),
-        "guest interrupts": (Verdict.RIGHT, "MSI-X"),
-        "config space": (Verdict.RIGHT, "memory on, bus master on, MSI-X on"),
-        "guest log": (Verdict.RIGHT, "no error in 4 lines"),
+        "guest lspci": (CheckStatus.PASSED, "8086:10d3 at 0000:00:00.0"),
+        "guest subsystem": (CheckStatus.PASSED, "8086:0000"),
+        "guest class": (CheckStatus.PASSED, "020000"),
+        "guest driver": (CheckStatus.PASSED, "e1000e"),
+        "guest BARs": (CheckStatus.PASSED, "2 of 2 claimed"),
+        "guest interrupts": (CheckStatus.PASSED, "MSI-X"),
+        "config space": (CheckStatus.PASSED, "memory on, bus master on, MSI-X on"),
+        "guest log": (CheckStatus.PASSED, "no error in 4 lines"),
     }
 
 
@@ -129,69 +129,74 @@ def changed(record: tuple[str, str] = ("", ""), sysfs: tuple[str, str] = ("", ""
 
 
 @pytest.mark.parametrize(
-    ("said", "source", "verdict"),
+    ("said", "source", "decision"),
     [
-        (looks.whole("", "", ""), "guest lspci", Verdict.WRONG),
-        (changed(("10d3", "100e"), ("10D3", "100E")), "guest lspci", Verdict.WRONG),
-        (changed(("8086", "1af4"), ("8086", "1AF4")), "guest lspci", Verdict.WRONG),
+        (looks.whole("", "", ""), "guest lspci", CheckStatus.FAILED),
+        (changed(("10d3", "100e"), ("10D3", "100E")), "guest lspci", CheckStatus.FAILED),
+        (changed(("8086", "1af4"), ("8086", "1AF4")), "guest lspci", CheckStatus.FAILED),
         (
             changed(("SDevice:\t0000", "SDevice:\t1100"), ("8086:0000", "8086:1100")),
             "guest subsystem",
-            Verdict.WRONG,
+            CheckStatus.FAILED,
         ),
-        (changed(("0200", "0201"), ("20000", "20100")), "guest class", Verdict.WRONG),
+        (changed(("0200", "0201"), ("20000", "20100")), "guest class", CheckStatus.FAILED),
         (
             changed(("Driver:\te1000e\n", ""), ("DRIVER=e1000e\n", "")),
             "guest driver",
-            Verdict.WRONG,
+            CheckStatus.FAILED,
         ),
-        (changed(("Driver:\te1000e\n", "")), "guest", Verdict.OPEN),
-        (changed(("10d3", "100e")), "guest", Verdict.OPEN),
-        (looks.whole(record=""), "guest", Verdict.OPEN),
-        (looks.whole()[:-1], "guest", Verdict.OPEN),
-        (looks.whole("rubbish\n", "rubbish\n"), "guest", Verdict.OPEN),
-        (looks.whole(sysfs="rubbish\n"), "guest BARs", Verdict.OPEN),
-        (looks.whole(sysfs="rubbish\n"), "guest interrupts", Verdict.OPEN),
-        (looks.whole(kernel=""), "guest BARs", Verdict.WRONG),
-        (looks.whole(kernel=""), "guest log", Verdict.NOTED),
+        (changed(("Driver:\te1000e\n", "")), "guest", CheckStatus.UNVERIFIED),
+        (changed(("10d3", "100e")), "guest", CheckStatus.UNVERIFIED),
+        (looks.whole(record=""), "guest", CheckStatus.UNVERIFIED),
+        (looks.whole()[:-1], "guest", CheckStatus.UNVERIFIED),
+        (looks.whole("rubbish\n", "rubbish\n"), "guest", CheckStatus.UNVERIFIED),
+        (looks.whole(sysfs="rubbish\n"), "guest BARs", CheckStatus.UNVERIFIED),
+        (looks.whole(sysfs="rubbish\n"), "guest interrupts", CheckStatus.UNVERIFIED),
+        (looks.whole(kernel=""), "guest BARs", CheckStatus.FAILED),
+        (looks.whole(kernel=""), "guest log", CheckStatus.INFO),
         (
             changed(sysfs=("0x0000000000040200", "0x0000000020040200")),
             "guest BARs",
-            Verdict.WRONG,
+            CheckStatus.FAILED,
         ),
-        (changed(sysfs=("msix\nmsix\n", "")), "guest interrupts", Verdict.NOTED),
-        (changed(sysfs=("msix\nmsix\n", "msi\n")), "guest interrupts", Verdict.WRONG),
+        (changed(sysfs=("msix\nmsix\n", "")), "guest interrupts", CheckStatus.INFO),
+        (changed(sysfs=("msix\nmsix\n", "msi\n")), "guest interrupts", CheckStatus.FAILED),
     ],
 )
-def test_what_the_guest_says_is_judged_one_by_one(said: str, source: str, verdict: Verdict) -> None:
-    assert of(said)[source][0] is verdict
+def test_what_the_guest_says_is_judged_one_by_one(
+    said: str, source: str, decision: CheckStatus
+) -> None:
+    assert of(said)[source][0] is decision
 
 
 def test_a_guest_without_lspci_is_believed_by_its_sysfs() -> None:
-    assert of(looks.by_busybox(""))["guest sysfs"] == (Verdict.RIGHT, "8086:10d3 at 0000:00:00.0")
+    assert of(looks.by_busybox(""))["guest sysfs"] == (
+        CheckStatus.PASSED,
+        "8086:10d3 at 0000:00:00.0",
+    )
     assert proves(looks.by_busybox(""))
 
 
 @pytest.mark.parametrize(
-    ("card", "verdict"),
+    ("card", "decision"),
     [
-        (ON, Verdict.RIGHT),
-        (SwitchedOn(memory=False, io=False, bus_master=False), Verdict.WRONG),
-        (SwitchedOn(memory=True, io=True, bus_master=False, msix=True), Verdict.OPEN),
-        (SwitchedOn(memory=True, io=False, bus_master=True, msi=True), Verdict.RIGHT),
+        (ON, CheckStatus.PASSED),
+        (SwitchedOn(memory=False, io=False, bus_master=False), CheckStatus.FAILED),
+        (SwitchedOn(memory=True, io=True, bus_master=False, msix=True), CheckStatus.UNVERIFIED),
+        (SwitchedOn(memory=True, io=False, bus_master=True, msi=True), CheckStatus.PASSED),
     ],
 )
 def test_a_driver_that_the_guest_claims_must_show_in_the_card_itself(
-    card: SwitchedOn, verdict: Verdict
+    card: SwitchedOn, decision: CheckStatus
 ) -> None:
-    assert of(looks.whole(), card=card)["config space"][0] is verdict
+    assert of(looks.whole(), card=card)["config space"][0] is decision
     assert proves(looks.whole(), card=card) is (card == ON)
 
 
 def test_msi_that_is_off_in_the_card_is_a_lie() -> None:
     off = replace(ON, msix=False)
     assert of(looks.whole(), card=off)["guest interrupts"] == (
-        Verdict.WRONG,
+        CheckStatus.FAILED,
         "MSI-X, which is off in the card itself",
     )
 
@@ -208,23 +213,27 @@ def test_a_driver_that_only_holds_a_card_need_not_switch_it_on(driver: str) -> N
 def test_a_card_asleep_is_no_lie() -> None:
     off = SwitchedOn(memory=True, io=True, bus_master=False)
     said = changed(sysfs=("D0\nmsix\nmsix\n", "D3hot\n"))
-    assert of(said, card=off)["config space"][0] is Verdict.NOTED
+    assert of(said, card=off)["config space"][0] is CheckStatus.INFO
 
 
 @pytest.mark.parametrize(
-    ("mac", "verdict"),
-    [("52:54:00:01:00:00", Verdict.RIGHT), ("52:54:00:01:00:01", Verdict.WRONG)],
+    ("mac", "decision"),
+    [("52:54:00:01:00:00", CheckStatus.PASSED), ("52:54:00:01:00:01", CheckStatus.FAILED)],
 )
-def test_the_mac_that_dom0_knew_is_the_one_that_the_guest_sees(mac: str, verdict: Verdict) -> None:
-    known = replace(DEVICE, origin=Origin(identity=CARD, links=(Link(name="eth0", mac=mac),)))
-    assert of(looks.whole(), known)["guest MAC"][0] is verdict
-    assert of(looks.whole(), replace(DEVICE, mac=mac))["guest MAC"][0] is verdict
+def test_the_mac_that_dom0_knew_is_the_one_that_the_guest_sees(
+    mac: str, decision: CheckStatus
+) -> None:
+    known = replace(
+        DEVICE, original_state=OriginalState(identity=CARD, links=(Link(name="eth0", mac=mac),))
+    )
+    assert of(looks.whole(), known)["guest MAC"][0] is decision
+    assert of(looks.whole(), replace(DEVICE, mac=mac))["guest MAC"][0] is decision
 
 
-def test_a_mac_that_the_guest_has_changed_is_only_noted() -> None:
+def test_a_mac_that_the_guest_has_changed_is_only_mentioned() -> None:
     known = replace(DEVICE, mac="52:54:00:01:00:01")
     said = changed(sysfs=("00:00\n0\n", "00:00\n3\n"))
-    assert of(said, known)["guest MAC"][0] is Verdict.NOTED
+    assert of(said, known)["guest MAC"][0] is CheckStatus.INFO
 
 
 COLLISION = (
@@ -234,41 +243,44 @@ COLLISION = (
 
 
 @pytest.mark.parametrize(
-    ("line", "verdict"),
+    ("line", "decision"),
     [
-        (COLLISION, Verdict.WRONG),
-        (COLLISION.replace("00:00.0", "00:01.0"), Verdict.RIGHT),
+        (COLLISION, CheckStatus.FAILED),
+        (COLLISION.replace("00:00.0", "00:01.0"), CheckStatus.PASSED),
         (
             "[ 6.1] pci 0000:00:00.0: BAR 4 [mem 0xfa8f8000]: can't claim; no compatible bridge window\n",
-            Verdict.WRONG,
+            CheckStatus.FAILED,
         ),
         (
             "[ 6.1] pci 0000:00:00.0: BAR 6 [mem 0xfa8f8000]: can't claim; address conflict\n",
-            Verdict.NOTED,
+            CheckStatus.INFO,
         ),
-        ("[ 6.1] e1000e: probe of 0000:00:00.0 failed with error -2\n", Verdict.WRONG),
+        ("[ 6.1] e1000e: probe of 0000:00:00.0 failed with error -2\n", CheckStatus.FAILED),
         (
             "[ 6.1] e1000e 0000:00:00.0: probe with driver e1000e failed with error -2\n",
-            Verdict.WRONG,
+            CheckStatus.FAILED,
         ),
-        ("[ 6.1] r8169 0000:00:00.0: firmware: failed to load rtl_nic/x.fw (-2)\n", Verdict.NOTED),
-        ("[ 6.1] e1000e 0000:00:00.0 eth0: NIC Link is Up\n", Verdict.RIGHT),
+        (
+            "[ 6.1] r8169 0000:00:00.0: firmware: failed to load rtl_nic/x.fw (-2)\n",
+            CheckStatus.INFO,
+        ),
+        ("[ 6.1] e1000e 0000:00:00.0 eth0: NIC Link is Up\n", CheckStatus.PASSED),
     ],
 )
 def test_an_error_in_the_guests_log_is_wrong_if_it_is_about_this_slot(
-    line: str, verdict: Verdict
+    line: str, decision: CheckStatus
 ) -> None:
-    assert of(looks.whole(kernel=looks.KERNEL + line))["guest log"][0] is verdict
+    assert of(looks.whole(kernel=looks.KERNEL + line))["guest log"][0] is decision
 
 
 def test_an_error_from_before_the_device_was_found_anew_is_past() -> None:
-    assert of(looks.whole(kernel=COLLISION + looks.KERNEL))["guest log"][0] is Verdict.RIGHT
+    assert of(looks.whole(kernel=COLLISION + looks.KERNEL))["guest log"][0] is CheckStatus.PASSED
 
 
 @given(at=st.integers(0, len(looks.whole()) - 1))
 def test_no_look_that_is_cut_off_has_anything_right(at: int) -> None:
     (found,) = guest_checks.of_guest(probe.parse(looks.whole()[:at], SLOT), DEVICE, SLOT, ON)
-    assert found.verdict is Verdict.OPEN
+    assert found.status is CheckStatus.UNVERIFIED
 
 
 FORGED = [*looks.whole().splitlines(), *looks.by_busybox("").splitlines(), COLLISION.strip(), "x"]
@@ -291,10 +303,10 @@ def test_no_look_proves_a_card_that_dom0_sees_switched_off(lines: list[str], as_
 def test_a_device_that_shall_be_permissive_has_become_so(options: str, *, right: bool) -> None:
     wanted = (replace(HOSTDEV[0], write_filtering=False),)
     domain = replace(PV, live=wanted)
-    assert proven(host_checks.of_xenstore(replace(GIVEN, options=options), domain)) is right
-    assert proven(host_checks.of_xenstore(replace(GIVEN, options=options), PV))
-    assert proven(host_checks.of_permissive({NIC}, NIC, domain))
-    assert not proven(host_checks.of_permissive((), NIC, domain))
+    assert verified(host_checks.of_xenstore(replace(GIVEN, options=options), domain)) is right
+    assert verified(host_checks.of_xenstore(replace(GIVEN, options=options), PV))
+    assert verified(host_checks.of_permissive({NIC}, NIC, domain))
+    assert not verified(host_checks.of_permissive((), NIC, domain))
     assert host_checks.of_permissive((), NIC, PV) == ()
 
 
@@ -316,47 +328,52 @@ KEPT = (
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (LOG, [(Verdict.NOTED, "vpci: assign to virtual slot 0")]),
+        (LOG, [(CheckStatus.INFO, "vpci: assign to virtual slot 0")]),
         ((), []),
-        ((BROKEN, *LOG), [(Verdict.NOTED, "vpci: assign to virtual slot 0")]),
+        ((BROKEN, *LOG), [(CheckStatus.INFO, "vpci: assign to virtual slot 0")]),
         (
             (*LOG, BROKEN, BROKEN)[1:],
-            [(Verdict.NOTED, "vpci: assign to virtual slot 0"), (Verdict.WRONG, BROKEN)],
+            [(CheckStatus.INFO, "vpci: assign to virtual slot 0"), (CheckStatus.FAILED, BROKEN)],
         ),
-        ((MENDED,), [(Verdict.NOTED, MENDED)]),
-        ((KEPT,), [(Verdict.NOTED, "the guest may not write its configuration space at 0x110")]),
+        ((MENDED,), [(CheckStatus.INFO, MENDED)]),
+        ((KEPT,), [(CheckStatus.INFO, "the guest may not write its configuration space at 0x110")]),
         ((BROKEN.replace("01:00.0", "02:00.0"),), []),
     ],
 )
-def test_the_kernel_log_is_read_from_the_last_deed_on(
-    said: tuple[str, ...], expected: list[tuple[Verdict, str]]
+def test_the_kernel_log_is_read_from_the_last_action_on(
+    said: tuple[str, ...], expected: list[tuple[CheckStatus, str]]
 ) -> None:
     lines = [KernelLine(seconds_since_boot=n, text=text) for n, text in enumerate(said)]
     found = host_checks.of_kernel_log(lines, NIC)
-    assert [(one.verdict, one.found) for one in found] == expected
+    assert [(one.status, one.found) for one in found] == expected
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "verdicts"),
-    [(0, 0, []), (3, 3, [Verdict.NOTED]), (0, 1, [Verdict.WRONG]), (9, 4, [Verdict.NOTED])],
+    ("before", "after", "decisions"),
+    [
+        (0, 0, []),
+        (3, 3, [CheckStatus.INFO]),
+        (0, 1, [CheckStatus.FAILED]),
+        (9, 4, [CheckStatus.INFO]),
+    ],
 )
 def test_only_faults_that_come_while_one_looks_are_held_against_it(
-    before: int, after: int, verdicts: list[Verdict]
+    before: int, after: int, decisions: list[CheckStatus]
 ) -> None:
-    assert [one.verdict for one in host_checks.of_xen(before, after)] == verdicts
+    assert [one.status for one in host_checks.of_xen(before, after)] == decisions
 
 
-def test_what_is_only_noted_speaks_neither_for_nor_against() -> None:
-    assert proven([finding(Verdict.RIGHT), finding(Verdict.NOTED)])
-    assert not proven([finding(Verdict.NOTED)])
+def test_what_is_only_mentioned_speaks_neither_for_nor_against() -> None:
+    assert verified([finding(CheckStatus.PASSED), finding(CheckStatus.INFO)])
+    assert not verified([finding(CheckStatus.INFO)])
 
 
 def test_what_could_not_be_asked_is_open_and_says_why() -> None:
-    found = check_results.unproven("guest", "the console is busy")
-    assert (found.verdict, proven([found])) == (Verdict.OPEN, False)
+    found = check_results.unverified_result("guest", "the console is busy")
+    assert (found.status, verified([found])) == (CheckStatus.UNVERIFIED, False)
     assert str(found) == "guest: the console is busy (wanted an answer)"
 
 
 def test_a_right_finding_says_only_what_was_found() -> None:
-    assert str(finding(Verdict.RIGHT)) == "s: f"
-    assert str(finding(Verdict.WRONG)) == "s: f (wanted w)"
+    assert str(finding(CheckStatus.PASSED)) == "s: f"
+    assert str(finding(CheckStatus.FAILED)) == "s: f (wanted w)"

@@ -19,22 +19,22 @@ from cede.errors import (
     WorldMovedError,
 )
 from cede.executor import prestate
-from cede.executor.executor import Executor, Outcome, StepOutcome
+from cede.executor.executor import ActionOutcome, Executor, Outcome
 from cede.model.pci import Address, Identity
 from cede.model.plan import (
+    Action,
     AddToConfig,
+    BindToPciback,
+    Change,
     DontLoadAtBoot,
-    Evict,
-    GiveBack,
+    ForceDetach,
     HotPlug,
     LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
-    Seize,
-    Step,
+    ReturnToDom0,
     SwitchOn,
     Unplug,
-    Work,
 )
 from cede.util import retry
 
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
 
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
-LOAD, SEIZE = LoadPciback(), Seize(address=NIC, driver="e1000e")
+LOAD, BIND = LoadPciback(), BindToPciback(address=NIC, driver="e1000e")
 PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
 ADD = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml")
-ATTACH = (LOAD, SEIZE, PLUG, ADD)
-BACK = GiveBack(address=NIC)
+ATTACH = (LOAD, BIND, PLUG, ADD)
+BACK = ReturnToDom0(address=NIC)
 RELEASE = (Unplug(address=NIC, domain="pv1"), RemoveFromConfig(address=NIC, domain="pv1"), BACK)
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    persist = partial(retry.persist, sleep=lambda _: None)
-    monkeypatch.setattr("cede.executor.executor.persist", persist)
+    persist = partial(retry.retry_transient, sleep=lambda _: None)
+    monkeypatch.setattr("cede.executor.executor.retry_transient", persist)
     for module in ("actions", "return_to_dom0"):
-        ask = f"cede.executor.{module}.await_truth"
+        ask = f"cede.executor.{module}.wait_until"
         monkeypatch.setattr(ask, lambda question, _seconds: question())
 
 
-def take(host: SimulatedHost, *steps: Step, identity: Identity = IDENTITY) -> Outcome:
-    work = Work(subject="nic0 -> pv1", address=NIC, identity=identity, steps=steps)
-    (outcome,) = Executor(host.doors()).execute([work])
+def take(host: SimulatedHost, *actions: Action, identity: Identity = IDENTITY) -> Outcome:
+    change = Change(subject="nic0 -> pv1", address=NIC, identity=identity, actions=actions)
+    (outcome,) = Executor(host.adapters()).execute([change])
     return outcome
 
 
@@ -78,42 +78,47 @@ def test_an_attach_takes_its_steps_in_order_and_the_guest_has_the_device(
 ) -> None:
     done = take(host, *ATTACH)
     assert (done.error, int(done.exit)) == (None, 0)
-    assert [one.step for one in done.tried] == list(ATTACH)
-    assert host.journal == ["load", "seize 0000:01:00.0", "plug pv1 0000:01:00.0", "redefine pv1"]
+    assert [one.action for one in done.tried] == list(ATTACH)
+    assert host.journal == [
+        "load",
+        "bind_to_pciback 0000:01:00.0",
+        "plug pv1 0000:01:00.0",
+        "redefine pv1",
+    ]
     (guest,) = host.domains()
-    assert [h.ours for h in (*guest.live, *guest.config)] == [True, True]
+    assert [h.owned for h in (*guest.live, *guest.config)] == [True, True]
 
 
-def test_progress_is_told_of_each_step_before_and_after(host: SimulatedHost) -> None:
-    told: list[object] = []
-    work = Work(subject="s", address=NIC, identity=IDENTITY, steps=(LOAD, SEIZE))
-    progress = lambda _work, event: told.append(event)  # noqa: E731 - said once
-    (done,) = Executor(host.doors(), progress=progress).execute([work])
-    assert told == [LOAD, done.tried[0], SEIZE, done.tried[1]]
-    assert isinstance(told[1], StepOutcome)
+def test_progress_is_reported_of_each_step_before_and_after(host: SimulatedHost) -> None:
+    reported: list[object] = []
+    change = Change(subject="s", address=NIC, identity=IDENTITY, actions=(LOAD, BIND))
+    progress = lambda _change, event: reported.append(event)  # noqa: E731 - said once
+    (done,) = Executor(host.adapters(), progress=progress).execute([change])
+    assert reported == [LOAD, done.tried[0], BIND, done.tried[1]]
+    assert isinstance(reported[1], ActionOutcome)
 
 
 @pytest.mark.parametrize(
-    ("verb", "undone"),
+    ("verb", "rolled_back"),
     [
         ("load", []),
-        ("seize", []),
+        ("bind_to_pciback", []),
         ("plug", ["assignable-remove", "remove-slot", "reattach"]),
         ("redefine", ["unplug", "assignable-remove", "reattach"]),
     ],
 )
 def test_the_first_failure_ends_the_rest_and_what_was_done_is_taken_back(
-    host: SimulatedHost, verb: str, undone: list[str]
+    host: SimulatedHost, verb: str, rolled_back: list[str]
 ) -> None:
     failure = PermanentError("no", remedy="do")
     host.fails[verb] = [failure]
     done = take(host, *ATTACH)
-    assert (done.error, done.stranded) == (failure, None)
+    assert (done.error, done.rollback_failed) == (failure, None)
     assert [one.error for one in done.tried] == [None] * (len(done.tried) - 1) + [failure]
-    failed = next(n for n, deed in enumerate(host.journal) if deed.startswith(verb))
-    assert [deed.split()[0] for deed in host.journal[failed + 1 :]] == undone
+    failed = next(n for n, action in enumerate(host.journal) if action.startswith(verb))
+    assert [action.split()[0] for action in host.journal[failed + 1 :]] == rolled_back
     assert driver(host) == "e1000e"
-    assert not host.written.memory().unfinished
+    assert not host.written.load_state().unfinished
 
 
 def test_what_another_work_has_switched_on_stays_on_when_one_is_taken_back(
@@ -123,28 +128,39 @@ def test_what_another_work_has_switched_on_stays_on_when_one_is_taken_back(
     assert take(host, on).error is None
     host.fails["load"] = [PermanentError("no", remedy="do")]
     done = take(host, on, LOAD, ADD)
-    assert [one.so_already for one in done.tried] == [True, False]
-    assert (done.undone, done.stranded) == ((), None)
+    assert [one.no_change for one in done.tried] == [True, False]
+    assert (done.rolled_back, done.rollback_failed) == ((), None)
     (guest,) = host.domains()
     assert guest.features == ("passthrough",)
 
 
-def test_what_cannot_be_taken_back_is_stranded_and_stays_unfinished(host: SimulatedHost) -> None:
+def test_what_cannot_be_taken_back_is_rollback_failed_and_stays_unfinished(
+    host: SimulatedHost,
+) -> None:
     host.fails["plug"] = [PermanentError("no")]
     host.fails["reattach"] = [PermanentError("hangs", remedy="restart")]
     done = take(host, *ATTACH)
-    assert done.stranded is not None
-    assert (done.stranded.message, int(done.exit)) == ("hangs", 1)
-    (left,) = host.written.memory().unfinished
-    assert (left.address, left.domain, left.inward, left.back) == (NIC, "pv1", True, True)
-    (told,) = host.written.history()
-    assert (told.outcome, told.remedy, told.open) == ("stranded", "restart", True)
+    assert done.rollback_failed is not None
+    assert (done.rollback_failed.message, int(done.exit)) == ("hangs", 1)
+    (left,) = host.written.load_state().unfinished
+    assert (left.address, left.domain, left.attaching, left.return_to_dom0) == (
+        NIC,
+        "pv1",
+        True,
+        True,
+    )
+    (reported,) = host.written.history()
+    assert (reported.outcome, reported.remedy, reported.open) == (
+        "rollback failed",
+        "restart",
+        True,
+    )
 
 
 def test_a_busy_world_is_tried_again_and_a_refusal_is_not(host: SimulatedHost) -> None:
-    host.fails["seize"] = [TransientError("busy"), TransientError("busy")]
-    assert take(host, LOAD, SEIZE).error is None
-    assert host.journal.count("seize 0000:01:00.0") == 3
+    host.fails["bind_to_pciback"] = [TransientError("busy"), TransientError("busy")]
+    assert take(host, LOAD, BIND).error is None
+    assert host.journal.count("bind_to_pciback 0000:01:00.0") == 3
     host.fails["plug"] = [UnsafeError("in use")]
     assert isinstance(take(host, PLUG).error, UnsafeError)
     assert host.journal.count("plug pv1 0000:01:00.0") == 1
@@ -171,11 +187,11 @@ def test_a_libvirtd_that_is_away_when_a_failed_plug_is_looked_after_is_waited_fo
 
     def plug_fails_and_libvirtd_dies(*_: object, **__: object) -> None:
         host.fails["running"] = [UnreachableError("away")]
-        host.deed("plug", "pv1", NIC)
+        host.action("plug", "pv1", NIC)
 
     host.plug = plug_fails_and_libvirtd_dies  # type: ignore[method-assign]
     done = take(host, *ATTACH)
-    assert (done.error, done.stranded) == (failure, None)
+    assert (done.error, done.rollback_failed) == (failure, None)
     assert host.fails["running"] == []
     assert driver(host) == "e1000e"
 
@@ -206,14 +222,14 @@ def test_a_device_that_goes_between_two_steps_is_seen_before_the_next(
     assert host.journal == ["load"]
 
 
-def test_a_call_that_returned_is_not_yet_a_deed_done(
+def test_a_call_that_returned_is_not_yet_an_action_done(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for verb in ("load_pciback", "seize", "plug"):
+    for verb in ("load_pciback", "bind_to_pciback", "plug"):
         monkeypatch.setattr(host, verb, lambda *_, **__: None)
     said = []
-    for step in (LOAD, SEIZE, PLUG):
-        error = take(host, step).error
+    for action in (LOAD, BIND, PLUG):
+        error = take(host, action).error
         assert isinstance(error, PermanentError)
         said.append(error.message)
     assert said == [
@@ -241,7 +257,7 @@ def test_a_release_lifts_the_quarantine_before_dom0_probes(host: SimulatedHost) 
 def test_a_device_that_never_was_in_a_guest_has_its_slot_dropped_instead(
     host: SimulatedHost,
 ) -> None:
-    take(host, LOAD, SEIZE)
+    take(host, LOAD, BIND)
     host.journal.clear()
     assert take(host, BACK).error is None
     assert host.journal == [
@@ -252,7 +268,7 @@ def test_a_device_that_never_was_in_a_guest_has_its_slot_dropped_instead(
     assert driver(host) == "e1000e"
 
 
-def test_a_device_given_back_the_wrong_way_is_seized_once_more_to_be_freed(
+def test_a_device_given_back_the_wrong_way_is_bound_once_more_to_be_freed(
     host: SimulatedHost,
 ) -> None:
     take(host, *ATTACH, RELEASE[0])
@@ -260,7 +276,7 @@ def test_a_device_given_back_the_wrong_way_is_seized_once_more_to_be_freed(
     host.journal.clear()
     assert take(host, BACK).error is None
     assert host.journal == [
-        "seize 0000:01:00.0",
+        "bind_to_pciback 0000:01:00.0",
         "assignable-remove 0000:01:00.0",
         "reattach 0000:01:00.0",
     ]
@@ -268,15 +284,17 @@ def test_a_device_given_back_the_wrong_way_is_seized_once_more_to_be_freed(
 
 
 def test_a_device_without_a_driver_and_with_a_slot_goes_back_too(host: SimulatedHost) -> None:
-    take(host, LOAD, SEIZE)
+    take(host, LOAD, BIND)
     host.tree.bind("0000:01:00.0", None)
     host.journal.clear()
     assert take(host, BACK).error is None
     assert host.journal == ["remove-slot 0000:01:00.0", "reattach 0000:01:00.0"]
 
 
-def test_a_device_that_no_driver_takes_back_is_told_with_what_to_do(host: SimulatedHost) -> None:
-    take(host, LOAD, SEIZE)
+def test_a_device_that_no_driver_takes_back_is_reported_with_what_to_do(
+    host: SimulatedHost,
+) -> None:
+    take(host, LOAD, BIND)
     host.native["0000:01:00.0"] = None
     error = take(host, BACK).error
     assert isinstance(error, PermanentError)
@@ -290,7 +308,7 @@ def test_a_guest_that_doesnt_let_go_keeps_the_device_from_dom0(
     take(host, *ATTACH)
     host.journal.clear()
     monkeypatch.setattr(host, "unplug", lambda *_: True)
-    monkeypatch.setattr("cede.executor.executor.persist", lambda deed: deed())
+    monkeypatch.setattr("cede.executor.executor.retry_transient", lambda action: action())
     done = take(host, *RELEASE)
     assert isinstance(done.error, GuestSilentError)
     assert "pv1 doesn't let go of 0000:01:00.0" in done.error.message
@@ -308,24 +326,24 @@ def test_what_xen_has_taken_out_is_no_matter_for_a_live_detach(host: SimulatedHo
     assert (host.journal, driver(host)) == ([], "pciback")
 
 
-def half_seize(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *, unbound: bool) -> None:
-    def seize(address: Address) -> None:
+def half_bind(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *, unbound: bool) -> None:
+    def bind_to_pciback(address: Address) -> None:
         host.tree.override(str(address), "pciback")
         if unbound:
             host.tree.bind(str(address), None)
         raise PermanentError("libvirtd died")
 
-    monkeypatch.setattr(host, "seize", seize)
+    monkeypatch.setattr(host, "bind_to_pciback", bind_to_pciback)
 
 
 def test_a_seizing_that_only_set_the_override_is_taken_back_too(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        half_seize(host, patch, unbound=False)
+        half_bind(host, patch, unbound=False)
         patch.setattr(host, "reattach", lambda address: host.tree.override(str(address), None))
         done = take(host, *ATTACH)
-    assert (len(done.undone), done.stranded) == (1, None)
+    assert (len(done.rolled_back), done.rollback_failed) == (1, None)
     assert Sysfs(host.tree.sys).driver_override(NIC) is None
 
 
@@ -336,18 +354,18 @@ def test_what_went_while_it_was_looked_at_is_not_remembered(
         (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
         return ()
 
-    assert prestate.origin(host.doors(), NIC) is not None
+    assert prestate.original_state(host.adapters(), NIC) is not None
     monkeypatch.setattr(host, "read", read)
-    assert prestate.origin(host.doors(), NIC) is None
+    assert prestate.original_state(host.adapters(), NIC) is None
 
 
 def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_off(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half_seize(host, monkeypatch, unbound=True)
+    half_bind(host, monkeypatch, unbound=True)
     host.fails["reattach"] = [PermanentError("still no libvirtd")]
-    assert take(host, *ATTACH).stranded is not None
-    left = prestate.origin(host.doors(), NIC)
+    assert take(host, *ATTACH).rollback_failed is not None
+    left = prestate.original_state(host.adapters(), NIC)
     assert left is not None
     assert (driver(host), left.driver) == (None, "e1000e")
 
@@ -366,28 +384,28 @@ def test_a_guest_that_was_started_meanwhile_keeps_its_note_until_it_is_unplugged
     done = take(host, RELEASE[1], BACK)
     assert isinstance(done.error, WorldMovedError)
     assert host.journal == []
-    assert host.written.memory().unfinished == ()
+    assert host.written.load_state().unfinished == ()
 
 
-def test_what_an_attach_was_begun_on_top_of_stands_again_if_nothing_comes_of_it(
+def test_what_an_attach_was_begun_on_top_of_is_again_if_nothing_comes_of_it(
     host: SimulatedHost,
 ) -> None:
-    work = Work(
-        subject="nic0 in pv2", address=NIC, identity=IDENTITY, steps=RELEASE[1:2], onward=True
+    change = Change(
+        subject="nic0 in pv2", address=NIC, identity=IDENTITY, actions=RELEASE[1:2], keep_bound=True
     )
-    Executor(host.doors()).execute([work])
+    Executor(host.adapters()).execute([change])
     host.fails["load"] = [PermanentError("no")]
     assert take(host, *ATTACH).error is not None
-    (left,) = host.written.memory().unfinished
-    assert (left.subject, left.back) == ("nic0 in pv2", True)
+    (left,) = host.written.load_state().unfinished
+    assert (left.subject, left.return_to_dom0) == ("nic0 in pv2", True)
     assert take(host, *ATTACH).error is None
-    assert host.written.memory().unfinished == ()
+    assert host.written.load_state().unfinished == ()
 
 
 def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) -> None:
     take(host, *ATTACH)
     host.journal.clear()
-    done = take(host, Evict(address=NIC, domain="pv1"))
+    done = take(host, ForceDetach(address=NIC, domain="pv1"))
     assert isinstance(done.error, WorldMovedError)
     assert host.journal == []
 
@@ -395,27 +413,27 @@ def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) 
 def test_each_try_looks_anew_whether_the_device_is_still_there(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def persist(deed: Callable[[], object]) -> object:
+    def persist(action: Callable[[], object]) -> object:
         try:
-            return deed()
+            return action()
         except TransientError:
             (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
-            return deed()
+            return action()
 
-    host.fails["seize"] = [TransientError("busy")]
+    host.fails["bind_to_pciback"] = [TransientError("busy")]
     take(host, LOAD)
-    monkeypatch.setattr("cede.executor.executor.persist", persist)
-    assert isinstance(take(host, SEIZE).error, WorldMovedError)
-    assert host.journal.count("seize 0000:01:00.0") == 1
+    monkeypatch.setattr("cede.executor.executor.retry_transient", persist)
+    assert isinstance(take(host, BIND).error, WorldMovedError)
+    assert host.journal.count("bind_to_pciback 0000:01:00.0") == 1
 
 
 def test_a_device_without_a_driver_is_not_back_while_it_is_kept_for_pciback(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take(host, LOAD, SEIZE)
+    take(host, LOAD, BIND)
     host.tree.bind("0000:01:00.0", None)
     monkeypatch.setattr(host, "reattach", lambda _: None)
-    error = take(host, GiveBack(address=NIC, undriven=True)).error
+    error = take(host, ReturnToDom0(address=NIC, undriven=True)).error
     assert isinstance(error, PermanentError)
     assert "or kept for it" in error.message
 
@@ -423,37 +441,39 @@ def test_a_device_without_a_driver_is_not_back_while_it_is_kept_for_pciback(
 def test_a_work_about_the_host_itself_is_done_and_taken_back_if_it_fails(
     host: SimulatedHost,
 ) -> None:
-    modules = host.doors().modules
+    modules = host.adapters().modules
     switch = SwitchOn(domain="pv1", features=("e820_host",))
-    work = Work(subject="host", address=None, identity=None, steps=(LOAD, LoadAtBoot(), switch))
+    change = Change(
+        subject="host", address=None, identity=None, actions=(LOAD, LoadAtBoot(), switch)
+    )
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.doors()).execute([work])
-    assert [one.step for one in failed.undone] == [DontLoadAtBoot()]
-    assert (modules.loaded_at_boot(), failed.stranded) == (False, None)
-    (done,) = Executor(host.doors()).execute([work])
+    (failed,) = Executor(host.adapters()).execute([change])
+    assert [one.action for one in failed.rolled_back] == [DontLoadAtBoot()]
+    assert (modules.loaded_at_boot(), failed.rollback_failed) == (False, None)
+    (done,) = Executor(host.adapters()).execute([change])
     assert (done.error, modules.loaded_at_boot()) == (None, True)
     assert "<e820_host" in host.config["pv1"]
-    assert host.written.memory().unfinished == ()
+    assert host.written.load_state().unfinished == ()
 
 
 def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: SimulatedHost) -> None:
-    host.doors().modules.load_at_boot()
+    host.adapters().modules.load_at_boot()
     switch = SwitchOn(domain="pv1", features=("e820_host",))
-    work = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(), switch))
+    change = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(), switch))
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.doors()).execute([work])
-    assert failed.undone == ()
-    assert host.doors().modules.loaded_at_boot()
+    (failed,) = Executor(host.adapters()).execute([change])
+    assert failed.rolled_back == ()
+    assert host.adapters().modules.loaded_at_boot()
 
 
 def test_a_work_about_the_host_that_hangs_holds_no_device_and_isnt_settled(
     host: SimulatedHost,
 ) -> None:
     host.fails["load"] = [HungError("modprobe has hung")]
-    work = Work(subject="host", address=None, identity=None, steps=(LOAD, LoadAtBoot()))
-    (hung,) = Executor(host.doors()).execute([work])
-    assert (int(hung.exit), hung.undone) == (1, ())
-    memory = host.written.memory()
+    change = Change(subject="host", address=None, identity=None, actions=(LOAD, LoadAtBoot()))
+    (hung,) = Executor(host.adapters()).execute([change])
+    assert (int(hung.exit), hung.rolled_back) == (1, ())
+    memory = host.written.load_state()
     assert (memory.held, memory.unfinished) == ((), ())
     (entry,) = host.written.history()
     assert (entry.outcome, entry.open) == ("hung", True)

@@ -14,7 +14,7 @@ from cede.model.journal_state import Held
 from cede.model.pci import Address, Device, HostUse, Identity
 from cede.model.plan import AddToConfig, HotPlug
 from cede.model.policy import Channel, Match, Place, Policy, Protect, When
-from cede.planner.fitness import Fit, Fitness, fitness
+from cede.planner.fitness import FitKind, Fitness, fitness
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services import one_off
@@ -61,9 +61,9 @@ def guest(name: str = "pv1", **more: object) -> Domain:
          "no: siblings in use"),
     ],
 )  # fmt: skip
-def test_the_answer_names_the_rule_that_stands_against_it(found: Fitness, shown: str) -> None:
+def test_the_answer_names_the_rule_that_is_against_it(found: Fitness, shown: str) -> None:
     assert str(found) == shown
-    assert bool(found.reason and found.remedy) is (found.fit is not Fit.YES)
+    assert bool(found.reason and found.remedy) is (found.fit is not FitKind.YES)
 
 
 def test_what_the_policy_protects_is_not_fit() -> None:
@@ -86,9 +86,9 @@ def test_it_agrees_with_a_plan_for_a_fresh_guest(inventory: Inventory, protected
             policy, str(device.address), "fresh", host,
             permissive=False, when=When.NOW, channel=Channel.NONE,
         )  # fmt: skip
-        planned = one_off.only(plan(resolve_targets(once, host)), once)
-        plugs = any(isinstance(step, HotPlug) for step in planned.steps)
-        assert plugs is (found.fit is Fit.YES), found
+        planned = one_off.plan_of_assignment(plan(resolve_targets(once, host)), once)
+        plugs = any(isinstance(action, HotPlug) for action in planned.actions)
+        assert plugs is (found.fit is FitKind.YES), found
         assert len(planned.refusals) == (0 if plugs else 1)
 
 
@@ -106,7 +106,7 @@ def test_what_goes_together_is_planned_together_for_the_next_start(inventory: In
     host = replace(inventory, domains=(*inventory.domains, fresh))
     for device in inventory.devices:
         found = fitness(device, inventory, Policy())
-        if found.fit is not Fit.TOGETHER:
+        if found.fit is not FitKind.TOGETHER:
             continue
         every = [
             one_off.policy(
@@ -122,7 +122,7 @@ def test_what_goes_together_is_planned_together_for_the_next_start(inventory: In
         )
         added = {
             s.address
-            for s in plan(resolve_targets(whole, host)).steps
+            for s in plan(resolve_targets(whole, host)).actions
             if isinstance(s, AddToConfig)
         }
         assert added >= {device.address, *found.together}

@@ -9,7 +9,7 @@ import pytest
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 from cede.policy import policy_files
-from cede.policy.watcher import SETTLE_SECONDS, FollowedPolicy
+from cede.policy.watcher import STABLE_SECONDS, PolicyWatcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,25 +22,25 @@ class Following:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now = 0.0
-        self.told: list[Policy | PolicyError] = []
-        self.followed = FollowedPolicy(
+        self.reported: list[Policy | PolicyError] = []
+        self.watcher = PolicyWatcher(
             read=lambda: policy_files.read_all([path]),
             fingerprint=lambda: policy_files.fingerprint([path]),
             clock=lambda: self.now,
-            tell=self.told.append,
+            report=self.reported.append,
         )
 
     @property
     def domain(self) -> str:
-        return self.followed.policy.assignments[0].domain
+        return self.watcher.policy.assignments[0].domain
 
     def look(self, seconds: float = 0.0, *, forced: bool = False) -> bool:
         self.now += seconds
-        return self.followed.reload(forced=forced)
+        return self.watcher.reload(forced=forced)
 
     def settle(self) -> bool:
         self.look()
-        return self.look(SETTLE_SECONDS)
+        return self.look(STABLE_SECONDS)
 
 
 @pytest.fixture
@@ -50,33 +50,33 @@ def following(tmp_path: Path) -> Following:
     return Following(path)
 
 
-def test_a_changed_file_is_followed_once_it_has_settled(following: Following) -> None:
+def test_a_changed_file_is_applied_once_it_has_settled(following: Following) -> None:
     assert not following.look()
     following.path.write_text(SECOND)
-    assert (following.look(), following.followed.unsettled) == (False, True)
+    assert (following.look(), following.watcher.changing) == (False, True)
     assert following.domain == "pv1"
-    assert following.look(SETTLE_SECONDS)
-    assert (following.domain, following.followed.unsettled) == ("pv2", False)
-    assert len(following.told) == 1
+    assert following.look(STABLE_SECONDS)
+    assert (following.domain, following.watcher.changing) == ("pv2", False)
+    assert len(following.reported) == 1
 
 
 def test_a_file_that_is_still_being_written_is_waited_for(following: Following) -> None:
     for length in range(len(ONE), len(SECOND), 9):
         following.path.write_text(SECOND[:length])
-        assert not following.look(SETTLE_SECONDS)
+        assert not following.look(STABLE_SECONDS)
     following.path.write_text(SECOND)
-    assert not following.look(SETTLE_SECONDS)
-    assert following.look(SETTLE_SECONDS)
+    assert not following.look(STABLE_SECONDS)
+    assert following.look(STABLE_SECONDS)
     assert following.domain == "pv2"
-    assert not [news for news in following.told if isinstance(news, PolicyError)]
+    assert not [news for news in following.reported if isinstance(news, PolicyError)]
 
 
-def test_a_broken_policy_is_told_once_and_the_old_one_followed(following: Following) -> None:
+def test_a_broken_policy_is_reported_once_and_the_old_one_applied(following: Following) -> None:
     following.path.write_text("version: 1\ndevcies: {}\n")
     assert not following.settle()
     for _ in range(3):
         assert not following.settle()
-    (wrong,) = following.told
+    (wrong,) = following.reported
     assert isinstance(wrong, PolicyError)
     assert following.domain == "pv1"
     following.path.write_text(SECOND)
@@ -84,17 +84,17 @@ def test_a_broken_policy_is_told_once_and_the_old_one_followed(following: Follow
     assert following.domain == "pv2"
 
 
-def test_why_the_files_are_not_followed_is_known_until_they_are_right_again(
+def test_why_the_files_are_not_applied_is_known_until_they_are_right_again(
     following: Following,
 ) -> None:
-    assert following.followed.rejected is None
+    assert following.watcher.rejected is None
     following.path.write_text("version: 1\ndevcies: {}\n")
     following.settle()
-    assert "devcies" in str(following.followed.rejected)
+    assert "devcies" in str(following.watcher.rejected)
     following.path.write_text(FIRST)
     following.settle()
-    assert following.followed.rejected is None
-    assert [type(news) for news in following.told] == [PolicyError, Policy], "and it is told"
+    assert following.watcher.rejected is None
+    assert [type(news) for news in following.reported] == [PolicyError, Policy], "and it is told"
 
 
 def test_once_the_one_wrong_file_of_a_folder_is_gone_the_others_are_right_as_before(
@@ -106,16 +106,16 @@ def test_once_the_one_wrong_file_of_a_folder_is_gone_the_others_are_right_as_bef
     following = Following(folder)
     (folder / "two.yaml").write_text("version: 1\ndevcies: {}\n")
     following.settle()
-    assert following.followed.rejected is not None
+    assert following.watcher.rejected is not None
     (folder / "two.yaml").unlink()
     following.settle()
-    assert following.followed.rejected is None
+    assert following.watcher.rejected is None
 
 
 def test_a_policy_that_is_removed_keeps_in_force(following: Following) -> None:
     following.path.unlink()
     assert not following.settle()
-    assert (following.domain, len(following.told)) == ("pv1", 1)
+    assert (following.domain, len(following.reported)) == ("pv1", 1)
 
 
 def test_asked_for_by_a_person_it_is_read_at_once_changed_or_not(following: Following) -> None:
@@ -129,7 +129,7 @@ def test_the_same_policy_written_anew_is_no_news(following: Following) -> None:
     following.path.unlink()
     following.path.write_text(FIRST)
     assert not following.settle()
-    assert following.told == []
+    assert following.reported == []
 
 
 def test_what_changed_while_it_was_read_is_not_believed(
@@ -145,8 +145,8 @@ def test_what_changed_while_it_was_read_is_not_believed(
     following.path.write_text(SECOND)
     following.look()
     monkeypatch.setattr(policy_files, "read_all", read)
-    assert not following.look(SETTLE_SECONDS)
-    assert (following.domain, following.followed.unsettled) == ("pv1", True)
+    assert not following.look(STABLE_SECONDS)
+    assert (following.domain, following.watcher.changing) == ("pv1", True)
     monkeypatch.setattr(policy_files, "read_all", real)
     assert following.settle()
     assert following.domain == "later"

@@ -10,22 +10,22 @@ import pytest
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import CedeError, PermanentError, UnsafeError
 from cede.executor.executor import Executor
-from cede.executor.prestate import look, origin
-from cede.executor.return_to_dom0 import GivingBack
-from cede.model.pci import Address, Identity, Link, Origin
+from cede.executor.prestate import original_state, read_prestate
+from cede.executor.return_to_dom0 import DeviceReturn
+from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import (
+    Action,
     AddToConfig,
-    GiveBack,
+    BindToPciback,
+    Change,
     HotPlug,
     LoadPciback,
     RemoveFromConfig,
-    Seize,
-    Step,
+    ReturnToDom0,
     SwitchOff,
     SwitchOn,
-    Work,
 )
-from cede.state.journal import Asked
+from cede.state.journal import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
-SEIZE = Seize(address=NIC, driver="e1000e")
-WORK = Work(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, steps=(SEIZE,))
+BIND = BindToPciback(address=NIC, driver="e1000e")
+WORK = Change(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, actions=(BIND,))
 ETH1 = Link(
     name="eth1", mac="52:54:00:00:00:01", up=True, carrier=True, mtu=9000,
     addresses=("192.0.2.1/24",),
 )  # fmt: skip
 ETH2 = replace(ETH1, name="eth2", mac="52:54:00:00:00:02", addresses=())
-ORIGIN = Origin(identity=IDENTITY, driver="e1000e")
+ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e")
 FREED = ["assignable-remove 0000:01:00.0", "remove-slot 0000:01:00.0", "reattach 0000:01:00.0"]
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = "cede.executor.return_to_dom0.await_truth"
+    ask = "cede.executor.return_to_dom0.wait_until"
     monkeypatch.setattr(ask, lambda question, _seconds: any(question() for _ in range(3)))
 
 
@@ -56,7 +56,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def host(host: SimulatedHost) -> SimulatedHost:
     """The card has been taken from dom0, and lies on pciback."""
     host.load_pciback()
-    host.seize(NIC)
+    host.bind_to_pciback(NIC)
     host.journal.clear()
     return host
 
@@ -65,9 +65,9 @@ def card(host: SimulatedHost) -> Path:
     return host.tree.sys / "bus/pci/devices" / str(NIC)
 
 
-def remember(host: SimulatedHost, was: Origin) -> None:
-    task = host.written.begin(WORK, Asked())
-    host.written.before(task, SEIZE, {}, origin=was)
+def remember(host: SimulatedHost, was: OriginalState) -> None:
+    task = host.written.begin_change(WORK, Requester())
+    host.written.begin_action(task, BIND, {}, original_state=was)
 
 
 def with_links(host: SimulatedHost, *links: Link) -> None:
@@ -77,11 +77,13 @@ def with_links(host: SimulatedHost, *links: Link) -> None:
         host.tree.interface(link.name, card(host).resolve(), mac=link.mac)
 
 
-def give_back(
+def return_action(
     host: SimulatedHost, driver: str | None = "e1000e", *, undriven: bool = False
 ) -> CedeError | None:
     try:
-        GivingBack(host.doors(), GiveBack(address=NIC, driver=driver, undriven=undriven)).do()
+        DeviceReturn(
+            host.adapters(), ReturnToDom0(address=NIC, driver=driver, undriven=undriven)
+        ).do()
     except CedeError as error:
         return error
     return None
@@ -93,7 +95,7 @@ def give_back(
 def test_its_interface_is_made_what_it_was_once_dom0_has_it(host: SimulatedHost) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, up=False, mtu=1500, addresses=()))
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal == [*FREED, "restore eth1 as eth1"]
     assert host.links == [ETH1]
 
@@ -101,7 +103,7 @@ def test_its_interface_is_made_what_it_was_once_dom0_has_it(host: SimulatedHost)
 def test_an_interface_is_found_by_its_mac_whatever_it_is_called_now(host: SimulatedHost) -> None:
     remember(host, replace(ORIGIN, links=(ETH1, ETH2)))
     with_links(host, replace(ETH2, name="rename3"), replace(ETH1, name="eth0"))
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal[3:] == ["restore eth0 as eth1", "restore rename3 as eth2"]
 
 
@@ -118,14 +120,14 @@ def test_an_interface_that_udev_is_about_to_rename_is_given_the_time_for_that(
         return read(names)
 
     monkeypatch.setattr(host, "read", read_while_it_changes)
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal[3:] == ["restore eth1 as eth1"]
 
 
 def test_an_interface_of_another_card_with_its_name_is_not_touched(host: SimulatedHost) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
     host.links = [ETH1]  # of no card that is given back
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError)
     assert "no interface with the MAC 52:54:00:00:00:01" in error.message
     assert (host.journal, error.remedy != "") == (FREED, True)
@@ -135,7 +137,7 @@ def test_what_the_kernel_refuses_at_first_is_tried_again(host: SimulatedHost) ->
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, ETH1)
     host.fails["restore"] = [PermanentError("busy"), PermanentError("busy")]
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal[3:] == ["restore eth1 as eth1"] * 3
 
 
@@ -144,7 +146,7 @@ def test_what_the_kernel_refuses_for_good_is_its_error(host: SimulatedHost) -> N
     with_links(host, ETH1)
     refused = PermanentError("RTNETLINK answers: Invalid argument")
     host.fails["restore"] = [refused] * 3
-    assert give_back(host) is refused
+    assert return_action(host) is refused
 
 
 @pytest.mark.parametrize(("before", "now"), [(True, True), (False, True), (False, False)])
@@ -154,16 +156,16 @@ def test_a_carrier_is_only_wanted_where_one_was(
     remember(host, replace(ORIGIN, links=(replace(ETH1, carrier=before),)))
     with_links(host, replace(ETH1, carrier=now))
     monkeypatch.setattr(host, "restore", lambda *_: None)
-    assert give_back(host) is None
+    assert return_action(host) is None
 
 
-def test_a_carrier_that_was_there_and_is_not_is_told(
+def test_a_carrier_that_was_there_and_is_not_is_reported(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, carrier=False), ETH2)
     monkeypatch.setattr(host, "restore", lambda *_: None)
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.message == "eth1 is back and up, but has no carrier, which it had before"
     assert "ethtool eth1" in error.remedy
@@ -189,12 +191,12 @@ def test_every_disk_that_was_behind_it_is_awaited(
     host: SimulatedHost, before: tuple[str, ...], now: dict[str, str], missing: str | None
 ) -> None:
     remember(host, replace(ORIGIN, disks=before))
-    for name, told in now.items():
+    for name, reported in now.items():
         disk = host.tree.disk(name, card(host).resolve())
-        (disk / "size").write_text("8192" if told.startswith("naa") else told)
-        if told.startswith("naa"):
-            (disk / "wwid").write_text(told)
-    error = give_back(host)
+        (disk / "size").write_text("8192" if reported.startswith("naa") else reported)
+        if reported.startswith("naa"):
+            (disk / "wwid").write_text(reported)
+    error = return_action(host)
     if missing is None:
         assert error is None
     else:
@@ -208,30 +210,34 @@ def test_every_disk_that_was_behind_it_is_awaited(
 def test_what_it_was_is_forgotten_only_once_it_is_that_again(host: SimulatedHost) -> None:
     was = replace(ORIGIN, links=(ETH1,))
     remember(host, was)
-    assert give_back(host) is not None
-    assert host.written.origin(NIC) == was
+    assert return_action(host) is not None
+    assert host.written.original_state(NIC) == was
     with_links(host, ETH1)
-    assert give_back(host) is None
-    assert host.written.origin(NIC) is None
+    assert return_action(host) is None
+    assert host.written.original_state(NIC) is None
 
 
 def test_another_card_in_its_place_is_not_made_what_it_was(host: SimulatedHost) -> None:
-    remember(host, Origin(identity=replace(IDENTITY, device="100e"), links=(ETH1,), disks=("1",)))
+    remember(
+        host, OriginalState(identity=replace(IDENTITY, device="100e"), links=(ETH1,), disks=("1",))
+    )
     with_links(host, ETH1)
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal == FREED
 
 
 # -- its driver
 
 
-def test_a_driver_that_is_not_the_one_from_before_is_told_with_both(host: SimulatedHost) -> None:
+def test_a_driver_that_is_not_the_one_from_before_is_reported_with_both(
+    host: SimulatedHost,
+) -> None:
     host.native[str(NIC)] = "vfio-pci"
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.message == "0000:01:00.0 was taken back by vfio-pci, and had e1000e before"
     assert error.remedy
-    assert give_back(host, driver=None) is None  # where that isn't known, any will do
+    assert return_action(host, driver=None) is None  # where that isn't known, any will do
 
 
 def test_a_driver_whose_module_is_not_loaded_is_loaded_by_what_the_device_is(
@@ -241,20 +247,20 @@ def test_a_driver_whose_module_is_not_loaded_is_loaded_by_what_the_device_is(
     (card(host) / "modalias").write_text("pci:v00008086d000010D3\n")
 
     def load(modalias: str) -> None:
-        host.deed("load-driver", modalias)
+        host.action("load-driver", modalias)
         host.tree.bind(str(NIC), "e1000e")
 
     monkeypatch.setattr(host, "load_driver", load)
-    assert give_back(host) is None
+    assert return_action(host) is None
     assert host.journal == [*FREED, "load-driver pci:v00008086d000010D3"]
 
 
-def test_a_module_that_cannot_be_loaded_is_told_as_the_driver_that_is_missing(
+def test_a_module_that_cannot_be_loaded_is_reported_as_the_driver_that_is_missing(
     host: SimulatedHost,
 ) -> None:
     host.native[str(NIC)] = None
     host.fails["load-driver"] = [PermanentError("no such module")]
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError)
     assert "no dom0 driver has taken 0000:01:00.0 back; it is bound to no driver" in error.message
     assert error.remedy.startswith("load e1000e, then: echo 0000:01:00.0 >")
@@ -262,19 +268,19 @@ def test_a_module_that_cannot_be_loaded_is_told_as_the_driver_that_is_missing(
 
 def test_a_device_that_had_no_driver_is_only_let_go(host: SimulatedHost) -> None:
     host.native[str(NIC)] = None
-    assert give_back(host, None, undriven=True) is None
+    assert return_action(host, None, undriven=True) is None
     assert host.journal == FREED
     assert Sysfs(host.tree.sys).driver(NIC) is None
 
 
-def test_a_device_that_pciback_does_not_let_go_is_told(
+def test_a_device_that_pciback_does_not_let_go_is_reported(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "reattach", lambda _: None)
-    error = give_back(host, None, undriven=True)
+    error = return_action(host, None, undriven=True)
     assert isinstance(error, PermanentError)
     assert error.message == "0000:01:00.0 is still bound to pciback, or kept for it"
-    assert "it is bound to pciback" in getattr(give_back(host), "message", "")
+    assert "it is bound to pciback" in getattr(return_action(host), "message", "")
 
 
 # -- Xen's word
@@ -282,7 +288,7 @@ def test_a_device_that_pciback_does_not_let_go_is_told(
 
 def test_a_device_that_xen_says_a_guest_owns_is_not_touched(host: SimulatedHost) -> None:
     host.owned.add(str(NIC))
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, UnsafeError)
     assert "shut that guest down" in error.remedy
     assert host.journal == []
@@ -293,7 +299,7 @@ def test_a_device_that_stays_in_quarantine_is_not_given_back(
 ) -> None:
     host.in_quarantine.add(str(NIC))
     monkeypatch.setattr(host, "assignable_remove", lambda _: False)
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError)
     assert "still keeps it in quarantine" in error.message
     assert "cede release 0000:01:00.0" in error.remedy
@@ -311,7 +317,7 @@ def test_only_new_faults_are_held_against_it(
         host.logged_faults += new
 
     monkeypatch.setattr(host, "reattach", reattach_and_fault)
-    error = give_back(host)
+    error = return_action(host)
     assert isinstance(error, PermanentError) is bool(new)
     if error is not None:
         assert "new DMA faults" in error.message
@@ -321,16 +327,16 @@ def test_only_new_faults_are_held_against_it(
 
 
 @pytest.mark.parametrize(
-    ("quarantined", "slot", "deeds"),
+    ("quarantined", "slot", "actions"),
     [
         (False, False, []),
-        (False, True, ["seize", "assignable-remove", "remove-slot", "reattach"]),
-        (None, False, ["seize", "assignable-remove", "remove-slot", "reattach"]),
+        (False, True, ["bind_to_pciback", "assignable-remove", "remove-slot", "reattach"]),
+        (None, False, ["bind_to_pciback", "assignable-remove", "remove-slot", "reattach"]),
     ],
 )
 def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch,
-    quarantined: bool | None, slot: bool, deeds: list[str],
+    quarantined: bool | None, slot: bool, actions: list[str],
 ) -> None:  # fmt: skip
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, mtu=1500))
@@ -338,31 +344,33 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
     host.tree.bind(str(NIC), "e1000e")
     host.tree.override(str(NIC), None)
     monkeypatch.setattr(host, "quarantined", lambda _: quarantined)
-    assert give_back(host) is None
-    assert [deed.split()[0] for deed in host.journal] == [*deeds, "restore"]
-    assert host.written.origin(NIC) is None
+    assert return_action(host) is None
+    assert [action.split()[0] for action in host.journal] == [*actions, "restore"]
+    assert host.written.original_state(NIC) is None
 
 
 # -- what is looked at before
 
 
-@pytest.mark.parametrize("step", [SEIZE, HotPlug(address=NIC, domain="pv1", alias="a")])
-def test_before_a_deed_it_is_looked_what_has_the_device(host: SimulatedHost, step: Step) -> None:
+@pytest.mark.parametrize("action", [BIND, HotPlug(address=NIC, domain="pv1", alias="a")])
+def test_before_an_action_it_is_looked_what_has_the_device(
+    host: SimulatedHost, action: Action
+) -> None:
     host.owned.add(str(NIC))
-    assert look(host.doors(), step) == {
+    assert read_prestate(host.adapters(), action) == {
         "driver": "pciback", "driver_override": "pciback", "in_pciback_slots": True,
         "in_guest": True,
     }  # fmt: skip
     host.reattach(NIC)
     host.drop_slot(str(NIC))
     host.tree.bind(str(NIC), "e1000e")
-    assert look(host.doors(), step) == {
+    assert read_prestate(host.adapters(), action) == {
         "driver": "e1000e", "driver_override": None, "in_pciback_slots": False,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "step",
+    "action",
     [
         AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="p"),
         RemoveFromConfig(address=NIC, domain="pv1"),
@@ -371,21 +379,21 @@ def test_before_a_deed_it_is_looked_what_has_the_device(host: SimulatedHost, ste
     ],
 )
 def test_before_an_edit_the_persistent_xml_is_looked_at(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, step: Step
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, action: Action
 ) -> None:
-    assert look(host.doors(), step)["xml"] == host.config["pv1"]
+    assert read_prestate(host.adapters(), action)["xml"] == host.config["pv1"]
 
     def gone(_domain: str) -> str:
         raise PermanentError("no domain pv1")
 
     monkeypatch.setattr(host, "persistent_xml", gone)
-    assert "xml" not in look(host.doors(), step)
+    assert "xml" not in read_prestate(host.adapters(), action)
 
 
 def test_before_a_step_about_no_device_and_no_domain_there_is_nothing_to_see(
     host: SimulatedHost,
 ) -> None:
-    assert look(host.doors(), LoadPciback()) == {}
+    assert read_prestate(host.adapters(), LoadPciback()) == {}
 
 
 def test_what_dom0_has_in_a_device_is_seen_before_it_is_taken(host: SimulatedHost) -> None:
@@ -393,14 +401,16 @@ def test_what_dom0_has_in_a_device_is_seen_before_it_is_taken(host: SimulatedHos
     with_links(host, ETH1, ETH2)
     host.links.append(replace(ETH1, name="eth9"))
     (host.tree.disk("sda", card(host).resolve()) / "size").write_text("2048")
-    assert origin(host.doors(), NIC) == replace(ORIGIN, links=(ETH1, ETH2), disks=("2048",))
+    assert original_state(host.adapters(), NIC) == replace(
+        ORIGIN, links=(ETH1, ETH2), disks=("2048",)
+    )
     host.tree.bind(str(NIC), None)
-    assert getattr(origin(host.doors(), NIC), "driver", "?") is None
+    assert getattr(original_state(host.adapters(), NIC), "driver", "?") is None
 
 
 def test_of_a_device_on_pciback_or_gone_it_can_no_longer_be_seen(host: SimulatedHost) -> None:
-    assert origin(host.doors(), NIC) is None
-    assert origin(host.doors(), Address(0, 9, 0, 0)) is None
+    assert original_state(host.adapters(), NIC) is None
+    assert original_state(host.adapters(), Address(0, 9, 0, 0)) is None
 
 
 # -- nothing without the journal
@@ -410,13 +420,15 @@ def test_without_its_journal_nothing_is_done(host: SimulatedHost) -> None:
     remember(host, ORIGIN)
     assert host.written._open is not None
     host.written._open.execute("PRAGMA query_only = 1")
-    (done,) = Executor(host.doors()).execute([replace(WORK, steps=(GiveBack(address=NIC),))])
+    (done,) = Executor(host.adapters()).execute(
+        [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
+    )
     assert isinstance(done.error, PermanentError)
     assert "the journal" in done.error.message
     assert (host.journal, done.tried) == ([], ())
 
 
-def test_a_deed_that_cannot_be_written_down_is_not_done(
+def test_an_action_that_cannot_be_written_down_is_not_done(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = PermanentError("the journal can't be used: database or disk is full")
@@ -424,6 +436,8 @@ def test_a_deed_that_cannot_be_written_down_is_not_done(
     def refused(*_: object, **__: object) -> int:
         raise full
 
-    monkeypatch.setattr(host.written, "before", refused)
-    (done,) = Executor(host.doors()).execute([replace(WORK, steps=(GiveBack(address=NIC),))])
+    monkeypatch.setattr(host.written, "begin_action", refused)
+    (done,) = Executor(host.adapters()).execute(
+        [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
+    )
     assert (done.error, host.journal) == (full, [])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cede.errors import GuestSilentError
 from cede.guest import probe
-from cede.guest.channels.xenstore_channel import Helper
+from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import Address
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def test_the_helper_looks_with_the_same_command_as_every_channel(
         assert line == wanted
 
 
-def test_the_helper_tells_what_it_sees_and_nothing_stays_behind(guest: Files) -> None:
+def test_the_helper_reports_what_it_sees_and_nothing_stays_behind(guest: Files) -> None:
     for _ in range(2):
-        assert probe.parse(Helper(guest, 1).look(SLOT, 20), SLOT).whole
+        assert probe.parse(XenstoreChannel(guest, 1).probe(SLOT, 20), SLOT).whole
         assert guest.read_data(1, "cede/request") is None
         assert not (guest.root / "data/cede/answer").exists()
 
@@ -98,14 +98,14 @@ def test_the_helper_tells_what_it_sees_and_nothing_stays_behind(guest: Files) ->
 def test_an_answer_of_many_pieces_comes_whole(guest: Files) -> None:
     lines = [f"{n} \\x41 %s $(id) 'quoted' -n {'x' * n}" for n in range(100)]
     (guest.root / "lspci").write_text("\n".join(lines) + "\n")
-    said = Helper(guest, 1).look(SLOT, 20).splitlines()
+    said = XenstoreChannel(guest, 1).probe(SLOT, 20).splitlines()
     assert [line.strip("|") for line in said if "quoted" in line] == lines
 
 
 def test_an_answer_without_end_is_no_answer(guest: Files) -> None:
     (guest.root / "lspci").write_text("x" * 70_000)
     with pytest.raises(GuestSilentError, match="no whole answer"):
-        Helper(guest, 1).look(SLOT, 20)
+        XenstoreChannel(guest, 1).probe(SLOT, 20)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_answer_without_end_is_no_answer(guest: Files) -> None:
 def test_a_request_of_another_shape_is_not_answered(guest: Files, request_text: str) -> None:
     guest.write_data(1, "cede/request", request_text.encode())
     with pytest.raises(GuestSilentError):  # a good one comes too late for it
-        Helper(_Unasked(guest), 1).look(SLOT, 0.5)
+        XenstoreChannel(_Unasked(guest), 1).probe(SLOT, 0.5)
     assert not (guest.root / "data/cede/answer").exists()
     assert not list(guest.root.rglob("hacked"))
 
@@ -163,7 +163,9 @@ class Liar:
         self.now += seconds
 
     def look(self, seconds: float = 10.0) -> str:
-        return Helper(self, 1, clock=lambda: self.now, sleep=self.sleep).look(SLOT, seconds)
+        return XenstoreChannel(self, 1, clock=lambda: self.now, sleep=self.sleep).probe(
+            SLOT, seconds
+        )
 
 
 HEX = THERE.encode().hex().encode()
@@ -213,7 +215,7 @@ def test_an_answer_to_another_question_is_not_read() -> None:
     assert liar.now == pytest.approx(10.0, abs=0.1)
 
 
-def test_a_helper_that_missed_the_request_is_told_again() -> None:
+def test_a_helper_that_missed_the_request_is_reported_again() -> None:
     asked: list[str] = []
 
     def says(number: str) -> dict[str, bytes]:
@@ -230,7 +232,7 @@ def test_escapes_dont_come_through() -> None:
 
 
 @given(st.lists(st.binary(max_size=30), max_size=4), st.binary(max_size=4))
-def test_whatever_stands_in_the_nodes_it_is_an_answer_or_silence(
+def test_whatever_is_in_the_nodes_it_is_an_answer_or_silence(
     pieces: list[bytes], end: bytes
 ) -> None:
     liar = Liar(lambda number: answer(number, pieces, end))

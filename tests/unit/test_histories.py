@@ -1,6 +1,6 @@
 """Whatever is asked of cede and whatever fails meanwhile: nothing is lost, nothing foreign is touched, it ends well.
 
-A history is a handful of commands and of things that happen on the host, with faults at the doors in between. A few
+A history is a handful of commands and of things that happen on the host, with faults at the adapters in between. A few
 hundred are tried each time; CEDE_HISTORIES says how many, and `contrib/test` asks for 10,000 of them, in a run of
 their own. They are the same ones for the same code, so that what fails can be tried again.
 """
@@ -74,7 +74,7 @@ FAILURES = (
 faults = st.sampled_from((*HAPPENINGS, *FAILURES, *FAILURES, *FAILURES))
 scheduled = st.one_of(
     st.builds(Scheduled, faults, st.just(Among.CALLS), st.integers(0, 80)),
-    st.builds(Scheduled, faults, st.just(Among.DEEDS), st.integers(0, 40)),
+    st.builds(Scheduled, faults, st.just(Among.ACTIONS), st.integers(0, 40)),
     st.builds(Scheduled, faults, st.just(Among.CHANGES), st.integers(0, 12)),
 )
 schedules = st.lists(scheduled, max_size=3).map(tuple)
@@ -98,9 +98,9 @@ def test_no_device_is_lost_nothing_foreign_is_touched_and_it_converges_once_faul
 ) -> None:
     made = host(journal)
     with without_waiting(made):
-        told = History(made)
+        reported = History(made)
         for operation in (first, *rest):
-            told.run(operation)
-        told.heal()
-        told.converges()
-        told.comes_home(by_policy=by_policy)
+            reported.run(operation)
+        reported.heal()
+        reported.converges()
+        reported.comes_home(by_policy=by_policy)

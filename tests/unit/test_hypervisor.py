@@ -182,10 +182,10 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
 ) -> None:
     binding = Binding()
     binding.answer, binding.broken = answer, broken
-    with pytest.raises(PermanentError) as told:
+    with pytest.raises(PermanentError) as reported:
         Hypervisor(binding).deassign(7, NIC)
-    assert told.value.message == said
-    assert told.value.remedy.startswith("restart the guest")
+    assert reported.value.message == said
+    assert reported.value.remedy.startswith("restart the guest")
 
 
 # -- where it can't be asked
@@ -194,9 +194,9 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
 def test_without_a_binding_nothing_is_known_and_nothing_breaks(nowhere: Hypervisor) -> None:
     assert (nowhere.in_guest(NIC), nowhere.quarantined(NIC)) == (None, None)
     assert (nowhere.log(), nowhere.faults(NIC)) == ("", 0)
-    with pytest.raises(PermanentError, match="its Python binding is missing") as told:
+    with pytest.raises(PermanentError, match="its Python binding is missing") as reported:
         nowhere.deassign(7, NIC)
-    assert told.value.remedy.startswith("restart the guest")
+    assert reported.value.remedy.startswith("restart the guest")
 
 
 def test_a_binding_that_fails_is_as_none() -> None:

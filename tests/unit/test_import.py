@@ -40,7 +40,7 @@ def test_a_file_is_imported_planned_and_applied(
     assert "82574L Gigabit Network Connection" in out.read_text()
     assert out.stat().st_mode & 0o777 == 0o644
     planned = cede("plan", "--json", on=out).json("plan")["plan"]
-    assert [step["step"] for step in planned["work"][0]["steps"]][-1] == "add-to-config"
+    assert [action["action"] for action in planned["changes"][0]["actions"]][-1] == "add-to-config"
 
 
 def test_on_standard_output_there_is_the_policy_and_nothing_else(cede: Cede, cfg: Path) -> None:
@@ -51,7 +51,7 @@ def test_on_standard_output_there_is_the_policy_and_nothing_else(cede: Cede, cfg
     ]
 
 
-def test_json_tells_the_same_and_holds_the_text(cede: Cede, cfg: Path) -> None:
+def test_json_reports_the_same_and_holds_the_text(cede: Cede, cfg: Path) -> None:
     said = cede("import", str(cfg), "--json", on=None).json("import")
     assert said["policy"] == cede("import", str(cfg), on=None).out
     assert [a["origins"] for a in said["assignments"]] == [[f"{cfg}:2:8"]]
@@ -65,7 +65,7 @@ def test_files_need_no_libvirt_and_domains_do(
     def nobody(_uri: str) -> None:
         raise UnreachableError("libvirt doesn't answer")
 
-    monkeypatch.setattr("cede.cli.import_command.open_doors", nobody)
+    monkeypatch.setattr("cede.cli.import_command.open_adapters", nobody)
     assert cede("import", str(cfg), "--hide", "(02:00.0)", on=None).status == 0
     assert cede("import", "--from-domains", on=None).status == 75
 
@@ -85,11 +85,12 @@ def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_
         assert cede("import", *option, "-o", str(out), on=None).status == 0
         assert "adopt: true" in out.read_text()
     planned = cede("plan", "--json", on=out).json("plan")["plan"]
-    assert [step["step"] for step in planned["work"][0]["steps"]] == ["adopt"]
+    assert [action["action"] for action in planned["changes"][0]["actions"]] == ["adopt"]
     applied = cede("apply", "--yes", on=out)
     assert applied.status == 0, applied.out
     assert not any(
-        deed.split()[0] in {"plug", "unplug", "seize", "reattach"} for deed in host.journal
+        action_name.split()[0] in {"plug", "unplug", "bind_to_pciback", "reattach"}
+        for action_name in host.journal
     )
     assert cede("plan", on=out).status == 0
     assert "is cede's already" in cede("import", "--from-domains", on=None).out
@@ -126,13 +127,15 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
         ),
     ],
 )
-def test_a_wrong_command_line_is_told(cede: Cede, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_command_line_is_reported(
+    cede: Cede, arguments: tuple[str, ...], said: str
+) -> None:
     done = cede("import", *arguments, on=None)
     assert (done.status, done.out) == (2, "")
     assert said in done.err
 
 
-def test_a_wrong_file_is_told_with_its_places_and_nothing_is_written(
+def test_a_wrong_file_is_reported_with_its_places_and_nothing_is_written(
     cede: Cede,
     tmp_path: Path,
 ) -> None:
@@ -179,7 +182,7 @@ def test_a_policy_that_is_there_is_looked_at_and_not_edited(
     assert (replaced.status, "1 devices" in replaced.out) == (0, True)
 
 
-def test_the_devices_command_tells_all_of_the_one_that_is_named(
+def test_the_devices_command_reports_all_of_the_one_that_is_named(
     cede: Cede,
     host: SimulatedHost,
 ) -> None:

@@ -16,7 +16,7 @@ from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, Status
 from cede.model.pci import Address
-from unit.test_cli import NIC, POLICY, Shown, cede, policy, verdicts
+from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def next_tries(cede: Callable[..., Shown]) -> dict[str, str]:
 def drifted(shown: Shown) -> list[str]:
     """The subjects that a report calls drifted, whether they are put back or not."""
     planned = shown.json("report")["plan"]
-    return [one["subject"] for one in (*planned["work"], *planned["noops"]) if one["drifted"]]
+    return [one["subject"] for one in (*planned["changes"], *planned["noops"]) if one["drifted"]]
 
 
 def driver(host: SimulatedHost) -> str:
@@ -80,7 +80,7 @@ def test_what_somebody_took_out_is_put_back_and_the_plan_says_why(
 ) -> None:
     assert cede("apply", "--yes").status == 0
     taken_away(host)
-    planned = cede("plan", "--json").json("plan")["plan"]["work"][0]
+    planned = cede("plan", "--json").json("plan")["plan"]["changes"][0]
     assert planned["drifted"]
     done = cede("apply", "--json", "--scheduled")
     assert (done.status, drifted(done)) == (0, ["nic0 -> pv1"])
@@ -95,14 +95,17 @@ def test_what_is_only_to_be_reported_is_left_by_the_timer_and_restored_by_a_pers
     taken_away(host)
     before = list(host.journal)
     for _ in range(2):
-        told = cede("apply", "--scheduled", "--json")
-        assert (told.status, told.json("report")["plan"]["noops"][0]["drifted"]) == (4, True)
+        reported = cede("apply", "--scheduled", "--json")
+        assert (reported.status, reported.json("report")["plan"]["noops"][0]["drifted"]) == (
+            4,
+            True,
+        )
     assert cede("plan", "--scheduled").status == 4
     assert host.journal == before
-    assert conditions(cede)["InStep"][:2] == ("False", "Drifted")
+    assert conditions(cede)["InSync"][:2] == ("False", "Drifted")
     restored = cede("apply", "--json")
     assert (restored.status, drifted(restored)) == (0, ["nic0 -> pv1"])
-    assert restored.json("report")["plan"]["work"]
+    assert restored.json("report")["plan"]["changes"]
 
 
 def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
@@ -112,8 +115,8 @@ def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
     assert cede("apply", "--yes").status == 0
     host.live["pv1"] = document.without_hostdev(host.live["pv1"], Address.parse(NIC))
     host.store.nodes.clear()
-    told = cede("apply", "--scheduled", "--json")
-    assert (told.status, drifted(told)) == (4, ["nic0 -> pv1"])
+    reported = cede("apply", "--scheduled", "--json")
+    assert (reported.status, drifted(reported)) == (4, ["nic0 -> pv1"])
 
 
 def test_what_a_person_released_is_given_again_by_the_next_pass_and_no_drift(
@@ -162,7 +165,7 @@ def test_a_pause_ends_when_its_time_is_over(
     assert cede("plan").status == 4
 
 
-def test_a_resume_of_what_is_to_be_reported_only_tells_it(
+def test_a_resume_of_what_is_to_be_reported_only_reports_it(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     policy.write_text(REPORT)
@@ -171,7 +174,7 @@ def test_a_resume_of_what_is_to_be_reported_only_tells_it(
     taken_away(host)
     resumed = cede("resume", "nic0", "--json")  # paused by its address, resumed by its name
     assert (resumed.status, drifted(resumed)) == (4, ["nic0 -> pv1"])
-    assert not resumed.json("report")["plan"]["work"]
+    assert not resumed.json("report")["plan"]["changes"]
     assert cede("resume").status == 0
     assert cede("resume", "--json").json("report")["exit"] == 0
 
@@ -196,7 +199,7 @@ def test_a_person_who_names_a_paused_device_means_it(
         (("status", "--watch", "--interval", "0.1"), "0.1 is not in the range"),
     ],
 )
-def test_a_wrong_name_or_time_is_told_with_what_would_be_right(
+def test_a_wrong_name_or_time_is_reported_with_what_would_be_right(
     cede: Callable[..., Shown], arguments: tuple[str, ...], said: str
 ) -> None:
     shown = cede(*arguments)
@@ -229,7 +232,7 @@ def test_a_drained_host_has_its_devices_back_until_it_is_resumed(
     assert cede("apply", "--yes").status == 0
     drained = cede("drain", "--json", "--reason", "new firmware")
     assert drained.status == 0, drained.out
-    assert drained.json("report")["plan"]["work"][0]["drained"]
+    assert drained.json("report")["plan"]["changes"][0]["drained"]
     assert driver(host) == "e1000e"
     before = list(host.journal)
     for command in (("drain",), ("apply",), ("apply", "--scheduled")):
@@ -238,17 +241,17 @@ def test_a_drained_host_has_its_devices_back_until_it_is_resumed(
     assert host.journal == before
     assert cede("status").status == 0
     found = conditions(cede)
-    assert found["InStep"][:2] == ("Unknown", "Drained")
+    assert found["InSync"][:2] == ("Unknown", "Drained")
     assert found["Maintenance"][:2] == ("True", "Drained")
     assert cede("attach", "nic0", "pv1").status == 75
     assert cede("resume", "nic0").status == 2, "everything is drained, and not nic0 itself"
     resumed = cede("resume", "--json")
     (checked,) = resumed.json("report")["checked"]
-    assert (resumed.status, verdicts(checked)["guest lspci"]) == (0, "right")
+    assert (resumed.status, decisions(checked)["guest lspci"]) == (0, "passed")
     assert conditions(cede)["Maintenance"][:2] == ("False", "InService")
 
 
-def test_a_one_off_is_drained_too_and_how_it_comes_back_is_told(
+def test_a_one_off_is_drained_too_and_how_it_comes_back_is_reported(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     policy.write_text("version: 1\n")
@@ -286,7 +289,7 @@ def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
     assert cede("apply", "--yes").status == 0
     seen = conditions(cede)
     assert seen["Attached"] == ("True", "InDomain", "03:00")
-    assert seen["Proven"] == ("True", "GuestHasIt", "03:00")
+    assert seen["Verified"] == ("True", "GuestHasIt", "03:00")
     assert seen["PcibackLoaded"] == ("True", "InSysfs", "03:00")
     taken_away(host)
     assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
@@ -309,17 +312,21 @@ def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
         raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.session.open_doors", silent)
-        patch.setattr("cede.cli.status_command.open_doors", silent)
+        patch.setattr("cede.cli.session.open_adapters", silent)
+        patch.setattr("cede.cli.status_command.open_adapters", silent)
         clock.now += timedelta(hours=1)
         assert cede("apply", "--scheduled").status == 75
         clock.now += timedelta(hours=1)
         found = conditions(cede)
         assert found["LibvirtReachable"] == ("False", "Unreachable", "04:00")
         assert found["Attached"] == ("True", "InDomain", "03:00"), "as last seen"
-        told = cede("status", "--json")
-        assert told.status == told.json("status")["exit"] == told.json("status")["error"]["exit"]
-        assert told.status == 75
+        reported = cede("status", "--json")
+        assert (
+            reported.status
+            == reported.json("status")["exit"]
+            == reported.json("status")["error"]["exit"]
+        )
+        assert reported.status == 75
     assert conditions(cede)["LibvirtReachable"] == ("True", "Answers", "05:00")
 
 
@@ -337,30 +344,30 @@ def test_a_guest_that_did_not_prove_it_is_asked_again_by_every_pass_until_it_doe
 ) -> None:
     whole, host.guest_says = host.guest_says, ""
     assert cede("apply", "--yes").status == 1
-    assert conditions(cede)["InStep"][:2] == ("Unknown", "NoAnswer")
+    assert conditions(cede)["InSync"][:2] == ("Unknown", "NoAnswer")
     assert cede("apply", "--scheduled").status == 1
     host.guest_says = whole
     done = cede("apply", "--scheduled", "--json")
     (checked,) = done.json("report")["checked"]
-    assert (done.status, verdicts(checked)["guest lspci"]) == (0, "right")
-    assert conditions(cede)["Proven"][:2] == ("True", "GuestHasIt")
+    assert (done.status, decisions(checked)["guest lspci"]) == (0, "passed")
+    assert conditions(cede)["Verified"][:2] == ("True", "GuestHasIt")
     host.guest_says = ""
     assert cede("apply", "--scheduled").status == 0, "and no longer"
 
 
-def test_the_next_try_that_a_daemon_recorded_is_told_by_a_look_until_it_is_past(
+def test_the_next_try_that_a_daemon_recorded_is_reported_by_a_look_until_it_is_past(
     cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
 ) -> None:
     host.fails["plug"] = [PermanentError("no")]
     assert cede("apply", "--yes").status == 1
     failed = [
-        replace(one, next_try="2026-01-31T03:10:00+00:00") if one.type == "InStep" else one
+        replace(one, next_try="2026-01-31T03:10:00+00:00") if one.type == "InSync" else one
         for one in host.written.conditions(str(policy))
     ]
-    host.written.stand(str(policy), failed)
+    host.written.save_status(str(policy), failed)
     clock.now += timedelta(minutes=5)
-    assert conditions(cede)["InStep"] == ("False", "Failed", "03:00")
-    assert next_tries(cede)["InStep"] == "2026-01-31T03:10:00+00:00"
+    assert conditions(cede)["InSync"] == ("False", "Failed", "03:00")
+    assert next_tries(cede)["InSync"] == "2026-01-31T03:10:00+00:00"
     clock.now += timedelta(minutes=10)
     assert set(next_tries(cede).values()) == {""}
 
@@ -388,7 +395,7 @@ def looked(reason: str, since: str) -> status_command.Looked:
     return status_command.Looked(
         conditions=(
             Condition(
-                subject="nic0 -> pv1", type="InStep", reason=reason, since=since,
+                subject="nic0 -> pv1", type="InSync", reason=reason, since=since,
                 status=Status.TRUE if reason == "AsAssigned" else Status.FALSE,
             ),
         )
@@ -410,28 +417,28 @@ def test_a_watch_follows_the_policy_as_it_is_edited(
         "cede.cli.status_command._watch", partial(status_command._watch, sleep=sleep)
     )
     shown = cede("status", "--watch")
-    told = [line for line in shown.out.splitlines() if "PolicyValid" in line]
+    reported = [line for line in shown.out.splitlines() if "PolicyValid" in line]
     assert shown.status == 4, "as the last look found it"
-    assert [line.split(" since ")[0].rpartition(" ")[2] for line in told] == [
+    assert [line.split(" since ")[0].rpartition(" ")[2] for line in reported] == [
         "True",
         "False",
         "True",
     ]
-    assert "policy.yaml:1:10" in told[1]
+    assert "policy.yaml:1:10" in reported[1]
 
 
-@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
 def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
-    capsys: pytest.CaptureFixture[str], as_text: bool, golden: Callable[[str, str], None]
+    capsys: pytest.CaptureFixture[str], as_json: bool, golden: Callable[[str, str], None]
 ) -> None:
     looks = Looks(
         looked("AsAssigned", "1"), looked("AsAssigned", "2"), looked("Drifted", "3"),
         looked("Drifted", "4"), looked("AsAssigned", "5"),
     )  # fmt: skip
-    code = status_command._watch(looks.look, 2.0, as_text=as_text, sleep=looks.sleep)
+    code = status_command._watch(looks.look, 2.0, as_json=as_json, sleep=looks.sleep)
     said = capsys.readouterr().out.splitlines()
     assert (code, looks.slept) == (0, [2.0] * 5)
-    if as_text:
+    if as_json:
         assert [json.loads(line)["conditions"][0]["since"] for line in said] == ["1", "3", "5"]
     else:
         assert len(said) == 3
@@ -445,7 +452,7 @@ def test_a_watch_on_a_terminal_draws_everything_anew(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     looks = Looks(looked("AsAssigned", "1"), looked("AsAssigned", "2"))
-    status_command._watch(looks.look, 5.0, as_text=False, sleep=looks.sleep)
+    status_command._watch(looks.look, 5.0, as_json=False, sleep=looks.sleep)
     said = capsys.readouterr().out
-    assert said.count("InStep") == 2
+    assert said.count("InSync") == 2
     golden("status_watch_terminal.txt", said)

@@ -25,10 +25,18 @@ from hypothesis import strategies as st
 
 import cede
 from cede.errors import CedeError, PermanentError, TransientError
-from cede.model.journal_state import Held, Memory, Unfinished
-from cede.model.pci import Address, Identity, Link, Origin
-from cede.model.plan import AddToConfig, GiveBack, HotPlug, LoadAtBoot, Seize, Unplug, Work
-from cede.state.journal import Asked, DeedEntry, Entry, Journal
+from cede.model.journal_state import Held, JournalState, Unfinished
+from cede.model.pci import Address, Identity, Link, OriginalState
+from cede.model.plan import (
+    AddToConfig,
+    BindToPciback,
+    Change,
+    HotPlug,
+    LoadAtBoot,
+    ReturnToDom0,
+    Unplug,
+)
+from cede.state.journal import ActionRecord, ChangeRecord, Journal, Requester
 from unit.conftest import descriptors
 
 if TYPE_CHECKING:
@@ -36,15 +44,15 @@ if TYPE_CHECKING:
 
 NIC, DISK = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
-SEIZE = Seize(address=NIC, driver="e1000e")
+BIND = BindToPciback(address=NIC, driver="e1000e")
 PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
-ATTACH = Work(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, steps=(SEIZE, PLUG))
-RELEASE = Work(
+ATTACH = Change(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, actions=(BIND, PLUG))
+RELEASE = Change(
     subject="disk0", address=DISK, identity=None,
-    steps=(Unplug(address=DISK, domain="pv2"), GiveBack(address=DISK)),
+    actions=(Unplug(address=DISK, domain="pv2"), ReturnToDom0(address=DISK)),
 )  # fmt: skip
-ASKED = Asked(command="cede apply", who="ann as root")
-ORIGIN = Origin(
+ASKED = Requester(command="cede apply", user="ann as root")
+ORIGIN = OriginalState(
     identity=IDENTITY,
     serial="00-11-22-33-44-55-66-77",
     driver="e1000e",
@@ -58,13 +66,13 @@ WRITER = """
 import sys
 from pathlib import Path
 from cede.model.pci import Address
-from cede.state.journal import Asked, Journal
-from cede.model.plan import GiveBack, Work
+from cede.state.journal import Requester, Journal
+from cede.model.plan import ReturnToDom0, Change
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-work = Work(subject=name, address=Address(0, 1, 0, 0), identity=None, steps=())
+work = Change(subject=name, address=Address(0, 1, 0, 0), identity=None, actions=())
 for number in range(most):
-    task = journal.begin(work, Asked())
-    deed = journal.before(task, GiveBack(address=work.address), {"filling": "x" * 3000})
+    task = journal.begin_change(work, Requester())
+    action = journal.begin_action(task, ReturnToDom0(address=work.address), {"filling": "x" * 3000})
     print(task, flush=True)
 """
 
@@ -118,41 +126,45 @@ def run_writer(path: Path, name: str, most: int) -> subprocess.Popen[str]:
 # -- what was done
 
 
-def test_a_task_is_told_with_its_deeds_as_they_happened(journal: Journal, clock: Clock) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    journal.after(journal.before(task, SEIZE, {"driver": "e1000e"}), 0.5)
+def test_a_task_is_reported_with_its_actions_as_they_happened(
+    journal: Journal, clock: Clock
+) -> None:
+    task = journal.begin_change(ATTACH, ASKED)
+    journal.end_action(journal.begin_action(task, BIND, {"driver": "e1000e"}), 0.5)
     clock.now += timedelta(seconds=2)
-    failed = journal.before(task, PLUG, {})
-    journal.after(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
-    back = journal.before(task, GiveBack(address=NIC, driver="e1000e"), {}, undoing=True)
-    journal.after(back, 3.0)
-    journal.end(task, "rolled back", PermanentError("libxl said no", remedy="read its log"))
+    failed = journal.begin_action(task, PLUG, {})
+    journal.end_action(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
+    back = journal.begin_action(
+        task, ReturnToDom0(address=NIC, driver="e1000e"), {}, is_rollback=True
+    )
+    journal.end_action(back, 3.0)
+    journal.end_change(task, "rolled back", PermanentError("libxl said no", remedy="read its log"))
     later = "2026-01-31T03:00:02.000+00:00"
-    deeds = (
-        DeedEntry(
-            text="seize 0000:01:00.0 from e1000e to pciback", begun=EARLY, seconds=0.5,
-            outcome="done", message="", undoing=False,
+    actions = (
+        ActionRecord(
+            text="bind 0000:01:00.0 from e1000e to pciback", started=EARLY, seconds=0.5,
+            outcome="done", message="", is_rollback=False,
         ),
-        DeedEntry(
-            text="hot-plug 0000:01:00.0 into the running domain pv1", begun=later, seconds=1.5,
-            outcome="failed", message="libxl said no", undoing=False,
+        ActionRecord(
+            text="hot-plug 0000:01:00.0 into the running domain pv1", started=later, seconds=1.5,
+            outcome="failed", message="libxl said no", is_rollback=False,
         ),
-        DeedEntry(
-            text="give 0000:01:00.0 back to e1000e", begun=later, seconds=3.0,
-            outcome="done", message="", undoing=True,
+        ActionRecord(
+            text="give 0000:01:00.0 back to e1000e", started=later, seconds=3.0,
+            outcome="done", message="", is_rollback=True,
         ),
     )  # fmt: skip
     assert journal.history() == (
-        Entry(
-            number=task, begun=EARLY, ended=later, subject="nic0 -> pv1", address=NIC, domain="pv1",
-            asked="cede apply", who="ann as root", outcome="rolled back", message="libxl said no",
-            remedy="read its log", open=False, deeds=deeds,
+        ChangeRecord(
+            number=task, started=EARLY, ended=later, subject="nic0 -> pv1", address=NIC, domain="pv1",
+            command="cede apply", requester="ann as root", outcome="rolled back", message="libxl said no",
+            remedy="read its log", open=False, actions=actions,
         ),
     )  # fmt: skip
 
 
-def test_what_was_so_before_a_deed_is_kept_with_it(journal: Journal, path: Path) -> None:
-    journal.before(journal.begin(ATTACH, ASKED), PLUG, {"xml": "<domain/>", "at": NIC})
+def test_what_was_so_before_an_action_is_kept_with_it(journal: Journal, path: Path) -> None:
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), PLUG, {"xml": "<domain/>", "at": NIC})
     journal.close()
     connection = sqlite3.connect(path)
     (kept,) = connection.execute("SELECT before FROM deed").fetchone()
@@ -163,53 +175,65 @@ def test_what_was_so_before_a_deed_is_kept_with_it(journal: Journal, path: Path)
 def test_what_never_ended_was_cut_off_and_is_unfinished(
     journal: Journal, opened: Callable[..., Journal]
 ) -> None:
-    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {})
-    journal.begin(RELEASE, ASKED)
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {})
+    journal.begin_change(RELEASE, ASKED)
     journal.close()
     again = opened()
     release, attach = again.history()
-    assert (attach.outcome, attach.ended, attach.open) == ("cut off", None, True)
-    assert [(deed.outcome, deed.seconds) for deed in attach.deeds] == [("cut off", None)]
-    assert (release.outcome, release.deeds) == ("cut off", ())
-    assert again.memory().unfinished == (
+    assert (attach.outcome, attach.ended, attach.open) == ("incomplete", None, True)
+    assert [(action.outcome, action.seconds) for action in attach.actions] == [("incomplete", None)]
+    assert (release.outcome, release.actions) == ("incomplete", ())
+    assert again.load_state().unfinished == (
         Unfinished(
-            subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True, back=True, since=EARLY
+            subject="nic0 -> pv1",
+            address=NIC,
+            domain="pv1",
+            attaching=True,
+            return_to_dom0=True,
+            since=EARLY,
         ),
         Unfinished(
-            subject="disk0", address=DISK, domain="pv2", inward=False, back=True, since=EARLY
+            subject="disk0",
+            address=DISK,
+            domain="pv2",
+            attaching=False,
+            return_to_dom0=True,
+            since=EARLY,
         ),
     )
 
 
 def test_what_dom0_is_not_to_have_back_is_remembered_so(journal: Journal) -> None:
     add = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="p")
-    journal.begin(Work(subject="s", address=NIC, identity=IDENTITY, steps=(PLUG, add)), ASKED)
-    (left,) = journal.memory().unfinished
-    assert (left.inward, left.back) == (True, False)
+    journal.begin_change(
+        Change(subject="s", address=NIC, identity=IDENTITY, actions=(PLUG, add)), ASKED
+    )
+    (left,) = journal.load_state().unfinished
+    assert (left.attaching, left.return_to_dom0) == (True, False)
 
 
 @pytest.mark.parametrize("settled", [True, False])
 def test_only_what_was_settled_at_its_end_is_finished(journal: Journal, settled: bool) -> None:
-    journal.end(journal.begin(ATTACH, ASKED), "hung", settled=settled)
-    assert bool(journal.memory().unfinished) is not settled
+    journal.end_change(journal.begin_change(ATTACH, ASKED), "hung", complete=settled)
+    assert bool(journal.load_state().unfinished) is not settled
     assert [entry.open for entry in journal.history()] == [not settled]
 
 
 def test_the_latest_task_takes_the_place_of_earlier_ones_on_its_device(journal: Journal) -> None:
-    journal.begin(ATTACH, ASKED)
-    journal.begin(RELEASE, ASKED)
-    latest = journal.begin(ATTACH, ASKED)
-    assert [left.address for left in journal.memory().unfinished] == [DISK, NIC]
-    journal.end(latest, "done")
-    assert [left.address for left in journal.memory().unfinished] == [DISK]
+    journal.begin_change(ATTACH, ASKED)
+    journal.begin_change(RELEASE, ASKED)
+    latest = journal.begin_change(ATTACH, ASKED)
+    assert [left.address for left in journal.load_state().unfinished] == [DISK, NIC]
+    journal.end_change(latest, "done")
+    assert [left.address for left in journal.load_state().unfinished] == [DISK]
 
 
 def test_what_was_seen_to_be_settled_is_unfinished_no_longer(journal: Journal) -> None:
-    journal.begin(ATTACH, ASKED)
-    journal.begin(RELEASE, ASKED)
-    journal.settle(NIC)
-    assert [left.address for left in journal.memory().unfinished] == [DISK]
-    assert [entry.outcome for entry in journal.history()] == ["cut off", "cut off"]
+    journal.begin_change(ATTACH, ASKED)
+    journal.begin_change(RELEASE, ASKED)
+    journal.mark_complete(NIC)
+    assert [left.address for left in journal.load_state().unfinished] == [DISK]
+    assert [entry.outcome for entry in journal.history()] == ["incomplete", "incomplete"]
 
 
 # -- what was so before, and what is left alone
@@ -218,26 +242,26 @@ def test_what_was_seen_to_be_settled_is_unfinished_no_longer(journal: Journal) -
 def test_what_dom0_had_is_remembered_until_it_has_it_again(
     journal: Journal, opened: Callable[..., Journal]
 ) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    journal.before(task, SEIZE, {}, origin=ORIGIN)
-    journal.end(task, "done")
+    task = journal.begin_change(ATTACH, ASKED)
+    journal.begin_action(task, BIND, {}, original_state=ORIGIN)
+    journal.end_change(task, "done")
     again = opened()
-    assert (again.origin(NIC), again.origin(DISK)) == (ORIGIN, None)
-    assert again.memory().origins == {NIC: ORIGIN}
-    again.forget_origin(NIC)
-    assert (again.origin(NIC), again.memory().origins) == (None, {})
+    assert (again.original_state(NIC), again.original_state(DISK)) == (ORIGIN, None)
+    assert again.load_state().origins == {NIC: ORIGIN}
+    again.forget_original_state(NIC)
+    assert (again.original_state(NIC), again.load_state().origins) == (None, {})
 
 
-def test_a_deed_without_an_origin_leaves_the_known_one_and_a_new_one_replaces_it(
+def test_an_action_without_an_origin_leaves_the_known_one_and_a_new_one_replaces_it(
     journal: Journal,
 ) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    journal.before(task, SEIZE, {}, origin=ORIGIN)
-    journal.before(task, PLUG, {})
-    assert journal.origin(NIC) == ORIGIN
-    other = Origin(identity=IDENTITY)
-    journal.before(task, SEIZE, {}, origin=other)
-    assert journal.memory().origins == {NIC: other}
+    task = journal.begin_change(ATTACH, ASKED)
+    journal.begin_action(task, BIND, {}, original_state=ORIGIN)
+    journal.begin_action(task, PLUG, {})
+    assert journal.original_state(NIC) == ORIGIN
+    other = OriginalState(identity=IDENTITY)
+    journal.begin_action(task, BIND, {}, original_state=other)
+    assert journal.load_state().origins == {NIC: other}
 
 
 def test_what_hung_is_held_for_as_long_as_dom0_runs(
@@ -252,8 +276,8 @@ def test_what_hung_is_held_for_as_long_as_dom0_runs(
         ),
         Held(address=DISK, reason="unbinding has hung", since=EARLY),
     )  # fmt: skip
-    assert opened().memory().held == held
-    assert opened("another").memory().held == ()
+    assert opened().load_state().held == held
+    assert opened("another").load_state().held == ()
 
 
 def test_a_device_is_held_for_the_latest_reason_until_a_person_asks_for_it(
@@ -262,10 +286,10 @@ def test_a_device_is_held_for_the_latest_reason_until_a_person_asks_for_it(
     opened("another").hold(NIC, "long ago")
     journal.hold(NIC, "first")
     journal.hold(NIC, "then")
-    assert [held.reason for held in journal.memory().held] == ["then"]
+    assert [held.reason for held in journal.load_state().held] == ["then"]
     journal.hold(DISK, "too")
     journal.unhold(NIC)
-    assert [held.address for held in journal.memory().held] == [DISK]
+    assert [held.address for held in journal.load_state().held] == [DISK]
 
 
 # -- history
@@ -273,17 +297,19 @@ def test_a_device_is_held_for_the_latest_reason_until_a_person_asks_for_it(
 
 def test_what_was_found_in_place_begins_a_history_that_is_settled(journal: Journal) -> None:
     journal.rebuilt = True
-    journal.found(iter([ATTACH, RELEASE]), ASKED)
-    told = [(e.subject, e.outcome, e.open, e.ended == e.begun, e.who) for e in journal.history()]
-    assert told == [
+    journal.record_found(iter([ATTACH, RELEASE]), ASKED)
+    reported = [
+        (e.subject, e.outcome, e.open, e.ended == e.started, e.requester) for e in journal.history()
+    ]
+    assert reported == [
         ("disk0", "found", False, True, "ann as root"),
         ("nic0 -> pv1", "found", False, True, "ann as root"),
     ]
-    assert (journal.rebuilt, journal.memory().unfinished) == (False, ())
+    assert (journal.rebuilt, journal.load_state().unfinished) == (False, ())
 
 
 def test_the_history_begins_with_the_newest_and_is_no_longer_than_asked(journal: Journal) -> None:
-    numbers = [journal.begin(ATTACH, ASKED) for _ in range(5)]
+    numbers = [journal.begin_change(ATTACH, ASKED) for _ in range(5)]
     assert [entry.number for entry in journal.history()] == numbers[::-1]
     assert [entry.number for entry in journal.history(most=2)] == numbers[:2:-1]
 
@@ -305,8 +331,8 @@ def test_the_history_begins_with_the_newest_and_is_no_longer_than_asked(journal:
 def test_a_history_about_something_has_that_in_address_subject_or_domain(
     journal: Journal, about: str, found: list[str]
 ) -> None:
-    journal.begin(ATTACH, ASKED)
-    journal.begin(RELEASE, ASKED)
+    journal.begin_change(ATTACH, ASKED)
+    journal.begin_change(RELEASE, ASKED)
     assert [entry.subject for entry in journal.history(about=about)] == found
 
 
@@ -318,7 +344,7 @@ def test_a_history_about_something_has_that_in_address_subject_or_domain(
     [
         ("done", 181, 1),
         ("done", 179, 0),
-        ("stranded", 181, 0),
+        ("rollback failed", 181, 0),
         ("none", 181, 0),
         ("settled without an end", 181, 1),
         ("settled without an end", 179, 0),
@@ -327,27 +353,27 @@ def test_a_history_about_something_has_that_in_address_subject_or_domain(
 def test_what_ended_long_ago_is_dropped_and_what_is_open_is_not(
     journal: Journal, clock: Clock, ending: str, days: int, gone: int
 ) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    journal.before(task, SEIZE, {})
-    if ending in {"done", "stranded"}:
-        journal.end(task, ending, settled=ending == "done")
+    task = journal.begin_change(ATTACH, ASKED)
+    journal.begin_action(task, BIND, {})
+    if ending in {"done", "rollback failed"}:
+        journal.end_change(task, ending, complete=ending == "done")
     elif ending != "none":
-        journal.settle(NIC)
+        journal.mark_complete(NIC)
     clock.now += timedelta(days=days)
     assert journal.trim() == gone
     assert len(journal.history()) == 1 - gone
     assert journal.trim() == 0
 
 
-def test_a_journal_too_large_drops_its_oldest_with_their_deeds_but_nothing_open(
+def test_a_journal_too_large_drops_its_oldest_with_their_actions_but_nothing_open(
     journal: Journal, path: Path
 ) -> None:
-    kept = journal.begin(RELEASE, ASKED)
+    kept = journal.begin_change(RELEASE, ASKED)
     numbers = []
     for _ in range(300):
-        numbers.append(journal.begin(ATTACH, ASKED))
-        journal.before(numbers[-1], PLUG, {"xml": "x" * 2000})
-        journal.end(numbers[-1], "done")
+        numbers.append(journal.begin_change(ATTACH, ASKED))
+        journal.begin_action(numbers[-1], PLUG, {"xml": "x" * 2000})
+        journal.end_change(numbers[-1], "done")
     assert journal.trim(most_bytes=10**9) == 0
     assert journal.trim(most_bytes=700_000) == 200
     assert [entry.number for entry in journal.history(most=999)] == [*numbers[:199:-1], kept]
@@ -365,7 +391,7 @@ def test_a_journal_too_large_drops_its_oldest_with_their_deeds_but_nothing_open(
 def test_only_root_can_look_into_it_whatever_the_umask(journal: Journal, path: Path) -> None:
     before = os.umask(0)
     try:
-        journal.begin(ATTACH, ASKED)
+        journal.begin_change(ATTACH, ASKED)
     finally:
         os.umask(before)
     modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
@@ -374,7 +400,7 @@ def test_only_root_can_look_into_it_whatever_the_umask(journal: Journal, path: P
 
 
 def test_what_is_written_is_on_the_disk_before_it_is_done(journal: Journal) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     assert journal._open is not None
     asked = ("journal_mode", "synchronous", "foreign_keys")
     found = [journal._open.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
@@ -385,29 +411,29 @@ def test_what_is_written_is_on_the_disk_before_it_is_done(journal: Journal) -> N
 def test_reading_a_journal_that_is_not_there_finds_nothing_and_makes_nothing(
     journal: Journal, tmp_path: Path
 ) -> None:
-    assert journal.memory() == Memory(origins={})
-    assert (journal.origin(NIC), journal.history(), journal.warnings) == (None, (), [])
+    assert journal.load_state() == JournalState(origins={})
+    assert (journal.original_state(NIC), journal.history(), journal.warnings) == (None, (), [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_a_journal_changes_nothing_of_it(
     journal: Journal, opened: Callable[..., Journal], path: Path
 ) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     journal.close()
     before = path.read_bytes()
     again = opened()
-    assert (len(again.memory().unfinished), len(again.history())) == (1, 1)
+    assert (len(again.load_state().unfinished), len(again.history())) == (1, 1)
     assert path.read_bytes() == before
 
 
 def test_a_journal_that_may_not_be_read_is_as_none(
     journal: Journal, opened: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     journal.close()
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may everything
-    assert (opened().memory(), opened().history()) == (Memory(origins={}), ())
+    assert (opened().load_state(), opened().history()) == (JournalState(origins={}), ())
 
 
 # -- damage
@@ -433,7 +459,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 @pytest.fixture(params=DAMAGES)
 def damaged(request: pytest.FixtureRequest, journal: Journal, path: Path) -> tuple[Path, bytes]:
     """The path of a journal with something in it, damaged, and what stands in the file."""
-    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {}, origin=ORIGIN)
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {}, original_state=ORIGIN)
     journal.hold(NIC, "hung")
     journal.close()
     DAMAGES[request.param](path)
@@ -445,7 +471,7 @@ def test_a_damaged_journal_is_said_to_be_so_and_left_as_it_is_by_who_only_reads(
 ) -> None:
     path, content = damaged
     journal = opened()
-    assert journal.memory() == Memory(origins={})
+    assert journal.load_state() == JournalState(origins={})
     (warning,) = journal.warnings
     assert warning.startswith(f"the journal {path} is damaged: ")
     assert (path.read_bytes(), journal.rebuilt) == (content, False)
@@ -456,7 +482,7 @@ def test_a_damaged_journal_is_set_aside_and_begun_anew_by_who_writes(
 ) -> None:
     path, content = damaged
     journal = opened()
-    journal.begin(RELEASE, ASKED)
+    journal.begin_change(RELEASE, ASKED)
     kept = path.with_name("journal.db.damaged-20260131T030000000000")
     (warning,) = journal.warnings
     assert str(kept) in warning
@@ -467,7 +493,7 @@ def test_a_damaged_journal_is_set_aside_and_begun_anew_by_who_writes(
 def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_somebody_reads_it(
     journal: Journal, opened: Callable[..., Journal], path: Path
 ) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     journal.close()
     reader = sqlite3.connect(path)  # as long as it is open, the tail stays
     assert reader.execute("SELECT count(*) FROM task").fetchone() == (1,)
@@ -475,10 +501,10 @@ def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_somebody_reads_it
     journal.close()
     _overwrite(path, 0, 100)
     again = opened()
-    again.begin(RELEASE, ASKED)
+    again.begin_change(RELEASE, ASKED)
     reader.close()
     assert [entry.subject for entry in opened().history()] == ["disk0"]
-    assert (again.rebuilt, again.memory().held) == (True, ())
+    assert (again.rebuilt, again.load_state().held) == (True, ())
     assert list(path.parent.glob("*.damaged-*-wal"))
 
 
@@ -487,35 +513,37 @@ def test_an_empty_file_is_a_journal_that_was_not_yet_made(
 ) -> None:
     path.parent.mkdir()
     path.touch()
-    assert (journal.memory(), journal.history()) == (Memory(origins={}), ())
-    journal.begin(ATTACH, ASKED)
+    assert (journal.load_state(), journal.history()) == (JournalState(origins={}), ())
+    journal.begin_change(ATTACH, ASKED)
     assert (len(opened().history()), journal.warnings) == (1, [])
 
 
-@pytest.mark.parametrize("use", [Journal.memory, Journal.trim, Journal.history])
-def test_a_folder_in_its_place_is_told_and_left_alone(
+@pytest.mark.parametrize("use", [Journal.load_state, Journal.trim, Journal.history])
+def test_a_folder_in_its_place_is_reported_and_left_alone(
     journal: Journal, path: Path, use: Callable[[Journal], Any]
 ) -> None:
     (path / "somebody's").mkdir(parents=True)
-    with pytest.raises(PermanentError, match=f"the journal {path} can't be used") as told:
+    with pytest.raises(PermanentError, match=f"the journal {path} can't be used") as reported:
         use(journal)
-    assert told.value.remedy
+    assert reported.value.remedy
     assert (path / "somebody's").is_dir()
 
 
-@pytest.mark.parametrize("use", [Journal.memory, Journal.trim, Journal.history])
+@pytest.mark.parametrize("use", [Journal.load_state, Journal.trim, Journal.history])
 def test_a_newer_cedes_journal_is_neither_read_nor_written(
     journal: Journal, opened: Callable[..., Journal], path: Path, use: Callable[[Journal], Any]
 ) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     journal.close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 3")
     connection.close()
     content = path.read_bytes()
-    with pytest.raises(PermanentError, match="of version 3; this cede writes version 2") as told:
+    with pytest.raises(
+        PermanentError, match="of version 3; this cede writes version 2"
+    ) as reported:
         use(opened())
-    assert told.value.remedy == "use the newer cede that wrote it"
+    assert reported.value.remedy == "use the newer cede that wrote it"
     assert path.read_bytes() == content
 
 
@@ -530,62 +558,64 @@ def test_a_newer_cedes_journal_is_neither_read_nor_written(
         "UPDATE held SET address = 'nowhere'",
     ],
 )
-def test_what_no_cede_wrote_there_is_told_with_a_way_to_go_on(
+def test_what_no_cede_wrote_there_is_reported_with_a_way_to_go_on(
     journal: Journal, opened: Callable[..., Journal], path: Path, change: str
 ) -> None:
-    journal.before(journal.begin(ATTACH, ASKED), SEIZE, {}, origin=ORIGIN)
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {}, original_state=ORIGIN)
     journal.hold(NIC, "hung")
     journal.close()
     connection = sqlite3.connect(path)
     connection.execute(change)
     connection.commit()
     connection.close()
-    with pytest.raises(PermanentError, match=f"the journal {path} holds what") as told:
-        opened().memory()
-    assert f"mv {path}" in told.value.remedy
+    with pytest.raises(PermanentError, match=f"the journal {path} holds what") as reported:
+        opened().load_state()
+    assert f"mv {path}" in reported.value.remedy
 
 
 # -- a disk that is full, read-only or not there
 
 FAILURES = {"full": "PRAGMA max_page_count = 1", "read-only": "PRAGMA query_only = 1"}
 WRITES: dict[str, Callable[[Journal, int], Any]] = {
-    "begin": lambda journal, _: journal.begin(RELEASE, Asked(command="x" * 5000)),
-    "before": lambda journal, task: journal.before(task, PLUG, "x" * 9000, origin=ORIGIN),
+    "begin": lambda journal, _: journal.begin_change(RELEASE, Requester(command="x" * 5000)),
+    "before": lambda journal, task: journal.begin_action(
+        task, PLUG, "x" * 9000, original_state=ORIGIN
+    ),
     "hold": lambda journal, _: journal.hold(NIC, "x" * 9000),
-    "end": lambda journal, task: journal.end(task, "x" * 9000),
+    "end": lambda journal, task: journal.end_change(task, "x" * 9000),
 }
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("write", WRITES)
-def test_what_cannot_be_written_is_told_and_nothing_of_it_is(
+def test_what_cannot_be_written_is_reported_and_nothing_of_it_is(
     journal: Journal, failure: str, write: str
 ) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    before = (journal.memory(), journal.history())
+    task = journal.begin_change(ATTACH, ASKED)
+    before = (journal.load_state(), journal.history())
     assert journal._open is not None
     journal._open.execute(FAILURES[failure])
-    with pytest.raises(PermanentError, match="can't be used: ") as told:
+    with pytest.raises(PermanentError, match="can't be used: ") as reported:
         WRITES[write](journal, task)
-    assert "full or read-only (df -h)" in told.value.remedy
-    assert (journal.memory(), journal.history()) == before
+    assert "full or read-only (df -h)" in reported.value.remedy
+    assert (journal.load_state(), journal.history()) == before
     journal._open.execute("PRAGMA max_page_count = 1000000")
     journal._open.execute("PRAGMA query_only = 0")
     WRITES[write](journal, task)
-    assert (journal.memory(), journal.history()) != before
+    assert (journal.load_state(), journal.history()) != before
 
 
 @pytest.mark.parametrize("failing", ["mkdir", "open"])
-def test_where_no_file_can_be_made_that_is_told(
+def test_where_no_file_can_be_made_that_is_reported(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path if failing == "mkdir" else os, failing, refused)
-    with pytest.raises(PermanentError, match="Read-only file system") as told:
-        journal.begin(ATTACH, ASKED)
-    assert "is this root?" in told.value.remedy
+    with pytest.raises(PermanentError, match="Read-only file system") as reported:
+        journal.begin_change(ATTACH, ASKED)
+    assert "is this root?" in reported.value.remedy
     assert not path.exists()
 
 
@@ -593,24 +623,26 @@ def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cede.state.database.STEPS", (("CREATE TABLE task (id)", "no SQL"), ()))
-    monkeypatch.setattr("cede.state.database._PATIENCE_SECONDS", 0.1)
-    with pytest.raises(PermanentError, match="syntax error") as _told:  # it lives on, as reported
-        journal.begin(ATTACH, ASKED)
+    monkeypatch.setattr("cede.state.database._TIMEOUT_SECONDS", 0.1)
+    with pytest.raises(
+        PermanentError, match="syntax error"
+    ) as _reported:  # it lives on, as reported
+        journal.begin_change(ATTACH, ASKED)
     monkeypatch.undo()
-    assert journal.memory() == Memory(origins={})
-    assert journal.begin(ATTACH, ASKED) == 1
+    assert journal.load_state() == JournalState(origins={})
+    assert journal.begin_change(ATTACH, ASKED) == 1
 
 
 def test_a_journal_file_that_another_process_locks_is_not_left_open(
     journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cede.state.database._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("cede.state.database._TIMEOUT_SECONDS", 0.1)
     path.parent.mkdir()
     before = descriptors()
     other = sqlite3.connect(path)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(PermanentError, match="locked") as _told:  # it lives on, as reported
-        journal.begin(ATTACH, ASKED)
+    with pytest.raises(PermanentError, match="locked") as _reported:  # it lives on, as reported
+        journal.begin_change(ATTACH, ASKED)
     other.close()
     assert descriptors() == before
 
@@ -620,53 +652,53 @@ def test_a_journal_file_that_another_process_locks_is_not_left_open(
 
 def test_threads_that_write_at_once_lose_nothing(journal: Journal) -> None:
     def write(_: int) -> list[int]:
-        tasks = [journal.begin(ATTACH, ASKED) for _ in range(10)]
+        tasks = [journal.begin_change(ATTACH, ASKED) for _ in range(10)]
         for task in tasks:
-            journal.after(journal.before(task, SEIZE, {}), 0.1)
-            journal.end(task, "done")
+            journal.end_action(journal.begin_action(task, BIND, {}), 0.1)
+            journal.end_change(task, "done")
         return tasks
 
     with ThreadPoolExecutor(6) as pool:
         written = [task for tasks in pool.map(write, range(6)) for task in tasks]
-    told = journal.history(most=999)
-    assert sorted(written) == sorted(entry.number for entry in told) == list(range(1, 61))
-    assert {tuple(deed.outcome for deed in entry.deeds) for entry in told} == {("done",)}
+    reported = journal.history(most=999)
+    assert sorted(written) == sorted(entry.number for entry in reported) == list(range(1, 61))
+    assert {tuple(action.outcome for action in entry.actions) for entry in reported} == {("done",)}
 
 
 def test_a_thread_that_fails_takes_nothing_of_anothers_back(journal: Journal) -> None:
     with ThreadPoolExecutor(1) as pool:
 
-        def works() -> Iterator[Work]:
+        def changes() -> Iterator[Change]:
             yield ATTACH
             pool.submit(journal.hold, NIC, "hung")
             time.sleep(0.1)  # long enough for it to come in between, if it could
             raise RuntimeError
 
         with pytest.raises(RuntimeError):
-            journal.found(works(), ASKED)
+            journal.record_found(changes(), ASKED)
     assert journal.history() == ()
-    assert [held.address for held in journal.memory().held] == [NIC]
+    assert [held.address for held in journal.load_state().held] == [NIC]
 
 
 def test_another_process_that_is_writing_is_waited_for(journal: Journal, path: Path) -> None:
-    journal.begin(ATTACH, ASKED)
+    journal.begin_change(ATTACH, ASKED)
     other = sqlite3.connect(path, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     ending = threading.Timer(0.2, other.rollback)
     ending.start()
-    assert journal.begin(RELEASE, ASKED) == 2
+    assert journal.begin_change(RELEASE, ASKED) == 2
     ending.join()
     other.close()
 
 
 def test_processes_that_write_at_once_wait_for_each_other(journal: Journal, path: Path) -> None:
-    journal.begin(RELEASE, ASKED)
+    journal.begin_change(RELEASE, ASKED)
     writers = [run_writer(path, name, 30) for name in ("first", "second")]
     for writer in writers:
         writer.communicate(timeout=60)
     assert [writer.returncode for writer in writers] == [0, 0]
-    told = [entry.subject for entry in journal.history(most=999)]
-    assert sorted(told) == ["disk0", *["first"] * 30, *["second"] * 30]
+    reported = [entry.subject for entry in journal.history(most=999)]
+    assert sorted(reported) == ["disk0", *["first"] * 30, *["second"] * 30]
 
 
 # -- what ends the process
@@ -683,58 +715,60 @@ def test_what_was_written_before_a_kill_is_there_after_it(
     writer.wait()
     writer.stdout.close()
     journal = opened()
-    numbers = [entry.number for entry in journal.history(most=10**6) if entry.deeds]
+    numbers = [entry.number for entry in journal.history(most=10**6) if entry.actions]
     assert set(said) <= set(numbers)
     assert len(numbers) <= len(said) + 1
-    assert journal.begin(ATTACH, ASKED) not in numbers
+    assert journal.begin_change(ATTACH, ASKED) not in numbers
     assert (journal.warnings, journal.rebuilt) == ([], False)
 
 
-DEEDS: dict[str, Callable[[Journal], Any]] = {
-    "begin": lambda journal: journal.begin(ATTACH, ASKED),
-    "begin another": lambda journal: journal.begin(RELEASE, ASKED),
-    "before": lambda journal: journal.before(1, SEIZE, {"driver": "e1000e"}, origin=ORIGIN),
-    "after": lambda journal: journal.after(1, 0.5, TransientError("busy")),
-    "end": lambda journal: journal.end(1, "done"),
-    "settle": lambda journal: journal.settle(NIC),
+ACTIONS: dict[str, Callable[[Journal], Any]] = {
+    "begin": lambda journal: journal.begin_change(ATTACH, ASKED),
+    "begin another": lambda journal: journal.begin_change(RELEASE, ASKED),
+    "before": lambda journal: journal.begin_action(
+        1, BIND, {"driver": "e1000e"}, original_state=ORIGIN
+    ),
+    "after": lambda journal: journal.end_action(1, 0.5, TransientError("busy")),
+    "end": lambda journal: journal.end_change(1, "done"),
+    "settle": lambda journal: journal.mark_complete(NIC),
     "hold": lambda journal: journal.hold(NIC, "hung"),
     "unhold": lambda journal: journal.unhold(NIC),
-    "forget": lambda journal: journal.forget_origin(NIC),
-    "found": lambda journal: journal.found(iter([ATTACH]), ASKED),
+    "forget": lambda journal: journal.forget_original_state(NIC),
+    "found": lambda journal: journal.record_found(iter([ATTACH]), ASKED),
 }
 
 
 def known(journal: Journal) -> object:
-    return journal.memory(), journal.history()
+    return journal.load_state(), journal.history()
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
-@given(deeds=st.lists(st.sampled_from(sorted(DEEDS)), max_size=8), data=st.data())
+@given(actions=st.lists(st.sampled_from(sorted(ACTIONS)), max_size=8), data=st.data())
 def test_whatever_moment_the_power_fails_what_was_committed_by_then_is_there(
-    deeds: list[str], data: st.DataObject
+    actions: list[str], data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, after = Path(folder, "journal.db"), Path(folder, "after.db")
         tail = path.with_name("journal.db-wal")
         with closing(Journal(path, boot="this", now=Clock())) as journal:
-            journal.begin(ATTACH, ASKED)
-            known_at = [(0, (Memory(origins={}), ())), (tail.stat().st_size, known(journal))]
-            for deed in deeds:
-                DEEDS[deed](journal)
+            journal.begin_change(ATTACH, ASKED)
+            known_at = [(0, (JournalState(origins={}), ())), (tail.stat().st_size, known(journal))]
+            for action in actions:
+                ACTIONS[action](journal)
                 known_at.append((tail.stat().st_size, known(journal)))
             cut = data.draw(st.integers(0, known_at[-1][0]), "bytes that came to the disk")
             shutil.copy(path, after)
             after.with_name("after.db-wal").write_bytes(tail.read_bytes()[:cut])
         with closing(Journal(after, boot="this", now=Clock())) as again:
             found = known(again)
-            again.begin(ATTACH, ASKED)  # and it can be gone on with
+            again.begin_change(ATTACH, ASKED)  # and it can be gone on with
         assert found in [was for size, was in known_at if size <= cut][-2:]
         assert again.warnings == []
 
 
 def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
-    task = journal.begin(ATTACH, ASKED)
-    journal.end(task, "failed", CedeError("it said: \x00 ü \n", remedy="do"))
+    task = journal.begin_change(ATTACH, ASKED)
+    journal.end_change(task, "failed", CedeError("it said: \x00 ü \n", remedy="do"))
     (entry,) = journal.history()
     assert (entry.message, entry.remedy) == ("it said: \x00 ü \n", "do")
 
@@ -742,10 +776,10 @@ def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
 def test_a_task_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
     journal: Journal,
 ) -> None:
-    host = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(),))
-    device = journal.begin(RELEASE, ASKED)
-    task = journal.begin(host, ASKED)
-    assert [one.address for one in journal.memory().unfinished] == [DISK]
-    journal.end(task, "done")
-    told = [(one.number, one.address, one.open) for one in journal.history()]
-    assert told == [(task, None, False), (device, DISK, True)]
+    host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))
+    device = journal.begin_change(RELEASE, ASKED)
+    task = journal.begin_change(host, ASKED)
+    assert [one.address for one in journal.load_state().unfinished] == [DISK]
+    journal.end_change(task, "done")
+    reported = [(one.number, one.address, one.open) for one in journal.history()]
+    assert reported == [(task, None, False), (device, DISK, True)]

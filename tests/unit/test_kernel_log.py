@@ -30,7 +30,7 @@ def test_each_record_is_a_line_and_its_dictionary_is_none(tmp_path: Path) -> Non
     ]
 
 
-def test_only_what_is_about_something_is_told_where_that_is_asked(tmp_path: Path) -> None:
+def test_only_what_is_about_something_is_reported_where_that_is_asked(tmp_path: Path) -> None:
     log = tmp_path / "kmsg"
     log.write_bytes(RING)
     assert [line.seconds_since_boot for line in KernelLog(log).lines("0000:01:00.0")] == [26.914382]

@@ -76,7 +76,7 @@ def test_each_device_of_the_machine_has_a_place_of_its_own_behind_a_bridge_that_
         assert f"{device.model},id={device.id},{place}" in words
 
 
-def test_a_machine_without_memory_for_the_lab_is_told_how_much_it_lacks(tmp_path: Path) -> None:
+def test_a_machine_without_memory_for_the_lab_is_reported_how_much_it_lacks(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 8000000 kB\nMemAvailable: 2097152 kB\n")
     with pytest.raises(LabError, match=r"2048 MiB of memory free, and the lab needs 3072 MiB"):
@@ -129,7 +129,7 @@ def test_what_an_earlier_layout_left_is_built_beside_and_removed_in_the_end(tmp_
     assert "qemu-trixie-old0" not in left
 
 
-def test_a_disk_without_room_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_disk_without_room_is_reported_before_anything_is_built(tmp_path: Path) -> None:
     def never(_: Path) -> None:
         raise AssertionError("it was built all the same")
 

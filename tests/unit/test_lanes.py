@@ -8,67 +8,67 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.executor.conflicts import lanes
+from cede.executor.conflicts import conflict_groups
 from cede.model.pci import Address
-from cede.model.plan import GiveBack, LoadAtBoot, Step, SwitchOn, Unplug, Work
+from cede.model.plan import Action, Change, LoadAtBoot, ReturnToDom0, SwitchOn, Unplug
 
 
-def work(address: str, *domains: str) -> Work:
+def change(address: str, *domains: str) -> Change:
     at = Address.parse(address)
-    out: tuple[Step, ...] = tuple(Unplug(address=at, domain=domain) for domain in domains)
-    return Work(
-        subject=address, address=at, identity=None, steps=(*out, GiveBack(address=at))
+    out: tuple[Action, ...] = tuple(Unplug(address=at, domain=domain) for domain in domains)
+    return Change(
+        subject=address, address=at, identity=None, actions=(*out, ReturnToDom0(address=at))
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("works", "grouped"),
+    ("changes", "grouped"),
     [
         ([], ()),
-        ([work("01:00.0", "a")], ((0,),)),
-        ([work("01:00.0", "a"), work("02:00.0", "b")], ((0,), (1,))),
-        ([work("01:00.0", "a"), work("02:00.0", "a")], ((0, 1),)),
-        ([work("01:00.0", "a"), work("02:00.0", "b", "a")], ((0, 1),)),
-        ([work("01:00.0", "a"), work("01:00.0", "b")], ((0, 1),)),
-        ([work("01:00.0"), work("01:00.1")], ((0, 1),)),
-        ([work("01:00.0"), work("01:1f.0")], ((0, 1),)),
-        ([work("0000:01:00.0"), work("0001:01:00.0")], ((0,), (1,))),
-        ([work("00:03.0"), work("00:04.0")], ((0,), (1,))),  # the root bus is never reset
-        ([work("00:03.0"), work("00:03.0")], ((0, 1),)),
-        ([work("01:00.0"), work("02:00.0")], ((0,), (1,))),
-        ([work("01:00.0", "bus 0000:02"), work("02:00.0", "0000:01:00.0")], ((0,), (1,))),
+        ([change("01:00.0", "a")], ((0,),)),
+        ([change("01:00.0", "a"), change("02:00.0", "b")], ((0,), (1,))),
+        ([change("01:00.0", "a"), change("02:00.0", "a")], ((0, 1),)),
+        ([change("01:00.0", "a"), change("02:00.0", "b", "a")], ((0, 1),)),
+        ([change("01:00.0", "a"), change("01:00.0", "b")], ((0, 1),)),
+        ([change("01:00.0"), change("01:00.1")], ((0, 1),)),
+        ([change("01:00.0"), change("01:1f.0")], ((0, 1),)),
+        ([change("0000:01:00.0"), change("0001:01:00.0")], ((0,), (1,))),
+        ([change("00:03.0"), change("00:04.0")], ((0,), (1,))),  # the root bus is never reset
+        ([change("00:03.0"), change("00:03.0")], ((0, 1),)),
+        ([change("01:00.0"), change("02:00.0")], ((0,), (1,))),
+        ([change("01:00.0", "bus 0000:02"), change("02:00.0", "0000:01:00.0")], ((0,), (1,))),
     ],
 )
 def test_works_that_share_something_are_in_one_lane(
-    works: list[Work], grouped: tuple[tuple[int, ...], ...]
+    changes: list[Change], grouped: tuple[tuple[int, ...], ...]
 ) -> None:
-    assert lanes(works) == grouped
+    assert conflict_groups(changes) == grouped
 
 
-def test_a_work_that_shares_with_two_lanes_joins_them_and_all_that_comes_after() -> None:
-    works = [
-        work("01:00.0", "a"),
-        work("02:00.0", "b"),
-        work("03:00.0", "c"),
-        work("04:00.0", "c", "a"),
-        work("03:00.1", "d"),
-        work("05:00.0", "d"),
+def test_a_work_that_shares_with_two_groups_joins_them_and_all_that_comes_after() -> None:
+    changes = [
+        change("01:00.0", "a"),
+        change("02:00.0", "b"),
+        change("03:00.0", "c"),
+        change("04:00.0", "c", "a"),
+        change("03:00.1", "d"),
+        change("05:00.0", "d"),
     ]
-    assert lanes(works) == ((0, 2, 3, 4, 5), (1,))
+    assert conflict_groups(changes) == ((0, 2, 3, 4, 5), (1,))
 
 
 def test_works_about_the_host_itself_follow_one_another_and_a_domains_its_domain() -> None:
-    host = Work(subject="host", address=None, identity=None, steps=(LoadAtBoot(),))
+    host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))
     switch = SwitchOn(domain="a", features=("passthrough",))
-    domain = Work(subject="a", address=None, identity=None, steps=(switch,))
-    assert lanes([host, work("01:00.0", "a"), domain, work("02:00.0"), host]) == (
+    domain = Change(subject="a", address=None, identity=None, actions=(switch,))
+    assert conflict_groups([host, change("01:00.0", "a"), domain, change("02:00.0"), host]) == (
         (0, 4),
         (1, 2),
         (3,),
     )
 
 
-def shares(one: Work, other: Work) -> bool:
+def shares(one: Change, other: Change) -> bool:
     assert one.address is not None
     assert other.address is not None
     buses = [(at.segment, at.bus) for at in (one.address, other.address)]
@@ -79,15 +79,15 @@ def shares(one: Work, other: Work) -> bool:
     )
 
 
-def connected(works: list[Work]) -> set[frozenset[int]]:
+def connected(changes: list[Change]) -> set[frozenset[int]]:
     """Straightforward and slow: groups that share something are joined until none do."""
-    groups = [frozenset({number}) for number in range(len(works))]
+    groups = [frozenset({number}) for number in range(len(changes))]
     while True:
         pair = next(
             (
                 (one, other)
                 for one, other in combinations(groups, 2)
-                if any(shares(works[a], works[b]) for a in one for b in other)
+                if any(shares(changes[a], changes[b]) for a in one for b in other)
             ),
             None,
         )
@@ -97,7 +97,7 @@ def connected(works: list[Work]) -> set[frozenset[int]]:
 
 
 some_work = st.builds(
-    lambda bus, slot, domains: work(f"{bus:02x}:{slot:02x}.0", *domains),
+    lambda bus, slot, domains: change(f"{bus:02x}:{slot:02x}.0", *domains),
     st.integers(0, 9),
     st.integers(0, 1),
     st.lists(st.sampled_from("abcdefghij"), max_size=2, unique=True),
@@ -105,9 +105,11 @@ some_work = st.builds(
 
 
 @given(st.lists(some_work, max_size=12))
-def test_lanes_are_what_is_joined_by_sharing_and_each_keeps_the_order(works: list[Work]) -> None:
-    found = lanes(works)
-    assert sorted(number for lane in found for number in lane) == list(range(len(works)))
-    assert all(list(lane) == sorted(lane) for lane in found)
-    assert {frozenset(lane) for lane in found} == connected(works)
-    assert [lane[0] for lane in found] == sorted(lane[0] for lane in found)
+def test_groups_are_what_is_joined_by_sharing_and_each_keeps_the_order(
+    changes: list[Change],
+) -> None:
+    found = conflict_groups(changes)
+    assert sorted(number for group in found for number in group) == list(range(len(changes)))
+    assert all(list(group) == sorted(group) for group in found)
+    assert {frozenset(group) for group in found} == connected(changes)
+    assert [group[0] for group in found] == sorted(group[0] for group in found)

@@ -73,7 +73,7 @@ def test_an_error_is_classed_by_what_may_be_done_about_it(
         ("", PermanentError),
     ],
 )  # fmt: skip
-def test_what_libxl_logged_tells_a_busy_backend_from_a_refusal(
+def test_what_libxl_logged_reports_a_busy_backend_from_a_refusal(
     cause: str, kind: type[CedeError]
 ) -> None:
     error = classify(INTERNAL, ATTACH, cause=cause)
@@ -87,7 +87,7 @@ def test_a_bare_refusal_says_where_the_reason_is_and_what_it_mostly_is() -> None
     assert "<passthrough state='on'/>" in remedy
 
 
-def test_a_missing_reset_is_told_with_where_to_look() -> None:
+def test_a_missing_reset_is_reported_with_where_to_look() -> None:
     assert "reset_method" in classify(INTERNAL, f"Unable to reset PCI device {NIC}: no FLR").remedy
 
 

@@ -20,19 +20,19 @@ WAS = Link(
 )  # fmt: skip
 
 
-def interface(name: str, **told: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON is any
+def interface(name: str, **reported: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON is any
     """One interface as iproute2 6.1 prints it."""
     return {
         "ifindex": 3, "ifname": name, "flags": ["BROADCAST", "MULTICAST"], "mtu": 1500,
         "qdisc": "noop", "operstate": "DOWN", "link_type": "ether", "address": MAC,
-        "broadcast": "ff:ff:ff:ff:ff:ff", "addr_info": [], **told,
+        "broadcast": "ff:ff:ff:ff:ff:ff", "addr_info": [], **reported,
     }  # fmt: skip
 
 
-def address(local: str, length: int, **told: object) -> dict[str, object]:
+def address(local: str, length: int, **reported: object) -> dict[str, object]:
     return {
         "family": "inet6" if ":" in local else "inet", "local": local, "prefixlen": length,
-        "scope": "global", "valid_life_time": 4294967295, **told,
+        "scope": "global", "valid_life_time": 4294967295, **reported,
     }  # fmt: skip
 
 

@@ -31,17 +31,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cede.lock"
 
 
-def test_a_second_one_is_told_who_holds_it(path: Path) -> None:
-    told: list[str] = []
+def test_a_second_one_is_reported_who_holds_it(path: Path) -> None:
+    reported: list[str] = []
     with one_writer("`cede apply` (pid 7)", path=path):
         with (
-            pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is at work") as busy,
-            one_writer("second", path=path, waiting=told.append),
+            pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is running") as busy,
+            one_writer("second", path=path, waiting=reported.append),
         ):
             pass
         assert "--wait" in busy.value.remedy
         assert f"`fuser {path}`" in busy.value.remedy
-    assert told == []  # who doesn't wait isn't told that he does
+    assert reported == []  # who doesn't wait isn't told that he does
 
 
 def test_the_loser_takes_neither_the_lock_nor_the_name_from_the_winner(path: Path) -> None:
@@ -72,14 +72,14 @@ def test_a_longer_name_leaves_nothing_behind_in_a_shorter_one(path: Path) -> Non
 def test_a_holder_that_left_no_name_is_another_cede(path: Path) -> None:
     with (
         one_writer("", path=path),
-        pytest.raises(TransientError, match=r"^another cede is at work"),
+        pytest.raises(TransientError, match=r"^another cede is running"),
         one_writer("x", path=path),
     ):
         pass
 
 
-def test_one_that_waits_is_told_once_whom_for_and_gets_it(path: Path) -> None:
-    told: list[str] = []
+def test_one_that_waits_is_reported_once_whom_for_and_gets_it(path: Path) -> None:
+    reported: list[str] = []
     naps: list[float] = []
     first = one_writer("first", path=path)
     first.__enter__()
@@ -89,13 +89,13 @@ def test_one_that_waits_is_told_once_whom_for_and_gets_it(path: Path) -> None:
         if len(naps) == 3:
             first.__exit__(None, None, None)
 
-    with one_writer("second", path=path, seconds=60, waiting=told.append, sleep=sleep):
+    with one_writer("second", path=path, seconds=60, waiting=reported.append, sleep=sleep):
         assert path.read_text() == "second"
-    assert [said.split(" is ")[0] for said in told] == ["first"]
+    assert [said.split(" is ")[0] for said in reported] == ["first"]
     assert len(naps) == 3
 
 
-def test_one_that_waits_for_too_long_is_told_who_holds_it_by_then(path: Path) -> None:
+def test_one_that_waits_for_too_long_is_reported_who_holds_it_by_then(path: Path) -> None:
     with (
         one_writer("first", path=path),
         pytest.raises(TransientError, match=r"^first is"),
@@ -108,13 +108,13 @@ def test_threads_have_it_one_at_a_time(path: Path) -> None:
     inside: list[int] = []
     most: list[int] = []
 
-    def work() -> None:
+    def change() -> None:
         with one_writer("w", path=path, seconds=60, sleep=lambda _: None):
             inside.append(1)
             most.append(len(inside))
             inside.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
+    threads = [threading.Thread(target=change) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -147,7 +147,7 @@ def test_a_program_that_the_holder_started_does_not_keep_the_lock(path: Path) ->
     child.wait()
 
 
-def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_a_link_in_its_place_is_not_applied(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("kept")
     path.symlink_to(target)
@@ -160,11 +160,11 @@ def test_a_lock_that_cannot_be_opened_is_a_failure_and_not_a_wait(path: Path) ->
     path.mkdir()
     for place, why in ((path, "Is a directory"), (path / "no/lock", "No such file")):
         with (
-            pytest.raises(PermanentError, match=f"{place} can't be opened: {why}") as told,
+            pytest.raises(PermanentError, match=f"{place} can't be opened: {why}") as reported,
             one_writer("w", path=place, seconds=60),
         ):
             pass
-        assert told.value.remedy == "run as root"
+        assert reported.value.remedy == "run as root"
 
 
 def test_nobody_else_can_hold_it(path: Path) -> None:
@@ -182,16 +182,16 @@ def test_a_holder_that_cannot_leave_its_name_holds_it_all_the_same(
     monkeypatch.setattr(os, failing, full)
     with (
         one_writer("first", path=path),
-        pytest.raises(TransientError, match="is at work"),
+        pytest.raises(TransientError, match="is running"),
         one_writer("second", path=path),
     ):
         pass
 
 
-def test_a_name_that_is_no_text_is_told_as_well_as_it_can_be(path: Path) -> None:
+def test_a_name_that_is_no_text_is_reported_as_well_as_it_can_be(path: Path) -> None:
     with (
         one_writer("`cede release \udcff`", path=path),
-        pytest.raises(TransientError, match=r"^`cede release \\udcff` is at work"),
+        pytest.raises(TransientError, match=r"^`cede release \\udcff` is running"),
         one_writer("second", path=path),
     ):
         pass

@@ -22,7 +22,7 @@ def sources(said: str) -> list[str]:
     return [view.source for view in probe.parse(said, SLOT).views]
 
 
-def test_a_whole_look_tells_what_lspci_sysfs_and_the_kernel_say() -> None:
+def test_a_whole_look_reports_what_lspci_sysfs_and_the_kernel_say() -> None:
     found = probe.parse(WHOLE, SLOT)
     assert found.whole
     assert sources(WHOLE) == ["guest lspci", "guest sysfs"]
@@ -31,7 +31,7 @@ def test_a_whole_look_tells_what_lspci_sysfs_and_the_kernel_say() -> None:
     assert len(found.log) == 5
 
 
-def test_busybox_lspci_and_none_at_all_are_told_apart() -> None:
+def test_busybox_lspci_and_none_at_all_are_distinguished() -> None:
     assert sources(looks.by_busybox(BUSYBOX)) == ["guest busybox lspci", "guest sysfs"]
     assert sources(looks.by_busybox("")) == ["guest sysfs"]
 
@@ -52,7 +52,7 @@ def test_a_slot_where_nothing_is_is_seen_to_be_empty() -> None:
     assert (found.claims, found.log) == ((), None)
 
 
-def test_claims_are_not_told_to_others_than_root() -> None:
+def test_claims_are_not_reported_to_others_than_root() -> None:
     hidden = "00000000-00000000 : 0000:00:00.0\n"
     assert probe.parse(looks.whole(kernel=hidden), SLOT).claims is None
 
@@ -61,29 +61,29 @@ def test_line_ends_of_a_console_change_nothing() -> None:
     assert probe.parse(WHOLE.replace("\n", "\r\n"), SLOT) == probe.parse(WHOLE, SLOT)
 
 
-def test_a_look_that_is_cut_off_anywhere_tells_nothing() -> None:
+def test_a_look_that_is_cut_off_anywhere_reports_nothing() -> None:
     for length in range(len(WHOLE)):
-        assert probe.parse(WHOLE[:length], SLOT) == probe.Look()
-        assert probe.parse(WHOLE[length + 1 :], SLOT) == probe.Look()
+        assert probe.parse(WHOLE[:length], SLOT) == probe.ProbeResult()
+        assert probe.parse(WHOLE[length + 1 :], SLOT) == probe.ProbeResult()
 
 
 def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the_look() -> None:
     for at in range(len(WHOLE)):
         found = probe.parse(WHOLE[:at] + NOISE + WHOLE[at:], SLOT)
         between = at == 0 or WHOLE[at - 1] == "\n"
-        assert found == (probe.parse(WHOLE, SLOT) if between else probe.Look())
+        assert found == (probe.parse(WHOLE, SLOT) if between else probe.ProbeResult())
 
 
 @given(st.integers(0, len(WHOLE)), st.integers(1, 400))
 def test_a_piece_that_got_lost_spoils_the_look(start: int, length: int) -> None:
     cut = WHOLE[:start] + WHOLE[start + length :]
-    assert probe.parse(cut, SLOT) in (probe.Look(), probe.parse(WHOLE, SLOT))
-    assert cut == WHOLE or probe.parse(cut, SLOT) == probe.Look()
+    assert probe.parse(cut, SLOT) in (probe.ProbeResult(), probe.parse(WHOLE, SLOT))
+    assert cut == WHOLE or probe.parse(cut, SLOT) == probe.ProbeResult()
 
 
 @given(st.text())
-def test_arbitrary_text_tells_nothing_and_raises_nothing(said: str) -> None:
-    assert probe.parse(said, SLOT) == probe.Look()
+def test_arbitrary_text_reports_nothing_and_raises_nothing(said: str) -> None:
+    assert probe.parse(said, SLOT) == probe.ProbeResult()
 
 
 PARTS = [*looks.KERNEL.splitlines(), *looks.RECORD.splitlines(), *looks.SYSFS.splitlines()]
@@ -94,8 +94,8 @@ TITLES = ["==lspci", "==details", "==sysfs", "==busybox", "==x"]
 def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: list[str]) -> None:
     said = looks.framed("\n".join(lines))
     found = probe.parse(said, SLOT)
-    assert found.whole or found == probe.Look()
-    assert probe.parse(said.replace("==end ", "==end 1"), SLOT) == probe.Look()
+    assert found.whole or found == probe.ProbeResult()
+    assert probe.parse(said.replace("==end ", "==end 1"), SLOT) == probe.ProbeResult()
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])

@@ -56,7 +56,7 @@ def read(name: str, text: str | None = None, slot: Address = SLOT) -> Function |
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_tool_tells_the_same_of_one_card(name: str) -> None:
+def test_every_tool_reports_the_same_of_one_card(name: str) -> None:
     found = read(name)
     assert found is not None
     assert (found.slot, found.vendor, found.device) == (SLOT, "8086", "10d3")
@@ -66,7 +66,7 @@ def test_every_tool_tells_the_same_of_one_card(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["details", "sysfs"])
-def test_what_is_under_the_hood_is_told_by_details_and_by_sysfs(name: str) -> None:
+def test_what_is_under_the_hood_is_reported_by_details_and_by_sysfs(name: str) -> None:
     found = read(name)
     assert found is not None
     assert (found.regions, found.unassigned) == (PLACES, 0)
@@ -79,7 +79,7 @@ def test_another_slot_is_another_device(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_cut_off_never_tells_another_card_or_another_driver(name: str) -> None:
+def test_what_is_cut_off_never_reports_another_card_or_another_driver(name: str) -> None:
     whole, text = read(name), READERS[name][1]
     assert whole is not None
     for length in range(len(text)):

@@ -13,12 +13,12 @@ from lxml import etree
 from cede.domain_xml import document as domain_xml_document
 from cede.domain_xml import metadata
 from cede.errors import PermanentError
-from cede.model.domain import Mark
+from cede.model.domain import Ownership
 from cede.model.pci import Address
 
 SCHEMA = Path(__file__).parents[2] / "schemas/metadata.rng"
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 2, 0, 1)
-NOTE = Mark(name="nic0", address=NIC, policy="/etc/cede/policy.yaml")
+NOTE = Ownership(name="nic0", address=NIC, policy="/etc/cede/policy.yaml")
 FOREIGN = '<boxes:box xmlns:boxes="urn:boxes"><boxes:name>mine</boxes:name></boxes:box>'
 BARE = "<domain>{}<name>g</name><uuid>u</uuid><devices/></domain>"
 DOCUMENTS = st.sampled_from(
@@ -41,7 +41,7 @@ TEXTS = st.text(
 HOSTILE = st.sampled_from(["'\"<>&", "]]>", "&lt;", "<!--", "../../etc", "ä€😀", "a\tb\nc", " "])
 NOTES = st.lists(
     st.builds(
-        Mark,
+        Ownership,
         name=st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z"),
         address=ADDRESSES,
         policy=TEXTS | HOSTILE,
@@ -65,7 +65,9 @@ def schema() -> etree.RelaxNG:
 
 
 @given(DOCUMENTS, NOTES)
-def test_what_was_noted_is_read_again_also_from_text(document: str, notes: list[Mark]) -> None:
+def test_what_was_mentioned_is_read_again_also_from_text(
+    document: str, notes: list[Ownership]
+) -> None:
     tree = tree_of(document)
     for note in notes:
         metadata.add(tree, note)
@@ -74,8 +76,8 @@ def test_what_was_noted_is_read_again_also_from_text(document: str, notes: list[
 
 
 @given(DOCUMENTS, NOTES)
-def test_what_was_noted_fits_the_schema(
-    schema: etree.RelaxNG, document: str, notes: list[Mark]
+def test_what_was_mentioned_fits_the_schema(
+    schema: etree.RelaxNG, document: str, notes: list[Ownership]
 ) -> None:
     tree = tree_of(document)
     for note in notes:
@@ -87,8 +89,8 @@ def test_what_was_noted_fits_the_schema(
 
 
 @given(DOCUMENTS, NOTES, st.randoms(use_true_random=False))
-def test_what_was_noted_is_removed_in_any_order_without_a_trace(
-    document: str, notes: list[Mark], order: Random
+def test_what_was_mentioned_is_removed_in_any_order_without_a_trace(
+    document: str, notes: list[Ownership], order: Random
 ) -> None:
     tree = tree_of(document)
     before = text_of(tree)
@@ -105,7 +107,7 @@ def test_what_was_noted_is_removed_in_any_order_without_a_trace(
 def test_a_hostdev_comes_and_goes_with_its_note_and_leaves_what_others_keep(body: str) -> None:
     before = text_of(tree_of(BARE.format(body)))
     added = domain_xml_document.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
-    assert domain_xml_document.domain(None, added).marks == (NOTE,)
+    assert domain_xml_document.domain(None, added).ownership == (NOTE,)
     assert FOREIGN in added or not body
     removed = domain_xml_document.without_hostdev(added, NIC)
     assert removed == before + "\n"
@@ -119,7 +121,7 @@ def test_a_note_goes_even_if_a_person_took_the_hostdev() -> None:
 
 def test_a_later_note_takes_the_place_of_an_earlier_one_on_the_same_address() -> None:
     tree = tree_of(BARE.format(""))
-    for note in (NOTE, Mark(name="nic1", address=OTHER, policy="a"), NOTE):
+    for note in (NOTE, Ownership(name="nic1", address=OTHER, policy="a"), NOTE):
         metadata.add(tree, note)
     assert [mark.name for mark in metadata.read(tree)] == ["nic1", "nic0"]
 
@@ -132,7 +134,7 @@ def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None
 
 
 @pytest.mark.parametrize(
-    "noted",
+    "owned",
     [
         "<c:device name='nic0' address='nonsense' policy='p'/>",
         "<c:device name='nic0' address='0000:01:1f.8' policy='p'/>",
@@ -144,8 +146,8 @@ def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None
         "<c:device><c:device name='nic0' address='0000:01:00.0'/></c:device>",
     ],
 )
-def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, noted: str) -> None:
-    element = f"<c:assignments xmlns:c='{metadata.NAMESPACE}'>{noted}</c:assignments>"
+def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, owned: str) -> None:
+    element = f"<c:assignments xmlns:c='{metadata.NAMESPACE}'>{owned}</c:assignments>"
     text = BARE.format(f"<metadata>{element}</metadata>")
     assert metadata.read(tree_of(text)) == ()
     assert domain_xml_document.without_hostdev(text, NIC) is text

@@ -1,4 +1,4 @@
-"""The door to how kernel modules are configured: whether xen-pciback is there, with what, and loaded at boot."""
+"""The adapter to how kernel modules are configured: whether xen-pciback is there, with what, and loaded at boot."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def test_a_kernel_without_it_has_none_and_one_without_lists_cant_tell(root: Path
     assert Modules(root).available() is False
 
 
-def test_options_are_told_with_their_file_and_a_file_in_etc_hides_its_namesake(root: Path) -> None:
+def test_options_are_reported_with_their_file_and_a_file_in_etc_hides_its_namesake(
+    root: Path,
+) -> None:
     write(root, "usr/lib/modprobe.d/pci.conf", "options xen-pciback hide=(01:00.0)\n")
     assert Modules(root).options() == (
         ("/usr/lib/modprobe.d/pci.conf", "options xen-pciback hide=(01:00.0)"),
@@ -89,7 +91,7 @@ def test_cedes_own_file_is_made_whole_and_world_readable_and_taken_away_again(ro
     assert modules.own_file() is None
 
 
-def test_what_else_stands_in_cedes_file_stays(root: Path) -> None:
+def test_what_else_is_in_cedes_file_stays(root: Path) -> None:
     write(root, OWN, "xen-blkback\n")
     Modules(root).load_at_boot()
     assert (root / OWN).read_text() == "xen-blkback\nxen-pciback\n"
@@ -147,7 +149,7 @@ def test_a_host_without_any_of_them_loads_nothing(tmp_path: Path) -> None:
     assert Modules(tmp_path).loaded() is None
 
 
-def test_a_module_and_what_is_built_in_are_told_apart(tmp_path: Path) -> None:
+def test_a_module_and_what_is_built_in_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "sys/module/xen_pciback").mkdir(parents=True)
     assert Modules(tmp_path).loaded() == "built in"
     write(tmp_path, "proc/modules", "e1000e 1 0 - Live 0x0\nxen_pciback 106496 3 - Live 0x0\n")

@@ -1,4 +1,4 @@
-"""One value of the whole host, of what each door told."""
+"""One value of the whole host, of what each adapter told."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Uses:
 def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> None:
     use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
     uses: Any = Uses(use)
-    (device,) = observe(replace(host.doors(), uses=uses)).devices
+    (device,) = observe(replace(host.adapters(), uses=uses)).devices
     assert device.uses == (use,)
     assert list(uses.asked["disks"]) == ["pv1"]
 
@@ -41,7 +41,7 @@ def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> Non
 def test_sysfs_is_read_while_libvirt_gathers_its_answer(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, domains, devices = threading.Event(), host.domains, host.doors().sysfs.devices
+    read, domains, devices = threading.Event(), host.domains, host.adapters().sysfs.devices
 
     def answer_late() -> object:
         assert read.wait(10)
@@ -53,7 +53,7 @@ def test_sysfs_is_read_while_libvirt_gathers_its_answer(
 
     monkeypatch.setattr(host, "domains", answer_late)
     monkeypatch.setattr("cede.adapters.linux.sysfs.Sysfs.devices", lambda _sysfs: reading())
-    assert [domain.name for domain in observe(host.doors()).domains] == ["pv1"]
+    assert [domain.name for domain in observe(host.adapters()).domains] == ["pv1"]
 
 
 @pytest.mark.parametrize("question", ["domains", "node_devices"])
@@ -65,4 +65,4 @@ def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
 
     monkeypatch.setattr(host, question, away)
     with pytest.raises(UnreachableError):
-        observe(host.doors())
+        observe(host.adapters())

@@ -54,7 +54,7 @@ def test_what_is_read_and_what_is_bad_make_up_the_whole(value: str) -> None:
 
 
 @given(VALUES | st.text())
-def test_nothing_that_stands_there_breaks_it(value: str) -> None:
+def test_nothing_that_is_there_breaks_it(value: str) -> None:
     read(value, "here")
     settings(f"xen-pciback.hide={value}", [("file", value)])
 

@@ -6,11 +6,12 @@ off (no domid) and has passthrough and the host's memory map; its XML says so to
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
 some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
 is the plan of the early binder. `left` is where the last pass left what: [address, domain, "live config"]. `paused`
-and `drained` list what a person named so, "everything" too; `scheduled` tells that no person asks.
+and `drained` list what the administrator named so, "everything" too; `scheduled` tells that no person asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, and whether the rest is
-`action_required` of a person; or `refused` with the name of the rule and the exit status; or in a word why there is
-nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest --regenerate-golden` writes it).
+`action_required` of the administrator; or `refused` with the name of the rule and the exit status; or in a word why
+there is nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest --regenerate-golden` writes
+it).
 """
 
 import os
@@ -24,13 +25,13 @@ import pytest
 import yaml
 
 from cede.cli import output
-from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.journal_state import Attachment, Pause, Unfinished
-from cede.model.pci import Address, Device, HostUse, Identity, Link, Origin
+from cede.model.journal_state import LastApplied, Pause, Unfinished
+from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState
 from cede.model.plan import AddToConfig, Adopt, HotPlug, Plan
-from cede.planner.boot_plan import boot
-from cede.planner.planner import gather, plan
+from cede.planner.boot_plan import plan_boot
+from cede.planner.planner import plan, plan_from_decisions
 from cede.planner.release import release
 from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
@@ -51,7 +52,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
     return Device(
         address=Address.parse(address),
         identity=identity,
-        origin=_origin(identity, said["taken"]) if "taken" in said else None,
+        original_state=_origin(identity, said["taken"]) if "taken" in said else None,
         driver=said.get("driver"),
         driver_override=said.get("override"),
         mac=said.get("mac"),
@@ -67,13 +68,13 @@ def _device(address: str, said: dict[str, Any]) -> Device:
     )
 
 
-def _origin(identity: Identity, said: dict[str, str]) -> Origin:
+def _origin(identity: Identity, said: dict[str, str]) -> OriginalState:
     links = (Link(name="eth0", mac=said["mac"]),) if "mac" in said else ()
-    return Origin(identity=identity, driver=said.get("driver"), links=links)
+    return OriginalState(identity=identity, driver=said.get("driver"), links=links)
 
 
 def _hostdevs(said: list[str]) -> tuple[Hostdev, ...]:
-    """`0000:01:00.0 as nic0` is cede's own, a bare address somebody else's; each may be `permissive`."""
+    """`0000:01:00.0 as nic0` is cede's own, a bare address another tool's; each may be `permissive`."""
     split = [(text.removesuffix(" permissive"), text.endswith(" permissive")) for text in said]
     return tuple(
         Hostdev(
@@ -97,8 +98,8 @@ def _domain(name: str, said: dict[str, Any]) -> Domain:
         features=tuple(said.get("features", [name for name in FEATURES if said.get(name, True)])),
         memory=said.get("memory", 0),
         current_memory=said.get("current_memory", 0),
-        marks=tuple(
-            Mark(name=name, address=Address.parse(address), policy=source)
+        ownership=tuple(
+            Ownership(name=name, address=Address.parse(address), policy=source)
             for address, (name, source) in said.get("noted", {}).items()
         ),
         live=_hostdevs(said.get("live", [])),
@@ -120,8 +121,8 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for kind in ("paused", "drained")
             for target in host.get(kind, [])
         ),
-        attachments=tuple(
-            Attachment(
+        last_applied=tuple(
+            LastApplied(
                 address=Address.parse(address),
                 domain=f"uuid-of-{name}",
                 live="live" in where,
@@ -130,7 +131,9 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for address, name, where in host.get("left", [])
         ),
         unfinished=tuple(
-            Unfinished(subject=subject, address=Address.parse(address), domain=name, inward=False)
+            Unfinished(
+                subject=subject, address=Address.parse(address), domain=name, attaching=False
+            )
             for subject, address, name in host.get("going", [])
         ),
     )
@@ -140,7 +143,7 @@ def _pause(target: str, *, drained: bool) -> Pause:
     domain = f"uuid-of-{target}" if target.startswith(("pv", "hvm")) else ""
     device = target if not domain and target != "everything" else ""
     return Pause(
-        target=target, domain=domain, device=device, drained=drained, who="ann", since="noon"
+        target=target, domain=domain, device=device, drained=drained, requester="ann", since="noon"
     )
 
 
@@ -148,10 +151,10 @@ def _planned(case: dict[str, Any]) -> Plan:
     inventory = _inventory(case["host"])
     if "release" in case:
         address = Address.parse(case["release"])
-        return gather([release(address, f"release {address}", inventory)])
+        return plan_from_decisions([release(address, f"release {address}", inventory)])
     policy = policy_files.parse(yaml.safe_dump(case["policy"]), SOURCE)
     if case.get("boot"):
-        return boot(policy, inventory)
+        return plan_boot(policy, inventory)
     return plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
 
 
@@ -160,10 +163,10 @@ def test_the_plan_decides_what_the_case_tells(path: Path) -> None:
     case = yaml.safe_load(path.read_text())
     planned = _planned(case)
     assert decisions(planned) == case["plan"]
-    for work in planned.work:
-        names = {work.subject.partition(" ")[0]}
-        claims = [s for s in work.steps if isinstance(s, HotPlug | AddToConfig | Adopt)]
-        assert {step.alias for step in claims} <= {f"ua-cede-{name}" for name in names}
+    for change in planned.changes:
+        names = {change.subject.partition(" ")[0]}
+        claims = [s for s in change.actions if isinstance(s, HotPlug | AddToConfig | Adopt)]
+        assert {action.alias for action in claims} <= {f"ua-cede-{name}" for name in names}
         assert {s.policy for s in claims if not isinstance(s, HotPlug)} <= {SOURCE}
 
 

@@ -1,4 +1,4 @@
-"""Pauses, drains and drift, whatever the host: what a person said holds, and nothing else changes by it."""
+"""Pauses, drains and drift, whatever the host: what the administrator said holds, and nothing else changes by it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cede.model.inventory import Inventory
-from cede.model.journal_state import Attachment, Pause
+from cede.model.journal_state import LastApplied, Pause
 from cede.model.policy import OnDrift, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets, subject_of
@@ -40,11 +40,11 @@ def test_what_is_paused_is_touched_by_no_plan(
     domain = next((d for d in inventory.domains if d.uuid == pause.domain), None)
     targets = resolve_targets(policy, paused)
     planned = plan(targets)
-    for work in planned.work:
+    for change in planned.changes:
         assert not pause.everything
-        assert pause.device != str(work.address)
-        assert work.subject.partition(" ")[0] != pause.device
-        assert domain is None or domain.name not in work.domains
+        assert pause.device != str(change.address)
+        assert change.subject.partition(" ")[0] != pause.device
+        assert domain is None or domain.name not in change.domains
     said = {noop.subject: noop for noop in planned.noops}
     for subject in targets.affected([pause]):
         assert said[subject].paused
@@ -57,28 +57,28 @@ def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_
 ) -> None:
     inventory = replace(inventory, pauses=(Pause(drained=True),))
     # a pass with something to do strikes an entry or gives back a device
-    entries = sum(len((*d.live, *d.config, *d.marks)) for d in inventory.domains)
+    entries = sum(len((*d.live, *d.config, *d.ownership)) for d in inventory.domains)
     for _ in range(entries + len(inventory.devices)):
         planned = plan(resolve_targets(policy, inventory))
         subjects = [
-            *(work.subject for work in planned.work),
+            *(change.subject for change in planned.changes),
             *(noop.subject for noop in planned.noops),
             *(refusal.subject for refusal in planned.refusals),
         ]
         assert all(subjects.count(subject_of(one)) == 1 for one in policy.assignments)
-        for work in planned.work:
-            assert work.outward
-            touches_nothing_of_others(work, inventory)
-        addresses = [work.address for work in planned.work if work.drained]
+        for change in planned.changes:
+            assert change.detaching
+            touches_nothing_of_others(change, inventory)
+        addresses = [change.address for change in planned.changes if change.drained]
         assert len(addresses) == len(set(addresses))
-        inventory = after(planned.steps, inventory)
-        if not planned.work:
+        inventory = after(planned.actions, inventory)
+        if not planned.changes:
             return
-    assert not plan(resolve_targets(policy, inventory)).work
+    assert not plan(resolve_targets(policy, inventory)).changes
 
 
 @st.composite
-def attachments(draw: st.DrawFn, policy: Policy, inventory: Inventory) -> tuple[Attachment, ...]:
+def attachments(draw: st.DrawFn, policy: Policy, inventory: Inventory) -> tuple[LastApplied, ...]:
     """What the last pass left where the policy wants it: there still or not."""
     places = {
         (target.device.address, target.domain.uuid)
@@ -86,7 +86,7 @@ def attachments(draw: st.DrawFn, policy: Policy, inventory: Inventory) -> tuple[
         if target.device is not None and target.domain is not None
     }
     return tuple(
-        Attachment(
+        LastApplied(
             address=address, domain=uuid, live=draw(st.booleans()), config=draw(st.booleans())
         )
         for address, uuid in sorted(places)
@@ -100,13 +100,13 @@ def test_a_scheduled_pass_differs_only_in_drift_that_is_to_be_reported(
 ) -> None:
     wanted = tuple(replace(one, on_drift=on_drift) for one in policy.assignments)
     policy = replace(policy, assignments=wanted)
-    inventory = replace(inventory, attachments=data.draw(attachments(policy, inventory)))
+    inventory = replace(inventory, last_applied=data.draw(attachments(policy, inventory)))
     targets = resolve_targets(policy, inventory)
     asked, scheduled = plan(targets), plan(targets, scheduled=True)
     if on_drift is OnDrift.RESTORE:
         assert scheduled == asked
         return
-    told = {noop.subject for noop in scheduled.noops if noop.drifted}
-    assert not any(work.drifted for work in scheduled.work)
-    assert {work.subject for work in asked.work if work.drifted} <= told
-    assert [w for w in asked.work if w.subject not in told] == list(scheduled.work)
+    reported = {noop.subject for noop in scheduled.noops if noop.drifted}
+    assert not any(change.drifted for change in scheduled.changes)
+    assert {change.subject for change in asked.changes if change.drifted} <= reported
+    assert [w for w in asked.changes if w.subject not in reported] == list(scheduled.changes)

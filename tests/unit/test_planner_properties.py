@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
-from cede.model.plan import Adopt, GiveBack, HotPlug, Seize, Unplug, Work
+from cede.model.plan import Adopt, BindToPciback, Change, HotPlug, ReturnToDom0, Unplug
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
 from cede.planner.guards import guards
-from cede.planner.planner import gather, plan
+from cede.planner.planner import plan, plan_from_decisions
 from cede.planner.release import detach, release
 from cede.planner.resets import reset_together
 from cede.planner.resolve import resolve_targets, subject_of
@@ -92,8 +92,8 @@ def domain(draw: st.DrawFn, number: int, name: str, *, calm: bool) -> Domain:
         features=tuple(draw(st.lists(st.sampled_from(FEATURES), unique=True))),
         live=draw(hostdevs(calm=calm)) if running else (),
         config=draw(hostdevs(calm=calm)) if persistent else (),
-        marks=tuple(
-            Mark(
+        ownership=tuple(
+            Ownership(
                 name=draw(st.sampled_from(NAMES)),
                 address=address,
                 policy=draw(st.sampled_from([SOURCE, SOURCE, "other.yaml"])),
@@ -175,8 +175,8 @@ def policies(
     )
 
 
-def works(policy: Policy, inventory: Inventory) -> dict[str, Work]:
-    return {work.subject: work for work in plan(resolve_targets(policy, inventory)).work}
+def changes(policy: Policy, inventory: Inventory) -> dict[str, Change]:
+    return {change.subject: change for change in plan(resolve_targets(policy, inventory)).changes}
 
 
 @settings(max_examples=250, deadline=None)
@@ -189,13 +189,13 @@ def test_what_was_done_is_not_planned_again_and_the_plans_come_to_an_end(
     done: set[str] = set()
     for _ in range(len(policy.assignments) + 2):
         planned = plan(resolve_targets(policy, inventory))
-        again = {work.subject for work in planned.work if " -> " in work.subject} & done
+        again = {change.subject for change in planned.changes if " -> " in change.subject} & done
         assert not again
-        done |= {work.subject for work in planned.work}
-        inventory = after(planned.steps, inventory)
-        if not planned.work:
+        done |= {change.subject for change in planned.changes}
+        inventory = after(planned.actions, inventory)
+        if not planned.changes:
             return
-    assert not plan(resolve_targets(policy, inventory)).steps
+    assert not plan(resolve_targets(policy, inventory)).actions
 
 
 def held_against(
@@ -211,9 +211,9 @@ def held_against(
     return [guard for guard in own + siblings if guard == "bridge" or guard not in override]
 
 
-def addressed(work: Work) -> Address:
-    assert work.address is not None, "a policy's work is about a device"
-    return work.address
+def addressed(change: Change) -> Address:
+    assert change.address is not None, "a policy's work is about a device"
+    return change.address
 
 
 @settings(max_examples=250, deadline=None)
@@ -222,29 +222,31 @@ def test_no_plan_touches_what_the_host_keeps_or_somebody_else_has(
     policy: Policy, inventory: Inventory
 ) -> None:
     wanted = {subject_of(one): one for one in policy.assignments}
-    for subject, work in works(policy, inventory).items():
+    for subject, change in changes(policy, inventory).items():
         if subject not in wanted:
             continue
         described = policy.device(wanted[subject].device)
-        address = addressed(work)
+        address = addressed(change)
         device = inventory.device(address)
         guest = inventory.domain(wanted[subject].domain)
         assert described is not None
         assert device is not None
         assert guest is not None
         assert not held_against(device, policy, inventory, described.override)
-        assert wanted[subject].adopt or not guest.foreign(address)
-        assert not any(isinstance(step, Adopt) for step in work.steps) or wanted[subject].adopt
+        assert wanted[subject].adopt or not guest.unmanaged(address)
+        assert (
+            not any(isinstance(action, Adopt) for action in change.actions) or wanted[subject].adopt
+        )
         assert all(d.uuid == guest.uuid for d in inventory.wanting(address))
         given_to = inventory.given(address)
         assert given_to is None or (given_to.domid == guest.domid and guest.live_hostdev(address))
 
 
-def touches_nothing_of_others(work: Work, inventory: Inventory) -> None:
-    address = addressed(work)
+def touches_nothing_of_others(change: Change, inventory: Inventory) -> None:
+    address = addressed(change)
     device = inventory.device(address)
-    into = [step for step in work.steps if isinstance(step, (Seize, HotPlug))]
-    out = [step for step in work.steps if isinstance(step, (Unplug, GiveBack))]
+    into = [action for action in change.actions if isinstance(action, (BindToPciback, HotPlug))]
+    out = [action for action in change.actions if isinstance(action, (Unplug, ReturnToDom0))]
     assert not into
     if not out:
         return
@@ -253,13 +255,13 @@ def touches_nothing_of_others(work: Work, inventory: Inventory) -> None:
     given_to = inventory.given(address)
     holders = [d for d in inventory.wanting(address) if d.live_hostdev(address)]
     assert given_to is None or given_to.domid in {d.domid for d in holders}
-    for step in out:
-        if isinstance(step, Unplug):
-            guest = inventory.domain(step.domain)
+    for action in out:
+        if isinstance(action, Unplug):
+            guest = inventory.domain(action.domain)
             assert guest is not None
-            assert not guest.foreign(address)
+            assert not guest.unmanaged(address)
         else:
-            assert not any(d.foreign(address) for d in inventory.wanting(address))
+            assert not any(d.unmanaged(address) for d in inventory.wanting(address))
 
 
 @settings(max_examples=150, deadline=None)
@@ -268,9 +270,9 @@ def test_cleaning_up_touches_only_what_cede_gave_and_dom0_doesnt_live_on(
     policy: Policy, inventory: Inventory
 ) -> None:
     wanted = {subject_of(one) for one in policy.assignments}
-    for subject, work in works(policy, inventory).items():
+    for subject, change in changes(policy, inventory).items():
         if subject not in wanted:
-            touches_nothing_of_others(work, inventory)
+            touches_nothing_of_others(change, inventory)
 
 
 @settings(max_examples=150, deadline=None)
@@ -280,12 +282,12 @@ def test_a_release_touches_only_what_cede_gave_and_dom0_doesnt_live_on_and_is_do
     address: Address,
     way: Any,  # noqa: ANN401 - one of two functions
 ) -> None:
-    planned = gather([way(address, "release", inventory)])
-    assert len(planned.work) + len(planned.noops) + len(planned.refusals) == 1
-    for work in planned.work:
-        touches_nothing_of_others(work, inventory)
-    again = gather([way(address, "release", after(planned.steps, inventory))])
-    assert again.steps == ()
+    planned = plan_from_decisions([way(address, "release", inventory)])
+    assert len(planned.changes) + len(planned.noops) + len(planned.refusals) == 1
+    for change in planned.changes:
+        touches_nothing_of_others(change, inventory)
+    again = plan_from_decisions([way(address, "release", after(planned.actions, inventory))])
+    assert again.actions == ()
 
 
 @settings(max_examples=150, deadline=None)
@@ -295,13 +297,13 @@ def test_every_assignment_is_in_exactly_one_of_work_noops_and_refusals(
 ) -> None:
     planned = plan(resolve_targets(policy, inventory))
     said = [
-        *(work.subject for work in planned.work),
+        *(change.subject for change in planned.changes),
         *(noop.subject for noop in planned.noops),
         *(refusal.subject for refusal in planned.refusals),
     ]
     for wanted in policy.assignments:
         assert said.count(subject_of(wanted)) == 1
-    assert all(work.steps for work in planned.work)
+    assert all(change.actions for change in planned.changes)
     assert all(refusal.reason and refusal.remedy for refusal in planned.refusals)
 
 

@@ -73,14 +73,14 @@ def device_with(said: str) -> str:
     return f"version: 1\ndevices:\n  nic0: {{{said}}}\n"
 
 
-def complaints_about(text: str | bytes) -> list[str]:
+def diagnostics_about(text: str | bytes) -> list[str]:
     with pytest.raises(PolicyError) as caught:
         parse(text, FILE)
     return caught.value.message.splitlines()
 
 
 def the_complaint_about(text: str | bytes) -> str:
-    (line,) = complaints_about(text)
+    (line,) = diagnostics_about(text)
     return line
 
 
@@ -226,10 +226,10 @@ def test_a_domain_may_be_called_null_in_quotes() -> None:
     assert parse(text, FILE).assignments[0].domain == "null"
 
 
-def test_all_complaints_come_together_in_the_order_of_the_file() -> None:
+def test_all_diagnostics_come_together_in_the_order_of_the_file() -> None:
     text = SAMPLE.replace("version: 1", "version: 2").replace("guest", "gest")
     text = text.replace("device: nic1", "device: nic7")
-    assert complaints_about(text) == [
+    assert diagnostics_about(text) == [
         "policy.yaml:2:10: found 2, expected the number 1, without quotes",
         (
             "policy.yaml:13:14: found the unknown key 'gest', expected one of guest, user,"
@@ -239,20 +239,20 @@ def test_all_complaints_come_together_in_the_order_of_the_file() -> None:
     ]
 
 
-def test_complaints_found_later_but_standing_earlier_come_first() -> None:
-    lines = complaints_about(SAMPLE.replace('"0000:01:00.0"', "(01:00.0") + "typo: 1\n")
+def test_diagnostics_found_later_but_standing_earlier_come_first() -> None:
+    lines = diagnostics_about(SAMPLE.replace('"0000:01:00.0"', "(01:00.0") + "typo: 1\n")
     assert [line.split(": ")[0] for line in lines] == ["policy.yaml:5:22", "policy.yaml:16:1"]
 
 
-def test_each_missing_key_is_told_once() -> None:
-    lines = complaints_about("version: 1\nassignments: [{}]\n")
+def test_each_missing_key_is_reported_once() -> None:
+    lines = diagnostics_about("version: 1\nassignments: [{}]\n")
     assert [line[:47] for line in lines] == [
         "policy.yaml:2:15: the key 'device' is missing, ",
         "policy.yaml:2:15: the key 'domain' is missing, ",
     ]
 
 
-def test_malformed_devices_bring_no_complaints_about_the_assignments() -> None:
+def test_malformed_devices_bring_no_diagnostics_about_the_assignments() -> None:
     assert "found nothing" in the_complaint_about(
         "version: 1\ndevices:\nassignments: [{device: a, domain: b}]"
     )
@@ -263,13 +263,13 @@ def test_a_long_text_is_quoted_by_its_beginning() -> None:
     assert line.startswith(f"policy.yaml:1:1: found '{'x' * 57}...', expected")
 
 
-def test_more_complaints_than_anybody_reads_are_counted() -> None:
-    lines = complaints_about("version: 1\n" + "".join(f"k{n}: 1\n" for n in range(25)))
+def test_more_diagnostics_than_anybody_reads_are_counted() -> None:
+    lines = diagnostics_about("version: 1\n" + "".join(f"k{n}: 1\n" for n in range(25)))
     assert len(lines) == 21
-    assert lines[-1] == "5 more complaints after these"
+    assert lines[-1] == "5 more diagnostics after these"
 
 
-def test_a_device_assigned_twice_is_told_with_both_places() -> None:
+def test_a_device_assigned_twice_is_reported_with_both_places() -> None:
     line = the_complaint_about(SAMPLE.replace("device: nic1", "device: nic0"))
     assert line.startswith("policy.yaml:15:14: ")
     assert "'nic0' is assigned already, to 'ace2x1' at policy.yaml:11:5" in line
@@ -311,12 +311,12 @@ def test_all_domains_of_one_group_may_share_a_device() -> None:
 def test_domains_that_are_not_all_in_one_group_may_not_share_a_device(
     groups: str, first: str, at: int
 ) -> None:
-    line = complaints_about(sharing("xyz", groups))[-1]
+    line = diagnostics_about(sharing("xyz", groups))[-1]
     assert line.startswith("policy.yaml:6:12: ")
     assert f"'a' is assigned already, to '{first}' at policy.yaml:{at}:3" in line
 
 
-def test_damaged_alternatives_bring_no_complaints_about_the_assignments() -> None:
+def test_damaged_alternatives_bring_no_diagnostics_about_the_assignments() -> None:
     assert "two or more" in the_complaint_about(sharing("xy", "[[x]]"))
 
 
@@ -324,14 +324,14 @@ def test_a_device_may_be_assigned_to_nobody() -> None:
     assert parse(device_with("match: {vendor: 8086}"), FILE).assignments == ()
 
 
-def test_one_address_under_two_names_is_told_with_both_places() -> None:
+def test_one_address_under_two_names_is_reported_with_both_places() -> None:
     text = SAMPLE.replace('mac: "52:54:00:ce:de:01"', "address: (01:00.0)")
     line = the_complaint_about(text)
     assert line.startswith("policy.yaml:9:16: ")
     assert "0000:01:00.0 is the device 'nic0' already, at policy.yaml:4:3" in line
 
 
-def test_one_mac_address_under_two_names_is_told_with_both_places() -> None:
+def test_one_mac_address_under_two_names_is_reported_with_both_places() -> None:
     text = SAMPLE.replace('address: "0000:01:00.0"', 'mac: "52-54-00-CE-DE-01"')
     line = the_complaint_about(text)
     assert "52:54:00:ce:de:01 is the device 'nic0' already, at policy.yaml:4:3" in line
@@ -361,7 +361,7 @@ def test_any_of_the_same_devices_may_be_wanted_under_two_names() -> None:
 
 def test_two_devices_with_broken_addresses_bring_no_complaint_about_each_other() -> None:
     text = "version: 1\ndevices: {a: {match: {address: (1:0.0}}, b: {match: {address: (2:0.0}}}"
-    assert all("is not a PCI address" in line for line in complaints_about(text))
+    assert all("is not a PCI address" in line for line in diagnostics_about(text))
 
 
 BOOLEANS = [("yes", "true"), ("on", "true"), ("True", "true"), ("1", "true"), ("tru", "true"),
@@ -370,7 +370,7 @@ BOOLEANS = [("yes", "true"), ("on", "true"), ("True", "true"), ("1", "true"), ("
 
 @pytest.mark.parametrize("key", ["permissive", "adopt"])
 @pytest.mark.parametrize(("found", "near"), BOOLEANS)
-def test_other_words_for_true_and_false_are_told_the_right_one(
+def test_other_words_for_true_and_false_are_reported_the_right_one(
     key: str, found: str, near: str
 ) -> None:
     line = the_complaint_about(WIDE.replace(f"{key}: true", f"{key}: {found}"))
@@ -378,7 +378,7 @@ def test_other_words_for_true_and_false_are_told_the_right_one(
     assert line.endswith(f"; did you mean '{near}'?")
 
 
-def test_true_in_quotes_is_told_to_leave_them_out() -> None:
+def test_true_in_quotes_is_reported_to_leave_them_out() -> None:
     line = the_complaint_about(WIDE.replace("any: true", 'any: "true"'))
     assert line == "policy.yaml:10:50: found 'true', expected `true` or `false`, without quotes"
 
@@ -405,7 +405,7 @@ def assignment_with(verify: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("said", "resolve_assignment"),
     [
         ("", Verification()),
         ("guest: console, timeout: 60", Verification(timeout=60)),
@@ -426,9 +426,9 @@ def assignment_with(verify: str) -> str:
     ],
 )  # fmt: skip
 def test_how_a_guest_is_asked_is_read_with_all_that_the_channel_needs(
-    said: str, meant: Verification
+    said: str, resolve_assignment: Verification
 ) -> None:
-    assert parse(assignment_with(said), FILE).assignments[0].verification == meant
+    assert parse(assignment_with(said), FILE).assignments[0].verification == resolve_assignment
 
 
 @pytest.mark.parametrize(
@@ -452,14 +452,14 @@ def test_how_a_guest_is_asked_is_read_with_all_that_the_channel_needs(
         ("guest: ssh, host: a, identity_file: key", 50, "found 'key', expected the absolute path"),
     ],
 )  # fmt: skip
-def test_a_key_that_doesnt_fit_the_channel_is_told_with_its_place(
+def test_a_key_that_doesnt_fit_the_channel_is_reported_with_its_place(
     said: str, column: int, complaint: str
 ) -> None:
     line = the_complaint_about(assignment_with(said))
     assert line.startswith(f"policy.yaml:6:{column}: {complaint}")
 
 
-def test_a_duplicate_key_is_told_with_both_places() -> None:
+def test_a_duplicate_key_is_reported_with_both_places() -> None:
     line = the_complaint_about(SAMPLE.replace("    on_drift:", "    domain:"))
     assert line == "policy.yaml:14:5: the key 'domain' is already at policy.yaml:12:5"
 
@@ -556,10 +556,10 @@ MALFORMED = {
 @pytest.mark.parametrize(
     ("text", "line", "column", "says"), MALFORMED.values(), ids=list(MALFORMED)
 )
-def test_a_malformed_file_is_told_what_is_wrong_and_where(
+def test_a_malformed_file_is_reported_what_is_wrong_and_where(
     text: str | bytes, line: int, column: int, says: str
 ) -> None:
-    complaint = complaints_about(text)[0]
+    complaint = diagnostics_about(text)[0]
     assert complaint.startswith(f"policy.yaml:{line}:{column}: ")
     assert says in complaint
 
@@ -612,7 +612,7 @@ def test_the_schema_is_itself_valid() -> None:
     Draft202012Validator.check_schema(schemas.load("policy.schema.json"))
 
 
-def test_every_object_of_the_schema_is_closed_and_every_part_tells_what_it_expects() -> None:
+def test_every_object_of_the_schema_is_closed_and_every_part_reports_what_it_expects() -> None:
     def walk(schema: dict[str, object]) -> None:
         if schema.get("type") == "object":
             assert "additionalProperties" in schema

@@ -334,11 +334,11 @@ def damage(data: object, draw: st.DrawFn) -> object:
     if not isinstance(data, dict | list) or not data or draw(st.integers(0, 5)) == 0:
         return draw(JUNK)
     key = draw(st.sampled_from(sorted(data) if isinstance(data, dict) else range(len(data))))
-    deed = draw(st.sampled_from(["deeper", "deeper", "deeper", "drop", "rename"]))
+    action = draw(st.sampled_from(["deeper", "deeper", "deeper", "drop", "rename"]))
     changed: Any = data.copy()
-    if deed == "drop":
+    if action == "drop":
         del changed[key]
-    elif deed == "deeper":
+    elif action == "deeper":
         changed[key] = damage(data[key], draw)
     elif isinstance(changed, dict):
         changed[draw(st.text(max_size=6) | st.sampled_from(["any", "class"]))] = changed.pop(key)

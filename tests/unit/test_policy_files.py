@@ -37,7 +37,7 @@ def put(folder: Path, **files: str) -> list[Path]:
     return paths
 
 
-def complaints_about(*paths: Path) -> list[str]:
+def diagnostics_about(*paths: Path) -> list[str]:
     with pytest.raises(PolicyError) as caught:
         read_all(paths)
     assert caught.value.exit is Exit.USAGE
@@ -91,26 +91,28 @@ def test_one_file_means_what_it_means_alone(folder: Path) -> None:
     assert read_all([one]) == parse(DEVICES, str(one))
 
 
-def test_a_device_in_two_files_is_told_with_both_places(folder: Path) -> None:
+def test_a_device_in_two_files_is_reported_with_both_places(folder: Path) -> None:
     one, two = put(folder, one=DEVICES, two=DEVICES.replace("01:00.0", "02:00.0"))
-    lines = complaints_about(folder)
+    lines = diagnostics_about(folder)
     assert lines == [
         f"{two}:3:3: the device 'nic0' is already at {one}:3:3",
         f"{two}:4:3: the device 'nic1' is already at {one}:4:3",
     ]
 
 
-def test_one_address_under_two_names_in_two_files_is_told_with_both_places(folder: Path) -> None:
+def test_one_address_under_two_names_in_two_files_is_reported_with_both_places(
+    folder: Path,
+) -> None:
     other = 'version: 1\ndevices: {card: {match: {address: "01:00.0"}}}\n'
     one, two = put(folder, one=DEVICES, two=other)
-    (line,) = complaints_about(folder)
+    (line,) = diagnostics_about(folder)
     assert line == f"{two}:2:35: 0000:01:00.0 is the device 'nic0' already, at {one}:3:3"
 
 
-def test_a_device_with_two_owners_in_two_files_is_told_with_both_places(folder: Path) -> None:
+def test_a_device_with_two_owners_in_two_files_is_reported_with_both_places(folder: Path) -> None:
     other = "version: 1\nassignments: [{device: nic0, domain: other}]\n"
     _, two, three = put(folder, a=DEVICES, b=ASSIGNMENTS, c=other)
-    (line,) = complaints_about(folder)
+    (line,) = diagnostics_about(folder)
     assert line.startswith(f"{three}:2:24: the device 'nic0' is assigned already, to 'ace2x1' at ")
     assert f" at {two}:3:5; " in line
 
@@ -121,26 +123,26 @@ def test_a_third_file_may_make_the_owners_alternatives(folder: Path) -> None:
     assert len(read_all([folder]).assignments) == 3
 
 
-def test_a_device_that_no_file_has_is_told_the_nearest_of_all_files(folder: Path) -> None:
+def test_a_device_that_no_file_has_is_reported_the_nearest_of_all_files(folder: Path) -> None:
     _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("nic1", "nik1"))
-    (line,) = complaints_about(folder)
+    (line,) = diagnostics_about(folder)
     assert line == (f"{two}:4:14: found 'nik1', expected one of the devices; did you mean 'nic1'?")
 
 
 def test_every_file_needs_its_own_version(folder: Path) -> None:
     _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("version: 1\n", ""))
-    (line,) = complaints_about(folder)
+    (line,) = diagnostics_about(folder)
     assert line.startswith(f"{two}:1:1: the key 'version' is missing")
 
 
-def test_all_complaints_of_all_files_come_in_the_order_of_the_files(folder: Path) -> None:
+def test_all_diagnostics_of_all_files_come_in_the_order_of_the_files(folder: Path) -> None:
     one, two, three = put(
         folder,
         one=DEVICES + "x: 1\n",
         two="version: 2\nassignments: [{device: nic0, domain: a}]\n",
         three=DEVICES.replace("{mac", "{mak"),
     )
-    lines = complaints_about(two, one, three)
+    lines = diagnostics_about(two, one, three)
     assert [line.split(": ")[0] for line in lines] == [
         f"{two}:1:10",
         f"{one}:5:1",
@@ -151,13 +153,13 @@ def test_all_complaints_of_all_files_come_in_the_order_of_the_files(folder: Path
 
 def test_what_may_be_in_an_unreadable_file_is_not_said_to_be_missing(folder: Path) -> None:
     one, two = put(folder, one="version: [", two=ASSIGNMENTS)
-    (line,) = complaints_about(folder)
+    (line,) = diagnostics_about(folder)
     assert line.startswith(f"{one}:1:11: ")
     one.unlink()
-    assert complaints_about(one, two) == [f"{one}: there is no such file"]
+    assert diagnostics_about(one, two) == [f"{one}: there is no such file"]
 
 
-def test_a_missing_file_is_told_with_the_complaints_about_the_others(folder: Path) -> None:
+def test_a_missing_file_is_reported_with_the_diagnostics_about_the_others(folder: Path) -> None:
     (one,) = put(folder, one="version: 2\n")
     missing = folder / "missing.yaml"
     with pytest.raises(PolicyError) as caught:
@@ -191,9 +193,9 @@ def test_a_path_that_no_file_can_have_is_an_error() -> None:
         read_all([Path("a\0b")])
 
 
-def test_a_folder_that_ends_in_yaml_within_a_folder_is_told(folder: Path) -> None:
+def test_a_folder_that_ends_in_yaml_within_a_folder_is_reported(folder: Path) -> None:
     (folder / "sub.yaml").mkdir()
-    assert complaints_about(folder) == [f"{folder / 'sub.yaml'}: this is a directory"]
+    assert diagnostics_about(folder) == [f"{folder / 'sub.yaml'}: this is a directory"]
 
 
 def test_the_default_paths_are_those_that_exist_or_else_the_file(tmp_path: Path) -> None:

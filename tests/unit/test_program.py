@@ -31,7 +31,7 @@ def test_arguments_are_no_shells_business() -> None:
 def test_a_program_reads_what_it_is_given_and_nothing_of_ours() -> None:
     assert util_process.run("cat", stdin="0000:01:00.0") == "0000:01:00.0"
     ours, theirs = os.pipe()
-    os.write(theirs, b"typed by a person")
+    os.write(theirs, b"typed by the administrator")
     os.close(theirs)
     kept = os.dup(0)
     os.dup2(ours, 0)
@@ -61,9 +61,9 @@ def test_bytes_that_are_no_text_do_no_harm() -> None:
     ],
 )
 def test_a_program_that_fails_is_quoted_with_its_status(script: str, said: str) -> None:
-    with pytest.raises(PermanentError) as told:
+    with pytest.raises(PermanentError) as reported:
         util_process.run("sh", "-c", script)
-    assert told.value.message == said.format(script)
+    assert reported.value.message == said.format(script)
 
 
 @pytest.mark.parametrize("name", ["cede-nosuch", "/dev/null", "/"])
@@ -83,11 +83,11 @@ def test_a_program_that_is_not_there_is_named(name: str) -> None:
     ],
 )
 def test_a_program_that_hangs_is_left_behind_within_its_time(script: str) -> None:
-    begun = time.monotonic()
-    with pytest.raises(HungError, match="has hung for 0 s") as told:
+    started = time.monotonic()
+    with pytest.raises(HungError, match="has hung for 0 s") as reported:
         util_process.run("sh", "-c", script, seconds=0.2)
-    assert 0.2 <= time.monotonic() - begun < 1.0
-    assert "dmesg" in told.value.remedy
+    assert 0.2 <= time.monotonic() - started < 1.0
+    assert "dmesg" in reported.value.remedy
 
 
 def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_one_that_cannot_even_be_killed_is_not_waited_for(monkeypatch: pytest.Mo
     killed: list[int] = []
     monkeypatch.setattr("subprocess.Popen.kill", lambda process: killed.append(process.pid))
     monkeypatch.setattr(util_process, "_LAST_WORDS", 0.1)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(HungError):
         util_process.run("sleep", "30", seconds=0.1)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - started < 1.0
     os.kill(killed[0], signal.SIGKILL)
 
 
@@ -139,7 +139,7 @@ def test_time_that_is_over_is_over_even_while_there_is_something_to_read() -> No
 
 
 def test_who_asks_gets_words_errors_and_status_apart() -> None:
-    said = util_process.ask(
+    said = util_process.run_apart(
         "sh", "-c", "cat; echo two >&2; exit 3", stdin="one\n", seconds=5, most=100
     )
     assert (said.status, said.out, said.err) == (3, b"one\n", b"two\n")
@@ -147,7 +147,7 @@ def test_who_asks_gets_words_errors_and_status_apart() -> None:
 
 def test_of_each_no_more_is_kept_than_was_asked_for() -> None:
     script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2"
-    said = util_process.ask("sh", "-c", script, stdin="", seconds=20, most=1000)
+    said = util_process.run_apart("sh", "-c", script, stdin="", seconds=20, most=1000)
     assert (len(said.out), len(said.err)) == (1000, 1000)
 
 

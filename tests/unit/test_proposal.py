@@ -9,11 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.importing import xl_cfg
-from cede.importing.imported_policy import Proposal, ProposedAssignment, ProposedDevice, propose
+from cede.importing.imported_policy import (
+    ImportedAssignment,
+    ImportedDevice,
+    ImportedPolicy,
+    import_policy,
+)
 from cede.importing.policy_yaml import policy_text
-from cede.importing.sources import Found, Wanted, of_domains, of_guest, of_hide
+from cede.importing.sources import DesiredDevice, SourceContent, of_domains, of_guest, of_hide
 from cede.model import pciback_options
-from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import Address, Device, Identity
 from cede.model.plan import Adopt
@@ -54,21 +59,25 @@ def guest(name: str, **more: object) -> Domain:
     return Domain(name=name, uuid=f"uuid-{name}", kind=GuestKind.PV, **more)  # type: ignore[arg-type]
 
 
-def of_file(text: str = FILE, file: str = "ace2x1.cfg", on: Inventory | None = None) -> Found:
+def of_file(
+    text: str = FILE, file: str = "ace2x1.cfg", on: Inventory | None = None
+) -> SourceContent:
     return of_guest(xl_cfg.parse(text.encode(), file), on or host())
 
 
-def proposed(*found: Found, on: Inventory | None = None, beside: Policy | None = None) -> Proposal:
-    return propose(found, on or host(), beside or Policy())
+def proposed(
+    *found: SourceContent, on: Inventory | None = None, beside: Policy | None = None
+) -> ImportedPolicy:
+    return import_policy(found, on or host(), beside or Policy())
 
 
-def read(proposal: Proposal) -> Policy:
-    return policy_files.parse(policy_text(proposal, ["somewhere"], {}), "import")
+def read(imported: ImportedPolicy) -> Policy:
+    return policy_files.parse(policy_text(imported, ["somewhere"], {}), "import")
 
 
 def test_an_xl_cfg_becomes_the_policy_that_is_recorded(golden: Callable[[str, str], None]) -> None:
-    proposal = proposed(of_file())
-    text = policy_text(proposal, ["ace2x1.cfg"], {"nic-01-00-0": "Intel 82574L"})
+    imported = proposed(of_file())
+    text = policy_text(imported, ["ace2x1.cfg"], {"nic-01-00-0": "Intel 82574L"})
     golden("import_xl.yaml", text)
     policy = policy_files.parse(text, "import")
     assert [device.name for device in policy.devices] == [
@@ -87,10 +96,10 @@ def test_hostdevs_and_hidden_devices_become_the_policy_that_is_recorded(
               config=(Hostdev(address=NIC, managed=True, write_filtering=False),)),
         guest("pv2", config=(Hostdev(address=NIC), Hostdev(address=GPU))),
     )  # fmt: skip
-    proposal = proposed(
+    imported = proposed(
         of_domains(on), of_hide(pciback_options.read("(02:00.1)(oops)", "a file"), on), on=on
     )
-    golden("import_domains.yaml", policy_text(proposal, ["libvirt's domains", "a file"], {}))
+    golden("import_domains.yaml", policy_text(imported, ["libvirt's domains", "a file"], {}))
 
 
 def test_what_is_imported_is_adopted_and_nothing_else_is_planned() -> None:
@@ -102,17 +111,17 @@ def test_what_is_imported_is_adopted_and_nothing_else_is_planned() -> None:
     on = replace(on, backend=(BackendDevice(domid=1, address=NIC, index=0, state=3),))
     planned = plan(resolve_targets(read(proposed(of_domains(on), on=on)), on))
     assert not planned.refusals
-    assert [(type(step), step.domain) for step in planned.steps if isinstance(step, Adopt)] == [
+    assert [(type(action), action.domain) for action in planned.actions if isinstance(action, Adopt)] == [
         (Adopt, "pv1"), (Adopt, "pv2"), (Adopt, "pv3"),
     ]  # fmt: skip
-    assert len(planned.steps) == 3
-    assert not any(work.pending for work in planned.work)
+    assert len(planned.actions) == 3
+    assert not any(change.action_required for change in planned.changes)
 
 
 def test_what_is_cedes_already_is_left_out() -> None:
-    mark = Mark(name="nic0", address=NIC, policy="policy.yaml")
+    mark = Ownership(name="nic0", address=NIC, policy="policy.yaml")
     ours = Hostdev(address=NIC, alias="ua-cede-nic0")
-    found = of_domains(host(guest("pv1", config=(ours,), marks=(mark,))))
+    found = of_domains(host(guest("pv1", config=(ours,), ownership=(mark,))))
     assert found.wanted == ()
     assert found.notes == ("0000:01:00.0 in pv1 is cede's already; left out",)
 
@@ -134,11 +143,11 @@ def test_a_file_and_the_domain_that_it_is_of_speak_of_one_assignment() -> None:
     assert len(assignment.origins) == 2
 
 
-def test_a_second_domain_that_wants_a_device_is_told() -> None:
+def test_a_second_domain_that_wants_a_device_is_reported() -> None:
     one, other = (of_file(f"name='{name}'\npci=['01:00.0']\n", f"{name}.cfg") for name in "ab")
-    proposal = proposed(one, other)
-    assert [a.domain for a in proposal.assignments] == ["a"]
-    assert "b wants it too (b.cfg:2:6)" in proposal.devices[0].notes[0]
+    imported = proposed(one, other)
+    assert [a.domain for a in imported.assignments] == ["a"]
+    assert "b wants it too (b.cfg:2:6)" in imported.devices[0].notes[0]
 
 
 def test_what_the_policy_has_already_is_left_out_and_a_conflict_is_said() -> None:
@@ -151,9 +160,9 @@ def test_what_the_policy_has_already_is_left_out_and_a_conflict_is_said() -> Non
         "policy.yaml",
     )
     wanted = "name='b'\npci=['01:00.0', '09:00.0', '02:00.0']\n"
-    proposal = proposed(of_file(wanted), of_file("name='a'\npci=['01:00.0']\n"), beside=beside)
-    assert [device.name for device in proposal.devices] == ["gpu-02-00-0"]
-    first, second, third = proposal.notes
+    imported = proposed(of_file(wanted), of_file("name='a'\npci=['01:00.0']\n"), beside=beside)
+    assert [device.name for device in imported.devices] == ["gpu-02-00-0"]
+    first, second, third = imported.notes
     assert first.endswith("assigned to a there; left out, though b wants it")
     assert second.endswith("is nic-01-00-0 at policy.yaml:3:3 already; left out")
     assert third.endswith("not assigned there; left out, though b wants it")
@@ -170,15 +179,15 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
 
 
 def test_a_device_that_this_host_lacks_is_said_and_expected_to_be_nothing() -> None:
-    proposal = proposed(of_hide(pciback_options.read("(08:00.0)", "here"), host()))
-    (device,) = proposal.devices
+    imported = proposed(of_hide(pciback_options.read("(08:00.0)", "here"), host()))
+    (device,) = imported.devices
     assert "this host has no device there" in device.notes[0]
-    assert read(proposal).devices[0].expect.vendor is None
-    assert read(proposal).assignments == ()
+    assert read(imported).devices[0].expect.vendor is None
+    assert read(imported).assignments == ()
 
 
 def test_nothing_found_is_a_policy_that_wants_nothing() -> None:
-    policy = read(Proposal())
+    policy = read(ImportedPolicy())
     assert (policy.devices, policy.assignments) == ((), ())
 
 
@@ -197,12 +206,12 @@ TEXTS = st.text(min_size=1, max_size=40) | st.sampled_from(
 def test_what_foreign_files_say_can_not_leave_its_quotes_or_its_comment(
     text: str, domain: str, notes: tuple[str, ...]
 ) -> None:
-    proposal = Proposal(
-        devices=(ProposedDevice(name="nic", address=NIC, origins=(text,), notes=notes),),
-        assignments=(ProposedAssignment(device="nic", domain=domain, origins=(text,)),),
+    imported = ImportedPolicy(
+        devices=(ImportedDevice(name="nic", address=NIC, origins=(text,), notes=notes),),
+        assignments=(ImportedAssignment(device="nic", domain=domain, origins=(text,)),),
         notes=notes,
     )
-    written = policy_text(proposal, [text], {"nic": text})
+    written = policy_text(imported, [text], {"nic": text})
     assert all(line.isprintable() for line in written.split("\n"))
     policy = policy_files.parse(written, "import")
     assert [(a.device, a.domain) for a in policy.assignments] == [("nic", domain)]
@@ -212,7 +221,7 @@ def test_what_foreign_files_say_can_not_leave_its_quotes_or_its_comment(
 @given(
     st.lists(
         st.builds(
-            Wanted,
+            DesiredDevice,
             address=ADDRESSES,
             origin=TEXTS,
             domain=st.none() | st.sampled_from(["pv1", "pv2", "other"]),
@@ -224,15 +233,18 @@ def test_what_foreign_files_say_can_not_leave_its_quotes_or_its_comment(
         max_size=8,
     )
 )
-def test_every_wish_is_in_the_policy_or_in_a_note(wishes: list[Wanted]) -> None:
+def test_every_target_is_in_the_policy_or_in_a_note(targets: list[DesiredDevice]) -> None:
     on = host(guest("pv1", domid=1), guest("pv2"))
-    proposal = proposed(Found(wanted=tuple(wishes)), on=on)
-    policy = read(proposal)
+    imported = proposed(SourceContent(wanted=tuple(targets)), on=on)
+    policy = read(imported)
     given_to = {(policy.device(a.device).match.address, a.domain) for a in policy.assignments}  # type: ignore[union-attr]
-    by_address = {device.address: device for device in proposal.devices}
-    assert len(by_address) == len(proposal.devices) == len({w.address for w in wishes})
-    for wish in wishes:
-        said = " ".join(by_address[wish.address].notes)
-        assert all(note in said for note in wish.notes)
-        if wish.domain is not None:
-            assert (wish.address, wish.domain) in given_to or f"{wish.domain} wants it too" in said
+    by_address = {device.address: device for device in imported.devices}
+    assert len(by_address) == len(imported.devices) == len({w.address for w in targets})
+    for target in targets:
+        said = " ".join(by_address[target.address].notes)
+        assert all(note in said for note in target.notes)
+        if target.domain is not None:
+            assert (
+                target.address,
+                target.domain,
+            ) in given_to or f"{target.domain} wants it too" in said

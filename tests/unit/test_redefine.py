@@ -1,4 +1,4 @@
-"""Editing a domain's persistent XML while somebody else edits it, too: neither one's change is lost."""
+"""Editing a domain's persistent XML while another tool edits it, too: neither one's change is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cede.adapters.libvirt.connection import Libvirt
 from cede.domain_xml import document
 from cede.errors import WorldMovedError
 from cede.model.pci import Address
-from unit.changed_xml import attached, detached, noted
+from unit.changed_xml import attached, detached, owned
 
 NIC = Address(0, 1, 0, 0)
 PV1 = """\
@@ -63,7 +63,7 @@ class Connection:
         self, kind: int, text: str | None, prefix: str, uri: str, flags: int
     ) -> None:
         assert (kind, prefix, uri, flags) == (2, "cede", "urn:cede:assignments:1", 2)
-        self._does("note", lambda: noted(self.xml, text))
+        self._does("note", lambda: owned(self.xml, text))
 
     def _does(self, name: str, change: Callable[[], str]) -> None:
         self.calls.append(name)
@@ -75,7 +75,7 @@ class Connection:
             self.xml = self.edits.popleft()(self.xml)
 
 
-def door(connection: Connection) -> Libvirt:
+def adapter(connection: Connection) -> Libvirt:
     made = Libvirt.__new__(Libvirt)
     made._opened = connection
     made._opening = Lock()
@@ -109,30 +109,30 @@ def grown(read: str) -> str:
 @pytest.mark.parametrize("before", range(4))
 def test_a_device_is_given_whatever_somebody_else_changes_at_any_moment(before: int) -> None:
     connection = Connection(*[nothing] * before, retitled)
-    assert door(connection).redefine("pv1", given)
+    assert adapter(connection).redefine("pv1", given)
     assert connection.calls == ["note", "attach"]
     assert "theirs" in connection.xml or before == 3
     found = document.domain(None, connection.xml)
     assert [(h.address, h.alias, h.write_filtering) for h in found.config] == [
         (NIC, "ua-cede-nic0", False)
     ]
-    assert [(m.name, m.policy) for m in found.marks] == [("nic0", "policy.yaml")]
+    assert [(m.name, m.policy) for m in found.ownership] == [("nic0", "policy.yaml")]
 
 
 @pytest.mark.parametrize("before", range(4))
 def test_a_device_is_taken_whatever_somebody_else_changes_at_any_moment(before: int) -> None:
     connection = Connection(*[nothing] * before, retitled)
     connection.xml = given(PV1)
-    assert door(connection).redefine("pv1", taken)
+    assert adapter(connection).redefine("pv1", taken)
     assert connection.calls == ["detach", "note"]
     assert "theirs" in connection.xml or before == 3
     found = document.domain(None, connection.xml)
-    assert (found.config, found.marks) == ((), ())
+    assert (found.config, found.ownership) == ((), ())
 
 
 def test_another_edit_defines_what_was_read_right_before() -> None:
     connection = Connection(nothing, retitled)
-    assert door(connection).redefine("pv1", switched_on)
+    assert adapter(connection).redefine("pv1", switched_on)
     assert connection.calls == ["define"]
     assert "theirs" in connection.xml
     assert document.domain(None, connection.xml).passthrough
@@ -141,7 +141,7 @@ def test_another_edit_defines_what_was_read_right_before() -> None:
 def test_a_hostdev_that_is_adopted_takes_a_definition_for_it_must_not_be_gone_in_between() -> None:
     connection = Connection()
     connection.xml = document.with_hostdev(PV1, NIC, "ua-theirs")
-    assert door(connection).redefine(
+    assert adapter(connection).redefine(
         "pv1", lambda read: document.adopted(read, NIC, "ua-cede-nic0", "policy.yaml")
     )
     assert connection.calls == ["define"]
@@ -149,18 +149,18 @@ def test_a_hostdev_that_is_adopted_takes_a_definition_for_it_must_not_be_gone_in
 
 def test_somebody_who_makes_the_same_edit_meanwhile_has_made_it() -> None:
     connection = Connection(nothing, switched_on)
-    assert not door(connection).redefine("pv1", switched_on)
+    assert not adapter(connection).redefine("pv1", switched_on)
     assert connection.calls == []
 
 
 def test_an_xml_that_keeps_changing_is_left_alone() -> None:
     connection = Connection(*[grown] * 100)
     with pytest.raises(WorldMovedError, match="somebody keeps changing the XML of pv1"):
-        door(connection).redefine("pv1", switched_on)
+        adapter(connection).redefine("pv1", switched_on)
     assert connection.calls == []
 
 
 def test_secrets_stay_in_what_is_defined() -> None:
     connection = Connection()
-    door(connection).redefine("pv1", switched_on)
+    adapter(connection).redefine("pv1", switched_on)
     assert connection.flags == {1 | 2}, "VIR_DOMAIN_XML_SECURE and VIR_DOMAIN_XML_INACTIVE"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def test_it_is_started_when_it_is_off(host: SimulatedHost) -> None:
     domain = host.domains()[0]
-    restart(host.doors(), domain, sleep=lambda _: None)
+    restart(host.adapters(), domain, sleep=lambda _: None)
     assert host.journal == ["shut-down pv1", "start pv1"]
     assert host.domains()[0].running
 
@@ -24,18 +24,18 @@ def test_it_is_started_when_it_is_off(host: SimulatedHost) -> None:
 def test_one_that_does_not_listen_keeps_running(host: SimulatedHost) -> None:
     host.deaf = True
     with pytest.raises(TransientError, match="not forced"):
-        restart(host.doors(), host.domains()[0], seconds=0.0, sleep=lambda _: None)
+        restart(host.adapters(), host.domains()[0], seconds=0.0, sleep=lambda _: None)
     assert host.journal == ["shut-down pv1"]
 
 
 def test_one_that_would_be_gone_is_not_touched(host: SimulatedHost) -> None:
     with pytest.raises(UnsafeError, match="transient"):
-        restart(host.doors(), replace(host.domains()[0], persistent=False))
+        restart(host.adapters(), replace(host.domains()[0], persistent=False))
     assert host.journal == []
 
 
 def test_one_that_is_off_is_not_started(host: SimulatedHost) -> None:
     host.live.clear()
     with pytest.raises(WorldMovedError, match="isn't running"):
-        restart(host.doors(), host.domains()[0])
+        restart(host.adapters(), host.domains()[0])
     assert host.journal == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cede.errors import CedeError, PermanentError, TransientError, UnsafeError, WorldMovedError
-from cede.util.retry import STEP_SECONDS, await_truth, persist
+from cede.util.retry import STEP_SECONDS, retry_transient, wait_until
 
 
 class Clock:
@@ -27,20 +27,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_what_works_is_done_once_without_a_pause(clock: Clock) -> None:
-    assert persist(lambda: 7, clock.sleep) == 7
+    assert retry_transient(lambda: 7, clock.sleep) == 7
     assert clock.pauses == []
 
 
 def test_a_busy_world_is_asked_again_until_it_answers(clock: Clock) -> None:
     answers: list[Exception | int] = [TransientError("busy"), TransientError("still busy"), 7]
 
-    def deed() -> int:
+    def call() -> int:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    assert persist(deed, clock.sleep) == 7
+    assert retry_transient(call, clock.sleep) == 7
     assert len(clock.pauses) == 2
     assert all(0 <= pause <= 5 for pause in clock.pauses)
 
@@ -49,43 +49,43 @@ def test_a_busy_world_is_asked_again_until_it_answers(clock: Clock) -> None:
 def test_nothing_else_is_tried_twice(clock: Clock, kind: type[Exception]) -> None:
     tried: list[int] = []
 
-    def deed() -> None:
+    def call() -> None:
         tried.append(1)
         raise kind("no")
 
     with pytest.raises(kind, match="no"):
-        persist(deed, clock.sleep)
+        retry_transient(call, clock.sleep)
     assert (len(tried), clock.pauses) == (1, [])
 
 
 def test_it_gives_up_after_a_minute_with_the_last_error_as_it_was(clock: Clock) -> None:
     raised: list[TransientError] = []
 
-    def deed() -> None:
+    def call() -> None:
         raised.append(TransientError(f"busy {len(raised)}", remedy="wait"))
         raise raised[-1]
 
     with pytest.raises(TransientError) as caught:
-        persist(deed, clock.sleep)
+        retry_transient(call, clock.sleep)
     assert caught.value is raised[-1]
     assert STEP_SECONDS <= clock.now - 1000.0 <= STEP_SECONDS + 5
 
 
-def test_a_truth_that_is_there_is_told_at_once(clock: Clock) -> None:
-    assert await_truth(lambda: True, 30.0, clock.sleep)
+def test_a_truth_that_is_there_is_reported_at_once(clock: Clock) -> None:
+    assert wait_until(lambda: True, 30.0, clock.sleep)
     assert clock.pauses == []
 
 
 def test_a_truth_that_comes_is_waited_for(clock: Clock) -> None:
-    assert await_truth(lambda: clock.now >= 1003.0, 30.0, clock.sleep)
+    assert wait_until(lambda: clock.now >= 1003.0, 30.0, clock.sleep)
     assert 3.0 <= clock.now - 1000.0 < 3.2
 
 
 def test_a_truth_that_never_comes_ends_the_waiting_in_its_time(clock: Clock) -> None:
-    assert not await_truth(lambda: False, 2.0, clock.sleep)
+    assert not wait_until(lambda: False, 2.0, clock.sleep)
     assert 2.0 <= clock.now - 1000.0 <= 2.2
 
 
 def test_no_time_at_all_still_asks_once(clock: Clock) -> None:
-    assert await_truth(lambda: True, 0.0, clock.sleep)
-    assert not await_truth(lambda: False, 0.0, clock.sleep)
+    assert wait_until(lambda: True, 0.0, clock.sleep)
+    assert not wait_until(lambda: False, 0.0, clock.sleep)

@@ -26,7 +26,7 @@ from cede.cli import main as command_line
 from cede.cli import run_command
 from cede.daemon import host_passes
 from cede.daemon.backoff import Backoff, Waiting, hold_back
-from cede.daemon.event_log import Chronicle, Log, Priority, line_of
+from cede.daemon.event_log import EventReporter, Log, Priority, line_of
 from cede.domain_xml import document
 from cede.errors import (
     Exit,
@@ -36,8 +36,8 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.executor.executor import Outcome, StepOutcome
-from cede.model.plan import LoadPciback, NoOp, Plan, Refusal, Work
+from cede.executor.executor import ActionOutcome, Outcome
+from cede.model.plan import Change, LoadPciback, NoOp, Plan, Refusal
 from cede.services import status as services_status
 from cede.services.reconcile import Report
 from cede.state.journal import Journal
@@ -51,12 +51,12 @@ from unit.host_model import ModelJournal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from unit.conftest import SimulatedHost
     from unit.host_model import Host
 
 SUBJECT = "nic -> pv1"
-WORK = Work(subject=SUBJECT, address=NIC, identity=None, steps=(LoadPciback(),))
+WORK = Change(subject=SUBJECT, address=NIC, identity=None, actions=(LoadPciback(),))
 POLICY = """\
 version: 1
 devices:
@@ -105,8 +105,8 @@ def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
 
 
 def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
-    chronicle = Chronicle(log)
-    idle = Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in step"),)))
+    event_reporter = EventReporter(log)
+    idle = Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in sync"),)))
     refused = Report(
         plan=Plan(
             refusals=(
@@ -120,49 +120,49 @@ def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
             )
         )
     )
-    states = [chronicle.report(r, (), str) for r in (idle, idle, refused, refused, idle)]
+    states = [event_reporter.report(r, (), str) for r in (idle, idle, refused, refused, idle)]
     assert [line.partition(": ")[2] for line in said.lines()] == [
-        "in step",
+        "in sync",
         "refused: guarded (remedy: x)",
-        "in step",
+        "in sync",
     ]
-    assert states[1:3] == ["1 of 1 in step", f"0 of 1 in step; not: {SUBJECT}"]
+    assert states[1:3] == ["1 of 1 in sync", f"0 of 1 in sync; not: {SUBJECT}"]
 
 
-def test_drift_that_is_only_to_be_reported_is_told_and_is_not_in_step(
+def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
     log: Log, said: Lines
 ) -> None:
-    drifted = NoOp(subject=SUBJECT, reason="drifted: somebody else took it out", drifted=True)
+    drifted = NoOp(subject=SUBJECT, reason="drifted: another tool took it out", drifted=True)
     paused = NoOp(subject=SUBJECT, reason="paused as pv1 by ann", paused=True)
-    chronicle = Chronicle(log)
+    event_reporter = EventReporter(log)
     states = [
-        chronicle.report(Report(plan=Plan(noops=(noop,))), (), str)
+        event_reporter.report(Report(plan=Plan(noops=(noop,))), (), str)
         for noop in (drifted, drifted, paused)
     ]
     assert [line.partition(": ")[2] for line in said.lines()] == [drifted.reason, paused.reason]
-    assert states[0] == f"0 of 1 in step; not: {SUBJECT}"
+    assert states[0] == f"0 of 1 in sync; not: {SUBJECT}"
 
 
-def test_why_something_is_put_back_is_told_before_it_is_done(log: Log, said: Lines) -> None:
-    work = replace(WORK, reason="drifted: somebody else took it out", drifted=True)
-    chronicle = Chronicle(log)
-    chronicle.step(work, work.steps[0])
-    chronicle.step(work, StepOutcome(step=work.steps[0], seconds=0.5))
+def test_why_something_is_put_back_is_reported_before_it_is_done(log: Log, said: Lines) -> None:
+    change = replace(WORK, reason="drifted: another tool took it out", drifted=True)
+    event_reporter = EventReporter(log)
+    event_reporter.action(change, change.actions[0])
+    event_reporter.action(change, ActionOutcome(action=change.actions[0], seconds=0.5))
     why, done = said.lines()
-    assert why.endswith(f"{SUBJECT}: drifted: somebody else took it out")
+    assert why.endswith(f"{SUBJECT}: drifted: another tool took it out")
     assert "done" in done
 
 
-def test_a_failure_is_told_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:
+def test_a_failure_is_reported_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:
     error = PermanentError("libxl said no", remedy="read its log")
-    done = Report(plan=Plan(work=(WORK,)), outcomes=(Outcome(work=WORK, error=error),))
+    done = Report(plan=Plan(changes=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
-    chronicle = Chronicle(log)
-    chronicle.step(WORK, LoadPciback())
-    chronicle.step(WORK, StepOutcome(step=LoadPciback(), seconds=0.5, error=error))
-    chronicle.report(done, (waiting,), lambda at: f"at {at:.0f}")
-    step, state = said.lines()
-    assert "failed after 0.5 s: libxl said no (remedy: read its log)" in step
+    event_reporter = EventReporter(log)
+    event_reporter.action(WORK, LoadPciback())
+    event_reporter.action(WORK, ActionOutcome(action=LoadPciback(), seconds=0.5, error=error))
+    event_reporter.report(done, (waiting,), lambda at: f"at {at:.0f}")
+    action, state = said.lines()
+    assert "failed after 0.5 s: libxl said no (remedy: read its log)" in action
     assert state.endswith("it failed once; next try at 7")
 
 
@@ -188,7 +188,7 @@ def _locks(folder: Path) -> Callable[..., object]:
     return lock
 
 
-def test_a_second_one_is_refused_and_told_of_the_first(
+def test_a_second_one_is_refused_and_reported_of_the_first(
     alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy = alone / "policy.yaml"
@@ -220,7 +220,7 @@ class Manager:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def door(self) -> Notify:
+    def adapter(self) -> Notify:
         made = Notify({"WATCHDOG_USEC": "1000000"})
         made._send = self.heard.append  # type: ignore[method-assign,assignment]
         return made
@@ -239,22 +239,22 @@ def test_it_starts_restores_reloads_and_stops(
     said: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With its own signals, in its own order: ready, in step, reloading, ready, stopping."""
+    """With its own signals, in its own order: ready, in sync, reloading, ready, stopping."""
     policy = alone / "policy.yaml"
     policy.write_text(POLICY)
     opened: list[str] = []
 
     @contextmanager
-    def doors(uri: str) -> Iterator[Doors]:
+    def adapters(uri: str) -> Iterator[Adapters]:
         opened.append(uri)
-        yield host.doors()
+        yield host.adapters()
 
-    monkeypatch.setattr(host_passes, "open_doors", doors)
+    monkeypatch.setattr(host_passes, "open_adapters", adapters)
     manager = Manager()
     lines: list[list[str]] = []
 
     def person() -> None:
-        _eventually(lambda: "nic0 -> pv1: in step" in said.getvalue())
+        _eventually(lambda: "nic0 -> pv1: in sync" in said.getvalue())
         lines.append(said.lines())
         os.kill(os.getpid(), signal.SIGHUP)
         _eventually(lambda: manager.heard.count("READY=1") >= 2)
@@ -262,7 +262,7 @@ def test_it_starts_restores_reloads_and_stops(
 
     hands = threading.Thread(target=person)
     hands.start()
-    run_command.serve("xen:///system", policy, 300.0, log, manager.door())
+    run_command.serve("xen:///system", policy, 300.0, log, manager.adapter())
     hands.join()
     assert any("hot-plug 0000:01:00.0" in line and "done" in line for line in lines[0])
     order = [word.partition("=")[0] for word in manager.heard if not word.startswith("STATUS")]
@@ -273,26 +273,30 @@ def test_it_starts_restores_reloads_and_stops(
         < len(order) - 1 - order[::-1].index("READY")
     )
     assert "WATCHDOG" in order
-    assert any(word.startswith("STATUS=1 of 1 in step") for word in manager.heard)
-    assert opened == ["xen:///system"], "the doors stay open from pass to pass"
+    assert any(word.startswith("STATUS=1 of 1 in sync") for word in manager.heard)
+    assert opened == ["xen:///system"], "the adapters stay open from pass to pass"
     entry = host.written.history(most=1)[0]
-    assert entry.asked.startswith("cede run (")
+    assert entry.command.startswith("cede run (")
 
 
-def test_what_keeps_it_from_a_pass_is_told_once_until_it_is_another_thing(
+def test_what_keeps_it_from_a_pass_is_reported_once_until_it_is_another_thing(
     passes: host_passes.HostPasses, log: Log, said: Lines
 ) -> None:
     manager = Manager()
-    voice = host_passes.Voice(
-        log=log, notify=manager.door(), chronicle=passes.chronicle, passes=passes, source="p"
+    reporter = host_passes.HostReporter(
+        log=log,
+        notify=manager.adapter(),
+        event_reporter=passes.event_reporter,
+        passes=passes,
+        source="p",
     )
     for error in [UnreachableError("libvirt is away", remedy="start it")] * 3:
-        voice.failed(error, 4.0)
-    voice.failed(TransientError("`cede apply` (pid 7) is at work"), 1.0)
-    voice.passed(Report(plan=Plan()), ())
+        reporter.failed(error, 4.0)
+    reporter.failed(TransientError("`cede apply` (pid 7) is running"), 1.0)
+    reporter.passed(Report(plan=Plan()), ())
     assert [line.partition(" ")[2] for line in said.lines()] == [
         "no pass could be made: libvirt is away (remedy: start it); trying again",
-        "put off: `cede apply` (pid 7) is at work",
+        "put off: `cede apply` (pid 7) is running",
         "passes are made again",
     ]
     assert manager.heard[0] == "STATUS=libvirt is away; next try in 4 s"
@@ -315,15 +319,15 @@ def passes(
     del alone
 
     @contextmanager
-    def doors(_uri: str) -> Iterator[Doors]:
-        yield made.doors()
+    def adapters(_uri: str) -> Iterator[Adapters]:
+        yield made.adapters()
 
-    monkeypatch.setattr(host_passes, "open_doors", doors)
-    persist = partial(retry.persist, sleep=lambda _: None)
+    monkeypatch.setattr(host_passes, "open_adapters", adapters)
+    persist = partial(retry.retry_transient, sleep=lambda _: None)
     for module_name in ("executor.executor", "services.reconcile"):
-        monkeypatch.setattr(f"cede.{module_name}.persist", persist)
+        monkeypatch.setattr(f"cede.{module_name}.retry_transient", persist)
     return host_passes.HostPasses(
-        uri="xen:///system", stop=threading.Event(), chronicle=Chronicle(log), alive=lambda: None, log=log
+        uri="xen:///system", stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None, log=log
     )  # fmt: skip
 
 
@@ -331,38 +335,38 @@ def _once(passes: host_passes.HostPasses) -> Report:
     return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
 
 
-def test_after_a_failure_the_doors_are_opened_anew(
+def test_after_a_failure_the_adapters_are_opened_anew(
     passes: host_passes.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _once(passes)
-    first = passes._doors
+    first = passes._adapters
     _once(passes)
-    assert passes._doors is first
+    assert passes._adapters is first
     for error in (UnreachableError("away"), HungError("hangs")):
 
         def fails(error: Exception = error) -> None:
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr("cede.services.observe.observe", lambda _doors, fails=fails: fails())
+            patched.setattr("cede.services.observe.observe", lambda _adapters, fails=fails: fails())
             with pytest.raises(type(error)):
                 _once(passes)
-        assert passes._doors is None
+        assert passes._adapters is None
         _once(passes)
     assert not made.cards[NIC].at_home
 
 
-def test_another_cede_at_work_is_waited_for_with_the_doors_open(
+def test_another_cede_at_work_is_waited_for_with_the_adapters_open(
     passes: host_passes.HostPasses, alone: Path
 ) -> None:
     _once(passes)
-    doors = passes._doors
+    adapters = passes._adapters
     with (
         one_writer("`cede apply` (pid 7)", path=alone / "writer.lock"),
-        pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is at work$"),
+        pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is running$"),
     ):
         _once(passes)
-    assert passes._doors is doors
+    assert passes._adapters is adapters
     _once(passes)
 
 
@@ -387,7 +391,7 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
     def failed(report: Report) -> dict[str, float]:
         for outcome in report.outcomes:
             if outcome.error is not None:
-                backoff.failed(outcome.work.subject, outcome.error.message, now)
+                backoff.failed(outcome.change.subject, outcome.error.message, now)
         return backoff.next_tries(now)
 
     def review(planned: Plan) -> Plan:
@@ -397,17 +401,17 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
         raise PermanentError("libxl said no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(made.doors().libvirt), "seize", fails)
+        patched.setattr(type(made.adapters().libvirt), "bind_to_pciback", fails)
         passes(POLICIES["A"], "timer", review, tuple, failed)
     for _ in range(2):
-        status, reason, message, next_try = _known(made, "InStep")
+        status, reason, message, next_try = _known(made, "InSync")
         assert (status, reason, message) == ("False", "Failed", "libxl said no")
         assert _in_seconds(next_try) == pytest.approx(5, abs=3)
         done = passes(POLICIES["A"], "xenstore", review, tuple, failed)
         assert done.outcomes == (), "it waits"
     backoff.forget()
     passes(POLICIES["A"], "reload", review, tuple, failed)
-    assert _known(made, "InStep") == ("True", "AsAssigned", "", "")
+    assert _known(made, "InSync") == ("True", "AsAssigned", "", "")
 
 
 def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is_right(
@@ -417,7 +421,7 @@ def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is
     passes.rejected = lambda: wrong
     _once(passes)
     assert _known(made, "PolicyValid", "") == ("False", "Wrong", wrong.message, "")
-    assert _known(made, "InStep")[0] == "True", "the last right one is followed"
+    assert _known(made, "InSync")[0] == "True", "the last right one is followed"
     passes.rejected = lambda: None
     _once(passes)
     assert _known(made, "PolicyValid", "") == ("True", "Read", "", "")
@@ -426,10 +430,14 @@ def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is
 def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
     passes: host_passes.HostPasses, made: Host, log: Log
 ) -> None:
-    voice = host_passes.Voice(
-        log=log, notify=Notify({}), chronicle=passes.chronicle, passes=passes, source="policy.yaml"
+    reporter = host_passes.HostReporter(
+        log=log,
+        notify=Notify({}),
+        event_reporter=passes.event_reporter,
+        passes=passes,
+        source="policy.yaml",
     )
-    voice.failed(HungError("looking at the host hangs"), 60.0)
+    reporter.failed(HungError("looking at the host hangs"), 60.0)
     status, reason, message, next_try = _known(made, "LibvirtReachable", "")
     assert (status, reason, message) == ("False", "Unreachable", "looking at the host hangs")
     assert _in_seconds(next_try) == pytest.approx(60, abs=3)

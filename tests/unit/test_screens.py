@@ -66,7 +66,7 @@ def scenes(
     request: pytest.FixtureRequest,
 ) -> Iterator[Scenes]:
     """The scenes of the command that a test is named for; compared when the test has ended."""
-    monkeypatch.setattr("cede.cli.session._who", lambda: "ann")
+    monkeypatch.setattr("cede.cli.session._user", lambda: "ann")
     monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 0)
     found = Scenes(cede, str(policy.parent))
     yield found
@@ -101,7 +101,7 @@ def test_screens_of_apply(scenes: Scenes, host: SimulatedHost, policy: Path) -> 
     taken_away(host)
     policy.write_text(REPORT)
     scenes("what was taken away is only reported", "apply", "--scheduled")
-    scenes("a person restores it", "apply", "--yes")
+    scenes("the administrator restores it", "apply", "--yes")
     for title, answer in OTHERWISE.items():
         taken_away(host)
         host.guest_says = answer
@@ -128,7 +128,7 @@ def test_screens_of_status(
     cede("apply", "--yes")
     failed = host.written.conditions(str(policy))
     at = "2026-01-31T03:10:00+00:00"
-    host.written.stand(
+    host.written.save_status(
         str(policy), [replace(c, next_try=at if c.reason == "Failed" else "") for c in failed]
     )
     scenes("failed, and tried again later", "status")
@@ -144,7 +144,7 @@ def test_screens_of_status(
     scenes("drained", "status")
     cede("resume", "--yes")
     with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.status_command.open_doors", silent)
+        patch.setattr("cede.cli.status_command.open_adapters", silent)
         clock.now += timedelta(hours=1)
         scenes("libvirt doesn't answer", "status")
     host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))

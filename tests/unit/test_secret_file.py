@@ -1,4 +1,4 @@
-"""Files with secrets: what is read, and what is refused with the command that mends it."""
+"""Files with secrets: what is read, and what is refused with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def secret(tmp_path: Path, content: bytes = b"lab\n", mode: int = 0o600) -> str:
 
 def why(path: str) -> tuple[str, str]:
     with pytest.raises(PermanentError) as caught:
-        credentials.first_line(path)
+        credentials.first_line_of_secret(path)
     return caught.value.message, caught.value.remedy
 
 
@@ -35,7 +35,7 @@ def why(path: str) -> tuple[str, str]:
     ],
 )
 def test_the_first_line_is_the_secret(tmp_path: Path, content: bytes, read: str) -> None:
-    assert credentials.first_line(secret(tmp_path, content)) == read
+    assert credentials.first_line_of_secret(secret(tmp_path, content)) == read
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o610])
@@ -45,12 +45,12 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: i
     assert f"(mode {mode:04o})" in message
     assert remedy == f"chmod 600 {path}"
     with pytest.raises(PermanentError, match="read or written by others"):
-        credentials.check(path)
+        credentials.check_secret(path)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_that_is_its_owners_alone_will_do(tmp_path: Path, mode: int) -> None:
-    credentials.check(secret(tmp_path, mode=mode))
+    credentials.check_secret(secret(tmp_path, mode=mode))
 
 
 def test_a_file_of_somebody_else_is_refused(
@@ -78,11 +78,11 @@ def test_neither_a_folder_nor_a_pipe_nor_nothing_is_read(tmp_path: Path) -> None
     assert "No such file" in why(str(tmp_path / "nothing"))[0]
 
 
-def test_no_message_tells_the_secret(tmp_path: Path) -> None:
+def test_no_message_reports_the_secret(tmp_path: Path) -> None:
     message, remedy = why(secret(tmp_path, b"hush\x00\n"))
     assert "hush" not in message + remedy
 
 
 def test_a_login_is_read_with_its_guest_and_user(tmp_path: Path) -> None:
-    read = credentials.read("uuid", "root", secret(tmp_path))
+    read = credentials.read_login("uuid", "root", secret(tmp_path))
     assert (read.guest, read.user, read.password, read.refused) == ("uuid", "root", "lab", False)

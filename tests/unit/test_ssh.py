@@ -1,4 +1,4 @@
-"""A guest behind ssh: what the client is told, and what its complaints mean. The client is a shell script here."""
+"""A guest behind ssh: what the client is told, and what its diagnostics mean. The client is a shell script here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cede.errors import GuestSilentError, PermanentError
-from cede.guest.channels.ssh_channel import Ssh
+from cede.guest.channels.ssh_channel import SshChannel
 
 
 @pytest.fixture
@@ -32,31 +32,31 @@ def behave(folder: Path, script: str) -> None:
 
 def why(seconds: float = 5.0) -> tuple[str, str]:
     with pytest.raises(GuestSilentError) as caught:
-        Ssh("pv1").run("true", seconds)
+        SshChannel("pv1").run("true", seconds)
     return caught.value.message, caught.value.remedy
 
 
 @pytest.mark.usefixtures("client")
 def test_the_command_runs_in_a_posix_shell_and_its_answer_comes_back_whole() -> None:
-    said = Ssh("pv1").run("printf 'Slot:\\t0000:00:00.0\\n'; echo \"it's\"", 5)
+    said = SshChannel("pv1").run("printf 'Slot:\\t0000:00:00.0\\n'; echo \"it's\"", 5)
     assert said == "Slot:\t0000:00:00.0\nit's\n"
 
 
 def test_what_the_guest_prints_around_the_answer_is_no_part_of_it(client: Path) -> None:
     behave(client, 'echo welcome; echo warning >&2; "$@"; echo bye; exit 1')
-    assert Ssh("pv1").run("echo x", 5) == "x\n"
+    assert SshChannel("pv1").run("echo x", 5) == "x\n"
 
 
 @pytest.mark.usefixtures("client")
 def test_escapes_dont_come_through() -> None:
-    assert Ssh("pv1").run("printf '\\033[31mred\\033[0m\\007\\n'", 5) == "red\n"
+    assert SshChannel("pv1").run("printf '\\033[31mred\\033[0m\\007\\n'", 5) == "red\n"
 
 
 def test_host_keys_are_checked_nobody_is_asked_and_there_is_no_terminal(client: Path) -> None:
     key = client / "key"
     key.write_text("key")
     key.chmod(0o600)
-    Ssh("admin@pv1", user="root", identity_file=str(key)).run("true", 7)
+    SshChannel("admin@pv1", user="root", identity_file=str(key)).run("true", 7)
     argv = (client / "argv").read_text().splitlines()
     assert {"-T", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=7"} <= {*argv}
     assert argv[-4:] == ["--", "admin@pv1", "sh", "-s"]
@@ -68,7 +68,7 @@ def test_a_key_that_others_may_read_is_not_used(client: Path) -> None:
     key.write_text("key")
     key.chmod(0o644)
     with pytest.raises(PermanentError, match="read or written by others") as caught:
-        Ssh("pv1", identity_file=str(key)).run("true", 5)
+        SshChannel("pv1", identity_file=str(key)).run("true", 5)
     assert caught.value.remedy == f"chmod 600 {key}"
     assert not (client / "argv").exists()
 
@@ -100,9 +100,9 @@ def test_each_way_of_not_getting_there_has_its_reason_and_remedy(
     client: Path, said: str, meaning: str, remedy: str
 ) -> None:
     behave(client, f"printf '{said}' >&2; exit 255")
-    told = why()
-    assert (meaning in told[0], remedy in told[1]) == (True, True), told
-    assert "\x1b" not in told[0]
+    reported = why()
+    assert (meaning in reported[0], remedy in reported[1]) == (True, True), reported
+    assert "\x1b" not in reported[0]
 
 
 def test_what_the_guest_itself_says_is_not_taken_for_the_clients_complaint(client: Path) -> None:
@@ -117,9 +117,9 @@ def test_an_answer_that_is_cut_off_is_none(client: Path) -> None:
 
 def test_a_guest_that_never_answers_ends_by_the_time(client: Path) -> None:
     behave(client, "exec sleep 60")
-    begun = time.monotonic()
+    started = time.monotonic()
     assert "gave no answer in 1 s" in why(1.0)[0]
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - started < 5.0
 
 
 def test_a_guest_that_prints_without_end_ends_by_size_or_time(client: Path) -> None:
@@ -130,5 +130,5 @@ def test_a_guest_that_prints_without_end_ends_by_size_or_time(client: Path) -> N
 def test_without_an_ssh_client_the_remedy_is_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(PermanentError, match="ssh is not installed") as caught:
-        Ssh("pv1").run("true", 5)
+        SshChannel("pv1").run("true", 5)
     assert caught.value.remedy == "apt-get install openssh-client"

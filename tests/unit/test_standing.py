@@ -15,11 +15,11 @@ import pytest
 
 import cede
 from cede.model.conditions import Condition, Status
-from cede.model.journal_state import Attachment, Pause
+from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
-from cede.model.plan import GiveBack, HotPlug, Work
+from cede.model.plan import Change, HotPlug, ReturnToDom0
 from cede.state import database
-from cede.state.journal import Asked, Journal
+from cede.state.journal import Journal, Requester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 NIC = Address(0, 1, 0, 0)
 BEGIN = datetime(2026, 1, 31, 3, tzinfo=UTC)
 EARLY, LATER = "2026-01-31T03:00:00.000+00:00", "2026-01-31T05:00:00.000+00:00"
-LEFT = Attachment(address=NIC, domain="uuid-of-pv1", live=True, config=True)
-ATTACH = Work(
+LEFT = LastApplied(address=NIC, domain="uuid-of-pv1", live=True, config=True)
+ATTACH = Change(
     subject="nic0 -> pv1", address=NIC, identity=None,
-    steps=(HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0"),),
+    actions=(HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0"),),
 )  # fmt: skip
-RELEASE = Work(subject="nic0", address=NIC, identity=None, steps=(GiveBack(address=NIC),))
+RELEASE = Change(subject="nic0", address=NIC, identity=None, actions=(ReturnToDom0(address=NIC),))
 KILLED_THERE = """
 import os, signal, sqlite3, sys
 from pathlib import Path
@@ -115,36 +115,36 @@ def of_version_1(path: Path) -> bytes:
 def test_a_pause_is_in_force_until_it_is_resumed(
     journal: Journal, opened: Callable[[], Journal]
 ) -> None:
-    made = journal.pause(Pause(target="pv1", domain="uuid-of-pv1", who="ann", reason="tests"))
+    made = journal.pause(Pause(target="pv1", domain="uuid-of-pv1", requester="ann", reason="tests"))
     assert (made.since, made.until) == (EARLY, "")
     again = opened()
-    assert again.memory().pauses == (made,)
+    assert again.load_state().pauses == (made,)
     again.resume([made])
-    assert journal.memory().pauses == ()
+    assert journal.load_state().pauses == ()
 
 
 def test_a_pause_for_some_time_ends_by_itself(journal: Journal, clock: Clock, path: Path) -> None:
     made = journal.pause(Pause(target="nic0", device="nic0"), seconds=7200)
     assert made.until == LATER
     clock.now += timedelta(hours=2, milliseconds=-1)
-    assert journal.memory().pauses == (made,)
+    assert journal.load_state().pauses == (made,)
     clock.now += timedelta(milliseconds=1)
-    assert journal.memory().pauses == ()
+    assert journal.load_state().pauses == ()
     journal.pause(Pause(target="pv1", domain="uuid-of-pv1"))
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM pause").fetchone() == (1,)
     connection.close()
 
 
-def test_a_pause_of_the_same_takes_the_place_of_the_one_before_and_a_drain_stands_beside_it(
+def test_a_pause_of_the_same_takes_the_place_of_the_one_before_and_a_drain_is_beside_it(
     journal: Journal,
 ) -> None:
     journal.pause(Pause(target="nic0", device="nic0", reason="first"))
     second = journal.pause(Pause(target="nic0", device="nic0", reason="second"))
     drained = journal.pause(Pause(target="nic0", device="nic0", drained=True))
-    assert journal.memory().pauses == (drained, second)
+    assert journal.load_state().pauses == (drained, second)
     journal.resume([drained])
-    assert journal.memory().pauses == (second,)
+    assert journal.load_state().pauses == (second,)
 
 
 # -- conditions and attachments
@@ -152,48 +152,48 @@ def test_a_pause_of_the_same_takes_the_place_of_the_one_before_and_a_drain_stand
 
 def condition(subject: str, reason: str = "Drifted", since: str = EARLY) -> Condition:
     return Condition(
-        subject=subject, type="InStep", status=Status.FALSE, reason=reason, message="ü", since=since
+        subject=subject, type="InSync", status=Status.FALSE, reason=reason, message="ü", since=since
     )
 
 
 def test_each_policy_has_conditions_of_its_own_and_the_host_has_one_set(journal: Journal) -> None:
-    journal.stand("a.yaml", [condition(""), condition("nic0 -> pv1")])
-    journal.stand("b.yaml", [condition("", "Unreachable"), condition("nic1 -> pv1")])
+    journal.save_status("a.yaml", [condition(""), condition("nic0 -> pv1")])
+    journal.save_status("b.yaml", [condition("", "Unreachable"), condition("nic1 -> pv1")])
     assert set(journal.conditions("a.yaml")) == {
         condition("", "Unreachable"),
         condition("nic0 -> pv1"),
     }
-    journal.stand("a.yaml", [])
+    journal.save_status("a.yaml", [])
     assert journal.conditions("a.yaml") == ()
     assert journal.conditions("b.yaml") == (condition("nic1 -> pv1"),)
 
 
-def test_what_stands_as_before_is_not_written_again(journal: Journal, path: Path) -> None:
+def test_what_is_as_before_is_not_written_again(journal: Journal, path: Path) -> None:
     for _ in range(2):
-        journal.stand("a.yaml", [condition("nic0 -> pv1")], [LEFT])
+        journal.save_status("a.yaml", [condition("nic0 -> pv1")], [LEFT])
         size = path.with_name("journal.db-wal").stat().st_size
-    journal.stand("a.yaml", [condition("nic0 -> pv1")], [LEFT])
+    journal.save_status("a.yaml", [condition("nic0 -> pv1")], [LEFT])
     assert path.with_name("journal.db-wal").stat().st_size == size
-    journal.stand("a.yaml", [condition("nic0 -> pv1", "Failed")], [LEFT])
+    journal.save_status("a.yaml", [condition("nic0 -> pv1", "Failed")], [LEFT])
     assert path.with_name("journal.db-wal").stat().st_size > size
 
 
 def test_where_a_device_was_left_is_known_until_cede_takes_it_out(journal: Journal) -> None:
-    journal.stand("a.yaml", [], [LEFT])
-    journal.end(journal.begin(ATTACH, Asked()), "done")
-    assert journal.memory().attachments == (LEFT,)
-    journal.stand("a.yaml", [])
-    assert journal.memory().attachments == (LEFT,)
-    journal.end(journal.begin(RELEASE, Asked()), "done")
-    assert journal.memory().attachments == ()
+    journal.save_status("a.yaml", [], [LEFT])
+    journal.end_change(journal.begin_change(ATTACH, Requester()), "done")
+    assert journal.load_state().last_applied == (LEFT,)
+    journal.save_status("a.yaml", [])
+    assert journal.load_state().last_applied == (LEFT,)
+    journal.end_change(journal.begin_change(RELEASE, Requester()), "done")
+    assert journal.load_state().last_applied == ()
 
 
 def test_what_left_the_policy_is_left_nowhere(journal: Journal) -> None:
-    journal.stand("a.yaml", [], [LEFT])
-    journal.stand("b.yaml", [], [])
-    assert journal.memory().attachments == (LEFT,)
-    journal.stand("a.yaml", [], [])
-    assert journal.memory().attachments == ()
+    journal.save_status("a.yaml", [], [LEFT])
+    journal.save_status("b.yaml", [], [])
+    assert journal.load_state().last_applied == (LEFT,)
+    journal.save_status("a.yaml", [], [])
+    assert journal.load_state().last_applied == ()
 
 
 # -- a file of version 1
@@ -203,22 +203,22 @@ def test_a_journal_of_version_1_is_read_and_not_changed_by_who_only_reads(
     of_version_1: bytes, opened: Callable[[], Journal], path: Path
 ) -> None:
     journal = opened()
-    memory = journal.memory()
+    memory = journal.load_state()
     assert [held.reason for held in memory.held] == ["hung"]
-    assert [begun.subject for begun in memory.unfinished] == ["nic0 -> pv1"]
-    assert (memory.pauses, memory.attachments, journal.conditions("a.yaml")) == ((), (), ())
-    assert [entry.who for entry in journal.history()] == ["ann"]
+    assert [started.subject for started in memory.unfinished] == ["nic0 -> pv1"]
+    assert (memory.pauses, memory.last_applied, journal.conditions("a.yaml")) == ((), (), ())
+    assert [entry.requester for entry in journal.history()] == ["ann"]
     assert path.read_bytes() == of_version_1
 
 
 def test_a_journal_of_version_1_is_brought_up_to_date_by_who_writes_and_forgets_nothing(
     of_version_1: bytes, opened: Callable[[], Journal]
 ) -> None:
-    before = (opened().memory().held, opened().memory().unfinished, opened().history())
+    before = (opened().load_state().held, opened().load_state().unfinished, opened().history())
     made = opened().pause(Pause(target="nic0", device="nic0"))
     after = opened()
-    assert (after.memory().held, after.memory().unfinished, after.history()) == before
-    assert after.memory().pauses == (made,)
+    assert (after.load_state().held, after.load_state().unfinished, after.history()) == before
+    assert after.load_state().pauses == (made,)
     assert after.warnings == []
     assert of_version_1
 
@@ -242,6 +242,6 @@ def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     assert ("pause" in there) == ("condition" in there) == (done == 4)
     connection.close()
     journal = opened()
-    assert [held.reason for held in journal.memory().held] == ["hung"]
+    assert [held.reason for held in journal.load_state().held] == ["hung"]
     journal.pause(Pause(target="nic1", device="nic1"))
-    assert "nic1" in {pause.device for pause in journal.memory().pauses}
+    assert "nic1" in {pause.device for pause in journal.load_state().pauses}

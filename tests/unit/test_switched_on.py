@@ -25,7 +25,7 @@ def space(command: int, *capabilities: tuple[int, int], status: int = 0x10) -> b
     return bytes(said)
 
 
-def told(said: bytes) -> SwitchedOn | None:
+def reported(said: bytes) -> SwitchedOn | None:
     return switched_on(lambda offset, size: said[offset : offset + size])
 
 
@@ -41,21 +41,21 @@ def told(said: bytes) -> SwitchedOn | None:
         (space(0x6, (0x05, 0x81), status=0), "memory on, bus master on, no MSI"),
     ],
 )
-def test_command_and_message_interrupts_are_told(said: bytes, expected: str) -> None:
-    assert str(told(said)) == expected
+def test_command_and_message_interrupts_are_reported(said: bytes, expected: str) -> None:
+    assert str(reported(said)) == expected
 
 
 @pytest.mark.parametrize("said", [b"", b"\xff" * 256, b"\x00" * 5])
-def test_a_card_that_does_not_answer_tells_nothing(said: bytes) -> None:
-    assert told(said) is None
+def test_a_card_that_does_not_answer_reports_nothing(said: bytes) -> None:
+    assert reported(said) is None
 
 
 @given(st.binary(max_size=256))
 def test_any_bytes_are_read_to_an_end(said: bytes) -> None:
-    told(said)
+    reported(said)
 
 
 def test_a_circle_of_capabilities_ends() -> None:
     said = bytearray(space(0x6, (0x05, 0x80), (0x11, 0x8004)))
     said[0x51] = 0x40
-    assert str(told(bytes(said))).endswith("MSI-X on")
+    assert str(reported(bytes(said))).endswith("MSI-X on")

@@ -109,7 +109,7 @@ def test_pciback_that_is_not_loaded_has_no_slots(tree: SysTree) -> None:
     assert (sysfs.pciback_loaded, sysfs.pciback_slots()) == (False, frozenset())
 
 
-def test_slots_tell_what_pciback_seizes_at_the_next_probe(tree: SysTree) -> None:
+def test_slots_report_what_pciback_binds_at_the_next_probe(tree: SysTree) -> None:
     tree.function("0000:01:00.0", driver="e1000e")
     tree.slots("0000:01:00.0", "0000:02:00.1")
     sysfs = Sysfs(tree.sys)

@@ -6,22 +6,22 @@ import pytest
 
 from cede.model.pci import Address
 from cede.model.plan import (
+    Action,
     AddToConfig,
     Adopt,
+    BindToPciback,
     DontLoadAtBoot,
-    Evict,
-    GiveBack,
+    ForceDetach,
     HotPlug,
     LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
-    Seize,
-    Step,
+    ReturnToDom0,
     SwitchOff,
     SwitchOn,
     Unplug,
 )
-from cede.planner.recovery import undo
+from cede.planner.recovery import rollback_actions
 
 NIC = Address(0, 1, 0, 0)
 ALIAS = "ua-cede-nic0"
@@ -36,8 +36,8 @@ ADD = AddToConfig(address=NIC, domain="pv1", alias=ALIAS, policy="p")
         (LOAD, None),
         (LoadAtBoot(), DontLoadAtBoot()),
         (DontLoadAtBoot(), None),
-        (Seize(address=NIC, driver="e1000e"), GiveBack(address=NIC, driver="e1000e")),
-        (Seize(address=NIC, driver=None), GiveBack(address=NIC, undriven=True)),
+        (BindToPciback(address=NIC, driver="e1000e"), ReturnToDom0(address=NIC, driver="e1000e")),
+        (BindToPciback(address=NIC, driver=None), ReturnToDom0(address=NIC, undriven=True)),
         (PLUG, Unplug(address=NIC, domain="pv1")),
         (ADD, RemoveFromConfig(address=NIC, domain="pv1")),
         (
@@ -46,28 +46,28 @@ ADD = AddToConfig(address=NIC, domain="pv1", alias=ALIAS, policy="p")
         ),
         (Adopt(address=NIC, domain="pv1", alias=ALIAS, policy="p"), None),
         (Unplug(address=NIC, domain="pv1"), None),
-        (Evict(address=NIC, domain="pv1"), None),
+        (ForceDetach(address=NIC, domain="pv1"), None),
         (RemoveFromConfig(address=NIC, domain="pv1"), None),
         (SwitchOff(domain="pv1", features=("passthrough",)), None),
-        (GiveBack(address=NIC), None),
+        (ReturnToDom0(address=NIC), None),
     ],
 )
 def test_every_step_inward_has_its_way_back_and_none_outward_has(
-    taken: Step, back: Step | None
+    taken: Action, back: Action | None
 ) -> None:
-    assert undo([taken]) == (() if back is None else (back,))
+    assert rollback_actions([taken]) == (() if back is None else (back,))
 
 
 def test_what_was_done_last_is_taken_back_first() -> None:
     switch = SwitchOn(domain="pv1", features=("passthrough", "e820_host"))
-    taken: list[Step] = [LOAD, Seize(address=NIC, driver="e1000e"), PLUG, switch, ADD]
-    assert undo(iter(taken)) == (
+    taken: list[Action] = [LOAD, BindToPciback(address=NIC, driver="e1000e"), PLUG, switch, ADD]
+    assert rollback_actions(iter(taken)) == (
         RemoveFromConfig(address=NIC, domain="pv1"),
         SwitchOff(domain="pv1", features=("passthrough", "e820_host")),
         Unplug(address=NIC, domain="pv1"),
-        GiveBack(address=NIC, driver="e1000e"),
+        ReturnToDom0(address=NIC, driver="e1000e"),
     )
 
 
 def test_of_nothing_there_is_nothing_to_take_back() -> None:
-    assert undo([]) == ()
+    assert rollback_actions([]) == ()

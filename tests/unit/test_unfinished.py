@@ -7,42 +7,45 @@ from dataclasses import replace
 import pytest
 
 from cede.errors import Exit
-from cede.model.domain import Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held, Unfinished
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Origin
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
 from cede.model.plan import (
+    Action,
     AddToConfig,
-    Evict,
-    GiveBack,
+    Change,
+    ForceDetach,
     Refusal,
     RemoveFromConfig,
-    Step,
+    ReturnToDom0,
     Unplug,
-    Work,
 )
 from cede.model.policy import Policy
 from cede.planner.planner import plan
-from cede.planner.recovery import in_place, refuse_held, settle
+from cede.planner.recovery import in_place, recover, refuse_held
 from cede.planner.resolve import resolve_targets
 
 NIC, DISK = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", class_code="020000")
-ORIGIN = Origin(identity=IDENTITY, driver="e1000e")
+ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e")
 OURS = Hostdev(address=NIC, alias="ua-cede-nic0")
-NOTE = Mark(name="nic0", address=NIC, policy="policy.yaml")
+NOTE = Ownership(name="nic0", address=NIC, policy="policy.yaml")
 HERE = Device(address=NIC, identity=IDENTITY, driver="e1000e", reset_methods=("flr",))
 TAKEN = replace(
-    HERE, driver=PCIBACK, driver_override=PCIBACK, in_pciback_slots=True, origin=ORIGIN
+    HERE, driver=PCIBACK, driver_override=PCIBACK, in_pciback_slots=True, original_state=ORIGIN
 )  # fmt: skip
 GUEST = Domain(name="pv1", uuid="u1", kind=GuestKind.PV, domid=7)
 SERVED = BackendDevice(domid=7, address=NIC, index=0)
-ATTACH = Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", inward=True, since="then")
-RELEASE = replace(ATTACH, subject="release 0000:01:00.0", inward=False)
+ATTACH = Unfinished(subject="nic0 -> pv1", address=NIC, domain="pv1", attaching=True, since="then")
+RELEASE = replace(ATTACH, subject="release 0000:01:00.0", attaching=False)
 HELD = Held(address=NIC, reason="unbinding 0000:01:00.0 has hung", since="2026-01-31")
 
 UNPLUG, REMOVE = Unplug(address=NIC, domain="pv1"), RemoveFromConfig(address=NIC, domain="pv1")
-EVICT, BACK = Evict(address=NIC, domain="pv1"), GiveBack(address=NIC, driver="e1000e")
+FORCE_DETACH, BACK = (
+    ForceDetach(address=NIC, domain="pv1"),
+    ReturnToDom0(address=NIC, driver="e1000e"),
+)
 
 
 def host(
@@ -55,67 +58,67 @@ def host(
 
 
 PLUGGED = replace(GUEST, live=(OURS,))
-COMPLETE = replace(PLUGGED, config=(OURS,), marks=(NOTE,))
+COMPLETE = replace(PLUGGED, config=(OURS,), ownership=(NOTE,))
 STOPPED = replace(GUEST, domid=None)
 
 
 @pytest.mark.parametrize(
-    ("begun", "inventory", "steps"),
+    ("started", "inventory", "actions"),
     [
         # cut off in an attach, from its first step to its last
         (ATTACH, host(HERE), None),
         (ATTACH, host(replace(HERE, driver=None, driver_override=PCIBACK)),
-         (GiveBack(address=NIC),)),
+         (ReturnToDom0(address=NIC),)),
         (ATTACH, host(TAKEN), (BACK,)),
-        (ATTACH, host(TAKEN, GUEST, SERVED), (EVICT, BACK)),
-        (ATTACH, host(replace(TAKEN, in_guest=True)), (EVICT, BACK)),
+        (ATTACH, host(TAKEN, GUEST, SERVED), (FORCE_DETACH, BACK)),
+        (ATTACH, host(replace(TAKEN, in_guest=True)), (FORCE_DETACH, BACK)),
         (ATTACH, host(TAKEN, PLUGGED, SERVED), (UNPLUG, BACK)),
         (ATTACH, host(TAKEN, replace(PLUGGED, config=(OURS,)), SERVED), (UNPLUG, REMOVE, BACK)),
         (ATTACH, host(TAKEN, COMPLETE, SERVED), None),
         # in a guest that is off: only its XML was written
         (ATTACH, host(TAKEN, replace(STOPPED, config=(OURS,))), (REMOVE, BACK)),
-        (ATTACH, host(TAKEN, replace(STOPPED, config=(OURS,), marks=(NOTE,))), None),
+        (ATTACH, host(TAKEN, replace(STOPPED, config=(OURS,), ownership=(NOTE,))), None),
         # cut off in a release: what is left of it
         (RELEASE, host(TAKEN, COMPLETE, SERVED), (UNPLUG, REMOVE, BACK)),
-        (RELEASE, host(TAKEN, replace(GUEST, config=(OURS,), marks=(NOTE,))), (REMOVE, BACK)),
+        (RELEASE, host(TAKEN, replace(GUEST, config=(OURS,), ownership=(NOTE,))), (REMOVE, BACK)),
         (RELEASE, host(TAKEN), (BACK,)),
-        (RELEASE, host(replace(HERE, origin=ORIGIN)), (BACK,)),  # not proven to live there
+        (RELEASE, host(replace(HERE, original_state=ORIGIN)), (BACK,)),  # not verified to live there
         (RELEASE, host(HERE), None),
         # one that dom0 is not to have back stays on pciback
-        (replace(RELEASE, back=False), host(TAKEN, PLUGGED, SERVED), (UNPLUG,)),
-        (replace(RELEASE, back=False), host(TAKEN), None),
+        (replace(RELEASE, return_to_dom0=False), host(TAKEN, PLUGGED, SERVED), (UNPLUG,)),
+        (replace(RELEASE, return_to_dom0=False), host(TAKEN), None),
         # its guest, or the device itself, is gone since
         (replace(ATTACH, domain="gone"), host(TAKEN), (BACK,)),
         (replace(ATTACH, domain=""), host(TAKEN), (BACK,)),
         (ATTACH, host(None), None),
-        (RELEASE, host(None, replace(STOPPED, config=(OURS,), marks=(NOTE,))), (REMOVE,)),
+        (RELEASE, host(None, replace(STOPPED, config=(OURS,), ownership=(NOTE,))), (REMOVE,)),
         # a note on another device says nothing of this one
-        (ATTACH, host(TAKEN, replace(PLUGGED, marks=(replace(NOTE, address=DISK),)), SERVED),
+        (ATTACH, host(TAKEN, replace(PLUGGED, ownership=(replace(NOTE, address=DISK),)), SERVED),
          (UNPLUG, BACK)),
     ],
 )  # fmt: skip
 def test_what_is_left_is_undone_or_finished_as_far_as_it_is_seen_to_be_there(
-    begun: Unfinished, inventory: Inventory, steps: tuple[Step, ...] | None
+    started: Unfinished, inventory: Inventory, actions: tuple[Action, ...] | None
 ) -> None:
-    found = settle(begun, inventory)
-    if steps is None:
+    found = recover(started, inventory)
+    if actions is None:
         assert found is None
     else:
-        assert isinstance(found, Work)
-        assert found.steps == steps
-        assert found.subject == f"{begun.subject}, begun and cut off"
+        assert isinstance(found, Change)
+        assert found.actions == actions
+        assert found.subject == f"{started.subject}, begun and cut off"
         assert found.identity == (IDENTITY if inventory.devices else None)
 
 
 def test_what_somebody_else_put_there_since_is_left_to_them() -> None:
     theirs = Hostdev(address=NIC)
-    assert settle(ATTACH, host(TAKEN, replace(STOPPED, config=(theirs,)))) is None
+    assert recover(ATTACH, host(TAKEN, replace(STOPPED, config=(theirs,)))) is None
 
 
 def test_a_guest_that_only_xen_knows_to_have_the_device_is_a_refusal() -> None:
-    begun = replace(ATTACH, domain="")
-    inventory = replace(host(replace(TAKEN, in_guest=True)), unfinished=(begun,))
-    found = settle(begun, inventory)
+    started = replace(ATTACH, domain="")
+    inventory = replace(host(replace(TAKEN, in_guest=True)), unfinished=(started,))
+    found = recover(started, inventory)
     assert isinstance(found, Refusal)
     assert (found.name, found.exit) == ("owner-unknown", Exit.UNSAFE)
 
@@ -123,7 +126,7 @@ def test_a_guest_that_only_xen_knows_to_have_the_device_is_a_refusal() -> None:
 def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
     root = HostUse(guard="filesystem", chain=(str(NIC), "sda", "/"))
     used = replace(HERE, uses=(root,), in_pciback_slots=True)
-    found = settle(ATTACH, host(used))
+    found = recover(ATTACH, host(used))
     assert isinstance(found, Refusal)
     assert (found.name, found.exit) == ("host-needs-it", Exit.UNSAFE)
 
@@ -139,7 +142,7 @@ def test_a_device_on_which_something_hangs_is_left_alone_with_what_to_do() -> No
     assert f"cede release {NIC}" in found.remedy
 
 
-def test_a_device_held_since_nobody_knows_when_is_told_without() -> None:
+def test_a_device_held_since_nobody_knows_when_is_reported_without() -> None:
     found = refuse_held(NIC, "s", Inventory(held=(replace(HELD, since=""),)))
     assert found is not None
     assert found.reason.endswith("has hung")
@@ -158,9 +161,9 @@ def test_a_device_on_which_nothing_hangs_is_not_refused() -> None:
 )
 def test_no_plan_touches_a_device_on_which_something_hangs(inventory: Inventory) -> None:
     policy = Policy(source="policy.yaml")
-    assert [work.address for work in plan(resolve_targets(policy, inventory)).work] == [NIC]
+    assert [change.address for change in plan(resolve_targets(policy, inventory)).changes] == [NIC]
     planned = plan(resolve_targets(policy, replace(inventory, held=(HELD,))))
-    assert planned.work == ()
+    assert planned.changes == ()
     assert [refusal.name for refusal in planned.refusals] == ["held"]
 
 
@@ -169,7 +172,7 @@ def test_a_device_that_is_held_and_of_which_nothing_is_left_is_no_matter() -> No
     assert plan(resolve_targets(Policy(source="policy.yaml"), inventory)).refusals == ()
 
 
-def test_what_another_policy_gave_is_told_of_even_if_it_is_held() -> None:
+def test_what_another_policy_gave_is_reported_of_even_if_it_is_held() -> None:
     inventory = replace(host(TAKEN, COMPLETE, SERVED), unfinished=(), held=(HELD,))
     assert [
         noop.subject for noop in plan(resolve_targets(Policy(source="other"), inventory)).noops
@@ -179,19 +182,21 @@ def test_what_another_policy_gave_is_told_of_even_if_it_is_held() -> None:
 # -- found in place
 
 
-def test_what_the_notes_say_is_told_by_domain_and_device() -> None:
-    other = replace(COMPLETE, name="pv2", uuid="u2", marks=(replace(NOTE, name="b", address=DISK),))
+def test_what_the_notes_say_is_reported_by_domain_and_device() -> None:
+    other = replace(
+        COMPLETE, name="pv2", uuid="u2", ownership=(replace(NOTE, name="b", address=DISK),)
+    )
     inventory = Inventory(
         devices=(TAKEN,), domains=(COMPLETE, GUEST, replace(other, live=(), config=()))
     )
     assert list(in_place(inventory)) == [
-        Work(
+        Change(
             subject="nic0 -> pv1", address=NIC, identity=IDENTITY,
-            steps=(AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml"),),
+            actions=(AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml"),),
         ),
-        Work(
+        Change(
             subject="b -> pv2", address=DISK, identity=None,
-            steps=(AddToConfig(address=DISK, domain="pv2", alias="ua-cede-b", policy="policy.yaml"),),
+            actions=(AddToConfig(address=DISK, domain="pv2", alias="ua-cede-b", policy="policy.yaml"),),
         ),
     ]  # fmt: skip
 
@@ -199,4 +204,4 @@ def test_what_the_notes_say_is_told_by_domain_and_device() -> None:
 def test_an_alias_of_cedes_without_a_note_counts_and_anothers_hostdev_does_not() -> None:
     theirs = Hostdev(address=DISK, alias="ua-mine")
     found = in_place(Inventory(domains=(replace(GUEST, live=(OURS, theirs), config=(theirs,)),)))
-    assert [(work.subject, work.address) for work in found] == [("nic0 -> pv1", NIC)]
+    assert [(change.subject, change.address) for change in found] == [("nic0 -> pv1", NIC)]

@@ -31,10 +31,10 @@ def found(
 ) -> dict[str, list[tuple[str, ...]]]:
     """Per device its chains, each after the name of its guard."""
     root = tree.sys.parent
-    door = HostUses(
+    adapter = HostUses(
         tree.sys, tree.proc, root / "run", root / "dev", addresses=lambda: dict(addresses or {})
     )
-    uses = door.find(disks or {}, interfaces or {})
+    uses = adapter.find(disks or {}, interfaces or {})
     return {str(at): [(use.guard, *use.chain) for use in of] for at, of in uses.items()}
 
 
@@ -410,19 +410,19 @@ def test_sshd_is_found_on_the_port_that_it_listens_on(
     assert (found(tree, addresses=ADDRESSES) != {}) is kept
 
 
-def test_addresses_are_asked_for_only_if_somebody_is_logged_in_and_their_failure_is_told(
+def test_addresses_are_asked_for_only_if_somebody_is_logged_in_and_their_failure_is_reported(
     tree: SysTree,
 ) -> None:
     def broken() -> dict[str, str]:
         raise PermanentError("ip is not installed")
 
-    door = HostUses(tree.sys, tree.proc, addresses=broken)
-    assert door.find() == {}
+    adapter = HostUses(tree.sys, tree.proc, addresses=broken)
+    assert adapter.find() == {}
     write(tree.proc / "net/tcp", f"{TCP}\n{established('0100007F:0016')}")
-    assert door.find() == {}
+    assert adapter.find() == {}
     write(tree.proc / "net/tcp", f"{TCP}\n{established(HERE)}")
     with pytest.raises(PermanentError, match="ip is not installed"):
-        door.find()
+        adapter.find()
 
 
 def test_a_guests_disk_is_kept_down_to_the_controller(tree: SysTree) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.daemon.triggers import Listener, Wake, Wakes
+from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import UnreachableError
 from unit.conftest import descriptors
 
@@ -22,70 +22,70 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 
-def wake(source: str = "xenstore", what: str = "") -> Wake:
-    return Wake(source=source, what=what)
+def trigger(source: str = "xenstore", what: str = "") -> Trigger:
+    return Trigger(source=source, what=what)
 
 
 def test_of_each_source_one_wake_waits_however_many_come() -> None:
-    wakes = Wakes()
+    triggers = TriggerQueue()
     for number in range(10_000):
-        wakes.put(wake(what=str(number)))
-        wakes.put(wake("kernel"))
-    assert wakes.take(0.0) == (wake(what="0"), wake("kernel"))
-    assert wakes.take(0.0) == ()
-    wakes.put(wake())
-    assert wakes.take(0.0) == (wake(),)
+        triggers.put(trigger(what=str(number)))
+        triggers.put(trigger("kernel"))
+    assert triggers.take(0.0) == (trigger(what="0"), trigger("kernel"))
+    assert triggers.take(0.0) == ()
+    triggers.put(trigger())
+    assert triggers.take(0.0) == (trigger(),)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abc")), max_size=60))
 def test_whatever_is_put_before_a_take_is_in_it_by_its_source(acts: list[str | None]) -> None:
-    wakes, put = Wakes(), set[str]()
+    triggers, put = TriggerQueue(), set[str]()
     for act in acts:
         if act is None:
-            assert {found.source for found in wakes.take(0.0)} == put
+            assert {found.source for found in triggers.take(0.0)} == put
             put = set()
         else:
-            wakes.put(wake(act))
+            triggers.put(trigger(act))
             put.add(act)
 
 
 def test_from_many_threads_none_is_lost() -> None:
     """Whatever was put is seen by a take that ends after it, though puts and takes run into each other."""
-    wakes, happened, seen = Wakes(), Counter[str](), Counter[str]()
+    triggers, happened, seen = TriggerQueue(), Counter[str](), Counter[str]()
 
     def storm(source: str) -> None:
         for number in range(1, 2001):
             happened[source] = number
-            wakes.put(wake(source))
+            triggers.put(trigger(source))
             if number % 20 == 0:  # else later puts would make up for a lost one
                 eventually(lambda number=number: seen[source] >= number)  # type: ignore[misc]
 
     with ThreadPoolExecutor() as threads:
         storms = [threads.submit(storm, source) for source in "abcd"]
         while not all(each.done() for each in storms):
-            for taken in wakes.take(0.01):
+            for taken in triggers.take(0.01):
                 seen[taken.source] = happened[taken.source]
     for each in storms:
         each.result()
     assert seen == dict.fromkeys("abcd", 2000)
 
 
-def test_it_waits_for_the_first_and_not_longer_than_it_was_told() -> None:
-    wakes = Wakes()
-    begun = time.monotonic()
-    assert wakes.take(0.05) == ()
-    assert 0.04 < time.monotonic() - begun < 2
-    threading.Timer(0.05, lambda: wakes.put(wake())).start()
-    assert wakes.take(60.0) == (wake(),)
+def test_it_waits_for_the_first_and_not_longer_than_it_was_reported() -> None:
+    triggers = TriggerQueue()
+    started = time.monotonic()
+    assert triggers.take(0.05) == ()
+    assert 0.04 < time.monotonic() - started < 2
+    threading.Timer(0.05, lambda: triggers.put(trigger())).start()
+    assert triggers.take(60.0) == (trigger(),)
 
 
 def test_a_signal_handler_may_put_while_the_main_thread_waits() -> None:
-    wakes = Wakes()
-    before = signal.signal(signal.SIGUSR1, lambda *_: wakes.put(wake("signal")))
+    triggers = TriggerQueue()
+    before = signal.signal(signal.SIGUSR1, lambda *_: triggers.put(trigger("signal")))
     try:
         threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
-        assert wakes.take(60.0) == (wake("signal"),)
+        assert triggers.take(60.0) == (trigger("signal"),)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -137,9 +137,9 @@ def eventually(question: Callable[[], bool]) -> None:
 
 class Heard:
     def __init__(self) -> None:
-        self.source, self.wakes, self.said = Pipe(), Wakes(), list[str]()
+        self.source, self.triggers, self.said = Pipe(), TriggerQueue(), list[str]()
         self.pauses: list[int] = []
-        self.listener = Listener(self.source, self.wakes, self.said.append, self._pause)
+        self.listener = Listener(self.source, self.triggers, self.said.append, self._pause)
 
     def _pause(self, times: int) -> float:
         self.pauses.append(times)
@@ -153,24 +153,26 @@ def heard() -> Iterator[Heard]:
     made.listener.close()
 
 
-def test_what_a_source_tells_wakes_and_what_is_of_no_interest_does_not(heard: Heard) -> None:
+def test_what_a_source_reports_triggers_and_what_is_of_no_interest_does_not(heard: Heard) -> None:
     heard.listener.start()
-    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),), (
+    assert heard.triggers.take(10.0) == (trigger("pipe", "is listened to"),), (
         "it may have missed something"
     )
     heard.source.say("chatter")
-    assert heard.wakes.take(0.05) == ()
+    assert heard.triggers.take(0.05) == ()
     heard.source.say("pv1 started")
-    assert heard.wakes.take(10.0) == (wake("pipe", "pv1 started"),)
+    assert heard.triggers.take(10.0) == (trigger("pipe", "pv1 started"),)
     assert heard.said == []
 
 
-def test_a_source_that_is_lost_is_opened_again_and_wakes_for_what_was_missed(heard: Heard) -> None:
+def test_a_source_that_is_lost_is_opened_again_and_triggers_for_what_was_missed(
+    heard: Heard,
+) -> None:
     heard.listener.start()
-    assert heard.wakes.take(10.0) == (wake("pipe", "is listened to"),)
+    assert heard.triggers.take(10.0) == (trigger("pipe", "is listened to"),)
     heard.source.say("lost")
     eventually(lambda: heard.source.opened == 2)
-    assert heard.wakes.take(10.0) == (Wake(source="pipe", what="is back", urgent=True),)
+    assert heard.triggers.take(10.0) == (Trigger(source="pipe", what="is back", urgent=True),)
     eventually(lambda: len(heard.said) == 2)
     assert heard.said == [
         "pipe isn't listened to for now: it was lost",
@@ -178,7 +180,7 @@ def test_a_source_that_is_lost_is_opened_again_and_wakes_for_what_was_missed(hea
     ]
 
 
-def test_one_that_does_not_open_is_tried_again_with_longer_pauses_and_told_once(
+def test_one_that_does_not_open_is_tried_again_with_longer_pauses_and_reported_once(
     heard: Heard,
 ) -> None:
     heard.source.refuses = 5

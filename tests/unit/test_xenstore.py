@@ -211,21 +211,21 @@ def daemon(tmp_path: Path) -> Iterator[str]:
 
 
 def test_over_a_real_socket_each_of_many_that_ask_at_once_gets_its_own_answer(daemon: str) -> None:
-    door = Xenstore(daemon)
+    adapter = Xenstore(daemon)
     paths = [f"/{number}" for number in range(400)]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda path: door._read(path, "/"), paths)) == [
+        assert list(pool.map(lambda path: adapter._read(path, "/"), paths)) == [
             [p, "/"] for p in paths
         ]
-    assert door._read("/gone", "/there") == [None, "/there"]
-    door.close()
+    assert adapter._read("/gone", "/there") == [None, "/there"]
+    adapter.close()
 
 
 def test_a_xenstore_that_hangs_up_is_unreachable(daemon: str) -> None:
-    door = Xenstore(daemon)
+    adapter = Xenstore(daemon)
     with pytest.raises(UnreachableError, match="no answer"):
-        door._read("/end")
-    door.close()
+        adapter._read("/end")
+    adapter.close()
 
 
 def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
@@ -237,15 +237,15 @@ def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
         opened.append(socket)
         return store
 
-    door = Xenstore("/socket", connect)
-    door.close()
+    adapter = Xenstore("/socket", connect)
+    adapter.close()
     assert opened == []
-    door.backend()
-    door.backend()
+    adapter.backend()
+    adapter.backend()
     assert opened == ["/socket"]
-    door.close()
+    adapter.close()
     assert store.closed
-    door.backend()
+    adapter.backend()
     assert opened == ["/socket", "/socket"]
 
 

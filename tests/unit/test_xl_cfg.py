@@ -45,13 +45,13 @@ def complaint(text: str) -> str:
         ("01:00.0,", PciSpec(address=NIC)),
         ("01:00.*", PciSpec(address=NIC, every_function=True)),
         ("01:00.0@5", PciSpec(address=NIC, vslot=5)),
-        ("01:00.0@1f,seize=1", PciSpec(address=NIC, vslot=31, seize=True)),
+        ("01:00.0@1f,seize=1", PciSpec(address=NIC, vslot=31, take_from_driver=True)),
         ("01:00.*@10", PciSpec(address=NIC, every_function=True, vslot=16)),
         ("01:00.0,vslot=5", PciSpec(address=NIC, vslot=5)),
         ("bdf=01:00.0", PciSpec(address=NIC)),
         ("bdf=01:00.*,vslot=20,seize=0", None),
-        ("bdf=01:00.0,vslot=10,seize=0", PciSpec(address=NIC, vslot=16, seize=False)),
-        ("seize=1,bdf=01:00.0", PciSpec(address=NIC, seize=True)),
+        ("bdf=01:00.0,vslot=10,seize=0", PciSpec(address=NIC, vslot=16, take_from_driver=False)),
+        ("seize=1,bdf=01:00.0", PciSpec(address=NIC, take_from_driver=True)),
         ("name=nic0", PciSpec(name="nic0")),
         ("name=nic0,permissive=1", PciSpec(name="nic0", permissive=True)),
         ("01:00.0,permissive=1", PciSpec(address=NIC, permissive=True)),
@@ -145,7 +145,7 @@ def test_what_is_wanted_of_all_devices_counts_unless_one_says_otherwise() -> Non
         more + 'rdm = "strategy=host,policy=relaxed"',
     )
     assert first == PciSpec(
-        address=NIC, permissive=True, msitranslate=True, seize=False, power_mgmt=True,
+        address=NIC, permissive=True, msitranslate=True, take_from_driver=False, power_mgmt=True,
         rdm_policy="relaxed",
     )  # fmt: skip
     assert (second.permissive, second.rdm_policy) == (False, "strict")
@@ -190,10 +190,10 @@ def test_what_xl_refuses_is_complained_about_with_its_place(text: str, place: st
     assert place in complaint(text)
 
 
-def test_all_that_is_wrong_is_told_at_once_and_bounded() -> None:
+def test_all_that_is_wrong_is_reported_at_once_and_bounded() -> None:
     said = complaint("name = 'g'\n" + "Wrong = 1\n" * 50)
     assert said.count("\n") == 20
-    assert said.endswith("30 more complaints after these")
+    assert said.endswith("30 more diagnostics after these")
 
 
 def test_a_single_value_of_pci_is_read_and_said() -> None:
@@ -202,7 +202,7 @@ def test_a_single_value_of_pci_is_read_and_said() -> None:
     assert "xl ignores" in found.notes[0]
 
 
-def test_what_is_odd_and_harmless_is_noted() -> None:
+def test_what_is_odd_and_harmless_is_mentioned() -> None:
     assert "e820_host" in guest("name='g'\ne820_host=0\npci=['01:00.0']\n").notes[0]
     assert "PVH" in guest("name='g'\ntype='pvh'\npci=['01:00.0']\n").notes[0]
     assert guest("name='g'\ne820_host=0\n").notes == ()

@@ -1,4 +1,4 @@
-"""Domain XML: read strictly, edited without touching what is somebody else's.
+"""Domain XML: read strictly, edited without touching what is another tool's.
 
 In tests/golden, pv_* and hvm_* are what libvirt 11.3 shows of the lab's guests; `crowded` is made of all that may be
 in a domain and isn't cede's.
@@ -155,11 +155,11 @@ def test_every_hostdev_is_read_with_whose_it_is_and_how_it_is_filtered() -> None
         Hostdev(address=Address(0, 0, 0x11, 0), managed=True, write_filtering=False),
         Hostdev(address=Address(0, 2, 0, 1), alias="ua-cede-nic1"),
     )
-    assert [h.ours for h in domain_xml_document.hostdevs(shown("crowded"))] == [False, True]
+    assert [h.owned for h in domain_xml_document.hostdevs(shown("crowded"))] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("attributes", "meant"),
+    ("attributes", "resolve_assignment"),
     [
         ("domain='0x0000' bus='0x0a' slot='0x1f' function='0x7'", Address(0, 0x0A, 0x1F, 7)),
         ("domain='0' bus='10' slot='31' function='7'", Address(0, 0x0A, 0x1F, 7)),
@@ -169,8 +169,12 @@ def test_every_hostdev_is_read_with_whose_it_is_and_how_it_is_filtered() -> None
         ("domain='0' bus='1' slot='0' function='0' multifunction='on'", NIC),
     ],
 )
-def test_an_address_is_read_in_hex_and_in_decimal(attributes: str, meant: Address) -> None:
-    assert [h.address for h in domain_xml_document.hostdevs(hostdev(attributes))] == [meant]
+def test_an_address_is_read_in_hex_and_in_decimal(
+    attributes: str, resolve_assignment: Address
+) -> None:
+    assert [h.address for h in domain_xml_document.hostdevs(hostdev(attributes))] == [
+        resolve_assignment
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_a_live_detach_gets_the_element_whole_and_without_what_follows() -> None
         ("<os><type>hvm</type></os>", GuestKind.HVM),
     ],
 )
-def test_how_xen_runs_a_guest_is_told_by_its_machine(os: str, kind: GuestKind) -> None:
+def test_how_xen_runs_a_guest_is_reported_by_its_machine(os: str, kind: GuestKind) -> None:
     assert domain_xml_document.domain(None, BARE.format(os)).kind is kind
 
 

@@ -1,1 +1,1 @@
-"""Doors: one to each outside world. A door hides how its world is asked, and knows no other door."""
+"""Adapters: one to each outside world. An adapter hides how its world is asked, and knows no other adapter."""

@@ -1,4 +1,4 @@
-"""All doors to the outside, held together for the time of one command."""
+"""All adapters to the outside, held together for the time of one command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from cede.adapters.libvirt.offline_libvirt import BeforeLibvirt
+from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.ip_addresses import ip_addresses
 from cede.adapters.linux.kernel_log import KernelLog
@@ -19,7 +19,7 @@ from cede.adapters.xen.hypervisor import Hypervisor
 from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import CedeError, PermanentError
 from cede.state.journal import Journal
-from cede.util.timeouts import within
+from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
-    """One door each; what uses them is handed this and opens nothing itself."""
+class Adapters:
+    """One adapter each; what uses them is handed this and opens nothing itself."""
 
     libvirt: Libvirt
     sysfs: Sysfs
@@ -50,8 +50,8 @@ JOURNAL = Path("/var/lib/cede/journal.db")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Shut:
-    """A door that doesn't open: whoever asks it anything is told why."""
+class Unavailable:
+    """An adapter that doesn't open: whoever asks it anything is told why."""
 
     def __init__(self, why: CedeError) -> None:
         self._why = why
@@ -66,7 +66,7 @@ class Shut:
         """It is closed."""
 
 
-class NoGuests:
+class EmptyXenstore:
     """Stands in for xenstore before guests run: what one had would be on pciback, and left alone in any case."""
 
     def backend(self) -> tuple[BackendDevice, ...]:
@@ -78,34 +78,36 @@ class NoGuests:
 
 
 @contextmanager
-def open_doors(uri: str, *, all_needed: bool = True) -> Iterator[Doors]:
-    """Open the doors of this host; raises UnreachableError if libvirt doesn't answer at `uri`.
+def open_adapters(uri: str, *, require_all: bool = True) -> Iterator[Adapters]:
+    """Open the adapters of this host; raises UnreachableError if libvirt doesn't answer at `uri`.
 
-    Unless `all_needed`: then it is the first question to libvirt that raises it.
+    Unless `require_all`: then it is the first question to libvirt that raises it.
     """
-    connection: Libvirt | Shut
+    connection: Libvirt | Unavailable
     try:
         connection = _libvirt(uri)
     except CedeError as error:
-        if all_needed:
+        if require_all:
             raise
-        connection = Shut(error)
-    with _opened(cast("Libvirt", connection), Xenstore()) as doors:
-        yield doors
+        connection = Unavailable(error)
+    with _opened(cast("Libvirt", connection), Xenstore()) as adapters:
+        yield adapters
 
 
 @contextmanager
-def open_doors_before_libvirt() -> Iterator[Doors]:
-    """The doors of a host on which neither libvirt nor xenstore need run, nor are started by being asked."""
-    with _opened(cast("Libvirt", BeforeLibvirt(_SYS)), cast("Xenstore", NoGuests())) as doors:
-        yield doors
+def open_adapters_offline() -> Iterator[Adapters]:
+    """The adapters of a host on which neither libvirt nor xenstore need run, nor are started by being asked."""
+    with _opened(
+        cast("Libvirt", OfflineLibvirt(_SYS)), cast("Xenstore", EmptyXenstore())
+    ) as adapters:
+        yield adapters
 
 
 @contextmanager
-def _opened(connection: Libvirt, xenstore: Xenstore) -> Iterator[Doors]:
+def _opened(connection: Libvirt, xenstore: Xenstore) -> Iterator[Adapters]:
     journal = open_journal()
     try:
-        yield Doors(
+        yield Adapters(
             libvirt=connection,
             sysfs=Sysfs(_SYS),
             xenstore=xenstore,
@@ -131,7 +133,7 @@ def _libvirt(uri: str) -> Libvirt:
         raise PermanentError(
             f"Python has no binding to libvirt: {error}", remedy="apt-get install python3-libvirt"
         ) from error
-    return within(f"connecting to {uri}", lambda: Libvirt(uri))
+    return call_with_timeout(f"connecting to {uri}", lambda: Libvirt(uri))
 
 
 def open_journal() -> Journal:

@@ -11,7 +11,7 @@ import click
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
 from cede.cli.report import show_report
-from cede.cli.session import agreed, writing
+from cede.cli.session import confirm, writing
 from cede.errors import Exit
 from cede.model.plan import Plan
 from cede.policy.policy_files import host_policy
@@ -27,26 +27,28 @@ from cede.services.status import failures_recorded
 @wait_option
 @click.pass_obj
 def apply_command(
-    uri: str, policy_path: Path | None, as_text: bool, yes: bool, scheduled: bool, seconds: float
+    uri: str, policy_path: Path | None, as_json: bool, yes: bool, scheduled: bool, seconds: float
 ) -> int:
-    """Do what the policy wants: seize, edit, hot-plug, retry, verify in the guest.
+    """Do what the policy wants: bind, edit, hot-plug, retry, verify in the guest.
 
     Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back. What
-    somebody else took out is put back, after the plan said so; what is paused or drained stays as it is.
+    another tool took out is put back, after the plan said so; what is paused or drained stays as it is.
     """
     with ExitStack() as stack:
         stack.enter_context(failures_recorded(policy_path))
         policy = host_policy(policy_path)
-        doors, behalf = stack.enter_context(writing(uri, "cede apply", seconds, as_text=as_text))
+        adapters, context = stack.enter_context(
+            writing(uri, "cede apply", seconds, as_json=as_json)
+        )
 
         def reviewed(planned: Plan) -> Plan:
-            if not as_text:
+            if not as_json:
                 output.plan(planned)
-            if planned.work and not agreed(yes=yes or as_text):
+            if planned.changes and not confirm(yes=yes or as_json):
                 click.echo("Nothing was changed.")
-                raise click.exceptions.Exit(Exit.OUT_OF_STEP)
+                raise click.exceptions.Exit(Exit.OUT_OF_SYNC)
             return planned
 
-        done = one_pass(doors, policy, replace(behalf, scheduled=scheduled), review=reviewed)
-    show_report(done, as_text=as_text)
+        done = one_pass(adapters, policy, replace(context, scheduled=scheduled), review=reviewed)
+    show_report(done, as_json=as_json)
     return done.exit

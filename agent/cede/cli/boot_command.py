@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_doors_before_libvirt
+from cede.adapters.composition import open_adapters_offline
 from cede.cli import output
 from cede.cli.options import json_option, policy_option
 from cede.cli.report import show_report
 from cede.cli.session import writing
 from cede.errors import Exit, UsageError
 from cede.model import serialization
-from cede.planner.early_boot import early
+from cede.planner.early_boot import early_boot
 from cede.policy.policy_files import host_policy
-from cede.services.boot import bind, replan, told
-from cede.services.observe import look_around
+from cede.services.boot import bind, read_boot_configuration, replan
+from cede.services.observe import observe_host
 from cede.services.reconcile import worst
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
-    from cede.planner.early_boot import Early
+    from cede.planner.early_boot import EarlyBoot
 
 
 @click.command("boot")
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
-    help="How long to wait for devices that aren't there yet, and for another cede that is at work.",
+    help="How long to wait for devices that aren't there yet, and for another cede that is running.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.FloatRange(min=1), default=60.0, show_default=True, metavar="SECONDS",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 def boot_command(
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     only_plan: bool,
     printed: bool,
     wait: float,
@@ -62,40 +62,40 @@ def boot_command(
         raise UsageError("--plan and --print are two questions; ask one at a time")
     policy = host_policy(policy_path)
     if printed:
-        return _print(policy, as_text=as_text)
+        return _print(policy, as_json=as_json)
     if only_plan:
-        return _plan(policy, as_text=as_text)
-    with writing(None, "cede boot", wait, as_text=as_text) as (doors, behalf):
-        done = bind(doors, policy, behalf, wait=wait, limit=limit)
-    if not as_text:
-        output.verdicts(done.plan)
-    show_report(done, as_text=as_text)
+        return _plan(policy, as_json=as_json)
+    with writing(None, "cede boot", wait, as_json=as_json) as (adapters, context):
+        done = bind(adapters, policy, context, wait=wait, limit=limit)
+    if not as_json:
+        output.decisions(done.plan)
+    show_report(done, as_json=as_json)
     return done.exit
 
 
-def _plan(policy: Policy, *, as_text: bool) -> int:
-    with open_doors_before_libvirt() as doors:
-        _, planned = replan(doors, policy)
-    if as_text:
+def _plan(policy: Policy, *, as_json: bool) -> int:
+    with open_adapters_offline() as adapters:
+        _, planned = replan(adapters, policy)
+    if as_json:
         click.echo(serialization.dumps(plan=planned))
     else:
         output.plan(planned)
     refused = [refusal.exit for refusal in planned.refusals]
-    return worst([*refused, *([Exit.OUT_OF_STEP] if planned.work else [])])
+    return worst([*refused, *([Exit.OUT_OF_SYNC] if planned.changes else [])])
 
 
-def _print(policy: Policy, *, as_text: bool) -> int:
-    with open_doors_before_libvirt() as doors:
-        found = early(policy, look_around(doors), told(doors))
-    code = worst([mistake.exit for mistake in found.mistakes])
-    if as_text:
-        click.echo(serialization.dumps(exit=code, **serialization.plain(found)))
+def _print(policy: Policy, *, as_json: bool) -> int:
+    with open_adapters_offline() as adapters:
+        early = early_boot(policy, observe_host(adapters), read_boot_configuration(adapters))
+    code = worst([mistake.exit for mistake in early.mistakes])
+    if as_json:
+        click.echo(serialization.dumps(exit=code, **serialization.plain(early)))
     else:
-        _show(found)
+        _show(early)
     return code
 
 
-def _show(found: Early) -> None:
+def _show(found: EarlyBoot) -> None:
     """The files as they are to be written, what each does as a comment; then what is left out, and mistakes."""
     for file in found.files:
         click.echo(f"# {file.path}: {file.why}")

@@ -13,14 +13,14 @@ from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_report
 from cede.cli.session import writing
 from cede.errors import TransientError
-from cede.model.plan import NoOp, Refusal, Work
+from cede.model.plan import Change, NoOp, Refusal
 from cede.model.policy import Channel, When
-from cede.planner.planner import gather, plan
+from cede.planner.planner import plan, plan_from_decisions
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off
-from cede.services.observe import look_around
+from cede.services.observe import observe_host
 from cede.services.reconcile import Report, apply, carry_out
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def attach_command(
     next_start: bool,
     channel: str | None,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     seconds: float,
 ) -> int:
     """Give DEVICE to DOMAIN once, with the same plan, guards and proof as apply.
@@ -62,28 +62,28 @@ def attach_command(
     DEVICE is an address in any spelling, or a device's name in the policy, whose `protect` holds here too. What is
     given so is not taken back by apply; `cede release` does that.
     """
-    with writing(uri, f"cede attach {device} {domain}", seconds, as_text=as_text) as (
-        doors,
-        behalf,
+    with writing(uri, f"cede attach {device} {domain}", seconds, as_json=as_json) as (
+        adapters,
+        context,
     ):
-        inventory = look_around(doors)
+        inventory = observe_host(adapters)
         policy = one_off.policy(
             host_policy_if_any(policy_path), device, domain, inventory,
             permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
             channel=Channel(channel) if channel else None,
         )  # fmt: skip
-        # a person who names a device means it, paused or not; what is drained is another matter
+        # the administrator who names a device means it, paused or not; what is drained is another matter
         drained = tuple(pause for pause in inventory.pauses if pause.drained)
         targets = resolve_targets(policy, replace(inventory, pauses=drained))
-        planned = one_off.only(plan(targets), policy)
-        if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.work):
+        planned = one_off.plan_of_assignment(plan(targets), policy)
+        if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.changes):
             raise TransientError(
                 f"{device} or {domain} is drained", remedy="`cede resume` first, see `cede status`"
             )
-        if not as_text:
+        if not as_json:
             output.plan(planned)
-        done = apply(doors, targets, planned, behalf)
-    show_report(done, as_text=as_text)
+        done = apply(adapters, targets, planned, context)
+    show_report(done, as_json=as_json)
     return done.exit
 
 
@@ -94,10 +94,10 @@ def attach_command(
 @wait_option
 @click.pass_obj
 def detach_command(
-    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+    uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Take DEVICE out of its guest and keep it on pciback, ready for another one."""
-    return _take(detach, "detach", uri, device, policy_path, seconds, as_text=as_text)
+    return _take(detach, "detach", uri, device, policy_path, seconds, as_json=as_json)
 
 
 @click.command("release")
@@ -107,40 +107,40 @@ def detach_command(
 @wait_option
 @click.pass_obj
 def release_command(
-    uri: str, device: str, policy_path: Path | None, as_text: bool, seconds: float
+    uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Take DEVICE out of its guest and give it back to dom0, working.
 
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
     the next apply gives it away again.
     """
-    return _take(release, "release", uri, device, policy_path, seconds, as_text=as_text)
+    return _take(release, "release", uri, device, policy_path, seconds, as_json=as_json)
 
 
 def _take(
-    way: Callable[[Address, str, Inventory], Work | NoOp | Refusal],
+    plan_for: Callable[[Address, str, Inventory], Change | NoOp | Refusal],
     verb: str,
     uri: str,
     device: str,
     policy_path: Path | None,
     seconds: float,
     *,
-    as_text: bool,
+    as_json: bool,
 ) -> int:
-    with writing(uri, f"cede {verb} {device}", seconds, as_text=as_text) as (doors, behalf):
-        inventory = look_around(doors)
+    with writing(uri, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
+        inventory = observe_host(adapters)
         found = one_off.named(lambda: host_policy_if_any(policy_path), device, inventory, verb)
         if isinstance(found, Refusal):
-            planned = gather([found])
+            planned = plan_from_decisions([found])
         else:
-            planned = gather([way(found, f"{verb} {found}", inventory)])
+            planned = plan_from_decisions([plan_for(found, f"{verb} {found}", inventory)])
             if not planned.refusals and any(held.address == found for held in inventory.held):
-                doors.journal.unhold(found)
-        if not as_text:
+                adapters.journal.unhold(found)
+        if not as_json:
             output.plan(planned)
         done = Report(
             plan=planned,
-            outcomes=carry_out(doors, inventory, planned, behalf),
+            outcomes=carry_out(adapters, inventory, planned, context),
         )
-    show_report(done, as_text=as_text)
+    show_report(done, as_json=as_json)
     return done.exit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cede.cli import output
-from cede.planner.fitness import Fit
+from cede.planner.fitness import FitKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ def table(rows: Sequence[Described], gone: Mapping[Address, Sequence[str]]) -> N
 
 def _in_short(fit: Fitness) -> str:
     """The answer without the segment that all addresses begin with."""
-    if fit.fit is not Fit.TOGETHER:
+    if fit.fit is not FitKind.TOGETHER:
         return str(fit)
     return f"with {', '.join(str(address).removeprefix('0000:') for address in fit.together)}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.composition import open_doors
+from cede.adapters.composition import open_adapters
 from cede.adapters.linux.device_nodes import Node, device_nodes
 from cede.adapters.linux.pci_ids import PciIds
 from cede.cli import device_output
@@ -22,7 +22,7 @@ from cede.planner.guards import guards
 from cede.planner.resets import bus_mates
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import snapshot
-from cede.services.observe import look_around
+from cede.services.observe import observe_host
 
 
 @click.command("devices")
@@ -38,23 +38,23 @@ from cede.services.observe import look_around
 @click.argument("devices", metavar="[DEVICE]...", nargs=-1)
 @click.pass_obj
 def devices_command(
-    uri: str, as_text: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
+    uri: str, as_json: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
 ) -> int:
     """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can get it.
 
     FIT is the planner's answer for a running PV guest that is made for passthrough: `yes`; `no` and why; or `with`
     another device, where both go into a guest that is started anew.
     """
-    with open_doors(uri) as doors:
-        inventory = look_around(doors)
-        nodes = device_nodes(doors.sysfs.root)
+    with open_adapters(uri) as adapters:
+        inventory = observe_host(adapters)
+        nodes = device_nodes(adapters.sysfs.root)
     if file is not None:
         snapshot.save(inventory, file)
     chosen = [_named(text, inventory) for text in devices] or inventory.devices
     policy, ids = _policy(), PciIds()
     rows = [_described(device, inventory, policy, ids, nodes) for device in chosen]
     gone = {} if devices else device_output.vanished(inventory)
-    if as_text:
+    if as_json:
         click.echo(
             serialization.dumps(
                 devices=[_plain(row) for row in rows],
@@ -70,12 +70,12 @@ def devices_command(
 
 def _named(text: str, inventory: Inventory) -> Device:
     try:
-        found = inventory.device(Address.parse(text))
+        device = inventory.device(Address.parse(text))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if found is None:
+    if device is None:
         raise UsageError(f"this host has no device at {text}", remedy="`cede devices` lists them")
-    return found
+    return device
 
 
 def _policy() -> Policy:

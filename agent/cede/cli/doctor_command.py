@@ -1,4 +1,4 @@
-"""`cede doctor`: what on this host would make passthrough fail, each with its remedy, and the harmless cures."""
+"""`cede doctor`: what on this host would make passthrough fail, each with its remedy, and the harmless fixes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.report import told_outcomes
-from cede.cli.session import agreed, doors_as_they_are, writing
+from cede.cli.report import plain_outcomes
+from cede.cli.session import confirm, open_reachable_adapters, writing
 from cede.doctor import diagnosis
 from cede.doctor.finding import Severity, worst_first
 from cede.errors import Exit, UsageError
@@ -21,21 +21,21 @@ from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off
-from cede.services.collect_facts import examine
+from cede.services.collect_facts import collect_facts
 from cede.services.reconcile import Report, carry_out
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.doctor.facts import Facts
     from cede.doctor.finding import Finding
     from cede.executor.executor import Outcome
 
-_MOST_BYTES = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _MARK = {Severity.FATAL: "FATAL", Severity.WARNING: "warning", Severity.NOTE: "note"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class DoctorRequest:
     """What the doctor is asked about: the host, or with a device and a domain that pair too; a guest's log besides."""
 
     device: str = ""
@@ -48,7 +48,7 @@ class Asked:
 @click.argument("device", metavar="[DEVICE", default="")
 @click.argument("domain", metavar="DOMAIN]", default="")
 @click.option(
-    "--fix", is_flag=True, help="Cure what is harmless to cure, by a plan that is shown first."
+    "--fix", is_flag=True, help="Fix what is harmless to fix, by a plan that is shown first."
 )
 @click.option("--yes", is_flag=True, help="With --fix, don't ask before the first step.")
 @click.option(
@@ -67,10 +67,10 @@ def doctor_command(
     yes: bool,
     log: Path | None,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     seconds: float,
 ) -> int:
-    """Tell what on this host would make passthrough fail, why, and what cures it.
+    """Tell what on this host would make passthrough fail, why, and what fixes it.
 
     With DEVICE and DOMAIN also what stands against giving that device to that domain, before anything is tried. It
     looks as far as it gets where libvirt or xenstore don't answer, and as others than root.
@@ -81,96 +81,101 @@ def doctor_command(
         raise UsageError("cede doctor takes a DEVICE and a DOMAIN, or neither")
     if log is not None and not domain:
         raise UsageError("--guest-log needs DEVICE and DOMAIN: whose log is it?")
-    asked = Asked(
+    request = DoctorRequest(
         device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
     )
     if fix:
-        return _fix(uri, asked, seconds, yes=yes, as_text=as_text)
-    with doors_as_they_are(uri) as doors:
-        facts, found = _diagnosed(doors, asked)
-    return _show(facts, found, (), as_text=as_text)
+        return _fix(uri, request, seconds, yes=yes, as_json=as_json)
+    with open_reachable_adapters(uri) as adapters:
+        facts, findings = _diagnosed(adapters, request)
+    return _show(facts, findings, (), as_json=as_json)
 
 
-def _fix(uri: str, asked: Asked, seconds: float, *, yes: bool, as_text: bool) -> int:
-    about = f" {asked.device} {asked.domain}" if asked.domain else ""
-    with writing(uri, f"cede doctor{about} --fix", seconds, as_text=as_text, all_needed=False) as (
-        doors,
-        behalf,
+def _fix(uri: str, request: DoctorRequest, seconds: float, *, yes: bool, as_json: bool) -> int:
+    about = f" {request.device} {request.domain}" if request.domain else ""
+    with writing(uri, f"cede doctor{about} --fix", seconds, as_json=as_json, require_all=False) as (
+        adapters,
+        context,
     ):
-        facts, found = _diagnosed(doors, asked)
-        planned = diagnosis.cure(found, facts.inventory)
-        if not planned.work:
-            if not as_text:
+        facts, findings = _diagnosed(adapters, request)
+        planned = diagnosis.fix_plan(findings, facts.inventory)
+        if not planned.changes:
+            if not as_json:
                 click.echo("There is nothing for --fix to do.")
-            return _show(facts, found, (), as_text=as_text)
-        if not as_text:
+            return _show(facts, findings, (), as_json=as_json)
+        if not as_json:
             output.plan(planned)
-        if not agreed(yes=yes or as_text):
+        if not confirm(yes=yes or as_json):
             click.echo("Nothing was changed.")
-            return Exit.FAILED if diagnosis.fatal(found) else Exit.OK
-        outcomes = carry_out(doors, facts.inventory, planned, behalf)
-        facts, found = _diagnosed(doors, asked)
-    return _show(facts, found, outcomes, as_text=as_text)
+            return Exit.FAILED if diagnosis.fatal(findings) else Exit.OK
+        outcomes = carry_out(adapters, facts.inventory, planned, context)
+        facts, findings = _diagnosed(adapters, request)
+    return _show(facts, findings, outcomes, as_json=as_json)
 
 
-def _diagnosed(doors: Doors, asked: Asked) -> tuple[Facts, tuple[Finding, ...]]:
+def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple[Finding, ...]]:
     """What was seen, and what the rules say of it. Raises UsageError for a name that isn't there."""
-    facts = examine(doors)
-    if not asked.domain:
+    facts = collect_facts(adapters)
+    if not request.domain:
         return facts, diagnosis.of_host(facts)
     if not facts.complete:
         return facts, diagnosis.of_host(facts)  # who has what can't be told
     inventory = facts.inventory
-    domain = inventory.domain(asked.domain)
+    domain = inventory.domain(request.domain)
     if domain is None:
         raise UsageError(
-            f"libvirt knows no domain {asked.domain}",
+            f"libvirt knows no domain {request.domain}",
             remedy="`virsh list --all` lists those it knows",
         )
     policy = one_off.policy(
-        host_policy_if_any(asked.policy), asked.device, asked.domain, inventory,
+        host_policy_if_any(request.policy), request.device, request.domain, inventory,
         permissive=False, when=When.NOW, channel=Channel.NONE,
     )  # fmt: skip
     targets = resolve_targets(policy, inventory)
-    planned = one_off.only(plan(targets), policy)
-    found = diagnosis.of_pair(facts, f"{asked.device} -> {asked.domain}", domain, targets, planned)
-    return facts, worst_first([*found, *diagnosis.of_guest(asked.log, domain)])
+    planned = one_off.plan_of_assignment(plan(targets), policy)
+    findings = diagnosis.of_pair(
+        facts, f"{request.device} -> {request.domain}", domain, targets, planned
+    )
+    return facts, worst_first([*findings, *diagnosis.of_guest(request.log, domain)])
 
 
 def _lines(path: Path) -> tuple[str, ...]:
     """The lines of a guest's log, as much as is worth reading; raises UsageError if it can't be read."""
     try:
         with click.open_file(str(path), "rb") as file:
-            said: bytes = file.read(_MOST_BYTES)
+            said: bytes = file.read(_MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
     return tuple(said.decode("utf-8", "replace").splitlines())
 
 
 def _show(
-    facts: Facts, found: tuple[Finding, ...], outcomes: tuple[Outcome, ...], *, as_text: bool
+    facts: Facts, found: tuple[Finding, ...], outcomes: tuple[Outcome, ...], *, as_json: bool
 ) -> int:
     failed = any(outcome.error is not None for outcome in outcomes)
     code = Exit.FAILED if failed or diagnosis.fatal(found) else Exit.OK
-    if as_text:
+    if as_json:
         click.echo(
             serialization.dumps(
                 exit=code,
                 findings=found,
-                cure=diagnosis.cure(found, facts.inventory),
-                outcomes=told_outcomes(outcomes),
+                fix=diagnosis.fix_plan(found, facts.inventory),
+                outcomes=plain_outcomes(outcomes),
             )
         )
         return code
     if outcomes:
-        output.report(Report(plan=diagnosis.cure((), facts.inventory), outcomes=outcomes))
-    for one in found:
-        click.echo(f"[{_MARK[one.severity]}] {one.subject}: {one.what} ({one.name})")
-        click.echo(f"  why: {one.why}")
+        output.report(Report(plan=diagnosis.fix_plan((), facts.inventory), outcomes=outcomes))
+    for finding in found:
         click.echo(
-            f"  remedy: {one.remedy}" + (" (cede doctor --fix does it)" if one.steps else "")
+            f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})"
         )
-        click.echo(f"  source: {one.source}")
+        click.echo(f"  why: {finding.why}")
+        click.echo(
+            f"  remedy: {finding.remedy}"
+            + (" (cede doctor --fix does it)" if finding.actions else "")
+        )
+        click.echo(f"  source: {finding.source}")
     if not diagnosis.fatal(found):
         seen = "" if facts.is_root else ", as far as others than root can see"
         click.echo(f"Nothing was found that would make passthrough fail{seen}.")

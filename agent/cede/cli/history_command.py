@@ -24,18 +24,18 @@ from cede.model import serialization
     help="How many tasks at most.",
 )
 @json_option
-def history_command(about: str, most: int, as_text: bool) -> int:
+def history_command(about: str, most: int, as_json: bool) -> int:
     """Tell what was done, the newest last: when, why, on whose behalf, how long it took and how it ended.
 
     With an address, a device's or a domain's name, only what was about that. What was begun and is not settled is
     marked: the next `cede apply` finishes or undoes it.
     """
     with closing(open_journal()) as journal:
-        found = journal.history(most=most, about=about)
+        records = journal.history(most=most, about=about)
     for warning in journal.warnings:
         click.echo(f"cede: {warning}", err=True)
-    if as_text:
-        click.echo(serialization.dumps(history=found))
+    if as_json:
+        click.echo(serialization.dumps(history=records))
     else:
-        output.history(found)
+        output.history(records)
     return Exit.OK

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_doors
+from cede.adapters.composition import open_adapters
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.linux.sysfs import Sysfs
 from cede.cli.options import json_option, policy_option
 from cede.errors import Exit, PolicyError, UsageError
 from cede.importing import xl_cfg
-from cede.importing.imported_policy import Proposal, propose
+from cede.importing.imported_policy import ImportedPolicy, import_policy
 from cede.importing.policy_yaml import policy_text
 from cede.importing.sources import of_domains, of_guest, of_hide
 from cede.model import pciback_options, serialization
@@ -23,7 +23,7 @@ from cede.model.inventory import Inventory
 from cede.model.pciback_options import Hide
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy_beside
-from cede.services.observe import look_around
+from cede.services.observe import observe_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def import_command(
     output: Path | None,
     force: bool,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     files: tuple[Path, ...],
 ) -> int:
     """Find, propose, check, write."""
@@ -90,24 +90,24 @@ def import_command(
     asks_libvirt = every_domain or bool(domains)
     inventory = _host(uri) if asks_libvirt else Inventory(devices=Sysfs(SYS).devices())
     sources = [str(file) for file in files]
-    found = [of_guest(guest, inventory) for guest in guests.values()]
+    contents = [of_guest(guest, inventory) for guest in guests.values()]
     if asks_libvirt:
         sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
-        found.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
+        contents.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
     hidden = _hidden() if from_hide else ()
     if from_hide and not hidden:
         sources.append("xen-pciback's hide=, which is nowhere")
     if hide is not None:
         hidden = (*hidden, pciback_options.read(hide, "--hide"))
     sources += [one.place for one in hidden]
-    found += [of_hide(one, inventory) for one in hidden]
+    contents += [of_hide(one, inventory) for one in hidden]
     existing = host_policy_beside(output, policy_path)
-    proposal = propose(found, inventory, existing)
-    text = policy_text(proposal, sources, _called(proposal))
+    imported = import_policy(contents, inventory, existing)
+    text = policy_text(imported, sources, _called(imported))
     _check(text)
     if output is not None:
         _write(output, text, force=force)
-    _show(proposal, text, output, as_text=as_text)
+    _show(imported, text, output, as_json=as_json)
     return Exit.OK
 
 
@@ -120,8 +120,8 @@ def _content(file: Path) -> bytes:
 
 
 def _host(uri: str) -> Inventory:
-    with open_doors(uri) as doors:
-        return look_around(doors)
+    with open_adapters(uri) as adapters:
+        return observe_host(adapters)
 
 
 def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
@@ -141,11 +141,11 @@ def _hidden() -> tuple[Hide, ...]:
     return pciback_options.settings(modules.kernel_command_line(), modules.options())
 
 
-def _called(proposal: Proposal) -> dict[str, str]:
+def _called(imported: ImportedPolicy) -> dict[str, str]:
     ids = PciIds()
     return {
         device.name: str(ids.names(device.identity))
-        for device in proposal.devices
+        for device in imported.devices
         if device.identity is not None
     }
 
@@ -157,7 +157,7 @@ def _check(text: str) -> None:
     except PolicyError as error:
         raise UsageError(
             f"no policy can be made of this: {error.message}",
-            remedy="a domain needs a name; mend it where it is imported from",
+            remedy="a domain needs a name; fix it where it is imported from",
         ) from error
 
 
@@ -185,16 +185,16 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
 
 
-def _show(proposal: Proposal, text: str, output: Path | None, *, as_text: bool) -> None:
-    if as_text:
-        click.echo(serialization.dumps(**serialization.plain(proposal), policy=text))
+def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(serialization.dumps(**serialization.plain(imported), policy=text))
         return
     if output is None:
         click.echo(text, nl=False)
         return
-    count = f"{len(proposal.devices)} devices, {len(proposal.assignments)} assignments"
+    count = f"{len(imported.devices)} devices, {len(imported.assignments)} assignments"
     click.echo(f"{output}: {count}; see it, then `cede plan -f {output}`")
-    said = [f"not in it: {note}" for note in proposal.notes]
-    said += [f"{device.name}: {note}" for device in proposal.devices for note in device.notes]
+    said = [f"not in it: {note}" for note in imported.notes]
+    said += [f"{device.name}: {note}" for device in imported.devices for note in device.notes]
     for line in said:  # the names in them are foreign
         click.echo(line if line.isprintable() else ascii(line)[1:-1])

@@ -64,7 +64,7 @@ class _Commands(click.Group):
 def cli(context: click.Context, uri: str) -> None:
     """Give PCI devices to Xen guests and get them back, safely and with proof.
 
-    Exit status: 0 done or in step; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
+    Exit status: 0 done or in sync; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
     step; 75 try again later.
     """
     context.obj = uri

@@ -1,4 +1,4 @@
-"""The commands for what a person did on purpose: pause, resume, drain."""
+"""The commands for what the administrator did on purpose: pause, resume, drain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from cede.cli import output
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
 from cede.cli.report import show_report
-from cede.cli.session import agreed, writing
+from cede.cli.session import confirm, writing
 from cede.errors import Exit, UsageError
 from cede.model import serialization
 from cede.model.journal_state import Pause
@@ -21,8 +21,8 @@ from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off
-from cede.services.observe import look_around
-from cede.services.reconcile import Report, apply, carry_out, remember
+from cede.services.observe import observe_host
+from cede.services.reconcile import Report, apply, carry_out, save_pass
 
 if TYPE_CHECKING:
     from cede.model.inventory import Inventory
@@ -57,22 +57,22 @@ def pause_command(
     lasting: float | None,
     reason: str,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     seconds: float,
 ) -> int:
     """Leave a domain or a device as it is, whatever the policy says, until `cede resume`.
 
-    No pass touches it, and it doesn't count as out of step. What a person names in a command of their own (attach,
-    detach, release) is done all the same.
+    No pass touches it, and it doesn't count as out of sync. What the administrator names in a command of their own
+    (attach, detach, release) is done all the same.
     """
-    with writing(uri, f"cede pause {target}", seconds, as_text=as_text) as (doors, behalf):
-        inventory = look_around(doors)
+    with writing(uri, f"cede pause {target}", seconds, as_json=as_json) as (adapters, context):
+        inventory = observe_host(adapters)
         wanted = named(target, host_policy_if_any(policy_path), inventory)
-        made = doors.journal.pause(
-            replace(wanted, who=behalf.asked.who, reason=reason), seconds=lasting
+        made = adapters.journal.pause(
+            replace(wanted, requester=context.requester.user, reason=reason), seconds=lasting
         )
-        now = doors.journal.memory().pauses
-    if as_text:
+        now = adapters.journal.load_state().pauses
+    if as_json:
         click.echo(serialization.dumps(pauses=now))
     else:
         click.echo(f"{target}: {made}")
@@ -87,37 +87,37 @@ def pause_command(
 @wait_option
 @click.pass_obj
 def resume_command(
-    uri: str, target: str, yes: bool, policy_path: Path | None, as_text: bool, seconds: float
+    uri: str, target: str, yes: bool, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Look after it again: put back what was drained, and what drifted meanwhile as `on_drift` says.
 
     Without DOMAIN or DEVICE, everything that was paused or drained.
     """
-    with writing(uri, f"cede resume {target}".strip(), seconds, as_text=as_text) as (
-        doors,
-        behalf,
+    with writing(uri, f"cede resume {target}".strip(), seconds, as_json=as_json) as (
+        adapters,
+        context,
     ):
-        inventory = look_around(doors)
+        inventory = observe_host(adapters)
         policy = host_policy_if_any(policy_path)
         ended = _ended(target, policy, inventory)
-        if not ended and not as_text:
+        if not ended and not as_json:
             click.echo("Nothing is paused or drained.")
             return Exit.OK
         left = tuple(pause for pause in inventory.pauses if pause not in ended)
         targets = resolve_targets(policy, replace(inventory, pauses=left))
         whole = plan(targets, scheduled=True)
-        planned = one_off.part(whole, targets.affected(ended))
-        if not as_text:
+        planned = one_off.filter_plan(whole, targets.affected(ended))
+        if not as_json:
             for pause in ended:
                 click.echo(f"{pause.target or 'everything'}: no longer {pause}")
             output.plan(planned)
-        if planned.work and not agreed(yes=yes or as_text):
+        if planned.changes and not confirm(yes=yes or as_json):
             click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        doors.journal.resume(ended)
-        done = apply(doors, targets, planned, behalf)
-        remember(doors, targets, replace(done, plan=whole))
-    show_report(done, as_text=as_text)
+            return Exit.OUT_OF_SYNC
+        adapters.journal.resume(ended)
+        done = apply(adapters, targets, planned, context)
+        save_pass(adapters, targets, replace(done, plan=whole))
+    show_report(done, as_json=as_json)
     return done.exit
 
 
@@ -135,7 +135,7 @@ def drain_command(
     reason: str,
     yes: bool,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     seconds: float,
 ) -> int:
     """Maintenance: take ceded devices out of their guests and give them back to dom0, until `cede resume`.
@@ -143,37 +143,37 @@ def drain_command(
     Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. Killed on the way,
     it can be run again; the next pass goes on with it, too.
     """
-    with writing(uri, f"cede drain {target}".strip(), seconds, as_text=as_text) as (
-        doors,
-        behalf,
+    with writing(uri, f"cede drain {target}".strip(), seconds, as_json=as_json) as (
+        adapters,
+        context,
     ):
-        inventory = look_around(doors)
+        inventory = observe_host(adapters)
         policy = host_policy_if_any(policy_path)
         wanted = named(target, policy, inventory) if target else Pause()
-        wanted = replace(wanted, drained=True, who=behalf.asked.who, reason=reason)
-        ahead = _with(inventory, replace(wanted, since=doors.journal.time))
+        wanted = replace(wanted, drained=True, requester=context.requester.user, reason=reason)
+        ahead = _with(inventory, replace(wanted, since=adapters.journal.time))
         targets = resolve_targets(policy, ahead)
         whole = plan(targets)
         subjects = targets.affected([wanted])
         assigned = {target.subject for target in targets.each}
-        beyond = {one.subject for one in whole.refusals if one.subject not in assigned}
-        planned = one_off.part(whole, subjects | beyond, drained=True)
-        if not as_text:
+        beyond = {refusal.subject for refusal in whole.refusals if refusal.subject not in assigned}
+        planned = one_off.filter_plan(whole, subjects | beyond, drained=True)
+        if not as_json:
             output.plan(planned)
-        if planned.work and not agreed(yes=yes or as_text):
+        if planned.changes and not confirm(yes=yes or as_json):
             click.echo("Nothing was changed.")
-            return Exit.OUT_OF_STEP
-        doors.journal.pause(wanted)
-        done = Report(plan=planned, outcomes=carry_out(doors, inventory, planned, behalf))
-        remember(doors, targets, replace(done, plan=whole))
-    show_report(done, as_text=as_text)
-    if not as_text:
-        _tell_beyond(planned, subjects)
+            return Exit.OUT_OF_SYNC
+        adapters.journal.pause(wanted)
+        done = Report(plan=planned, outcomes=carry_out(adapters, inventory, planned, context))
+        save_pass(adapters, targets, replace(done, plan=whole))
+    show_report(done, as_json=as_json)
+    if not as_json:
+        _report_unassigned(planned, subjects)
     return done.exit
 
 
 def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
-    """A pause of what a person named: a domain (by name or UUID), a device of the policy, or an address.
+    """A pause of what the administrator named: a domain (by name or UUID), a device of the policy, or an address.
 
     Raises UsageError if it is none of them, or both a domain and a device.
     """
@@ -196,7 +196,7 @@ def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
     if domain is not None:
         return Pause(target=domain.name, domain=domain.uuid)
     if device is None:
-        known = ", ".join(one.name for one in policy.devices) or "none"
+        known = ", ".join(described.name for described in policy.devices) or "none"
         raise UsageError(
             f"{target!r} is neither a domain, nor a PCI address, nor a device of the policy (it has: {known})",
             remedy="`virsh list --all` and `cede devices` list what there is",
@@ -205,29 +205,29 @@ def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
 
 
 def _ended(target: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]:
-    """The pauses that a person ends by naming what they were about, in whatever way it was named then."""
+    """The pauses that the administrator ends by naming what they were about, in whatever way it was named then."""
     if not target:
         return inventory.pauses
-    meant = {target}
+    names = {target}
     try:
-        meant.add(str(Address.parse(target)))
+        names.add(str(Address.parse(target)))
     except ValueError:
         domain = inventory.domain(target)
-        meant |= {domain.uuid, domain.name} if domain is not None else set()
+        names |= {domain.uuid, domain.name} if domain is not None else set()
     described = policy.device(target)
     if described is not None and described.match.address is not None:
-        meant.add(str(described.match.address))
-    meant |= {
+        names.add(str(described.match.address))
+    names |= {
         device.name
         for device in policy.devices
-        if device.match.address is not None and str(device.match.address) in meant
+        if device.match.address is not None and str(device.match.address) in names
     }
-    found = tuple(
+    pauses = tuple(
         pause
         for pause in inventory.pauses
-        if not pause.everything and meant & {pause.target, pause.device, pause.domain}
+        if not pause.everything and names & {pause.target, pause.device, pause.domain}
     )
-    if not found:
+    if not pauses:
         there = "; ".join(
             f"{pause.target or 'everything'} is {pause}" for pause in inventory.pauses
         )
@@ -235,7 +235,7 @@ def _ended(target: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ..
             f"{target} itself is neither paused nor drained",
             remedy=f"`cede resume` without a name ends all of these: {there}" if there else "",
         )
-    return found
+    return pauses
 
 
 def _with(inventory: Inventory, pause: Pause) -> Inventory:
@@ -247,10 +247,10 @@ def _with(inventory: Inventory, pause: Pause) -> Inventory:
     return replace(inventory, pauses=(pause, *others))
 
 
-def _tell_beyond(planned: Plan, subjects: frozenset[str]) -> None:
-    for work in planned.work:
-        if work.subject not in subjects and work.domains:
+def _report_unassigned(planned: Plan, subjects: frozenset[str]) -> None:
+    for change in planned.changes:
+        if change.subject not in subjects and change.domains:
             click.echo(
-                f"{work.subject}: no policy assigns it, so `cede resume` doesn't put it back;"
-                f" `cede attach {work.address} {work.domain}` does"
+                f"{change.subject}: no policy assigns it, so `cede resume` doesn't put it back;"
+                f" `cede attach {change.address} {change.domain}` does"
             )

@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 
 
-_LONGEST = 366 * 86400
+_MAX_LENGTH = 366 * 86400
 
 
 def duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
@@ -24,7 +24,7 @@ def duration(_context: click.Context, _option: click.Parameter, value: str | Non
         return None
     text = value.strip().lower()
     seconds = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if _PART.sub("", text).strip() or not 0 < seconds <= _LONGEST:
+    if _PART.sub("", text).strip() or not 0 < seconds <= _MAX_LENGTH:
         raise click.BadParameter(f"{value!r} is no time span up to a year: 90m, 2h, 1h30m, 7d")
     return float(seconds)
 
@@ -35,13 +35,13 @@ policy_option = click.option(
 )  # fmt: skip
 
 
-json_option = click.option("--json", "as_text", is_flag=True, help="Print JSON instead of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 scheduled_option = click.option(
     "--scheduled", is_flag=True,
-    help="As the timer and the daemon do it: what somebody else took out is put back only where `on_drift` says"
-    " `restore`. Without it a person asks, and it is restored in any case.",
+    help="As the timer and the daemon do it: what another tool took out is put back only where `on_drift` says"
+    " `restore`. Without it the administrator asks, and it is restored in any case.",
 )  # fmt: skip
 
 
@@ -52,5 +52,5 @@ yes_option = click.option(
 
 wait_option = click.option(
     "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
-    help="How long to wait for another cede that is at work.",
+    help="How long to wait for another cede that is running.",
 )  # fmt: skip

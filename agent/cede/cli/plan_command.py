@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.composition import open_doors
+from cede.adapters.composition import open_adapters
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, scheduled_option
 from cede.domain_xml.edits import EDITS
@@ -34,7 +34,7 @@ from cede.services.reconcile import replan, worst
 def plan_command(
     uri: str,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     scheduled: bool,
     diff: bool,
     file: Path | None,
@@ -51,24 +51,24 @@ def plan_command(
         targets = resolve_targets(policy, snapshot.read(file))
         planned = plan(targets, scheduled=scheduled)
     else:
-        with open_doors(uri) as doors:
-            _, planned = replan(doors, policy, scheduled=scheduled)
+        with open_adapters(uri) as adapters:
+            _, planned = replan(adapters, policy, scheduled=scheduled)
             if diff:
                 names = dict.fromkeys(
-                    step.domain for step in planned.steps if isinstance(step, EDITS)
+                    action.domain for action in planned.actions if isinstance(action, EDITS)
                 )
-                before = {name: doors.libvirt.persistent_xml(name) for name in names}
-    if as_text:
+                before = {name: adapters.libvirt.persistent_xml(name) for name in names}
+    if as_json:
         click.echo(serialization.dumps(plan=planned))
     else:
         output.plan(planned)
         output.xml_diff(planned, before)
-    waiting = any(noop.pending for noop in planned.noops)
+    waiting = any(noop.action_required for noop in planned.noops)
     return worst(
         [
             *(refusal.exit for refusal in planned.refusals),
-            Exit.OUT_OF_STEP if planned.work else Exit.OK,
-            Exit.TRY_LATER if waiting and not planned.work else Exit.OK,
-            Exit.OUT_OF_STEP if any(noop.drifted for noop in planned.noops) else Exit.OK,
+            Exit.OUT_OF_SYNC if planned.changes else Exit.OK,
+            Exit.TRY_LATER if waiting and not planned.changes else Exit.OK,
+            Exit.OUT_OF_SYNC if any(noop.drifted for noop in planned.noops) else Exit.OK,
         ]
     )

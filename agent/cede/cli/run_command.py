@@ -24,15 +24,15 @@ from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.xen.xenstore_watch import XenstoreWatch
 from cede.cli.options import policy_option
 from cede.cli.session import STOPPING, handling
-from cede.daemon.event_log import Chronicle, Log, Priority, standard_log
-from cede.daemon.host_passes import HostPasses, Voice, _holder, clock_time
+from cede.daemon.event_log import EventReporter, Log, Priority, standard_log
+from cede.daemon.host_passes import HostPasses, HostReporter, _holder, clock_time
 from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
-from cede.daemon.triggers import Listener, Source, Wake, Wakes
+from cede.daemon.triggers import Listener, Source, Trigger, TriggerQueue
 from cede.errors import Exit, PermanentError, PolicyError, TransientError
 from cede.policy import policy_files
 from cede.policy.policy_files import DEFAULT_FOLDER, DEFAULT_POLICY, host_policy
-from cede.policy.watcher import FollowedPolicy
+from cede.policy.watcher import PolicyWatcher
 from cede.services.status import failures_recorded
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _STARTING_SECONDS = 1.0  # the timer's service looks at the lock for a moment
 )  # fmt: skip
 @click.pass_obj
 def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
-    """Keep the host in step with the policy, for as long as it runs.
+    """Keep the host in sync with the policy, for as long as it runs.
 
     It wakes when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; then it
     does what `cede apply` does. SIGHUP has it read the policy anew and try at once what it had put off. SIGTERM ends it
@@ -86,42 +86,42 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
     """Be the daemon until a signal ends it. Raises PolicyError if the policy is wrong from the beginning."""
     paths = [policy_path] if policy_path is not None else [DEFAULT_POLICY, DEFAULT_FOLDER]
     with failures_recorded(policy_path):
-        followed = FollowedPolicy(
+        watcher = PolicyWatcher(
             read=lambda: host_policy(policy_path),
             fingerprint=lambda: policy_files.fingerprint(paths),
             clock=time.monotonic,
-            tell=lambda news: _tell_policy(log, news),
+            report=lambda news: _report_policy(log, news),
         )
-    stop, wakes, chronicle = Event(), Wakes(), Chronicle(log)
+    stop, triggers, event_reporter = Event(), TriggerQueue(), EventReporter(log)
     passes = HostPasses(
         uri=uri,
-        rejected=lambda: followed.rejected,
+        rejected=lambda: watcher.rejected,
         stop=stop,
-        chronicle=chronicle,
+        event_reporter=event_reporter,
         alive=notify.alive,
         log=log,
     )
-    voice = Voice(
+    reporter = HostReporter(
         log=log,
         notify=notify,
-        chronicle=chronicle,
+        event_reporter=event_reporter,
         passes=passes,
-        source=followed.policy.source,
+        source=watcher.policy.source,
     )
     daemon = Daemon(
         passes=passes,
-        policies=followed,
+        policies=watcher,
         schedule=Schedule(chance=random.random, interval=interval),
-        voice=voice,
-        take=wakes.take,
+        reporter=reporter,
+        take=triggers.take,
         sleep=time.sleep,
         clock=time.monotonic,
         when=clock_time,
         stopped=stop.is_set,
-        beat=notify.every or interval,
+        heartbeat=notify.every or interval,
     )
-    log(Priority.INFO, f"follows {followed.policy.source}, looks at least every {interval:.0f} s")
-    with _signals(stop, wakes, notify), _listening(_sources(uri, paths), wakes, log):
+    log(Priority.INFO, f"follows {watcher.policy.source}, looks at least every {interval:.0f} s")
+    with _signals(stop, triggers, notify), _listening(_sources(uri, paths), triggers, log):
         daemon.run()
         notify.stopping()
         passes.close()
@@ -136,9 +136,9 @@ def _sources(uri: str, paths: Sequence[Path]) -> tuple[Source, ...]:
 
 
 @contextmanager
-def _listening(sources: Sequence[Source], wakes: Wakes, log: Log) -> Iterator[None]:
+def _listening(sources: Sequence[Source], triggers: TriggerQueue, log: Log) -> Iterator[None]:
     listeners = [
-        Listener(source, wakes, lambda text: log(Priority.NOTICE, text)) for source in sources
+        Listener(source, triggers, lambda text: log(Priority.NOTICE, text)) for source in sources
     ]
     for listener in listeners:
         listener.start()
@@ -149,23 +149,23 @@ def _listening(sources: Sequence[Source], wakes: Wakes, log: Log) -> Iterator[No
             listener.close()
 
 
-def _signals(stop: Event, wakes: Wakes, notify: Notify) -> AbstractContextManager[None]:
+def _signals(stop: Event, triggers: TriggerQueue, notify: Notify) -> AbstractContextManager[None]:
     """SIGTERM and SIGINT stop it, the second one at once; SIGHUP reloads. They do as little as can be."""
 
     def stopped(_number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        wakes.put(Wake(source="stop", what=""))
+        triggers.put(Trigger(source="stop", what=""))
 
     def reload(_number: int, _frame: object) -> None:
         notify.reloading()
-        wakes.put(Wake(source=RELOAD, what="", urgent=True))
+        triggers.put(Trigger(source=RELOAD, what="", urgent=True))
 
     return handling({**dict.fromkeys(STOPPING, stopped), signal.SIGHUP: reload})
 
 
-def _tell_policy(log: Log, news: Policy | PolicyError) -> None:
+def _report_policy(log: Log, news: Policy | PolicyError) -> None:
     if isinstance(news, PolicyError):
         log(
             Priority.ERROR,

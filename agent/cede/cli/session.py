@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import Doors, open_doors, open_doors_before_libvirt
+from cede.adapters.composition import Adapters, open_adapters, open_adapters_offline
 from cede.adapters.linux.writer_lock import one_writer
 from cede.cli import output
 from cede.executor.executor import silence
-from cede.services.reconcile import Behalf
-from cede.state.journal import Asked
+from cede.services.reconcile import RequestContext
+from cede.state.journal import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,13 +39,13 @@ def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -
 
 @contextmanager
 def writing(
-    uri: str | None, command: str, seconds: float, *, as_text: bool, all_needed: bool = True
-) -> Iterator[tuple[Doors, Behalf]]:
-    """The doors, for the one cede at a time that may change something, and on whose behalf it does.
+    uri: str | None, command: str, seconds: float, *, as_json: bool, require_all: bool = True
+) -> Iterator[tuple[Adapters, RequestContext]]:
+    """The adapters, for the one cede at a time that may change something, and on whose behalf it does.
 
-    With no `uri` they are those of a host before its libvirt; unless `all_needed`, libvirt may be silent. The first
+    With no `uri` they are those of a host before its libvirt; unless `require_all`, libvirt may be silent. The first
     interrupt or termination ends it after the steps that are being taken, the second at once. Raises TransientError if
-    another cede is at work for longer than `seconds`.
+    another cede is running for longer than `seconds`.
     """
     stop = Event()
 
@@ -55,38 +55,38 @@ def writing(
         stop.set()
         click.echo("\ncede: stopping after this step; once more to stop at once", err=True)
 
-    asked = Asked(command=command, who=_who())
-    progress = silence if as_text else output.Progress()
+    asked = Requester(command=command, user=_user())
+    progress = silence if as_json else output.Progress()
     with (
         one_writer(
-            f"`{command}` (pid {os.getpid()}, by {asked.who})",
+            f"`{command}` (pid {os.getpid()}, by {asked.user})",
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
         (
-            open_doors_before_libvirt() if uri is None else open_doors(uri, all_needed=all_needed)
-        ) as doors,
+            open_adapters_offline() if uri is None else open_adapters(uri, require_all=require_all)
+        ) as adapters,
     ):
         try:
             with handling(dict.fromkeys(STOPPING, stopped)):
-                yield doors, Behalf(asked=asked, progress=progress, stop=stop)
+                yield adapters, RequestContext(requester=asked, progress=progress, stop=stop)
         finally:
-            for warning in doors.journal.warnings:
+            for warning in adapters.journal.warnings:
                 click.echo(f"cede: {warning}", err=True)
 
 
-def _who() -> str:
+def _user() -> str:
     """The person behind sudo, pkexec or a login, else the account."""
     name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
     account = getpass.getuser()
     return f"{name} as {account}" if name and name != account else account
 
 
-def agreed(*, yes: bool) -> bool:
-    """Whether a person who can be asked agrees; scripts have agreed by being scripts."""
+def confirm(*, yes: bool) -> bool:
+    """Whether the administrator who can be asked agrees; scripts have agreed by being scripts."""
     return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 
-def doors_as_they_are(uri: str) -> AbstractContextManager[Doors]:
-    """The doors, whether libvirt answers or not."""
-    return open_doors(uri, all_needed=False)
+def open_reachable_adapters(uri: str) -> AbstractContextManager[Adapters]:
+    """The adapters, whether libvirt answers or not."""
+    return open_adapters(uri, require_all=False)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_doors, open_journal
+from cede.adapters.composition import open_adapters, open_journal
 from cede.cli import output
 from cede.cli.options import json_option, policy_option
-from cede.cli.report import with_verdict
+from cede.cli.report import plain_checked
 from cede.errors import CedeError, Exit, PolicyError
 from cede.model import serialization
-from cede.model.conditions import Condition, changes
+from cede.model.conditions import Condition, changed_conditions
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import replan, stands, status
-from cede.services.status import SILENT, as_last_seen
-from cede.verifier.check_results import Checked
+from cede.services.reconcile import current_conditions, replan, status
+from cede.services.status import SILENT, last_seen_conditions
+from cede.verifier.check_results import AssignmentChecks
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
@@ -35,17 +35,17 @@ _SHORTEST = 1.0
 class Looked:
     """One look at everything; `silent` is why nothing could be seen, and all but that is as last seen then."""
 
-    checked: tuple[Checked, ...] = ()
+    checked: tuple[AssignmentChecks, ...] = ()
     conditions: tuple[Condition, ...] = ()
     silent: CedeError | None = None
 
     @property
     def exit(self) -> Exit:
-        """In step unless something that isn't paused is out of it."""
+        """In sync unless something that isn't paused is out of it."""
         if self.silent is not None:
             return self.silent.exit
-        well = all(one.proven or one.paused for one in self.checked)
-        return Exit.OK if well else Exit.OUT_OF_STEP
+        well = all(checks.verified or checks.paused for checks in self.checked)
+        return Exit.OK if well else Exit.OUT_OF_SYNC
 
 
 @click.command("status")
@@ -61,18 +61,18 @@ class Looked:
 )  # fmt: skip
 @click.pass_obj
 def status_command(
-    uri: str, policy_path: Path | None, as_text: bool, watch: bool, seconds: float
+    uri: str, policy_path: Path | None, as_json: bool, watch: bool, seconds: float
 ) -> int:
     """Show wanted against real per assignment, from dom0's side, and since when it is so.
 
-    Exit status 4 if out of step; what is paused or drained doesn't count.
+    Exit status 4 if out of sync; what is paused or drained doesn't count.
     """
     policy = host_policy(policy_path)
     if watch:
-        return _watch(lambda: _look_again(uri, policy_path, policy), seconds, as_text=as_text)
-    found = _look(uri, policy)
-    _show(found, as_text=as_text)
-    return found.exit
+        return _watch(lambda: _look_again(uri, policy_path, policy), seconds, as_json=as_json)
+    view = _look(uri, policy)
+    _show(view, as_json=as_json)
+    return view.exit
 
 
 def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
@@ -85,10 +85,12 @@ def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
 
 def _look(uri: str, policy: Policy) -> Looked:
     try:
-        with open_doors(uri) as doors:
-            targets, planned = replan(doors, policy)
+        with open_adapters(uri) as adapters:
+            targets, planned = replan(adapters, policy)
             checked = status(targets, planned)
-            return Looked(checked=checked, conditions=stands(doors, targets, planned, checked))
+            return Looked(
+                checked=checked, conditions=current_conditions(adapters, targets, planned, checked)
+            )
     except SILENT as silent:
         return _last_seen(policy, silent)
 
@@ -97,23 +99,23 @@ def _last_seen(policy: Policy, why: CedeError) -> Looked:
     with closing(open_journal()) as journal:
         rejected = why if isinstance(why, PolicyError) else None
         silent = why if rejected is None else None
-        found = as_last_seen(journal, policy.source, libvirt=silent, rejected=rejected)
-    return Looked(conditions=found, silent=why)
+        conditions = last_seen_conditions(journal, policy.source, libvirt=silent, rejected=rejected)
+    return Looked(conditions=conditions, silent=why)
 
 
-def _show(found: Looked, *, as_text: bool) -> None:
-    if as_text:
+def _show(found: Looked, *, as_json: bool) -> None:
+    if as_json:
         click.echo(serialization.dumps(**_plain(found)))
         return
     if found.silent is not None:
         output.error(found.silent)
-    output.standing(found.checked, found.conditions)
+    output.status(found.checked, found.conditions)
 
 
 def _plain(found: Looked) -> dict[str, object]:
     return {
         "exit": found.exit,
-        "checked": with_verdict(found.checked),
+        "checked": plain_checked(found.checked),
         "conditions": found.conditions,
         "explained": (),
         "restarted": (),
@@ -125,24 +127,24 @@ def _watch(
     look: Callable[[], Looked],
     seconds: float,
     *,
-    as_text: bool,
+    as_json: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Until interrupted; the exit status is that of the last look."""
     code = Exit.OK
     with suppress(KeyboardInterrupt):
-        for found, new in _looks(look, seconds, sleep):
-            code = found.exit
-            if as_text:
+        for view, new in _looks(look, seconds, sleep):
+            code = view.exit
+            if as_json:
                 if new:
-                    click.echo(json.dumps(serialization.plain(_plain(found))))
+                    click.echo(json.dumps(serialization.plain(_plain(view))))
             elif sys.stdout.isatty():
                 click.clear()
                 click.echo(f"every {seconds:g} s; Ctrl-C ends it\n")
-                _show(found, as_text=False)
+                _show(view, as_json=False)
             else:
-                for one in new:
-                    click.echo(f"{one.subject or 'host'}: {one}")
+                for condition in new:
+                    click.echo(f"{condition.subject or 'host'}: {condition}")
             sys.stdout.flush()
     return code
 
@@ -156,19 +158,19 @@ def _looks(
     """
     before: tuple[Condition, ...] = ()
     while True:
-        found = look()
-        now = tuple(_dated(found.conditions, before))
+        view = look()
+        now = tuple(_dated(view.conditions, before))
         yield (
-            Looked(checked=found.checked, conditions=now, silent=found.silent),
-            changes(before, now),
+            Looked(checked=view.checked, conditions=now, silent=view.silent),
+            changed_conditions(before, now),
         )
         before = now
         sleep(seconds)
 
 
 def _dated(now: Sequence[Condition], before: Sequence[Condition]) -> Iterator[Condition]:
-    had = {(one.subject, one.type): one for one in before}
-    for one in now:
-        was = had.get((one.subject, one.type))
-        same = was is not None and (was.status, was.reason) == (one.status, one.reason)
-        yield was if was is not None and same and was.since < one.since else one
+    had = {(condition.subject, condition.type): condition for condition in before}
+    for condition in now:
+        was = had.get((condition.subject, condition.type))
+        same = was is not None and (was.status, was.reason) == (condition.status, condition.reason)
+        yield was if was is not None and same and was.since < condition.since else condition

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_doors
+from cede.adapters.composition import open_adapters
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_checked
-from cede.cli.session import agreed, writing
+from cede.cli.session import confirm, writing
 from cede.errors import CedeError, Exit
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import replan, stands, verify_all
+from cede.services.reconcile import current_conditions, replan, verify_all
 from cede.services.restart import restart
-from cede.verifier.verify import explain
+from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.model.domain import Domain
     from cede.model.plan import Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
-    from cede.verifier.check_results import Checked
+    from cede.verifier.check_results import AssignmentChecks
 
 
 @click.command("verify")
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--restart", "restarting", is_flag=True,
-    help="Shut each guest that is in step down, start it, and verify again. Nothing is forced.",
+    help="Shut each guest that is in sync down, start it, and verify again. Nothing is forced.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Don't ask before a restart, not even on a terminal.")
 @wait_option
@@ -43,60 +43,60 @@ if TYPE_CHECKING:
 def verify_command(
     uri: str,
     policy_path: Path | None,
-    as_text: bool,
+    as_json: bool,
     explaining: bool,
     restarting: bool,
     yes: bool,
     seconds: float,
 ) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of step.
+    """Like status, and ask every guest again. Exit status 4 if out of sync.
 
     With --restart, 75 if a guest doesn't shut down in time: it is left running. What --explain finds missing for the
-    next boot of the host alone doesn't make an assignment out of step.
+    next boot of the host alone doesn't make an assignment out of sync.
     """
     policy = host_policy(policy_path)
     if restarting:
-        return _after_restart(uri, policy, seconds, as_text=as_text, explaining=explaining, yes=yes)
-    with open_doors(uri) as doors:
-        targets, planned = replan(doors, policy)
-        found = verify_all(doors, targets, planned)
-        explained = explain(doors, targets, found) if explaining else ()
-        conditions = stands(doors, targets, planned, found)
-    return show_checked(found, as_text=as_text, explained=explained, conditions=conditions)
+        return _after_restart(uri, policy, seconds, as_json=as_json, explaining=explaining, yes=yes)
+    with open_adapters(uri) as adapters:
+        targets, planned = replan(adapters, policy)
+        found = verify_all(adapters, targets, planned)
+        explained = explain_by_checklist(adapters, targets, found) if explaining else ()
+        conditions = current_conditions(adapters, targets, planned, found)
+    return show_checked(found, as_json=as_json, explained=explained, conditions=conditions)
 
 
 def _after_restart(
-    uri: str, policy: Policy, seconds: float, *, as_text: bool, explaining: bool, yes: bool
+    uri: str, policy: Policy, seconds: float, *, as_json: bool, explaining: bool, yes: bool
 ) -> int:
-    with writing(uri, "cede verify --restart", seconds, as_text=as_text) as (doors, behalf):
-        targets, planned = replan(doors, policy)
-        found = verify_all(doors, targets, planned)
-        domains = _in_step(targets, found)
+    with writing(uri, "cede verify --restart", seconds, as_json=as_json) as (adapters, context):
+        targets, planned = replan(adapters, policy)
+        found = verify_all(adapters, targets, planned)
+        domains = _in_sync(targets, found)
         restarted: list[str] = []
         failed: CedeError | None = None
         if domains:
             names = ", ".join(domain.name for domain in domains)
-            if not as_text:
+            if not as_json:
                 click.echo(f"shut down and start: {names}")
-            if not agreed(yes=yes or as_text):
+            if not confirm(yes=yes or as_json):
                 click.echo("Nothing was restarted.")
-                return Exit.OUT_OF_STEP
+                return Exit.OUT_OF_SYNC
         for domain in domains:
-            if behalf.stop.is_set():
+            if context.stop.is_set():
                 break
             try:
-                restart(doors, domain)
+                restart(adapters, domain)
             except CedeError as error:  # what was found of the others must not be lost over this
                 failed = failed or error
             else:
                 restarted.append(domain.name)
         if restarted:
-            targets, planned, found = _again(doors, policy)
-        explained = explain(doors, targets, found, restarted) if explaining else ()
-        conditions = stands(doors, targets, planned, found)
+            targets, planned, found = _again(adapters, policy)
+        explained = explain_by_checklist(adapters, targets, found, restarted) if explaining else ()
+        conditions = current_conditions(adapters, targets, planned, found)
     return show_checked(
         found,
-        as_text=as_text,
+        as_json=as_json,
         explained=explained,
         restarted=tuple(restarted),
         failed=failed,
@@ -104,20 +104,22 @@ def _after_restart(
     )
 
 
-def _again(doors: Doors, policy: Policy) -> tuple[Targets, Plan, tuple[Checked, ...]]:
-    found = verify_all(doors, *replan(doors, policy), booting=True)
-    return *replan(doors, policy), found
+def _again(
+    adapters: Adapters, policy: Policy
+) -> tuple[Targets, Plan, tuple[AssignmentChecks, ...]]:
+    found = verify_all(adapters, *replan(adapters, policy), booting=True)
+    return *replan(adapters, policy), found
 
 
-def _in_step(targets: Targets, found: tuple[Checked, ...]) -> tuple[Domain, ...]:
-    """The running domains of which every assignment is proven; no other one is restarted for a proof."""
+def _in_sync(targets: Targets, found: tuple[AssignmentChecks, ...]) -> tuple[Domain, ...]:
+    """The running domains of which every assignment is verified; no other one is restarted for a proof."""
     domains: dict[str, Domain] = {}
     spared = set()
-    for target, one in zip(targets.each, found, strict=True):
+    for target, checks in zip(targets.each, found, strict=True):
         domain = target.domain
         if domain is None or not domain.running:
             continue
         domains[domain.name] = domain
-        if not one.proven:
+        if not checks.verified:
             spared.add(domain.name)
     return tuple(domain for name, domain in domains.items() if name not in spared)

@@ -1,6 +1,6 @@
 """Which assignments are left alone for a while: what keeps failing, and what has to be done again and again.
 
-Pure; times are seconds of one clock that is handed in. A person who asks with `cede apply` is never held back.
+Pure; times are seconds of one clock that is handed in. The administrator who asks with `cede apply` is never held back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cede.errors import Exit
 from cede.model.plan import Plan, Refusal
 
-FIRST_SECONDS, LONGEST_SECONDS = 5.0, 3600.0
+FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
 FLAPS, FLAP_SECONDS = 5, 600.0
 _FIRST_AFTER_FLAPS = 60.0
 
@@ -69,27 +69,27 @@ class Backoff:
             )
             history.until = now + _doubled(_FIRST_AFTER_FLAPS, history.rounds)
 
-    def unproven(self, subject: str, now: float) -> None:
+    def unverified(self, subject: str, now: float) -> None:
         """The guest didn't prove it: it is asked again after a pause that doubles each time."""
         history = self._of.setdefault(subject, _History())
         history.asked += 1
         history.until = max(history.until, now + _doubled(FIRST_SECONDS, history.asked))
 
-    def proven(self, subject: str) -> None:
+    def verified(self, subject: str) -> None:
         """The guest did."""
         if subject in self._of:
             self._of[subject].asked = 0
 
-    def doubted(self, unproven: Collection[str], now: float) -> frozenset[str]:
+    def due_for_recheck(self, unverified: Collection[str], now: float) -> frozenset[str]:
         """Of the subjects that their guests didn't prove, those whose guests are to be asked again now."""
-        return frozenset(s for s in unproven if s not in self._of or self._of[s].until <= now)
+        return frozenset(s for s in unverified if s not in self._of or self._of[s].until <= now)
 
     def keep(self, subjects: Collection[str]) -> None:
         """Forget all others."""
         self._of = {s: h for s, h in self._of.items() if s in subjects}
 
     def forget(self) -> None:
-        """Begin anew: the policy changed, or a person asks for it."""
+        """Begin anew: the policy changed, or the administrator asks for it."""
         self._of.clear()
 
     def waiting(self, now: float) -> tuple[Waiting, ...]:
@@ -106,26 +106,26 @@ class Backoff:
 
 
 def _doubled(first: float, times: int) -> float:
-    return min(first * 2.0 ** min(times - 1, 30), LONGEST_SECONDS) if times else 0.0
+    return min(first * 2.0 ** min(times - 1, 30), MAX_SECONDS) if times else 0.0
 
 
 def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
     """The plan without the work of those that wait; `waiting` tells of each why and until when, in words."""
-    held = [work for work in planned.work if work.subject in waiting]
+    held = [change for change in planned.changes if change.subject in waiting]
     return Plan(
-        work=tuple(work for work in planned.work if work.subject not in waiting),
+        changes=tuple(change for change in planned.changes if change.subject not in waiting),
         noops=planned.noops,
         refusals=(
             *planned.refusals,
             *(
                 Refusal(
-                    subject=work.subject,
-                    reason=f"left alone: {waiting[work.subject]}",
+                    subject=change.subject,
+                    reason=f"left alone: {waiting[change.subject]}",
                     remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
                     exit=Exit.TRY_LATER,
                     name="backoff",
                 )
-                for work in held
+                for change in held
             ),
         ),
     )

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from cede.executor.executor import StepOutcome
-from cede.verifier.check_results import Verdict
+from cede.executor.executor import ActionOutcome
+from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from cede.daemon.backoff import Waiting
     from cede.errors import CedeError
-    from cede.model.plan import NoOp, Step, Work
+    from cede.model.plan import Action, Change, NoOp
     from cede.services.reconcile import Report
 
-_LONGEST = 1000
-_AMISS = {Verdict.WRONG, Verdict.OPEN}
+_MAX_LENGTH = 1000
+_AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 
 class Priority(IntEnum):
@@ -40,7 +40,7 @@ class Priority(IntEnum):
 def line_of(text: str) -> str:
     """`text` as one line that does nothing to a terminal, whoever's words are in it."""
     joined = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-    return "".join(c if c.isprintable() else "?" for c in joined)[:_LONGEST]
+    return "".join(c if c.isprintable() else "?" for c in joined)[:_MAX_LENGTH]
 
 
 def reason_of(error: CedeError) -> str:
@@ -76,20 +76,20 @@ def _is_journald(stream: TextIO, named: str) -> bool:
     return named == f"{found.st_dev}:{found.st_ino}"
 
 
-class Chronicle:
+class EventReporter:
     """Knows what was said of each subject, and says it again only when it is no longer so."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._said: dict[str, str] = {}
 
-    def step(self, work: Work, event: Step | StepOutcome) -> None:
+    def action(self, change: Change, event: Action | ActionOutcome) -> None:
         """Why a work is begun, where there is more to say than that it is wanted; then each step that ended."""
-        if not isinstance(event, StepOutcome):
-            if work.reason and event is work.steps[0]:
-                self._log(Priority.NOTICE, f"{work.subject}: {work.reason}")
+        if not isinstance(event, ActionOutcome):
+            if change.reason and event is change.actions[0]:
+                self._log(Priority.NOTICE, f"{change.subject}: {change.reason}")
             return
-        what = f"{work.subject}: {'taking back: ' if event.undoing else ''}{event.step}"
+        what = f"{change.subject}: {'taking back: ' if event.is_rollback else ''}{event.action}"
         if event.error is None:
             self._log(Priority.INFO, f"{what}: done, {event.seconds:.1f} s")
         else:
@@ -100,58 +100,61 @@ class Chronicle:
 
     def report(self, done: Report, waiting: Sequence[Waiting], when: Callable[[float], str]) -> str:
         """Tell what is new in a report; returns the state in a line."""
-        found = dict(_told(done))
+        found = dict(_lines(done))
         pauses = {one.subject: f"{one.reason}; next try {when(one.until)}" for one in waiting}
         for subject, pause in pauses.items():
             if subject not in {refusal.subject for refusal in done.plan.refusals}:
                 _, text = found.get(subject, (Priority.WARNING, ""))
                 found[subject] = (Priority.WARNING, f"{text + ': ' if text else ''}{pause}")
-        worked = {outcome.work.subject for outcome in done.outcomes}
+        worked = {outcome.change.subject for outcome in done.outcomes}
         for subject, (priority, text) in found.items():
             if self._said.get(subject) != text or subject in worked:
                 self._log(priority, f"{subject}: {text}")
         self._said = {subject: text for subject, (_, text) in found.items()}
         good = sum(priority is Priority.INFO for priority, _ in found.values())
         others = [s for s, (priority, _) in found.items() if priority is not Priority.INFO]
-        return f"{good} of {len(found)} in step" + (f"; not: {', '.join(others)}" if others else "")
+        return f"{good} of {len(found)} in sync" + (f"; not: {', '.join(others)}" if others else "")
 
 
-def _told(done: Report) -> dict[str, tuple[Priority, str]]:
+def _lines(done: Report) -> dict[str, tuple[Priority, str]]:
     """Of each subject how it stands, the weightiest word last."""
     found: dict[str, tuple[Priority, str]] = {}
     for noop in done.plan.noops:
-        found[noop.subject] = _told_idle(noop)
+        found[noop.subject] = _idle_line(noop)
     for refusal in done.plan.refusals:
         found[refusal.subject] = (
             Priority.WARNING,
             f"refused: {refusal.reason} (remedy: {refusal.remedy})",
         )
     for checked in done.checked:
-        if checked.proven:
-            found.setdefault(checked.subject, (Priority.INFO, "in step"))
+        if checked.verified:
+            found.setdefault(checked.subject, (Priority.INFO, "in sync"))
         else:
-            wrong = "; ".join(str(f) for f in checked.findings if f.verdict in _AMISS)
-            found[checked.subject] = (Priority.WARNING, f"out of step: {wrong}")
+            wrong = "; ".join(str(f) for f in checked.findings if f.status in _AMISS)
+            found[checked.subject] = (Priority.WARNING, f"out of sync: {wrong}")
     for outcome in done.outcomes:
-        subject = outcome.work.subject
-        if outcome.stranded is not None:
-            found[subject] = (Priority.ERROR, f"stranded: {reason_of(outcome.stranded)}")
+        subject = outcome.change.subject
+        if outcome.rollback_failed is not None:
+            found[subject] = (
+                Priority.ERROR,
+                f"rollback failed: {reason_of(outcome.rollback_failed)}",
+            )
         elif outcome.error is not None:
-            back = "; taken back to what was before" if outcome.undone else ""
+            back = "; taken back to what was before" if outcome.rolled_back else ""
             found[subject] = (Priority.WARNING, f"failed: {reason_of(outcome.error)}{back}")
-        elif outcome.work.pending:
-            found[subject] = (Priority.NOTICE, f"for you to do: {outcome.work.pending}")
+        elif outcome.change.action_required:
+            found[subject] = (Priority.NOTICE, f"for you to do: {outcome.change.action_required}")
         else:
-            found.setdefault(subject, (Priority.INFO, "in step"))
+            found.setdefault(subject, (Priority.INFO, "in sync"))
     return found
 
 
-def _told_idle(noop: NoOp) -> tuple[Priority, str]:
-    if noop.pending:
-        return Priority.NOTICE, f"for you to do: {noop.pending}"
+def _idle_line(noop: NoOp) -> tuple[Priority, str]:
+    if noop.action_required:
+        return Priority.NOTICE, f"for you to do: {noop.action_required}"
     if noop.drifted:
         return Priority.WARNING, noop.reason
-    return Priority.INFO, noop.reason if noop.paused else "in step"
+    return Priority.INFO, noop.reason if noop.paused else "in sync"
 
 
 def standard_log() -> Log:

@@ -12,19 +12,19 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cede.adapters.composition import Doors, open_doors
+from cede.adapters.composition import Adapters, open_adapters
 from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
-from cede.daemon.event_log import Chronicle, Log, Priority, reason_of
+from cede.daemon.event_log import EventReporter, Log, Priority, reason_of
 from cede.errors import CedeError, HungError, PolicyError, TransientError
-from cede.services.reconcile import Behalf, Report, one_pass
+from cede.services.reconcile import Report, RequestContext, one_pass
 from cede.services.status import record_failure
-from cede.state.journal import Asked
-from cede.util.timeouts import within
+from cede.state.journal import Requester
+from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
-    from cede.daemon.loop import Doubted, NextTries, Review
+    from cede.daemon.loop import NeedsRecheck, NextTries, Review
     from cede.model.policy import Policy
 
 _CLOSING_SECONDS = 5.0
@@ -32,12 +32,12 @@ _CLOSING_SECONDS = 5.0
 
 def _holder(busy: TransientError) -> str:
     """Who holds the lock that one_writer couldn't have."""
-    return busy.message.partition(" is at work")[0]
+    return busy.message.partition(" is running")[0]
 
 
 @dataclass(slots=True, kw_only=True)
 class HostPasses:
-    """Passes on this host. Its doors stay open from one to the next; after a failure they are opened anew.
+    """Passes on this host. Its adapters stay open from one to the next; after a failure they are opened anew.
 
     Another cede can work between two passes: each has the one-writer lock for itself, and doesn't wait for it.
     `rejected` tells why the policy's files aren't followed as they are. `made` counts the passes that came to their
@@ -47,41 +47,50 @@ class HostPasses:
     uri: str
     rejected: Callable[[], PolicyError | None] = lambda: None
     stop: Event
-    chronicle: Chronicle
+    event_reporter: EventReporter
     alive: Callable[[], None]
     log: Log
     _opened: ExitStack | None = None
-    _doors: Doors | None = None
+    _adapters: Adapters | None = None
     _warned: set[str] = field(default_factory=set)
     made: int = 0
     seconds: float = 0.0
 
     def __call__(
-        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
+        self,
+        policy: Policy,
+        why: str,
+        review: Review,
+        needs_recheck: NeedsRecheck,
+        next_tries: NextTries,
     ) -> Report:
         """One pass; raises the CedeError that kept it from its end."""
-        asked = Asked(command=f"cede run ({why})", who=getpass.getuser())
-        behalf = Behalf(
-            asked=asked, progress=self._progress, stop=self.stop, alive=self.alive, scheduled=True
+        asked = Requester(command=f"cede run ({why})", user=getpass.getuser())
+        context = RequestContext(
+            requester=asked,
+            progress=self._progress,
+            stop=self.stop,
+            alive=self.alive,
+            scheduled=True,
         )
 
         def next_try(report: Report) -> dict[str, str]:
             return {subject: _stamp(at) for subject, at in next_tries(report).items()}
 
         with self._writing():
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
-                doors = self._open()
+                adapters = self._open()
                 report = one_pass(
-                    doors, policy, behalf, review=review, doubted=doubted,
+                    adapters, policy, context, review=review, needs_recheck=needs_recheck,
                     next_try=next_try, rejected=self.rejected(),
                 )  # fmt: skip
-                doors.journal.close()  # another cede may set a damaged one aside meanwhile
+                adapters.journal.close()  # another cede may set a damaged one aside meanwhile
             except CedeError:
                 self.close()
                 raise
-        self.made, self.seconds = self.made + 1, time.monotonic() - begun
-        for warning in doors.journal.warnings:
+        self.made, self.seconds = self.made + 1, time.monotonic() - started
+        for warning in adapters.journal.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self.log(Priority.WARNING, warning)
@@ -93,32 +102,32 @@ class HostPasses:
             try:
                 held.enter_context(one_writer(f"`cede run` (pid {os.getpid()})"))
             except TransientError as other:
-                raise TransientError(f"{_holder(other)} is at work") from other
+                raise TransientError(f"{_holder(other)} is running") from other
             yield
 
     def _progress(self, *event: object) -> None:
         self.alive()
-        self.chronicle.step(*event)  # type: ignore[arg-type]
+        self.event_reporter.action(*event)  # type: ignore[arg-type]
 
-    def _open(self) -> Doors:
-        if self._doors is None:
+    def _open(self) -> Adapters:
+        if self._adapters is None:
             stack = ExitStack()
-            self._doors = within(
-                f"connecting to {self.uri}", lambda: stack.enter_context(open_doors(self.uri))
+            self._adapters = call_with_timeout(
+                f"connecting to {self.uri}", lambda: stack.enter_context(open_adapters(self.uri))
             )
             self._opened = stack
-        return self._doors
+        return self._adapters
 
     def close(self) -> None:
-        """Close the doors; behind one that hangs in a thread that is left to itself."""
-        opened, self._opened, self._doors = self._opened, None, None
+        """Close the adapters; behind one that hangs in a thread that is left to itself."""
+        opened, self._opened, self._adapters = self._opened, None, None
         if opened is not None:
             with suppress(HungError):
-                within("closing the doors", opened.close, seconds=_CLOSING_SECONDS)
+                call_with_timeout("closing the adapters", opened.close, seconds=_CLOSING_SECONDS)
 
 
 @dataclass(slots=True, kw_only=True)
-class Voice:
+class HostReporter:
     """The daemon's words to the log, to systemd, and to the journal where a pass couldn't leave any.
 
     `source` is the policy that it follows, as the journal knows it.
@@ -126,7 +135,7 @@ class Voice:
 
     log: Log
     notify: Notify
-    chronicle: Chronicle
+    event_reporter: EventReporter
     passes: HostPasses
     source: str
     _complaint: str = ""
@@ -144,7 +153,7 @@ class Voice:
         if self._complaint:
             self._complaint = ""
             self.log(Priority.INFO, "passes are made again")
-        state = self.chronicle.report(report, waiting, clock_time)
+        state = self.event_reporter.report(report, waiting, clock_time)
         count = f"pass {self.passes.made}, {self.passes.seconds:.2f} s"
         now = datetime.now(UTC).astimezone()
         self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")

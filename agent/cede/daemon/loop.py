@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cede.daemon.backoff import Backoff, Waiting, hold_back
-from cede.daemon.schedule import BURST_SECONDS, QUIET_SECONDS, Ended, Schedule
-from cede.daemon.triggers import Wake
+from cede.daemon.schedule import BURST_SECONDS, DEBOUNCE_SECONDS, Ended, Schedule
+from cede.daemon.triggers import Trigger
 from cede.errors import (
     CedeError,
     HungError,
@@ -20,16 +20,16 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.model.plan import NoOp, Plan, Refusal, Work
+from cede.model.plan import Change, NoOp, Plan, Refusal
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
 
 RELOAD = "reload"
-SETTLE_SECONDS = 1.0
-_LONGEST_WAIT = 3600.0
-_LONGEST_WHY = 200
+STABLE_SECONDS = 1.0
+_MAX_WAIT = 3600.0
+_MAX_REASON = 200
 Review = Callable[[Plan], Plan]
-Doubted = Callable[[Collection[str]], Collection[str]]
+NeedsRecheck = Callable[[Collection[str]], Collection[str]]
 NextTries = Callable[[Report], Mapping[str, float]]
 
 
@@ -37,9 +37,14 @@ class Passes(Protocol):
     """Makes one pass under the one-writer lock; raises a CedeError if it can't."""
 
     def __call__(
-        self, policy: Policy, why: str, review: Review, doubted: Doubted, next_tries: NextTries
+        self,
+        policy: Policy,
+        why: str,
+        review: Review,
+        needs_recheck: NeedsRecheck,
+        next_tries: NextTries,
     ) -> Report:
-        """`why` tells what woke it; `review` and `doubted` are those of `reconcile.one_pass`.
+        """`why` tells what woke it; `review` and `needs_recheck` are those of `reconcile.one_pass`.
 
         `next_tries` is its `next_try` in times of the daemon's clock; it is called once, with what was done.
         """
@@ -56,11 +61,11 @@ class Policies(Protocol):
         """The last one that was right."""
 
     @property
-    def unsettled(self) -> bool:
+    def changing(self) -> bool:
         """Whether the files are being written just now, and are to be looked at again in a moment."""
 
 
-class Voice(Protocol):
+class Reporter(Protocol):
     """Whom the daemon tells what it does: the log, and the service manager."""
 
     def observed(self) -> None:
@@ -89,9 +94,10 @@ def how_it_ended(error: CedeError) -> Ended:
 
 @dataclass(slots=True, kw_only=True)
 class Daemon:
-    """What it is made of; wakes whose source is RELOAD are a person's, who wants everything tried anew.
+    """What it is made of; wakes whose source is RELOAD are the administrator's, who wants everything tried anew.
 
-    `take(seconds)` waits for wakes, `sleep` for time to pass, `clock` never goes back; `beat` is how often it turns.
+    `take(seconds)` waits for wakes, `sleep` for time to pass, `clock` never goes back; `heartbeat` is how often it
+    turns.
 
     `when` puts a time of that clock into words for people.
     """
@@ -99,92 +105,94 @@ class Daemon:
     passes: Passes
     policies: Policies
     schedule: Schedule
-    voice: Voice
-    take: Callable[[float], Sequence[Wake]]
+    reporter: Reporter
+    take: Callable[[float], Sequence[Trigger]]
     sleep: Callable[[float], None]
     clock: Callable[[], float]
     when: Callable[[float], str]
     stopped: Callable[[], bool]
-    beat: float = _LONGEST_WAIT
+    heartbeat: float = _MAX_WAIT
     backoff: Backoff = field(default_factory=Backoff)
     _asked: Collection[str] = ()
 
     def run(self) -> None:
         """Make passes until it is asked to stop; the first one at once."""
-        woken: tuple[Wake, ...] = ()
+        triggered: tuple[Trigger, ...] = ()
         while not self.stopped():
-            self._pass(woken)
-            woken = self._await()
+            self._pass(triggered)
+            triggered = self._await()
 
-    def _await(self) -> tuple[Wake, ...]:
+    def _await(self) -> tuple[Trigger, ...]:
         """Wait until a pass is due; returns what woke it, at most one wake of each source."""
-        woken: dict[str, Wake] = {}
+        triggered: dict[str, Trigger] = {}
         while not self.stopped():
-            self.voice.alive()
+            self.reporter.alive()
             left = self.schedule.due() - self.clock()
             if left <= 0:
                 break
-            came = self._heard(self.take(min(left, self.beat)))
+            came = self._heard(self.take(min(left, self.heartbeat)))
             if came:
-                woken |= {wake.source: wake for wake in (*came, *self._burst())}
-        return tuple(woken.values())
+                triggered |= {trigger.source: trigger for trigger in (*came, *self._burst())}
+        return tuple(triggered.values())
 
-    def _burst(self) -> tuple[Wake, ...]:
+    def _burst(self) -> tuple[Trigger, ...]:
         """What comes in the moment after a wake, until it is quiet or has gone on for long enough."""
-        found: dict[str, Wake] = {}
+        found: dict[str, Trigger] = {}
         end = self.clock() + BURST_SECONDS
         while self.clock() < end and not self.stopped():
-            self.sleep(QUIET_SECONDS)
+            self.sleep(DEBOUNCE_SECONDS)
             came = self._heard(self.take(0.0))
             if not came:
                 break
-            found |= {wake.source: wake for wake in came}
+            found |= {trigger.source: trigger for trigger in came}
         return tuple(found.values())
 
-    def _heard(self, came: Sequence[Wake]) -> Sequence[Wake]:
-        for wake in came:
-            self.schedule.wake(self.clock())
-            if wake.urgent:
-                self.schedule.hasten()
+    def _heard(self, came: Sequence[Trigger]) -> Sequence[Trigger]:
+        for trigger in came:
+            self.schedule.trigger(self.clock())
+            if trigger.urgent:
+                self.schedule.expedite()
         return came
 
-    def _pass(self, woken: Sequence[Wake]) -> None:
-        asked = any(wake.source == RELOAD for wake in woken)
+    def _pass(self, triggered: Sequence[Trigger]) -> None:
+        asked = any(trigger.source == RELOAD for trigger in triggered)
         if self.policies.reload(forced=asked) or asked:
             self.backoff.forget()
         policy = self.policies.policy
-        self.schedule.begun(self.clock())
-        self.voice.alive()
+        self.schedule.pass_started(self.clock())
+        self.reporter.alive()
         try:
-            report = self.passes(policy, _why(woken), self._review, self._doubted, self._next_tries)
+            report = self.passes(
+                policy, _why(triggered), self._review, self._needs_recheck, self._next_tries
+            )
         except InterruptedByPersonError:
             return  # it is stopped, and what is left to do is in the journal
         except CedeError as error:
-            self.voice.observed()
+            self.reporter.observed()
             how = how_it_ended(error)
-            self.schedule.ended(how, self.clock())
-            self.voice.failed(error, self.schedule.due() - self.clock())
+            self.schedule.pass_ended(how, self.clock())
+            self.reporter.failed(error, self.schedule.due() - self.clock())
             return
         now = self.clock()
         retries = list(self.backoff.next_tries(now).values())
-        if self.policies.unsettled:
-            retries.append(now + SETTLE_SECONDS)
-        self.schedule.ended(Ended.WELL, now, retry=min(retries, default=None))
-        self.voice.passed(report, self.backoff.waiting(now))
+        if self.policies.changing:
+            retries.append(now + STABLE_SECONDS)
+        self.schedule.pass_ended(Ended.WELL, now, retry=min(retries, default=None))
+        self.reporter.passed(report, self.backoff.waiting(now))
 
     def _review(self, planned: Plan) -> Plan:
         """The plan without what is left alone for now."""
-        self.voice.observed()
+        self.reporter.observed()
         words = {
-            one.subject: f"{one.reason}; next try {self.when(one.until)}"
-            for one in self.backoff.waiting(self.clock())
+            waiting.subject: f"{waiting.reason}; next try {self.when(waiting.until)}"
+            for waiting in self.backoff.waiting(self.clock())
         }
-        named: list[Work | NoOp | Refusal] = [*planned.work, *planned.noops, *planned.refusals]
+        named: list[Change | NoOp | Refusal] = [*planned.changes, *planned.noops, *planned.refusals]
         self.backoff.keep({one.subject for one in named})
         return hold_back(planned, words)
 
-    def _doubted(self, unproven: Collection[str]) -> Collection[str]:
-        self._asked = self.backoff.doubted(unproven, self.clock())
+    def _needs_recheck(self, unverified: Collection[str]) -> Collection[str]:
+        self._asked = self.backoff.due_for_recheck(unverified, self.clock())
         return self._asked
 
     def _next_tries(self, report: Report) -> Mapping[str, float]:
@@ -194,21 +202,21 @@ class Daemon:
     def _learn(self, report: Report) -> None:
         now = self.clock()
         for outcome in report.outcomes:
-            subject, error = outcome.work.subject, outcome.stranded or outcome.error
+            subject, error = outcome.change.subject, outcome.rollback_failed or outcome.error
             if error is None:
                 self.backoff.done(subject, now)
             elif not isinstance(error, InterruptedByPersonError):
                 self.backoff.failed(subject, error.message, now)
-        done = {o.work.subject for o in report.outcomes if o.error is None}
+        done = {o.change.subject for o in report.outcomes if o.error is None}
         for checked in report.checked:
             if checked.subject not in done and checked.subject not in self._asked:
                 continue  # its guest wasn't asked
-            if checked.proven:
-                self.backoff.proven(checked.subject)
+            if checked.verified:
+                self.backoff.verified(checked.subject)
             else:
-                self.backoff.unproven(checked.subject, now)
+                self.backoff.unverified(checked.subject, now)
 
 
-def _why(woken: Sequence[Wake]) -> str:
-    said = "; ".join(map(str, woken)) or "timer"
-    return said if len(said) <= _LONGEST_WHY else f"{said[:_LONGEST_WHY]}..."
+def _why(triggered: Sequence[Trigger]) -> str:
+    said = "; ".join(map(str, triggered)) or "timer"
+    return said if len(said) <= _MAX_REASON else f"{said[:_MAX_REASON]}..."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INTERVAL_SECONDS = 300.0
-QUIET_SECONDS = 0.15
+DEBOUNCE_SECONDS = 0.15
 BURST_SECONDS = 1.5
 AT_ONCE, REFILL_SECONDS = 10, 3.0
 _JITTER = 0.1
@@ -51,39 +51,39 @@ class Schedule:
     interval: float = INTERVAL_SECONDS
     _timer: float = 0.0
     _not_before: float = 0.0
-    _woken: float | None = None
-    _begun: float = 0.0
+    _triggered: float | None = None
+    _started: float = 0.0
     _credit: float = float(AT_ONCE)
     _last: Ended = Ended.WELL
     _times: int = 0
 
-    def wake(self, now: float) -> None:
+    def trigger(self, now: float) -> None:
         """Something happened."""
-        if self._woken is None:
-            self._woken = now
+        if self._triggered is None:
+            self._triggered = now
 
-    def hasten(self) -> None:
-        """What was out of reach is back, or a person asks for it: no pause is kept any longer."""
+    def expedite(self) -> None:
+        """What was out of reach is back, or the administrator asks for it: no pause is kept any longer."""
         self._not_before, self._times = 0.0, 0
 
     def due(self) -> float:
         """When the next pass is to begin."""
-        wanted = self._timer if self._woken is None else min(self._timer, self._woken)
+        wanted = self._timer if self._triggered is None else min(self._timer, self._triggered)
         return max(wanted, self._not_before)
 
-    def begun(self, now: float) -> None:
+    def pass_started(self, now: float) -> None:
         """A pass begins, which sees all that has happened so far."""
-        self._woken = None
-        earned = (now - self._begun) / REFILL_SECONDS
+        self._triggered = None
+        earned = (now - self._started) / REFILL_SECONDS
         self._credit = min(float(AT_ONCE), self._credit + earned) - 1
-        self._begun = now
+        self._started = now
 
-    def ended(self, how: Ended, now: float, *, retry: float | None = None) -> None:
+    def pass_ended(self, how: Ended, now: float, *, retry: float | None = None) -> None:
         """A pass has ended; with `retry` the next one is due then, if not earlier."""
         self._times = self._times + 1 if how is self._last else 1
         self._last = how
         owed = max(0.0, 1 - self._credit) * REFILL_SECONDS
-        wait = max(pause(how, self._times), owed + self._begun - now)
+        wait = max(pause(how, self._times), owed + self._started - now)
         self._not_before = now + wait
         shift = 1 + _JITTER * (2 * self.chance() - 1)
         self._timer = now + self.interval * shift

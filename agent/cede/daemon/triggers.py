@@ -23,7 +23,7 @@ _LASTED_SECONDS = 10.0  # a source that was heard so long isn't one that fails a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wake:
+class Trigger:
     """Who woke and why; an `urgent` one ends the pauses between failed passes."""
 
     source: str
@@ -34,33 +34,33 @@ class Wake:
         return f"{self.source}: {self.what}" if self.what else self.source
 
 
-class Wakes:
+class TriggerQueue:
     """The one queue. Putting into it is right in any thread and in a signal handler; it never grows beyond a few."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Wake] = SimpleQueue()
+        self._queue: SimpleQueue[Trigger] = SimpleQueue()
         self._waiting: set[tuple[str, bool]] = set()
 
-    def put(self, wake: Wake) -> None:
+    def put(self, trigger: Trigger) -> None:
         """Wake the daemon; nothing is added while a wake of the same source waits."""
-        key = (wake.source, wake.urgent)
+        key = (trigger.source, trigger.urgent)
         if key not in self._waiting:
             self._waiting.add(key)
-            self._queue.put(wake)
+            self._queue.put(trigger)
 
-    def take(self, seconds: float) -> tuple[Wake, ...]:
+    def take(self, seconds: float) -> tuple[Trigger, ...]:
         """All that wait, at once; if none does, what comes first, or nothing after `seconds`."""
-        found: list[Wake] = []
+        triggers: list[Trigger] = []
         with suppress(Empty):
-            found.append(self._queue.get(timeout=max(0.0, seconds)))
+            triggers.append(self._queue.get(timeout=max(0.0, seconds)))
             while True:
-                found.append(self._queue.get_nowait())
-        self._waiting -= {(wake.source, wake.urgent) for wake in found}
-        return tuple(found)
+                triggers.append(self._queue.get_nowait())
+        self._waiting -= {(trigger.source, trigger.urgent) for trigger in triggers}
+        return tuple(triggers)
 
 
 class Source(Protocol):
-    """A door that tells of events. Every method but `close` raises UnreachableError when it is lost."""
+    """An adapter that tells of events. Every method but `close` raises UnreachableError when it is lost."""
 
     name: str
 
@@ -83,13 +83,13 @@ class Listener:
     def __init__(
         self,
         source: Source,
-        wakes: Wakes,
-        tell: Callable[[str], None],
+        triggers: TriggerQueue,
+        report: Callable[[str], None],
         pauses: Callable[[int], float] = lambda times: pause(Ended.UNREACHABLE, times),
     ) -> None:
         self._source = source
-        self._wakes = wakes
-        self._tell = tell
+        self._triggers = triggers
+        self._report = report
         self._pauses = pauses
         self._stop = threading.Event()
         self._stopped, self._stopping = os.pipe()
@@ -131,16 +131,16 @@ class Listener:
             if self._stop.is_set():
                 return
             for what in self._source.read():
-                self._wakes.put(Wake(source=self._source.name, what=what))
+                self._triggers.put(Trigger(source=self._source.name, what=what))
 
     def _opened(self) -> None:
         """What happened before it listened is seen by a pass now."""
         self._since = time.monotonic()
         was_lost, self._complaint = bool(self._complaint), ""
         if was_lost:
-            self._tell(f"{self._source.name} is listened to again")
+            self._report(f"{self._source.name} is listened to again")
         what = "is back" if was_lost else "is listened to"
-        self._wakes.put(Wake(source=self._source.name, what=what, urgent=was_lost))
+        self._triggers.put(Trigger(source=self._source.name, what=what, urgent=was_lost))
 
     def _lost(self, error: CedeError) -> None:
         lasted = bool(self._since) and time.monotonic() - self._since > _LASTED_SECONDS
@@ -148,5 +148,5 @@ class Listener:
         self._since = 0.0
         if self._complaint != error.message:
             self._complaint = error.message
-            self._tell(f"{self._source.name} isn't listened to for now: {error.message}")
+            self._report(f"{self._source.name} isn't listened to for now: {error.message}")
         self._stop.wait(self._pauses(self._failures))

@@ -108,7 +108,7 @@ _XEN = (
         source="Xen, xen/drivers/passthrough/vtd/iommu.c (intel_iommu_assign_device)",
     ),
 )
-_SEIZED = re.compile(rf"pciback {_AT}: (?:xen[-_]pciback: )?seizing device")
+_BOUND = re.compile(rf"pciback {_AT}: (?:xen[-_]pciback: )?seizing device")
 _NO_IRQ = re.compile(rf"{_AT}: xen map irq failed (?P<code>-\d+) for \d+ domain")
 
 
@@ -117,9 +117,9 @@ def logged(facts: Facts) -> Iterator[Finding]:
     for signs, lines in ((_KERNEL, facts.kernel_log), (_XEN, facts.xen_log)):
         for sign in signs:
             for line in lines:
-                found = sign.line.search(line)
-                if found is not None and _known(found["at"], facts) is not None:
-                    yield _made(sign, found["at"], line)
+                match = sign.line.search(line)
+                if match is not None and _known(match["at"], facts) is not None:
+                    yield _made(sign, match["at"], line)
 
 
 def _made(sign: _Sign, at: str, line: str) -> Finding:
@@ -148,8 +148,8 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
     for line in facts.kernel_log:
         if (lost := _NO_IRQ.search(line)) is not None:
             dead[lost["at"]] = line
-        elif (seized := _SEIZED.search(line)) is not None:
-            dead.pop(seized["at"], None)  # what was said before is over
+        elif (bound := _BOUND.search(line)) is not None:
+            dead.pop(bound["at"], None)  # what was said before is over
     for at, line in dead.items():
         address = _known(at, facts)
         device = None if address is None else facts.inventory.device(address)

@@ -1,4 +1,4 @@
-"""All rules together, and the plan that cures what they found as far as that is harmless."""
+"""All rules together, and the plan that fixes what they found as far as that is harmless."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cede.doctor import (
 )
 from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model.domain import FEATURES
-from cede.model.plan import Plan, SwitchOn, Work
+from cede.model.plan import Change, Plan, SwitchOn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cede.doctor.finding import Finding
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
-    from cede.model.plan import Step
+    from cede.model.plan import Action
     from cede.planner.resolve import Targets
 
 _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
@@ -31,7 +31,9 @@ _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
 
 def of_host(facts: Facts) -> tuple[Finding, ...]:
     """What is wrong with the host and any of its devices, the worst first."""
-    return worst_first(found for rule in (*_OF_HOST, *device_rules.RULES) for found in rule(facts))
+    return worst_first(
+        finding for rule in (*_OF_HOST, *device_rules.RULES) for finding in rule(facts)
+    )
 
 
 def of_pair(
@@ -39,54 +41,58 @@ def of_pair(
 ) -> tuple[Finding, ...]:
     """What is wrong with the host, and stands against the one assignment of `targets`, the worst first.
 
-    `plan` is the planner's for that assignment, and `subject` how a person called it.
+    `plan` is the planner's for that assignment, and `subject` how the administrator called it.
     """
     inventory = facts.inventory
-    found = [one for rule in _OF_HOST for one in rule(facts)]
+    findings = [finding for rule in _OF_HOST for finding in rule(facts)]
     for device in (target.device for target in targets.each):
         if device is not None:
             at = str(device.address)
-            found += [
-                one
+            findings += [
+                finding
                 for rule in device_rules.RULES
-                for one in rule(facts)
-                if one.subject.startswith(at)
+                for finding in rule(facts)
+                if finding.subject.startswith(at)
             ]
-            found += pair_rules.standing_against(device, domain, subject, inventory, targets.policy)
-    found += pair_rules.planned(plan, subject)
-    found += pair_rules.features(domain)
-    return worst_first(found)
+            findings += pair_rules.pair_refusals(device, domain, subject, inventory, targets.policy)
+    findings += pair_rules.planned(plan, subject)
+    findings += pair_rules.features(domain)
+    return worst_first(findings)
 
 
 def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
     """What a guest's own log says is wrong there, the worst first."""
-    return worst_first(found for rule in guest_rules.RULES for found in rule(log, domain))
+    return worst_first(finding for rule in guest_rules.RULES for finding in rule(log, domain))
 
 
 def fatal(findings: Iterable[Finding]) -> bool:
     """Whether one of them makes passthrough fail."""
-    return any(found.severity is Severity.FATAL for found in findings)
+    return any(finding.severity is Severity.FATAL for finding in findings)
 
 
-def cure(findings: Iterable[Finding], inventory: Inventory) -> Plan:
-    """The plan that cures what cede can: the host's steps as one work, each domain's features as another."""
-    steps = [step for found in findings for step in found.steps]
-    host = tuple(dict.fromkeys(step for step in steps if not isinstance(step, SwitchOn)))
+def fix_plan(findings: Iterable[Finding], inventory: Inventory) -> Plan:
+    """The plan that fixes what cede can: the host's steps as one work, each domain's features as another."""
+    actions = [action for finding in findings for action in finding.actions]
+    host = tuple(dict.fromkeys(action for action in actions if not isinstance(action, SwitchOn)))
     wanted: dict[str, set[str]] = {}
-    for step in steps:
-        if isinstance(step, SwitchOn):
-            wanted.setdefault(step.domain, set()).update(step.features)
-    works = [_work(HOST, host)] if host else []
+    for action in actions:
+        if isinstance(action, SwitchOn):
+            wanted.setdefault(action.domain, set()).update(action.features)
+    changes = [_change(HOST, host)] if host else []
     for domain, features in wanted.items():
         ordered = tuple(name for name in FEATURES if name in features)
         switch = SwitchOn(domain=domain, features=ordered)
         running = (found := inventory.domain(domain)) is not None and found.running
-        pending = f"shut {domain} down and start it" if running else ""
-        works.append(_work(domain, (switch,), pending))
-    return Plan(work=tuple(works))
+        action_required = f"shut {domain} down and start it" if running else ""
+        changes.append(_change(domain, (switch,), action_required))
+    return Plan(changes=tuple(changes))
 
 
-def _work(subject: str, steps: tuple[Step, ...], pending: str = "") -> Work:
-    return Work(
-        subject=f"cure {subject}", address=None, identity=None, steps=steps, pending=pending
+def _change(subject: str, actions: tuple[Action, ...], action_required: str = "") -> Change:
+    return Change(
+        subject=f"fix {subject}",
+        address=None,
+        identity=None,
+        actions=actions,
+        action_required=action_required,
     )

@@ -35,7 +35,7 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
     Both wordings: "Try using e820_host=1 in the guest config" (since Linux 3.9), "Try giving less than 4GB to domain".
     Source: Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource), drivers/pci/setup-res.c (pci_claim_resource).
     """
-    found = next((said for line in log if (said := _UNCLAIMED.search(line))), None)
+    found = next((match for line in log if (match := _UNCLAIMED.search(line))), None)
     if found is None:
         return
     collides = any(_IN_RAM.search(line) for line in log)
@@ -53,7 +53,7 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
         if wanting
         else f"shut {domain.name} down and start it, so that e820_host counts; or give it less than 4 GiB of memory",
         source="Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource)",
-        steps=(SwitchOn(domain=domain.name, features=(E820_HOST,)),)
+        actions=(SwitchOn(domain=domain.name, features=(E820_HOST,)),)
         if wanting and domain.persistent
         else (),
     )
@@ -65,7 +65,7 @@ def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
     Sources: Linux, arch/x86/pci/xen.c, net/sched/sch_generic.c (dev_watchdog), drivers/nvme/host/pci.c (nvme_timeout).
     """
     line = next((line for line in log if _NO_INTERRUPTS.search(line)), "")
-    counters = [found["counts"].split() for one in log if (found := _COUNTER.search(one))]
+    counters = [match["counts"].split() for one in log if (match := _COUNTER.search(one))]
     silent = bool(counters) and not any(int(count) for counts in counters for count in counts)
     if line or silent:
         yield Finding(

@@ -1,6 +1,6 @@
-"""Rules about one device and one domain, before anything is tried: the planner's verdict, and what is behind it.
+"""Rules about one device and one domain, before anything is tried: the planner's decision, and what is behind it.
 
-The planner ends at the first thing that stands against it; a person wants to hear of all.
+The planner ends at the first thing that stands against it; the administrator wants to hear of all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cede.doctor.finding import Finding, Severity
 from cede.errors import Exit
 from cede.model.domain import E820_HOST, PASSTHROUGH, GuestKind
-from cede.model.plan import NoOp, Refusal, SwitchOn, Work
+from cede.model.plan import Change, NoOp, Refusal, SwitchOn
 from cede.planner.attach import missing_features
 from cede.planner.guards import refuse_guarded
 from cede.planner.ownership import refuse_elsewhere
@@ -44,12 +44,12 @@ def planned(plan: Plan, subject: str) -> Iterator[Finding]:
     for refusal in plan.refusals:
         yield _refused(refusal, subject)
     for noop in plan.noops:
-        yield _noted("in-place", noop, subject)
-    for work in plan.work:
-        yield _noted("ready", work, subject)
+        yield _explained("in-place", noop, subject)
+    for change in plan.changes:
+        yield _explained("ready", change, subject)
 
 
-def standing_against(
+def pair_refusals(
     device: Device, domain: Domain, subject: str, inventory: Inventory, policy: Policy
 ) -> Iterator[Finding]:
     """Every rule of the planner's that refuses the pair, and not only the first one."""
@@ -86,7 +86,7 @@ def features(domain: Domain) -> Iterator[Finding]:
             why="libxl decides at a domain's start whether devices may come, and refuses a hot-plug else",
             remedy=_switch(domain, PASSTHROUGH, switched=PASSTHROUGH not in lacking),
             source=_XML,
-            steps=_steps(domain, PASSTHROUGH, lacking),
+            actions=_steps(domain, PASSTHROUGH, lacking),
         )
     if domain.kind is GuestKind.PV and not domain.e820_host:
         yield Finding(
@@ -98,7 +98,7 @@ def features(domain: Domain) -> Iterator[Finding]:
             remedy=_switch(domain, E820_HOST, switched=E820_HOST not in lacking)
             + "; or give it so little memory that it ends below the BAR, 4 GiB at most",
             source=_XML,
-            steps=_steps(domain, E820_HOST, lacking),
+            actions=_steps(domain, E820_HOST, lacking),
         )
 
 
@@ -130,14 +130,18 @@ def _refused(refusal: Refusal, subject: str) -> Finding:
     )
 
 
-def _noted(name: str, verdict: Work | NoOp, subject: str) -> Finding:
-    reason = verdict.reason if isinstance(verdict, NoOp) else "; ".join(map(str, verdict.steps))
+def _explained(name: str, decision: Change | NoOp, subject: str) -> Finding:
+    reason = (
+        decision.reason if isinstance(decision, NoOp) else "; ".join(map(str, decision.actions))
+    )
     return Finding(
         name=name,
         severity=Severity.NOTE,
         subject=subject,
-        what=f"nothing to do: {reason}" if isinstance(verdict, NoOp) else f"it would be: {reason}",
+        what=f"nothing to do: {reason}" if isinstance(decision, NoOp) else f"it would be: {reason}",
         why="that is the plan for the pair as things are",
-        remedy=f"then, for you to do: {verdict.pending}" if verdict.pending else "none is needed",
+        remedy=f"then, for you to do: {decision.action_required}"
+        if decision.action_required
+        else "none is needed",
         source="cede's planner",
     )

@@ -38,7 +38,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             source="Linux, drivers/xen/Kconfig (XEN_PCIDEV_BACKEND)",
         )
         return
-    broken = any(found.bad and not found.ignored for found in _settings(facts))
+    broken = any(hide.bad and not hide.ignored for hide in _settings(facts))
     if not loaded:
         yield Finding(
             name="pciback-not-loaded",
@@ -49,7 +49,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             "needs it",
             remedy="modprobe xen-pciback",
             source="libvirt, src/util/virpci.c (virPCIProbeStubDriver)",
-            steps=() if broken else (LoadPciback(),),
+            actions=() if broken else (LoadPciback(),),
         )
     if not facts.pciback_at_boot:
         yield Finding(
@@ -60,28 +60,28 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             why="a guest that is started at boot with a device of its own finds none",
             remedy="echo xen-pciback > /etc/modules-load.d/cede.conf",
             source="modules-load.d(5)",
-            steps=(LoadAtBoot(),),
+            actions=(LoadAtBoot(),),
         )
 
 
 def hidden(facts: Facts) -> Iterator[Finding]:
     """`hide=` that is malformed, without effect, names no device, or names one that the host lives on."""
     settings = _settings(facts)
-    for found in settings:
-        if found.ignored:
+    for hide in settings:
+        if hide.ignored:
             yield Finding(
                 name="hide-ignored",
                 severity=Severity.WARNING,
-                subject=quoted(found.place),
-                what=f"{quoted(found.place)} has no effect",
+                subject=quoted(hide.place),
+                what=f"{quoted(hide.place)} has no effect",
                 why="the module is called xen-pciback since Linux 3.1",
                 remedy="say xen-pciback.hide= instead",
                 source="Linux, drivers/xen/xen-pciback/Makefile",
             )
-        elif found.bad:
-            yield _malformed(found.place, found.bad, facts)
-        yield from _misdirected(found, facts)
-    refused = [said for line in facts.kernel_log if (said := _REFUSED.search(line))]
+        elif hide.bad:
+            yield _malformed(hide.place, hide.bad, facts)
+        yield from _misdirected(hide, facts)
+    refused = [match for line in facts.kernel_log if (match := _REFUSED.search(line))]
     if refused and not facts.inventory.pciback_loaded and not any(f.bad for f in settings):
         yield Finding(
             name="hide-refused",
@@ -122,14 +122,14 @@ def _misdirected(found: Hide, facts: Facts) -> Iterator[Finding]:
                 source=_STUB,
             )
         for device in () if found.ignored else covered:
-            kept = guards(device)
-            if kept and not device.is_bridge:
+            uses = guards(device)
+            if uses and not device.is_bridge:
                 yield Finding(
                     name="hide-guarded",
                     severity=Severity.FATAL,
                     subject=str(device.address),
                     what=f"{quoted(found.place)} hides {device.address} from the host, which lives on it",
-                    why="; ".join(str(use) for use in kept),
+                    why="; ".join(str(use) for use in uses),
                     remedy=f"take {quoted(entry.text)} out of it before the next boot",
                     source=_STUB,
                 )

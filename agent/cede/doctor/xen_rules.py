@@ -95,9 +95,9 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
 
 def _switched_off(facts: Facts) -> str:
     """The word on Xen's command line that switches the IOMMU off; empty if none does."""
-    told = (found[1] for line in facts.xen_log if (found := _IN_LOG.match(line)))
+    logged = (match[1] for line in facts.xen_log if (match := _IN_LOG.match(line)))
     off = ""
-    for word in (facts.xen_command_line or next(told, "")).split():
+    for word in (facts.xen_command_line or next(logged, "")).split():
         if word == "no-iommu":
             off = word
         elif word.startswith("iommu="):

@@ -14,7 +14,7 @@ from lxml import etree
 
 from cede.domain_xml import metadata
 from cede.errors import PermanentError
-from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Mark
+from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Ownership
 from cede.model.pci import Address
 
 _PARSER = etree.XMLParser(
@@ -88,7 +88,7 @@ def _kind(tree: etree._Element) -> GuestKind:
 def _passthrough(tree: etree._Element) -> bool:
     """Whether libxl was told at creation that PCI devices may come.
 
-    libvirt passes the feature on, and counts a hostdev present at the start as the same wish
+    libvirt passes the feature on, and counts a hostdev present at the start as the same target
     (libxl_conf.c, libxlMakeDomCreateInfo and libxl_create.c).
     """
     feature = _feature(tree, "passthrough")
@@ -140,7 +140,7 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         current_memory=_kibibytes(tree if config is None else config, "./currentMemory"),
         live=() if live is None or domid is None else _hostdevs(live),
         config=() if config is None else _hostdevs(config),
-        marks=metadata.read(tree if config is None else config),
+        ownership=metadata.read(tree if config is None else config),
         host_disks=_attributes(tree, "./devices/disk[@type='block']/source", "dev"),
         host_interfaces=_attributes(tree, "./devices/interface/source", "bridge", "dev"),
     )
@@ -201,7 +201,9 @@ def with_hostdev(
     if any(_hostdev_address(h) == address for h in present):
         return domain_xml
     if policy is not None:
-        metadata.add(tree, Mark(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy))
+        metadata.add(
+            tree, Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
+        )
     devices = tree.find("./devices")
     if devices is None:
         devices = etree.SubElement(tree, "devices")
@@ -236,7 +238,7 @@ def without_hostdev(domain_xml: str, address: Address) -> str:
 
 
 def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
-    """The same domain with cede's alias and note on the hostdev at `address` that somebody else put there."""
+    """The same domain with cede's alias and note on the hostdev at `address` that another tool put there."""
     tree = parsed(domain_xml)
     for element in tree.findall(HOSTDEV):
         if _hostdev_address(element) != address:
@@ -245,7 +247,9 @@ def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
         if named is None:
             named = etree.SubElement(element, "alias")
         named.set("name", alias)
-        metadata.add(tree, Mark(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy))
+        metadata.add(
+            tree, Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
+        )
         return _serialise(tree)
     return domain_xml
 
@@ -266,20 +270,20 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
 def without_features(domain_xml: str, features: Collection[str]) -> str:
     """The same domain without these Xen features; unchanged if it has none of them."""
     tree = parsed(domain_xml)
-    found = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
-    for element in found:
+    elements = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
+    for element in elements:
         xen = element.getparent()
         if xen is not None:
             metadata.drop(xen, element)
             above = xen.getparent()
             if len(xen) == 0 and above is not None:
                 metadata.drop(above, xen)
-    return _serialise(tree) if found else domain_xml
+    return _serialise(tree) if elements else domain_xml
 
 
 def _child(parent: etree._Element, name: str) -> etree._Element:
-    found = parent.find(f"./{name}")
-    return etree.SubElement(parent, name) if found is None else found
+    element = parent.find(f"./{name}")
+    return etree.SubElement(parent, name) if element is None else element
 
 
 def _serialise(tree: etree._Element) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from cede.domain_xml import document, metadata
-from cede.model.plan import AddToConfig, Adopt, RemoveFromConfig, Step, SwitchOff, SwitchOn
+from cede.model.plan import Action, AddToConfig, Adopt, RemoveFromConfig, SwitchOff, SwitchOn
 
 Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
 
@@ -24,56 +24,56 @@ Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
 EDITS = (AddToConfig, Adopt, RemoveFromConfig, SwitchOn, SwitchOff)
 
 
-def edited(step: Step, domain_xml: str) -> str:
-    """`domain_xml` after the step; unchanged by a step that edits no XML."""
-    match step:
+def edited(action: Action, domain_xml: str) -> str:
+    """`domain_xml` after the action; unchanged by an action that edits no XML."""
+    match action:
         case AddToConfig():
             return document.with_hostdev(
                 domain_xml,
-                step.address,
-                step.alias,
-                permissive=step.permissive,
-                policy=step.policy,
+                action.address,
+                action.alias,
+                permissive=action.permissive,
+                policy=action.policy,
             )
         case Adopt():
-            return document.adopted(domain_xml, step.address, step.alias, step.policy)
+            return document.adopted(domain_xml, action.address, action.alias, action.policy)
         case RemoveFromConfig():
-            if document.domain(None, domain_xml).foreign(step.address):
+            if document.domain(None, domain_xml).unmanaged(action.address):
                 return domain_xml  # somebody put it there since this was planned
-            return document.without_hostdev(domain_xml, step.address)
+            return document.without_hostdev(domain_xml, action.address)
         case SwitchOn():
-            return document.with_features(domain_xml, step.features)
+            return document.with_features(domain_xml, action.features)
         case SwitchOff():
-            return document.without_features(domain_xml, step.features)
+            return document.without_features(domain_xml, action.features)
         case _:
             return domain_xml
 
 
 @dataclass(frozen=True, slots=True)
-class Attach:
+class AttachHostdev:
     """Add this `<hostdev>`."""
 
     hostdev: str
 
 
 @dataclass(frozen=True, slots=True)
-class Detach:
+class DetachHostdev:
     """Remove this `<hostdev>`."""
 
     hostdev: str
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class SetMetadata:
     """Set the element in the domain's metadata, without its namespace as libvirt wants it; None removes it."""
 
     element: str | None
 
 
-Change = Attach | Detach | Note
+IncrementalEdit = AttachHostdev | DetachHostdev | SetMetadata
 
 
-def changes(before: str, after: str) -> tuple[Change, ...] | None:
+def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | None:
     """What leads from one XML to the other; None if it takes a definition of the whole.
 
     The note comes before the hostdev that it tells of and goes after it, so that what is cut off in between is a note
@@ -83,13 +83,13 @@ def changes(before: str, after: str) -> tuple[Change, ...] | None:
     was, is_now = _hostdevs(old), _hostdevs(new)
     if any(was[key] != is_now[key] for key in was.keys() & is_now.keys()):
         return None
-    noted, to_note = _note(old), _note(new)
+    owned, to_note = _note(old), _note(new)
     if _rest(old) != _rest(new):
         return None
     return (
-        *(Detach(element) for key, element in was.items() if key not in is_now),
-        *([Note(to_note)] if noted != to_note else []),
-        *(Attach(element) for key, element in is_now.items() if key not in was),
+        *(DetachHostdev(element) for key, element in was.items() if key not in is_now),
+        *([SetMetadata(to_note)] if owned != to_note else []),
+        *(AttachHostdev(element) for key, element in is_now.items() if key not in was),
     )
 
 

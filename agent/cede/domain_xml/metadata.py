@@ -10,7 +10,7 @@ from __future__ import annotations
 from lxml import etree
 
 from cede.errors import PermanentError
-from cede.model.domain import Mark
+from cede.model.domain import Ownership
 from cede.model.pci import Address
 
 NAMESPACE = "urn:cede:assignments:1"
@@ -19,27 +19,27 @@ ROOT = f"{{{NAMESPACE}}}assignments"
 _DEVICE = f"{{{NAMESPACE}}}device"
 
 
-def read(domain: etree._Element) -> tuple[Mark, ...]:
+def read(domain: etree._Element) -> tuple[Ownership, ...]:
     """The notes in a domain's tree; one that can't be read is no note."""
-    found = (_mark(element) for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}"))
-    return tuple(mark for mark in found if mark is not None)
+    ownerships = (_mark(element) for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}"))
+    return tuple(ownership for ownership in ownerships if ownership is not None)
 
 
-def _mark(element: etree._Element) -> Mark | None:
+def _mark(element: etree._Element) -> Ownership | None:
     try:
         address = Address.parse(element.get("address", ""))
     except ValueError:
         return None
     name = element.get("name")
-    return Mark(name=name, address=address, policy=element.get("policy", "")) if name else None
+    return Ownership(name=name, address=address, policy=element.get("policy", "")) if name else None
 
 
-def add(domain: etree._Element, mark: Mark) -> None:
+def add(domain: etree._Element, ownership: Ownership) -> None:
     """Note it in a domain's tree instead of what was noted on that address before.
 
     Elements around it that are missing are made. Raises PermanentError for what XML can't hold.
     """
-    remove(domain, mark.address)
+    remove(domain, ownership.address)
     metadata = domain.find("./metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
@@ -52,11 +52,11 @@ def add(domain: etree._Element, mark: Mark) -> None:
         _append(metadata, root)
     try:
         device = etree.Element(
-            _DEVICE, name=mark.name, address=str(mark.address), policy=mark.policy
+            _DEVICE, name=ownership.name, address=str(ownership.address), policy=ownership.policy
         )
     except ValueError as error:
         raise PermanentError(
-            f"{mark.policy!r} can't be noted in XML: {error}",
+            f"{ownership.policy!r} can't be noted in XML: {error}",
             remedy="give the policy a path without control characters",
         ) from error
     _append(root, device)
@@ -73,14 +73,14 @@ def _append(parent: etree._Element, element: etree._Element) -> None:
 
 def remove(domain: etree._Element, address: Address) -> bool:
     """Remove the notes on `address`, and the elements around them that are empty then; False if there were none."""
-    found = [
+    elements = [
         element
         for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}")
-        if (mark := _mark(element)) is not None and mark.address == address
+        if (ownership := _mark(element)) is not None and ownership.address == address
     ]
-    for element in found:
+    for element in elements:
         _drop_with_what_is_empty_then(element, domain)
-    return bool(found)
+    return bool(elements)
 
 
 def _drop_with_what_is_empty_then(element: etree._Element, top: etree._Element) -> None:

@@ -1,6 +1,6 @@
-"""How each step is done, and how it is read back: a call that returned is not yet a deed done.
+"""How each action is done, and how it is read back: a call that returned is not yet an action done.
 
-Every deed looks before it acts, so that one which was cut off can be done again; every call into the world has its
+Every action looks before it acts, so that one which was cut off can be done again; every call into the world has its
 deadline.
 """
 
@@ -11,86 +11,89 @@ from typing import TYPE_CHECKING
 
 from cede.domain_xml.edits import edited
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
-from cede.executor.return_to_dom0 import GivingBack
+from cede.executor.return_to_dom0 import DeviceReturn
 from cede.model.inventory import CLOSING
 from cede.model.pci import PCIBACK
 from cede.model.plan import (
     AddToConfig,
     Adopt,
+    BindToPciback,
     DontLoadAtBoot,
-    Evict,
-    GiveBack,
+    ForceDetach,
     HotPlug,
     LoadAtBoot,
     LoadPciback,
     RemoveFromConfig,
-    Seize,
+    ReturnToDom0,
     SwitchOff,
     SwitchOn,
     Unplug,
 )
-from cede.util.retry import await_truth
-from cede.util.timeouts import within
+from cede.util.retry import wait_until
+from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.domain_xml.edits import Edit
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice
     from cede.model.pci import Address
-    from cede.model.plan import Step
+    from cede.model.plan import Action
 
 _LET_GO_SECONDS = 30.0
 
 
-class Deeds:
-    """Does steps through the doors; each raises one of cede's errors, or has really happened."""
+class ActionRunner:
+    """Does actions through the adapters; each raises one of cede's errors, or has really happened."""
 
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
+    def __init__(self, adapters: Adapters) -> None:
+        self._adapters = adapters
 
     @singledispatchmethod
-    def do(self, step: Step) -> None:
-        """Do one step and check that it is so."""
-        raise TypeError(f"no deed for {step!r}")
+    def do(self, action: Action) -> None:
+        """Do one action and check that it is so."""
+        raise TypeError(f"no action for {action!r}")
 
     @do.register
     def _load(self, _: LoadPciback) -> None:
-        within("modprobe", self._doors.kernel.load_pciback)
-        if not self._doors.sysfs.pciback_loaded:
+        call_with_timeout("modprobe", self._adapters.kernel.load_pciback)
+        if not self._adapters.sysfs.pciback_loaded:
             raise PermanentError("xen-pciback was loaded, but has no driver directory in sysfs")
 
     @do.register
     def _load_at_boot(self, _: LoadAtBoot) -> None:
-        self._doors.modules.load_at_boot()
-        if not self._doors.modules.loaded_at_boot():
+        self._adapters.modules.load_at_boot()
+        if not self._adapters.modules.loaded_at_boot():
             raise PermanentError("xen-pciback was named for the boot, but the file doesn't say so")
 
     @do.register
     def _dont_load_at_boot(self, _: DontLoadAtBoot) -> None:
-        self._doors.modules.dont_load_at_boot()
+        self._adapters.modules.dont_load_at_boot()
 
     @do.register
-    def _seize(self, step: Seize) -> None:
-        within(f"unbinding {step.address}", lambda: self._doors.libvirt.seize(step.address))
-        bound = self._doors.sysfs.driver(step.address)
+    def _bind_to_pciback(self, action: BindToPciback) -> None:
+        call_with_timeout(
+            f"unbinding {action.address}",
+            lambda: self._adapters.libvirt.bind_to_pciback(action.address),
+        )
+        bound = self._adapters.sysfs.driver(action.address)
         if bound != PCIBACK:
             raise PermanentError(
-                f"{step.address} was let go for pciback, but it is bound to {bound or 'no driver'}",
+                f"{action.address} was let go for pciback, but it is bound to {bound or 'no driver'}",
                 remedy="see the end of dom0's kernel log (dmesg)",
             )
 
     @do.register
-    def _plug(self, step: HotPlug) -> None:
-        address, name = step.address, step.domain
+    def _plug(self, action: HotPlug) -> None:
+        address, name = action.address, action.domain
         domain = self._running(name)
         if domain is None or domain.live_hostdev(address) is None:
             # libvirt would reset a device that Xen has given away before it finds out
             self._clear_out(name, domain, address)
-            within(
+            call_with_timeout(
                 f"plugging {address} into {name}",
-                lambda: self._doors.libvirt.plug(
-                    name, address, step.alias, permissive=step.permissive
+                lambda: self._adapters.libvirt.plug(
+                    name, address, action.alias, permissive=action.permissive
                 ),
             )
         if self._given(address) is None:
@@ -103,55 +106,57 @@ class Deeds:
     @do.register(RemoveFromConfig)
     @do.register(SwitchOn)
     @do.register(SwitchOff)
-    def _edit(self, step: Edit) -> None:
-        within(
-            f"editing the XML of {step.domain}",
-            lambda: self._doors.libvirt.redefine(step.domain, lambda read: edited(step, read)),
+    def _edit(self, action: Edit) -> None:
+        call_with_timeout(
+            f"editing the XML of {action.domain}",
+            lambda: self._adapters.libvirt.redefine(
+                action.domain, lambda read: edited(action, read)
+            ),
         )
 
     @do.register
-    def _unplug(self, step: Unplug) -> None:
-        self._refuse_half_gone(step.domain, step.address)
-        within(
-            f"unplugging {step.address} from {step.domain}",
-            lambda: self._doors.libvirt.unplug(step.domain, step.address),
+    def _unplug(self, action: Unplug) -> None:
+        self._refuse_half_gone(action.domain, action.address)
+        call_with_timeout(
+            f"unplugging {action.address} from {action.domain}",
+            lambda: self._adapters.libvirt.unplug(action.domain, action.address),
         )
-        if not await_truth(lambda: self._given(step.address) is None, _LET_GO_SECONDS):
+        if not wait_until(lambda: self._given(action.address) is None, _LET_GO_SECONDS):
             raise GuestSilentError(
-                f"{step.domain} doesn't let go of {step.address}: Xen's backend still has it",
-                remedy=f"is {step.domain} paused or hung? Let it run or shut it down, then try again",
+                f"{action.domain} doesn't let go of {action.address}: Xen's backend still has it",
+                remedy=f"is {action.domain} paused or hung? Let it run or shut it down, then try again",
             )
-        self._clear_out(step.domain, self._running(step.domain), step.address)
+        self._clear_out(action.domain, self._running(action.domain), action.address)
 
     @do.register
-    def _evict(self, step: Evict) -> None:
-        self._clear_out(step.domain, self._running(step.domain), step.address)
+    def _force_detach(self, action: ForceDetach) -> None:
+        self._clear_out(action.domain, self._running(action.domain), action.address)
 
     @do.register
-    def _give_back(self, step: GiveBack) -> None:
-        GivingBack(self._doors, step).do()
+    def _return_to_dom0(self, action: ReturnToDom0) -> None:
+        DeviceReturn(self._adapters, action).do()
 
-    def refuse_moved(self, step: Step) -> None:
+    def refuse_moved(self, action: Action) -> None:
         """Raises WorldMovedError if a domain that was off for the plan now runs with what only its XML is to lose."""
-        if isinstance(step, RemoveFromConfig) and self._listed(step.domain, step.address):
+        if isinstance(action, RemoveFromConfig) and self._listed(action.domain, action.address):
             raise WorldMovedError(
-                f"{step.domain} has {step.address} live, and didn't have it when the plan was made",
+                f"{action.domain} has {action.address} live, and didn't have it when the plan was made",
                 remedy="plan again",
             )
 
-    def touched(self, step: Step) -> bool:
-        """Whether a step that failed has left something behind that is to be undone."""
-        match step:
-            case Seize():
-                sysfs, address = self._doors.sysfs, step.address
-                if sysfs.driver(address) != step.driver or address in sysfs.pciback_slots():
+    def touched(self, action: Action) -> bool:
+        """Whether an action that failed has left something behind that is to be undone."""
+        match action:
+            case BindToPciback():
+                sysfs, address = self._adapters.sysfs, action.address
+                if sysfs.driver(address) != action.driver or address in sysfs.pciback_slots():
                     return True
                 return sysfs.driver_override(address) == PCIBACK
             case HotPlug():
                 return bool(
-                    self._given(step.address)
-                    or self._doors.hypervisor.in_guest(step.address)
-                    or self._listed(step.domain, step.address)
+                    self._given(action.address)
+                    or self._adapters.hypervisor.in_guest(action.address)
+                    or self._listed(action.domain, action.address)
                 )
             case _:
                 return False
@@ -176,18 +181,18 @@ class Deeds:
             raise WorldMovedError(f"libvirt lists {address} in {name} now", remedy="plan again")
         if given is not None and given.domid == domid:
             self._refuse_given_up(name, given)
-            within(
+            call_with_timeout(
                 f"taking {address} out of {name}",
-                lambda: self._doors.xl.detach(given.domid, address),
+                lambda: self._adapters.xl.detach(given.domid, address),
             )
-            if not await_truth(lambda: self._given(address) is None, _LET_GO_SECONDS):
+            if not wait_until(lambda: self._given(address) is None, _LET_GO_SECONDS):
                 raise GuestSilentError(
                     f"{name} doesn't let go of {address}: Xen's backend still has it",
                     remedy=f"shut {name} down, then try again",
                 )
-        if self._doors.hypervisor.in_guest(address) and domid is not None:
-            self._doors.hypervisor.deassign(domid, address)
-            if self._doors.hypervisor.in_guest(address):
+        if self._adapters.hypervisor.in_guest(address) and domid is not None:
+            self._adapters.hypervisor.deassign(domid, address)
+            if self._adapters.hypervisor.in_guest(address):
                 raise PermanentError(
                     f"Xen has {address} still assigned to a guest, not {name} perhaps",
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
@@ -195,18 +200,18 @@ class Deeds:
 
     def _refuse_given_up(self, name: str, given: BackendDevice) -> None:
         """libxl has given up on a guest that answered too late: another try of its would leave the backend stuck."""
-        if given.state == CLOSING and self._doors.hypervisor.in_guest(given.address) is False:
+        if given.state == CLOSING and self._adapters.hypervisor.in_guest(given.address) is False:
             raise GuestSilentError(
                 f"{name} has let go of {given.address} after libxl had given up waiting; Xen's backend still lists it",
                 remedy=f"shut {name} down, then try again",
             )
 
     def _given(self, address: Address) -> BackendDevice | None:
-        served = within("xenstore", self._doors.xenstore.backend)
+        served = call_with_timeout("xenstore", self._adapters.xenstore.backend)
         return next((b for b in served if b.address == address), None)
 
     def _running(self, name: str) -> Domain | None:
-        return within(f"looking at {name}", lambda: self._doors.libvirt.running(name))
+        return call_with_timeout(f"looking at {name}", lambda: self._adapters.libvirt.running(name))
 
     def _listed(self, name: str, address: Address) -> bool:
         domain = self._running(name)

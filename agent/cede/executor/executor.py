@@ -1,7 +1,7 @@
 """The executor: works through a plan and says what came of each part. It returns outcomes, it does not raise.
 
-Each step is in the journal before it is done. An assignment that fails is taken back, step by step, to what was before;
-a device on which something hangs is left alone. Independent domains are worked on side by side.
+Each action is in the journal before it is done. An assignment that fails is taken back, step by step, to what was
+before; a device on which something hangs is left alone. Independent domains are worked on side by side.
 """
 
 from __future__ import annotations
@@ -14,237 +14,264 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, Exit, HungError, InterruptedByPersonError, WorldMovedError
-from cede.executor.actions import Deeds
-from cede.executor.conflicts import lanes
-from cede.executor.prestate import is_so, look, origin
-from cede.model.plan import Seize, Step, Work
-from cede.planner.recovery import undo
-from cede.state.journal import Asked
-from cede.util.retry import persist
+from cede.executor.actions import ActionRunner
+from cede.executor.conflicts import conflict_groups
+from cede.executor.prestate import changes_nothing, original_state, read_prestate
+from cede.model.plan import Action, BindToPciback, Change
+from cede.planner.recovery import rollback_actions
+from cede.state.journal import Requester
+from cede.util.retry import retry_transient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
 
 _SIDE_BY_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepOutcome:
-    """One step that was tried: how long it took, and the error if it failed.
+class ActionOutcome:
+    """One action that was tried: how long it took, and the error if it failed.
 
-    `undoing` if it took another one back; `so_already` if its edit had nothing to change, so that there is nothing to
-    take back.
+    `is_rollback` if it took another one back; `no_change` if its edit had nothing to change, so that there is nothing
+    to take back.
     """
 
-    step: Step
+    action: Action
     seconds: float
     error: CedeError | None = None
-    undoing: bool = False
-    so_already: bool = False
+    is_rollback: bool = False
+    no_change: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one work: the steps tried, in order, and those that took them back again.
+    """What came of one change: the actions tried, in order, and those that took them back again.
 
-    `error` is why it stopped before its end, or None; `stranded` why it couldn't be taken back either.
+    `error` is why it stopped before its end, or None; `rollback failed` why it couldn't be taken back either.
     """
 
-    work: Work
-    tried: tuple[StepOutcome, ...] = ()
-    undone: tuple[StepOutcome, ...] = ()
+    change: Change
+    tried: tuple[ActionOutcome, ...] = ()
+    rolled_back: tuple[ActionOutcome, ...] = ()
     error: CedeError | None = None
-    stranded: CedeError | None = None
+    rollback_failed: CedeError | None = None
 
     @property
     def exit(self) -> Exit:
         """The exit status that this outcome asks for."""
-        if self.stranded is not None:
+        if self.rollback_failed is not None:
             return Exit.FAILED
         return self.error.exit if self.error else Exit.OK
 
 
-Progress = Callable[[Work, Step | StepOutcome], None]
+Progress = Callable[[Change, Action | ActionOutcome], None]
 
 
-def silence(_work: Work, _event: Step | StepOutcome) -> None:
+def silence(_change: Change, _event: Action | ActionOutcome) -> None:
     """Progress that nobody is told of."""
 
 
 class Executor:
-    """Executes on behalf of `asked`; set `stop` to have it end after the steps that are being taken."""
+    """Executes on behalf of `asked`; set `stop` to have it end after the actions that are being taken."""
 
     def __init__(
         self,
-        doors: Doors,
-        asked: Asked | None = None,
+        adapters: Adapters,
+        requester: Requester | None = None,
         progress: Progress = silence,
         stop: threading.Event | None = None,
     ) -> None:
-        self._doors = doors
-        self._deeds = Deeds(doors)
-        self._asked = asked or Asked()
+        self._adapters = adapters
+        self._runner = ActionRunner(adapters)
+        self._requester = requester or Requester()
         self._progress = progress
         self._stop = stop or threading.Event()
-        self._begun: set[int] = set()  # the tasks of which a deed has come to be done
+        self._started: set[int] = set()  # the changes of which an action has come to be done
 
-    def execute(self, works: Sequence[Work]) -> tuple[Outcome, ...]:
+    def execute(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         """Every work, one that fails not keeping the others from their turn; the outcomes in the order of works.
 
         Works that share a domain, a device or its bus follow one another, others run side by side.
         """
         found: dict[int, Outcome] = {}
 
-        def take(lane: Sequence[int]) -> None:
-            for number in lane:
-                found[number] = self._work(works[number])
+        def take_group(group: Sequence[int]) -> None:
+            for number in group:
+                found[number] = self._execute(changes[number])
 
-        grouped = lanes(works)
+        grouped = conflict_groups(changes)
         if len(grouped) == 1:
-            take(grouped[0])
+            take_group(grouped[0])
         elif grouped:
             with ThreadPoolExecutor(min(len(grouped), _SIDE_BY_SIDE), "cede") as pool:
-                for done in [pool.submit(take, lane) for lane in grouped]:
+                for done in [pool.submit(take_group, group) for group in grouped]:
                     done.result()
-        return tuple(found[number] for number in range(len(works)))
+        return tuple(found[number] for number in range(len(changes)))
 
-    def _work(self, work: Work) -> Outcome:
+    def _execute(self, change: Change) -> Outcome:
         """Take the steps of `work` in order, up to the first that fails; then take those back if it was an attach."""
         try:
-            task = self._doors.journal.begin(work, self._asked)
+            change_id = self._adapters.journal.begin_change(change, self._requester)
         except CedeError as unwritten:
-            return Outcome(work=work, error=unwritten)
-        tried: list[StepOutcome] = []
+            return Outcome(change=change, error=unwritten)
+        tried: list[ActionOutcome] = []
         error: CedeError | None = None
-        for step in work.steps:
+        for action in change.actions:
             if self._stop.is_set():
                 error = InterruptedByPersonError(
-                    f"interrupted before it came to: {step}",
+                    f"interrupted before it came to: {action}",
                     remedy="apply again to go on, or `cede release` to take it back",
                 )
                 break
-            tried.append(self._step(task, work, step))
+            tried.append(self._run_action(change_id, change, action))
             error = tried[-1].error
             if error is not None:
                 break
-        outcome = self._ended(task, work, tuple(tried), error)
-        return self._told(task, outcome)
+        outcome = self._ended(change_id, change, tuple(tried), error)
+        return self._journaled(change_id, outcome)
 
     def _ended(
-        self, task: int, work: Work, tried: tuple[StepOutcome, ...], error: CedeError | None
+        self,
+        change_id: int,
+        change: Change,
+        tried: tuple[ActionOutcome, ...],
+        error: CedeError | None,
     ) -> Outcome:
         halfway = error is None or isinstance(error, HungError | InterruptedByPersonError)
-        if halfway or not work.undone_if_failed:
-            return Outcome(work=work, tried=tried, error=error)
-        undone: list[StepOutcome] = []
-        stranded: CedeError | None = None
+        if halfway or not change.rollback_on_failure:
+            return Outcome(change=change, tried=tried, error=error)
+        rolled_back: list[ActionOutcome] = []
+        rollback_failed: CedeError | None = None
         try:
-            back = undo(
-                one.step
-                for one in tried
-                if (one.error is None and not one.so_already) or self._touched(one.step)
+            rollback = rollback_actions(
+                outcome.action
+                for outcome in tried
+                if (outcome.error is None and not outcome.no_change)
+                or self._touched(outcome.action)
             )
         except CedeError as blind:
-            return Outcome(work=work, tried=tried, error=error, stranded=blind)
-        for step in back:
-            undone.append(self._step(task, work, step, undoing=True))
-            if undone[-1].error is not None:
-                stranded = undone[-1].error
+            return Outcome(change=change, tried=tried, error=error, rollback_failed=blind)
+        for action in rollback:
+            rolled_back.append(self._run_action(change_id, change, action, is_rollback=True))
+            if rolled_back[-1].error is not None:
+                rollback_failed = rolled_back[-1].error
                 break
-        return Outcome(work=work, tried=tried, undone=tuple(undone), error=error, stranded=stranded)
+        return Outcome(
+            change=change,
+            tried=tried,
+            rolled_back=tuple(rolled_back),
+            error=error,
+            rollback_failed=rollback_failed,
+        )
 
-    def _told(self, task: int, outcome: Outcome) -> Outcome:
+    def _journaled(self, change_id: int, outcome: Outcome) -> Outcome:
         """The outcome, once it is in the journal."""
-        error, hung = outcome.stranded or outcome.error, None
-        for one in (outcome.error, outcome.stranded):
+        error, hung = outcome.rollback_failed or outcome.error, None
+        for one in (outcome.error, outcome.rollback_failed):
             hung = one if isinstance(one, HungError) else hung
         try:
-            if hung is not None and outcome.work.address is not None:
-                self._doors.journal.hold(outcome.work.address, hung.message)
-            self._doors.journal.end(
-                task, _word(outcome), error, settled=self._settled(task, outcome)
+            if hung is not None and outcome.change.address is not None:
+                self._adapters.journal.hold(outcome.change.address, hung.message)
+            self._adapters.journal.end_change(
+                change_id,
+                _outcome_word(outcome),
+                error,
+                complete=self._is_complete(change_id, outcome),
             )
         except CedeError as unwritten:
             return Outcome(
-                work=outcome.work, tried=outcome.tried, undone=outcome.undone,
-                error=outcome.error or unwritten, stranded=outcome.stranded,
+                change=outcome.change, tried=outcome.tried, rolled_back=outcome.rolled_back,
+                error=outcome.error or unwritten, rollback_failed=outcome.rollback_failed,
             )  # fmt: skip
         return outcome
 
-    def _settled(self, task: int, outcome: Outcome) -> bool:
+    def _is_complete(self, change_id: int, outcome: Outcome) -> bool:
         """Whether nothing of it is left to finish or to undo."""
-        work, error = outcome.work, outcome.error
+        change, error = outcome.change, outcome.error
         if error is None:
-            return not work.unsettled
-        if not work.undone_if_failed or isinstance(error, HungError | InterruptedByPersonError):
-            return task not in self._begun
-        return outcome.stranded is None
+            return not change.needs_follow_up
+        if not change.rollback_on_failure or isinstance(
+            error, HungError | InterruptedByPersonError
+        ):
+            return change_id not in self._started
+        return outcome.rollback_failed is None
 
-    def _step(self, task: int, work: Work, step: Step, *, undoing: bool = False) -> StepOutcome:
-        self._progress(work, step)
-        begun = time.monotonic()
+    def _run_action(
+        self, change_id: int, change: Change, action: Action, *, is_rollback: bool = False
+    ) -> ActionOutcome:
+        self._progress(change, action)
+        started = time.monotonic()
         error: CedeError | None = None
-        deed: int | None = None
-        so_already = False
+        action_id: int | None = None
+        no_change = False
         try:
-            self._same_device(work)
-            was = persist(lambda: self._look(step, undoing=undoing))
-            so_already = is_so(step, was)
-            deed = self._doors.journal.before(
-                task, step, was, undoing=undoing,
-                origin=origin(self._doors, step.address) if isinstance(step, Seize) else None,
-            )  # fmt: skip
-            self._begun.add(task)
-            persist(lambda: self._do(work, step))
+            self._same_device(change)
+            prestate = retry_transient(lambda: self._read_prestate(action, is_rollback=is_rollback))
+            no_change = changes_nothing(action, prestate)
+            action_id = self._adapters.journal.begin_action(
+                change_id,
+                action,
+                prestate,
+                is_rollback=is_rollback,
+                original_state=original_state(self._adapters, action.address)
+                if isinstance(action, BindToPciback)
+                else None,
+            )
+            self._started.add(change_id)
+            retry_transient(lambda: self._do(change, action))
         except CedeError as failed:
             error = failed
-        seconds = time.monotonic() - begun
-        if deed is not None:
+        seconds = time.monotonic() - started
+        if action_id is not None:
             try:
-                self._doors.journal.after(deed, seconds, error)
+                self._adapters.journal.end_action(action_id, seconds, error)
             except CedeError as unwritten:
                 error = error or unwritten
-        outcome = StepOutcome(
-            step=step, seconds=seconds, error=error, undoing=undoing, so_already=so_already
+        outcome = ActionOutcome(
+            action=action,
+            seconds=seconds,
+            error=error,
+            is_rollback=is_rollback,
+            no_change=no_change,
         )
-        self._progress(work, outcome)
+        self._progress(change, outcome)
         return outcome
 
-    def _look(self, step: Step, *, undoing: bool) -> dict[str, object]:
-        """What is so before the step, which is still the one to take."""
-        if not undoing:
-            self._deeds.refuse_moved(step)
-        return look(self._doors, step)
+    def _read_prestate(self, action: Action, *, is_rollback: bool) -> dict[str, object]:
+        """What is so before the action, which is still the one to take."""
+        if not is_rollback:
+            self._runner.refuse_moved(action)
+        return read_prestate(self._adapters, action)
 
-    def _touched(self, step: Step) -> bool:
-        return persist(lambda: self._deeds.touched(step))
+    def _touched(self, action: Action) -> bool:
+        return retry_transient(lambda: self._runner.touched(action))
 
-    def _do(self, work: Work, step: Step) -> None:
+    def _do(self, change: Change, action: Action) -> None:
         """One try, which may come a minute after the one before it."""
-        self._same_device(work)
-        self._deeds.do(step)
+        self._same_device(change)
+        self._runner.do(action)
 
-    def _same_device(self, work: Work) -> None:
+    def _same_device(self, change: Change) -> None:
         """The plan was made a moment ago; the device at that address must still be the one it was made for."""
-        if work.address is None or work.identity is None:
+        if change.address is None or change.identity is None:
             return  # about no device, or one that had vanished when the plan was made: its traces are removed
-        found = self._doors.sysfs.identity(work.address)
-        if found != work.identity:
+        identity = self._adapters.sysfs.identity(change.address)
+        if identity != change.identity:
             raise WorldMovedError(
-                f"{work.address} was {work.identity} when the plan was made and is {found or 'gone'} now",
+                f"{change.address} was {change.identity} when the plan was made and is {identity or 'gone'} now",
                 remedy="plan again",
             )
 
 
-def _word(outcome: Outcome) -> str:
+def _outcome_word(outcome: Outcome) -> str:
     if outcome.error is None:
         return "done"
-    if outcome.stranded is not None:
-        return "stranded"
+    if outcome.rollback_failed is not None:
+        return "rollback failed"
     if isinstance(outcome.error, InterruptedByPersonError):
         return "interrupted"
     if isinstance(outcome.error, HungError):
         return "hung"
-    return "rolled back" if outcome.undone else "failed"
+    return "rolled back" if outcome.rolled_back else "failed"

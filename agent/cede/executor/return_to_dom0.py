@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from cede.errors import PermanentError, UnsafeError
 from cede.model.pci import PCIBACK
-from cede.util.retry import await_truth
-from cede.util.timeouts import within
+from cede.util.retry import wait_until
+from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.adapters.composition import Doors
-    from cede.model.pci import Link, Origin
-    from cede.model.plan import GiveBack
+    from cede.adapters.composition import Adapters
+    from cede.model.pci import Link, OriginalState
+    from cede.model.plan import ReturnToDom0
 
 _PROBE_SECONDS = 15.0
 _NAMING_SECONDS = 5.0
@@ -28,24 +28,24 @@ _CARRIER_SECONDS = 20.0
 _DISKS_SECONDS = 30.0
 
 
-class GivingBack:
+class DeviceReturn:
     """One device on its way back; what it was before comes from the journal, if that has it."""
 
-    def __init__(self, doors: Doors, step: GiveBack) -> None:
-        self._doors = doors
-        self._step = step
-        self._address = step.address
-        self._was = self._origin()
+    def __init__(self, adapters: Adapters, action: ReturnToDom0) -> None:
+        self._adapters = adapters
+        self._step = action
+        self._address = action.address
+        self._was = self._original_state()
 
     def do(self) -> None:
         """Give it back and check that it lives; raises PermanentError with what is wrong and what can be done."""
-        faults = self._doors.hypervisor.faults(self._address)
+        faults = self._adapters.hypervisor.faults(self._address)
         self._refuse_in_guest()
         if not self._free_already():
             self._free()
-            within(
+            call_with_timeout(
                 f"binding {self._address} to its driver",
-                lambda: self._doors.libvirt.reattach(self._address),
+                lambda: self._adapters.libvirt.reattach(self._address),
             )
         self._await_driver()
         self._refuse_quarantined()
@@ -53,17 +53,21 @@ class GivingBack:
             self._restore_links(self._was)
             self._await_disks(self._was)
         self._refuse_faults(faults)
-        self._doors.journal.forget_origin(self._address)
+        self._adapters.journal.forget_original_state(self._address)
 
-    def _origin(self) -> Origin | None:
-        was = self._doors.journal.origin(self._address)
-        return was if was and was.identity == self._doors.sysfs.identity(self._address) else None
+    def _original_state(self) -> OriginalState | None:
+        original = self._adapters.journal.original_state(self._address)
+        return (
+            original
+            if original and original.identity == self._adapters.sysfs.identity(self._address)
+            else None
+        )
 
     def _driver(self) -> str | None:
-        return self._doors.sysfs.driver(self._address)
+        return self._adapters.sysfs.driver(self._address)
 
     def _refuse_in_guest(self) -> None:
-        if self._doors.hypervisor.in_guest(self._address):
+        if self._adapters.hypervisor.in_guest(self._address):
             raise UnsafeError(
                 f"Xen says that a guest owns {self._address}, though no toolstack lists it there",
                 remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then release again",
@@ -71,35 +75,39 @@ class GivingBack:
 
     def _free_already(self) -> bool:
         """Whether a giving back that was cut off had come so far: then its driver isn't taken from it once more."""
-        if self._doors.sysfs.driver_override(self._address) == PCIBACK:
+        if self._adapters.sysfs.driver_override(self._address) == PCIBACK:
             return False
         return self._driver() not in {None, PCIBACK} and self._free_of_xen()
 
     def _free_of_xen(self) -> bool:
         """Whether neither pciback's slots nor Xen's quarantine have it."""
-        if self._address in self._doors.sysfs.pciback_slots():
+        if self._address in self._adapters.sysfs.pciback_slots():
             return False
-        return self._doors.hypervisor.quarantined(self._address) is False
+        return self._adapters.hypervisor.quarantined(self._address) is False
 
     def _free(self) -> None:
         """Out of quarantine and out of pciback's slots.
 
         A device that was given back the wrong way (driver bound, slot left behind) is put on pciback once more.
         """
-        sysfs, address = self._doors.sysfs, self._address
+        sysfs, address = self._adapters.sysfs, self._address
         if self._driver() not in {None, PCIBACK} and not self._free_of_xen():
-            within(f"unbinding {address}", lambda: self._doors.libvirt.seize(address))
-        lifted = self._driver() == PCIBACK and within(
+            call_with_timeout(
+                f"unbinding {address}", lambda: self._adapters.libvirt.bind_to_pciback(address)
+            )
+        lifted = self._driver() == PCIBACK and call_with_timeout(
             f"lifting the quarantine of {address}",
-            lambda: self._doors.xl.assignable_remove(address),
+            lambda: self._adapters.xl.assignable_remove(address),
         )
         if not lifted and address in sysfs.pciback_slots():
-            within(f"dropping the slot of {address}", lambda: sysfs.remove_pciback_slot(address))
+            call_with_timeout(
+                f"dropping the slot of {address}", lambda: sysfs.remove_pciback_slot(address)
+            )
 
     def _await_driver(self) -> None:
         address, wanted = self._address, self._step.driver
         if self._step.undriven:
-            if PCIBACK in {self._driver(), self._doors.sysfs.driver_override(address)}:
+            if PCIBACK in {self._driver(), self._adapters.sysfs.driver_override(address)}:
                 raise PermanentError(f"{address} is still bound to pciback, or kept for it")
             return
 
@@ -108,10 +116,12 @@ class GivingBack:
 
         if not taken() and wanted is not None:
             # binding by hand loads no module: only a device that appears does
-            modalias = self._doors.sysfs.modalias(address)
+            modalias = self._adapters.sysfs.modalias(address)
             with suppress(PermanentError):  # what then has the device is looked at below
-                within(f"modprobe {wanted}", lambda: self._doors.kernel.load_driver(modalias))
-        if not await_truth(taken, _PROBE_SECONDS):
+                call_with_timeout(
+                    f"modprobe {wanted}", lambda: self._adapters.kernel.load_driver(modalias)
+                )
+        if not wait_until(taken, _PROBE_SECONDS):
             raise PermanentError(
                 f"no dom0 driver has taken {address} back; it is bound to {self._driver() or 'no driver'}",
                 remedy=f"load {wanted or 'its driver'}, then: echo {address} > /sys/bus/pci/drivers_probe",
@@ -123,16 +133,16 @@ class GivingBack:
             )
 
     def _refuse_quarantined(self) -> None:
-        if self._doors.hypervisor.quarantined(self._address):
+        if self._adapters.hypervisor.quarantined(self._address):
             raise PermanentError(
                 f"{self._address} has its driver back, but Xen still keeps it in quarantine: it can't reach memory",
                 remedy=f"`cede release {self._address}` once more; else see `xl dmesg`",
             )
 
-    def _restore_links(self, was: Origin) -> None:
-        for link in was.links:
+    def _restore_links(self, original: OriginalState) -> None:
+        for link in original.links:
             self._restore(link)
-            if link.carrier and not await_truth(self._carrier(link), _CARRIER_SECONDS):
+            if link.carrier and not wait_until(self._carrier(link), _CARRIER_SECONDS):
                 raise PermanentError(
                     f"{link.name} is back and up, but has no carrier, which it had before",
                     remedy=f"see `ethtool {link.name}` and dom0's kernel log (dmesg)",
@@ -144,28 +154,28 @@ class GivingBack:
         refused: list[PermanentError] = []
 
         def named() -> bool:
-            if link.name not in self._doors.sysfs.interfaces(self._address):
+            if link.name not in self._adapters.sysfs.interfaces(self._address):
                 return False
             seen[:] = self._seen(link)
             return any(now.name == link.name for now in seen)
 
         def restored() -> bool:
-            found = seen or self._seen(link)
-            if not found:
+            links = seen or self._seen(link)
+            if not links:
                 return False
             now, seen[:] = (
-                found[0],
+                links[0],
                 [],
             )  # what was seen before the first try is old news in the next
             refused.clear()
             try:
-                self._doors.links.restore(link, now)
+                self._adapters.links.restore(link, now)
             except PermanentError as error:
                 refused.append(error)
             return not refused
 
-        await_truth(named, _NAMING_SECONDS)
-        if not await_truth(restored, _PROBE_SECONDS):
+        wait_until(named, _NAMING_SECONDS)
+        if not wait_until(restored, _PROBE_SECONDS):
             raise (
                 refused[0]
                 if refused
@@ -177,28 +187,28 @@ class GivingBack:
 
     def _seen(self, link: Link) -> list[Link]:
         """The interface as it is now, whatever it is called; none if the device has none with its MAC."""
-        names = self._doors.sysfs.interfaces(self._address)
-        return [now for now in self._doors.links.read(names) if now.mac == link.mac]
+        names = self._adapters.sysfs.interfaces(self._address)
+        return [now for now in self._adapters.links.read(names) if now.mac == link.mac]
 
     def _carrier(self, link: Link) -> Callable[[], bool]:
-        return lambda: any(now.carrier for now in self._doors.links.read([link.name]))
+        return lambda: any(now.carrier for now in self._adapters.links.read([link.name]))
 
-    def _await_disks(self, was: Origin) -> None:
+    def _await_disks(self, original: OriginalState) -> None:
         missing: list[str] = []
 
         def back() -> bool:
-            left = list(self._doors.sysfs.disks(self._address))
-            missing[:] = [disk for disk in was.disks if not _taken(disk, left)]
+            left = list(self._adapters.sysfs.disks(self._address))
+            missing[:] = [disk for disk in original.disks if not _taken(disk, left)]
             return not missing
 
-        if not await_truth(back, _DISKS_SECONDS):
+        if not wait_until(back, _DISKS_SECONDS):
             raise PermanentError(
                 f"{self._address} has its driver back, but not all its disks: {', '.join(missing)}",
                 remedy="see dom0's kernel log (dmesg), and `lsblk`",
             )
 
     def _refuse_faults(self, before: int) -> None:
-        if self._doors.hypervisor.faults(self._address) > before:
+        if self._adapters.hypervisor.faults(self._address) > before:
             raise PermanentError(
                 f"{self._address} has its driver back, and Xen's log has new DMA faults of it",
                 remedy=f"see `xl dmesg`; `cede release {self._address}` once more, else restart the host",

@@ -34,7 +34,7 @@ _POWER = ("D0", "D1", "D2", "D3hot", "D3cold", "unknown", "error")
 def parse(lines: list[str], slot: Address) -> Function | None:
     """The function at `slot`; None if its files aren't there, or one is malformed."""
     event = _event(lines)
-    resources = [found.groups() for found in map(_RESOURCE.match, lines) if found]
+    resources = [match.groups() for match in map(_RESOURCE.match, lines) if match]
     kinds = [line for line in lines if line in _INTERRUPTS]
     power = [line for line in lines if line in _POWER]
     macs = [line for line in lines if _MAC.match(line)]
@@ -67,9 +67,9 @@ def parse(lines: list[str], slot: Address) -> Function | None:
 
 def _event(lines: list[str]) -> dict[str, str]:
     """The uevent's variables; none of them if one is there twice."""
-    found = [match for match in map(_UEVENT.match, lines) if match]
-    event = {match["name"]: match["value"] for match in found}
-    return event if len(event) == len(found) else {}
+    matches = [match for match in map(_UEVENT.match, lines) if match]
+    event = {match["name"]: match["value"] for match in matches}
+    return event if len(event) == len(matches) else {}
 
 
 def _regions(resources: list[tuple[str, ...]]) -> tuple[tuple[Range, ...], int]:

@@ -47,17 +47,17 @@ def of_records(lines: list[str], slot: Address) -> Function | None:
 
     None if it isn't there, or its record is malformed.
     """
-    found = _of_record([line for line in lines if line])
-    return found if found is not None and found.slot == slot else None
+    function = _of_record([line for line in lines if line])
+    return function if function is not None and function.slot == slot else None
 
 
 def _of_record(lines: list[str]) -> Function | None:
     fields: dict[str, str] = {}
     for line in lines:
-        found = _RECORD.match(line)
-        if found is None or (found["name"] in fields and found["name"] != "Module"):
+        match = _RECORD.match(line)
+        if match is None or (match["name"] in fields and match["name"] != "Module"):
             return None
-        fields[found["name"]] = found["value"]
+        fields[match["name"]] = match["value"]
     slot, ids = (
         _address(fields.get("Slot", "")),
         (fields.get("Vendor", ""), fields.get("Device", "")),
@@ -80,14 +80,14 @@ def _of_record(lines: list[str]) -> Function | None:
 
 def of_short(lines: list[str], slot: Address) -> Function | None:
     """The function at `slot` in what `lspci -Dnmm` or `lspci -Dnnmm` printed; it tells no driver."""
-    found = []
+    functions = []
     for line in lines:
         match = _SHORT.match(line)
         place = _address(match["slot"]) if match else None
         if match is None or place is None:
             return None
         _, kind, vendor, device, interface, above, below = match.groups()
-        found.append(
+        functions.append(
             Function(
                 slot=place,
                 vendor=vendor,
@@ -96,12 +96,12 @@ def of_short(lines: list[str], slot: Address) -> Function | None:
                 subsystem=known_subsystem(f"{above or ''}:{below or ''}"),
             )
         )
-    return _only(found, slot)
+    return _only(functions, slot)
 
 
 def of_busybox(lines: list[str], slot: Address) -> Function | None:
     """The function at `slot` in what busybox' `lspci -mk` printed, which leaves out the segment."""
-    found = []
+    functions = []
     for line in lines:
         match = _BUSYBOX.match(line)
         place = _address(match["slot"]) if match else None
@@ -110,7 +110,7 @@ def of_busybox(lines: list[str], slot: Address) -> Function | None:
         _, kind, vendor, device, above, below, driver = match.groups()
         if driver and not DRIVER.match(driver):
             return None
-        found.append(
+        functions.append(
             Function(
                 slot=place,
                 vendor=vendor,
@@ -120,7 +120,7 @@ def of_busybox(lines: list[str], slot: Address) -> Function | None:
                 driver=driver or "",
             )
         )
-    return _only(found, slot)
+    return _only(functions, slot)
 
 
 def of_details(lines: list[str], slot: Address) -> Function | None:
@@ -134,9 +134,9 @@ def of_details(lines: list[str], slot: Address) -> Function | None:
     ]
     if len(drivers) > 1 or not all(DRIVER.match(driver) for driver in drivers):
         return None
-    below = [found[1] for found in map(_SUBSYSTEM.match, rest) if found]
-    serials = [found[1] for found in map(_SERIAL.search, rest) if found]
-    on = [found["kind"] for found in map(_MSI.match, rest) if found and found["on"] == "+"]
+    below = [match[1] for match in map(_SUBSYSTEM.match, rest) if match]
+    serials = [match[1] for match in map(_SERIAL.search, rest) if match]
+    on = [match["kind"] for match in map(_MSI.match, rest) if match and match["on"] == "+"]
     regions, unassigned = _regions(rest)
     vendor, _, device = head["ids"].partition(":")
     return Function(
@@ -191,5 +191,5 @@ def _address(said: str) -> Address | None:
 
 
 def _only(found: list[Function], slot: Address) -> Function | None:
-    there = [one for one in found if one.slot == slot]
-    return there[0] if len(there) == 1 else None
+    functions = [function for function in found if function.slot == slot]
+    return functions[0] if len(functions) == 1 else None

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
 
 
-class Channel(Protocol):
+class GuestChannel(Protocol):
     """How a guest is asked; opened for one domain, and left as it was found."""
 
-    def look(self, slot: Address, seconds: float) -> str:
+    def probe(self, slot: Address, seconds: float) -> str:
         """What the guest sees at its virtual slot, as `look.command` prints it.
 
         Raises GuestSilentError if no answer comes within `seconds`, or none that ends.
@@ -80,7 +80,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ProbeResult:
     """What the guest says of its virtual slot, as far as it said it.
 
     `whole` tells that the answer came unspoilt from its first line to its last; nothing else is told where it didn't.
@@ -99,12 +99,12 @@ def command(slot: Address) -> str:
     return _COMMAND.format(slot=slot)
 
 
-def parse(said: str, slot: Address) -> Look:
+def parse(said: str, slot: Address) -> ProbeResult:
     """The look at `slot` that `said` tells of; what is cut off or malformed is left out, never guessed."""
     lines = _unspoilt(said)
     sections = None if lines is None else _sections(lines)
     if sections is None or not {"lspci", "sysfs"} <= sections.keys():
-        return Look()
+        return ProbeResult()
     views = []
     for name, (source, reader) in _TOOLS.items():
         said_here = sections.get(name)
@@ -115,7 +115,7 @@ def parse(said: str, slot: Address) -> Look:
         if function is not None or (not said_here and name not in {"busybox", "details"}):
             views.append(View(source=source, function=function))
     kernel = sections["kernel"]
-    return Look(
+    return ProbeResult(
         whole=True,
         views=tuple(views),
         claims=_claims(kernel, slot),
@@ -127,12 +127,12 @@ def _unspoilt(said: str) -> list[str] | None:
     """The marked lines, without what was printed between them; None if one is missing, damaged or there twice."""
     lines: list[str] = []
     for line in said.replace("\r", "").split("\n")[:-1]:
-        ended, found = _END.match(line), _MARKED.match(line)
+        ended, match = _END.match(line), _MARKED.match(line)
         if ended is not None:
             whole = (int(ended["lines"]), int(ended["characters"]))
             return lines if whole == (len(lines), len("\n".join(lines))) else None
-        if found is not None:
-            lines.append(found["said"])
+        if match is not None:
+            lines.append(match["said"])
     return None
 
 
@@ -154,6 +154,6 @@ def _sections(lines: list[str]) -> dict[str, list[str]] | None:
 
 def _claims(lines: list[str], slot: Address) -> tuple[Range, ...] | None:
     """The ranges that the kernel gave to the slot; None if they aren't told (zeros, as to others than root)."""
-    found = [match for match in map(_CLAIM.match, lines) if match and match["by"] == str(slot)]
-    ranges = tuple((int(m["first"], 16), int(m["last"], 16)) for m in found)
+    matches = [match for match in map(_CLAIM.match, lines) if match and match["by"] == str(slot)]
+    ranges = tuple((int(m["first"], 16), int(m["last"], 16)) for m in matches)
     return None if ranges and not any(last for _, last in ranges) else ranges

@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
 
-from cede.importing.sources import Found, Wanted
+from cede.importing.sources import DesiredDevice, SourceContent
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity
 from cede.model.policy import DevicePolicy, Policy, When
-from cede.planner.match import resolve
+from cede.planner.match import resolve_device
 
 # The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
 _KINDS = {
@@ -20,7 +20,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposedDevice:
+class ImportedDevice:
     """A device for the policy; `identity` is None where this host lacks it."""
 
     name: str
@@ -31,7 +31,7 @@ class ProposedDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposedAssignment:
+class ImportedAssignment:
     """An assignment for the policy."""
 
     device: str
@@ -43,29 +43,31 @@ class ProposedAssignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class ImportedPolicy:
     """What a policy would say; `notes` are what is left out of it, and why."""
 
-    devices: tuple[ProposedDevice, ...] = ()
-    assignments: tuple[ProposedAssignment, ...] = ()
+    devices: tuple[ImportedDevice, ...] = ()
+    assignments: tuple[ImportedAssignment, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def propose(found: Iterable[Found], inventory: Inventory, existing: Policy) -> Proposal:
+def import_policy(
+    found: Iterable[SourceContent], inventory: Inventory, existing: Policy
+) -> ImportedPolicy:
     """One proposal for all that was found, in the order of addresses.
 
     What the `existing` policy speaks of is left out and said: the two may stand side by side. Of several domains that
     want one device, the first gets it.
     """
-    every = tuple(found)
-    notes = [note for one in every for note in one.notes]
-    by_address: dict[Address, list[Wanted]] = {}
-    for wanted in (wanted for one in every for wanted in one.wanted):
+    contents = tuple(found)
+    notes = [note for content in contents for note in content.notes]
+    by_address: dict[Address, list[DesiredDevice]] = {}
+    for wanted in (wanted for content in contents for wanted in content.wanted):
         by_address.setdefault(wanted.address, []).append(wanted)
     known = _known(existing, inventory)
     taken = {device.name for device in existing.devices}
-    devices: list[ProposedDevice] = []
-    assignments: list[ProposedAssignment] = []
+    devices: list[ImportedDevice] = []
+    assignments: list[ImportedAssignment] = []
     for address, several in sorted(by_address.items()):
         if address in known:
             notes += _already(known[address], existing, several, inventory)
@@ -75,24 +77,26 @@ def propose(found: Iterable[Found], inventory: Inventory, existing: Policy) -> P
         taken.add(name)
         chosen = _assignment(name, several, inventory)
         devices.append(
-            ProposedDevice(
+            ImportedDevice(
                 name=name,
                 address=address,
                 identity=device.identity if device else None,
                 origins=tuple(dict.fromkeys(w.origin for w in several)),
-                notes=tuple(dict.fromkeys(_said(several, device, chosen, inventory))),
+                notes=tuple(dict.fromkeys(_device_notes(several, device, chosen, inventory))),
             )
         )
         if chosen is not None:
             assignments.append(chosen)
-    return Proposal(devices=tuple(devices), assignments=tuple(assignments), notes=tuple(notes))
+    return ImportedPolicy(
+        devices=tuple(devices), assignments=tuple(assignments), notes=tuple(notes)
+    )
 
 
 def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy]:
     """The existing policy's devices by the addresses that they turn out to be, or name."""
     known: dict[Address, DevicePolicy] = {}
     for described in existing.devices:
-        device = resolve(described, inventory, described.name)
+        device = resolve_device(described, inventory, described.name)
         address = device.address if isinstance(device, Device) else described.match.address
         if address is not None:
             known.setdefault(address, described)
@@ -100,7 +104,7 @@ def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy
 
 
 def _already(
-    described: DevicePolicy, existing: Policy, several: list[Wanted], inventory: Inventory
+    described: DevicePolicy, existing: Policy, several: list[DesiredDevice], inventory: Inventory
 ) -> Iterable[str]:
     there = [assignment.domain for assignment in existing.assignments_of(described.name)]
     for wanted in several:
@@ -121,14 +125,14 @@ def _same(one: str, other: str, inventory: Inventory) -> bool:
 
 
 def _assignment(
-    name: str, several: list[Wanted], inventory: Inventory
-) -> ProposedAssignment | None:
+    name: str, several: list[DesiredDevice], inventory: Inventory
+) -> ImportedAssignment | None:
     """The first domain's, with what all of its sources say; a source that says it is there now speaks for now."""
     domain = next((w.domain for w in several if w.domain is not None), None)
     if domain is None:
         return None
     same = [w for w in several if w.domain is not None and _same(w.domain, domain, inventory)]
-    chosen = ProposedAssignment(
+    chosen = ImportedAssignment(
         device=name,
         domain=domain,
         permissive=any(w.permissive for w in same),
@@ -142,10 +146,10 @@ def _assignment(
     return chosen
 
 
-def _said(
-    several: list[Wanted],
+def _device_notes(
+    several: list[DesiredDevice],
     device: Device | None,
-    chosen: ProposedAssignment | None,
+    chosen: ImportedAssignment | None,
     inventory: Inventory,
 ) -> Iterable[str]:
     if device is None:

@@ -11,33 +11,33 @@ from collections.abc import Iterable, Iterator
 
 import yaml
 
-from cede.importing.imported_policy import Proposal, ProposedAssignment, ProposedDevice
+from cede.importing.imported_policy import ImportedAssignment, ImportedDevice, ImportedPolicy
 from cede.model.policy import When
 
 _WIDTH = 100
-_LONGEST_COMMENT = 600
+_MAX_COMMENT = 600
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-def policy_text(proposal: Proposal, sources: Iterable[str], names: dict[str, str]) -> str:
+def policy_text(imported: ImportedPolicy, sources: Iterable[str], names: dict[str, str]) -> str:
     """The policy as YAML, ended by a line's end. `names` tells by a device's name what the card is called."""
     lines = [
         *_comment(f"Made by `cede import` from {', '.join(sources)}."),
         "# Nothing was changed by that: read this, edit it, and see `cede plan -f` with this file.",
     ]
-    if proposal.notes:
+    if imported.notes:
         lines += ["#", "# Not in here:"]
-        lines += [line for note in proposal.notes for line in _comment(note, mark="# - ")]
-    lines += ["version: 1", "devices:" if proposal.devices else "devices: {}"]
-    for device in proposal.devices:
+        lines += [line for note in imported.notes for line in _comment(note, mark="# - ")]
+    lines += ["version: 1", "devices:" if imported.devices else "devices: {}"]
+    for device in imported.devices:
         lines += _device(device, names.get(device.name, ""))
-    lines.append("assignments:" if proposal.assignments else "assignments: []")
-    for assignment in proposal.assignments:
+    lines.append("assignments:" if imported.assignments else "assignments: []")
+    for assignment in imported.assignments:
         lines += _assignment(assignment)
     return "\n".join(lines) + "\n"
 
 
-def _device(device: ProposedDevice, called: str) -> Iterator[str]:
+def _device(device: ImportedDevice, called: str) -> Iterator[str]:
     yield f"  {device.name}:"
     if called:
         yield from _comment(called, mark="    # ")
@@ -50,7 +50,7 @@ def _device(device: ProposedDevice, called: str) -> Iterator[str]:
         yield f'    expect: {{vendor: "{identity.vendor}", device: "{identity.device}"}}'
 
 
-def _assignment(assignment: ProposedAssignment) -> Iterator[str]:
+def _assignment(assignment: ImportedAssignment) -> Iterator[str]:
     yield f"  - device: {assignment.device}"
     yield f"    domain: {_scalar(assignment.domain)}"
     if assignment.permissive:
@@ -71,7 +71,7 @@ def _scalar(text: str) -> str:
 
 def _comment(text: str, mark: str = "# ") -> list[str]:
     """`text` as comment lines; the first one opens with `mark`, further ones are indented below it."""
-    clean = "".join(c if c.isprintable() else "?" for c in text[:_LONGEST_COMMENT])
+    clean = "".join(c if c.isprintable() else "?" for c in text[:_MAX_COMMENT])
     further = mark[: mark.index("#") + 1].ljust(len(mark))
     return textwrap.wrap(
         clean, width=_WIDTH, initial_indent=mark, subsequent_indent=further, break_long_words=False,

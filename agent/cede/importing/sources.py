@@ -14,7 +14,7 @@ from cede.model.policy import When
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class DesiredDevice:
     """One device as a source wants it; without a domain it is only to be kept ready.
 
     `origin` is the source in words, `notes` what else it said of the device.
@@ -30,23 +30,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SourceContent:
     """All that one source wants, and what could not be made of it."""
 
-    wanted: tuple[Wanted, ...] = ()
+    wanted: tuple[DesiredDevice, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def of_guest(guest: Guest, inventory: Inventory) -> Found:
+def of_guest(guest: Guest, inventory: Inventory) -> SourceContent:
     """The devices that an xl.cfg gives to its guest. A `*` stands for the functions that this host has there."""
-    wanted: list[Wanted] = []
+    wanted: list[DesiredDevice] = []
     notes = list(guest.notes)
     for device in guest.devices:
         addresses = _addresses(device, inventory)
         if not addresses:
             notes.append(f"{device.place}: not carried over: {_unknown(device)}")
         wanted += [
-            Wanted(
+            DesiredDevice(
                 address=address,
                 origin=str(device.place),
                 domain=guest.name,
@@ -55,7 +55,7 @@ def of_guest(guest: Guest, inventory: Inventory) -> Found:
             )
             for address in addresses
         ]
-    return Found(wanted=tuple(wanted), notes=tuple(notes))
+    return SourceContent(wanted=tuple(wanted), notes=tuple(notes))
 
 
 def _addresses(device: XlDevice, inventory: Inventory) -> tuple[Address, ...]:
@@ -93,32 +93,35 @@ def _lost(device: XlDevice) -> Iterator[str]:
         yield "power_mgmt=1 is not carried over: libvirt can't say it, and Xen's default is 0"
     if spec.rdm_policy is not None:
         yield f"rdm_policy={spec.rdm_policy} is not carried over: libvirt can't say it, and Xen's default is strict"
-    if spec.seize is not None:
-        yield f"seize={spec.seize:d} is not carried over: cede takes a device from its driver by a plan of its own"
+    if spec.take_from_driver is not None:
+        yield (
+            f"seize={spec.take_from_driver:d} is not carried over: cede takes a device from its driver "
+            "by a plan of its own"
+        )
 
 
-def of_domains(inventory: Inventory, names: Collection[str] = ()) -> Found:
-    """The hostdevs that a person put into libvirt's domains, to be adopted as they are.
+def of_domains(inventory: Inventory, names: Collection[str] = ()) -> SourceContent:
+    """The hostdevs that the administrator put into libvirt's domains, to be adopted as they are.
 
     `names` are the names or UUIDs of the domains that count, all if it is empty. What a running domain has stays; what
     it is to get at its next start stays for then.
     """
-    wanted: list[Wanted] = []
+    wanted: list[DesiredDevice] = []
     notes: list[str] = []
     for domain in sorted(inventory.domains, key=lambda d: d.name):
         if names and domain.name not in names and domain.uuid not in names:
             continue
         for address in sorted({h.address for h in (*domain.live, *domain.config)}):
-            if domain.foreign(address):
+            if domain.unmanaged(address):
                 wanted.append(_hostdev(domain, address))
             else:
                 notes.append(f"{address} in {domain.name} is cede's already; left out")
-    return Found(wanted=tuple(wanted), notes=tuple(notes))
+    return SourceContent(wanted=tuple(wanted), notes=tuple(notes))
 
 
-def _hostdev(domain: Domain, address: Address) -> Wanted:
+def _hostdev(domain: Domain, address: Address) -> DesiredDevice:
     live, config = domain.live_hostdev(address), domain.config_hostdev(address)
-    there = [hostdev for hostdev in (live, config) if hostdev is not None]
+    hostdevs = [hostdev for hostdev in (live, config) if hostdev is not None]
     notes: list[str] = []
     if config is None:
         notes.append("it is in the running domain only; `cede apply` makes it permanent")
@@ -126,29 +129,29 @@ def _hostdev(domain: Domain, address: Address) -> Wanted:
         notes.append("it is in the persistent XML only, for the next start of the domain")
     if not domain.persistent:
         notes.append("the domain is transient; `virsh define` it first")
-    if any(hostdev.managed for hostdev in there):
+    if any(hostdev.managed for hostdev in hostdevs):
         notes.append(
             "managed='yes' stays: libvirt gives the device to its dom0 driver whenever the domain ends"
         )
-    return Wanted(
+    return DesiredDevice(
         address=address,
         origin=f"the XML of {domain.name}",
         domain=domain.name,
-        permissive=not there[0].write_filtering,
+        permissive=not hostdevs[0].write_filtering,
         adopt=True,
         when=When.NOW if live is not None else When.NEXT_START,
         notes=tuple(notes),
     )
 
 
-def of_hide(hide: Hide, inventory: Inventory) -> Found:
+def of_hide(hide: Hide, inventory: Inventory) -> SourceContent:
     """The devices that a `hide=` of xen-pciback keeps from dom0's drivers: for which guest it doesn't say."""
     if hide.ignored:
         note = f"{hide.place} has no effect; the module is called xen-pciback now"
-        return Found(notes=(note,))
+        return SourceContent(notes=(note,))
     addresses = hide.addresses([device.address for device in inventory.devices])
     bad = f"{hide.place} can't be read from {hide.bad!a} on; {SPELLING}"
-    return Found(
-        wanted=tuple(Wanted(address=address, origin=hide.place) for address in addresses),
+    return SourceContent(
+        wanted=tuple(DesiredDevice(address=address, origin=hide.place) for address in addresses),
         notes=(bad,) if hide.bad else (),
     )

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cede.errors import UsageError
-from cede.importing.xl_cfg_syntax import Atom, Complaint, Listed, Value, quoted, read_settings
-from cede.importing.xl_pci_spec import RDM_POLICIES, PciSpec, read_spec, truth
+from cede.importing.xl_cfg_syntax import Atom, Diagnostic, Listed, Value, quoted, read_settings
+from cede.importing.xl_pci_spec import FLAGS, RDM_POLICIES, PciSpec, read_spec, truth
 from cede.model.domain import GuestKind
 from cede.model.policy import Place
 
@@ -20,10 +20,6 @@ _KINDS = {
     **{kind.value: kind for kind in GuestKind},
     "generic": GuestKind.PV,
 }
-
-
-# The settings of a guest that count for each of its devices, unless the device has one of its own.
-_FOR_ALL = ("permissive", "msitranslate", "seize", "power_mgmt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +40,17 @@ class Guest:
     notes: tuple[str, ...] = ()
 
 
-def guest_of(settings: Mapping[str, Value], file: str, complaints: list[Complaint]) -> Guest | None:
+def guest_of(
+    settings: Mapping[str, Value], file: str, diagnostics: list[Diagnostic]
+) -> Guest | None:
     """The guest that the settings describe; None if it has no name. Complains about what xl refuses."""
     notes: list[str] = []
-    name, kind = _atom(settings, "name", complaints), _kind(settings, complaints)
+    name, kind = _atom(settings, "name", diagnostics), _kind(settings, diagnostics)
     if "name" not in settings:
         start = Place(file=file, line=1, column=1)
-        complaints.append(Complaint(place=start, text="the guest has no `name`"))
-    devices = tuple(_devices(settings, complaints, notes))
-    host_map = _atom(settings, "e820_host", complaints)
+        diagnostics.append(Diagnostic(place=start, text="the guest has no `name`"))
+    devices = tuple(_devices(settings, diagnostics, notes))
+    host_map = _atom(settings, "e820_host", diagnostics)
     if devices and kind is GuestKind.PV and host_map is not None and not truth(host_map.text):
         notes.append(
             f"{host_map.place}: e820_host is off; `cede plan` switches it on, or a BAR can collide with guest memory"
@@ -64,44 +62,45 @@ def guest_of(settings: Mapping[str, Value], file: str, complaints: list[Complain
     return Guest(name=name.text, kind=kind, devices=devices, notes=tuple(notes))
 
 
-def _atom(settings: Mapping[str, Value], name: str, complaints: list[Complaint]) -> Atom | None:
+def _atom(settings: Mapping[str, Value], name: str, diagnostics: list[Diagnostic]) -> Atom | None:
     value = settings.get(name)
     if isinstance(value, Listed):
-        complaints.append(
-            Complaint(place=value.place, text=f"{name} is a list, where xl wants a single value")
+        diagnostics.append(
+            Diagnostic(place=value.place, text=f"{name} is a list, where xl wants a single value")
         )
         return None
     return value
 
 
-def _kind(settings: Mapping[str, Value], complaints: list[Complaint]) -> GuestKind:
+def _kind(settings: Mapping[str, Value], diagnostics: list[Diagnostic]) -> GuestKind:
     """`type` overrules the older `builder`; PV if neither is there (xl.cfg(5))."""
-    kinds = (_atom(settings, name, complaints) for name in ("type", "builder"))
-    said = next((kind for kind in kinds if kind is not None), None)
-    if said is None:
+    kinds = (_atom(settings, name, diagnostics) for name in ("type", "builder"))
+    atom = next((kind for kind in kinds if kind is not None), None)
+    if atom is None:
         return GuestKind.PV
-    if said.text not in _KINDS:
-        text = f"{quoted(said.text)} is no kind of guest: pv, pvh or hvm"
-        complaints.append(Complaint(place=said.place, text=text))
-    return _KINDS.get(said.text, GuestKind.PV)
+    if atom.text not in _KINDS:
+        text = f"{quoted(atom.text)} is no kind of guest: pv, pvh or hvm"
+        diagnostics.append(Diagnostic(place=atom.place, text=text))
+    return _KINDS.get(atom.text, GuestKind.PV)
 
 
 def _devices(
-    settings: Mapping[str, Value], complaints: list[Complaint], notes: list[str]
+    settings: Mapping[str, Value], diagnostics: list[Diagnostic], notes: list[str]
 ) -> Iterator[XlDevice]:
     for_all = {
-        name: truth(said.text)
-        for name in _FOR_ALL
-        if (said := _atom(settings, f"pci_{name}", complaints)) is not None
+        # those of the guest count for each of its devices, unless the device has its own
+        field: truth(atom.text)
+        for name, field in FLAGS.items()
+        if (atom := _atom(settings, f"pci_{name}", diagnostics)) is not None
     }
-    reserved = _atom(settings, "rdm", complaints)
-    policy = _rdm_policy(reserved, complaints) if reserved is not None else None
-    for entry in _entries(settings.get("pci"), complaints, notes):
+    reserved = _atom(settings, "rdm", diagnostics)
+    policy = _rdm_policy(reserved, diagnostics) if reserved is not None else None
+    for entry in _entries(settings.get("pci"), diagnostics, notes):
         try:
             spec = read_spec(entry.text)
         except ValueError as error:
-            complaints.append(
-                Complaint(place=entry.place, text=f"pci device {quoted(entry.text)}: {error}")
+            diagnostics.append(
+                Diagnostic(place=entry.place, text=f"pci device {quoted(entry.text)}: {error}")
             )
             continue
         lacking: dict[str, bool] = {n: v for n, v in for_all.items() if getattr(spec, n) is None}
@@ -111,22 +110,24 @@ def _devices(
         )
 
 
-def _entries(value: Value | None, complaints: list[Complaint], notes: list[str]) -> Sequence[Atom]:
+def _entries(
+    value: Value | None, diagnostics: list[Diagnostic], notes: list[str]
+) -> Sequence[Atom]:
     if isinstance(value, Atom):
         notes.append(
             f"{value.place}: pci is a single value, which xl ignores; read as a list of one"
         )
         return (value,)
     items = value.items if value is not None else ()
-    complaints += [
-        Complaint(place=item.place, text="a list in the list of pci devices")
+    diagnostics += [
+        Diagnostic(place=item.place, text="a list in the list of pci devices")
         for item in items
         if isinstance(item, Listed)
     ]
     return [item for item in items if isinstance(item, Atom)]
 
 
-def _rdm_policy(said: Atom, complaints: list[Complaint]) -> str | None:
+def _rdm_policy(said: Atom, diagnostics: list[Diagnostic]) -> str | None:
     """The policy in `rdm = "strategy=host,policy=strict"` (xl.cfg(5)); None if it says nothing of it."""
     found = None
     for part in said.text.split(","):
@@ -135,36 +136,36 @@ def _rdm_policy(said: Atom, complaints: list[Complaint]) -> str | None:
             found = value
         elif (key, value) != ("strategy", "host"):
             text = f"rdm is `strategy=host,policy=strict` or `relaxed`, not {quoted(part)}"
-            complaints.append(Complaint(place=said.place, text=text))
+            diagnostics.append(Diagnostic(place=said.place, text=text))
     return found
 
 
 MAX_BYTES = 256 * 1024
 
 
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def parse(content: bytes, file: str) -> Guest:
-    """The guest that an xl.cfg describes; `file` is its name in places and complaints.
+    """The guest that an xl.cfg describes; `file` is its name in places and diagnostics.
 
     Raises UsageError, and nothing else, with a line `file:line:column: what` for each thing that is wrong with it.
     """
     if len(content) > MAX_BYTES:
         raise UsageError(f"{file}: larger than {MAX_BYTES} bytes, which is no xl.cfg")
-    complaints: list[Complaint] = []
-    settings = read_settings(content.decode("utf-8", "replace"), file, complaints)
-    guest = guest_of(settings, file, complaints)
-    if complaints or guest is None:
-        raise _error(complaints)
+    diagnostics: list[Diagnostic] = []
+    settings = read_settings(content.decode("utf-8", "replace"), file, diagnostics)
+    guest = guest_of(settings, file, diagnostics)
+    if diagnostics or guest is None:
+        raise _error(diagnostics)
     return guest
 
 
-def _error(complaints: list[Complaint]) -> UsageError:
-    ordered = sorted(complaints, key=lambda c: (c.place.line, c.place.column))
+def _error(diagnostics: list[Diagnostic]) -> UsageError:
+    ordered = sorted(diagnostics, key=lambda c: (c.place.line, c.place.column))
     lines = [f"{complaint.place}: {complaint.text}" for complaint in ordered]
-    if len(lines) > _MOST_SHOWN:
-        lines[_MOST_SHOWN:] = [f"{len(lines) - _MOST_SHOWN} more complaints after these"]
+    if len(lines) > _MAX_SHOWN:
+        lines[_MAX_SHOWN:] = [f"{len(lines) - _MAX_SHOWN} more diagnostics after these"]
     return UsageError(
-        "\n".join(lines), remedy="mend these lines, or comment them out; nothing was written"
+        "\n".join(lines), remedy="fix these lines, or comment them out; nothing was written"
     )

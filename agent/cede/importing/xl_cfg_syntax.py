@@ -16,7 +16,7 @@ from enum import Enum, auto
 from cede.model.policy import Place
 
 _DEEPEST = 16
-_LONGEST_QUOTE = 60
+_MAX_QUOTE = 60
 # A comment may also end with the file, and a carriage return before a line's end is no harm: xl wants the first line
 # ended, and refuses the second, but what is meant is plain.
 _TOKEN = re.compile(
@@ -36,7 +36,7 @@ _ESCAPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
+class Diagnostic:
     """One thing that is wrong with the file."""
 
     place: Place
@@ -102,38 +102,38 @@ class _SyntaxError(Exception):
 
 def quoted(text: str) -> str:
     """`text` as one printable word of bounded length, for use in a sentence."""
-    short = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+    short = text if len(text) <= _MAX_QUOTE else text[: _MAX_QUOTE - 3] + "..."
     return f"'{short}'" if short.isprintable() else ascii(short)
 
 
-def read_settings(text: str, file: str, complaints: list[Complaint]) -> dict[str, Value]:
+def read_settings(text: str, file: str, diagnostics: list[Diagnostic]) -> dict[str, Value]:
     """The value of each name that is set in `text`: that of the last `=`, with what `+=` adds to it.
 
     What can't be read is left out and complained about, and reading goes on in the next line, as xl does it. Raises
     nothing.
     """
-    return _Reader(_tokens(text, file), complaints).settings()
+    return _Reader(_tokens(text, file), diagnostics).settings()
 
 
 def _tokens(text: str, file: str) -> Iterator[_Token]:
     line, start = 1, 0
-    for found in _TOKEN.finditer(text):
-        name = found.lastgroup or "other"
+    for match in _TOKEN.finditer(text):
+        name = match.lastgroup or "other"
         if name != "blank":
-            place = Place(file=file, line=line, column=found.start() - start + 1)
-            yield _Token(_Kind[name.upper()], found.group(), place)
+            place = Place(file=file, line=line, column=match.start() - start + 1)
+            yield _Token(_Kind[name.upper()], match.group(), place)
         if name == "newline":
-            line, start = line + 1, found.end()
+            line, start = line + 1, match.end()
     yield _Token(_Kind.END, "", Place(file=file, line=line, column=len(text) - start + 1))
 
 
 class _Reader:
     """Recursive descent, with one token seen ahead."""
 
-    def __init__(self, tokens: Iterator[_Token], complaints: list[Complaint]) -> None:
+    def __init__(self, tokens: Iterator[_Token], diagnostics: list[Diagnostic]) -> None:
         self._tokens = tokens
         self._ahead = next(tokens)
-        self._complaints = complaints
+        self._diagnostics = diagnostics
         self._found: dict[str, Value] = {}
 
     def settings(self) -> dict[str, Value]:
@@ -141,7 +141,7 @@ class _Reader:
             try:
                 self._statement()
             except _SyntaxError as wrong:
-                self._complaints.append(Complaint(place=wrong.token.place, text=wrong.text))
+                self._diagnostics.append(Diagnostic(place=wrong.token.place, text=wrong.text))
                 while self._ahead.kind not in {_Kind.NEWLINE, _Kind.END}:
                     self._take()
         return self._found
@@ -220,9 +220,9 @@ def _unquoted(token: _Token) -> str:
     Its numeric escapes leave out the very character that they stand for.
     """
 
-    def meant(found: re.Match[str]) -> str:
+    def unescape(found: re.Match[str]) -> str:
         if found[1] not in _ESCAPES:
             raise _SyntaxError(token, f"{quoted(found[0])} in a string, which xl can't read")
         return _ESCAPES[found[1]]
 
-    return _ESCAPE.sub(meant, token.text[1:-1])
+    return _ESCAPE.sub(unescape, token.text[1:-1])

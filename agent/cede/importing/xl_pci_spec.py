@@ -18,7 +18,13 @@ _BDF = re.compile(
 )
 _VSLOT = re.compile(r"[0-9a-fA-F]{1,8}")
 _MAX_SLOT = 0x1F
-_FLAGS = ("permissive", "msitranslate", "seize", "power_mgmt")
+# xl's word -> the field
+FLAGS = {
+    "permissive": "permissive",
+    "msitranslate": "msitranslate",
+    "seize": "take_from_driver",
+    "power_mgmt": "power_mgmt",
+}
 RDM_POLICIES = ("strict", "relaxed")
 # What C's atoi makes of a text: a number at its beginning, and else 0.
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
@@ -38,15 +44,15 @@ class PciSpec:
     vslot: int | None = None
     permissive: bool | None = None
     msitranslate: bool | None = None
-    seize: bool | None = None
+    take_from_driver: bool | None = None
     power_mgmt: bool | None = None
     rdm_policy: str | None = None
 
 
 def truth(text: str) -> bool:
     """What xl makes of a value that should be 0 or 1: anything that doesn't begin with a number is 0."""
-    found = _NUMBER.match(text)
-    return found is not None and int(found[1][:12]) != 0
+    match = _NUMBER.match(text)
+    return match is not None and int(match[1][:12]) != 0
 
 
 def read_spec(text: str) -> PciSpec:
@@ -77,10 +83,10 @@ def _option(spec: PciSpec, said: str) -> PciSpec:
     if not is_set:
         raise ValueError(f"{said[:40]!a} is neither an address like 0000:01:00.0 nor KEY=VALUE")
     if key == "bdf":
-        found = _BDF.fullmatch(value)
-        if found is None:
+        match = _BDF.fullmatch(value)
+        if match is None:
             raise ValueError(f"bdf={value[:40]!a} is no address like 0000:01:00.0")
-        return _at(spec, found)
+        return _at(spec, match)
     if key == "vslot":
         return replace(spec, vslot=_vslot(value))
     if key == "name":
@@ -89,10 +95,10 @@ def _option(spec: PciSpec, said: str) -> PciSpec:
         if value not in RDM_POLICIES:
             raise ValueError(f"rdm_policy is `strict` or `relaxed`, not {value[:40]!a}")
         return replace(spec, rdm_policy=value)
-    if key in _FLAGS:
-        flag: dict[str, bool] = {key: truth(value)}
+    if key in FLAGS:
+        flag: dict[str, bool] = {FLAGS[key]: truth(value)}
         return replace(spec, **flag)  # type: ignore[arg-type]
-    known = ", ".join(("bdf", "vslot", "name", *_FLAGS, "rdm_policy"))
+    known = ", ".join(("bdf", "vslot", "name", *FLAGS, "rdm_policy"))
     raise ValueError(f"unknown option {key[:40]!a}; xl knows {known}")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HOST = ""  # the subject of the host's own conditions
 
 
-ATTACHED, PERMANENT, PROVEN, IN_STEP = "Attached", "Permanent", "Proven", "InStep"
+ATTACHED, PERSISTENT, VERIFIED, IN_SYNC = "Attached", "Persistent", "Verified", "InSync"
 
 
 LIBVIRT_REACHABLE, PCIBACK_LOADED = "LibvirtReachable", "PcibackLoaded"
@@ -57,21 +57,32 @@ class Condition:
         return f"{self.type} {self.status}{since}, {self.reason}{message}{again}"
 
 
-def merge(before: Iterable[Condition], now: Iterable[Condition], at: str) -> tuple[Condition, ...]:
+def with_times(
+    before: Iterable[Condition], now: Iterable[Condition], at: str
+) -> tuple[Condition, ...]:
     """`now` with the times of `before` where nothing changed, else `at`; what isn't in `now` is no longer so.
 
     A condition changed if its status or reason did: a message may tell of a new detail of the same.
     """
-    had = {(one.subject, one.type): one for one in before}
+    had = {(condition.subject, condition.type): condition for condition in before}
     merged = []
-    for one in now:
-        was = had.get((one.subject, one.type))
-        same = was is not None and (was.status, was.reason) == (one.status, one.reason)
-        merged.append(replace(one, since=was.since if was is not None and same else at))
+    for condition in now:
+        was = had.get((condition.subject, condition.type))
+        same = was is not None and (was.status, was.reason) == (condition.status, condition.reason)
+        merged.append(replace(condition, since=was.since if was is not None and same else at))
     return tuple(merged)
 
 
-def changes(before: Iterable[Condition], now: Iterable[Condition]) -> tuple[Condition, ...]:
+def changed_conditions(
+    before: Iterable[Condition], now: Iterable[Condition]
+) -> tuple[Condition, ...]:
     """Those of `now` whose status or reason is another one than `before`."""
-    had = {(one.subject, one.type): (one.status, one.reason) for one in before}
-    return tuple(one for one in now if had.get((one.subject, one.type)) != (one.status, one.reason))
+    had = {
+        (condition.subject, condition.type): (condition.status, condition.reason)
+        for condition in before
+    }
+    return tuple(
+        condition
+        for condition in now
+        if had.get((condition.subject, condition.type)) != (condition.status, condition.reason)
+    )

@@ -26,13 +26,13 @@ class Hostdev:
     write_filtering: bool = True
 
     @property
-    def ours(self) -> bool:
+    def owned(self) -> bool:
         """Whether cede put it there: its user alias says so."""
         return self.alias is not None and self.alias.startswith(OWN_ALIAS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class Ownership:
     """What cede noted in a domain's metadata about a device it put there, and on whose behalf.
 
     `policy` is the source of the policy that assigned it (schemas/metadata.rng).
@@ -56,11 +56,11 @@ class Domain:
     """A guest as libvirt's Xen driver knows it.
 
     `domid` is None while it is off. `live` are the hostdevs it runs with, `config` those of its persistent XML.
-    `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation;
-    `e820_host` whether a PV guest sees the host's memory map, without which a BAR can collide with its memory.
-    `features` are the Xen features that its persistent XML switches on, which count from its next start.
-    `memory` is the most it can have and `current_memory` what its persistent XML starts it with, in KiB, 0 if unknown.
-    `host_disks` are the block devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
+    `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation; `e820_host`
+    whether a PV guest sees the host's memory map, without which a BAR can collide with its memory. `features` are the
+    Xen features that its persistent XML switches on, which count from its next start. `load_state` is the most it can
+    have and `current_memory` what its persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block
+    devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Domain:
     current_memory: int = 0
     live: tuple[Hostdev, ...] = ()
     config: tuple[Hostdev, ...] = ()
-    marks: tuple[Mark, ...] = ()
+    ownership: tuple[Ownership, ...] = ()
     host_disks: tuple[str, ...] = ()
     host_interfaces: tuple[str, ...] = ()
 
@@ -101,28 +101,34 @@ class Domain:
         """The persistent hostdev at `address`, or None."""
         return next((h for h in self.config if h.address == address), None)
 
-    def mark(self, address: Address) -> Mark | None:
-        """cede's note on the device at `address`, or None; what somebody else put there since is theirs."""
-        if self.foreign(address):
+    def ownership_of(self, address: Address) -> Ownership | None:
+        """cede's note on the device at `address`, or None; what another tool put there since is theirs."""
+        if self.unmanaged(address):
             return None
-        return next((m for m in self.marks if m.address == address), None)
+        return next((m for m in self.ownership if m.address == address), None)
 
     @property
-    def noted(self) -> tuple[Mark, ...]:
+    def owned(self) -> tuple[Ownership, ...]:
         """cede's notes, and what the alias of a hostdev of cede's still says where its note is lost; by address."""
         found = {
-            hostdev.address: Mark(
+            hostdev.address: Ownership(
                 name=(hostdev.alias or "").removeprefix(OWN_ALIAS),
                 address=hostdev.address,
                 policy="",
             )
             for hostdev in (*self.config, *self.live)
-            if hostdev.ours
+            if hostdev.owned
         }
-        found.update({mark.address: mark for mark in self.marks if not self.foreign(mark.address)})
+        found.update(
+            {
+                ownership.address: ownership
+                for ownership in self.ownership
+                if not self.unmanaged(ownership.address)
+            }
+        )
         return tuple(found[address] for address in sorted(found))
 
-    def foreign(self, address: Address) -> bool:
+    def unmanaged(self, address: Address) -> bool:
         """Whether it has a hostdev at `address` that cede neither put there nor adopted."""
-        found = [h for h in (*self.live, *self.config) if h.address == address]
-        return bool(found) and not any(h.ours for h in found)
+        hostdevs = [h for h in (*self.live, *self.config) if h.address == address]
+        return bool(hostdevs) and not any(h.owned for h in hostdevs)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cede.model.domain import Domain, Mark
-from cede.model.journal_state import Attachment, Held, Pause, Unfinished
+from cede.model.domain import Domain, Ownership
+from cede.model.journal_state import Held, LastApplied, Pause, Unfinished
 from cede.model.pci import TRAITS, Address, Device
 
 INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/public/io/xenbus.h
@@ -67,7 +67,7 @@ class Inventory:
     unfinished: tuple[Unfinished, ...] = ()
     held: tuple[Held, ...] = ()
     pauses: tuple[Pause, ...] = ()
-    attachments: tuple[Attachment, ...] = ()
+    last_applied: tuple[LastApplied, ...] = ()
 
     @cached_property
     def _by_address(self) -> dict[Address, Device]:
@@ -86,8 +86,8 @@ class Inventory:
         return {given.address: given for given in reversed(self.backend)}
 
     @cached_property
-    def _left(self) -> dict[tuple[Address, str], Attachment]:
-        return {(left.address, left.domain): left for left in self.attachments}
+    def _last_applied(self) -> dict[tuple[Address, str], LastApplied]:
+        return {(left.address, left.domain): left for left in self.last_applied}
 
     @cached_property
     def _wanting(self) -> dict[Address, tuple[Domain, ...]]:
@@ -114,12 +114,12 @@ class Inventory:
         return traits
 
     @cached_property
-    def _noted(self) -> dict[str, list[tuple[Domain, Mark]]]:
-        noted: dict[str, list[tuple[Domain, Mark]]] = {}
+    def _owned(self) -> dict[str, list[tuple[Domain, Ownership]]]:
+        owned: dict[str, list[tuple[Domain, Ownership]]] = {}
         for domain in sorted(self.domains, key=lambda d: d.name):
-            for mark in domain.noted:
-                noted.setdefault(mark.name, []).append((domain, mark))
-        return noted
+            for ownership in domain.owned:
+                owned.setdefault(ownership.name, []).append((domain, ownership))
+        return owned
 
     def device(self, address: Address) -> Device | None:
         """The device at `address`, or None."""
@@ -129,9 +129,9 @@ class Inventory:
         """The devices of which one of TRAITS has that value, in listed order."""
         return self._by_trait.get((trait, value), ())
 
-    def noted(self, name: str) -> Sequence[tuple[Domain, Mark]]:
+    def owned_as(self, name: str) -> Sequence[tuple[Domain, Ownership]]:
         """cede's notes on devices that it gave under `name`, and in which domain."""
-        return self._noted.get(name, ())
+        return self._owned.get(name, ())
 
     def siblings(self, device: Device) -> tuple[Device, ...]:
         """The other functions on its bus: a secondary bus reset of one resets them all."""
@@ -142,22 +142,22 @@ class Inventory:
         """The domain of that name, else of that UUID, or None."""
         return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())
 
-    def left_in(self, address: Address, domain: Domain) -> Attachment | None:
+    def last_applied_in(self, address: Address, domain: Domain) -> LastApplied | None:
         """Where the last pass left the device in that domain, or None if it didn't, or took it out."""
-        return self._left.get((address, domain.uuid))
+        return self._last_applied.get((address, domain.uuid))
 
     def given(self, address: Address) -> BackendDevice | None:
         """Xen's own word on which guest has the device, or None."""
         return self._given.get(address)
 
-    def cut_off(self, address: Address) -> Domain | None:
+    def interrupted_in(self, address: Address) -> Domain | None:
         """The running domain that Xen still gives the device to after something of cede's was cut off there, or None.
 
         libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached.
         """
         given, device = self.given(address), self.device(address)
-        for begun in self.unfinished:
-            domain = self.domain(begun.domain) if begun.address == address else None
+        for started in self.unfinished:
+            domain = self.domain(started.domain) if started.address == address else None
             if domain is None or not domain.running or domain.live_hostdev(address):
                 continue
             if given is not None and given.domid == domain.domid:

@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cede.model.pci import Address, Origin
+from cede.model.pci import Address, OriginalState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """What a person told cede to leave alone, as they named it (`target`); everything if that is empty.
+    """What the administrator told cede to leave alone, as they named it (`target`); everything if that is empty.
 
     `domain` is a UUID, `device` a name of the policy or an address; one of both is empty. With `drained` the device is
-    dom0's meanwhile. `until` is empty if only a person ends it.
+    dom0's meanwhile. `until` is empty if only the administrator ends it.
     """
 
     target: str = ""
     domain: str = ""
     device: str = ""
     drained: bool = False
-    who: str = ""
+    requester: str = ""
     reason: str = ""
     since: str = ""
     until: str = ""
@@ -38,11 +38,11 @@ class Pause:
         wide = "" if self.everything else f" as {self.target}"
         until = f" until {self.until}" if self.until else ""
         why = f": {self.reason}" if self.reason else ""
-        return f"{what}{wide} by {self.who or 'somebody'} since {self.since}{until}{why}"
+        return f"{what}{wide} by {self.requester or 'somebody'} since {self.since}{until}{why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class LastApplied:
     """Where the last pass left a device that the policy assigns: in which domain, by UUID, and in which of its XMLs."""
 
     address: Address
@@ -52,35 +52,35 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class JournalState:
     """What the journal adds to what is observed."""
 
-    origins: Mapping[Address, Origin]
+    origins: Mapping[Address, OriginalState]
     unfinished: tuple[Unfinished, ...] = ()
     held: tuple[Held, ...] = ()
     pauses: tuple[Pause, ...] = ()
-    attachments: tuple[Attachment, ...] = ()
+    last_applied: tuple[LastApplied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 
-    `inward` tells an attach from a release; `domain` is the one that it was about, empty if that was none; `back`
+    `attaching` tells an attach from a release; `domain` is the one that it was about, empty if that was none; `back`
     whether dom0 is to have the device if it comes out of there.
     """
 
     subject: str
     address: Address
     domain: str = ""
-    inward: bool
-    back: bool = True
+    attaching: bool
+    return_to_dom0: bool = True
     since: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A device that is not touched until a person asks for it by name: something hung on it."""
+    """A device that is not touched until the administrator asks for it by name: something hung on it."""
 
     address: Address
     reason: str

@@ -66,10 +66,10 @@ class Address:
         bare = text.strip().lower()
         if bare.startswith("(") and bare.endswith(")"):
             bare = bare[1:-1]
-        found = _SBDF.match(bare) or _NODE_DEVICE.match(bare) or _VDEV.match(bare)
-        if found is None:
+        match = _SBDF.match(bare) or _NODE_DEVICE.match(bare) or _VDEV.match(bare)
+        if match is None:
             raise ValueError(f"{text!r} is not a PCI address; one looks like 0000:01:00.0")
-        parts = {name: int(value or "0", 16) for name, value in found.groupdict().items()}
+        parts = {name: int(value or "0", 16) for name, value in match.groupdict().items()}
         return cls(parts["segment"], parts["bus"], parts["slot"], parts["function"])
 
     @classmethod
@@ -149,7 +149,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class OriginalState:
     """What dom0 had in a device before cede took it, so that giving it back restores this and not something like it.
 
     `identity` and `serial` tell whether it is still the same card. `disks` are the ones behind a controller, each by
@@ -190,7 +190,7 @@ class Device:
     node_device: bool = True
     in_guest: bool = False
     uses: tuple[HostUse, ...] = ()
-    origin: Origin | None = None
+    original_state: OriginalState | None = None
 
     @property
     def is_bridge(self) -> bool:
@@ -203,12 +203,12 @@ class Device:
         return self.driver == PCIBACK
 
 
-def remembered(device: Device, origin: Origin | None) -> Device:
+def with_original_state(device: Device, origin: OriginalState | None) -> Device:
     """The device with what the journal knows of the very same card from when dom0 had it."""
     same = origin is not None and (origin.identity, origin.serial) == (
         device.identity,
         device.serial,
     )
-    was = origin if same else None
-    hidden = was.links[0].mac if was and was.links and device.on_pciback else None
-    return replace(device, origin=was, mac=device.mac or hidden)
+    original = origin if same else None
+    hidden = original.links[0].mac if original and original.links and device.on_pciback else None
+    return replace(device, original_state=original, mac=device.mac or hidden)

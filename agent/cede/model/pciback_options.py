@@ -24,7 +24,7 @@ _WORD = re.compile(r"""(?P<name>[A-Za-z0-9_.-]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare
 _MOST = (0xFFFF, 0xFF, 0x1F, 0x7)
 _MODULE = "xen-pciback"
 _COMMAND_LINE = "on the kernel's command line"
-_LONGEST = 4096
+_MAX_LENGTH = 4096
 SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
 
 
@@ -85,12 +85,12 @@ def read(value: str, place: str, *, ignored: bool = False) -> Hide:
     hidden: list[Hidden] = []
     at = 0
     while at < len(value):
-        found = _ENTRY.match(value, at)
-        entry = None if found is None else _entry(found)
-        if found is None or entry is None:
+        match = _ENTRY.match(value, at)
+        entry = None if match is None else _entry(match)
+        if match is None or entry is None:
             return Hide(place=place, hidden=tuple(hidden), bad=value[at:], ignored=ignored)
         hidden.append(entry)
-        at = found.end()
+        at = match.end()
     return Hide(place=place, hidden=tuple(hidden), ignored=ignored)
 
 
@@ -111,20 +111,20 @@ def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hid
 
     `pciback.hide=` is the name of the kernels before 3.1, which today's don't know.
     """
-    found = []
-    for word in _WORD.finditer(command_line[:_LONGEST]):
+    hides = []
+    for word in _WORD.finditer(command_line[:_MAX_LENGTH]):
         module, _, parameter = word["name"].rpartition(".")
         name = module.replace("_", "-")
         if parameter == "hide" and name in {_MODULE, "pciback"}:
             place = f"{word['name']}= {_COMMAND_LINE}"
-            found.append(read(_value(word), place, ignored=name != _MODULE))
+            hides.append(read(_value(word), place, ignored=name != _MODULE))
     for file, line in options:
-        found += [
+        hides += [
             read(_value(word), f"hide= in {file}")
-            for word in _WORD.finditer(line[:_LONGEST])
+            for word in _WORD.finditer(line[:_MAX_LENGTH])
             if word["name"] == "hide"
         ]
-    return tuple(found)
+    return tuple(hides)
 
 
 def _value(word: re.Match[str]) -> str:

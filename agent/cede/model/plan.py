@@ -1,4 +1,4 @@
-"""The words of a plan: steps to take, no-ops with their reason, refusals with their remedy.
+"""The words of a plan: actions to take, no-ops with their reason, refusals with their remedy.
 
 A plan is a value. It can be printed, compared and thrown away; nothing happens until something executes it.
 """
@@ -36,7 +36,7 @@ class DontLoadAtBoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seize:
+class BindToPciback:
     """Take the device from its dom0 driver and bind it to pciback."""
 
     address: Address
@@ -44,7 +44,7 @@ class Seize:
 
     def __str__(self) -> str:
         origin = f"from {self.driver} " if self.driver else ""
-        return f"seize {self.address} {origin}to pciback"
+        return f"bind {self.address} {origin}to pciback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class SwitchOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """Put cede's mark on a hostdev that somebody else put into the persistent XML."""
+    """Put cede's mark on a hostdev that another tool put into the persistent XML."""
 
     address: Address
     domain: str
@@ -114,7 +114,7 @@ class Unplug:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evict:
+class ForceDetach:
     """Take out of a running domain what Xen gave it in an attach that libvirt never finished, and so doesn't list."""
 
     address: Address
@@ -147,7 +147,7 @@ class SwitchOff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveBack:
+class ReturnToDom0:
     """Lift the quarantine, drop the pciback slot, bind the dom0 driver again, and see that it lives.
 
     `driver` is the one that dom0 had it with before, None if that isn't known: then any will do. With `undriven` there
@@ -164,76 +164,81 @@ class GiveBack:
         return f"give {self.address} back to {self.driver or 'its dom0 driver'}"
 
 
-Step = (
+Action = (
     LoadPciback
     | LoadAtBoot
     | DontLoadAtBoot
-    | Seize
+    | BindToPciback
     | HotPlug
     | AddToConfig
     | SwitchOn
     | Adopt
     | Unplug
-    | Evict
+    | ForceDetach
     | RemoveFromConfig
     | SwitchOff
-    | GiveBack
+    | ReturnToDom0
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """The steps of one subject (an assignment, a release, a cure), in order; a failed one ends the rest of them.
+class Change:
+    """The actions of one subject (an assignment, a release, a fix), in order; a failed one ends the rest of them.
 
     `address` is None for what is about the host or a domain itself and no device. `identity` is what the device must
-    still be at each step; None for one that has vanished. `pending` is what a person must do after the steps before the
-    assignment is in step, empty if nothing. `onward` says that the device waits on pciback for another domain, and is
-    dom0's if that doesn't come about. `reason` says why there is something to do, where that isn't a first attach or a
-    person's command: with `drifted`, what somebody else took away, with `drained`, who wants the device in dom0
-    meanwhile.
+    still be at each action; None for one that has vanished. `action_required` is what the administrator must do after
+    the actions before the assignment is in sync, empty if nothing. `keep_bound` says that the device waits on pciback
+    for another domain, and is dom0's if that doesn't come about. `reason` says why there is something to do, where that
+    isn't a first attach or a person's command: with `drifted`, what another tool took away, with `drained`, who wants
+    the device in dom0 meanwhile.
     """
 
     subject: str
     address: Address | None
     identity: Identity | None
-    steps: tuple[Step, ...]
-    pending: str = ""
-    onward: bool = False
+    actions: tuple[Action, ...]
+    action_required: str = ""
+    keep_bound: bool = False
     reason: str = ""
     drifted: bool = False
     drained: bool = False
 
     @property
-    def inward(self) -> bool:
+    def attaching(self) -> bool:
         """Whether it brings a device into a domain, or nearer to one, rather than out of it."""
-        return any(isinstance(step, (Seize, HotPlug, AddToConfig, Adopt)) for step in self.steps)
+        return any(
+            isinstance(action, (BindToPciback, HotPlug, AddToConfig, Adopt))
+            for action in self.actions
+        )
 
     @property
-    def outward(self) -> bool:
+    def detaching(self) -> bool:
         """Whether it takes a device out, and brings none in."""
-        out = any(isinstance(step, (Unplug, RemoveFromConfig, GiveBack)) for step in self.steps)
-        return out and not self.inward
+        out = any(
+            isinstance(action, (Unplug, RemoveFromConfig, ReturnToDom0)) for action in self.actions
+        )
+        return out and not self.attaching
 
     @property
-    def undone_if_failed(self) -> bool:
-        """Whether a failed step has the ones before it taken back; a way out is gone on with instead."""
-        return self.inward or self.address is None
+    def rollback_on_failure(self) -> bool:
+        """Whether a failed action has the ones before it taken back; a way out is gone on with instead."""
+        return self.attaching or self.address is None
 
     @property
-    def back(self) -> bool:
+    def return_to_dom0(self) -> bool:
         """Whether dom0 is to have the device in the end, as it does if all of it is done, or all of it undone."""
-        taken = any(isinstance(step, (Seize, GiveBack)) for step in self.steps)
-        return taken or self.unsettled
+        taken = any(isinstance(action, (BindToPciback, ReturnToDom0)) for action in self.actions)
+        return taken or self.needs_follow_up
 
     @property
-    def unsettled(self) -> bool:
+    def needs_follow_up(self) -> bool:
         """Whether something is left to do even if all is done: once it goes on, or once a vanished device is back."""
-        return self.onward or (self.address is not None and self.identity is None)
+        return self.keep_bound or (self.address is not None and self.identity is None)
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The domains that it is about, in the order of its steps."""
-        named = (getattr(step, "domain", "") for step in self.steps)
+        """The domains that it is about, in the order of its actions."""
+        named = (getattr(action, "domain", "") for action in self.actions)
         return tuple(dict.fromkeys(name for name in named if name))
 
     @property
@@ -246,16 +251,16 @@ class Work:
 class NoOp:
     """Nothing to do for the subject, and why.
 
-    `pending` is what a person must do before the assignment is in step; `settled` says that it is in step without the
-    device being there, since an alternative has it. `paused` says that a person told cede to leave it alone, `drained`
-    that the device is dom0's meanwhile. `drifted` says that somebody else took the device away, and that the policy
-    only wants that told.
+    `action_required` is what the administrator must do before the assignment is in sync; `settled` says that it is in
+    sync without the device being there, since an alternative has it. `paused` says that the administrator told cede to
+    leave it alone, `drained` that the device is dom0's meanwhile. `drifted` says that another tool took the device
+    away, and that the policy only wants that told.
     """
 
     subject: str
     reason: str
-    pending: str = ""
-    settled: bool = False
+    action_required: str = ""
+    alternative_attached: bool = False
     paused: bool = False
     drained: bool = False
     drifted: bool = False
@@ -263,7 +268,7 @@ class NoOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What cede won't do for the subject, why, what a person can do, and the exit status that says so.
+    """What cede won't do for the subject, why, what the administrator can do, and the exit status that says so.
 
     `name` is the rule's own, the same in every version.
     """
@@ -279,11 +284,11 @@ class Refusal:
 class Plan:
     """Every subject in exactly one of work, no-ops and refusals."""
 
-    work: tuple[Work, ...] = ()
+    changes: tuple[Change, ...] = ()
     noops: tuple[NoOp, ...] = ()
     refusals: tuple[Refusal, ...] = field(default=())
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        """All steps in the order they are taken."""
-        return tuple(step for work in self.work for step in work.steps)
+    def actions(self) -> tuple[Action, ...]:
+        """All actions in the order they are taken."""
+        return tuple(action for change in self.changes for action in change.actions)

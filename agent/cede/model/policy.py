@@ -125,8 +125,8 @@ class Verification:
 class Assignment:
     """One device wanted in one domain (by name or UUID).
 
-    `permissive` lets the guest write all of the configuration space. `adopt` takes over a hostdev that a person put
-    there.
+    `permissive` lets the guest write all of the configuration space. `adopt` takes over a hostdev that the
+    administrator put there.
     """
 
     device: str

@@ -16,17 +16,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cede.errors import CedeError, Exit
 from cede.model.pci import Address
-from cede.model.plan import Step
+from cede.model.plan import Action
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def _kind(step: type) -> str:
-    return _WORD_START.sub("-", step.__name__).lower()
+def _kind(action: type) -> str:
+    return _WORD_START.sub("-", action.__name__).lower()
 
 
 _hints = cache(get_type_hints)
-_STEPS = {_kind(step): step for step in get_args(Step)}
+_ACTIONS = {_kind(action): action for action in get_args(Action)}
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
@@ -42,7 +42,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         kind = _kind(type(value))
-        return {"step": kind, "text": str(value), **named} if kind in _STEPS else named
+        return {"action": kind, "text": str(value), **named} if kind in _ACTIONS else named
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -55,13 +55,13 @@ def dumps(**named: object) -> str:
     return json.dumps({name: plain(value) for name, value in named.items()}, indent=2)
 
 
-def build_step(value: object) -> Step:
+def build_action(value: object) -> Action:
     """The step that `plain` made `value` from; raises TypeError or ValueError if it made none like it."""
-    if not isinstance(value, dict) or value.get("step") not in _STEPS:
+    if not isinstance(value, dict) or value.get("action") not in _ACTIONS:
         raise ValueError("no step of a plan")
-    kind = _STEPS[value["step"]]
-    found: Step = build(
-        kind, {n: v for n, v in value.items() if n not in {"step", "text"}}, value["step"]
+    kind = _ACTIONS[value["action"]]
+    found: Action = build(
+        kind, {n: v for n, v in value.items() if n not in {"action", "text"}}, value["action"]
     )
     return found
 

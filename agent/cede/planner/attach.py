@@ -10,20 +10,20 @@ from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, GuestKi
 from cede.model.inventory import Inventory
 from cede.model.pci import Device
 from cede.model.plan import (
+    Action,
     AddToConfig,
+    BindToPciback,
+    Change,
     HotPlug,
     LoadPciback,
     NoOp,
     Refusal,
-    Seize,
-    Step,
     SwitchOn,
-    Work,
 )
 from cede.model.policy import Assignment, OnDrift, Policy, When
 from cede.planner.drift import drift
-from cede.planner.ownership import adopt, refuse_foreign
-from cede.planner.release import evict, refuse_half_gone
+from cede.planner.ownership import adopt, refuse_unmanaged
+from cede.planner.release import force_detach, refuse_half_gone
 from cede.planner.resets import refuse_reset
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class AttachTarget:
     """One assignment with the device and the domain that it turned out to mean, and all that is around them."""
 
     subject: str
@@ -60,9 +60,9 @@ class Wish:
         return self.domain.config_hostdev(self.device.address)
 
     @property
-    def foreign(self) -> bool:
-        """Whether somebody else put it there."""
-        return self.domain.foreign(self.device.address)
+    def unmanaged(self) -> bool:
+        """Whether another tool put it there."""
+        return self.domain.unmanaged(self.device.address)
 
     @property
     def due(self) -> bool:
@@ -86,76 +86,81 @@ class Wish:
 
 
 def attach(
-    wish: Wish,
+    target: AttachTarget,
     *,
-    starting: Collection[Address],
-    rivals: Collection[Address],
+    next_start: Collection[Address],
+    concurrent: Collection[Address],
     scheduled: bool = False,
-) -> Work | NoOp | Refusal:
-    """The steps in.
+) -> Change | NoOp | Refusal:
+    """The actions in.
 
-    `starting` are the addresses that the policy wants in the domain from its next start on, `rivals` those that it
-    wants to be hot-plugged in the same pass, whatever the domain. A `scheduled` pass, for which no person asked just
+    `next_start` are the addresses that the policy wants in the domain from its next start on, `concurrent` those that
+    it wants to be hot-plugged in the same pass, whatever the domain. A `scheduled` pass, for which no person asked just
     now, leaves a drift as it is where the policy wants it only reported.
     """
-    lost = "" if wish.foreign else drift(wish)
-    verdict = _attach(wish, starting, rivals, lost)
-    lasting = isinstance(verdict, Refusal) and verdict.exit is not Exit.TRY_LATER
-    if lost and scheduled and wish.assignment.on_drift is OnDrift.REPORT and not lasting:
+    lost = "" if target.unmanaged else drift(target)
+    decision = _attach(target, next_start, concurrent, lost)
+    lasting = isinstance(decision, Refusal) and decision.exit is not Exit.TRY_LATER
+    if lost and scheduled and target.assignment.on_drift is OnDrift.REPORT and not lasting:
         return NoOp(
-            subject=wish.subject,
+            subject=target.subject,
             reason=f"{lost}; `on_drift: report` leaves it so, `cede apply` by hand restores it",
             drifted=True,
         )
-    return verdict
+    return decision
 
 
 def _attach(
-    wish: Wish, starting: Collection[Address], rivals: Collection[Address], lost: str
-) -> Work | NoOp | Refusal:
-    refusal = _refuse_device(wish) or _refuse_domain(wish)
+    target: AttachTarget,
+    next_start: Collection[Address],
+    concurrent: Collection[Address],
+    lost: str,
+) -> Change | NoOp | Refusal:
+    refusal = _refuse_device(target) or _refuse_domain(target)
     if refusal is not None:
         return refusal
-    if wish.foreign and not wish.assignment.adopt:
-        complete = wish.live is not None and wish.config is not None
-        return refuse_foreign(wish.device, wish.domain, wish.subject, complete=complete)
+    if target.unmanaged and not target.assignment.adopt:
+        complete = target.live is not None and target.config is not None
+        return refuse_unmanaged(target.device, target.domain, target.subject, complete=complete)
     refusal = (
-        refuse_half_gone(wish.device.address, wish.subject, (wish.domain,), wish.inventory)
-        or _refuse_other_setting(wish)
-        or _refuse_reset(wish, starting, rivals)
+        refuse_half_gone(target.device.address, target.subject, (target.domain,), target.inventory)
+        or _refuse_other_setting(target)
+        or _refuse_reset(target, next_start, concurrent)
     )
     if refusal is not None:
         return refusal
-    steps = tuple(_steps(wish))
-    if steps:
-        return Work(
-            subject=wish.subject,
-            address=wish.device.address,
-            identity=wish.device.identity,
-            steps=steps,
-            pending=_pending(wish),
+    actions = tuple(_steps(target))
+    if actions:
+        return Change(
+            subject=target.subject,
+            address=target.device.address,
+            identity=target.device.identity,
+            actions=actions,
+            action_required=_action_required(target),
             reason=lost,
             drifted=bool(lost),
         )
-    return NoOp(subject=wish.subject, reason=_already(wish), pending=_pending(wish))
+    return NoOp(
+        subject=target.subject, reason=_already(target), action_required=_action_required(target)
+    )
 
 
-def _refuse_device(wish: Wish) -> Refusal | None:
+def _refuse_device(target: AttachTarget) -> Refusal | None:
     """libvirt can't take the device as things are."""
-    if wish.device.node_device or wish.live is not None:
+    if target.device.node_device or target.live is not None:
         return None
     return Refusal(
-        subject=wish.subject,
-        reason=f"libvirt doesn't list {wish.device.address} among its node devices, so it can't take it",
+        subject=target.subject,
+        reason=f"libvirt doesn't list {target.device.address} among its node devices, so it can't take it",
         remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
         exit=Exit.TRY_LATER,
         name="not-listed",
     )
 
 
-def _refuse_domain(wish: Wish) -> Refusal | None:
+def _refuse_domain(target: AttachTarget) -> Refusal | None:
     """The domain can't take the device as things are."""
-    domain, subject = wish.domain, wish.subject
+    domain, subject = target.domain, target.subject
     if domain.kind is GuestKind.PVH:
         return Refusal(
             subject=subject,
@@ -172,7 +177,7 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             exit=Exit.FAILED,
             name="transient",
         )
-    if domain.populated_on_demand and wish.config is None:
+    if domain.populated_on_demand and target.config is None:
         return Refusal(
             subject=subject,
             reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
@@ -181,7 +186,7 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
             exit=Exit.FAILED,
             name="memory-on-demand",
         )
-    if not domain.running and wish.assignment.when is When.NOW and wish.config is None:
+    if not domain.running and target.assignment.when is When.NOW and target.config is None:
         return Refusal(
             subject=subject,
             reason=f"{domain.name} is shut off, so nothing can be plugged into it",
@@ -192,15 +197,15 @@ def _refuse_domain(wish: Wish) -> Refusal | None:
     return None
 
 
-def _refuse_other_setting(wish: Wish) -> Refusal | None:
+def _refuse_other_setting(target: AttachTarget) -> Refusal | None:
     """Whether a hostdev is permissive is said when it is put in."""
-    address, permissive = wish.device.address, wish.assignment.permissive
-    there = (hostdev for hostdev in (wish.live, wish.config) if hostdev is not None)
-    if all(hostdev.write_filtering is not permissive for hostdev in there):
+    address, permissive = target.device.address, target.assignment.permissive
+    hostdevs = (hostdev for hostdev in (target.live, target.config) if hostdev is not None)
+    if all(hostdev.write_filtering is not permissive for hostdev in hostdevs):
         return None
     return Refusal(
-        subject=wish.subject,
-        reason=f"{address} is in {wish.domain.name} already, but {'not ' if permissive else ''}permissive, and that "
+        subject=target.subject,
+        reason=f"{address} is in {target.domain.name} already, but {'not ' if permissive else ''}permissive, and that "
         "can't be changed in place",
         remedy=f"`cede release {address}`, then apply again",
         exit=Exit.FAILED,
@@ -209,42 +214,44 @@ def _refuse_other_setting(wish: Wish) -> Refusal | None:
 
 
 def _refuse_reset(
-    wish: Wish, starting: Collection[Address], rivals: Collection[Address]
+    target: AttachTarget, next_start: Collection[Address], concurrent: Collection[Address]
 ) -> Refusal | None:
-    if wish.live is not None:
+    if target.live is not None:
         return None
-    if wish.plugging:
-        return refuse_reset(wish.device, wish.subject, wish.inventory, rivals=rivals)
-    together = {hostdev.address for hostdev in wish.domain.config}.union(starting)
-    return refuse_reset(wish.device, wish.subject, wish.inventory, together=together)
+    if target.plugging:
+        return refuse_reset(target.device, target.subject, target.inventory, concurrent=concurrent)
+    together = {hostdev.address for hostdev in target.domain.config}.union(next_start)
+    return refuse_reset(target.device, target.subject, target.inventory, together=together)
 
 
-def _steps(wish: Wish) -> Iterable[Step]:
-    address, domain, wanted = wish.device.address, wish.domain, wish.assignment
-    alias = OWN_ALIAS + wanted.device
-    yield from evict(address, wish.inventory)
-    if wish.live is None and not wish.inventory.pciback_loaded:
+def _steps(target: AttachTarget) -> Iterable[Action]:
+    address, domain, assignment = target.device.address, target.domain, target.assignment
+    alias = OWN_ALIAS + assignment.device
+    yield from force_detach(address, target.inventory)
+    if target.live is None and not target.inventory.pciback_loaded:
         yield LoadPciback()
-    if wish.live is None and not wish.device.on_pciback:
-        was = wish.device.origin  # of one that was half seized, and has no driver now
-        yield Seize(address=address, driver=wish.device.driver or (was.driver if was else None))
-    if wish.plugging:
+    if target.live is None and not target.device.on_pciback:
+        original = target.device.original_state  # of one that was half bound, and has no driver now
+        yield BindToPciback(
+            address=address, driver=target.device.driver or (original.driver if original else None)
+        )
+    if target.plugging:
         yield HotPlug(
-            address=address, domain=domain.name, alias=alias, permissive=wanted.permissive
+            address=address, domain=domain.name, alias=alias, permissive=assignment.permissive
         )
     features = missing_features(domain)
-    if features and (wish.config is None or wish.blocked):
+    if features and (target.config is None or target.blocked):
         yield SwitchOn(domain=domain.name, features=features)
-    if wish.config is None:
+    if target.config is None:
         yield AddToConfig(
             address=address,
             domain=domain.name,
             alias=alias,
-            policy=wish.policy.source,
-            permissive=wanted.permissive,
+            policy=target.policy.source,
+            permissive=assignment.permissive,
         )
-    elif wish.foreign:
-        yield adopt(wish.device, domain, alias, wish.policy.source)
+    elif target.unmanaged:
+        yield adopt(target.device, domain, alias, target.policy.source)
 
 
 def missing_features(domain: Domain) -> tuple[str, ...]:
@@ -256,19 +263,19 @@ def missing_features(domain: Domain) -> tuple[str, ...]:
     return tuple(name for name, lacks in lacking if lacks and name not in domain.features)
 
 
-def _pending(wish: Wish) -> str:
-    name = wish.domain.name
-    if wish.live is not None or wish.assignment.when is When.NEXT_START:
+def _action_required(target: AttachTarget) -> str:
+    name = target.domain.name
+    if target.live is not None or target.assignment.when is When.NEXT_START:
         return ""
-    if not wish.domain.running:
+    if not target.domain.running:
         return f"start {name}"
-    if wish.blocked:
+    if target.blocked:
         return f"shut {name} down and start it: it was started without passthrough, so libxl would refuse a hot-plug"
     return ""
 
 
-def _already(wish: Wish) -> str:
-    address, name = wish.device.address, wish.domain.name
-    if wish.live is not None:
+def _already(target: AttachTarget) -> str:
+    address, name = target.device.address, target.domain.name
+    if target.live is not None:
         return f"{address} is in {name} already"
     return f"{address} is in the persistent XML of {name}, which gets it at its next start"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from cede.errors import Exit
 from cede.model.pci import Device
-from cede.model.plan import LoadPciback, NoOp, Plan, Refusal, Seize, Step, Work
+from cede.model.plan import Action, BindToPciback, Change, LoadPciback, NoOp, Plan, Refusal
 from cede.planner.guards import refuse_guarded
 from cede.planner.match import fits, refuse_twice
 from cede.planner.pauses import left_alone, pause_of
-from cede.planner.planner import gather
+from cede.planner.planner import plan_from_decisions
 from cede.planner.recovery import refuse_held
 from cede.planner.resets import refuse_reset
 from cede.planner.resolve import resolve_targets
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 _DEFAULT_ROUTE = "default-route"
 
 
-def boot(policy: Policy, inventory: Inventory) -> Plan:
-    """What to do so that each assigned device is on pciback; one verdict per device, whatever domains may have it."""
-    return gather(verdict for _, _, verdict in _verdicts(policy, inventory))
+def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
+    """What to do so that each assigned device is on pciback; one decision per device, whatever domains may have it."""
+    return plan_from_decisions(decision for _, _, decision in _decisions(policy, inventory))
 
 
 def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:
     """The devices that pciback may hold back from dom0's drivers right from the start, and the plan they are from."""
-    found = []
-    verdicts = list(_verdicts(policy, inventory))
-    for named, device, verdict in verdicts:
-        if device is None or isinstance(verdict, Refusal):
+    devices = []
+    decisions = list(_decisions(policy, inventory))
+    for named, device, decision in decisions:
+        if device is None or isinstance(decision, Refusal):
             continue
         if refuse_guarded(device, "", inventory, policy.protect, named.override) is None:
-            found.append(device)
-    return tuple(found), gather(verdict for _, _, verdict in verdicts)
+            devices.append(device)
+    return tuple(devices), plan_from_decisions(decision for _, _, decision in decisions)
 
 
 def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
@@ -56,18 +56,18 @@ def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
 
 
 def _undriven_yet(device: Device) -> bool:
-    had = device.origin.driver if device.origin else None
+    had = device.original_state.driver if device.original_state else None
     return device.driver is None and had is not None
 
 
 def _assigned(policy: Policy) -> list[DevicePolicy]:
-    names = dict.fromkeys(wanted.device for wanted in policy.assignments)
+    names = dict.fromkeys(assignment.device for assignment in policy.assignments)
     return [named for name in names if (named := policy.device(name)) is not None]
 
 
-def _verdicts(
+def _decisions(
     policy: Policy, inventory: Inventory
-) -> Iterator[tuple[DevicePolicy, Device | None, Work | NoOp | Refusal]]:
+) -> Iterator[tuple[DevicePolicy, Device | None, Change | NoOp | Refusal]]:
     found = _first_of_each(policy, inventory)
     addresses = [d.address for d in found.values() if isinstance(d, Device)]
     for named in _assigned(policy):
@@ -78,31 +78,35 @@ def _verdicts(
         elif addresses.count(device.address) > 1:
             yield named, None, refuse_twice(named.name, device.address, subject)
         else:
-            yield named, device, _verdict(named, device, subject, policy, inventory, addresses)
+            yield named, device, _decision(named, device, subject, policy, inventory, addresses)
 
 
 def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refusal]:
     """By the name of the device: what any of its assignments turned out to mean, else why none did."""
     found: dict[str, Device | Refusal] = {}
     for target in resolve_targets(policy, inventory).each:
-        meant = target.device or target.refusal
-        if meant is not None and isinstance(found.get(target.assignment.device), Refusal | None):
-            found[target.assignment.device] = meant
+        resolve_assignment = target.device or target.refusal
+        if resolve_assignment is not None and isinstance(
+            found.get(target.assignment.device), Refusal | None
+        ):
+            found[target.assignment.device] = resolve_assignment
     return found
 
 
 def _subject(name: str, policy: Policy) -> str:
-    return f"{name} -> {' or '.join(wanted.domain for wanted in policy.assignments_of(name))}"
+    return (
+        f"{name} -> {' or '.join(assignment.domain for assignment in policy.assignments_of(name))}"
+    )
 
 
-def _verdict(
+def _decision(
     named: DevicePolicy,
     device: Device,
     subject: str,
     policy: Policy,
     inventory: Inventory,
     together: Collection[Address],
-) -> Work | NoOp | Refusal:
+) -> Change | NoOp | Refusal:
     if device.on_pciback:
         return NoOp(subject=subject, reason=f"{device.address} is on pciback already")
     pauses = [
@@ -110,10 +114,10 @@ def _verdict(
             inventory,
             device=named.name,
             address=device.address,
-            domain=inventory.domain(wanted.domain),
-            named=wanted.domain,
+            domain=inventory.domain(assignment.domain),
+            named=assignment.domain,
         )
-        for wanted in policy.assignments_of(named.name)
+        for assignment in policy.assignments_of(named.name)
     ]
     if pauses and all(pauses) and pauses[0] is not None:
         return left_alone(subject, pauses[0], device.address)
@@ -125,17 +129,20 @@ def _verdict(
     )
     if refusal is not None:
         return refusal
-    was = device.origin
-    load: tuple[Step, ...] = () if inventory.pciback_loaded else (LoadPciback(),)
-    return Work(
+    original = device.original_state
+    load: tuple[Action, ...] = () if inventory.pciback_loaded else (LoadPciback(),)
+    return Change(
         subject=subject,
         address=device.address,
         identity=device.identity,
-        steps=(
+        actions=(
             *load,
-            Seize(address=device.address, driver=device.driver or (was.driver if was else None)),
+            BindToPciback(
+                address=device.address,
+                driver=device.driver or (original.driver if original else None),
+            ),
         ),
-        onward=True,
+        keep_bound=True,
     )
 
 
@@ -156,7 +163,7 @@ def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refusa
 
 def _taken_before(device: Device) -> bool:
     """Whether it is the very card that cede has taken and not given back: cards of one make differ by MAC or serial."""
-    if device.origin is None:
+    if device.original_state is None:
         return False
-    macs = {link.mac for link in device.origin.links}
+    macs = {link.mac for link in device.original_state.links}
     return not macs or device.serial is not None or device.mac in macs

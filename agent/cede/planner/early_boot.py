@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cede.model.pci import PCIBACK
 from cede.model.plan import Refusal
 from cede.planner.boot_plan import held_back
-from cede.planner.hide_mistakes import Mistake, Told, mistakes
+from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Early:
+class EarlyBoot:
     """The files that would hold `devices` back from the start, what is left out and why, and today's mistakes."""
 
     devices: tuple[Address, ...]
@@ -47,25 +47,25 @@ class Early:
     mistakes: tuple[Mistake, ...]
 
 
-def early(policy: Policy, inventory: Inventory, told: Told) -> Early:
+def early_boot(policy: Policy, inventory: Inventory, configuration: BootConfiguration) -> EarlyBoot:
     """What to write for this policy on this host."""
     devices, planned = held_back(policy, inventory)
     addresses = tuple(sorted(device.address for device in devices))
-    return Early(
+    return EarlyBoot(
         devices=addresses,
-        files=tuple(_files(devices, told)) if devices else (),
+        files=tuple(_files(devices, configuration)) if devices else (),
         left_out=planned.refusals,
-        mistakes=tuple(mistakes(addresses, policy, inventory, told)),
+        mistakes=tuple(mistakes(addresses, policy, inventory, configuration)),
     )
 
 
-def _files(devices: Iterable[Device], told: Told) -> Iterator[File]:
+def _files(devices: Iterable[Device], configuration: BootConfiguration) -> Iterator[File]:
     hide = "".join(f"({address})" for address in sorted(d.address for d in devices))
     drivers = sorted({driver for device in devices if (driver := _own_driver(device))})
     parameter = f"xen-pciback.hide={hide}"
-    if "dracut" in told.makers and not told.built_in:
+    if "dracut" in configuration.makers and not configuration.built_in:
         parameter = f"rd.driver.pre=xen-pciback {parameter}"
-    if not told.built_in:
+    if not configuration.built_in:
         yield File(
             path="/etc/modules-load.d/cede.conf",
             lines=(_HEAD, "xen-pciback"),
@@ -81,22 +81,22 @@ def _files(devices: Iterable[Device], told: Told) -> Iterator[File]:
             why="has xen-pciback take these addresses when it is loaded, and loads it before "
             + (" and ".join(drivers) or "any driver of theirs"),
         )
-        yield from _initramfs(told)
+        yield from _initramfs(configuration)
     yield File(
         path="/etc/default/grub.d/cede.cfg",
         lines=(_HEAD, f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {parameter}"'),
         why="the same on the kernel's command line, which "
         + (
             "a xen-pciback that is built in reads before any driver is there"
-            if told.built_in
+            if configuration.built_in
             else "overrules modprobe.d; one of the two is enough"
         ),
         then="update-grub (elsewhere: the line in /etc/default/grub, and grub2-mkconfig -o /boot/grub2/grub.cfg)",
     )
 
 
-def _initramfs(told: Told) -> Iterator[File]:
-    makers = told.makers or tuple(_REBUILD)
+def _initramfs(configuration: BootConfiguration) -> Iterator[File]:
+    makers = configuration.makers or tuple(_REBUILD)
     if "initramfs-tools" in makers:
         yield File(
             path="/etc/initramfs-tools/modules",
@@ -123,4 +123,4 @@ def _own_driver(device: Device) -> str | None:
     """The driver that dom0 would have it with."""
     if device.driver not in {None, PCIBACK}:
         return device.driver
-    return device.origin.driver if device.origin else None
+    return device.original_state.driver if device.original_state else None

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from cede.model.domain import Domain, GuestKind
 from cede.model.plan import Refusal
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
-from cede.planner.attach import Wish
+from cede.planner.attach import AttachTarget
 from cede.planner.guards import guards, refuse_guarded
 from cede.planner.ownership import refuse_elsewhere
-from cede.planner.planner import Crowd, judge
+from cede.planner.planner import PlanContext, plan_assignment
 from cede.planner.recovery import refuse_held
 from cede.planner.resets import refuse_reset
 
@@ -31,7 +31,7 @@ _FRESH = Domain(name="a fresh guest", uuid="-", kind=GuestKind.PV, domid=-1)
 _SIBLINGS = "siblings in use"
 
 
-class Fit(StrEnum):
+class FitKind(StrEnum):
     """Whether a running guest can be given a device."""
 
     YES = "yes"
@@ -46,46 +46,48 @@ class Fitness:
     `together` are the other devices that must go into the same guest at once with it, which only a start can do.
     """
 
-    fit: Fit
+    fit: FitKind
     cause: str = ""
     reason: str = ""
     remedy: str = ""
     together: tuple[Address, ...] = ()
 
     def __str__(self) -> str:
-        if self.fit is Fit.YES:
+        if self.fit is FitKind.YES:
             return "yes"
-        if self.fit is Fit.NO:
+        if self.fit is FitKind.NO:
             return f"no: {self.cause}"
         return f"with {', '.join(map(str, self.together))}, at next start"
 
 
 def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
     """Whether the device can be given away. Of the `policy` only what it protects counts."""
-    wish = _wish(device, inventory, policy)
-    found = judge(wish, Crowd.of([wish]))
+    target = _target(device, inventory, policy)
+    found = plan_assignment(target, PlanContext.of([target]))
     if not isinstance(found, Refusal):
-        return Fitness(fit=Fit.YES)
+        return Fitness(fit=FitKind.YES)
     others = [d for d in inventory.siblings(device) if not d.is_bridge]
-    cause = _cause(wish)
+    cause = _cause(target)
     if cause == _SIBLINGS and _start_together([device, *others], inventory, policy):
         return Fitness(
-            fit=Fit.TOGETHER,
+            fit=FitKind.TOGETHER,
             cause=cause,
             reason=found.reason,
             remedy=found.remedy,
             together=tuple(other.address for other in others),
         )
-    return Fitness(fit=Fit.NO, cause=cause, reason=found.reason, remedy=found.remedy)
+    return Fitness(fit=FitKind.NO, cause=cause, reason=found.reason, remedy=found.remedy)
 
 
-def _wish(device: Device, inventory: Inventory, policy: Policy, when: When = When.NOW) -> Wish:
+def _target(
+    device: Device, inventory: Inventory, policy: Policy, when: When = When.NOW
+) -> AttachTarget:
     name = device.address.node_device
     assignment = Assignment(device=name, domain=_FRESH.name, when=when, place=_HERE)
     described = DevicePolicy(
         name=name, match=Match(address=device.address), expect=Expect(), place=_HERE
     )
-    return Wish(
+    return AttachTarget(
         subject=str(device.address),
         assignment=assignment,
         device=device,
@@ -99,19 +101,19 @@ def _wish(device: Device, inventory: Inventory, policy: Policy, when: When = Whe
 
 def _start_together(devices: Sequence[Device], inventory: Inventory, policy: Policy) -> bool:
     """Whether all of them can go into the guest's XML for its next start."""
-    wishes = [_wish(device, inventory, policy, When.NEXT_START) for device in devices]
-    crowd = Crowd.of(wishes)
-    return not any(isinstance(judge(wish, crowd), Refusal) for wish in wishes)
+    targets = [_target(device, inventory, policy, When.NEXT_START) for device in devices]
+    plan_context = PlanContext.of(targets)
+    return not any(isinstance(plan_assignment(target, plan_context), Refusal) for target in targets)
 
 
-def _cause(wish: Wish) -> str:
+def _cause(target: AttachTarget) -> str:
     """Which of the planner's rules refuses, in its order and in few words."""
-    device, inventory, subject = wish.device, wish.inventory, wish.subject
+    device, inventory, subject = target.device, target.inventory, target.subject
     if refuse_held(device.address, subject, inventory):
         return "something hangs"
-    if refuse_guarded(device, subject, inventory, wish.policy.protect):
-        return _names(use.guard for use in guards(device, wish.policy.protect)) or "sibling kept"
-    if refuse_elsewhere(device, wish.domain, subject, inventory):
+    if refuse_guarded(device, subject, inventory, target.policy.protect):
+        return _names(use.guard for use in guards(device, target.policy.protect)) or "sibling kept"
+    if refuse_elsewhere(device, target.domain, subject, inventory):
         return f"in {holders(device, inventory)}"
     if not device.node_device:
         return "not in libvirt"

@@ -72,13 +72,13 @@ def refuse_guarded(
                 for use in guards(sibling, protect)
             ]
     past = frozenset(override or ()) - {BRIDGE}
-    kept = [reason for reason in reasons if reason.guard not in past]
-    if not kept:
+    uses = [reason for reason in reasons if reason.guard not in past]
+    if not uses:
         return None
-    names = ", ".join(sorted({reason.guard for reason in kept} - {BRIDGE}))
+    names = ", ".join(sorted({reason.guard for reason in uses} - {BRIDGE}))
     return Refusal(
         subject=subject,
-        reason="the host itself needs it: " + "; ".join(str(reason) for reason in kept),
+        reason="the host itself needs it: " + "; ".join(str(reason) for reason in uses),
         remedy="choose another device, or move the host off this one first"
         + (
             f" (`override: [{names}]` in the policy, if you know better)"

@@ -27,11 +27,11 @@ _EARLY = (
     "/etc/dracut.conf",
     "rd.driver.pre=",
 )
-_LONGEST_QUOTE = 60
+_MAX_QUOTE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class BootConfiguration:
     """What the host is told at boot today.
 
     `settings` are all that set `hide=`, in the order in which the last one counts; `loaders` what has xen-pciback
@@ -58,15 +58,18 @@ class Mistake:
     place: str
     what: str
     remedy: str
-    exit: Exit = Exit.OUT_OF_STEP
+    exit: Exit = Exit.OUT_OF_SYNC
 
 
 def mistakes(
-    wanted: tuple[Address, ...], policy: Policy, inventory: Inventory, told: Told
+    wanted: tuple[Address, ...],
+    policy: Policy,
+    inventory: Inventory,
+    configuration: BootConfiguration,
 ) -> Iterator[Mistake]:
-    """All that is wrong where `wanted` are the addresses that may be hidden."""
-    heeded = [setting for setting in told.settings if not setting.ignored]
-    for setting in told.settings:
+    """All that is wrong where `expected` are the addresses that may be hidden."""
+    heeded = [setting for setting in configuration.settings if not setting.ignored]
+    for setting in configuration.settings:
         if setting.ignored:
             yield Mistake(
                 name="ignored",
@@ -80,7 +83,7 @@ def mistakes(
         for address in _addresses(setting, inventory):
             yield from _misdirected(address, setting, wanted, policy, inventory)
     if heeded:
-        yield from _without_effect(heeded, wanted, inventory, told)
+        yield from _without_effect(heeded, wanted, inventory, configuration)
 
 
 def _addresses(setting: Hide, inventory: Inventory) -> tuple[Address, ...]:
@@ -127,12 +130,12 @@ def _misdirected(
         return
     if address in wanted:
         return
-    kept = guards(device, policy.protect)
-    if kept:
+    uses = guards(device, policy.protect)
+    if uses:
         yield Mistake(
             name="guarded",
             place=place,
-            what=f"{address} is hidden from the host, which needs it: {'; '.join(map(str, kept))}",
+            what=f"{address} is hidden from the host, which needs it: {'; '.join(map(str, uses))}",
             remedy=f"take ({address}) out before the next boot",
             exit=Exit.UNSAFE,
         )
@@ -149,7 +152,7 @@ def _without_effect(
     heeded: Sequence[Hide],
     wanted: tuple[Address, ...],
     inventory: Inventory,
-    told: Told,
+    configuration: BootConfiguration,
 ) -> Iterator[Mistake]:
     ruling = _ruling(heeded)
     place, hidden = _quoted(ruling.place), _addresses(ruling, inventory)
@@ -157,12 +160,12 @@ def _without_effect(
         yield Mistake(
             name="overruled",
             place=", ".join(
-                dict.fromkeys(_quoted(one.place) for one in heeded if one is not ruling)
+                dict.fromkeys(_quoted(hide.place) for hide in heeded if hide is not ruling)
             ),
             what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
             remedy="keep one of them",
         )
-    if hidden and not told.early:
+    if hidden and not configuration.early:
         yield Mistake(
             name="late",
             place=place,
@@ -201,4 +204,4 @@ def _quoted(place: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+    return text if len(text) <= _MAX_QUOTE else text[: _MAX_QUOTE - 3] + "..."

@@ -26,8 +26,8 @@ def fits(match: Match, device: Device) -> bool:
     """Whether all that `match` says is true of `device`."""
     identity = device.identity
     return all(
-        wanted is None or wanted == found
-        for wanted, found in (
+        described is None or described == found
+        for described, found in (
             (match.address, device.address),
             (match.path, device.path),
             (match.vendor, identity.vendor),
@@ -56,14 +56,14 @@ def differences(expect: Expect, device: Device) -> tuple[str, ...]:
         ("serial", expect.serial, device.serial),
     )
     return tuple(
-        f"{name} is {found or 'unknown'}, not {wanted}"
-        for name, wanted, found in pairs
-        if wanted is not None and found != wanted
+        f"{name} is {found or 'unknown'}, not {described}"
+        for name, described, found in pairs
+        if described is not None and found != described
     )
 
 
-def resolve(
-    wanted: DevicePolicy,
+def resolve_device(
+    described: DevicePolicy,
     inventory: Inventory,
     subject: str,
     domain: str = "",
@@ -79,36 +79,36 @@ def resolve(
     `taken` by other names of the policy it never is. `source` is the policy whose notes count beside those in `domain`
     itself; None for all.
     """
-    found = _candidates(wanted.match, inventory)
-    noted = _noted(wanted.name, inventory, domain, source)
-    if not found and wanted.match.mac is not None:
-        found = _hidden(wanted.match, noted)
-    elif found and wanted.match.any_one:
-        chosen = _chosen(found, noted, inventory, taken, avoid)
+    devices = _candidates(described.match, inventory)
+    owned = _owned(described.name, inventory, domain, source)
+    if not devices and described.match.mac is not None:
+        devices = _hidden(described.match, owned)
+    elif devices and described.match.any_one:
+        chosen = _chosen(devices, owned, inventory, taken, avoid)
         if chosen is None:
-            return _refuse_none_left(wanted, subject)
-        found = [chosen]
-    if not found:
-        return _missing(wanted, inventory, subject)
-    if len(found) > 1:
-        names = ", ".join(str(address) for address in sorted(d.address for d in found))
+            return _refuse_none_left(described, subject)
+        devices = [chosen]
+    if not devices:
+        return _missing(described, inventory, subject)
+    if len(devices) > 1:
+        names = ", ".join(str(address) for address in sorted(d.address for d in devices))
         return Refusal(
             subject=subject,
-            reason=f"{wanted.name} ({wanted.place}) matches {len(found)} devices: {names}",
+            reason=f"{described.name} ({described.place}) matches {len(devices)} devices: {names}",
             remedy="add an address, a path or a serial to its match, so that it fits exactly one, or say `any: true`",
             exit=Exit.USAGE,
             name="matches-several",
         )
-    wrong = differences(wanted.expect, found[0])
+    wrong = differences(described.expect, devices[0])
     if wrong:
         return Refusal(
             subject=subject,
-            reason=f"{found[0].address} is another device than {wanted.name} expects: {'; '.join(wrong)}",
-            remedy=f"see what is in that slot now, then correct {wanted.place}",
+            reason=f"{devices[0].address} is another device than {described.name} expects: {'; '.join(wrong)}",
+            remedy=f"see what is in that slot now, then correct {described.place}",
             exit=Exit.UNSAFE,
             name="another-device",
         )
-    return found[0]
+    return devices[0]
 
 
 def _candidates(match: Match, inventory: Inventory) -> list[Device]:
@@ -120,41 +120,41 @@ def _candidates(match: Match, inventory: Inventory) -> list[Device]:
     ]
 
 
-def _hidden(match: Match, noted: Iterable[list[Device]]) -> list[Device]:
+def _hidden(match: Match, owned: Iterable[list[Device]]) -> list[Device]:
     """A NIC on pciback has no interface and so no MAC: cede's own note says which one it was.
 
     Where notes contradict each other, `any` of them will not do: only one can be the card with that MAC.
     """
     rest = replace(match, mac=None)
-    fitting = ([d for d in group if d.on_pciback and fits(rest, d)] for group in noted)
+    fitting = ([d for d in group if d.on_pciback and fits(rest, d)] for group in owned)
     return next((group for group in fitting if group), [])
 
 
-def _noted(
+def _owned(
     name: str, inventory: Inventory, domain: str, source: str | None
 ) -> tuple[list[Device], ...]:
     """The devices that cede gave under `name`: for this policy in `domain`, elsewhere, and in `domain` for another."""
     own_here: list[Device] = []
     own: list[Device] = []
     here: list[Device] = []
-    for noting, mark in inventory.noted(name):
-        device = inventory.device(mark.address)
-        within = domain in {noting.name, noting.uuid}
-        if device is not None and source in {None, mark.policy}:
-            (own_here if within else own).append(device)
-        elif device is not None and within:
+    for holding, ownership in inventory.owned_as(name):
+        device = inventory.device(ownership.address)
+        in_domain = domain in {holding.name, holding.uuid}
+        if device is not None and source in {None, ownership.policy}:
+            (own_here if in_domain else own).append(device)
+        elif device is not None and in_domain:
             here.append(device)
     return own_here, own, here
 
 
 def _chosen(
     found: list[Device],
-    noted: Iterable[list[Device]],
+    owned: Iterable[list[Device]],
     inventory: Inventory,
     taken: Collection[Address],
     avoid: Collection[Address],
 ) -> Device | None:
-    before = (device for group in noted for device in group if device in found)
+    before = (device for group in owned for device in group if device in found)
     left = [device for device in found if device.address not in taken]
     free = (d for d in left if d.address not in avoid and _free(d, inventory))
     return next(chain(before, free, left), None)
@@ -165,24 +165,24 @@ def _free(device: Device, inventory: Inventory) -> bool:
     return not (taken or device.uses or device.is_bridge)
 
 
-def _refuse_none_left(wanted: DevicePolicy, subject: str) -> Refusal:
+def _refuse_none_left(described: DevicePolicy, subject: str) -> Refusal:
     return Refusal(
         subject=subject,
-        reason=f"{wanted.name} ({wanted.place}) matches only devices that other names of the policy have",
+        reason=f"{described.name} ({described.place}) matches only devices that other names of the policy have",
         remedy="widen its match, or take an assignment out of the policy",
         exit=Exit.USAGE,
         name="none-left",
     )
 
 
-def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusal:
-    address = wanted.match.address
+def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Refusal:
+    address = described.match.address
     at = None if address is None else inventory.device(address)
     if at is not None:
-        said = f"{at.address} is {at.identity}, which is not what {wanted.name} matches"
+        said = f"{at.address} is {at.identity}, which is not what {described.name} matches"
         return Refusal(
             subject=subject,
-            reason=f"{said} ({wanted.place})",
+            reason=f"{said} ({described.place})",
             remedy="see what is in that slot now, then correct the policy",
             exit=Exit.UNSAFE,
             name="another-device",
@@ -191,7 +191,7 @@ def _missing(wanted: DevicePolicy, inventory: Inventory, subject: str) -> Refusa
     listed = f"; it is still in the XML of {', '.join(d.name for d in holders)}" if holders else ""
     return Refusal(
         subject=subject,
-        reason=f"no device of this host matches {wanted.name} ({wanted.place}){listed}",
+        reason=f"no device of this host matches {described.name} ({described.place}){listed}",
         remedy=f"`cede release {address}` removes what is left of it"
         if holders
         else "`cede devices` lists what there is",

@@ -1,4 +1,4 @@
-"""Whose is it: what cede put into a domain it may change; what somebody else put there it reports and leaves alone.
+"""Whose is it: what cede put into a domain it may change; what another tool put there it reports and leaves alone.
 
 A hostdev is cede's by its user alias or by the note in the domain's metadata. Everything else is foreign: it counts as
 a reservation, and only `adopt: true` takes it over.
@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.errors import Exit
-from cede.model.domain import Mark
-from cede.model.plan import Adopt, NoOp, Refusal, Work
-from cede.planner.release import refuse_unnamed, way_out
+from cede.model.domain import Ownership
+from cede.model.plan import Adopt, Change, NoOp, Refusal
+from cede.planner.release import plan_way_out, refuse_unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,26 +28,26 @@ def refuse_elsewhere(
     domain: Domain,
     subject: str,
     inventory: Inventory,
-    leaving: Collection[tuple[Address, str]] = (),
+    detaching: Collection[tuple[Address, str]] = (),
 ) -> Refusal | None:
-    """Somebody else has or reserves the device: Xen's word first, then libvirt's.
+    """Another tool has or reserves the device: Xen's word first, then libvirt's.
 
     `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass, so that the next will do.
     """
     address, given = device.address, inventory.given(device.address)
-    listed = inventory.wanting(address)
-    others = [d for d in listed if d.uuid != domain.uuid]
+    wanting = inventory.wanting(address)
+    others = [d for d in wanting if d.uuid != domain.uuid]
     names = ", ".join(d.name for d in others)
-    cut_off = inventory.cut_off(address) is not None
+    cut_off = inventory.interrupted_in(address) is not None
     if given is None and device.in_guest and not cut_off:
         return refuse_unnamed(address, subject)
     if (
         given is not None
         and not cut_off
-        and not any(d.domid == given.domid and d.live_hostdev(address) for d in listed)
+        and not any(d.domid == given.domid and d.live_hostdev(address) for d in wanting)
     ):
         return _refuse_given(given, domain, subject, inventory)
-    if others and all((address, d.uuid) in leaving for d in others):
+    if others and all((address, d.uuid) in detaching for d in others):
         return Refusal(
             subject=subject,
             reason=f"{address} is still in {names}, for which it is no longer assigned",
@@ -62,7 +62,7 @@ def refuse_elsewhere(
             if given and given.domid != domain.domid
             else f"{address} is in the XML of {names}",
             remedy=f"take it out of {names} with the tool that put it there, or correct the policy"
-            if any(d.foreign(address) for d in others)
+            if any(d.unmanaged(address) for d in others)
             else f"`cede release {address}` first, or correct the policy",
             exit=Exit.UNSAFE,
             name="elsewhere",
@@ -87,18 +87,18 @@ def _refuse_given(
     )
 
 
-def refuse_foreign(
+def refuse_unmanaged(
     device: Device, domain: Domain, subject: str, *, complete: bool
 ) -> NoOp | Refusal:
-    """What to say of a hostdev that somebody else put into the very domain that the policy wants it in."""
+    """What to say of a hostdev that another tool put into the very domain that the policy wants it in."""
     if complete:
         return NoOp(
             subject=subject,
-            reason=f"{device.address} is in {domain.name} already; somebody else put it there, and it stays theirs",
+            reason=f"{device.address} is in {domain.name} already; another tool put it there, and it stays theirs",
         )
     return Refusal(
         subject=subject,
-        reason=f"somebody else put {device.address} into {domain.name}, running or persistent only",
+        reason=f"another tool put {device.address} into {domain.name}, running or persistent only",
         remedy="`adopt: true` in the assignment takes it over, or leave it to them and drop the assignment",
         exit=Exit.UNSAFE,
         name="foreign",
@@ -106,7 +106,7 @@ def refuse_foreign(
 
 
 def adopt(device: Device, domain: Domain, alias: str, policy: str) -> Adopt:
-    """The step that makes a foreign hostdev cede's."""
+    """The action that makes a foreign hostdev cede's."""
     return Adopt(address=device.address, domain=domain.name, alias=alias, policy=policy)
 
 
@@ -115,36 +115,42 @@ def stale(
     inventory: Inventory,
     keep: Collection[tuple[Address, str]],
     unsure: Collection[str],
-) -> list[tuple[Domain, Mark]]:
+) -> list[tuple[Domain, Ownership]]:
     """What cede once gave, for this policy or another, and what this one doesn't want where it is.
 
     `keep` are the (address, domain UUID) pairs that it wants now; `unsure` the devices that can't be told at the
     moment, whose marks are therefore left alone.
     """
     return [
-        (domain, mark)
+        (domain, ownership)
         for domain in sorted(inventory.domains, key=lambda d: d.name)
-        for mark in domain.noted
-        if (mark.address, domain.uuid) not in keep
-        and (mark.name not in unsure or mark.policy != policy.source)
+        for ownership in domain.owned
+        if (ownership.address, domain.uuid) not in keep
+        and (ownership.name not in unsure or ownership.policy != policy.source)
     ]
 
 
 def leftover(
-    domain: Domain, mark: Mark, policy: Policy, inventory: Inventory, going: Collection[Address]
-) -> Work | NoOp | Refusal:
+    domain: Domain,
+    ownership: Ownership,
+    policy: Policy,
+    inventory: Inventory,
+    attaching: Collection[Address],
+) -> Change | NoOp | Refusal:
     """To be taken out and given back if this policy gave it; marks of another are none of its business.
 
     What is `going` into another domain stays on pciback.
     """
-    subject = f"{mark.name} in {domain.name}"
-    if not mark.policy or mark.policy != policy.source:
-        whose = mark.policy or "no policy that is known"
-        return NoOp(subject=subject, reason=f"{mark.address} was given for {whose}")
-    onward = mark.address in going
-    out = way_out(mark.address, subject, (domain,), inventory, back=not onward)
-    if isinstance(out, Work):
-        return replace(out, onward=onward)
+    subject = f"{ownership.name} in {domain.name}"
+    if not ownership.policy or ownership.policy != policy.source:
+        whose = ownership.policy or "no policy that is known"
+        return NoOp(subject=subject, reason=f"{ownership.address} was given for {whose}")
+    keep_bound = ownership.address in attaching
+    out = plan_way_out(
+        ownership.address, subject, (domain,), inventory, return_to_dom0=not keep_bound
+    )
+    if isinstance(out, Change):
+        return replace(out, keep_bound=keep_bound)
     return out or NoOp(
         subject=subject, reason=f"nothing but a note is left of it in the transient {domain.name}"
     )

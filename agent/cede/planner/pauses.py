@@ -1,11 +1,11 @@
-"""What a person told cede to leave alone: paused as it is, or drained, with the device back in dom0."""
+"""What the administrator told cede to leave alone: paused as it is, or drained, with the device back in dom0."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model.plan import NoOp, Refusal, Work
+from cede.model.plan import Change, NoOp, Refusal
 from cede.planner.release import release
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def pause_of(
         return None
     devices = {device, "" if address is None else str(address)} - {""}
     domains = {domain.uuid} if domain is not None else {named} - {""}
-    found = [
+    pauses = [
         pause
         for pause in inventory.pauses
         if pause.everything
@@ -41,7 +41,7 @@ def pause_of(
         or pause.domain in domains
         or (domain is None and pause.domain and pause.target in domains)
     ]
-    return next((pause for pause in found if pause.drained), next(iter(found), None))
+    return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
 
 
 def left_alone(subject: str, pause: Pause, address: Address | None = None) -> NoOp:
@@ -57,33 +57,35 @@ def left_alone(subject: str, pause: Pause, address: Address | None = None) -> No
 
 def drain(
     device: Device, subject: str, pause: Pause, inventory: Inventory
-) -> Work | NoOp | Refusal:
-    """The way back to dom0 of what cede has given away; nothing to do if it is there, or with somebody else by now."""
+) -> Change | NoOp | Refusal:
+    """The way back to dom0 of what cede has given away; nothing to do if it is there, or with another tool by now."""
     address = device.address
     if not _ceded(device, inventory):
         return left_alone(subject, pause, address)
-    verdict = release(address, subject, inventory)
-    if isinstance(verdict, NoOp):
+    decision = release(address, subject, inventory)
+    if isinstance(decision, NoOp):
         return left_alone(subject, pause, address)
     return (
-        replace(verdict, reason=str(pause), drained=True) if isinstance(verdict, Work) else verdict
+        replace(decision, reason=str(pause), drained=True)
+        if isinstance(decision, Change)
+        else decision
     )
 
 
 def _ceded(device: Device, inventory: Inventory) -> bool:
     """Whether cede has it in a domain or on pciback, or hasn't yet seen it back in dom0."""
     address = device.address
-    if any(domain.foreign(address) for domain in inventory.domains):
+    if any(domain.unmanaged(address) for domain in inventory.domains):
         return False
-    begun = any(unfinished.address == address for unfinished in inventory.unfinished)
-    noted = any(domain.mark(address) for domain in inventory.domains)
-    dom0s = not (device.on_pciback or device.in_pciback_slots or device.origin)
-    return begun or noted or not dom0s or bool(inventory.wanting(address))
+    incomplete = any(unfinished.address == address for unfinished in inventory.unfinished)
+    owned = any(domain.ownership_of(address) for domain in inventory.domains)
+    dom0s = not (device.on_pciback or device.in_pciback_slots or device.original_state)
+    return incomplete or owned or not dom0s or bool(inventory.wanting(address))
 
 
 def drain_beyond(
     inventory: Inventory, handled: Collection[Address | None]
-) -> Iterator[Work | Refusal]:
+) -> Iterator[Change | Refusal]:
     """The way back of what no assignment speaks of: one-offs, and devices that wait on pciback for one."""
     if not any(pause.drained for pause in inventory.pauses):
         return
@@ -91,31 +93,33 @@ def drain_beyond(
         address = device.address
         if address in handled:
             continue
-        noted = [(d, m) for d in inventory.domains for m in d.noted if m.address == address]
-        waits = device.on_pciback and device.origin is not None
-        found = [
-            pause_of(inventory, device=mark.name, address=address, domain=domain)
-            for domain, mark in noted
+        owned = [(d, m) for d in inventory.domains for m in d.owned if m.address == address]
+        waits = device.on_pciback and device.original_state is not None
+        pauses = [
+            pause_of(inventory, device=ownership.name, address=address, domain=domain)
+            for domain, ownership in owned
         ]
-        if not noted and waits and inventory.given(address) is None:
-            found = [pause_of(inventory, address=address)]
-        pause = next((p for p in found if p is not None and p.drained), None)
+        if not owned and waits and inventory.given(address) is None:
+            pauses = [pause_of(inventory, address=address)]
+        pause = next((p for p in pauses if p is not None and p.drained), None)
         if pause is None:
             continue
-        subject = f"{noted[0][1].name} in {noted[0][0].name}" if noted else f"drain {address}"
-        verdict = drain(device, subject, pause, inventory)
-        if not isinstance(verdict, NoOp):
-            yield verdict
+        subject = f"{owned[0][1].name} in {owned[0][0].name}" if owned else f"drain {address}"
+        decision = drain(device, subject, pause, inventory)
+        if not isinstance(decision, NoOp):
+            yield decision
 
 
-def unless_paused(verdict: Work | NoOp | Refusal, inventory: Inventory) -> Work | NoOp | Refusal:
-    """A way out of what left the policy or was cut off, unless a person said to leave it as it is."""
-    if not isinstance(verdict, Work):
-        return verdict
-    names = [inventory.domain(name) for name in verdict.domains] or [None]
-    device = verdict.subject.partition(" ")[0]
+def unless_paused(
+    decision: Change | NoOp | Refusal, inventory: Inventory
+) -> Change | NoOp | Refusal:
+    """A way out of what left the policy or was cut off, unless the administrator said to leave it as it is."""
+    if not isinstance(decision, Change):
+        return decision
+    names = [inventory.domain(name) for name in decision.domains] or [None]
+    device = decision.subject.partition(" ")[0]
     for domain in names:
-        pause = pause_of(inventory, device=device, address=verdict.address, domain=domain)
+        pause = pause_of(inventory, device=device, address=decision.address, domain=domain)
         if pause is not None and not pause.drained:
-            return left_alone(verdict.subject, pause)
-    return verdict
+            return left_alone(decision.subject, pause)
+    return decision

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 from cede.errors import Exit
 from cede.model.domain import OWN_ALIAS
 from cede.model.plan import (
+    Action,
     AddToConfig,
+    BindToPciback,
+    Change,
     DontLoadAtBoot,
-    GiveBack,
     HotPlug,
     LoadAtBoot,
     Refusal,
     RemoveFromConfig,
-    Seize,
-    Step,
+    ReturnToDom0,
     SwitchOff,
     SwitchOn,
     Unplug,
-    Work,
 )
-from cede.planner.release import way_out
+from cede.planner.release import plan_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -32,56 +32,60 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
 
 
-def settle(begun: Unfinished, inventory: Inventory) -> Work | Refusal | None:
+def recover(incomplete: Unfinished, inventory: Inventory) -> Change | Refusal | None:
     """The way out for what was left on the way in, or not quite out; None if nothing is left to do.
 
     The note in the domain's XML is what an attach writes last: with it the attach was complete, and is a matter for
     the policy that it names.
     """
-    address = begun.address
-    if _complete(begun, inventory):
+    address = incomplete.address
+    if _complete(incomplete, inventory):
         return None
-    domains = tuple(d for d in inventory.wanting(address) if not d.foreign(address))
-    subject = f"{begun.subject}, begun and cut off"
-    return way_out(address, subject, domains, inventory, back=begun.back)
-
-
-def _complete(begun: Unfinished, inventory: Inventory) -> bool:
-    """Whether its note says so, and Xen and libvirt agree: the note may be from before a guest that didn't let go."""
-    if not begun.inward or inventory.cut_off(begun.address):
-        return False
-    return any(
-        domain.mark(begun.address) and not domain.foreign(begun.address)
-        for domain in inventory.wanting(begun.address)
+    domains = tuple(d for d in inventory.wanting(address) if not d.unmanaged(address))
+    subject = f"{incomplete.subject}, begun and cut off"
+    return plan_way_out(
+        address, subject, domains, inventory, return_to_dom0=incomplete.return_to_dom0
     )
 
 
-def strays(
+def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
+    """Whether its note says so, and Xen and libvirt agree: the note may be from before a guest that didn't let go."""
+    if not incomplete.attaching or inventory.interrupted_in(incomplete.address):
+        return False
+    return any(
+        domain.ownership_of(incomplete.address) and not domain.unmanaged(incomplete.address)
+        for domain in inventory.wanting(incomplete.address)
+    )
+
+
+def orphans(
     inventory: Inventory, wanted: Collection[tuple[Address, str]]
-) -> dict[tuple[Address, str], Work | Refusal]:
+) -> dict[tuple[Address, str], Change | Refusal]:
     """The way out for what an attach that was cut off has put into a domain, and that is wanted in another one now.
 
-    By (address, domain UUID), as `wanted` says what the policy wants. It stays on pciback for the other domain.
+    By (address, domain UUID), as `expected` says what the policy wants. It stays on pciback for the other domain.
     """
-    found: dict[tuple[Address, str], Work | Refusal] = {}
-    for begun in inventory.unfinished:
-        address, domain = begun.address, inventory.domain(begun.domain)
-        if domain is None or domain.mark(address) or domain.foreign(address):
+    found: dict[tuple[Address, str], Change | Refusal] = {}
+    for incomplete in inventory.unfinished:
+        address, domain = incomplete.address, inventory.domain(incomplete.domain)
+        if domain is None or domain.ownership_of(address) or domain.unmanaged(address):
             continue
         pair = (address, domain.uuid)
         listed = domain.live_hostdev(address) or domain.config_hostdev(address)
         if listed and pair not in wanted and any(address == at for at, _ in wanted):
-            out = settle(replace(begun, back=False), inventory)
+            out = recover(replace(incomplete, return_to_dom0=False), inventory)
             if out is not None:
-                found[pair] = replace(out, onward=True) if isinstance(out, Work) else out
+                found[pair] = replace(out, keep_bound=True) if isinstance(out, Change) else out
     return found
 
 
-def ended(begun: Unfinished, inventory: Inventory) -> bool:
+def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
     """Whether nothing of it is left: neither now, nor once a device that has vanished is back."""
-    if _complete(begun, inventory):
+    if _complete(incomplete, inventory):
         return True
-    return inventory.device(begun.address) is not None and settle(begun, inventory) is None
+    return (
+        inventory.device(incomplete.address) is not None and recover(incomplete, inventory) is None
+    )
 
 
 def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
@@ -99,45 +103,49 @@ def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refusal
     )
 
 
-def in_place(inventory: Inventory) -> Iterator[Work]:
+def in_place(inventory: Inventory) -> Iterator[Change]:
     """What cede has in guests by the notes in their XML, for a journal that lost its own."""
     for domain in inventory.domains:
-        for mark in domain.noted:
-            device = inventory.device(mark.address)
-            yield Work(
-                subject=f"{mark.name} -> {domain.name}",
-                address=mark.address,
+        for ownership in domain.owned:
+            device = inventory.device(ownership.address)
+            yield Change(
+                subject=f"{ownership.name} -> {domain.name}",
+                address=ownership.address,
                 identity=device.identity if device else None,
-                steps=(
+                actions=(
                     AddToConfig(
-                        address=mark.address,
+                        address=ownership.address,
                         domain=domain.name,
-                        alias=OWN_ALIAS + mark.name,
-                        policy=mark.policy,
+                        alias=OWN_ALIAS + ownership.name,
+                        policy=ownership.policy,
                     ),
                 ),
             )
 
 
-def undo(taken: Iterable[Step]) -> tuple[Step, ...]:
-    """The steps that take back those `taken`, the last one first.
+def rollback_actions(taken: Iterable[Action]) -> tuple[Action, ...]:
+    """The actions that take back those `taken`, the last one first.
 
     What is harmless stays: a loaded module, a mark on a hostdev that was adopted. A way out is never taken back.
     """
-    return tuple(back for step in reversed(tuple(taken)) if (back := _back(step)) is not None)
+    return tuple(
+        back for action in reversed(tuple(taken)) if (back := _inverse(action)) is not None
+    )
 
 
-def _back(step: Step) -> Step | None:
-    match step:
+def _inverse(action: Action) -> Action | None:
+    match action:
         case LoadAtBoot():
             return DontLoadAtBoot()
-        case Seize():
-            return GiveBack(address=step.address, driver=step.driver, undriven=step.driver is None)
+        case BindToPciback():
+            return ReturnToDom0(
+                address=action.address, driver=action.driver, undriven=action.driver is None
+            )
         case HotPlug():
-            return Unplug(address=step.address, domain=step.domain)
+            return Unplug(address=action.address, domain=action.domain)
         case AddToConfig():
-            return RemoveFromConfig(address=step.address, domain=step.domain)
+            return RemoveFromConfig(address=action.address, domain=action.domain)
         case SwitchOn():
-            return SwitchOff(domain=step.domain, features=step.features)
+            return SwitchOff(domain=action.domain, features=action.features)
         case _:
             return None

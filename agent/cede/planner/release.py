@@ -6,7 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.errors import Exit
-from cede.model.plan import Evict, GiveBack, NoOp, Refusal, RemoveFromConfig, Step, Unplug, Work
+from cede.model.plan import (
+    Action,
+    Change,
+    ForceDetach,
+    NoOp,
+    Refusal,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.planner.guards import refuse_guarded
 
 if TYPE_CHECKING:
@@ -17,18 +26,18 @@ if TYPE_CHECKING:
     from cede.model.pci import Address, Device
 
 
-def release(address: Address, subject: str, inventory: Inventory) -> Work | NoOp | Refusal:
+def release(address: Address, subject: str, inventory: Inventory) -> Change | NoOp | Refusal:
     """What to do so that dom0 has the device at `address` back; one that has vanished is only struck from the XML."""
     domains = inventory.wanting(address)
-    verdict = _refuse_foreign(address, subject, inventory) or way_out(
+    decision = _refuse_unmanaged(address, subject, inventory) or plan_way_out(
         address, subject, domains, inventory
     )
     device = inventory.device(address)
     taken = _refuse_given(address, subject, domains, inventory)
-    if isinstance(verdict, Work) and taken is not None and device is not None:
-        return replace(verdict, pending=f"{taken.remedy}: {taken.reason}")
-    if verdict is not None:
-        return verdict
+    if isinstance(decision, Change) and taken is not None and device is not None:
+        return replace(decision, action_required=f"{taken.remedy}: {taken.reason}")
+    if decision is not None:
+        return decision
     if device is None:
         return Refusal(
             subject=subject,
@@ -42,14 +51,14 @@ def release(address: Address, subject: str, inventory: Inventory) -> Work | NoOp
     )
 
 
-def way_out(
+def plan_way_out(
     address: Address,
     subject: str,
     domains: Sequence[Domain],
     inventory: Inventory,
     *,
-    back: bool = True,
-) -> Work | Refusal | None:
+    return_to_dom0: bool = True,
+) -> Change | Refusal | None:
     """The way out of `domains`, and if `back` to dom0, or why it can't be gone; None if there is nothing to go.
 
     What dom0 lives on, or another guest got from xl, is not touched; its traces in the XML of a domain are. They stay
@@ -70,37 +79,40 @@ def way_out(
         or _refuse_given(address, subject, domains, inventory)
         or refuse_half_gone(address, subject, domains, inventory)
     )
-    steps: tuple[Step, ...] = (*evict(address, inventory), *_unlist(address, device, domains))
+    actions: tuple[Action, ...] = (
+        *force_detach(address, inventory),
+        *_unlist(address, device, domains),
+    )
     if refusal is not None and (
-        not steps or any(isinstance(step, Unplug | Evict) for step in steps)
+        not actions or any(isinstance(action, Unplug | ForceDetach) for action in actions)
     ):
         return refusal
     left = {d.uuid for d in domains}
     stays = refusal or any(d.uuid not in left for d in inventory.wanting(address))
-    if device is not None and back and not stays:
+    if device is not None and return_to_dom0 and not stays:
         if _held(device):
-            steps = (*steps, give_back(device))
+            actions = (*actions, return_action(device))
         elif _let_go(device, inventory):
-            steps = (*steps, GiveBack(address=address, undriven=True))
-    if not steps:
+            actions = (*actions, ReturnToDom0(address=address, undriven=True))
+    if not actions:
         return None
     identity = device.identity if device else None
-    return Work(subject=subject, address=address, identity=identity, steps=steps)
+    return Change(subject=subject, address=address, identity=identity, actions=actions)
 
 
-def evict(address: Address, inventory: Inventory) -> tuple[Evict, ...]:
-    """The step out of a domain in which something of cede's was cut off, if there is one."""
-    domain = inventory.cut_off(address)
-    return () if domain is None else (Evict(address=address, domain=domain.name),)
+def force_detach(address: Address, inventory: Inventory) -> tuple[ForceDetach, ...]:
+    """The action out of a domain in which something of cede's was cut off, if there is one."""
+    domain = inventory.interrupted_in(address)
+    return () if domain is None else (ForceDetach(address=address, domain=domain.name),)
 
 
-def give_back(device: Device) -> GiveBack:
-    """The step back to what dom0 had before, as far as that is known."""
-    was = device.origin
-    return GiveBack(
+def return_action(device: Device) -> ReturnToDom0:
+    """The action back to what dom0 had before, as far as that is known."""
+    original = device.original_state
+    return ReturnToDom0(
         address=device.address,
-        driver=was.driver if was else None,
-        undriven=was is not None and was.driver is None,
+        driver=original.driver if original else None,
+        undriven=original is not None and original.driver is None,
     )
 
 
@@ -110,7 +122,7 @@ def _unlist(
     for domain in domains:
         if device is not None and domain.live_hostdev(address):
             yield Unplug(address=address, domain=domain.name)
-        if domain.persistent and (domain.config_hostdev(address) or domain.mark(address)):
+        if domain.persistent and (domain.config_hostdev(address) or domain.ownership_of(address)):
             yield RemoveFromConfig(address=address, domain=domain.name)
 
 
@@ -122,17 +134,18 @@ def _given_elsewhere(address: Address, domains: Sequence[Domain], inventory: Inv
 
 
 def _held(device: Device) -> bool:
-    """Whether dom0 doesn't have it as it was; with an `origin` a giving back was begun, and never proven."""
+    """Whether dom0 doesn't have it as it was; with an `origin` a giving back was begun, and never verified."""
     held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
-    return held or device.origin is not None
+    return held or device.original_state is not None
 
 
 def _let_go(device: Device, inventory: Inventory) -> bool:
     """Whether a giving back was cut off before dom0 probed for a driver, of a device that cede never saw with one."""
-    begun = any(
-        u.address == device.address and u.back and not u.inward for u in inventory.unfinished
+    started = any(
+        u.address == device.address and u.return_to_dom0 and not u.attaching
+        for u in inventory.unfinished
     )
-    return begun and device.driver is None
+    return started and device.driver is None
 
 
 def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refusal:
@@ -149,13 +162,13 @@ def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> 
     )
 
 
-def _refuse_foreign(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
+def _refuse_unmanaged(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
     """What cede didn't put there it doesn't take away."""
     for domain in inventory.wanting(address):
-        if domain.foreign(address):
+        if domain.unmanaged(address):
             return Refusal(
                 subject=subject,
-                reason=f"somebody else put {address} into {domain.name}: it lacks cede's alias",
+                reason=f"another tool put {address} into {domain.name}: it lacks cede's alias",
                 remedy="take it out with the tool that put it there (virsh detach-device, virt-manager)",
                 exit=Exit.UNSAFE,
                 name="foreign",
@@ -166,7 +179,7 @@ def _refuse_foreign(address: Address, subject: str, inventory: Inventory) -> Ref
 def _refuse_given(
     address: Address, subject: str, domains: Sequence[Domain], inventory: Inventory
 ) -> Refusal | None:
-    if inventory.cut_off(address):
+    if inventory.interrupted_in(address):
         return None
     given = inventory.given(address)
     if _unnamed(address, inventory):
@@ -186,7 +199,7 @@ def _unnamed(address: Address, inventory: Inventory) -> bool:
     """Whether a guest owns it by Xen's word, and xenstore doesn't say which."""
     device = inventory.device(address)
     owned = device is not None and device.in_guest
-    return owned and inventory.given(address) is None and not inventory.cut_off(address)
+    return owned and inventory.given(address) is None and not inventory.interrupted_in(address)
 
 
 def refuse_half_gone(
@@ -216,12 +229,12 @@ def refuse_unnamed(address: Address, subject: str) -> Refusal:
     )
 
 
-def detach(address: Address, subject: str, inventory: Inventory) -> Work | NoOp | Refusal:
+def detach(address: Address, subject: str, inventory: Inventory) -> Change | NoOp | Refusal:
     """What to do so that no guest has the device; it stays on pciback, ready for another."""
-    verdict = release(address, subject, inventory)
-    if not isinstance(verdict, Work):
-        return verdict
-    steps = tuple(step for step in verdict.steps if not isinstance(step, GiveBack))
-    if steps:
-        return replace(verdict, steps=steps)
+    decision = release(address, subject, inventory)
+    if not isinstance(decision, Change):
+        return decision
+    actions = tuple(action for action in decision.actions if not isinstance(action, ReturnToDom0))
+    if actions:
+        return replace(decision, actions=actions)
     return NoOp(subject=subject, reason=f"no domain has {address}; it is assignable")

@@ -41,12 +41,12 @@ def refuse_reset(
     inventory: Inventory,
     *,
     together: Collection[Address] = (),
-    rivals: Collection[Address] = (),
+    concurrent: Collection[Address] = (),
 ) -> Refusal | None:
     """The refusal if libvirt would refuse for the reset's sake, or None.
 
     `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
-    several functions of one bus. `rivals` are those that are to be hot-plugged in the same pass.
+    several functions of one bus. `concurrent` are those that are to be hot-plugged in the same pass.
     """
     if resets_alone(device):
         return None
@@ -62,7 +62,7 @@ def refuse_reset(
     active = [
         f"{sibling.address} ({owner})"
         for sibling in inventory.siblings(device)
-        if sibling.address not in together and (owner := _owner(sibling, inventory, rivals))
+        if sibling.address not in together and (owner := _owner(sibling, inventory, concurrent))
     ]
     if not active:
         return None
@@ -75,7 +75,7 @@ def refuse_reset(
     )
 
 
-def _owner(device: Device, inventory: Inventory, rivals: Collection[Address]) -> str:
+def _owner(device: Device, inventory: Inventory, concurrent: Collection[Address]) -> str:
     """Who has the device or will have it in a moment; empty if it is idle on pciback."""
     given = inventory.given(device.address)
     if given is not None:
@@ -83,4 +83,4 @@ def _owner(device: Device, inventory: Inventory, rivals: Collection[Address]) ->
         return f"in {domain.name if domain else f'domain {given.domid}'}"
     if not device.on_pciback:
         return f"with dom0's {device.driver}" if device.driver else "active in dom0"
-    return "wanted in a guest as well" if device.address in rivals else ""
+    return "wanted in a guest as well" if device.address in concurrent else ""

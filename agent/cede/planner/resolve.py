@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cede.errors import Exit
 from cede.model.plan import Refusal
 from cede.planner.guards import protected
-from cede.planner.match import resolve
+from cede.planner.match import resolve_device
 from cede.planner.pauses import pause_of
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def subject_of(assignment: Assignment) -> str:
 class Target:
     """One assignment with the device and the domain that it means.
 
-    `refusal` says why one of them is None, and is None itself if both are there. `pause` is what a person said of the
-    assignment, its device or its domain.
+    `refusal` says why one of them is None, and is None itself if both are there. `pause` is what the administrator said
+    of the assignment, its device or its domain.
     """
 
     assignment: Assignment
@@ -131,21 +131,21 @@ def _pause(
 def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
     found: dict[Assignment, Device | Refusal] = {}
     taken: dict[Address, str] = {}
-    kept: Collection[Address] | None = None
+    addresses: Collection[Address] | None = None
     described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
 
     def order(assignment: Assignment) -> tuple[bool, bool]:
         any_one = described[assignment].match.any_one
-        return any_one, any_one and not inventory.noted(assignment.device)
+        return any_one, any_one and not inventory.owned_as(assignment.device)
 
     for assignment in sorted(described, key=order):
         others: set[Address] = set()
         if described[assignment].match.any_one:
-            kept = protected(policy.protect, inventory) if kept is None else kept
+            addresses = protected(policy.protect, inventory) if addresses is None else addresses
             others = {at for at, name in taken.items() if name != assignment.device}
-        device = resolve(
+        device = resolve_device(
             described[assignment], inventory, subject_of(assignment), assignment.domain,
-            source=policy.source, taken=others, avoid=kept or (),
+            source=policy.source, taken=others, avoid=addresses or (),
         )  # fmt: skip
         found[assignment] = device
         if not isinstance(device, Refusal):

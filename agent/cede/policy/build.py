@@ -1,6 +1,6 @@
 """A well-shaped tree -> the values that its parts mean, each by its path in the tree.
 
-Parts that are wrong already are left out, so that one mistake brings one complaint.
+Parts that are wrong already are left out, so that one mistake brings one diagnostic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.policy.diagnostics import Complaints, Path
+from cede.policy.diagnostics import Diagnostics, Path
 from cede.policy.parse import Tree
 
 
@@ -41,22 +41,22 @@ class Parts:
     alternatives: dict[Path, tuple[str, ...]]
 
 
-def parts_of(tree: Tree, complaints: Complaints) -> Parts:
+def parts_of(tree: Tree, diagnostics: Diagnostics) -> Parts:
     """The values that the sound parts of one file's tree mean."""
     named = tree.data.get("devices", {}) if isinstance(tree.data, dict) else None
     return Parts(
         tree=tree,
         names=frozenset(named) if isinstance(named, dict) else None,
-        devices=_devices(tree, complaints),
-        assignments=_assignments(tree, complaints),
-        protect=_protect(tree, complaints),
+        devices=_devices(tree, diagnostics),
+        assignments=_assignments(tree, diagnostics),
+        protect=_protect(tree, diagnostics),
         alternatives={
-            path: tuple(group) for path, group, _ in _sound(tree, "alternatives", complaints)
+            path: tuple(group) for path, group, _ in _sound(tree, "alternatives", diagnostics)
         },
     )
 
 
-def _sound(tree: Tree, top: str, complaints: Complaints) -> Iterator[tuple[Path, Any, Place]]:
+def _sound(tree: Tree, top: str, diagnostics: Diagnostics) -> Iterator[tuple[Path, Any, Place]]:
     """Path, content and place of each part below the key `top` that nothing was said against."""
     parts = tree.data.get(top) if isinstance(tree.data, dict) else None
     # A mapping where a list belongs, or the other way round, has been complained about as a whole.
@@ -69,15 +69,15 @@ def _sound(tree: Tree, top: str, complaints: Complaints) -> Iterator[tuple[Path,
             pairs = []
     for key, part in pairs:
         place = tree.key_or_value((top, key))
-        if not complaints.touch(place.file, (top, key)):
+        if not diagnostics.touch(place.file, (top, key)):
             yield (top, key), part, place
 
 
-def _devices(tree: Tree, complaints: Complaints) -> dict[Path, DevicePolicy]:
+def _devices(tree: Tree, diagnostics: Diagnostics) -> dict[Path, DevicePolicy]:
     devices: dict[Path, DevicePolicy] = {}
-    for path, said, place in _sound(tree, "devices", complaints):
-        match = _match(said["match"], (*path, "match"), tree, complaints)
-        if complaints.touch(place.file, path):
+    for path, said, place in _sound(tree, "devices", diagnostics):
+        match = _match(said["match"], (*path, "match"), tree, diagnostics)
+        if diagnostics.touch(place.file, path):
             continue
         expect = said.get("expect", {})
         devices[path] = DevicePolicy(
@@ -97,16 +97,16 @@ def _devices(tree: Tree, complaints: Complaints) -> dict[Path, DevicePolicy]:
     return devices
 
 
-def _protect(tree: Tree, complaints: Complaints) -> dict[Path, Protect]:
+def _protect(tree: Tree, diagnostics: Diagnostics) -> dict[Path, Protect]:
     return {
         path: Protect(
-            match=_match(said, path, tree, complaints), reason=said["reason"], place=place
+            match=_match(said, path, tree, diagnostics), reason=said["reason"], place=place
         )
-        for path, said, place in _sound(tree, "protect", complaints)
+        for path, said, place in _sound(tree, "protect", diagnostics)
     }
 
 
-def _assignments(tree: Tree, complaints: Complaints) -> dict[Path, Assignment]:
+def _assignments(tree: Tree, diagnostics: Diagnostics) -> dict[Path, Assignment]:
     return {
         path: Assignment(
             device=said["device"],
@@ -118,7 +118,7 @@ def _assignments(tree: Tree, complaints: Complaints) -> dict[Path, Assignment]:
             adopt=said.get("adopt", False),
             place=place,
         )
-        for path, said, place in _sound(tree, "assignments", complaints)
+        for path, said, place in _sound(tree, "assignments", diagnostics)
     }
 
 
@@ -126,7 +126,7 @@ def _verification(said: dict[str, Any]) -> Verification:
     return Verification(**{**said, "guest": Channel(said.get("guest", Channel.CONSOLE))})
 
 
-def _match(said: dict[str, Any], path: Path, tree: Tree, complaints: Complaints) -> Match:
+def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics) -> Match:
     """The match at `path`; an address that is none is complained about, and None in it."""
 
     def address(key: str) -> Address | None:
@@ -134,7 +134,7 @@ def _match(said: dict[str, Any], path: Path, tree: Tree, complaints: Complaints)
             return Address.parse(said[key]) if key in said else None
         except ValueError as error:
             at = (*path, key)
-            complaints.add(tree.places[at], str(error), at)
+            diagnostics.add(tree.places[at], str(error), at)
             return None
 
     return Match(

@@ -1,4 +1,4 @@
-"""All that is wrong with a policy's files, gathered so that a person mends it in one go."""
+"""All that is wrong with a policy's files, gathered so that the administrator fixes it in one go."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cede.model.policy import Place
 Path = tuple[str | int, ...]
 
 # More than this nobody reads, and the search for near names takes its time.
-MOST_SHOWN = 20
-_LONGEST_QUOTE = 60
+MAX_SHOWN = 20
+_MAX_QUOTE = 60
 
 
 def quoted(text: str) -> str:
     """`text` as one printable word of bounded length, for use in a sentence."""
-    short = text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
+    short = text if len(text) <= _MAX_QUOTE else text[: _MAX_QUOTE - 3] + "..."
     return ascii(short) if not short.isprintable() else f"'{short}'"
 
 
 @dataclass(slots=True)
-class Complaints:
-    """Complaints about `files`; each knows its place and which part of a file's tree (a path of keys) it is about."""
+class Diagnostics:
+    """Diagnostics about `files`; each knows its place and which part of a file's tree (a path of keys) it is about."""
 
     files: tuple[str, ...]
     _said: list[tuple[tuple[int, int, int], str]] = field(default_factory=list)
@@ -50,16 +50,16 @@ class Complaints:
         """Whether something at `path` of `file` or below it is wrong."""
         return (file, path) in self._touched
 
-    def nearest(self, name: str, known: Iterable[str]) -> str:
+    def suggest(self, name: str, known: Iterable[str]) -> str:
         """What might have been meant by `name`, as the end of a sentence; empty if nothing is near."""
-        if len(self._said) >= MOST_SHOWN:
+        if len(self._said) >= MAX_SHOWN:
             return ""
         near = get_close_matches(name, sorted(known), n=1)
         return f"; did you mean {quoted(near[0])}?" if near else ""
 
     def error(self) -> PolicyError:
-        """All complaints as one error, in the order of the files and of what stands in them."""
+        """All diagnostics as one error, in the order of the files and of what stands in them."""
         lines = [said for _, said in sorted(self._said, key=lambda c: c[0])]
-        if len(lines) > MOST_SHOWN:
-            lines[MOST_SHOWN:] = [f"{len(lines) - MOST_SHOWN} more complaints after these"]
+        if len(lines) > MAX_SHOWN:
+            lines[MAX_SHOWN:] = [f"{len(lines) - MAX_SHOWN} more diagnostics after these"]
         return PolicyError("\n".join(lines), remedy=self._remedy)

@@ -8,23 +8,23 @@ from uuid import UUID
 
 from cede.model.policy import Assignment, DevicePolicy, Match, Place, Policy
 from cede.policy.build import Parts
-from cede.policy.diagnostics import Complaints, Path, quoted
+from cede.policy.diagnostics import Diagnostics, Path, quoted
 
 
 def policy_of(
-    files: Sequence[Parts], source: str, complaints: Complaints, *, all_read: bool
+    files: Sequence[Parts], source: str, diagnostics: Diagnostics, *, all_read: bool
 ) -> Policy:
-    """The values that the files mean together; the whole policy if there are no complaints.
+    """The values that the files mean together; the whole policy if there are no diagnostics.
 
     Where not `all_read`, nobody knows what else the policy says, so nothing is said to be missing.
     """
-    _refuse_twins(files, complaints)
+    _refuse_twins(files, diagnostics)
     names = [file.names for file in files if file.names is not None]
     all_read = all_read and len(names) == len(files)
     if all_read:
-        _refuse_strangers(files, frozenset().union(*names), complaints)
-    damaged = any(complaints.touch(file, ("alternatives",)) for file in complaints.files)
-    _refuse_two_owners(files, complaints, groups_known=all_read and not damaged)
+        _refuse_strangers(files, frozenset().union(*names), diagnostics)
+    damaged = any(diagnostics.touch(file, ("alternatives",)) for file in diagnostics.files)
+    _refuse_two_owners(files, diagnostics, groups_known=all_read and not damaged)
     return Policy(
         devices=tuple(chain.from_iterable(file.devices.values() for file in files)),
         assignments=tuple(chain.from_iterable(file.assignments.values() for file in files)),
@@ -34,7 +34,7 @@ def policy_of(
     )
 
 
-def _refuse_twins(files: Sequence[Parts], complaints: Complaints) -> None:
+def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
     """One name for two devices is unclear; one device under two names could be given to two domains unnoticed."""
     names: dict[str, DevicePolicy] = {}
     seen: dict[object, DevicePolicy] = {}
@@ -43,17 +43,17 @@ def _refuse_twins(files: Sequence[Parts], complaints: Complaints) -> None:
             first = names.setdefault(device.name, device)
             if first is not device:
                 text = f"the device {quoted(device.name)} is already at {first.place}"
-                complaints.add(device.place, text, path)
+                diagnostics.add(device.place, text, path)
                 continue
-            for at, value, words in _marks(device.match, (*path, "match")):
+            for at, value, words in _unique_traits(device.match, (*path, "match")):
                 first = seen.setdefault(value, device)
                 if first is not device:
                     text = f"{words} is the device {quoted(first.name)} already, at {first.place}"
-                    complaints.add(file.tree.places[at], text, at)
+                    diagnostics.add(file.tree.places[at], text, at)
                     break
 
 
-def _marks(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
+def _unique_traits(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
     """What of a match no other device can have: the path of the key, the value, and the value in words."""
     if match.address is not None:
         yield (*path, "address"), match.address, str(match.address)
@@ -69,17 +69,17 @@ def _marks(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
 
 
 def _refuse_strangers(
-    files: Sequence[Parts], known: frozenset[str], complaints: Complaints
+    files: Sequence[Parts], known: frozenset[str], diagnostics: Diagnostics
 ) -> None:
     for file, path, assignment in _all_assignments(files):
         if assignment.device not in known:
-            near = complaints.nearest(assignment.device, known)
+            near = diagnostics.suggest(assignment.device, known)
             text = f"found {quoted(assignment.device)}, expected one of the devices{near}"
-            complaints.add(_device_place(file, path), text, (*path, "device"))
+            diagnostics.add(_device_place(file, path), text, (*path, "device"))
 
 
 def _refuse_two_owners(
-    files: Sequence[Parts], complaints: Complaints, *, groups_known: bool
+    files: Sequence[Parts], diagnostics: Diagnostics, *, groups_known: bool
 ) -> None:
     groups = [frozenset(map(_domain, g)) for file in files for g in file.alternatives.values()]
     owners: dict[str, dict[str, Assignment]] = {}
@@ -99,7 +99,7 @@ def _refuse_two_owners(
             f"the device {quoted(assignment.device)} is assigned already,"
             f" to {quoted(first.domain)} at {first.place}{why}"
         )
-        complaints.add(_device_place(file, path), text, (*path, "device"))
+        diagnostics.add(_device_place(file, path), text, (*path, "device"))
 
 
 def _stranger_to(

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from cede.model.policy import Place
-from cede.policy.diagnostics import Complaints, Path, quoted
+from cede.policy.diagnostics import Diagnostics, Path, quoted
 
 MAX_BYTES = 1 << 20
 _MAX_DEPTH = 20
@@ -135,7 +135,7 @@ def _compose(content: str) -> yaml.Node:
 
 
 def _worded(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's complaint as one line, with the remedy for the commonest of them."""
+    """PyYAML's diagnostic as one line, with the remedy for the commonest of them."""
     said = ", ".join(part for part in (error.context, error.problem) if part)
     said = " ".join(said.split())
     return f"{said}; indent with spaces" if "'\\t'" in said else said
@@ -144,9 +144,9 @@ def _worded(error: yaml.MarkedYAMLError) -> str:
 class _Reading:
     """The turning of one file's nodes into a tree."""
 
-    def __init__(self, file: str, complaints: Complaints) -> None:
+    def __init__(self, file: str, diagnostics: Diagnostics) -> None:
         self.file = file
-        self.complaints = complaints
+        self.diagnostics = diagnostics
         self.tree = Tree()
 
     def place(self, mark: yaml.Mark) -> Place:
@@ -165,12 +165,12 @@ class _Reading:
         for key_node, value_node in node.value:
             place = self.place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.complaints.add(place, "found a list or mapping, expected a key", path)
+                self.diagnostics.add(place, "found a list or mapping, expected a key", path)
                 continue
             key = key_node.value
             here = (*path, key)
             if key in mapping:
-                self.complaints.add(
+                self.diagnostics.add(
                     place, f"the key {quoted(key)} is already at {self.tree.keys[here]}", here
                 )
                 continue
@@ -187,21 +187,21 @@ class _Reading:
     def check_printable(self, text: str, place: Place, path: Path) -> None:
         # Names go into XML, terminals and logs; and `$` in a pattern overlooks a line break at the end.
         if not text.isprintable():
-            self.complaints.add(
+            self.diagnostics.add(
                 place,
                 f"found {quoted(text)}, expected text without line breaks and control characters",
                 path,
             )
 
 
-def read_tree(text: str | bytes, file: str, complaints: Complaints) -> Tree | None:
-    """The tree that `text` holds, or None (and a complaint) if it is no YAML that cede reads."""
+def read_tree(text: str | bytes, file: str, diagnostics: Diagnostics) -> Tree | None:
+    """The tree that `text` holds, or None (and a diagnostic) if it is no YAML that cede reads."""
     try:
         node = _compose(_decode(text))
     except _TextError as error:
         place = Place(file=file, line=error.line + 1, column=error.column + 1)
-        complaints.add(place, str(error))
+        diagnostics.add(place, str(error))
         return None
-    reading = _Reading(file, complaints)
+    reading = _Reading(file, diagnostics)
     reading.tree.data = reading.take(node, ())
     return reading.tree

@@ -15,7 +15,7 @@ from pathlib import Path
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 from cede.policy.build import parts_of
-from cede.policy.diagnostics import Complaints
+from cede.policy.diagnostics import Diagnostics
 from cede.policy.merge import policy_of
 from cede.policy.parse import MAX_BYTES, read_tree
 from cede.policy.validate import check_shape
@@ -67,8 +67,8 @@ def _looks(file: Path) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def content_of(path: Path, complaints: Complaints) -> bytes | None:
-    """What is in the file at `path`, or None and a complaint."""
+def content_of(path: Path, diagnostics: Diagnostics) -> bytes | None:
+    """What is in the file at `path`, or None and a diagnostic."""
     try:
         with path.open("rb") as stream:
             # One byte more than allowed is enough to see that it is too much, were it /dev/zero.
@@ -81,16 +81,16 @@ def content_of(path: Path, complaints: Complaints) -> bytes | None:
         text, remedy = "may not be read by you", "run as root, or change the file's mode"
     except (OSError, ValueError) as error:
         text, remedy = f"can't be read: {error}", "name a readable policy file with -f"
-    complaints.add_unreadable(str(path), text, remedy)
+    diagnostics.add_unreadable(str(path), text, remedy)
     return None
 
 
 def parse(text: str | bytes, file: str) -> Policy:
-    """The policy that `text` states; `file` is its name in places and complaints, and the policy's source.
+    """The policy that `text` states; `file` is its name in places and diagnostics, and the policy's source.
 
     Raises PolicyError, and nothing else, with a line `file:line:column: what` for each thing that is wrong.
     """
-    return _policy_of({file: text}, file, Complaints((file,)))
+    return _policy_of({file: text}, file, Diagnostics((file,)))
 
 
 def read(path: Path) -> Policy:
@@ -120,27 +120,27 @@ def read_all(paths: Sequence[Path]) -> Policy:
 
 
 def _read_files(files: Sequence[Path], source: str) -> Policy:
-    complaints = Complaints(tuple(map(str, files)))
+    diagnostics = Diagnostics(tuple(map(str, files)))
     contents: dict[str, str | bytes] = {}
     for file in files:
-        content = content_of(file, complaints)
+        content = content_of(file, diagnostics)
         if content is not None:
             contents[str(file)] = content
-    return _policy_of(contents, source, complaints)
+    return _policy_of(contents, source, diagnostics)
 
 
-def _policy_of(contents: dict[str, str | bytes], source: str, complaints: Complaints) -> Policy:
+def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics) -> Policy:
     """The policy that the readable files (name -> content) state together, if nothing is wrong with any."""
     parts = []
     for file, content in contents.items():
-        tree = read_tree(content, file, complaints)
+        tree = read_tree(content, file, diagnostics)
         if tree is not None:
-            check_shape(tree, complaints)
-            parts.append(parts_of(tree, complaints))
-    all_read = len(parts) == len(complaints.files)
-    policy = policy_of(parts, source, complaints, all_read=all_read)
-    if complaints:
-        raise complaints.error()
+            check_shape(tree, diagnostics)
+            parts.append(parts_of(tree, diagnostics))
+    all_read = len(parts) == len(diagnostics.files)
+    policy = policy_of(parts, source, diagnostics, all_read=all_read)
+    if diagnostics:
+        raise diagnostics.error()
     return policy
 
 
@@ -154,9 +154,9 @@ def host_policy(path: Path | None) -> Policy:
     """The policy that was named, else the one of this host."""
     if path is not None:
         return read_all([path])
-    found = read_all(default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
+    policy = read_all(default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
     # one name for the host's policy, however many files it is in: the notes in the domains remember it
-    return replace(found, source=str(DEFAULT_POLICY))
+    return replace(policy, source=str(DEFAULT_POLICY))
 
 
 def host_policy_if_any(path: Path | None) -> Policy:

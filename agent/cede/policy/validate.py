@@ -1,4 +1,4 @@
-"""What the JSON Schema says about a tree, in a person's words.
+"""What the JSON Schema says about a tree, in the administrator's words.
 
 The schema is the one that editors use too; each part's `description` there completes the sentence
 "found this, expected ...".
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cede.model.policy import Place
-from cede.policy.diagnostics import Complaints, Path, quoted
+from cede.policy.diagnostics import Diagnostics, Path, quoted
 from cede.policy.parse import Tree
 from cede.util import schemas
 
@@ -19,7 +19,7 @@ _TRUTHS = {"yes": "true", "y": "true", "on": "true", "1": "true"}
 _TRUTHS |= {"no": "false", "n": "false", "off": "false", "0": "false"}
 
 
-def check_shape(tree: Tree, complaints: Complaints) -> None:
+def check_shape(tree: Tree, diagnostics: Diagnostics) -> None:
     """Complain about everything in the tree that the schema doesn't allow."""
     from jsonschema import Draft202012Validator
 
@@ -30,34 +30,34 @@ def check_shape(tree: Tree, complaints: Complaints) -> None:
         schema: Any = error.schema
         match error.validator:
             case "additionalProperties":
-                _unknown_keys(found, schema, path, tree, complaints)
+                _unknown_keys(found, schema, path, tree, diagnostics)
             case "required":
                 # jsonschema says it once for each missing key, but names the key in its message only.
                 if path not in incomplete:
-                    _missing_keys(found, schema, path, tree, complaints)
+                    _missing_keys(found, schema, path, tree, diagnostics)
                 incomplete.add(path)
             case "dependentRequired":
-                _half_pairs(found, schema, path, tree, complaints)
+                _half_pairs(found, schema, path, tree, diagnostics)
             case _ if "propertyNames" in error.absolute_schema_path:
                 path = (*path, found)
-                _unexpected(found, schema, path, tree.keys[path], complaints)
+                _unexpected(found, schema, path, tree.keys[path], diagnostics)
             case "not":
                 text = f"found only {quoted(*found)}, expected {schema['description']}"
-                complaints.add(tree.places[path], text, path)
+                diagnostics.add(tree.places[path], text, path)
             case "uniqueItems":
-                _repeated(found, schema, path, tree, complaints)
+                _repeated(found, schema, path, tree, diagnostics)
             case _:
-                _unexpected(found, schema, path, tree.places[path], complaints)
+                _unexpected(found, schema, path, tree.places[path], diagnostics)
 
 
 def _unknown_keys(
-    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics
 ) -> None:
     known = schema["properties"]
     for key in found:
         if key not in known:
-            near = complaints.nearest(key, known)
-            complaints.add(
+            near = diagnostics.suggest(key, known)
+            diagnostics.add(
                 tree.keys[*path, key],
                 f"found the unknown key {quoted(key)}, expected one of {', '.join(known)}{near}",
                 (*path, key),
@@ -65,47 +65,47 @@ def _unknown_keys(
 
 
 def _missing_keys(
-    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics
 ) -> None:
     for key in schema["required"]:
         if key not in found:
             what = schema["properties"][key]["description"]
             text = f"the key '{key}' is missing, expected {what}"
-            complaints.add(tree.key_or_value(path), text, path)
+            diagnostics.add(tree.key_or_value(path), text, path)
 
 
 def _half_pairs(
-    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+    found: dict[str, Any], schema: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics
 ) -> None:
     for key, others in schema["dependentRequired"].items():
         for other in others:
             if key in found and other not in found:
                 text = f"found {quoted(key)} without {quoted(other)}, expected both or neither"
-                complaints.add(tree.keys[*path, key], text, (*path, key))
+                diagnostics.add(tree.keys[*path, key], text, (*path, key))
 
 
 def _repeated(
-    found: list[Any], schema: dict[str, Any], path: Path, tree: Tree, complaints: Complaints
+    found: list[Any], schema: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics
 ) -> None:
     again = next((i for i, item in enumerate(found) if item in found[:i]), len(found) - 1)
     text = f"found {_worded(found[again])} again, expected {schema['description']}"
-    complaints.add(tree.places[*path, again], text, (*path, again))
+    diagnostics.add(tree.places[*path, again], text, (*path, again))
 
 
 def _unexpected(
-    found: object, schema: dict[str, Any], path: Path, place: Place, complaints: Complaints
+    found: object, schema: dict[str, Any], path: Path, place: Place, diagnostics: Diagnostics
 ) -> None:
-    near = _nearest(found, schema, complaints) if isinstance(found, str) else ""
+    near = _suggest(found, schema, diagnostics) if isinstance(found, str) else ""
     text = f"found {_worded(found)}, expected {schema['description']}{near}"
-    complaints.add(place, text, path)
+    diagnostics.add(place, text, path)
 
 
-def _nearest(found: str, schema: dict[str, Any], complaints: Complaints) -> str:
+def _suggest(found: str, schema: dict[str, Any], diagnostics: Diagnostics) -> str:
     if schema.get("type") != "boolean":
-        return complaints.nearest(found, schema.get("enum", ()))
+        return diagnostics.suggest(found, schema.get("enum", ()))
     if found in {"true", "false"}:
         return ""
-    return complaints.nearest(_TRUTHS.get(found.lower(), found.lower()), ("true", "false"))
+    return diagnostics.suggest(_TRUTHS.get(found.lower(), found.lower()), ("true", "false"))
 
 
 def _worded(found: object) -> str:

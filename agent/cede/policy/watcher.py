@@ -11,10 +11,10 @@ from collections.abc import Callable
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 
-SETTLE_SECONDS = 0.5
+STABLE_SECONDS = 0.5
 
 
-class FollowedPolicy:
+class PolicyWatcher:
     """`read` reads the files, `fingerprint` tells whether they changed, `tell` hears of a policy that is new or wrong.
 
     `policy` is the last right one, `rejected` why the files as they are now aren't followed, None if they are.
@@ -26,52 +26,52 @@ class FollowedPolicy:
         read: Callable[[], Policy],
         fingerprint: Callable[[], object],
         clock: Callable[[], float],
-        tell: Callable[[Policy | PolicyError], None],
+        report: Callable[[Policy | PolicyError], None],
     ) -> None:
         self._read = read
         self._fingerprint = fingerprint
         self._clock = clock
-        self._tell = tell
-        self._followed = self._rejected = fingerprint()
+        self._report = report
+        self._accepted = self._rejected = fingerprint()
         self._new: tuple[object, float] | None = None
         self.rejected: PolicyError | None = None
         self.policy = read()
 
     @property
-    def unsettled(self) -> bool:
+    def changing(self) -> bool:
         """Whether the files changed too short a time ago to be read."""
         return self._new is not None
 
     def reload(self, *, forced: bool) -> bool:
         """Read the files if they changed and have settled, or at once if `forced`; whether there is a new policy."""
         found = self._fingerprint()
-        if not forced and not self._settled(found):
+        if not forced and not self._is_stable(found):
             return False
         self._new = None
         try:
             policy = self._read()
         except PolicyError as wrong:
             self._rejected, self.rejected = found, wrong
-            self._tell(wrong)
+            self._report(wrong)
             return False
         if self._fingerprint() != found:
             self._new = (found, self._clock())
             return False
-        self._followed = self._rejected = found
+        self._accepted = self._rejected = found
         changed, mended = policy != self.policy, self.rejected is not None
         self.policy, self.rejected = policy, None
         if changed or mended:
-            self._tell(policy)
+            self._report(policy)
         return changed
 
-    def _settled(self, found: object) -> bool:
+    def _is_stable(self, found: object) -> bool:
         """Whether the files are others than those that were read last, and have been so for a moment."""
-        if found == self._followed != self._rejected:  # what was wrong was put back as it had been
+        if found == self._accepted != self._rejected:  # what was wrong was put back as it had been
             return True
-        if found in (self._followed, self._rejected):
+        if found in (self._accepted, self._rejected):
             self._new = None
             return False
         if self._new is None or self._new[0] != found:
             self._new = (found, self._clock())
             return False
-        return self._clock() - self._new[1] >= SETTLE_SECONDS
+        return self._clock() - self._new[1] >= STABLE_SECONDS

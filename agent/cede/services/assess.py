@@ -9,27 +9,27 @@ from cede.errors import CedeError, Exit, InterruptedByPersonError
 from cede.model.conditions import (
     ATTACHED,
     HOST,
-    IN_STEP,
+    IN_SYNC,
     JOURNAL_USABLE,
     LIBVIRT_REACHABLE,
     MAINTENANCE,
     PCIBACK_LOADED,
-    PERMANENT,
+    PERSISTENT,
     POLICY_VALID,
-    PROVEN,
+    VERIFIED,
     Condition,
     Status,
 )
 from cede.model.plan import (
     AddToConfig,
     Adopt,
+    Change,
     HotPlug,
     LoadPciback,
     NoOp,
     Refusal,
     RemoveFromConfig,
     Unplug,
-    Work,
 )
 
 if TYPE_CHECKING:
@@ -41,29 +41,29 @@ _REFUSED = {Exit.UNSAFE: "Unsafe", Exit.USAGE: "PolicyWrong", Exit.TRY_LATER: "N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class AssignmentResult:
     """What a pass came to for one assignment.
 
     `live` and `config` tell where the device was when the pass began. `done` tells that the work of the plan was
-    executed, with `error` if it failed and `stranded` if it couldn't be taken back. `proven` is what was found
+    executed, with `error` if it failed and `rollback failed` if it couldn't be taken back. `verified` is what was found
     afterwards, None if nobody looked, and `asked` whether the guest itself was; `wrong` is what speaks against it.
     """
 
     subject: str
     live: bool
     config: bool
-    verdict: Work | NoOp | Refusal
+    decision: Change | NoOp | Refusal
     done: bool = False
     error: CedeError | None = None
-    stranded: bool = False
-    proven: bool | None = None
+    rollback_failed: bool = False
+    verified: bool | None = None
     asked: bool = False
     wrong: str = ""
 
     @property
-    def took(self) -> bool:
-        """Whether the whole work was done."""
-        return isinstance(self.verdict, Work) and self.done and self.error is None
+    def succeeded(self) -> bool:
+        """Whether the whole change was done."""
+        return isinstance(self.decision, Change) and self.done and self.error is None
 
     @property
     def is_live(self) -> bool:
@@ -83,15 +83,15 @@ class Seen:
     def _after(
         self, before: bool, comes: type | tuple[type, ...], goes: type | tuple[type, ...]
     ) -> bool:
-        if not isinstance(self.verdict, Work) or not self.took:
+        if not isinstance(self.decision, Change) or not self.succeeded:
             return before
-        steps = self.verdict.steps
-        there = before or any(isinstance(step, comes) for step in steps)
-        return there and not any(isinstance(step, goes) for step in steps)
+        actions = self.decision.actions
+        there = before or any(isinstance(action, comes) for action in actions)
+        return there and not any(isinstance(action, goes) for action in actions)
 
 
 def of_assignments(
-    seen: Iterable[Seen],
+    results: Iterable[AssignmentResult],
     before: Iterable[Condition] = (),
     next_try: Mapping[str, str] | None = None,
 ) -> tuple[Condition, ...]:
@@ -99,122 +99,137 @@ def of_assignments(
 
     What the last try came to, and what the guest said, still holds of `before` where nobody tried or asked again.
     """
-    had = {(one.subject, one.type): one for one in before}
+    had = {(condition.subject, condition.type): condition for condition in before}
     later = next_try or {}
     return tuple(
-        replace(one, next_try="" if one.status is Status.TRUE else later.get(subject.subject, ""))
-        for subject in seen
-        for one in _of_assignment(
-            subject,
-            had.get((subject.subject, IN_STEP)),
-            had.get((subject.subject, PROVEN)),
-            waits=subject.subject in later,
+        replace(
+            condition,
+            next_try="" if condition.status is Status.TRUE else later.get(result.subject, ""),
+        )
+        for result in results
+        for condition in _of_assignment(
+            result,
+            had.get((result.subject, IN_SYNC)),
+            had.get((result.subject, VERIFIED)),
+            waits=result.subject in later,
         )
     )
 
 
-def doubted(conditions: Iterable[Condition]) -> frozenset[str]:
+def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
     """The assignments whose guests were asked and did not prove it."""
-    return frozenset(one.subject for one in conditions if one.type == PROVEN and _unproven(one))
+    return frozenset(
+        condition.subject
+        for condition in conditions
+        if condition.type == VERIFIED and _unverified(condition)
+    )
 
 
-def _unproven(said: Condition) -> bool:
+def _unverified(was_verified: Condition) -> bool:
     """Whether a guest didn't answer, or told otherwise; a finding's source comes first in its text."""
-    otherwise = said.reason == "FoundOtherwise" and said.message.startswith("guest")
-    return otherwise or said.reason == "NoAnswer"
+    otherwise = was_verified.reason == "FoundOtherwise" and was_verified.message.startswith("guest")
+    return otherwise or was_verified.reason == "NoAnswer"
 
 
 def _of_assignment(
-    seen: Seen, was: Condition | None, said: Condition | None, *, waits: bool
+    result: AssignmentResult, was: Condition | None, was_verified: Condition | None, *, waits: bool
 ) -> tuple[Condition, ...]:
     def condition(kind: str, status: Status, reason: str, message: str = "") -> Condition:
         return Condition(
-            subject=seen.subject, type=kind, status=status, reason=reason, message=message
+            subject=result.subject, type=kind, status=status, reason=reason, message=message
         )
 
-    if was is not None and _still(seen, was, waits=waits):
+    if was is not None and _still(result, was, waits=waits):
         reason, message = was.reason, was.message
     else:
-        reason, message = _why(seen)
+        reason, message = _why(result)
     there = (
         condition(ATTACHED, Status.TRUE, "InDomain")
-        if seen.is_live
+        if result.is_live
         else condition(ATTACHED, Status.FALSE, reason, message)
     )
     kept = (
-        condition(PERMANENT, Status.TRUE, "InPersistentXML")
-        if seen.is_config
-        else condition(PERMANENT, Status.FALSE, reason, message)
+        condition(PERSISTENT, Status.TRUE, "InPersistentXML")
+        if result.is_config
+        else condition(PERSISTENT, Status.FALSE, reason, message)
     )
-    proven = _proven(seen, said)
-    return (there, kept, proven, condition(IN_STEP, *_in_step(seen, proven, reason, message)))
+    verified = _verified(result, was_verified)
+    return (there, kept, verified, condition(IN_SYNC, *_in_sync(result, verified, reason, message)))
 
 
-def _proven(seen: Seen, said: Condition | None) -> Condition:
-    def proven(status: Status, reason: str, message: str = "") -> Condition:
+def _verified(result: AssignmentResult, was_verified: Condition | None) -> Condition:
+    def verified(status: Status, reason: str, message: str = "") -> Condition:
         return Condition(
-            subject=seen.subject, type=PROVEN, status=status, reason=reason, message=message
+            subject=result.subject, type=VERIFIED, status=status, reason=reason, message=message
         )
 
-    if not seen.is_live:
-        return proven(Status.FALSE, "NotAttached")
-    if seen.proven is None and seen.asked:
-        return proven(Status.UNKNOWN, "NoAnswer", seen.wrong)
-    if seen.proven is False:
-        return proven(Status.FALSE, "FoundOtherwise", seen.wrong)
-    if seen.proven and seen.asked:
-        return proven(Status.TRUE, "GuestHasIt")
-    if said is not None and (said.reason in {"GuestHasIt", "NotAsked"} or _unproven(said)):
-        return said
-    return proven(Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks")
+    if not result.is_live:
+        return verified(Status.FALSE, "NotAttached")
+    if result.verified is None and result.asked:
+        return verified(Status.UNKNOWN, "NoAnswer", result.wrong)
+    if result.verified is False:
+        return verified(Status.FALSE, "FoundOtherwise", result.wrong)
+    if result.verified and result.asked:
+        return verified(Status.TRUE, "GuestHasIt")
+    if was_verified is not None and (
+        was_verified.reason in {"GuestHasIt", "NotAsked"} or _unverified(was_verified)
+    ):
+        return was_verified
+    return verified(Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks")
 
 
-def _still(seen: Seen, was: Condition, *, waits: bool) -> bool:
+def _still(result: AssignmentResult, condition: Condition, *, waits: bool) -> bool:
     """Whether what came of the last try holds, since nobody has tried again."""
-    verdict = seen.verdict
-    outstanding = isinstance(verdict, Work) and not seen.done
-    put_off = isinstance(verdict, Refusal) and verdict.exit is Exit.TRY_LATER
-    if was.reason == "NotYet":
+    decision = result.decision
+    outstanding = isinstance(decision, Change) and not result.done
+    put_off = isinstance(decision, Refusal) and decision.exit is Exit.TRY_LATER
+    if condition.reason == "NotYet":
         return outstanding and waits
-    return (outstanding or put_off) and was.reason in {"Failed", "Stranded"}
+    return (outstanding or put_off) and condition.reason in {"Failed", "RollbackFailed"}
 
 
-def _in_step(seen: Seen, proven: Condition, reason: str, message: str) -> tuple[Status, str, str]:
-    verdict = seen.verdict
-    if isinstance(verdict, NoOp) and verdict.paused:
+def _in_sync(
+    result: AssignmentResult, verified: Condition, reason: str, message: str
+) -> tuple[Status, str, str]:
+    decision = result.decision
+    if isinstance(decision, NoOp) and decision.paused:
         return Status.UNKNOWN, reason, message
-    if isinstance(verdict, Work) and verdict.drained and seen.took:
+    if isinstance(decision, Change) and decision.drained and result.succeeded:
         return Status.UNKNOWN, reason, message
-    if isinstance(verdict, NoOp) and verdict.settled:
+    if isinstance(decision, NoOp) and decision.alternative_attached:
         return Status.TRUE, reason, message
-    well = seen.took or isinstance(verdict, NoOp)
-    pending = not isinstance(verdict, Refusal) and bool(verdict.pending)
-    drifted = isinstance(verdict, NoOp) and verdict.drifted
-    if not well or pending or drifted:
+    well = result.succeeded or isinstance(decision, NoOp)
+    action_required = not isinstance(decision, Refusal) and bool(decision.action_required)
+    drifted = isinstance(decision, NoOp) and decision.drifted
+    if not well or action_required or drifted:
         return Status.FALSE, reason, message
-    if seen.proven is False or (seen.is_live and proven.status is Status.FALSE):
-        return Status.FALSE, proven.reason, proven.message or seen.wrong
-    if proven.reason == "NoAnswer":
-        return Status.UNKNOWN, proven.reason, proven.message
+    if result.verified is False or (result.is_live and verified.status is Status.FALSE):
+        return Status.FALSE, verified.reason, verified.message or result.wrong
+    if verified.reason == "NoAnswer":
+        return Status.UNKNOWN, verified.reason, verified.message
     return Status.TRUE, "AsAssigned", ""
 
 
-def _why(seen: Seen) -> tuple[str, str]:
+def _why(result: AssignmentResult) -> tuple[str, str]:
     """Why it isn't so, if it isn't."""
-    verdict = seen.verdict
-    if isinstance(seen.error, InterruptedByPersonError):
-        return "Interrupted", seen.error.message
-    if seen.error is not None:
-        return ("Stranded" if seen.stranded else "Failed"), seen.error.message
-    if isinstance(verdict, Refusal):
-        return _REFUSED.get(verdict.exit, "Refused"), verdict.reason
-    if isinstance(verdict, NoOp):
-        return _why_idle(verdict), verdict.pending or verdict.reason
-    if seen.done and verdict.drained:
-        return "Drained", verdict.reason
-    if seen.done:
-        return ("AwaitsStart", verdict.pending) if verdict.pending else ("NextStart", "")
-    return ("Drifted", verdict.reason) if verdict.drifted else ("Outstanding", verdict.reason)
+    decision = result.decision
+    if isinstance(result.error, InterruptedByPersonError):
+        return "Interrupted", result.error.message
+    if result.error is not None:
+        return ("RollbackFailed" if result.rollback_failed else "Failed"), result.error.message
+    if isinstance(decision, Refusal):
+        return _REFUSED.get(decision.exit, "Refused"), decision.reason
+    if isinstance(decision, NoOp):
+        return _why_idle(decision), decision.action_required or decision.reason
+    if result.done and decision.drained:
+        return "Drained", decision.reason
+    if result.done:
+        return (
+            ("AwaitsStart", decision.action_required)
+            if decision.action_required
+            else ("NextStart", "")
+        )
+    return ("Drifted", decision.reason) if decision.drifted else ("Outstanding", decision.reason)
 
 
 def _why_idle(noop: NoOp) -> str:
@@ -224,9 +239,9 @@ def _why_idle(noop: NoOp) -> str:
         return "Paused"
     if noop.drifted:
         return "Drifted"
-    if noop.settled:
+    if noop.alternative_attached:
         return "AlternativeHasIt"
-    return "AwaitsStart" if noop.pending else "NextStart"
+    return "AwaitsStart" if noop.action_required else "NextStart"
 
 
 def of_host(
@@ -244,8 +259,8 @@ def of_host(
     """
     drained = next((pause for pause in pauses if pause.drained and pause.everything), None)
     return (
-        _of_host(LIBVIRT_REACHABLE, libvirt is None, "Answers", "Unreachable", _told(libvirt)),
-        _of_host(POLICY_VALID, policy is None, "Read", "Wrong", _told(policy)),
+        _of_host(LIBVIRT_REACHABLE, libvirt is None, "Answers", "Unreachable", _message(libvirt)),
+        _of_host(POLICY_VALID, policy is None, "Read", "Wrong", _message(policy)),
         _of_host(JOURNAL_USABLE, not journal, "Written", "Damaged", "; ".join(journal)),
         Condition(
             subject=HOST, type=PCIBACK_LOADED, status=Status.UNKNOWN, reason="NotLooked"
@@ -256,7 +271,7 @@ def of_host(
     )  # fmt: skip
 
 
-def _told(error: CedeError | None) -> str:
+def _message(error: CedeError | None) -> str:
     return error.message if error is not None else ""
 
 

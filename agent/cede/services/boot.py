@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING
 from cede.executor.executor import Executor
 from cede.model.pciback_options import settings
 from cede.model.plan import Plan
-from cede.planner.boot_plan import awaited, boot
-from cede.planner.hide_mistakes import Told
+from cede.planner.boot_plan import awaited, plan_boot
+from cede.planner.hide_mistakes import BootConfiguration
 from cede.planner.recovery import in_place
-from cede.services.observe import look_around
-from cede.services.reconcile import Behalf, Report
+from cede.services.observe import observe_host
+from cede.services.reconcile import Report, RequestContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.executor.executor import Outcome
     from cede.model.inventory import Inventory
-    from cede.model.plan import Work
+    from cede.model.plan import Change
     from cede.model.policy import Policy
 
 _PAUSE = 0.5
 
 
-def replan(doors: Doors, policy: Policy) -> tuple[Inventory, Plan]:
+def replan(adapters: Adapters, policy: Policy) -> tuple[Inventory, Plan]:
     """Observe and plan, which touches nothing."""
-    inventory = look_around(doors)
-    return inventory, boot(policy, inventory)
+    inventory = observe_host(adapters)
+    return inventory, plan_boot(policy, inventory)
 
 
 def bind(
-    doors: Doors,
+    adapters: Adapters,
     policy: Policy,
-    behalf: Behalf,
+    context: RequestContext,
     *,
     wait: float,
     limit: float,
@@ -48,36 +48,40 @@ def bind(
     can't be written, HungError if the host can't be looked at: nothing has been changed then.
     """
     until = time.monotonic() + wait
-    over = Timer(limit, behalf.stop.set)
+    over = Timer(limit, context.stop.set)
     over.daemon = True
     over.start()
     try:
-        doors.kernel.await_udev(wait)
-        return _bind(doors, policy, behalf, until, sleep)
+        adapters.kernel.await_udev(wait)
+        return _bind(adapters, policy, context, until, sleep)
     finally:
         over.cancel()
 
 
 def _bind(
-    doors: Doors, policy: Policy, behalf: Behalf, until: float, sleep: Callable[[float], None]
+    adapters: Adapters,
+    policy: Policy,
+    context: RequestContext,
+    until: float,
+    sleep: Callable[[float], None],
 ) -> Report:
-    tried: list[Work] = []
+    tried: list[Change] = []
     outcomes: list[Outcome] = []
     while True:
-        inventory, planned = replan(doors, policy)
-        subjects = {work.subject for work in tried}
-        fresh = [work for work in planned.work if work.subject not in subjects]
+        inventory, planned = replan(adapters, policy)
+        subjects = {change.subject for change in tried}
+        fresh = [change for change in planned.changes if change.subject not in subjects]
         if fresh:
-            outcomes += _carry_out(doors, inventory, fresh, behalf)
+            outcomes += _carry_out(adapters, inventory, fresh, context)
             tried += fresh
         waiting = [name for name in awaited(policy, inventory) if not _tried(name, tried)]
-        if not waiting or behalf.stop.is_set() or time.monotonic() >= until:
+        if not waiting or context.stop.is_set() or time.monotonic() >= until:
             break
         sleep(_PAUSE)
-    done = {work.subject for work in tried}
+    done = {change.subject for change in tried}
     return Report(
         plan=Plan(
-            work=tuple(tried),
+            changes=tuple(tried),
             noops=tuple(noop for noop in planned.noops if noop.subject not in done),
             refusals=tuple(r for r in planned.refusals if r.subject not in done),
         ),
@@ -85,24 +89,24 @@ def _bind(
     )
 
 
-def _tried(name: str, tried: list[Work]) -> bool:
-    return any(work.subject.startswith(f"{name} -> ") for work in tried)
+def _tried(name: str, tried: list[Change]) -> bool:
+    return any(change.subject.startswith(f"{name} -> ") for change in tried)
 
 
 def _carry_out(
-    doors: Doors, inventory: Inventory, works: list[Work], behalf: Behalf
+    adapters: Adapters, inventory: Inventory, changes: list[Change], context: RequestContext
 ) -> tuple[Outcome, ...]:
     """What an earlier cede left unfinished stays so: without libvirt it can't be told how it ended."""
-    doors.journal.trim()
-    if doors.journal.rebuilt:
-        doors.journal.found(in_place(inventory), behalf.asked)
-    return Executor(doors, behalf.asked, behalf.progress, behalf.stop).execute(works)
+    adapters.journal.trim()
+    if adapters.journal.rebuilt:
+        adapters.journal.record_found(in_place(inventory), context.requester)
+    return Executor(adapters, context.requester, context.progress, context.stop).execute(changes)
 
 
-def told(doors: Doors) -> Told:
+def read_boot_configuration(adapters: Adapters) -> BootConfiguration:
     """What this host is told at boot today."""
-    modules = doors.modules
-    return Told(
+    modules = adapters.modules
+    return BootConfiguration(
         settings=settings(modules.kernel_command_line(), modules.options()),
         loaders=modules.loaders(),
         makers=modules.initramfs_makers(),

@@ -1,4 +1,4 @@
-"""Observe: through the doors, one value of the whole host."""
+"""Observe: through the adapters, one value of the whole host."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.model.inventory import Inventory
-from cede.model.pci import remembered
-from cede.util.timeouts import begin, within
+from cede.model.pci import with_original_state
+from cede.util.timeouts import call_with_timeout, start_with_timeout
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Doors
-    from cede.model.pci import Address, Device, Origin
+    from cede.adapters.composition import Adapters
+    from cede.model.pci import Address, Device, OriginalState
 
 
-def observe(doors: Doors) -> Inventory:
+def observe(adapters: Adapters) -> Inventory:
     """Everything a plan is made from, as it is now, and what cede's journal remembers of it.
 
     Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
@@ -23,44 +23,46 @@ def observe(doors: Doors) -> Inventory:
     PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the journal can't
     be read.
     """
-    domains_told = begin("listing libvirt's domains", doors.libvirt.domains)
-    devices = doors.sysfs.devices()
-    memory = doors.journal.memory()
-    domains = domains_told()
-    listed_told = begin("listing libvirt's node devices", doors.libvirt.node_devices)
-    uses = doors.uses.find(
+    domains_answer = start_with_timeout("listing libvirt's domains", adapters.libvirt.domains)
+    devices = adapters.sysfs.devices()
+    memory = adapters.journal.load_state()
+    domains = domains_answer()
+    listed_answer = start_with_timeout(
+        "listing libvirt's node devices", adapters.libvirt.node_devices
+    )
+    uses = adapters.uses.find(
         disks={domain.name: domain.host_disks for domain in domains},
         interfaces={domain.name: domain.host_interfaces for domain in domains},
     )
-    backend = doors.xenstore.backend()
-    listed = listed_told()
+    backend = adapters.xenstore.backend()
+    listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
-        domains = doors.libvirt.domains()  # one was started meanwhile, or xl made it
+        domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
     given = {served.address for served in backend}
     return Inventory(
         devices=tuple(
             replace(
-                _known(device, doors, listed, given, memory.origins.get(device.address)),
+                _known(device, adapters, listed, given, memory.origins.get(device.address)),
                 uses=tuple(uses.get(device.address, ())),
             )
             for device in devices
         ),
         domains=domains,
         backend=backend,
-        pciback_loaded=doors.sysfs.pciback_loaded,
+        pciback_loaded=adapters.sysfs.pciback_loaded,
         unfinished=memory.unfinished,
         held=memory.held,
         pauses=memory.pauses,
-        attachments=memory.attachments,
+        last_applied=memory.last_applied,
     )
 
 
 def _known(
     device: Device,
-    doors: Doors,
+    adapters: Adapters,
     listed: Collection[str],
     given: Collection[Address],
-    origin: Origin | None,
+    origin: OriginalState | None,
 ) -> Device:
     """The device with what libvirt, Xen and the journal know of it.
 
@@ -68,12 +70,12 @@ def _known(
     """
     idle = device.on_pciback and device.address not in given
     return replace(
-        remembered(device, origin),
+        with_original_state(device, origin),
         node_device=device.address.node_device in listed,
-        in_guest=idle and bool(doors.hypervisor.in_guest(device.address)),
+        in_guest=idle and bool(adapters.hypervisor.in_guest(device.address)),
     )
 
 
-def look_around(doors: Doors) -> Inventory:
-    """Observe, for as long as a person would wait; raises HungError if something doesn't answer even then."""
-    return within("looking at the host", lambda: observe(doors))
+def observe_host(adapters: Adapters) -> Inventory:
+    """Observe, for as long as the administrator would wait; raises HungError if something doesn't answer even then."""
+    return call_with_timeout("looking at the host", lambda: observe(adapters))

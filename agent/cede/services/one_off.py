@@ -1,4 +1,4 @@
-"""One-offs: what a person names on the command line, as a policy of one assignment or as an address."""
+"""One-offs: what the administrator names on the command line, as a policy of one assignment or as an address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.planner.match import resolve
+from cede.planner.match import resolve_device
 from cede.planner.resolve import resolve_targets, subject_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def policy(
             expect=Expect(vendor=found.identity.vendor, device=found.identity.device),
             place=_HERE,
         )
-    wanted = Assignment(
+    assignment = Assignment(
         device=described.name,
         domain=domain,
         permissive=permissive,
@@ -67,7 +67,7 @@ def policy(
         place=_HERE,
     )
     return replace(
-        host, devices=(described,), assignments=(wanted,), alternatives=(), source=SOURCE
+        host, devices=(described,), assignments=(assignment,), alternatives=(), source=SOURCE
     )
 
 
@@ -75,10 +75,14 @@ def _verification(
     host: Policy, domain: str, inventory: Inventory, channel: Channel | None
 ) -> Verification:
     """As the host's policy says it for that domain; without a word there, by `channel`, ssh to the domain's name."""
-    meant = inventory.domain(domain)
-    names = {domain} | ({meant.name, meant.uuid} if meant else set())
-    said = [one.verification for one in host.assignments if one.domain in names]
-    fitting = [one for one in said if channel in {None, one.guest}]
+    libvirt_domain = inventory.domain(domain)
+    names = {domain} | ({libvirt_domain.name, libvirt_domain.uuid} if libvirt_domain else set())
+    verifications = [
+        assignment.verification for assignment in host.assignments if assignment.domain in names
+    ]
+    fitting = [
+        verification for verification in verifications if channel in {None, verification.guest}
+    ]
     if fitting:
         return fitting[0]
     return Verification(
@@ -86,15 +90,17 @@ def _verification(
     )
 
 
-def only(planned: Plan, one: Policy) -> Plan:
+def plan_of_assignment(planned: Plan, one: Policy) -> Plan:
     """The part of a plan that is about the one assignment; earlier one-offs stay as they are."""
-    return part(planned, {subject_of(one.assignments[0])})
+    return filter_plan(planned, {subject_of(one.assignments[0])})
 
 
-def part(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
+def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
     """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
     return Plan(
-        work=tuple(w for w in planned.work if w.subject in subjects or (drained and w.drained)),
+        changes=tuple(
+            w for w in planned.changes if w.subject in subjects or (drained and w.drained)
+        ),
         noops=tuple(n for n in planned.noops if n.subject in subjects),
         refusals=tuple(r for r in planned.refusals if r.subject in subjects),
     )
@@ -103,7 +109,7 @@ def part(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> 
 def named(
     host: Callable[[], Policy], device: str, inventory: Inventory, verb: str
 ) -> Address | Refusal:
-    """The address that a person means: in any spelling, else by a name in the policy, which is read only then.
+    """The address that the administrator means: in any spelling, else by a name in the policy, which is read only then.
 
     Raises UsageError if it is neither, or if nothing on this host ever was at that address.
     """
@@ -116,7 +122,7 @@ def named(
             address = _address(policy, device)
         else:
             others = resolve_targets(policy, inventory).of_others(device)
-            found = resolve(described, inventory, f"{verb} {device}", taken=others)
+            found = resolve_device(described, inventory, f"{verb} {device}", taken=others)
             return found if isinstance(found, Refusal) else found.address
     if inventory.device(address) is None and not inventory.wanting(address):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""One pass: observe, plan, execute, verify. Whoever asks (a person, a timer, a daemon) asks for this."""
+"""One pass: observe, plan, execute, verify. Whoever asks (the administrator, a timer, a daemon) asks for this."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from cede.executor.executor import Executor, Progress, silence
 from cede.model.plan import Plan
 from cede.model.policy import When
 from cede.planner.planner import plan
-from cede.planner.recovery import ended, in_place
+from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
 from cede.services import assess
-from cede.services.observe import look_around
+from cede.services.observe import observe_host
 from cede.services.restart import BOOT_SECONDS
-from cede.services.status import record, standing
-from cede.state.journal import Asked
-from cede.util.retry import persist
-from cede.util.timeouts import CALL_SECONDS, within
+from cede.services.status import read_status, save_status
+from cede.state.journal import Requester
+from cede.util.retry import retry_transient
+from cede.util.timeouts import CALL_SECONDS, call_with_timeout
 from cede.verifier import check_results
-from cede.verifier.check_results import Checked
+from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import of_host, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.executor.executor import Outcome
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
-    from cede.verifier.check_results import Finding
+    from cede.verifier.check_results import CheckResult
 
-_WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_STEP)
+_WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_SYNC)
 
 
 def worst(exits: list[Exit]) -> Exit:
-    """The one exit status that speaks for all: what needs a person most comes first."""
+    """The one exit status that speaks for all: what needs the administrator most comes first."""
     return next((candidate for candidate in _WORST_FIRST if candidate in exits), Exit.OK)
 
 
@@ -50,33 +50,36 @@ class Report:
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
-    checked: tuple[Checked, ...] = ()
+    checked: tuple[AssignmentChecks, ...] = ()
 
     @property
     def exit(self) -> Exit:
-        """0 only if nothing was refused, failed or is left to a person, and everything looked at is proven."""
-        left = [*(w.pending for w in self.plan.work), *(n.pending for n in self.plan.noops)]
+        """0 only if nothing was refused, failed or is left to a person, and everything looked at is verified."""
+        left = [
+            *(w.action_required for w in self.plan.changes),
+            *(n.action_required for n in self.plan.noops),
+        ]
         drifted = [noop for noop in self.plan.noops if noop.drifted]
         return worst(
             [
                 *(refusal.exit for refusal in self.plan.refusals),
                 *(outcome.exit for outcome in self.outcomes),
-                *(Exit.FAILED for checked in self.checked if not checked.proven),
-                *(Exit.TRY_LATER for pending in left if pending),
-                *(Exit.OUT_OF_STEP for _ in drifted),
+                *(Exit.FAILED for checked in self.checked if not checked.verified),
+                *(Exit.TRY_LATER for action_required in left if action_required),
+                *(Exit.OUT_OF_SYNC for _ in drifted),
             ]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behalf:
-    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present step.
+class RequestContext:
+    """On whose behalf a pass runs, who is told of its progress, and what stops it after the present action.
 
     `scheduled` tells that a timer or a daemon asks, and no person just now: then each assignment's `on_drift` decides.
     `alive` is called between the assignments that are verified, which take their time without progress.
     """
 
-    asked: Asked = field(default_factory=Asked)
+    requester: Requester = field(default_factory=Requester)
     progress: Progress = silence
     stop: Event = field(default_factory=Event)
     scheduled: bool = False
@@ -84,174 +87,182 @@ class Behalf:
 
 
 def carry_out(
-    doors: Doors, inventory: Inventory, planned: Plan, behalf: Behalf
+    adapters: Adapters, inventory: Inventory, planned: Plan, context: RequestContext
 ) -> tuple[Outcome, ...]:
     """Execute every work of the plan, and keep the journal in order; one that fails does not keep the others back.
 
     Raises PermanentError if the journal can't be written: nothing has been changed then.
     """
-    journal = doors.journal
+    journal = adapters.journal
     journal.trim()
     if journal.rebuilt:
-        journal.found(in_place(inventory), behalf.asked)
-    outcomes = Executor(doors, behalf.asked, behalf.progress, behalf.stop).execute(planned.work)
-    worked_on = {work.address for work in planned.work}
-    for begun in inventory.unfinished:
-        if begun.address not in worked_on and ended(begun, inventory):
-            journal.settle(begun.address)
+        journal.record_found(in_place(inventory), context.requester)
+    outcomes = Executor(adapters, context.requester, context.progress, context.stop).execute(
+        planned.changes
+    )
+    worked_on = {change.address for change in planned.changes}
+    for incomplete in inventory.unfinished:
+        if incomplete.address not in worked_on and recovered(incomplete, inventory):
+            journal.mark_complete(incomplete.address)
     return outcomes
 
 
 def one_pass(
-    doors: Doors,
+    adapters: Adapters,
     policy: Policy,
-    behalf: Behalf,
+    context: RequestContext,
     *,
     review: Callable[[Plan], Plan] = lambda planned: planned,
-    doubted: Callable[[Collection[str]], Collection[str]] = lambda unproven: unproven,
+    needs_recheck: Callable[[Collection[str]], Collection[str]] = lambda unverified: unverified,
     next_try: Callable[[Report], Mapping[str, str] | None] = lambda _: None,
     rejected: CedeError | None = None,
 ) -> Report:
     """Observe, plan, execute, verify, record: all of it once.
 
     `review` sees the plan before anything of it is done, and returns it with what is not to be done as refusals; what
-    it raises ends the pass there. `doubted` sees the subjects that their guests didn't prove when they were asked last,
-    and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and tells
-    when each subject is tried again; for it and for `rejected` see `cede.services.status`.
+    it raises ends the pass there. `needs_recheck` sees the subjects that their guests didn't prove when they were asked
+    last, and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and
+    tells when each subject is tried again; for it and for `rejected` see `cede.services.status`.
     """
-    targets, planned = replan(doors, policy, scheduled=behalf.scheduled)
+    targets, planned = replan(adapters, policy, scheduled=context.scheduled)
     reviewed = review(planned)
-    again = doubted(assess.doubted(doors.journal.conditions(policy.source)))
-    done = apply(doors, targets, reviewed, behalf, doubted=again)
-    remember(doors, targets, done, next_try(done), rejected)
+    again = needs_recheck(assess.needs_recheck(adapters.journal.conditions(policy.source)))
+    done = apply(adapters, targets, reviewed, context, needs_recheck=again)
+    save_pass(adapters, targets, done, next_try(done), rejected)
     return done
 
 
 def apply(
-    doors: Doors,
+    adapters: Adapters,
     targets: Targets,
     planned: Plan,
-    behalf: Behalf,
+    context: RequestContext,
     *,
-    doubted: Collection[str] = (),
+    needs_recheck: Collection[str] = (),
 ) -> Report:
     """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
 
-    Of what needed nothing, the guests of those that are `doubted` are asked too.
+    Of what needed nothing, the guests of those that are `needs_recheck` are asked too.
     """
-    outcomes = carry_out(doors, targets.inventory, planned, behalf)
-    failed = {outcome.work.subject for outcome in outcomes if outcome.error is not None}
-    done = {w.subject for w in planned.work if not w.pending and not w.outward} - failed
+    outcomes = carry_out(adapters, targets.inventory, planned, context)
+    failed = {outcome.change.subject for outcome in outcomes if outcome.error is not None}
+    done = {
+        w.subject for w in planned.changes if not w.action_required and not w.detaching
+    } - failed
     idle = {
-        n.subject for n in planned.noops if not (n.pending or n.settled or n.paused or n.drifted)
+        n.subject
+        for n in planned.noops
+        if not (n.action_required or n.alternative_attached or n.paused or n.drifted)
     }
     checked = []
     for target in targets.each:
-        again = target.subject in doubted and target.subject in idle and target.attached
+        again = target.subject in needs_recheck and target.subject in idle and target.attached
         asked = target.subject in done or again
-        behalf.alive()
-        if asked and not behalf.stop.is_set():
-            checked.append(_check_inside(doors, target))
+        context.alive()
+        if asked and not context.stop.is_set():
+            checked.append(_check_inside(adapters, target))
         elif target.subject in idle:
             checked.append(_check_outside(target, targets.inventory))
     return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
 
 
-def status(targets: Targets, planned: Plan) -> tuple[Checked, ...]:
+def status(targets: Targets, planned: Plan) -> tuple[AssignmentChecks, ...]:
     """Wanted against real for every assignment, as far as it shows without asking a guest."""
     refused = {r.subject: r.reason for r in planned.refusals}
-    settled = {n.subject: n.reason for n in planned.noops if n.settled}
-    resting = {n.subject for n in planned.noops if n.paused}
+    settled = {n.subject: n.reason for n in planned.noops if n.alternative_attached}
+    paused = {n.subject for n in planned.noops if n.paused}
     found = []
     for target in targets.each:
         subject = target.subject
-        findings: tuple[Finding, ...]
+        findings: tuple[CheckResult, ...]
         if subject in refused:
-            findings = (check_results.refused(refused[subject]),)
+            findings = (check_results.refused_result(refused[subject]),)
         elif subject in settled:
-            findings = (check_results.settled(settled[subject]),)
+            findings = (check_results.alternative_result(settled[subject]),)
         else:
             findings = _check_outside(target, targets.inventory).findings
-        found.append(Checked(subject=subject, findings=findings, paused=subject in resting))
+        found.append(AssignmentChecks(subject=subject, findings=findings, paused=subject in paused))
     return tuple(found)
 
 
 def verify_all(
-    doors: Doors, targets: Targets, planned: Plan, *, booting: bool = False
-) -> tuple[Checked, ...]:
+    adapters: Adapters, targets: Targets, planned: Plan, *, booting: bool = False
+) -> tuple[AssignmentChecks, ...]:
     """The same, and every guest is asked whose device looks right from outside.
 
     One that is `booting` is given the time for it, and is asked whatever it looks like yet.
     """
     outside = status(targets, planned)
     return tuple(
-        _check_inside(doors, target, settle=BOOT_SECONDS)
+        _check_inside(adapters, target, timeout=BOOT_SECONDS)
         if booting and target.attached
-        else _check_inside(doors, target)
-        if one.proven and not one.paused and target.attached
-        else one
-        for target, one in zip(targets.each, outside, strict=True)
+        else _check_inside(adapters, target)
+        if checks.verified and not checks.paused and target.attached
+        else checks
+        for target, checks in zip(targets.each, outside, strict=True)
     )
 
 
-def _check_inside(doors: Doors, target: Target, *, settle: float | None = None) -> Checked:
+def _check_inside(
+    adapters: Adapters, target: Target, *, timeout: float | None = None
+) -> AssignmentChecks:
     assignment, device, domain = target.assignment, target.device, target.domain
     try:
         if device is None or domain is None or assignment.when is When.NEXT_START:
-            return _check_outside(target, persist(lambda: look_around(doors)))
+            return _check_outside(target, retry_transient(lambda: observe_host(adapters)))
         how = assignment.verification
-        findings = persist(
-            lambda: within(
+        findings = retry_transient(
+            lambda: call_with_timeout(
                 f"verifying {target.subject}",
-                lambda: verify(doors, device.address, domain, how, settle=settle),
-                seconds=CALL_SECONDS + 2 * (settle or how.timeout),
+                lambda: verify(adapters, device.address, domain, how, timeout=timeout),
+                seconds=CALL_SECONDS + 2 * (timeout or how.timeout),
             )
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
-        findings = (check_results.unproven("dom0", unanswered.message),)
-    return Checked(subject=target.subject, findings=findings)
+        findings = (check_results.unverified_result("dom0", unanswered.message),)
+    return AssignmentChecks(subject=target.subject, findings=findings)
 
 
-def _check_outside(target: Target, inventory: Inventory) -> Checked:
+def _check_outside(target: Target, inventory: Inventory) -> AssignmentChecks:
     """The findings on the target's device and domain as `inventory` has them, which may be a later one."""
     device = target.device and inventory.device(target.device.address)
     domain = target.domain and inventory.domain(target.domain.uuid)
     findings = (
-        (check_results.unproven("inventory", "the device or the domain is gone"),)
+        (check_results.unverified_result("inventory", "the device or the domain is gone"),)
         if device is None or domain is None
         else of_host(inventory, device, domain, target.assignment)
     )
-    return Checked(subject=target.subject, findings=findings)
+    return AssignmentChecks(subject=target.subject, findings=findings)
 
 
-def stands(
-    doors: Doors, targets: Targets, planned: Plan, checked: Sequence[Checked]
+def current_conditions(
+    adapters: Adapters, targets: Targets, planned: Plan, checked: Sequence[AssignmentChecks]
 ) -> tuple[Condition, ...]:
     """The conditions as they are now, since when, and when it is tried again; see `cede.services.status`."""
-    findings = {one.subject: one.findings for one in checked}
-    return standing(doors.journal, targets, planned, findings)
+    findings = {checks.subject: checks.findings for checks in checked}
+    return read_status(adapters.journal, targets, planned, findings)
 
 
-def remember(
-    doors: Doors,
+def save_pass(
+    adapters: Adapters,
     targets: Targets,
     done: Report,
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
-    findings = {one.subject: one.findings for one in done.checked}
+    findings = {checks.subject: checks.findings for checks in done.checked}
     try:
-        return record(
-            doors.journal, targets, done.plan, findings, done.outcomes,
+        return save_status(
+            adapters.journal, targets, done.plan, findings, done.outcomes,
             next_try=next_try, rejected=rejected,
         )  # fmt: skip
     except CedeError as unwritten:
-        doors.journal.warnings.append(unwritten.message)
+        adapters.journal.warnings.append(unwritten.message)
         return ()
 
 
-def replan(doors: Doors, policy: Policy, *, scheduled: bool = False) -> tuple[Targets, Plan]:
+def replan(adapters: Adapters, policy: Policy, *, scheduled: bool = False) -> tuple[Targets, Plan]:
     """Observe, resolve and plan: the first half of a pass, which touches nothing."""
-    targets = resolve_targets(policy, look_around(doors))
+    targets = resolve_targets(policy, observe_host(adapters))
     return targets, plan(targets, scheduled=scheduled)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from cede.errors import TransientError, UnsafeError, WorldMovedError
-from cede.util.timeouts import within
+from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.model.domain import Domain
 
 SHUTDOWN_SECONDS = 120.0
@@ -26,7 +26,7 @@ _POLL = 0.5
 
 
 def restart(
-    doors: Doors,
+    adapters: Adapters,
     domain: Domain,
     *,
     seconds: float = SHUTDOWN_SECONDS,
@@ -44,10 +44,15 @@ def restart(
         )
     if not domain.running:
         raise WorldMovedError(f"{domain.name} isn't running", remedy=f"virsh start {domain.name}")
-    within(f"shutting {domain.name} down", lambda: doors.libvirt.shut_down(domain.name))
+    call_with_timeout(
+        f"shutting {domain.name} down", lambda: adapters.libvirt.shut_down(domain.name)
+    )
 
     def running() -> bool:
-        return within("asking libvirt", lambda: doors.libvirt.running(domain.name)) is not None
+        return (
+            call_with_timeout("asking libvirt", lambda: adapters.libvirt.running(domain.name))
+            is not None
+        )
 
     wait = Retrying(
         retry=retry_if_result(bool),
@@ -62,4 +67,4 @@ def restart(
             f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
             remedy="shut it down from inside and start it, then `cede verify`",
         ) from None
-    within(f"starting {domain.name}", lambda: doors.libvirt.start(domain.name))
+    call_with_timeout(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from cede.adapters.composition import open_journal
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
 from cede.executor.executor import Outcome
-from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, merge
-from cede.model.journal_state import Attachment
-from cede.model.plan import NoOp, Refusal, Work
+from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
+from cede.model.journal_state import LastApplied
+from cede.model.plan import Change, NoOp, Refusal
 from cede.policy.policy_files import DEFAULT_POLICY
-from cede.services.assess import Seen, of_assignments, of_host
-from cede.verifier.check_results import Verdict
+from cede.services.assess import AssignmentResult, of_assignments, of_host
+from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from cede.model.plan import Plan
     from cede.planner.resolve import Target, Targets
     from cede.state.journal import Journal
-    from cede.verifier.check_results import Finding
+    from cede.verifier.check_results import CheckResult
 
 
-def standing(
+def read_status(
     journal: Journal,
     targets: Targets,
     planned: Plan,
-    findings: Mapping[str, Sequence[Finding]],
+    findings: Mapping[str, Sequence[CheckResult]],
     outcomes: Iterable[Outcome] = (),
 ) -> tuple[Condition, ...]:
     """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing.
 
     `findings` are by subject.
     """
-    seen = _seen(targets, planned, findings, outcomes)
-    return _conditions(journal, targets, seen)
+    results = _results(targets, planned, findings, outcomes)
+    return _conditions(journal, targets, results)
 
 
-def record(
+def save_status(
     journal: Journal,
     targets: Targets,
     planned: Plan,
-    findings: Mapping[str, Sequence[Finding]],
+    findings: Mapping[str, Sequence[CheckResult]],
     outcomes: Iterable[Outcome] = (),
     *,
     next_try: Mapping[str, str] | None = None,
@@ -55,42 +55,45 @@ def record(
 ) -> tuple[Condition, ...]:
     """The same, and kept in the journal together with where each device is now.
 
-    `next_try` tells, by subject, when an assignment out of step will be tried again; None if whoever makes this pass
+    `next_try` tells, by subject, when an assignment out of sync will be tried again; None if whoever makes this pass
     doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
     followed as they are now. Raises PermanentError if the journal can't be written.
     """
-    seen = _seen(targets, planned, findings, outcomes)
-    found = _conditions(journal, targets, seen, next_try, rejected)
+    results = _results(targets, planned, findings, outcomes)
+    conditions = _conditions(journal, targets, results, next_try, rejected)
     places = [
         place
-        for target, one in zip(targets.each, seen, strict=True)
-        if (place := _attachment(one, target, targets.inventory)) is not None
+        for target, assignment_result in zip(targets.each, results, strict=True)
+        if (place := _last_applied(assignment_result, target, targets.inventory)) is not None
     ]
-    journal.stand(targets.policy.source, found, places)
-    return found
+    journal.save_status(targets.policy.source, conditions, places)
+    return conditions
 
 
 def _conditions(
     journal: Journal,
     targets: Targets,
-    seen: Sequence[Seen],
+    results: Sequence[AssignmentResult],
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     inventory = targets.inventory
     before, at = journal.conditions(targets.policy.source), journal.time
     if next_try is None:
-        next_try = {one.subject: one.next_try for one in before if one.next_try > at}
+        next_try = {
+            condition.subject: condition.next_try for condition in before if condition.next_try > at
+        }
     host = of_host(
         policy=rejected,
         journal=journal.warnings,
-        pciback=inventory.pciback_loaded or any(one.loaded_pciback for one in seen),
+        pciback=inventory.pciback_loaded
+        or any(assignment_result.loaded_pciback for assignment_result in results),
         pauses=inventory.pauses,
     )
-    return merge(before, (*host, *of_assignments(seen, before, next_try)), at)
+    return with_times(before, (*host, *of_assignments(results, before, next_try)), at)
 
 
-def as_last_seen(
+def last_seen_conditions(
     journal: Journal,
     source: str,
     *,
@@ -104,33 +107,35 @@ def as_last_seen(
     """
     before, at = journal.conditions(source), journal.time
     host = {
-        one.type: one
-        for one in of_host(
-            libvirt=libvirt, policy=rejected, journal=journal.warnings, pauses=journal.memory().pauses
+        condition.type: condition
+        for condition in of_host(
+            libvirt=libvirt, policy=rejected, journal=journal.warnings, pauses=journal.load_state().pauses
         )
     }  # fmt: skip
     reached = host[LIBVIRT_REACHABLE]
     if libvirt is None:
         reached = replace(reached, status=Status.UNKNOWN, reason="NotLooked")
-        reached = next((one for one in before if one.type == LIBVIRT_REACHABLE), reached)
+        reached = next(
+            (condition for condition in before if condition.type == LIBVIRT_REACHABLE), reached
+        )
     host[LIBVIRT_REACHABLE] = replace(reached, next_try=next_try)
-    kept = (one for one in before if one.subject != HOST)
-    return merge(before, (*host.values(), *kept), at)
+    conditions = (condition for condition in before if condition.subject != HOST)
+    return with_times(before, (*host.values(), *conditions), at)
 
 
-def _seen(
+def _results(
     targets: Targets,
     planned: Plan,
-    findings: Mapping[str, Sequence[Finding]],
+    findings: Mapping[str, Sequence[CheckResult]],
     outcomes: Iterable[Outcome],
-) -> list[Seen]:
-    every: list[Work | NoOp | Refusal] = [*planned.work, *planned.noops, *planned.refusals]
-    verdicts = {verdict.subject: verdict for verdict in every}
-    ended = {outcome.work.subject: outcome for outcome in outcomes}
+) -> list[AssignmentResult]:
+    every: list[Change | NoOp | Refusal] = [*planned.changes, *planned.noops, *planned.refusals]
+    decisions = {decision.subject: decision for decision in every}
+    ended = {outcome.change.subject: outcome for outcome in outcomes}
     return [
         _seen_of(
             target,
-            verdicts[target.subject],
+            decisions[target.subject],
             ended.get(target.subject),
             findings.get(target.subject, ()),
         )
@@ -140,50 +145,54 @@ def _seen(
 
 def _seen_of(
     target: Target,
-    verdict: Work | NoOp | Refusal,
+    decision: Change | NoOp | Refusal,
     outcome: Outcome | None,
-    findings: Sequence[Finding],
-) -> Seen:
+    findings: Sequence[CheckResult],
+) -> AssignmentResult:
     device, domain = target.device, target.domain
-    against = [f for f in findings if f.verdict in {Verdict.WRONG, Verdict.OPEN}]
-    return Seen(
+    failed = [f for f in findings if f.status in {CheckStatus.FAILED, CheckStatus.UNVERIFIED}]
+    return AssignmentResult(
         subject=target.subject,
         live=target.attached,
         config=bool(device and domain and domain.config_hostdev(device.address)),
-        verdict=verdict,
+        decision=decision,
         done=outcome is not None,
-        error=(outcome.stranded or outcome.error) if outcome else None,
-        stranded=outcome is not None and outcome.stranded is not None,
-        proven=_proven(findings),
+        error=(outcome.rollback_failed or outcome.error) if outcome else None,
+        rollback_failed=outcome is not None and outcome.rollback_failed is not None,
+        verified=_verified(findings),
         asked=any(
-            finding.source.startswith("guest") and finding.verdict is not Verdict.NOTED
+            finding.source.startswith("guest") and finding.status is not CheckStatus.INFO
             for finding in findings
         ),
-        wrong=str(against[0]) if against else "",
+        wrong=str(failed[0]) if failed else "",
     )
 
 
-def _proven(findings: Sequence[Finding]) -> bool | None:
-    verdicts = {finding.verdict for finding in findings} - {Verdict.NOTED}
-    if Verdict.WRONG in verdicts:
+def _verified(findings: Sequence[CheckResult]) -> bool | None:
+    decisions = {finding.status for finding in findings} - {CheckStatus.INFO}
+    if CheckStatus.FAILED in decisions:
         return False
-    return True if verdicts == {Verdict.RIGHT} else None
+    return True if decisions == {CheckStatus.PASSED} else None
 
 
-def _attachment(seen: Seen, target: Target, inventory: Inventory) -> Attachment | None:
-    """Where it is after the pass; what somebody else took away meanwhile still counts as left there."""
+def _last_applied(
+    result: AssignmentResult, target: Target, inventory: Inventory
+) -> LastApplied | None:
+    """Where it is after the pass; what another tool took away meanwhile still counts as left there."""
     device, domain = target.device, target.domain
     if device is None or domain is None:
         return None
-    left = inventory.left_in(device.address, domain)
-    live, config = seen.is_live, seen.is_config
-    verdict = seen.verdict
-    well = seen.took or (isinstance(verdict, NoOp) and not (verdict.paused or verdict.drifted))
-    if not well and left is not None:
-        live, config = live or left.live, config or left.config
+    last_applied = inventory.last_applied_in(device.address, domain)
+    live, config = result.is_live, result.is_config
+    decision = result.decision
+    well = result.succeeded or (
+        isinstance(decision, NoOp) and not (decision.paused or decision.drifted)
+    )
+    if not well and last_applied is not None:
+        live, config = live or last_applied.live, config or last_applied.config
     if not (live or config):
         return None
-    return Attachment(address=device.address, domain=domain.uuid, live=live, config=config)
+    return LastApplied(address=device.address, domain=domain.uuid, live=live, config=config)
 
 
 SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doesn't answer
@@ -207,11 +216,13 @@ def record_failure(
 ) -> None:
     """Record what kept a pass over the policy `source` from its end, if that is libvirt's silence or the policy.
 
-    What can't be written down isn't told: what `failed` first is what a person must hear of.
+    What can't be written down isn't told: what `failed` first is what the administrator must hear of.
     """
     silent = failed if isinstance(failed, SILENT) else None
     if silent is None and rejected is None:
         return
     with closing(open_journal()) as journal, suppress(CedeError):
-        found = as_last_seen(journal, source, libvirt=silent, rejected=rejected, next_try=next_try)
-        journal.stand(source, found)
+        conditions = last_seen_conditions(
+            journal, source, libvirt=silent, rejected=rejected, next_try=next_try
+        )
+        journal.save_status(source, conditions)

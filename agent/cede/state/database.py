@@ -51,7 +51,7 @@ STEPS = (_FIRST, _SECOND)
 VERSION = len(STEPS)
 
 
-STANDING = 2  # from which version on there are pauses, attachments and conditions
+STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 
 
 def version(connection: sqlite3.Connection) -> int:
@@ -66,8 +66,8 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        for step in STEPS[version(connection) :]:
-            for statement in step:
+        for action in STEPS[version(connection) :]:
+            for statement in action:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -75,7 +75,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
 _MODE = 0o700
 
 
-_PATIENCE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 def _now() -> datetime:
@@ -158,7 +158,7 @@ class JournalFile:
         return sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             check_same_thread=False,
         )
 
@@ -176,8 +176,8 @@ class JournalFile:
             connection.close()  # or its locks live as long as the error
             raise
         connection.close()
-        kept = self._set_aside()
-        self._warn(f"{damage}; it is kept as {kept}, and a new one begun from what is observed")
+        path = self._set_aside()
+        self._warn(f"{damage}; it is kept as {path}, and a new one begun from what is observed")
         self.rebuilt = True
         return self._opened()
 
@@ -202,13 +202,13 @@ class JournalFile:
         self.warnings.append(f"the journal {self._path} is damaged: {damage}")
 
     def _set_aside(self) -> Path:
-        kept = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
-        self._path.rename(kept)
+        path = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
+        self._path.rename(path)
         for suffix in ("-wal", "-shm"):
             beside = self._path.with_name(self._path.name + suffix)
             with suppress(FileNotFoundError):
-                beside.rename(kept.with_name(kept.name + suffix))
-        return kept
+                beside.rename(path.with_name(path.name + suffix))
+        return path
 
 
 def _damage(connection: sqlite3.Connection) -> str:

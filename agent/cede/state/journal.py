@@ -11,82 +11,84 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cede.model.journal_state import Held, Memory, Unfinished
-from cede.model.pci import Address, Origin
+from cede.model.journal_state import Held, JournalState, Unfinished
+from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
-from cede.state.status_store import Standing
+from cede.state.status_store import StatusStore
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
     from cede.errors import CedeError
-    from cede.model.plan import Step, Work
+    from cede.model.plan import Action, Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Requester:
     """On whose behalf something is done: the command as it was given, and the person or service that gave it."""
 
     command: str = ""
-    who: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeedEntry:
-    """One deed in the history; `seconds` is None if it never ended. `undoing` if it took an earlier one back."""
+class ActionRecord:
+    """One action in the history; `seconds` is None if it never ended. `is_rollback` if it took an earlier one back."""
 
     text: str
-    begun: str
+    started: str
     seconds: float | None
     outcome: str
     message: str
-    undoing: bool
+    is_rollback: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One task in the history, with its deeds in order. Times are UTC, ISO 8601.
+class ChangeRecord:
+    """One change in the history, with its actions in order. Times are UTC, ISO 8601.
 
-    `outcome` is `done`, `failed`, `rolled back`, `stranded`, `interrupted`, `found` (by a rebuilt journal) or
+    `outcome` is `done`, `failed`, `rolled back`, `rollback failed`, `interrupted`, `found` (by a rebuilt journal) or
     `cut off`, if cede was killed there. `address` is None for what was about no device. `open` tells that something of
     it may still be left to finish or to undo.
     """
 
     number: int
-    begun: str
+    started: str
     ended: str | None
     subject: str
     address: Address | None
     domain: str
-    asked: str
-    who: str
+    command: str
+    requester: str
     outcome: str
     message: str
     remedy: str
     open: bool
-    deeds: tuple[DeedEntry, ...]
+    actions: tuple[ActionRecord, ...]
 
 
 _KEPT_DAYS = 180
 
 
-_MOST_BYTES = 32 * 1024 * 1024
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 _AT_ONCE = 100
+# what the tables say -> what it is called
+_OUTCOMES = {"cut off": "incomplete", "stranded": "rollback failed"}
 
 
-class Journal(Standing):
+class Journal(StatusStore):
     """Everything that is remembered; see `JournalFile` for how it is opened and what it raises."""
 
     # -- what planning needs
 
-    def memory(self) -> Memory:
+    def load_state(self) -> JournalState:
         """The origins of devices that cede took, what is unfinished, and what hung in this boot."""
         with self._reading() as connection:
             if connection is None:
-                return Memory(origins={})
+                return JournalState(origins={})
             origins = connection.execute("SELECT address, value FROM origin").fetchall()
             unfinished = connection.execute(
                 "SELECT subject, address, domain, inward, back, begun FROM task"
@@ -96,112 +98,122 @@ class Journal(Standing):
                 "SELECT address, reason, since FROM held WHERE boot = ? ORDER BY address",
                 (self._boot,),
             ).fetchall()
-            return Memory(
+            return JournalState(
                 origins={Address.parse(at): _origin(value) for at, value in origins},
                 unfinished=tuple(
                     Unfinished(
                         subject=subject,
                         address=Address.parse(at),
                         domain=domain,
-                        inward=bool(inward),
-                        back=bool(back),
+                        attaching=bool(attaching),
+                        return_to_dom0=bool(back),
                         since=since,
                     )
-                    for subject, at, domain, inward, back, since in unfinished
+                    for subject, at, domain, attaching, back, since in unfinished
                 ),
                 held=tuple(
                     Held(address=Address.parse(at), reason=reason, since=since)
                     for at, reason, since in held
                 ),
                 pauses=self._pauses(connection),
-                attachments=self._attachments(connection),
+                last_applied=self._last_applied(connection),
             )
 
     # -- what executing needs
 
-    def begin(self, work: Work, asked: Asked) -> int:
-        """A task for `work`, which takes the place of earlier ones on the same device; returns its number.
+    def begin_change(self, change: Change, requester: Requester) -> int:
+        """A change for `change`, which takes the place of earlier ones on the same device; returns its number.
 
         What was to go back to dom0 still is. If nothing comes of it, the earlier ones stand again.
         """
         with self._writing() as connection:
             (back,) = connection.execute(
-                "SELECT max(back) FROM task WHERE open AND address = ?", (_place(work.address),)
+                "SELECT max(back) FROM task WHERE open AND address = ?", (_place(change.address),)
             ).fetchone()
-            return self._insert_task(connection, work, asked, back=bool(back))
+            return self._insert_change(connection, change, requester, back=bool(back))
 
-    def _insert_task(
-        self, connection: sqlite3.Connection, work: Work, asked: Asked, *, back: bool = False
+    def _insert_change(
+        self,
+        connection: sqlite3.Connection,
+        change: Change,
+        requester: Requester,
+        *,
+        back: bool = False,
     ) -> int:
         row = connection.execute(
             "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back) VALUES (?,?,?,?,?,?,?,?)",
             (
-                self._stamp(), asked.command, asked.who, work.subject, _place(work.address), work.domain,
-                work.inward, work.back or back,
+                self._stamp(), requester.command, requester.user, change.subject, _place(change.address), change.domain,
+                change.attaching, change.return_to_dom0 or back,
             ),
         )  # fmt: skip
         return row.lastrowid or 0
 
-    def before(
+    def begin_action(
         self,
-        task: int,
-        step: Step,
-        was: object,
+        change_id: int,
+        action: Action,
+        prestate: object,
         *,
-        origin: Origin | None = None,
-        undoing: bool = False,
+        original_state: OriginalState | None = None,
+        is_rollback: bool = False,
     ) -> int:
-        """A deed that is about to be done, and what was so `was`; returns its number.
+        """A action that is about to be done, and what was so `was`; returns its number.
 
         `origin` is kept until the device is given back.
         """
         with self._writing() as connection:
-            if origin is not None:
+            if original_state is not None:
                 connection.execute(
                     "INSERT OR REPLACE INTO origin SELECT address, ?, ? FROM task WHERE id = ?",
-                    (json.dumps(plain(origin)), self._stamp(), task),
+                    (json.dumps(plain(original_state)), self._stamp(), change_id),
                 )
             row = connection.execute(
                 "INSERT INTO deed (task, undoing, step, text, before, begun) VALUES (?,?,?,?,?,?)",
                 (
-                    task, undoing, json.dumps(plain(step)), str(step), json.dumps(plain(was)), self._stamp(),
+                    change_id,
+                    is_rollback,
+                    json.dumps(plain(action)),
+                    str(action),
+                    json.dumps(plain(prestate)),
+                    self._stamp(),
                 ),
-            )  # fmt: skip
+            )
             return row.lastrowid or 0
 
-    def after(self, deed: int, seconds: float, error: CedeError | None = None) -> None:
-        """How the deed ended."""
+    def end_action(self, action_id: int, seconds: float, error: CedeError | None = None) -> None:
+        """How the action ended."""
         with self._writing() as connection:
             connection.execute(
                 "UPDATE deed SET seconds = ?, outcome = ?, message = ? WHERE id = ?",
-                (seconds, "failed" if error else "done", error.message if error else "", deed),
+                (seconds, "failed" if error else "done", error.message if error else "", action_id),
             )
 
-    def end(
-        self, task: int, outcome: str, error: CedeError | None = None, *, settled: bool = True
+    def end_change(
+        self, change_id: int, outcome: str, error: CedeError | None = None, *, complete: bool = True
     ) -> None:
-        """How the task ended; unless `settled`, the next pass finishes or undoes what is left of it."""
+        """How the change ended; unless `settled`, the next pass finishes or undoes what is left of it."""
         with self._writing() as connection:
             connection.execute(
                 "UPDATE task SET ended = ?, outcome = ?, message = ?, remedy = ?, open = ? WHERE id = ?",
                 (
                     self._stamp(), outcome, error.message if error else "", error.remedy if error else "",
-                    not settled, task,
+                    not complete, change_id,
                 ),
             )  # fmt: skip
             if error is None:
                 connection.execute(
                     "UPDATE task SET open = 0"
                     " WHERE id < ? AND address = (SELECT address FROM task WHERE id = ?)",
-                    (task, task),
+                    (change_id, change_id),
                 )
                 connection.execute(
                     "DELETE FROM attachment WHERE address ="
                     " (SELECT address FROM task WHERE id = ? AND NOT inward)",
-                    (task,),
+                    (change_id,),
                 )
 
-    def origin(self, address: Address) -> Origin | None:
+    def original_state(self, address: Address) -> OriginalState | None:
         """What dom0 had in the device before cede took it; None if that isn't known."""
         with self._reading() as connection:
             row = (
@@ -212,12 +224,12 @@ class Journal(Standing):
             )
             return _origin(row[0]) if row else None
 
-    def forget_origin(self, address: Address) -> None:
+    def forget_original_state(self, address: Address) -> None:
         """The device is dom0's again, as it was."""
         with self._writing() as connection:
             connection.execute("DELETE FROM origin WHERE address = ?", (str(address),))
 
-    def settle(self, address: Address) -> None:
+    def mark_complete(self, address: Address) -> None:
         """Nothing is left of what was begun on that device: it was seen to be so."""
         with self._writing() as connection:
             connection.execute("UPDATE task SET open = 0 WHERE address = ?", (str(address),))
@@ -231,15 +243,15 @@ class Journal(Standing):
             )
 
     def unhold(self, address: Address) -> None:
-        """A person asked for it by name: it may be touched again."""
+        """The administrator asked for it by name: it may be touched again."""
         with self._writing() as connection:
             connection.execute("DELETE FROM held WHERE address = ?", (str(address),))
 
-    def found(self, works: Iterator[Work], asked: Asked) -> None:
+    def record_found(self, changes: Iterator[Change], requester: Requester) -> None:
         """After a rebuild: what was found in place, so that the history doesn't begin with nothing."""
         with self._writing() as connection:
-            for work in works:
-                number = self._insert_task(connection, work, asked)
+            for change in changes:
+                number = self._insert_change(connection, change, requester)
                 connection.execute(
                     "UPDATE task SET ended = begun, outcome = 'found', open = 0 WHERE id = ?",
                     (number,),
@@ -248,29 +260,29 @@ class Journal(Standing):
 
     # -- history
 
-    def history(self, *, most: int = 50, about: str = "") -> tuple[Entry, ...]:
-        """The latest tasks, the newest first; with `about`, those with that in their address, subject or domain."""
+    def history(self, *, most: int = 50, about: str = "") -> tuple[ChangeRecord, ...]:
+        """The latest changes, the newest first; with `about`, those with that in their address, subject or domain."""
         with self._reading() as connection:
             if connection is None:
                 return ()
-            tasks = connection.execute(
+            rows = connection.execute(
                 "SELECT id, begun, ended, subject, address, domain, asked, who, outcome, message, remedy, open"
                 " FROM task WHERE instr(address || ' ' || subject || ' ' || domain, ?) ORDER BY id DESC LIMIT ?",
                 (about, most),
             ).fetchall()
             return tuple(
-                Entry(
-                    number=number, begun=begun, ended=ended, subject=subject,
-                    address=Address.parse(at) if at else None, domain=domain, asked=asked, who=who,
-                    outcome=outcome, message=message, remedy=remedy, open=bool(is_open),
-                    deeds=_deeds(connection, number),
+                ChangeRecord(
+                    number=number, started=started, ended=ended, subject=subject,
+                    address=Address.parse(at) if at else None, domain=domain, command=command, requester=requester,
+                    outcome=_OUTCOMES.get(outcome, outcome), message=message, remedy=remedy, open=bool(is_open),
+                    actions=_actions(connection, number),
                 )
-                for number, begun, ended, subject, at, domain, asked, who, outcome, message, remedy, is_open
-                in tasks
+                for number, started, ended, subject, at, domain, command, requester, outcome, message, remedy, is_open
+                in rows
             )  # fmt: skip
 
-    def trim(self, *, days: int = _KEPT_DAYS, most_bytes: int = _MOST_BYTES) -> int:
-        """Drop ended tasks older than `days`, then the oldest until the rest fits; returns how many went."""
+    def trim(self, *, days: int = _KEPT_DAYS, most_bytes: int = _MAX_BYTES) -> int:
+        """Drop ended changes older than `days`, then the oldest until the rest fits; returns how many went."""
         limit = (self._now() - timedelta(days=days)).isoformat(timespec="milliseconds")
         with self._writing() as connection:
             gone = connection.execute(
@@ -291,26 +303,26 @@ def _place(address: Address | None) -> str:
     return "" if address is None else str(address)
 
 
-def _origin(value: str) -> Origin:
-    found: Origin = build(Origin, json.loads(value), "origin")
-    return found
+def _origin(value: str) -> OriginalState:
+    original: OriginalState = build(OriginalState, json.loads(value), "origin")
+    return original
 
 
-def _deeds(connection: sqlite3.Connection, task: int) -> tuple[DeedEntry, ...]:
+def _actions(connection: sqlite3.Connection, change_id: int) -> tuple[ActionRecord, ...]:
     rows = connection.execute(
         "SELECT text, begun, seconds, outcome, message, undoing FROM deed WHERE task = ? ORDER BY id",
-        (task,),
+        (change_id,),
     )
     return tuple(
-        DeedEntry(
+        ActionRecord(
             text=text,
-            begun=begun,
+            started=started,
             seconds=seconds,
-            outcome=outcome,
+            outcome=_OUTCOMES.get(outcome, outcome),
             message=message,
-            undoing=bool(undoing),
+            is_rollback=bool(is_rollback),
         )
-        for text, begun, seconds, outcome, message, undoing in rows
+        for text, started, seconds, outcome, message, is_rollback in rows
     )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cede.model.conditions import Condition, Status
-from cede.model.journal_state import Attachment, Pause
+from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
 from cede.state import database
 from cede.state.database import JournalFile
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-class Standing(JournalFile):
+# as older journals have them
+_RENAMED = {
+    "Permanent": "Persistent",
+    "Proven": "Verified",
+    "InStep": "InSync",
+    "Stranded": "RollbackFailed",
+}
+
+
+class StatusStore(JournalFile):
     """The part of the journal that is about now, not about then; each policy (`source`) has conditions of its own."""
 
     @property
@@ -42,7 +51,7 @@ class Standing(JournalFile):
             connection.execute(
                 "INSERT OR REPLACE INTO pause VALUES (?,?,?,?,?,?,?,?)",
                 (
-                    pause.target, pause.domain, pause.device, pause.drained, pause.who, pause.reason, pause.since,
+                    pause.target, pause.domain, pause.device, pause.drained, pause.requester, pause.reason, pause.since,
                     pause.until,
                 ),
             )  # fmt: skip
@@ -53,12 +62,12 @@ class Standing(JournalFile):
         with self._writing() as connection:
             connection.executemany(
                 "DELETE FROM pause WHERE domain = ? AND device = ? AND drained = ?",
-                [(one.domain, one.device, one.drained) for one in pauses],
+                [(pause.domain, pause.device, pause.drained) for pause in pauses],
             )
 
     def _pauses(self, connection: sqlite3.Connection) -> tuple[Pause, ...]:
         """Those that are in force now; what was drained comes first, since it goes further."""
-        if database.version(connection) < database.STANDING:
+        if database.version(connection) < database.STATUS_VERSION:
             return ()
         rows = connection.execute(
             "SELECT target, domain, device, drained, who, reason, since, until FROM pause"
@@ -68,21 +77,21 @@ class Standing(JournalFile):
         return tuple(
             Pause(
                 target=target, domain=domain, device=device, drained=bool(drained),
-                who=who, reason=reason, since=since, until=until,
+                requester=who, reason=reason, since=since, until=until,
             )
             for target, domain, device, drained, who, reason, since, until in rows
         )  # fmt: skip
 
     # -- where what was
 
-    def _attachments(self, connection: sqlite3.Connection) -> tuple[Attachment, ...]:
-        if database.version(connection) < database.STANDING:
+    def _last_applied(self, connection: sqlite3.Connection) -> tuple[LastApplied, ...]:
+        if database.version(connection) < database.STATUS_VERSION:
             return ()
         rows = connection.execute(
             "SELECT DISTINCT address, domain, live, config FROM attachment ORDER BY address, domain"
         )
         return tuple(
-            Attachment(address=Address.parse(at), domain=domain, live=bool(live), config=bool(config))
+            LastApplied(address=Address.parse(at), domain=domain, live=bool(live), config=bool(config))
             for at, domain, live, config in rows
         )  # fmt: skip
 
@@ -91,7 +100,7 @@ class Standing(JournalFile):
     def conditions(self, source: str) -> tuple[Condition, ...]:
         """Those that the last pass for the policy `source` left, and those of the host."""
         with self._reading() as connection:
-            if connection is None or database.version(connection) < database.STANDING:
+            if connection is None or database.version(connection) < database.STATUS_VERSION:
                 return ()
             rows = connection.execute(
                 "SELECT subject, type, status, reason, message, since, next_try FROM condition"
@@ -100,17 +109,18 @@ class Standing(JournalFile):
             ).fetchall()
             return tuple(
                 Condition(
-                    subject=subject, type=kind, status=Status(status), reason=reason, message=message,
+                    subject=subject, type=_RENAMED.get(kind, kind), status=Status(status),
+                    reason=_RENAMED.get(reason, reason), message=message,
                     since=since, next_try=next_try,
                 )
                 for subject, kind, status, reason, message, since, next_try in rows
             )  # fmt: skip
 
-    def stand(
+    def save_status(
         self,
         source: str,
         conditions: Sequence[Condition],
-        attachments: Sequence[Attachment] | None = None,
+        attachments: Sequence[LastApplied] | None = None,
     ) -> None:
         """Keep these instead of what was kept for that policy, and of the host's; None leaves attachments as they were.
 
@@ -120,11 +130,17 @@ class Standing(JournalFile):
         with self._writing() as connection:
             rows: set[_Row] = {
                 (
-                    "" if not one.subject else source, one.subject, one.type, str(one.status), one.reason,
-                    one.message, one.since, one.next_try,
+                    "" if not condition.subject else source,
+                    condition.subject,
+                    condition.type,
+                    str(condition.status),
+                    condition.reason,
+                    condition.message,
+                    condition.since,
+                    condition.next_try,
                 )
-                for one in conditions
-            }  # fmt: skip
+                for condition in conditions
+            }
             had = set(
                 connection.execute(
                     "SELECT source, subject, type, status, reason, message, since, next_try FROM condition"

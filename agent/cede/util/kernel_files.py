@@ -37,7 +37,7 @@ def listing(path: str | os.PathLike[str]) -> list[str]:
         return []
 
 
-def named(path: str | os.PathLike[str]) -> str:
+def readlink(path: str | os.PathLike[str]) -> str:
     """What a link names, as it stands there; empty if there is no such link."""
     try:
         return os.readlink(path)
@@ -45,9 +45,9 @@ def named(path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def target(path: str | os.PathLike[str]) -> str | None:
+def link_name(path: str | os.PathLike[str]) -> str | None:
     """The last part of what a link names; None if there is no such link."""
-    return named(path).rpartition("/")[2] or None
+    return readlink(path).rpartition("/")[2] or None
 
 
 def matching(path: str | os.PathLike[str], pattern: str) -> list[str]:
@@ -58,7 +58,7 @@ def matching(path: str | os.PathLike[str], pattern: str) -> list[str]:
         return []
 
 
-def resolved(path: str | os.PathLike[str]) -> str | None:
+def realpath(path: str | os.PathLike[str]) -> str | None:
     """Where links lead to; None if nothing is there."""
     try:
         return os.path.realpath(path, strict=True)

@@ -21,7 +21,7 @@ _LAST_WORDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class CompletedProcess:
     """How a program ended, and what it said, as far as it was kept."""
 
     status: int
@@ -44,7 +44,7 @@ def run(*argv: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
     return said
 
 
-def ask(*argv: str, stdin: str, seconds: float, most: int) -> Said:
+def run_apart(*argv: str, stdin: str, seconds: float, most: int) -> CompletedProcess:
     """Run a program that may fail, its words and its errors apart; what goes beyond `most` bytes of each is dropped.
 
     Raises as `run` does, but for a program that fails.
@@ -54,33 +54,33 @@ def ask(*argv: str, stdin: str, seconds: float, most: int) -> Said:
 
 def _ended(
     argv: tuple[str, ...], stdin: str | None, seconds: float, most: int, *, apart: bool
-) -> Said:
+) -> CompletedProcess:
     until = time.monotonic() + seconds
     with ExitStack() as pipes:
-        ours: list[int] = []
-        theirs: list[int] = []
+        reading_ends: list[int] = []
+        writing_ends: list[int] = []
         for _ in range(2 if apart else 1):
             reading, writing = os.pipe()
             pipes.callback(os.close, reading)
-            ours.append(reading)
-            theirs.append(writing)
+            reading_ends.append(reading)
+            writing_ends.append(writing)
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=theirs[0],
-                stderr=theirs[1] if apart else subprocess.STDOUT,
+                stdout=writing_ends[0],
+                stderr=writing_ends[1] if apart else subprocess.STDOUT,
             )
         except OSError as error:
             raise PermanentError(f"{argv[0]} is not installed, or can't be run: {error}") from error
         finally:
-            for writing in theirs:
+            for writing in writing_ends:
                 os.close(writing)
         if process.stdin is not None:
             with suppress(BrokenPipeError), process.stdin:
                 process.stdin.write((stdin or "").encode())
         try:
-            said = _heard(ours, until, most)
+            said = _heard(reading_ends, until, most)
             process.wait(_left(until))
         except (TimeoutError, subprocess.TimeoutExpired):
             process.kill()
@@ -90,7 +90,7 @@ def _ended(
                 f"{' '.join(argv)} has hung for {seconds:.0f} s",
                 remedy="see the end of dom0's kernel log (dmesg)",
             ) from None
-    return Said(status=process.returncode, out=said[0], err=said[1] if apart else b"")
+    return CompletedProcess(status=process.returncode, out=said[0], err=said[1] if apart else b"")
 
 
 def _heard(pipes: list[int], until: float, most: int) -> list[bytes]:

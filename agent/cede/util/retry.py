@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 STEP_SECONDS = 60.0
-_LONGEST_PAUSE = 5.0
+_MAX_PAUSE = 5.0
 _POLL = 0.05
 
 
-def persist(deed: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
+def retry_transient(call: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
     """Do `deed`, again for at most 60 s while the world is busy or libvirt is away; the last error is raised as it was.
 
     `deed` must look first at what an earlier try has done: a call that was cut off may have done its work.
     """
     attempts = Retrying(
         retry=retry_if_exception_type((TransientError, UnreachableError)),
-        wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+        wait=wait_random_exponential(multiplier=0.5, max=_MAX_PAUSE),
         stop=stop_after_delay(STEP_SECONDS),
         sleep=sleep,
         reraise=True,
     )
-    return attempts(deed)
+    return attempts(call)
 
 
-def await_truth(
+def wait_until(
     question: Callable[[], bool], seconds: float, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
     """Ask until the answer is yes, for at most `seconds`; returns the last answer."""

@@ -20,12 +20,14 @@ _T = TypeVar("_T")
 CALL_SECONDS = 90.0
 
 
-def within(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+def call_with_timeout(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
     """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
-    return begin(what, call, seconds=seconds)()
+    return start_with_timeout(what, call, seconds=seconds)()
 
 
-def begin(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> Callable[[], _T]:
+def start_with_timeout(
+    what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
+) -> Callable[[], _T]:
     """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `within` does."""
     due = time.monotonic() + seconds
     ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()

@@ -14,82 +14,88 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """How a finding ends; one that is only noted speaks neither for nor against."""
 
-    RIGHT = "right"
-    WRONG = "wrong"
-    OPEN = "not proven"
-    NOTED = "noted"
+    PASSED = "passed"
+    FAILED = "failed"
+    UNVERIFIED = "not verified"
+    INFO = "info"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckResult:
     """One thing looked at: where, what was wanted, what was found."""
 
     source: str
-    wanted: str
+    expected: str
     found: str
-    verdict: Verdict
+    status: CheckStatus
 
     def __str__(self) -> str:
         return f"{self.source}: {self.found}" + (
-            "" if self.verdict in {Verdict.RIGHT, Verdict.NOTED} else f" (wanted {self.wanted})"
+            ""
+            if self.status in {CheckStatus.PASSED, CheckStatus.INFO}
+            else f" (wanted {self.expected})"
         )
 
 
-def judged(source: str, wanted: object, found: object, *, right: bool) -> Finding:
+def check_result(source: str, expected: object, found: object, *, passed: bool) -> CheckResult:
     """A finding that is right or wrong."""
-    return Finding(
+    return CheckResult(
         source=source,
-        wanted=str(wanted),
+        expected=str(expected),
         found=str(found),
-        verdict=Verdict.RIGHT if right else Verdict.WRONG,
+        status=CheckStatus.PASSED if passed else CheckStatus.FAILED,
     )
 
 
-def proven(findings: Sequence[Finding]) -> bool:
+def verified(findings: Sequence[CheckResult]) -> bool:
     """Whether every finding that decides is right, and there is one."""
-    deciding = [f for f in findings if f.verdict is not Verdict.NOTED]
-    return bool(deciding) and all(f.verdict is Verdict.RIGHT for f in deciding)
+    deciding = [f for f in findings if f.status is not CheckStatus.INFO]
+    return bool(deciding) and all(f.status is CheckStatus.PASSED for f in deciding)
 
 
-def refused(reason: str) -> Finding:
+def refused_result(reason: str) -> CheckResult:
     """The finding for an assignment that the planner refuses as things are."""
-    return Finding(
-        source="plan", wanted="an assignment that can be", found=reason, verdict=Verdict.WRONG
+    return CheckResult(
+        source="plan", expected="an assignment that can be", found=reason, status=CheckStatus.FAILED
     )
 
 
-def settled(reason: str) -> Finding:
-    """The finding for an assignment that is in step without the device: its alternative has it."""
-    return Finding(source="plan", wanted=reason, found=reason, verdict=Verdict.RIGHT)
+def alternative_result(reason: str) -> CheckResult:
+    """The finding for an assignment that is in sync without the device: its alternative has it."""
+    return CheckResult(source="plan", expected=reason, found=reason, status=CheckStatus.PASSED)
 
 
-def unproven(source: str, why: str) -> Finding:
+def unverified_result(source: str, why: str) -> CheckResult:
     """A finding that couldn't be made, and why; it is never taken for right."""
-    return Finding(source=source, wanted="an answer", found=why, verdict=Verdict.OPEN)
+    return CheckResult(
+        source=source, expected="an answer", found=why, status=CheckStatus.UNVERIFIED
+    )
 
 
-def unasked() -> Finding:
+def not_asked_result() -> CheckResult:
     """What is told of a guest that the policy has nobody ask: the rest is dom0's and Xen's word."""
-    return noted("guest", "not proven, since the policy has nobody asked (verify: {guest: none})")
+    return info_result(
+        "guest", "not verified, since the policy has nobody asked (verify: {guest: none})"
+    )
 
 
-def noted(source: str, found: str) -> Finding:
-    """A finding that a person may want to know and that decides nothing."""
-    return Finding(source=source, wanted="", found=found, verdict=Verdict.NOTED)
+def info_result(source: str, found: str) -> CheckResult:
+    """A finding that the administrator may want to know and that decides nothing."""
+    return CheckResult(source=source, expected="", found=found, status=CheckStatus.INFO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class AssignmentChecks:
     """What was found of one subject, and whether that proves it; `paused` if a person told cede to leave it alone."""
 
     subject: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
     paused: bool = False
 
     @property
-    def proven(self) -> bool:
+    def verified(self) -> bool:
         """Whether every finding is right."""
-        return proven(self.findings)
+        return verified(self.findings)

@@ -11,16 +11,16 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.guest.pci_function import Interrupt
-from cede.verifier.check_results import judged, noted, unproven
+from cede.verifier.check_results import check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cede.adapters.linux.config_space import SwitchedOn
     from cede.guest.pci_function import Function
-    from cede.guest.probe import Look, View
+    from cede.guest.probe import ProbeResult, View
     from cede.model.pci import Address, Device
-    from cede.verifier.check_results import Finding
+    from cede.verifier.check_results import CheckResult
 
 _FIELDS = ("vendor", "device", "class_code", "subsystem", "driver", "interrupt", "serial")
 _HOLDERS = ("vfio-pci", "pci-stub", "pciback", "uio_pci_generic")  # bound, and nothing switched on
@@ -38,50 +38,55 @@ _ERROR = re.compile(
 )
 _ROM = re.compile(r"BAR 6\b|ROM")  # a missing option ROM harms no driver
 _WORTH_KNOWING = re.compile(r"fail|error|can't claim|timed? ?out|severity=Corrected", re.IGNORECASE)
-_LONGEST = 160
+_MAX_LENGTH = 160
 
 
 def of_guest(
-    seen: Look, device: Device, slot: Address, card: SwitchedOn | None = None
-) -> tuple[Finding, ...]:
+    seen: ProbeResult, device: Device, slot: Address, card: SwitchedOn | None = None
+) -> tuple[CheckResult, ...]:
     """What the guest itself says of the virtual slot that xenstore names.
 
     `card` is what dom0 reads of the real device right after the look; None if it can't.
     """
     if not seen.whole:
-        return (unproven("guest", "its answer is cut off or garbled"),)
+        return (unverified_result("guest", "its answer is cut off or garbled"),)
     if not seen.views:
-        return (unproven("guest", "neither lspci nor sysfs can tell there"),)
-    wanted = f"{device.identity} at {slot}"
+        return (unverified_result("guest", "neither lspci nor sysfs can tell there"),)
+    expected = f"{device.identity} at {slot}"
     dissent = _dissent(seen.views)
     if dissent:
-        return (unproven("guest", dissent),)
+        return (unverified_result("guest", dissent),)
     view = seen.views[0]
     if view.function is None:
-        return (judged(view.source, wanted, f"nothing at {slot}", right=False),)
-    there = _all_told(seen.views)
-    same = (there.vendor, there.device) == (device.identity.vendor, device.identity.device)
+        return (check_result(view.source, expected, f"nothing at {slot}", passed=False),)
+    function = _merged(seen.views)
+    same = (function.vendor, function.device) == (device.identity.vendor, device.identity.device)
     return (
-        judged(view.source, wanted, f"{there.vendor}:{there.device} at {there.slot}", right=same),
-        *_kind(there, device),
-        *_origin(there, device),
-        _driver(there),
-        _bars(there, seen),
-        _interrupts(there, card),
-        *_card(there, device, card),
+        check_result(
+            view.source,
+            expected,
+            f"{function.vendor}:{function.device} at {function.slot}",
+            passed=same,
+        ),
+        *_kind(function, device),
+        *_origin(function, device),
+        _driver(function),
+        _bars(function, seen),
+        _interrupts(function, card),
+        *_card(function, device, card),
         _log(seen.log, slot),
     )
 
 
 def _dissent(views: Sequence[View]) -> str:
     """In what the guest's tools contradict each other; empty if they agree in all that they tell."""
-    for one in views[1:]:
+    for view in views[1:]:
         first = views[0]
-        if (first.function is None) != (one.function is None):
-            here, gone = (first, one) if first.function else (one, first)
+        if (first.function is None) != (view.function is None):
+            here, gone = (first, view) if first.function else (view, first)
             return f"{here.source} sees something there and {gone.source} doesn't"
         for field in _FIELDS:
-            said, other = getattr(first.function, field, None), getattr(one.function, field, None)
+            said, other = getattr(first.function, field, None), getattr(view.function, field, None)
             if said is None or other is None:
                 continue
             if field == "class_code":
@@ -89,12 +94,12 @@ def _dissent(views: Sequence[View]) -> str:
                 said, other = said[:shorter], other[:shorter]
             if said != other:
                 return (
-                    f"{first.source} says {field} {said or 'none'}, {one.source} {other or 'none'}"
+                    f"{first.source} says {field} {said or 'none'}, {view.source} {other or 'none'}"
                 )
     return ""
 
 
-def _all_told(views: Sequence[View]) -> Function:
+def _merged(views: Sequence[View]) -> Function:
     """One function with everything that any of the tools told."""
     functions = [view.function for view in views if view.function is not None]
     merged = functions[0]
@@ -103,108 +108,117 @@ def _all_told(views: Sequence[View]) -> Function:
     return merged
 
 
-def _kind(there: Function, device: Device) -> Iterator[Finding]:
+def _kind(function: Function, device: Device) -> Iterator[CheckResult]:
     """Subsystem and class, which tell two cards with one chip apart."""
-    mine = device.identity
-    for name, wanted, found in (
-        ("subsystem", mine.subsystem, there.subsystem),
-        ("class", mine.class_code, there.class_code),
+    identity = device.identity
+    for name, expected, found in (
+        ("subsystem", identity.subsystem, function.subsystem),
+        ("class", identity.class_code, function.class_code),
     ):
-        nobody = wanted in {"", "0000:0000", "ffff:ffff"}
+        nobody = expected in {"", "0000:0000", "ffff:ffff"}
         if found is None:
             if not nobody:
-                yield unproven(f"guest {name}", "not told")
+                yield unverified_result(f"guest {name}", "not told")
         else:
-            right = (not found) if nobody else bool(found) and wanted.startswith(found)
-            yield judged(
-                f"guest {name}", "none" if nobody else wanted, found or "none", right=right
+            passed = (not found) if nobody else bool(found) and expected.startswith(found)
+            yield check_result(
+                f"guest {name}", "none" if nobody else expected, found or "none", passed=passed
             )
 
 
-def _origin(there: Function, device: Device) -> Iterator[Finding]:
+def _origin(function: Function, device: Device) -> Iterator[CheckResult]:
     """That it is this very card: the MAC that dom0 knew it by, and its serial number."""
-    was = device.origin.links[0].mac if device.origin and device.origin.links else None
+    was = (
+        device.original_state.links[0].mac
+        if device.original_state and device.original_state.links
+        else None
+    )
     mac = device.mac or was
-    if mac and there.macs:
-        yield judged("guest MAC", mac, ", ".join(there.macs), right=mac in there.macs)
+    if mac and function.macs:
+        yield check_result("guest MAC", mac, ", ".join(function.macs), passed=mac in function.macs)
     elif mac:
-        yield noted("guest MAC", "no interface with the card's own MAC")
-    if device.serial and there.serial:
-        yield judged(
-            "guest serial", device.serial, there.serial, right=device.serial == there.serial
+        yield info_result("guest MAC", "no interface with the card's own MAC")
+    if device.serial and function.serial:
+        yield check_result(
+            "guest serial", device.serial, function.serial, passed=device.serial == function.serial
         )
 
 
-def _driver(there: Function) -> Finding:
-    if there.driver is None:
-        return unproven("guest driver", "not told")
-    return judged(
-        "guest driver", "a driver bound", there.driver or "no driver", right=bool(there.driver)
+def _driver(function: Function) -> CheckResult:
+    if function.driver is None:
+        return unverified_result("guest driver", "not told")
+    return check_result(
+        "guest driver",
+        "a driver bound",
+        function.driver or "no driver",
+        passed=bool(function.driver),
     )
 
 
-def _bars(there: Function, seen: Look) -> Finding:
+def _bars(function: Function, seen: ProbeResult) -> CheckResult:
     """Each BAR has its place in the guest's memory map: what collides has an address, too, and no claim."""
-    wanted = "every BAR claimed"
-    if there.regions is None or there.unassigned is None:
-        return unproven("guest BARs", "not told")
-    if there.unassigned:
-        return judged("guest BARs", wanted, f"{there.unassigned} without an address", right=False)
-    if not there.regions:
-        return noted("guest BARs", "it has none")
-    if seen.claims is None:
-        return noted(
-            "guest BARs", f"{len(there.regions)} with an address; claims are told to root only"
+    expected = "every BAR claimed"
+    if function.regions is None or function.unassigned is None:
+        return unverified_result("guest BARs", "not told")
+    if function.unassigned:
+        return check_result(
+            "guest BARs", expected, f"{function.unassigned} without an address", passed=False
         )
-    lost = [first for first, last in there.regions if (first, last) not in seen.claims]
-    found = f"{len(there.regions) - len(lost)} of {len(there.regions)} claimed"
-    return judged("guest BARs", wanted, found, right=not lost)
+    if not function.regions:
+        return info_result("guest BARs", "it has none")
+    if seen.claims is None:
+        return info_result(
+            "guest BARs", f"{len(function.regions)} with an address; claims are told to root only"
+        )
+    lost = [first for first, last in function.regions if (first, last) not in seen.claims]
+    found = f"{len(function.regions) - len(lost)} of {len(function.regions)} claimed"
+    return check_result("guest BARs", expected, found, passed=not lost)
 
 
-def _interrupts(there: Function, card: SwitchedOn | None) -> Finding:
+def _interrupts(function: Function, card: SwitchedOn | None) -> CheckResult:
     """MSI or MSI-X, which dom0 can read of the card; one that is off may be not in use yet."""
-    if there.interrupt is None:
-        return unproven("guest interrupts", "not told")
-    if there.interrupt is Interrupt.INTX:
-        return noted(
+    if function.interrupt is None:
+        return unverified_result("guest interrupts", "not told")
+    if function.interrupt is Interrupt.INTX:
+        return info_result(
             "guest interrupts", "no MSI: the device isn't opened yet, or its driver uses INTx"
         )
     if card is None:
-        return judged("guest interrupts", "MSI or MSI-X", there.interrupt, right=True)
-    on = card.msix if there.interrupt is Interrupt.MSIX else card.msi
-    found = there.interrupt if on else f"{there.interrupt}, which is off in the card itself"
-    return judged("guest interrupts", "MSI or MSI-X", found, right=on)
+        return check_result("guest interrupts", "MSI or MSI-X", function.interrupt, passed=True)
+    on = card.msix if function.interrupt is Interrupt.MSIX else card.msi
+    found = function.interrupt if on else f"{function.interrupt}, which is off in the card itself"
+    return check_result("guest interrupts", "MSI or MSI-X", found, passed=on)
 
 
-def _card(there: Function, device: Device, card: SwitchedOn | None) -> Iterator[Finding]:
+def _card(function: Function, device: Device, card: SwitchedOn | None) -> Iterator[CheckResult]:
     """The card's own word on whether a driver works with it, whatever the guest says."""
-    if card is None or not there.driver:
+    if card is None or not function.driver:
         return
-    asleep = there.power_state not in {None, "D0"}
-    wanted = f"switched on, as {there.driver} is said to be bound"
-    if there.driver in _HOLDERS or (asleep and not card.bus_master):
-        yield noted("config space", str(card))
-    elif not (card.memory or card.io) and there.regions:
-        yield judged("config space", wanted, card, right=False)
+    asleep = function.power_state not in {None, "D0"}
+    expected = f"switched on, as {function.driver} is said to be bound"
+    if function.driver in _HOLDERS or (asleep and not card.bus_master):
+        yield info_result("config space", str(card))
+    elif not (card.memory or card.io) and function.regions:
+        yield check_result("config space", expected, card, passed=False)
     elif not card.bus_master and device.identity.class_code.startswith(_DMA_CLASSES):
-        yield unproven("config space", f"{card}: nothing has begun to work with it")
+        yield unverified_result("config space", f"{card}: nothing has begun to work with it")
     else:
-        yield judged("config space", wanted, card, right=True)
+        yield check_result("config space", expected, card, passed=True)
 
 
-def _log(lines: Sequence[str] | None, slot: Address) -> Finding:
+def _log(lines: Sequence[str] | None, slot: Address) -> CheckResult:
     """The guest's kernel log since it last found the device; without that line, what it holds is later."""
     if lines is None:
-        return noted("guest log", "nothing on it, or its log is shown to root only")
+        return info_result("guest log", "nothing on it, or its log is shown to root only")
     found = [number for number, line in enumerate(lines) if _found(line, slot)]
     about = [line for line in lines[found[-1] if found else 0 :] if _concerns(line, slot)]
     wrong = [line for line in about if _ERROR.search(line) and not _ROM.search(line)]
     if wrong:
-        return judged("guest log", "no error", wrong[0][:_LONGEST], right=False)
+        return check_result("guest log", "no error", wrong[0][:_MAX_LENGTH], passed=False)
     worth = [line for line in about if _WORTH_KNOWING.search(line)]
     if worth:
-        return noted("guest log", worth[-1][:_LONGEST])
-    return judged("guest log", "no error", f"no error in {len(about)} lines", right=True)
+        return info_result("guest log", worth[-1][:_MAX_LENGTH])
+    return check_result("guest log", "no error", f"no error in {len(about)} lines", passed=True)
 
 
 def _found(line: str, slot: Address) -> bool:

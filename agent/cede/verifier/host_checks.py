@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED, INITIALISED, RECONFIGURING
-from cede.verifier.check_results import judged, noted
+from cede.verifier.check_results import check_result, info_result
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, KernelLine
     from cede.model.pci import Address, Device
-    from cede.verifier.check_results import Finding
+    from cede.verifier.check_results import CheckResult
 
-_DEED = re.compile(r"seizing device|assign to virtual slot")
+_BINDING = re.compile(r"seizing device|assign to virtual slot")
 _ASSIGNED = re.compile(r"vpci: assign to virtual slot [0-9a-f]+(?: func [0-7])?")
 _KEPT_FROM = re.compile(r"read-only configuration space field at offset (0x[0-9a-f]{1,3})")
 _ERROR = re.compile(
@@ -29,11 +29,11 @@ _ERROR = re.compile(
     r"|[Uu]nable to change power state|not ready \d+ms after|broken device|failed to (?:enable|restore)"
     r"|error \d+ (?:enabling|setting)"
 )
-_NOTED = re.compile(r"severity=Corrected|[Cc]orrected error")
-_LONGEST = 160
+_CORRECTED = re.compile(r"severity=Corrected|[Cc]orrected error")
+_MAX_LENGTH = 160
 
 
-def of_dom0(device: Device, domain: Domain, *, plugged: bool = True) -> tuple[Finding, ...]:
+def of_dom0(device: Device, domain: Domain, *, plugged: bool = True) -> tuple[CheckResult, ...]:
     """What dom0's sysfs and libvirt's two XMLs say.
 
     With `plugged` false the domain needn't have it before its next start.
@@ -41,14 +41,18 @@ def of_dom0(device: Device, domain: Domain, *, plugged: bool = True) -> tuple[Fi
     live = domain.live_hostdev(device.address) is not None
     config = domain.config_hostdev(device.address) is not None
     return (
-        judged(
+        check_result(
             "sysfs",
             "bound to pciback",
             f"bound to {device.driver or 'no driver'}",
-            right=device.on_pciback,
+            passed=device.on_pciback,
         ),
-        judged("live XML", "hostdev", _live(live=live, plugged=plugged), right=live or not plugged),
-        judged("persistent XML", "hostdev", "hostdev" if config else "no hostdev", right=config),
+        check_result(
+            "live XML", "hostdev", _live(live=live, plugged=plugged), passed=live or not plugged
+        ),
+        check_result(
+            "persistent XML", "hostdev", "hostdev" if config else "no hostdev", passed=config
+        ),
     )
 
 
@@ -58,7 +62,7 @@ def _live(*, live: bool, plugged: bool) -> str:
     return "no hostdev" if plugged else "no hostdev before its next start"
 
 
-def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[Finding, ...]:
+def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[CheckResult, ...]:
     """What Xen's PCI backend says.
 
     A PV guest's pcifront must be Connected (4) on both sides with a virtual slot told; an HVM guest is served by its
@@ -67,35 +71,37 @@ def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[Finding, .
     """
     if given is None or given.domid != domain.domid:
         found = "not given to any domain" if given is None else f"given to domain {given.domid}"
-        return (judged("xenstore", f"dev-N given to domain {domain.domid}", found, right=False),)
+        return (
+            check_result("xenstore", f"dev-N given to domain {domain.domid}", found, passed=False),
+        )
     pv = domain.kind is GuestKind.PV
     rests = (CONNECTED,) if pv else (INITIALISED, RECONFIGURING)
     findings = [
-        judged("xenstore dev", given.address, f"dev-{given.index} {given.address}", right=True),
-        judged(
+        check_result("xenstore dev", given.address, f"dev-{given.index} {given.address}", passed=True),
+        check_result(
             "xenstore backend", " or ".join(f"state {state}" for state in rests), f"state {given.backend_state}",
-            right=given.backend_state in rests,
+            passed=given.backend_state in rests,
         ),
-        judged(
+        check_result(
             "xenstore slot", "a virtual slot", given.virtual_slot or "none yet",
-            right=given.virtual_slot is not None,
+            passed=given.virtual_slot is not None,
         ),
     ]  # fmt: skip
     if pv:
         findings.append(
-            judged(
+            check_result(
                 "xenstore frontend",
                 f"state {CONNECTED}",
                 f"state {given.frontend_state}",
-                right=given.frontend_state == CONNECTED,
+                passed=given.frontend_state == CONNECTED,
             )
         )
     if _wants_permissive(domain, given.address):
         options = given.options.split(",")
         findings.append(
-            judged(
+            check_result(
                 "xenstore opts", "permissive=1", given.options or "none",
-                right="permissive=1" in options,
+                passed="permissive=1" in options,
             )
         )  # fmt: skip
     return tuple(findings)
@@ -108,49 +114,53 @@ def _wants_permissive(domain: Domain, address: Address) -> bool:
 
 def of_permissive(
     permissive: Collection[Address], address: Address, domain: Domain
-) -> tuple[Finding, ...]:
+) -> tuple[CheckResult, ...]:
     """Whether pciback itself has taken the option that libxl was given; nothing where that isn't wanted."""
     if not _wants_permissive(domain, address):
         return ()
     there = address in permissive
     found = "listed as permissive" if there else "not listed as permissive"
-    return (judged("pciback", "listed as permissive", found, right=there),)
+    return (check_result("pciback", "listed as permissive", found, passed=there),)
 
 
-def of_kernel_log(lines: Sequence[KernelLine], address: Address) -> tuple[Finding, ...]:
-    """What dom0's kernel said of the device since it was last seized or assigned to a virtual slot.
+def of_kernel_log(lines: Sequence[KernelLine], address: Address) -> tuple[CheckResult, ...]:
+    """What dom0's kernel said of the device since it was last bound or assigned to a virtual slot.
 
     A ring that has lost that line holds only what came later.
     """
     about = [line.text for line in lines if str(address) in line.text]
-    deeds = [number for number, text in enumerate(about) if _DEED.search(text)]
-    since = about[deeds[-1] :] if deeds else about
+    bindings = [number for number, text in enumerate(about) if _BINDING.search(text)]
+    since = about[bindings[-1] :] if bindings else about
     findings = []
     for text in dict.fromkeys(since):
         if _ERROR.search(text):
-            findings.append(judged("kernel log", "no error", text[:_LONGEST], right=False))
-        elif _NOTED.search(text):
-            findings.append(noted("kernel log", text[:_LONGEST]))
+            findings.append(
+                check_result("kernel log", "no error", text[:_MAX_LENGTH], passed=False)
+            )
+        elif _CORRECTED.search(text):
+            findings.append(info_result("kernel log", text[:_MAX_LENGTH]))
         elif slot := _ASSIGNED.search(text):
-            findings.append(noted("kernel log", slot[0]))
-    kept_from = [found[1] for text in since if (found := _KEPT_FROM.search(text))]
+            findings.append(info_result("kernel log", slot[0]))
+    kept_from = [match[1] for text in since if (match := _KEPT_FROM.search(text))]
     if kept_from:
         places = ", ".join(dict.fromkeys(kept_from))
         findings.append(
-            noted("kernel log", f"the guest may not write its configuration space at {places}")
+            info_result(
+                "kernel log", f"the guest may not write its configuration space at {places}"
+            )
         )
     return tuple(findings)
 
 
-def of_xen(before: int, after: int) -> tuple[Finding, ...]:
+def of_xen(before: int, after: int) -> tuple[CheckResult, ...]:
     """DMA faults of the device in Xen's log, counted when the look began and when it ended.
 
-    Xen's log mostly tells no time: what stood there before may be of an earlier deed, and decides nothing.
+    Xen's log mostly tells no time: what stood there before may be of an earlier action, and decides nothing.
     """
     if after > before:
         return (
-            judged(
-                "Xen's log", "no DMA fault", f"{after - before} DMA faults just now", right=False
+            check_result(
+                "Xen's log", "no DMA fault", f"{after - before} DMA faults just now", passed=False
             ),
         )
-    return (noted("Xen's log", f"{after} DMA faults of it, none just now"),) if after else ()
+    return (info_result("Xen's log", f"{after} DMA faults of it, none just now"),) if after else ()

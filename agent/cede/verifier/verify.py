@@ -15,69 +15,69 @@ from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay
 from cede.errors import CedeError, GuestSilentError, PermanentError
 from cede.guest import probe
 from cede.guest.channels import credentials
-from cede.guest.channels.console_channel import Console
-from cede.guest.channels.ssh_channel import Ssh
-from cede.guest.channels.xenstore_channel import Helper
-from cede.model.pci import remembered
+from cede.guest.channels.console_channel import ConsoleChannel
+from cede.guest.channels.ssh_channel import SshChannel
+from cede.guest.channels.xenstore_channel import XenstoreChannel
+from cede.model.pci import with_original_state
 from cede.model.policy import Channel, When
-from cede.util.timeouts import begin
+from cede.util.timeouts import start_with_timeout
 from cede.verifier import check_results, guest_checks, host_checks
-from cede.verifier.checklist import Check, Way, checklist, told_slot
+from cede.verifier.checklist import ChecklistFacts, ChecklistItem, checklist, slot_line
 from cede.verifier.host_checks import of_kernel_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from cede.adapters.composition import Doors
+    from cede.adapters.composition import Adapters
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
     from cede.model.pci import Address, Device
     from cede.model.policy import Assignment, Verification
     from cede.planner.resolve import Targets
-    from cede.verifier.check_results import Checked, Finding
+    from cede.verifier.check_results import AssignmentChecks, CheckResult
 
 _PAUSE = 0.1
 
 
 def of_host(
-    inventory: Inventory, device: Device, domain: Domain, wanted: Assignment
-) -> tuple[Finding, ...]:
+    inventory: Inventory, device: Device, domain: Domain, assignment: Assignment
+) -> tuple[CheckResult, ...]:
     """The findings that need no guest: sysfs, both XMLs, xenstore, all from one inventory."""
-    if wanted.when is When.NEXT_START and domain.live_hostdev(device.address) is None:
+    if assignment.when is When.NEXT_START and domain.live_hostdev(device.address) is None:
         return host_checks.of_dom0(device, domain, plugged=False)
     return (
         *host_checks.of_dom0(device, domain),
         *host_checks.of_xenstore(inventory.given(device.address), domain),
-        *_unasked(wanted.verification),
+        *_unasked(assignment.verification),
     )
 
 
-def _unasked(how: Verification) -> tuple[Finding, ...]:
-    return (check_results.unasked(),) if how.guest is Channel.NONE else ()
+def _unasked(verification: Verification) -> tuple[CheckResult, ...]:
+    return (check_results.not_asked_result(),) if verification.guest is Channel.NONE else ()
 
 
 def verify(
-    doors: Doors,
+    adapters: Adapters,
     address: Address,
-    meant: Domain,
-    how: Verification,
+    expected_domain: Domain,
+    verification: Verification,
     *,
-    settle: float | None = None,
+    timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[Finding, ...]:
-    """Every finding on the device at `address` in the domain that was `meant`, as both are now.
+) -> tuple[CheckResult, ...]:
+    """Every finding on the device at `address` in the domain that was `resolve_assignment`, as both are now.
 
-    Waits at most about `settle` seconds in all (as many as the policy says) for them to turn right; a wrong one is
+    Waits at most about `recover` seconds in all (as many as the policy says) for them to turn right; a wrong one is
     returned, not raised.
     """
-    deadline = time.monotonic() + (how.timeout if settle is None else settle)
+    deadline = time.monotonic() + (verification.timeout if timeout is None else timeout)
 
     def left() -> float:
         return max(0.0, deadline - time.monotonic())
 
-    def settled(look: Callable[[], tuple[Finding, ...]]) -> tuple[Finding, ...]:
+    def until_verified(look: Callable[[], tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
         again = Retrying(
-            retry=retry_if_not_result(check_results.proven),
+            retry=retry_if_not_result(check_results.verified),
             stop=stop_after_delay(left()),
             wait=wait_fixed(_PAUSE),
             sleep=sleep,
@@ -85,92 +85,106 @@ def verify(
         try:
             return again(look)
         except RetryError as ended:
-            found: tuple[Finding, ...] = ended.last_attempt.result()
-            return found
+            results: tuple[CheckResult, ...] = ended.last_attempt.result()
+            return results
 
-    device, domain = _device(doors, address), doors.libvirt.domain(meant.name)
-    if device is None or domain is None or domain.uuid != meant.uuid:
-        missing = f"no device at {address}" if device is None else f"no domain {meant.name}"
-        return (check_results.unproven("inventory", missing),)
+    device, domain = _device(adapters, address), adapters.libvirt.domain(expected_domain.name)
+    if device is None or domain is None or domain.uuid != expected_domain.uuid:
+        missing = (
+            f"no device at {address}" if device is None else f"no domain {expected_domain.name}"
+        )
+        return (check_results.unverified_result("inventory", missing),)
     slot: Address | None = None
 
-    def given() -> tuple[Finding, ...]:
+    def given() -> tuple[CheckResult, ...]:
         nonlocal slot
-        found = next((b for b in doors.xenstore.backend() if b.address == address), None)
+        found = next((b for b in adapters.xenstore.backend() if b.address == address), None)
         slot = found.virtual_slot if found else None
         return host_checks.of_xenstore(found, domain)
 
-    logs = _logs(doors, address, domain)
-    host = (*host_checks.of_dom0(device, domain), *settled(given))
-    if how.guest is Channel.NONE or slot is None or not check_results.proven(host):
-        return (*host, *logs(host), *_unasked(how))
+    logs = _logs(adapters, address, domain)
+    host = (*host_checks.of_dom0(device, domain), *until_verified(given))
+    if verification.guest is Channel.NONE or slot is None or not check_results.verified(host):
+        return (*host, *logs(host), *_unasked(verification))
     at = slot
-    last: tuple[Finding, ...] = ()
+    last: tuple[CheckResult, ...] = ()
     try:
-        with _opened(doors, domain, how) as guest:
+        with _opened(adapters, domain, verification) as guest:
 
-            def seen() -> tuple[Finding, ...]:
+            def seen() -> tuple[CheckResult, ...]:
                 nonlocal last
-                said = guest.look(at, max(1.0, left()))
-                card = doors.sysfs.switched_on(address)
+                said = guest.probe(at, max(1.0, left()))
+                card = adapters.sysfs.switched_on(address)
                 last = guest_checks.of_guest(probe.parse(said, at), device, at, card)
                 return last
 
-            inside = settled(seen)
+            inside = until_verified(seen)
             return (*host, *inside, *logs(inside))
     except (GuestSilentError, PermanentError) as error:
-        inside = last or (check_results.unproven("guest", _told(error)),)
+        inside = last or (check_results.unverified_result("guest", _message(error)),)
         return (*host, *inside, *logs(inside))
 
 
 def _logs(
-    doors: Doors, address: Address, domain: Domain
-) -> Callable[[Sequence[Finding]], tuple[Finding, ...]]:
+    adapters: Adapters, address: Address, domain: Domain
+) -> Callable[[Sequence[CheckResult]], tuple[CheckResult, ...]]:
     """What takes too long for every `status`: read when the guest has been asked, to tell of what it did meanwhile.
 
     What comes back is asked with the findings so far: libxl's log only has a say where something is wrong.
     """
-    faults = begin("reading Xen's log", lambda: doors.hypervisor.faults(address))
+    faults = start_with_timeout("reading Xen's log", lambda: adapters.hypervisor.faults(address))
 
-    def read(so_far: Sequence[Finding]) -> tuple[Finding, ...]:
-        said = "" if check_results.proven(so_far) else doors.libvirt.last_words(domain.name)
+    def read(so_far: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+        said = (
+            "" if check_results.verified(so_far) else adapters.libvirt.last_libxl_line(domain.name)
+        )
         return (
-            *host_checks.of_permissive(doors.sysfs.permissive(), address, domain),
-            *host_checks.of_kernel_log(doors.kernel_log.lines(str(address)), address),
-            *host_checks.of_xen(faults(), doors.hypervisor.faults(address)),
-            *((check_results.noted("libxl's log", f"its last words: {said}"),) if said else ()),
+            *host_checks.of_permissive(adapters.sysfs.permissive(), address, domain),
+            *host_checks.of_kernel_log(adapters.kernel_log.lines(str(address)), address),
+            *host_checks.of_xen(faults(), adapters.hypervisor.faults(address)),
+            *(
+                (check_results.info_result("libxl's log", f"its last words: {said}"),)
+                if said
+                else ()
+            ),
         )
 
     return read
 
 
-def _device(doors: Doors, address: Address) -> Device | None:
+def _device(adapters: Adapters, address: Address) -> Device | None:
     """The device as it is now, with what it was known by in dom0."""
-    found = doors.sysfs.device(address)
-    return found and remembered(found, doors.journal.origin(address))
+    device = adapters.sysfs.device(address)
+    return device and with_original_state(device, adapters.journal.original_state(address))
 
 
-def _told(error: CedeError) -> str:
+def _message(error: CedeError) -> str:
     return f"{error.message}; {error.remedy}" if error.remedy else error.message
 
 
 @contextmanager
-def _opened(doors: Doors, domain: Domain, how: Verification) -> Iterator[probe.Channel]:
+def _opened(
+    adapters: Adapters, domain: Domain, verification: Verification
+) -> Iterator[probe.GuestChannel]:
     """The channel into the guest, left as it was found; GuestSilentError or PermanentError if it can't be had."""
-    if how.guest is Channel.SSH:
-        yield Ssh(how.host or domain.name, user=how.user, identity_file=how.identity_file)
-    elif how.guest is Channel.XENSTORE:
+    if verification.guest is Channel.SSH:
+        yield SshChannel(
+            verification.host or domain.name,
+            user=verification.user,
+            identity_file=verification.identity_file,
+        )
+    elif verification.guest is Channel.XENSTORE:
         if domain.domid is None:
             raise GuestSilentError(f"{domain.name} has ended")
-        yield Helper(doors.xenstore, domain.domid)
+        yield XenstoreChannel(adapters.xenstore, domain.domid)
     else:
         known = (
-            credentials.read(domain.uuid, how.user, how.password_file)
-            if how.user and how.password_file
+            credentials.read_login(domain.uuid, verification.user, verification.password_file)
+            if verification.user and verification.password_file
             else None
         )
-        with doors.libvirt.console(domain.name) as line:
-            console = Console(line, known)
+        with adapters.libvirt.console(domain.name) as line:
+            console = ConsoleChannel(line, known)
             try:
                 yield console
             finally:
@@ -182,13 +196,13 @@ class Explained:
     """The checklist of one assignment; empty where its device or its domain can't be told."""
 
     subject: str
-    checks: tuple[Check, ...]
+    checks: tuple[ChecklistItem, ...]
 
 
-def explain(
-    doors: Doors,
+def explain_by_checklist(
+    adapters: Adapters,
     targets: Targets,
-    checked: tuple[Checked, ...],
+    checked: tuple[AssignmentChecks, ...],
     restarted: Collection[str] = (),
 ) -> tuple[Explained, ...]:
     """The checklist of every assignment, in the policy's order; `restarted` names the domains that were for it."""
@@ -196,18 +210,18 @@ def explain(
     inventory = targets.inventory
     for target, one in zip(targets.each, checked, strict=True):
         device, domain = target.device, target.domain
-        checks: tuple[Check, ...] = ()
+        checks: tuple[ChecklistItem, ...] = ()
         if device is not None and domain is not None:
-            lines = doors.kernel_log.lines(str(device.address))
+            lines = adapters.kernel_log.lines(str(device.address))
             checks = checklist(
-                Way(
+                ChecklistFacts(
                     device=device,
                     domain=domain,
-                    pciback=doors.modules.loaded(),
-                    at_boot=doors.modules.loaders(),
+                    pciback=adapters.modules.loaded(),
+                    at_boot=adapters.modules.loaders(),
                     directory=inventory.pciback_loaded,
                     given=tuple(g for g in inventory.backend if g.domid == domain.domid),
-                    assigned=told_slot(of_kernel_log(lines, device.address)),
+                    assigned=slot_line(of_kernel_log(lines, device.address)),
                     findings=one.findings,
                     restarted=domain.name in restarted,
                 )

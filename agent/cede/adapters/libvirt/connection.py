@@ -1,4 +1,4 @@
-"""The door to libvirt's Xen driver: domains, their XML, node devices, guest consoles.
+"""The adapter to libvirt's Xen driver: domains, their XML, node devices, guest consoles.
 
 Sources: https://libvirt.org/html/libvirt-libvirt-domain.html, src/libxl/libxl_driver.c (libvirt 9.0 and 11.3).
 """
@@ -15,7 +15,13 @@ import libvirt
 from cede.adapters.libvirt import libxl_logs
 from cede.adapters.libvirt.libvirt_errors import NO_CONSOLE, NO_DOMAIN, OP_FAILED, classify
 from cede.domain_xml import document, metadata
-from cede.domain_xml.edits import Attach, Change, Detach, Note, changes
+from cede.domain_xml.edits import (
+    AttachHostdev,
+    DetachHostdev,
+    IncrementalEdit,
+    SetMetadata,
+    incremental_edits,
+)
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
 
 if TYPE_CHECKING:
@@ -40,14 +46,14 @@ _CHUNK = 65536
 _NOT_RUNNING = -1  # as a domain's id
 
 
-def _change(domain: libvirt.virDomain, change: Change) -> None:
+def _apply_edit(domain: libvirt.virDomain, change: IncrementalEdit) -> None:
     config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     match change:
-        case Attach():
+        case AttachHostdev():
             domain.attachDeviceFlags(change.hostdev, config)
-        case Detach():
+        case DetachHostdev():
             domain.detachDeviceFlags(change.hostdev, config)
-        case Note():
+        case SetMetadata():
             element = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             domain.setMetadata(element, change.element, metadata.PREFIX, metadata.NAMESPACE, config)
 
@@ -141,14 +147,14 @@ class Libvirt:
     @contextmanager
     def _classified(self, *, about: str = "") -> Iterator[None]:
         """Turn libvirt's errors into cede's; with the domain that it is `about`, add what libxl logged meanwhile."""
-        before = libxl_logs.marks(self._logs, about) if about else ()
+        before = libxl_logs.log_sizes(self._logs, about) if about else ()
         try:
             yield
         except libvirt.libvirtError as error:
             raise classify(
                 error.get_error_code() or 0,
                 error.get_error_message() or str(error),
-                cause=libxl_logs.complaint(before),
+                cause=libxl_logs.first_error(before),
             ) from error
 
     def domains(self) -> tuple[Domain, ...]:
@@ -202,12 +208,12 @@ class Libvirt:
         try:
             with self._classified():
                 handle = self._connection.lookupByName(name)
-                found = document.domain(handle.XMLDesc(), None)
+                domain = document.domain(handle.XMLDesc(), None)
         except WorldMovedError:
             return None
-        return found if found.running else None
+        return domain if domain.running else None
 
-    def seize(self, address: Address) -> None:
+    def bind_to_pciback(self, address: Address) -> None:
         """virNodeDeviceDetachFlags: unbind from the dom0 driver, bind to pciback.
 
         libvirt doesn't check what was bound in the end: read sysfs after it.
@@ -236,15 +242,15 @@ class Libvirt:
         """
         with self._classified(about=domain):
             handle = self._connection.lookupByName(domain)
-            shown = document.hostdev_as_shown(handle.XMLDesc(), address)
-            if shown is None:
+            element = document.hostdev_as_shown(handle.XMLDesc(), address)
+            if element is None:
                 return False
-            handle.detachDeviceFlags(shown, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            handle.detachDeviceFlags(element, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return True
 
-    def last_words(self, domain: str) -> str:
+    def last_libxl_line(self, domain: str) -> str:
         """The last thing that libxl logged of the domain, through libvirt; empty if nothing."""
-        return libxl_logs.last_words(self._logs, domain)
+        return libxl_logs.last_line(self._logs, domain)
 
     def shut_down(self, domain: str) -> None:
         """Ask the running domain to shut itself down; returns before it has."""
@@ -280,10 +286,10 @@ class Libvirt:
                 edited = edit(read)
                 if edited == read:
                     return False
-                found = changes(read, edited)
+                found = incremental_edits(read, edited)
                 if found is not None:
                     for change in found:
-                        _change(handle, change)
+                        _apply_edit(handle, change)
                     return True
                 again = handle.XMLDesc(flags)
                 if again == read:

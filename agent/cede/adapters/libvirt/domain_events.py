@@ -1,4 +1,4 @@
-"""The door to libvirt's events: that a domain started, ended, was redefined or had its metadata changed.
+"""The adapter to libvirt's events: that a domain started, ended, was redefined or had its metadata changed.
 
 The Xen driver has no device events; xenstore tells of those. Sources:
 https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectDomainEventID, src/libxl/libxl_driver.c.
@@ -39,13 +39,13 @@ class LibvirtEvents:
         self._callbacks: list[int] = []
         self._ready = -1
         self._lost = False
-        self._told: SimpleQueue[str] = SimpleQueue()
+        self._events: SimpleQueue[str] = SimpleQueue()
 
     def open(self) -> None:
         """Connect and register. Raises UnreachableError if libvirt doesn't answer."""
         start_event_loop()
         self._lost = False
-        self._told = SimpleQueue()
+        self._events = SimpleQueue()
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self._connection = connection = libvirt.openReadOnly(self._uri)
@@ -73,7 +73,7 @@ class LibvirtEvents:
         found: list[str] = []
         with suppress(Empty):
             while True:
-                found.append(self._told.get_nowait())
+                found.append(self._events.get_nowait())
         if self._lost:
             raise UnreachableError("libvirt closed the connection")
         return found
@@ -94,9 +94,9 @@ class LibvirtEvents:
         if ready >= 0:
             os.close(ready)
 
-    def _tell(self, what: str) -> None:
-        if self._told.qsize() < _MOST:
-            self._told.put(what)
+    def _add(self, what: str) -> None:
+        if self._events.qsize() < _MOST:
+            self._events.put(what)
         with suppress(OSError):  # it was closed meanwhile
             if self._ready >= 0:
                 os.eventfd_write(self._ready, 1)
@@ -110,7 +110,7 @@ class LibvirtEvents:
         _opaque: object,
     ) -> None:
         word = _WORDS[event] if 0 <= event < len(_WORDS) else "changed"
-        self._tell(f"{domain.name()} {word}")
+        self._add(f"{domain.name()} {word}")
 
     def _metadata(
         self,
@@ -120,8 +120,8 @@ class LibvirtEvents:
         _uri: str | None,
         _opaque: object,
     ) -> None:
-        self._tell(f"the metadata of {domain.name()} changed")
+        self._add(f"the metadata of {domain.name()} changed")
 
     def _closed(self, _connection: Any, _reason: int, _opaque: object) -> None:  # noqa: ANN401 - no types
         self._lost = True
-        self._tell("")
+        self._add("")

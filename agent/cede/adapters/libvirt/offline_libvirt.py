@@ -1,7 +1,7 @@
-"""The door that stands in for libvirt before it runs: its domains from its files, its binding by the same writes.
+"""The adapter that stands in for libvirt before it runs: its domains from its files, its binding by the same writes.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci; drivers/xen/xen-pciback/pci_stub.c (pcistub_probe, which heeds
-driver_override since Linux 4.9 and notes the slot when it seizes); libvirt's src/util/virpci.c
+driver_override since Linux 4.9 and notes the slot when it binds); libvirt's src/util/virpci.c
 (virPCIDeviceBindWithDriverOverride) and src/libxl/libxl_conf.h (LIBXL_CONFIG_BASE_DIR).
 """
 
@@ -15,7 +15,7 @@ from cede.domain_xml import document
 from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address
 from cede.util import process
-from cede.util.kernel_files import listing, target
+from cede.util.kernel_files import link_name, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def _write(path: str, said: str) -> None:
     process.run("tee", path, stdin=said, seconds=_WRITE_SECONDS)
 
 
-class BeforeLibvirt:
+class OfflineLibvirt:
     """Binds below `sys_root` (normally `/sys`), each write bounded by 20 s; reads the domains in `definitions`.
 
     It has only those methods of `Libvirt` that make sense while no guest runs.
@@ -70,7 +70,7 @@ class BeforeLibvirt:
                 found.add(Address.parse(name).node_device)
         return frozenset(found)
 
-    def seize(self, address: Address) -> None:
+    def bind_to_pciback(self, address: Address) -> None:
         """Unbind the device from its driver and have pciback probe it; nothing if pciback has it.
 
         What was bound in the end must be read. Raises PermanentError if the kernel refuses a write, HungError if it
@@ -79,32 +79,32 @@ class BeforeLibvirt:
         if self._driver(address) == PCIBACK:
             return
         # before the unbinding: from then on no other driver gets it, whatever else probes meanwhile
-        self._tell(address, f"{self._devices}/{address}/driver_override", PCIBACK)
+        self._rebind(address, f"{self._devices}/{address}/driver_override", PCIBACK)
         self._unbind(address)
-        self._tell(address, self._probe, str(address))
+        self._rebind(address, self._probe, str(address))
 
     def reattach(self, address: Address) -> None:
         """Let any driver have it again, and probe for one. Raises as `seize` does."""
-        self._tell(address, f"{self._devices}/{address}/driver_override", "\n")
+        self._rebind(address, f"{self._devices}/{address}/driver_override", "\n")
         if self._driver(address) == PCIBACK:
             self._unbind(address)
         if self._driver(address) is None:
-            self._tell(address, self._probe, str(address))
+            self._rebind(address, self._probe, str(address))
 
     def _driver(self, address: Address) -> str | None:
-        return target(f"{self._devices}/{address}/driver")
+        return link_name(f"{self._devices}/{address}/driver")
 
     def _unbind(self, address: Address) -> None:
         driver = self._driver(address)
         if driver is None:
             return
         try:
-            self._tell(address, f"{self._devices}/{address}/driver/unbind", str(address))
+            self._rebind(address, f"{self._devices}/{address}/driver/unbind", str(address))
         except PermanentError:
             if self._driver(address) == driver:
                 raise  # else it went by itself in that moment
 
-    def _tell(self, address: Address, path: str, said: str) -> None:
+    def _rebind(self, address: Address, path: str, said: str) -> None:
         try:
             self._write(path, said)
         except PermanentError as error:

@@ -17,14 +17,14 @@ LEGACY_SIZE = 256
 SIZE = 4096
 _SERIAL = 0x0003
 _HEADER_BYTES, _SERIAL_BYTES = 4, 8
-_MOST_CAPABILITIES = (SIZE - LEGACY_SIZE) // _SERIAL_BYTES
+_MAX_CAPABILITIES = (SIZE - LEGACY_SIZE) // _SERIAL_BYTES
 
 _COMMAND, _STATUS, _FIRST_CAPABILITY = 0x04, 0x06, 0x34
 _IO, _MEMORY, _BUS_MASTER = 0x1, 0x2, 0x4
 _HAS_CAPABILITIES = 0x10
 _MSI, _MSIX = 0x05, 0x11
 _MSI_ON, _MSIX_ON = 0x0001, 0x8000
-_HEADER_END, _MOST_LEGACY_CAPABILITIES = 0x40, 48
+_HEADER_END, _MAX_LEGACY_CAPABILITIES = 0x40, 48
 _NOBODY = 0xFFFF
 
 
@@ -51,7 +51,7 @@ def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
         return None
     msi = msix = False
     offset = _byte(read, _FIRST_CAPABILITY) & ~3 if status & _HAS_CAPABILITIES else 0
-    for _ in range(_MOST_LEGACY_CAPABILITIES):
+    for _ in range(_MAX_LEGACY_CAPABILITIES):
         if offset < _HEADER_END:
             break
         kind, control = _byte(read, offset), _word(read, offset + 2) or 0
@@ -84,7 +84,7 @@ def serial_number(read: Callable[[int, int], bytes]) -> str | None:
     out of the space ends, and a number of all zeros or all ones is nobody's.
     """
     offset = LEGACY_SIZE
-    for _ in range(_MOST_CAPABILITIES):
+    for _ in range(_MAX_CAPABILITIES):
         header = read(offset, _HEADER_BYTES)
         if len(header) < _HEADER_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""The door to what hangs on PCI functions: the disks, interfaces, USB devices and so on that go with a device.
+"""The adapter to what hangs on PCI functions: the disks, interfaces, USB devices and so on that go with a device.
 
 Each folder of a class in sysfs is a list of links that name the way to the device, so one look at each link tells whose
 it is. Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, Documentation/ABI/stable/sysfs-block.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.model.pci import Address
-from cede.util.kernel_files import listing, resolved, text
+from cede.util.kernel_files import listing, realpath, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ _FUNCTION = re.compile(r"/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/)")
 _CARD = re.compile(r"card\d+")
 _USB_HUB = "09"
 _SECTOR, _KIB = 512, 1024
-_LONGEST = 60
+_MAX_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def _of_classes(sys_root: Path) -> Iterator[tuple[Address, Node]]:
         for name in listing(sys_root / "class" / folder):
             if folder in {"sound", "drm"} and not _CARD.fullmatch(name):
                 continue
-            path = resolved(sys_root / "class" / folder / name) or ""
+            path = realpath(sys_root / "class" / folder / name) or ""
             address = _owner(path)
             if address is None:
                 continue
@@ -65,7 +65,7 @@ def _of_classes(sys_root: Path) -> Iterator[tuple[Address, Node]]:
 def _of_usb(sys_root: Path) -> Iterator[tuple[Address, Node]]:
     devices = sys_root / "bus/usb/devices"
     for name in listing(devices):
-        path = resolved(devices / name) or ""
+        path = realpath(devices / name) or ""
         address = _owner(path)
         # an interface of a device (1-1:1.0) has no class of a device
         if address is None or text(f"{path}/bDeviceClass") in {"", _USB_HUB}:
@@ -106,4 +106,4 @@ def _called(maker: str, model: str) -> str:
     """What a device says of itself, on one printable line of bounded length; the maker once."""
     words = " ".join((model if model.startswith(maker) else f"{maker} {model}").split())
     clean = "".join(c if c.isprintable() else "?" for c in words)
-    return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 3] + "..."
+    return clean if len(clean) <= _MAX_LENGTH else clean[: _MAX_LENGTH - 3] + "..."

@@ -1,4 +1,4 @@
-"""The door to dom0's kernel log: what the kernel said of a device, and when.
+"""The adapter to dom0's kernel log: what the kernel said of a device, and when.
 
 A driver's refusal, pciback's "assign to virtual slot" and a fault of the bus are told nowhere else.
 Source: Documentation/ABI/testing/dev-kmsg (Linux).
@@ -15,8 +15,8 @@ from cede.model.inventory import KernelLine
 KMSG = Path("/dev/kmsg")
 _RECORD = re.compile(rb"^\d+,\d+,(?P<microseconds>\d{1,18}),[^;]*;(?P<text>.*)$")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
-_LONGEST_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
-_MOST_RECORDS = 65536  # a log that is written as fast as it is read has no end
+_MAX_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
+_MAX_RECORDS = 65536  # a log that is written as fast as it is read has no end
 _MICROSECONDS = 1_000_000
 
 
@@ -36,11 +36,11 @@ class KernelLog:
         records = (_RECORD.match(line) for line in lines if wanted in line)
         return tuple(
             KernelLine(
-                seconds_since_boot=int(found["microseconds"]) / _MICROSECONDS,
-                text=_text(found["text"]),
+                seconds_since_boot=int(match["microseconds"]) / _MICROSECONDS,
+                text=_text(match["text"]),
             )
-            for found in records
-            if found is not None
+            for match in records
+            if match is not None
         )
 
     def _records(self) -> list[bytes]:
@@ -50,9 +50,9 @@ class KernelLog:
             return []
         found: list[bytes] = []
         try:
-            for _ in range(_MOST_RECORDS):
+            for _ in range(_MAX_RECORDS):
                 try:
-                    record = os.read(log, _LONGEST_RECORD)
+                    record = os.read(log, _MAX_RECORD)
                 except BrokenPipeError:
                     continue  # overwritten before it was read; the next one is the oldest now
                 if not record:

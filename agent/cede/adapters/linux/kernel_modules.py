@@ -1,4 +1,4 @@
-"""The door to how dom0's kernel modules are configured: is there a xen-pciback, how is it set, is it loaded at boot.
+"""The adapter to how dom0's kernel modules are configured: is there a xen-pciback, how is it set, is it loaded at boot.
 
 Sources: modprobe.d(5), modules-load.d(5), modules.dep(5), initramfs-tools(7), dracut.conf(5), the kernel's
 Documentation/admin-guide/kernel-parameters.rst.

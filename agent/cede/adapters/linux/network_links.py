@@ -1,4 +1,4 @@
-"""The door to dom0's network interfaces: what one was before its card was taken, and making it so again.
+"""The adapter to dom0's network interfaces: what one was before its card was taken, and making it so again.
 
 Source: ip-link(8), ip-address(8) (iproute2, `-json`).
 """
@@ -36,12 +36,12 @@ class Links:
                 f"ip -json address printed what can't be read: {said[:200]!r}"
             ) from error
 
-    def restore(self, was: Link, now: Link) -> None:
+    def restore(self, link: Link, now: Link) -> None:
         """Make the interface that is as `now` says what `was` says: name, MTU, master, up, addresses.
 
         Raises PermanentError for the first of these that the kernel refuses.
         """
-        for command in _commands(was, now):
+        for command in _commands(link, now):
             process.run("ip", *command)
 
 
@@ -69,21 +69,21 @@ def _kept(address: dict[str, Any]) -> bool:
     return not (made or address.get("dynamic"))
 
 
-def _commands(was: Link, now: Link) -> Iterator[tuple[str, ...]]:
-    joins = was.master is not None and now.master != was.master
+def _commands(link: Link, now: Link) -> Iterator[tuple[str, ...]]:
+    joins = link.master is not None and now.master != link.master
     # neither a new name nor a bond takes an interface that is up
-    down = now.name != was.name or (joins and now.up)
+    down = now.name != link.name or (joins and now.up)
     if down:
         yield ("link", "set", "dev", now.name, "down")
-    if now.name != was.name:
-        yield ("link", "set", "dev", now.name, "name", was.name)
-    if was.mtu is not None and now.mtu != was.mtu:
-        yield ("link", "set", "dev", was.name, "mtu", str(was.mtu))
-    if was.master is not None and joins:
-        yield ("link", "set", "dev", was.name, "master", was.master)
-    if was.up != (now.up and not down):
-        yield ("link", "set", "dev", was.name, "up" if was.up else "down")
-    for address in was.addresses:
+    if now.name != link.name:
+        yield ("link", "set", "dev", now.name, "name", link.name)
+    if link.mtu is not None and now.mtu != link.mtu:
+        yield ("link", "set", "dev", link.name, "mtu", str(link.mtu))
+    if link.master is not None and joins:
+        yield ("link", "set", "dev", link.name, "master", link.master)
+    if link.up != (now.up and not down):
+        yield ("link", "set", "dev", link.name, "up" if link.up else "down")
+    for address in link.addresses:
         # one that goes down loses those of IPv6
         if down or address not in now.addresses:
-            yield ("address", "replace", address, "dev", was.name)
+            yield ("address", "replace", address, "dev", link.name)

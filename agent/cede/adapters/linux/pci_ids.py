@@ -1,4 +1,4 @@
-"""The door to pci.ids, the list of what PCI ids are called in words.
+"""The adapter to pci.ids, the list of what PCI ids are called in words.
 
 It is 1.3 MB of text of which a host needs a few dozen lines, so only those are looked for, and nothing else is split or
 decoded. Source: https://pci-ids.ucw.cz and pci.ids' own header.
@@ -15,7 +15,7 @@ from cede.model.pci import Identity
 
 PATHS = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
 _MAX_BYTES = 16 * 1024 * 1024
-_LONGEST = 80
+_MAX_LENGTH = 80
 # A line that is not indented begins another vendor or class.
 _NEXT_BLOCK = re.compile(rb"\n[^\t\n#]")
 _NEXT_SUBCLASS = re.compile(rb"\n\t[^\t]")
@@ -73,11 +73,11 @@ class PciIds:
         return (begins, ends.start() if ends else end)
 
     def _name(self, block: tuple[int, int]) -> str:
-        line = self._text[block[0] : block[1]].partition(b"\n")[0][: 4 * _LONGEST]
+        line = self._text[block[0] : block[1]].partition(b"\n")[0][: 4 * _MAX_LENGTH]
         clean = "".join(
             c if c.isprintable() else "?" for c in line.decode("utf-8", "replace").strip()
         )
-        return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 3] + "..."
+        return clean if len(clean) <= _MAX_LENGTH else clean[: _MAX_LENGTH - 3] + "..."
 
 
 def _content(paths: Iterable[Path]) -> bytes:

@@ -1,4 +1,4 @@
-"""The door to dom0's sysfs: what PCI functions there are, who drives them, and pciback's own files.
+"""The adapter to dom0's sysfs: what PCI functions there are, who drives them, and pciback's own files.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci, Documentation/ABI/testing/sysfs-driver-pciback (Linux).
 """
@@ -13,7 +13,7 @@ from cede.adapters.linux.config_space import LEGACY_SIZE, SwitchedOn, serial_num
 from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity
 from cede.util import process
-from cede.util.kernel_files import listing, named, resolved, target, text
+from cede.util.kernel_files import link_name, listing, readlink, realpath, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ class _VirtualFunctions:
 
     def of(self, path: str, name: str) -> tuple[Address | None, int | None]:
         """The physical function of the one called `name`, and the index there; both None for any other."""
-        physical = target(f"{path}/physfn")
+        physical = link_name(f"{path}/physfn")
         if physical is None:
             return None, None
         if physical not in self._seen:
@@ -94,7 +94,9 @@ class _VirtualFunctions:
         found: dict[str, int] = {}
         for link in listing(physical):
             index = link.removeprefix("virtfn")
-            virtual = target(f"{physical}/{link}") if index != link and index.isdecimal() else None
+            virtual = (
+                link_name(f"{physical}/{link}") if index != link and index.isdecimal() else None
+            )
             if virtual is not None:
                 found[virtual] = int(index)
         return found
@@ -115,12 +117,12 @@ class Sysfs:
         return os.path.isdir(self._pciback)
 
     def pciback_slots(self) -> frozenset[Address]:
-        """The addresses that pciback seizes at the next probe (`slots`); empty if it isn't loaded."""
+        """The addresses that pciback binds at the next probe (`slots`); empty if it isn't loaded."""
         return self._listed("slots")
 
     def _listed(self, file: str) -> frozenset[Address]:
-        found = (_address(line) for line in text(f"{self._pciback}/{file}").split())
-        return frozenset(address for address in found if address is not None)
+        addresses = (_address(line) for line in text(f"{self._pciback}/{file}").split())
+        return frozenset(address for address in addresses if address is not None)
 
     def remove_pciback_slot(self, address: Address) -> None:
         """Make pciback forget the address, so that the next probe leaves the device to its own driver.
@@ -138,7 +140,7 @@ class Sysfs:
 
     def driver(self, address: Address) -> str | None:
         """The name of the driver bound right now, or None."""
-        return target(f"{self._devices}/{address}/driver")
+        return link_name(f"{self._devices}/{address}/driver")
 
     def driver_override(self, address: Address) -> str | None:
         """The only driver that may bind to the device, None if any may."""
@@ -168,10 +170,10 @@ class Sysfs:
 
     def disks(self, address: Address) -> tuple[str, ...]:
         """The whole disks behind the device, each by its WWID or else its size in sectors, sorted."""
-        here = resolved(f"{self._devices}/{address}")
+        here = realpath(f"{self._devices}/{address}")
         found = []
         for name in listing(self._blocks):
-            path = resolved(f"{self._blocks}/{name}")
+            path = realpath(f"{self._blocks}/{name}")
             if (
                 here
                 and path
@@ -199,15 +201,15 @@ class Sysfs:
 
     def identity(self, address: Address) -> Identity | None:
         """What the function at `address` says it is; None if there is none, or it is just going."""
-        told = _event(f"{self._devices}/{address}")
-        vendor, _, device = told.get("pci_id", "").partition(":")
+        event = _event(f"{self._devices}/{address}")
+        vendor, _, device = event.get("pci_id", "").partition(":")
         if not vendor or not device:
             return None
         return Identity(
             vendor=vendor,
             device=device,
-            subsystem=told.get("pci_subsys_id", ""),
-            class_code=told.get("pci_class", "").zfill(_CLASS_DIGITS),
+            subsystem=event.get("pci_subsys_id", ""),
+            class_code=event.get("pci_class", "").zfill(_CLASS_DIGITS),
         )
 
     def _device(
@@ -229,7 +231,7 @@ class Sysfs:
             interfaces=tuple(found for found, _ in net),
             mac=text(f"{net[0][1]}/address") or None if net else None,
             serial=_serial(path),
-            path=_way(named(path)),
+            path=_way(readlink(path)),
             physical_function=physical_function,
             function_index=function_index,
             in_pciback_slots=address in slots,

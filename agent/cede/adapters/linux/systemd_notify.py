@@ -1,4 +1,4 @@
-"""The door to systemd: that the daemon is ready, alive, reloading or stopping, and its state in a line.
+"""The adapter to systemd: that the daemon is ready, alive, reloading or stopping, and its state in a line.
 
 A datagram to the socket that systemd names. Source: sd_notify(3), systemd.service(5).
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_LONGEST_STATUS = 200
+_MAX_STATUS = 200
 
 
 class Notify:
@@ -51,7 +51,7 @@ class Notify:
 
     def status(self, text: str) -> None:
         """Its state, in one line."""
-        line = " ".join(text.split())[:_LONGEST_STATUS]
+        line = " ".join(text.split())[:_MAX_STATUS]
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")

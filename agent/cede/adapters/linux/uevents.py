@@ -1,4 +1,4 @@
-"""The door to the kernel's uevents: PCI devices that come, go, or get or lose a driver, as the kernel sends them.
+"""The adapter to the kernel's uevents: PCI devices that come, go, or get or lose a driver, as the kernel sends them.
 
 A socket of our own and not pyudev: nothing of what udev adds is needed, and the socket is less than its import.
 Sources: lib/kobject_uevent.c, drivers/base/dd.c (bind and unbind), netlink(7).
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNELS_GROUP = 1  # udev sends its own on group 2
 _KERNEL = 0  # as the sender's port
-_LONGEST = 8192  # UEVENT_BUFFER_SIZE is 2048, and the header comes before it
-_MOST_AT_ONCE = 256
+_MAX_LENGTH = 8192  # UEVENT_BUFFER_SIZE is 2048, and the header comes before it
+_MAX_AT_ONCE = 256
 _WORDS = {
     "add": "came",
     "remove": "went",
@@ -74,7 +74,7 @@ class Uevents:
     def read(self) -> Collection[str]:
         """What came since, in words. Raises UnreachableError if the socket fails."""
         found: list[str] = []
-        for _ in range(_MOST_AT_ONCE):
+        for _ in range(_MAX_AT_ONCE):
             try:
                 came = self._receive()
             except BlockingIOError:
@@ -98,5 +98,5 @@ class Uevents:
     def _receive(self) -> bytes | None:
         if self._socket is None:
             raise BlockingIOError
-        message, sender = self._socket.recvfrom(_LONGEST)
+        message, sender = self._socket.recvfrom(_MAX_LENGTH)
         return message if sender[0] == _KERNEL else None

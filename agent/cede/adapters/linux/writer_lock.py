@@ -26,7 +26,7 @@ _POLL = 0.2
 
 @contextmanager
 def one_writer(
-    who: str,
+    holder_text: str,
     *,
     path: Path = LOCK,
     seconds: float = 0.0,
@@ -48,7 +48,7 @@ def one_writer(
         _take(descriptor, path, seconds, waiting, sleep)
         with suppress(OSError):  # the lock holds without its holder's name, too
             os.truncate(descriptor, 0)
-            os.pwrite(descriptor, who.encode("utf-8", "backslashreplace"), 0)
+            os.pwrite(descriptor, holder_text.encode("utf-8", "backslashreplace"), 0)
         yield
     finally:
         os.close(descriptor)
@@ -67,7 +67,7 @@ def _take(
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
             raise TransientError(
-                f"{holder} is at work, and two at once would undo each other's",
+                f"{holder} is running, and two at once would undo each other's",
                 remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
             ) from error
 

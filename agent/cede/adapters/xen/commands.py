@@ -1,4 +1,4 @@
-"""The door to programs that have no better one: `modprobe`, and `xl` for what libvirt can't say.
+"""The adapter to programs that have no better one: `modprobe`, and `xl` for what libvirt can't say.
 
 Arguments go as a list, never through a shell; output is bounded by what these programs print; every call has a limit.
 """

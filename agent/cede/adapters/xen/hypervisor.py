@@ -1,4 +1,4 @@
-"""The door to the hypervisor itself: who really owns a device, what Xen logged, and the last way out of a guest.
+"""The adapter to the hypervisor itself: who really owns a device, what Xen logged, and the last way out of a guest.
 
 xenstore is what toolstacks wrote down; this is what the IOMMU was programmed to. The two differ after a toolstack died
 in the middle of an attach. Spoken through Xen's own Python binding, which xen-utils brings along, in its own folder.
@@ -67,13 +67,13 @@ class Hypervisor:
 
     def virtualisation(self) -> tuple[str, ...]:
         """What the hardware under it can do, as `xl info` says in virt_caps; empty if it can't be asked."""
-        return tuple(self._told("physinfo", "virt_caps").split())
+        return tuple(self._ask("physinfo", "virt_caps").split())
 
     def command_line(self) -> str:
         """What Xen was booted with; empty if it can't be asked."""
-        return self._told("xeninfo", "xen_commandline")
+        return self._ask("xeninfo", "xen_commandline")
 
-    def _told(self, question: str, name: str) -> str:
+    def _ask(self, question: str, name: str) -> str:
         if self._xc is None:
             return ""
         try:

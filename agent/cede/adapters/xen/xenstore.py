@@ -1,4 +1,4 @@
-"""The door to xenstore: Xen's own word on which guest has which device, whoever gave it.
+"""The adapter to xenstore: Xen's own word on which guest has which device, whoever gave it.
 
 Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which writes these nodes).
 """
@@ -25,7 +25,7 @@ _BACKEND = f"{_DOMAINS}/0/backend/pci"
 _LIBXL_NOTES = "/libxl/pci"
 _MAX_DEVFN = 0xFF
 _OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
-_MOST_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
+_MAX_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
 SOCKET = "/run/xenstored/socket"
 
 
@@ -124,10 +124,10 @@ def _connect(socket: str) -> pyxs.Client:
     return client
 
 
-def _noted_address(name: str) -> Address | None:
+def _libxl_address(name: str) -> Address | None:
     """libxl's spelling of an address in xenstore, `0000-01-00-0` (PCI_BDF_XSPATH)."""
-    found = re.fullmatch(r"([0-9a-f]{4})-([0-9a-f]{2})-([0-9a-f]{2})-([0-7])", name)
-    return Address.parse("{}:{}:{}.{}".format(*found.groups())) if found else None
+    match = re.fullmatch(r"([0-9a-f]{4})-([0-9a-f]{2})-([0-9a-f]{2})-([0-7])", name)
+    return Address.parse("{}:{}:{}.{}".format(*match.groups())) if match else None
 
 
 def _data(domid: int, name: str) -> str:
@@ -215,9 +215,9 @@ class Xenstore:
         Raises UnreachableError if xenstore doesn't answer.
         """
         alive, names = self._list(_DOMAINS, _LIBXL_NOTES)
-        noted = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
+        owned = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
         found = (
-            (_noted_address(name), _number(domid)) for name, domid in zip(names, noted, strict=True)
+            (_libxl_address(name), _number(domid)) for name, domid in zip(names, owned, strict=True)
         )
         return tuple(
             LibxlNote(address=address, domid=domid)
@@ -229,7 +229,7 @@ class Xenstore:
         number, state, frontend = self._read(
             *(f"{base}/{name}" for name in ("num_devs", "state", "frontend"))
         )
-        indexes = range(min(_number(number) or 0, _MOST_DEVICES))
+        indexes = range(min(_number(number) or 0, _MAX_DEVICES))
         frontend_state, *nodes = self._read(
             f"{frontend}/state" if frontend else f"{base}/frontend/state",
             *(f"{base}/{name}-{index}" for index in indexes for name in _OF_EACH),

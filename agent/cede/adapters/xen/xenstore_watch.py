@@ -1,4 +1,4 @@
-"""The door to xenstore's watches: every attach and detach at once, whoever did it, and domains that come and go.
+"""The adapter to xenstore's watches: every attach and detach at once, whoever did it, and domains that come and go.
 
 A connection of its own, since watch events come unasked between answers. Sources: xen/docs/misc/xenstore.txt (WATCH),
 xen/include/public/io/xs_wire.h.
@@ -21,7 +21,7 @@ BACKEND = "/local/domain/0/backend/pci"
 WATCHED = (BACKEND, "@introduceDomain", "@releaseDomain")
 _WATCH, _WATCH_EVENT, _ERROR = 4, 15, 16
 _HEADER = struct.Struct("=4I")  # type, request, transaction, length
-_MOST_PAYLOAD = 4096
+_MAX_PAYLOAD = 4096
 _AT_ONCE = 65536
 _SECONDS = 10.0
 _WORDS = {"@introduceDomain": "a domain came", "@releaseDomain": "a domain went"}
@@ -86,7 +86,7 @@ class XenstoreWatch:
     def _events(self) -> Iterator[str]:
         while len(self._rest) >= _HEADER.size:
             kind, _, _, length = _HEADER.unpack_from(self._rest)
-            if length > _MOST_PAYLOAD:
+            if length > _MAX_PAYLOAD:
                 raise UnreachableError(f"xenstore sent {length} bytes at once")
             if len(self._rest) < _HEADER.size + length:
                 return

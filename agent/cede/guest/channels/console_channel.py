@@ -31,12 +31,12 @@ _NO_SHELL = re.compile(
 _LOGIN = re.compile(r"(?<!Last )(?:login|[Uu]sername): ?$")
 _PASSWORD = re.compile(r"[Pp]assword[^:\n]*: ?$")
 _CLEAR_LINE_AND_ENTER, _INTERRUPT, _ENTER = b"\x15\r", b"\x03", b"\r"
-_PATIENCE = 2.0  # seconds of silence after which a question is asked again
+_TIMEOUT = 2.0  # seconds of silence after which a question is asked again
 _SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
 _SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
 _LEAVING = 5.0  # seconds for the console to be as it was
 _SILENT = "the guest's console gave no answer in time"
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 # The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads. And
 # it reads by `head`: its own `read` takes one character at a time, which costs a guest more than a process.
@@ -93,7 +93,7 @@ class _Listener:
         if not data:
             raise GuestSilentError("the guest's console was closed from the other side")
         self._heard += len(data)
-        if self._heard > _MOST_BYTES:
+        if self._heard > _MAX_BYTES:
             raise GuestSilentError(
                 "the guest's console prints without end",
                 remedy="verify again when it is quiet, or by ssh or xenstore",
@@ -103,7 +103,7 @@ class _Listener:
 
     def hear(self) -> bool:
         """Take in the next piece, and if it ends in a question what comes right behind; False if none came."""
-        heard = self.listen(_PATIENCE)
+        heard = self.listen(_TIMEOUT)
         while heard and _asks(self.last) and self.listen(_SETTLING):
             pass
         return heard
@@ -112,7 +112,7 @@ class _Listener:
         self._bytes.clear()
 
 
-class Console:
+class ConsoleChannel:
     """A line with a shell at its end, as a channel into the guest; `leave` it when all is asked.
 
     `login` is used where a login is asked for, and only there.
@@ -128,7 +128,7 @@ class Console:
         self._underway = False
         self._reading = False
 
-    def look(self, slot: Address, seconds: float) -> str:
+    def probe(self, slot: Address, seconds: float) -> str:
         """See `channel.Channel`."""
         return self.run(probe.command(slot), seconds)
 
@@ -168,7 +168,7 @@ class Console:
         """
         silent = 0
         while True:
-            quiet = not listener.listen(_PATIENCE)
+            quiet = not listener.listen(_TIMEOUT)
             if come():
                 return True
             silent = silent + 1 if quiet else 0
@@ -217,7 +217,7 @@ class Console:
                 if _LOGIN.search(listener.last) or _PASSWORD.search(listener.last):
                     self._log_in(listener, self._usable_login(listener.last))
                     return
-            if heard and listener.now < entered + _PATIENCE:
+            if heard and listener.now < entered + _TIMEOUT:
                 continue
             if listener.data and not heard:
                 barred = painting or _NO_SHELL.search(listener.last) is not None
@@ -291,5 +291,5 @@ def _asks(last: str) -> bool:
 def _refusal(login: Login) -> GuestSilentError:
     return GuestSilentError(
         f"the guest refused the login of {login.user}",
-        remedy="mend the password file; it is not tried a second time",
+        remedy="fix the password file; it is not tried a second time",
     )

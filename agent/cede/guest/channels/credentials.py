@@ -8,29 +8,29 @@ from dataclasses import dataclass, field
 
 from cede.errors import PermanentError
 
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def first_line(path: str) -> str:
+def first_line_of_secret(path: str) -> str:
     """The first line of a secret file. Raises PermanentError if it isn't there, isn't secret, or has no such line."""
     with os.fdopen(_opened(path), "rb") as stream:
-        line = stream.read(_MOST_BYTES).partition(b"\n")[0].removesuffix(b"\r")
+        line = stream.read(_MAX_BYTES).partition(b"\n")[0].removesuffix(b"\r")
     try:
         text = line.decode()
     except UnicodeDecodeError:
         text = ""
-    if not text.isprintable() or not text or len(line) == _MOST_BYTES:
+    if not text.isprintable() or not text or len(line) == _MAX_BYTES:
         raise PermanentError(
             f"{path} has no password in its first line: plain text, no control characters"
         )
     return text
 
 
-def check(path: str) -> None:
-    """Raises PermanentError, with the command that mends it, unless the file is its owner's alone."""
+def check_secret(path: str) -> None:
+    """Raises PermanentError, with the command that fixes it, unless the file is its owner's alone."""
     os.close(_opened(path))
 
 
@@ -84,6 +84,6 @@ class Login:
 _refused: set[Login] = set()
 
 
-def read(guest: str, user: str, password_file: str) -> Login:
+def read_login(guest: str, user: str, password_file: str) -> Login:
     """The login for `guest` (a domain's UUID). Raises PermanentError if the file isn't there or isn't secret."""
-    return Login(guest=guest, user=user, password=first_line(password_file))
+    return Login(guest=guest, user=user, password=first_line_of_secret(password_file))

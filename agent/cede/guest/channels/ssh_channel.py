@@ -16,7 +16,7 @@ from cede.util import process
 
 if TYPE_CHECKING:
     from cede.model.pci import Address
-    from cede.util.process import Said
+    from cede.util.process import CompletedProcess
 
 _OPTIONS = (
     "BatchMode=yes",
@@ -28,9 +28,9 @@ _OPTIONS = (
     "StdinNull=no",
     "ForkAfterAuthentication=no",
 )
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 _FAILED = 255  # ssh's own failure, not the command's
-_LONGEST_QUOTE = 200
+_MAX_QUOTE = 200
 # what ssh says -> what it means, and the remedy
 _REASONS = (
     (
@@ -48,7 +48,7 @@ _REASONS = (
         "it lets nobody in with the keys at hand",
         "put the public key into its authorized_keys, and name the private one as `identity_file`",
     ),
-    ("Could not resolve hostname", "no address is known for it", "mend `host` in the policy, or ssh_config"),
+    ("Could not resolve hostname", "no address is known for it", "fix `host` in the policy, or ssh_config"),
     ("Connection refused", "nothing answers at its ssh port", "is sshd running in the guest?"),
     ("timed out", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
     ("No route to host", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
@@ -58,7 +58,7 @@ _REASONS = (
 )  # fmt: skip
 
 
-class Ssh:
+class SshChannel:
     """A shell of the guest behind ssh."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Ssh:
         self._user = user
         self._identity_file = identity_file
 
-    def look(self, slot: Address, seconds: float) -> str:
+    def probe(self, slot: Address, seconds: float) -> str:
         """See `channel.Channel`."""
         return self.run(probe.command(slot), seconds)
 
@@ -79,14 +79,14 @@ class Ssh:
         ssh isn't installed or the identity file isn't its owner's alone.
         """
         if self._identity_file is not None:
-            credentials.check(self._identity_file)
+            credentials.check_secret(self._identity_file)
         frame = Frame()
         try:
-            said = process.ask(
+            completed = process.run_apart(
                 *self._argv(seconds),
                 stdin=frame.around(command) + "\n",
                 seconds=seconds,
-                most=_MOST_BYTES,
+                most=_MAX_BYTES,
             )
         except HungError as error:
             raise GuestSilentError(
@@ -95,9 +95,9 @@ class Ssh:
             ) from error
         except PermanentError as error:
             raise PermanentError(error.message, remedy="apt-get install openssh-client") from error
-        answer = frame.answer(said.out)
+        answer = frame.answer(completed.out)
         if answer is None:
-            raise self._silent(said)
+            raise self._silent(completed)
         return answer
 
     def _argv(self, seconds: float) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Ssh:
         options += ["-i", self._identity_file] if self._identity_file else []
         return ("ssh", "-T", *options, "--", self._host, "sh", "-s")
 
-    def _silent(self, said: Said) -> GuestSilentError:
+    def _silent(self, said: CompletedProcess) -> GuestSilentError:
         complaint = printable(said.err)
         if said.status == _FAILED:
             for words, meaning, remedy in _REASONS:
@@ -118,6 +118,6 @@ class Ssh:
                     )
         last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "no word")
         return GuestSilentError(
-            f"ssh to {self._host} brought no answer (status {said.status}): {last.strip()[:_LONGEST_QUOTE]}",
+            f"ssh to {self._host} brought no answer (status {said.status}): {last.strip()[:_MAX_QUOTE]}",
             remedy=f"try it by hand: ssh {self._host} true",
         )

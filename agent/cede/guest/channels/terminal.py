@@ -88,9 +88,9 @@ class Frame:
         """The plain lines between the marks; None if `said` doesn't have both."""
         if f"cede-{self.number}-end".encode() not in said:
             return None
-        found = re.search(
+        match = re.search(
             rf"^cede-{self.number}-begin\n(?P<answer>.*?)^cede-{self.number}-end\n",
             printable(said),
             re.DOTALL | re.MULTILINE,
         )
-        return None if found is None else found["answer"]
+        return None if match is None else match["answer"]

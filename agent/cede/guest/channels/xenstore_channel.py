@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROOM = "cede"
 _PAUSE = 0.03  # seconds
 _AGAIN = 3.0
-_MOST_PIECES = 128
+_MAX_PIECES = 128
 _DIGITS = 1024  # in a piece; only the last may be shorter
 _COUNT = re.compile(rb"[0-9]{1,3}")
 _PIECE = re.compile(rb"(?:[0-9a-f]{2}){1,%d}" % (_DIGITS // 2))
@@ -41,7 +41,7 @@ class Nodes(Protocol):
         """Remove the node and all below it, if it is there."""
 
 
-class Helper:
+class XenstoreChannel:
     """cede's helper in a running guest."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Helper:
         self._clock = clock
         self._sleep = sleep
 
-    def look(self, slot: Address, seconds: float) -> str:
+    def probe(self, slot: Address, seconds: float) -> str:
         """See `channel.Channel`. Also raises UnreachableError if xenstore doesn't answer."""
         number = os.urandom(8).hex()
         asked = self._clock()
@@ -85,7 +85,7 @@ class Helper:
 
     def _read(self, answer: str, end: bytes) -> str:
         count = int(end) if _COUNT.fullmatch(end) else -1
-        if not 0 <= count <= _MOST_PIECES:
+        if not 0 <= count <= _MAX_PIECES:
             raise _nonsense()
         whole = bytearray()
         for index in range(count):

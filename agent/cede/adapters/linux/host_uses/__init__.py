@@ -1,4 +1,4 @@
-"""The door to what dom0 itself lives on, and what guests live on through dom0.
+"""The adapter to what dom0 itself lives on, and what guests live on through dom0.
 
 "A driver is loaded" is no reason to keep a device, nor is a disk that nobody mounted or an interface that is merely up;
 this finds actual use, and the chain that leads from the device to what needs it.

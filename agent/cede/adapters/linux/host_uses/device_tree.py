@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.model.pci import Address, HostUse
-from cede.util.kernel_files import matching, resolved
+from cede.util.kernel_files import matching, realpath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def children(path: Path, pattern: str) -> list[Path]:
 
 def real(path: Path) -> Path | None:
     """Where links lead to; None if nothing is there."""
-    found = resolved(path)
+    found = realpath(path)
     return None if found is None else Path(found)
 
 

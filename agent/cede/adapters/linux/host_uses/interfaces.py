@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.device_tree import children, controllers, real
-from cede.util.kernel_files import listing, target, text
+from cede.util.kernel_files import link_name, listing, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ class Interfaces:
                 continue
             open_files = f"{self._proc}/{process}/fd"
             for descriptor in listing(open_files):
-                port = listening.get(target(f"{open_files}/{descriptor}") or "")
+                port = listening.get(link_name(f"{open_files}/{descriptor}") or "")
                 if port is not None:
                     found.add(port)
         return found or {_SSH_PORT}

@@ -1,4 +1,4 @@
-"""What a person in front of the machine needs: the display it boots on, and the only keyboard.
+"""What the administrator in front of the machine needs: the display it boots on, and the only keyboard.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci (boot_vga), the kernel's drivers/input/input.c (capabilities) and
 include/uapi/linux/input-event-codes.h.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.told import Faults
+from lab.figures import Faults
 
 
 def test_a_fault_whose_block_fails_is_tried_and_not_survived() -> None:

@@ -44,7 +44,7 @@ class Measured:
     def __init__(self) -> None:
         self.figures: list[str] = []
 
-    def tell(self, figure: str) -> None:
+    def report(self, figure: str) -> None:
         """Keep one figure, in words."""
         self.figures.append(figure)
 
@@ -53,7 +53,7 @@ FAULTS = Faults()
 MEASURED = Measured()
 
 
-def told() -> dict[str, Any]:
+def reported() -> dict[str, Any]:
     """All that this process has to tell, for the process that it runs tests for."""
     return {"faults": FAULTS.counts(), "measured": MEASURED.figures}
 
