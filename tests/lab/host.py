@@ -20,9 +20,9 @@ CHECKOUT = Path(__file__).parents[2]
 IN_DOM0 = Path(__file__).with_name("in_dom0.py")
 FOLDER = "/run/cede-tests"
 _HVM_TRIES = 3
-_LAST_WORDS_SECONDS = 45
+_LAST_WORDS_SECONDS = 90
 _LAST_WORDS = """\
-timeout 10 virsh -q -c xen:///system list --all > /tmp/last-domains 2>&1 ||
+timeout 30 virsh -q -c xen:///system list --all > /tmp/last-domains 2>&1 ||
     echo "== libvirtd doesn't answer: $(top -b -n 1 -p "$(pidof libvirtd)" | tail -n 1)"
 echo '== Xen said last:'; xl dmesg | tail -n 5
 echo '== libxl said last:'; tail -q -n 3 /var/log/libvirt/libxl/*.log
@@ -107,7 +107,7 @@ class Host:
         self.sh("virsh -q -c xen:///system resume hvm1")
         test()
 
-    def ask(self, seconds: float = 120, **request: object) -> Any:  # noqa: ANN401 - what in_dom0 answers
+    def ask(self, seconds: float = 240, **request: object) -> Any:  # noqa: ANN401 - what in_dom0 answers
         """Have in_dom0 do something, and return its answer."""
         return _ask(self.lab.dom0(), seconds, **request)
 
@@ -122,7 +122,7 @@ class Host:
         """Run in dom0, whatever the exit status."""
         return self.lab.exec(argv)
 
-    def sh(self, script: str, *, timeout: float = 120) -> str:
+    def sh(self, script: str, *, timeout: float = 240) -> str:
         """Run a shell script in dom0, which has to succeed within `timeout` seconds."""
         return self.lab.succeed(["sh", "-ec", script], timeout=timeout)
 

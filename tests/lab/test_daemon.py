@@ -31,7 +31,7 @@ journalctl -q -u cede --no-pager; exit 1
 # Waits until the daemon has said $1 for the $2-th time since the first; prints when that was, in seconds.
 SAID = """\
 said() { journalctl -q -u cede -o short-unix --no-pager | grep -F -- "$1" | sed -n "$2p" | cut -d' ' -f1; }
-await() { for _ in $(seq 400); do t=$(said "$1" "$2"); [ "$t" ] && { echo "$t"; return; }; sleep 0.1; done
+await() { for _ in $(seq 1200); do t=$(said "$1" "$2"); [ "$t" ] && { echo "$t"; return; }; sleep 0.1; done
 journalctl -q -u cede -o short-precise --no-pager; exit 1; }
 passes() { systemctl show cede -P StatusText | sed 's/.*pass \\([0-9]*\\).*/\\1/'; }
 """
@@ -44,7 +44,7 @@ def running(host: Host) -> Host:
         host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
     host.sh(
-        f"{SAID} systemctl daemon-reload; systemctl start cede; await '{VERIFIED}' 1", timeout=90
+        f"{SAID} systemctl daemon-reload; systemctl start cede; await '{VERIFIED}' 1", timeout=300
     )
     host.sh(f"{VIRSH} dumpxml pv1 | sed -n '/<hostdev/,/<.hostdev>/p' > /tmp/hostdev.xml")
     return host
@@ -204,7 +204,7 @@ def _outlives_libvirtd(host: Host, faults: Faults, restarts: int) -> None:
         host.sh(
             f"for _ in $(seq {restarts}); do systemctl reset-failed libvirtd; systemctl restart libvirtd; done;"
             f" {VIRSH} list > /dev/null; systemctl is-active cede",
-            timeout=240,
+            timeout=400,
         )
         _detached(host)
         assert host.sh("systemctl show cede -P NRestarts").strip() == "0"
