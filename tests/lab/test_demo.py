@@ -21,14 +21,16 @@ DEMO = Path(__file__).parents[2] / "contrib/demo"
 def test_the_demo_shows_the_main_job() -> None:
     lab = Lab()
     was_down = lab.state() is State.ABSENT
-    done = subprocess.run(
-        [sys.executable, str(DEMO)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    if was_down:
-        lab.down()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(DEMO)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": ""},
+        )
+    finally:
+        if was_down:
+            lab.down()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "That was all of it" in done.stdout
