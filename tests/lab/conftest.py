@@ -1,11 +1,10 @@
 """The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked.
 
-With several processes each has its own host. A test that measures is marked `alone`: no other runs meanwhile.
+With several processes each has its own host. A test that measures is marked `alone`: contrib/test runs it by itself.
 """
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -14,7 +13,6 @@ from lab.figures import FAULTS, MEASURED, Faults, Measured
 from lab.host import Host, lab
 from xenlab.errors import LabError
 from xenlab.machine import DEFAULT_RELEASE
-from xenlab.store import cache_folder
 
 
 @pytest.fixture
@@ -45,22 +43,6 @@ def pytest_runtest_makereport(
                 said += [f"{item.name} failed on {host.lab.release.suite}", host.last_words()]
         report.longrepr = "\n".join([*said, "", report.longreprtext])
     return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold the machine's lock: shared, or exclusively while a test measures."""
-    if item.get_closest_marker("lab") is None:
-        return (yield)
-    alone = item.get_closest_marker("alone") is not None
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tests.lock").open("w") as machine:
-        # whoever waits for the machine holds the gate, so that those after it don't overtake it for ever
-        with (folder / "tests.gate").open("w") as gate:
-            fcntl.flock(gate, fcntl.LOCK_EX)
-            fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        return (yield)
 
 
 _HOSTS: dict[str, Host] = {}
