@@ -139,7 +139,7 @@ def in_child(
         _, status = os.waitpid(pid, 0)
         timer.cancel()
         timer.join()
-        succeeded = time.monotonic() - started
+        took = time.monotonic() - started
         for file in (out, err, names):
             file.seek(0)
         written = names.read()
@@ -147,7 +147,7 @@ def in_child(
             "status": os.waitstatus_to_exitcode(status),
             "out": out.read(),
             "err": err.read(),
-            "seconds": round(succeeded, 2),
+            "seconds": round(took, 2),
             "passed": json.loads(written) if written else [],
         }
 

@@ -91,9 +91,9 @@ class Meter:
             try:
                 return call(*arguments, **named)
             finally:
-                succeeded = time.monotonic() - started
-                self.libvirt += succeeded
-                self.calls[name] = round(self.calls.get(name, 0.0) + succeeded, 3)
+                seconds = time.monotonic() - started
+                self.libvirt += seconds
+                self.calls[name] = round(self.calls.get(name, 0.0) + seconds, 3)
 
         return metered
 

@@ -72,10 +72,10 @@ def test_a_guest_is_asked_by_console_ssh_and_xenstore_alike(host: Host, measured
 
     probed = host.lab.exec(["python3", "-", "pv1", "0000:00:00.0"], stdin=PROBE)
     assert probed.returncode == 0, probed.stderr
-    length, succeeded, own, beyond = map(int, probed.stdout.split())
+    length, took, own, beyond = map(int, probed.stdout.split())
     assert length == 1500
     measured.report(
-        f"a look through pv1's warm console: {succeeded} ms, of which the guest's own commands {own} ms;"
+        f"a look through pv1's warm console: {took} ms, of which the guest's own commands {own} ms;"
         f" beyond them {beyond} ms (target 300)"
     )
     assert verified(host, "guest: console").verified

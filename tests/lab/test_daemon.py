@@ -131,14 +131,14 @@ def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) 
 
 
 def _puts_back_what_virsh_took(host: Host, measured: Measured) -> None:
-    succeeded = []
+    took = []
     for _ in range(ROUNDS):
         done, verified = _detached(host)
-        succeeded.append(verified - done)
+        took.append(verified - done)
     plugs = host.sh("journalctl -q -u cede --no-pager | grep -o 'hot-plug.*done, .*' || true")
     seconds = [float(line.split("done, ")[1].split()[0]) for line in plugs.splitlines()]
     measured.report(
-        f"virsh detach-device to verified again: median {statistics.median(succeeded):.2f} s,"
+        f"virsh detach-device to verified again: median {statistics.median(took):.2f} s,"
         f" of which the attach alone {statistics.median(seconds):.2f} s"
     )
     assert "e1000e" in host.guest("pv1", "lspci -k")
@@ -159,12 +159,12 @@ def _a_pass_is_cheap(host: Host, measured: Measured) -> None:
     """Against the shell loop that the administrator would write."""
     passes, loops = [], []
     for _ in range(ROUNDS):
-        before, succeeded, after = host.sh(
+        before, took, after = host.sh(
             f"{SAID} date +%s.%N; for d in $({VIRSH} list --all --name); do {VIRSH} dumpxml $d; done"
             " > /dev/null; date +%s.%N; systemctl reload cede; sleep 2;"
             " systemctl show cede -P StatusText | sed 's/.*, //; s/ s$//'"
         ).split()
-        loops.append(float(succeeded) - float(before))
+        loops.append(float(took) - float(before))
         passes.append(float(after))
     measured.report(
         f"a pass with nothing to do: {statistics.median(passes):.2f} s;"

@@ -203,14 +203,12 @@ def history(entries: Sequence[ChangeRecord]) -> None:
             + (f"; {entry.address}" if entry.address else "")
         )
         for action in entry.actions:
-            succeeded = (
+            ended = (
                 "never ended"
                 if action.seconds is None
                 else f"{action.outcome}, {action.seconds:.1f} s"
             )
-            click.echo(
-                f"  {'taking back: ' if action.is_rollback else ''}{action.text}: {succeeded}"
-            )
+            click.echo(f"  {'taking back: ' if action.is_rollback else ''}{action.text}: {ended}")
             if action.message:
                 click.echo(f"    {action.message}")
         if entry.message and entry.message not in {action.message for action in entry.actions}:
