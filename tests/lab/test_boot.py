@@ -103,6 +103,14 @@ def test_after_a_restart_every_guest_has_its_device_and_the_host_its_network(
         return all(f'"{address}"' in given for address in GIVEN.values())
 
     assert wait_until(back, timeout=120, interval=1.0), said
+
+    def connected() -> bool:
+        found = host.run(
+            "sh", "-c", "xenstore-ls -f /local/domain | grep '/device/pci/0/state = \"4\"'"
+        )
+        return len(found.stdout.splitlines()) == len(GIVEN)
+
+    assert wait_until(connected, timeout=240, interval=2.0), "the guests are still starting"
     # with the network up the host's own card is refused for what it is, and the new one may go
     planned = json.loads(host.run("cede", "boot", "--plan", "--json").stdout)["plan"]
     assert [refusal["exit"] for refusal in planned["refusals"]] == [3]

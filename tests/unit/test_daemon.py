@@ -323,9 +323,25 @@ def test_one_that_its_guest_did_not_prove_is_asked_again_later() -> None:
     assert [round(at) for at in world.asked_again] == pytest.approx([5, 16, 36, 76, 156], abs=2)
 
 
+def test_what_dom0_sees_out_of_sync_though_nothing_is_to_be_done_is_observed_again_soon() -> None:
+    """A guest that starts connects its frontend some time after its domain's last event."""
+    world = World(until=290.0, verified=False)
+
+    def plan() -> Plan:
+        world.verified = world.now >= 16.0
+        return IDLE
+
+    world.plan = plan
+    world.run()
+    assert [round(at) for at in world.times] == pytest.approx([0, 5, 16, 36], abs=2)
+    assert world.asked_again == []
+
+
 def test_a_guest_that_was_not_asked_has_verified_nothing_and_is_not_asked_for_nothing() -> None:
     world = World(until=1000.0, verified=False).run()
-    assert (world.asked_again, len(world.passes)) == ([], 4)
+    assert world.asked_again == []
+    # observed again and again by itself, but less and less often
+    assert len(world.passes) <= 4 + 7
 
 
 def test_a_reload_reads_the_policy_and_tries_at_once_what_was_put_off() -> None:

@@ -32,6 +32,7 @@ class _History:
     rounds: int = 0
     done: deque[float] = field(default_factory=lambda: deque(maxlen=FLAPS))
     asked: int = 0
+    looks: int = 0
     until: float = 0.0
     reason: str = ""
 
@@ -80,6 +81,17 @@ class Backoff:
         if subject in self._of:
             self._of[subject].asked = 0
 
+    def out_of_sync(self, subject: str, now: float) -> None:
+        """Nothing has to be done, yet dom0 sees it otherwise, as while its guest starts: it is observed again soon."""
+        history = self._of.setdefault(subject, _History())
+        history.looks += 1
+        history.until = max(history.until, now + _doubled(FIRST_SECONDS, history.looks))
+
+    def in_sync(self, subject: str) -> None:
+        """dom0 sees it as it should be."""
+        if subject in self._of:
+            self._of[subject].looks = 0
+
     def due_for_recheck(self, unverified: Collection[str], now: float) -> frozenset[str]:
         """Of the subjects that their guests didn't prove, those whose guests are to be asked again now."""
         return frozenset(s for s in unverified if s not in self._of or self._of[s].until <= now)
@@ -102,7 +114,11 @@ class Backoff:
 
     def next_tries(self, now: float) -> dict[str, float]:
         """When each of those that wait, or whose guests are asked again, has its turn."""
-        return {s: h.until for s, h in self._of.items() if h.until > now and (h.reason or h.asked)}
+        return {
+            s: h.until
+            for s, h in self._of.items()
+            if h.until > now and (h.reason or h.asked or h.looks)
+        }
 
 
 def _doubled(first: float, times: int) -> float:

@@ -23,6 +23,7 @@ from cede.errors import (
 from cede.model.plan import Change, NoOp, Plan, Refusal
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
+from cede.verifier.check_results import AssignmentChecks
 
 RELOAD = "reload"
 STABLE_SECONDS = 1.0
@@ -210,11 +211,18 @@ class Daemon:
         done = {o.change.subject for o in report.outcomes if o.error is None}
         for checked in report.checked:
             if checked.subject not in done and checked.subject not in self._asked:
-                continue  # its guest wasn't asked
-            if checked.verified:
+                self._learn_from_outside(checked, now)  # its guest wasn't asked
+            elif checked.verified:
                 self.backoff.verified(checked.subject)
             else:
                 self.backoff.unverified(checked.subject, now)
+
+    def _learn_from_outside(self, checked: AssignmentChecks, now: float) -> None:
+        """No event tells when a guest that starts has connected its frontend."""
+        if checked.verified:
+            self.backoff.in_sync(checked.subject)
+        else:
+            self.backoff.out_of_sync(checked.subject, now)
 
 
 def _why(triggered: Sequence[Trigger]) -> str:

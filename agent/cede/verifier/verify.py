@@ -65,10 +65,10 @@ def verify(
     timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[CheckResult, ...]:
-    """Every finding on the device at `address` in the domain that was `resolve_assignment`, as both are now.
+    """Every finding on the device at `address` in `expected_domain`, as both are now.
 
-    Waits at most about `recover` seconds in all (as many as the policy says) for them to turn right; a wrong one is
-    returned, not raised.
+    Waits at most about `timeout` seconds in all (as many as the policy says, if None) for them to turn right; a wrong
+    one is returned, not raised.
     """
     deadline = time.monotonic() + (verification.timeout if timeout is None else timeout)
 
