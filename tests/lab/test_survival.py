@@ -147,8 +147,9 @@ def test_libvirtd_killed_in_the_middle_of_a_release_is_waited_for(
         if done["status"] == 0:
             _back(host, wanted)
         else:
-            reported = f"libvirt lists {NIC} in pv1, but Xen has taken it out\n  remedy: shut pv1 down and start it"
-            assert (done["status"], reported in done["out"]) == (1, True), done["out"]
+            # by the moment: Xen has taken it out and libvirt lists it, or Xen has it still and the guest was asked
+            assert done["status"] in {1, 75}, done["out"]
+            assert re.search("remedy: .*shut (pv1|it) down", done["out"]), done["out"]
             host.sh(f"{VIRSH} destroy pv1")
             _back_but_for_the_guest(host, wanted)
 
