@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cede.planner.resolve import Target, Targets
     from cede.verifier.check_results import CheckResult
 
+CONNECT_SECONDS = 10.0
 _WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_SYNC)
 
 
@@ -142,7 +143,8 @@ def apply(
 ) -> Report:
     """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
 
-    Of what needed nothing, the guests of those that are `needs_recheck` are asked too.
+    Of what needed nothing, the guests of those that are `needs_recheck` are asked too, and a guest that is still
+    connecting to its device, as after its start, is waited for a moment.
     """
     outcomes = carry_out(adapters, targets.inventory, planned, context)
     failed = {outcome.change.subject for outcome in outcomes if outcome.error is not None}
@@ -162,7 +164,10 @@ def apply(
         if asked and not context.stop.is_set():
             checked.append(_check_inside(adapters, target))
         elif target.subject in idle:
-            checked.append(_check_outside(target, targets.inventory))
+            checks = _check_outside(target, targets.inventory)
+            if not checks.verified and target.attached and not context.stop.is_set():
+                checks = _check_inside(adapters, target, timeout=CONNECT_SECONDS)
+            checked.append(checks)
     return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
 
 
