@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, Status
 from cede.model.pci import Address
+from cede.verifier.verify import verify
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
 if TYPE_CHECKING:
@@ -456,3 +458,19 @@ def test_a_watch_on_a_terminal_draws_everything_anew(
     said = capsys.readouterr().out
     assert said.count("InSync") == 2
     golden("status_watch_terminal.txt", said)
+
+
+def test_a_guest_that_is_still_connecting_to_its_device_is_waited_for(
+    host: SimulatedHost, cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frontend goes from state 3 to 4 some time after a start, a resume or an apply that was cut off."""
+    assert cede("apply", "--yes").status == 0
+    (front,) = (node for node in host.store.nodes if node.endswith("/device/pci/0/state"))
+    host.store.nodes[front] = "3"
+    monkeypatch.setattr("cede.services.reconcile.verify", verify)  # which waits
+    connects = threading.Timer(0.5, lambda: host.store.nodes.update({front: "4"}))
+    connects.start()
+    applied = cede("apply", "--yes", "--json")
+    connects.join()
+    (checked,) = applied.json("report")["checked"]
+    assert (applied.status, decisions(checked)["xenstore frontend"]) == (0, "passed")
