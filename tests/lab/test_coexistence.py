@@ -105,6 +105,16 @@ def _persistent(host: Host) -> str:
     return host.sh(f"{VIRSH} dumpxml --inactive pv1")
 
 
+def _settled_state(host: Host) -> str:
+    """The state once pv1 has connected to what it was given last."""
+    host.sh(
+        "d=$(xl domid pv1); n=0; while [ $n -lt 300 ]; do"
+        ' [ "$(xenstore-read /local/domain/0/backend/pci/$d/0/state 2>/dev/null || echo 4)" = 4 ] && exit 0;'
+        " n=$((n+1)); sleep 0.2; done; exit 1"
+    )
+    return host.state()
+
+
 def _changed_nothing(host: Host, before: str, done: Result, status: int = 0) -> None:
     assert (done.returncode, "Nothing was changed." in done.stdout) == (status, True), done.stdout
     assert host.state() == before
@@ -124,7 +134,7 @@ def _edits_survive_both_ways(host: Host, uri: str) -> None:
 def _what_they_added_is_theirs(host: Host) -> None:
     """Though the policy wants the same."""
     host.write("/etc/cede/policy.yaml", WITH_THEIRS)
-    before = host.state()
+    before = _settled_state(host)
     assert "by virt-xml" in before
     assert "by virsh edit" in before
     applied = host.cede("apply", "--yes")
@@ -142,7 +152,7 @@ def _what_virt_xml_took_out_is_told_or_put_back(host: Host, uri: str) -> None:
     _virt_xml(uri, "--remove-device", "--hostdev", "1", "--update")
     assert _in_pv1(host, BY_VIRT_XML)
     host.policy("nic0", CEDED, "pv1", f"{ASKED}on_drift: report\n")
-    before = host.state()
+    before = _settled_state(host)
     reported = host.cede("apply", "--yes", "--scheduled")
     _changed_nothing(host, before, reported, status=4)
     assert f"drifted: another tool took {CEDED} out of" in reported.stdout
@@ -182,7 +192,7 @@ def _an_edit_in_the_window_survives(host: Host, window: Desk) -> None:
     assert window.retitle("by virt-manager") == ""
     assert window.add(BY_WINDOW) == ""
     assert sorted(_hostdevs(host, "--inactive")) == sorted([CEDED, BY_WINDOW])
-    before = host.state()
+    before = _settled_state(host)
     _changed_nothing(host, before, host.cede("apply", "--yes"))
     assert "<title>by virt-manager</title>" in _persistent(host)
 
