@@ -1,4 +1,4 @@
-"""What all tests share: the switches of pytest's command line, the order of tests, and what is told at the end."""
+"""What all tests share: the switches of pytest's command line, the order of tests, and what is reported at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab import figures
 settings.register_profile("cede", deadline=None)
 settings.load_profile("cede")
 
-_TOLD = "lab"
+_FIGURES = "lab"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,14 +44,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """What a process that runs tests for another has to tell goes to that other one."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[_TOLD] = figures.reported()
+        output[_FIGURES] = figures.reported()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types
-    heard = getattr(node, "workeroutput", {}).get(_TOLD)
-    if heard is not None:
-        figures.hear(heard)
+    received = getattr(node, "workeroutput", {}).get(_FIGURES)
+    if received is not None:
+        figures.add(received)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 
 class Faults:
-    """What was done to cede on the real host, and how much of it cede survived; told at the end of the run."""
+    """What was done to cede on the real host, and how much of it cede survived; reported at the end of the run."""
 
     def __init__(self) -> None:
         self._tried: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Faults:
 
 
 class Measured:
-    """Figures that were measured on the real host; told at the end of the run."""
+    """Figures that were measured on the real host; reported at the end of the run."""
 
     def __init__(self) -> None:
         self.figures: list[str] = []
@@ -54,12 +54,12 @@ MEASURED = Measured()
 
 
 def reported() -> dict[str, Any]:
-    """All that this process has to tell, for the process that it runs tests for."""
+    """All that this process has to report, for the process that it runs tests for."""
     return {"faults": FAULTS.counts(), "measured": MEASURED.figures}
 
 
-def hear(of: dict[str, Any]) -> None:
-    """Add what another process has told."""
+def add(of: dict[str, Any]) -> None:
+    """Add what another process has reported."""
     for name, (tried, survived) in of["faults"].items():
         FAULTS.count(name, tried=tried, survived=survived)
     MEASURED.figures += of["measured"]

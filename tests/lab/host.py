@@ -31,7 +31,7 @@ echo '== domains:'; cat /tmp/last-domains
 tail -n 3 /var/log/xen/qemu-dm-*.log 2> /dev/null
 """
 # Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's action.
-_HVM_STANDS_STILL = "! virsh -q -c xen:///system list --name | grep -qx hvm1 || virsh -q -c xen:///system suspend hvm1"
+_SUSPEND_HVM = "! virsh -q -c xen:///system list --name | grep -qx hvm1 || virsh -q -c xen:///system suspend hvm1"
 _ANSWERS = (
     f"cd {FOLDER}; mkfifo ask answer; setsid python3 -P in_dom0.py . < /dev/null > said 2>&1 &"
 )
@@ -46,7 +46,7 @@ def lab(release: str) -> Lab:
     def prepare(dom0: Dom0) -> None:
         python, compiled = RELEASES[release].python, cache_folder() / "compiled"
         push(dom0, checkout=CHECKOUT, python=python, compiled=compiled)
-        dom0.succeed(["sh", "-ec", _HVM_STANDS_STILL])
+        dom0.succeed(["sh", "-ec", _SUSPEND_HVM])
         dom0.succeed(
             ["sh", "-ec", f"mkdir -p {FOLDER}; cat > {FOLDER}/in_dom0.py"],
             stdin=IN_DOM0.read_text(),

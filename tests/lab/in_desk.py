@@ -35,7 +35,7 @@ PATIENCE = 60.0  # of seconds: an emulated host answers slowly, and virt-manager
 PAUSE = 0.1
 CALL_MS = 20_000  # virt-manager answers nobody while it waits for libvirt
 MOST_WIDGETS = 3000
-TOLD_WIDGETS = 150
+MAX_WIDGETS = 150
 BUTTON = {"push button", "button"}  # before and after at-spi2-core 2.54
 HARDWARE = "hw-list"
 ALERT = {"alert"}
@@ -229,8 +229,8 @@ class Window:
             for depth, widget in visible(self.application)
             if widget.get_name() or depth == 0
         ]
-        more = [f"and {len(lines) - TOLD_WIDGETS} more"] if len(lines) > TOLD_WIDGETS else []
-        return "\n".join([*lines[:TOLD_WIDGETS], *more])
+        more = [f"and {len(lines) - MAX_WIDGETS} more"] if len(lines) > MAX_WIDGETS else []
+        return "\n".join([*lines[:MAX_WIDGETS], *more])
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def test_people_with_their_own_tools_and_cede_respect_each_other(host: Host) -> 
     with forwarded(host.lab.dom0()) as uri:
         _edits_survive_both_ways(host, uri)
         _what_they_added_is_theirs(host)
-        _what_virt_xml_took_out_is_told_or_put_back(host, uri)
+        _what_virt_xml_took_out_is_reported_or_put_back(host, uri)
         _what_an_older_xml_lacks_is_put_back(host)
         with desk(uri, "pv1") as window:
             _an_edit_in_the_window_survives(host, window)
@@ -148,7 +148,7 @@ def _what_they_added_is_theirs(host: Host) -> None:
     assert host.state() == before
 
 
-def _what_virt_xml_took_out_is_told_or_put_back(host: Host, uri: str) -> None:
+def _what_virt_xml_took_out_is_reported_or_put_back(host: Host, uri: str) -> None:
     _virt_xml(uri, "--remove-device", "--hostdev", "1", "--update")
     assert _in_pv1(host, BY_VIRT_XML)
     host.policy("nic0", CEDED, "pv1", f"{ASKED}on_drift: report\n")

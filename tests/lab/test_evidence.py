@@ -85,10 +85,10 @@ def test_a_guest_that_prints_a_forged_answer_is_found_out(host: Host) -> None:
 
 
 def test_a_card_in_an_hvm_guest_is_verified_in_everything(host: Host) -> None:
-    host.with_hvm(lambda: _hvm_is_proven(host))
+    host.with_hvm(lambda: _hvm_is_verified(host))
 
 
-def _hvm_is_proven(host: Host) -> None:
+def _hvm_is_verified(host: Host) -> None:
     host.policy("nic1", "0000:00:11.0", "hvm1", "verify: {guest: console, timeout: 120}\n")
     applied = host.cede("apply", "--yes")
     assert applied.returncode == 0, applied.stdout

@@ -21,7 +21,7 @@ def test_what_people_do_on_purpose_is_respected(host: Host) -> None:
     assert host.cede("apply", "--yes").returncode == 0
     _drained_and_resumed(host)
     _paused(host)
-    _told_only(host)
+    _reported_only(host)
     assert host.cede("release", "nic0").returncode == 0
 
 
@@ -62,7 +62,7 @@ def _paused(host: Host) -> None:
     assert host.state() == before
 
 
-def _told_only(host: Host) -> None:
+def _reported_only(host: Host) -> None:
     """Nobody but the administrator puts it back, where the policy only wants to hear of it."""
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\non_drift: report\n")
     before = host.state()

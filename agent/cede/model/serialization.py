@@ -55,17 +55,6 @@ def dumps(**named: object) -> str:
     return json.dumps({name: plain(value) for name, value in named.items()}, indent=2)
 
 
-def build_action(value: object) -> Action:
-    """The step that `plain` made `value` from; raises TypeError or ValueError if it made none like it."""
-    if not isinstance(value, dict) or value.get("action") not in _ACTIONS:
-        raise ValueError("no step of a plan")
-    kind = _ACTIONS[value["action"]]
-    found: Action = build(
-        kind, {n: v for n, v in value.items() if n not in {"action", "text"}}, value["action"]
-    )
-    return found
-
-
 def build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - types and JSON are any
     """`value` as a `kind`; raises TypeError or ValueError naming `where` otherwise."""
     origin, arguments = get_origin(kind), get_args(kind)

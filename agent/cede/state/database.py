@@ -66,8 +66,8 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        for action in STEPS[version(connection) :]:
-            for statement in action:
+        for statements in STEPS[version(connection) :]:
+            for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
