@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -221,6 +222,28 @@ def test_a_journal_of_version_1_is_brought_up_to_date_by_who_writes_and_forgets_
     assert after.load_state().pauses == (made,)
     assert after.warnings == []
     assert of_version_1
+
+
+@pytest.mark.parametrize(
+    ("older", "now"),
+    [
+        (("Permanent", "Outstanding"), ("Persistent", "Outstanding")),
+        (("Proven", "GuestHasIt"), ("Verified", "GuestHasIt")),
+        (("InStep", "Stranded"), ("InSync", "RollbackFailed")),
+        (("Attached", "InDomain"), ("Attached", "InDomain")),
+    ],
+)
+def test_conditions_of_a_journal_with_older_words_are_read_by_the_present_ones(
+    opened: Callable[[], Journal], path: Path, older: tuple[str, str], now: tuple[str, str]
+) -> None:
+    opened().pause(Pause(target="nic0", device="nic0"))  # the file is made by who writes first
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO condition VALUES ('a.yaml', 'nic0 -> pv1', ?, 'True', ?, '', '2026-01-31', '')",
+            older,
+        )
+    (condition,) = opened().conditions("a.yaml")
+    assert (condition.type, condition.reason) == now
 
 
 @pytest.mark.parametrize("done", range(5))
