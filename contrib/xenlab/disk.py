@@ -106,7 +106,10 @@ def _make_additions(release: Release, rootfs: Path, folder: Path, additions: Pat
     add(guests.KERNEL.lstrip("/"), (folder / "vmlinuz").read_bytes())
     add(guests.INITRD.lstrip("/"), guests.initramfs(rootfs))
     for guest in GUESTS:
-        add(f"{guests.FOLDER.lstrip('/')}/{guest.name}.xml", guests.domain_xml(guest))
+        add(
+            f"{guests.FOLDER.lstrip('/')}/{guest.name}.xml",
+            guests.domain_xml(guest, hap=release.hap),
+        )
     units = additions / "etc/systemd/system"
     for name in dom0_config.MASKED_UNITS:
         _link(units / name, "/dev/null")

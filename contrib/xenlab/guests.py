@@ -99,8 +99,8 @@ def initramfs(root: Path) -> bytes:
     return gzip.compress(archive.finish(), mtime=0)
 
 
-def domain_xml(guest: Guest) -> str:
-    """The guest as libvirt is told of it."""
+def domain_xml(guest: Guest, *, hap: bool = True) -> str:
+    """The guest as libvirt is told of it; an HVM guest without `hap` runs on Xen's shadow page tables."""
     domain = ET.Element("domain", type="xen")
     ET.SubElement(domain, "name").text = guest.name
     ET.SubElement(domain, "memory", unit="MiB").text = str(guest.memory_mib)
@@ -117,6 +117,8 @@ def domain_xml(guest: Guest) -> str:
     features = ET.SubElement(domain, "features")
     if guest.hvm:
         ET.SubElement(features, "acpi")
+        if not hap:
+            ET.SubElement(features, "hap", state="off")
     if guest.passthrough:
         xen = ET.SubElement(features, "xen")
         if guest.e820_host and not guest.hvm:

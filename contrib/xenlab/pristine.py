@@ -14,7 +14,7 @@ from .command import run, tail
 from .dom0 import Dom0, UnreachableError
 from .emulator import Emulator
 from .errors import LabError
-from .machine import GUESTS, ROOT_DISK, USB_DISK, Release
+from .machine import GUESTS, ROOT_DISK, RUNNING_GUESTS, USB_DISK, Release
 from .ports import free_port
 from .progress import step
 from .qemu_programs import QemuPrograms
@@ -42,7 +42,7 @@ def recipe(
         release=release.suite,
         digest=digest(inputs),
         needs_mib=_NEEDS_MIB,
-        build=lambda folder: _build(release, programs, disk_folder, folder),
+        build=lambda folder: _build(programs, disk_folder, folder),
     )
 
 
@@ -73,14 +73,14 @@ def prepare_folder(
         run([*programs.image, *create])
 
 
-def _build(release: Release, programs: QemuPrograms, disk: Path, folder: Path) -> None:
+def _build(programs: QemuPrograms, disk: Path, folder: Path) -> None:
     prepare_folder(folder, programs=programs, disk=disk, pristine=None)
     emulator = Emulator(folder=folder)
     dom0 = Dom0(keys=disk, port=free_port())
     with ExitStack() as stack:
         stack.callback(emulator.stop)
         try:
-            _boot(release, emulator, programs, dom0)
+            _boot(emulator, programs, dom0)
         except LabError as error:
             if not error.details:
                 error.details = tail(emulator.console())
@@ -90,7 +90,7 @@ def _build(release: Release, programs: QemuPrograms, disk: Path, folder: Path) -
     keep_only_the_snapshot(folder)
 
 
-def _boot(release: Release, emulator: Emulator, programs: QemuPrograms, dom0: Dom0) -> None:
+def _boot(emulator: Emulator, programs: QemuPrograms, dom0: Dom0) -> None:
     with step("booting Xen and dom0 under emulation"):
         argv = [*programs.system, *qemu.arguments(ssh_port=dom0.port, restore=False)]
         emulator.start(argv, dies_with_lab=True)
@@ -98,15 +98,14 @@ def _boot(release: Release, emulator: Emulator, programs: QemuPrograms, dom0: Do
     with step("waiting for libvirt's Xen driver"):
         dom0.wait_until_succeeds(["virsh", "-c", "xen:///system", "version"], timeout=_BOOT_TIMEOUT)
         _await_systemd(dom0)
-    running = release.running_guests
-    with step(f"starting the guests {', '.join(guest.name for guest in running)}"):
+    with step(f"starting the guests {', '.join(guest.name for guest in RUNNING_GUESTS)}"):
         commands = [f"define {guests.FOLDER}/{guest.name}.xml" for guest in GUESTS]
-        commands += [f"start {guest.name}" for guest in running]
+        commands += [f"start {guest.name}" for guest in RUNNING_GUESTS]
         dom0.succeed(
             ["virsh", "-q", "-c", "xen:///system", "; ".join(commands)], timeout=_BOOT_TIMEOUT
         )
         script = Path(__file__).with_name("await_prompts.py").read_text()
-        prompts = [f"{guest.name}={guest.ready_prompt}" for guest in running]
+        prompts = [f"{guest.name}={guest.ready_prompt}" for guest in RUNNING_GUESTS]
         dom0.succeed(["python3", "-", *prompts], stdin=script, timeout=_BOOT_TIMEOUT)
     # What every command of cede reads is then in memory, as it is on a host that has run for a while.
     dom0.succeed(["python3", "-c", f"import {', '.join(_WARM)}"])

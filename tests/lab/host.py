@@ -31,7 +31,7 @@ echo '== domains:'; cat /tmp/last-domains
 tail -n 3 /var/log/xen/qemu-dm-*.log 2> /dev/null
 """
 # Emulated SVM makes the HVM guest triple-fault and begin anew now and then, which looks like somebody's action.
-_SUSPEND_HVM = "! virsh -q -c xen:///system list --name | grep -qx hvm1 || virsh -q -c xen:///system suspend hvm1"
+_SUSPEND_HVM = "virsh -q -c xen:///system suspend hvm1"
 _ANSWERS = (
     f"cd {FOLDER}; mkfifo ask answer; setsid python3 -P in_dom0.py . < /dev/null > said 2>&1 &"
 )
