@@ -70,6 +70,33 @@ def test_a_card_that_moved_is_found_by_its_mac(host: Host) -> None:
     assert host.cede("release", "nic0").returncode == 0
 
 
+def test_any_of_two_like_cards_goes_to_each_of_two_guests_at_the_first_apply(host: Host) -> None:
+    host.write("/etc/cede/password", "lab\n")
+    host.sh("chmod 600 /etc/cede/password")
+    host.write(
+        "/etc/cede/policy.yaml",
+        "version: 1\ndevices:\n"
+        '  a: {match: {vendor: "8086", device: "10d3", any: true}}\n'
+        '  b: {match: {vendor: "8086", device: "10d3", any: true}}\n'
+        "assignments:\n"
+        "  - {device: a, domain: pv1}\n"
+        "  - {device: b, domain: pv2, verify: {guest: console, user: root, password_file: /etc/cede/password}}\n",
+    )
+    applied = host.cede("apply", "--yes")
+    assert applied.returncode == 0, applied.stdout
+    conditions = json.loads(host.cede("status", "--json").stdout)["conditions"]
+    kinds = ("Attached", "Persistent", "Verified", "InSync")
+    holds = {(c["subject"], c["type"]): c["status"] for c in conditions if c["type"] in kinds}
+    assert holds == {
+        (subject, kind): "True" for subject in ("a -> pv1", "b -> pv2") for kind in kinds
+    }
+    given = host.sh("for g in pv1 pv2; do xl pci-list $g | awk 'NR > 1 {print $2}'; done")
+    first, second = given.split()
+    assert first != second
+    assert host.cede("apply", "--yes").returncode == 0
+    assert host.sh("for g in pv1 pv2; do xl pci-list $g | awk 'NR > 1 {print $2}'; done") == given
+
+
 def test_a_path_holds_when_bus_numbers_shift(host: Host) -> None:
     """The root ports get other bus numbers, as a firmware may give them when a card is added.
 
