@@ -1,10 +1,12 @@
 """Errors, named for what the caller may do about them.
 
-Each carries the exit status that scripts see, one sentence on what is wrong and one on the remedy.
+Each carries its name and the exit status, which scripts see, one sentence on what is wrong and one on the remedy. A
+name is in kebab-case and the same in every version, as the names of the rules are that refuse; sentences may change.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -19,42 +21,70 @@ class Exit(IntEnum):
     TRY_LATER = 75
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One of several things that are wrong in a file; `place` is `file:line:column`, or the file alone."""
+
+    place: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
 class CedeError(Exception):
     """The ground of all errors that cede reports on purpose.
 
-    `remedy` is what the administrator can do, as a sentence or a command; empty where the message says it all.
+    `name` says which error it is; where none is given, the class has one for all that ask for the same. `remedy` is
+    what the administrator can do, as a sentence or a command; empty where the message says it all. `diagnostics` are
+    all that is wrong, each with its own name, where the message lists the first of them.
     """
 
     exit = Exit.FAILED
+    name = "failed"
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        name: str = "",
+        remedy: str = "",
+        diagnostics: tuple[Diagnostic, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.name = name or self.name
         self.remedy = remedy
+        self.diagnostics = diagnostics
 
 
 class UsageError(CedeError):
     """The command line names something that isn't there: fix the command."""
 
     exit = Exit.USAGE
+    name = "wrong-usage"
 
 
 class PolicyError(CedeError):
     """The policy file is wrong: fix the file. The message opens with file:line:column."""
 
     exit = Exit.USAGE
+    name = "wrong-policy"
 
 
 class UnsafeError(CedeError):
     """It would harm the host or another tool's work: never retried."""
 
     exit = Exit.UNSAFE
+    name = "unsafe"
 
 
 class TransientError(CedeError):
     """The world was busy: the same call may work in a moment, so it is retried."""
 
     exit = Exit.TRY_LATER
+    name = "busy"
 
 
 class PermanentError(CedeError):
@@ -65,25 +95,31 @@ class WorldMovedError(CedeError):
     """What was planned on is no longer so: observe and plan again."""
 
     exit = Exit.TRY_LATER
+    name = "changed-meanwhile"
 
 
 class HungError(CedeError):
     """A call never came back: the device is not touched again until the administrator asks for it by name."""
+
+    name = "hung"
 
 
 class InterruptedByPersonError(CedeError):
     """The administrator asked to stop; what was begun is written down, and can be gone on with."""
 
     exit = Exit.TRY_LATER
+    name = "interrupted"
 
 
 class UnreachableError(CedeError):
     """libvirt or xenstore doesn't answer: nothing was changed, try again when it runs."""
 
     exit = Exit.TRY_LATER
+    name = "unreachable"
 
 
 class GuestSilentError(CedeError):
     """The guest's channel is busy, absent or gave no answer in its time: nothing is verified either way."""
 
     exit = Exit.TRY_LATER
+    name = "guest-silent"

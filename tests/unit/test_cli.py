@@ -309,7 +309,7 @@ def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     host.fails["bind_to_pciback"] = [PermanentError("no", remedy="do")]
     failed = cede("apply", "--json")
     report = failed.json("report")
-    error = {"message": "no", "remedy": "do", "exit": 1}
+    error = {"name": "failed", "message": "no", "remedy": "do", "exit": 1}
     assert (failed.status, report["exit"], report["outcomes"][0]["error"]) == (1, 1, error)
     policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
     refused = cede("apply", "--json")

@@ -120,11 +120,13 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
 def test_a_fix_that_fails_says_why_and_is_taken_back(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    host.fails["load"] = [PermanentError("no such module", remedy="build one")]
+    host.fails["load"] = [
+        PermanentError("no such module", name="pciback-not-loaded", remedy="build one")
+    ]
     shown = cede("doctor", "--fix", "--json", on=None)
     assert shown.status == 1
     assert shown.json("doctor")["outcomes"][0]["error"] == {
-        "message": "no such module", "remedy": "build one", "exit": 1,
+        "name": "pciback-not-loaded", "message": "no such module", "remedy": "build one", "exit": 1,
     }  # fmt: skip
     assert not host.adapters().modules.loaded_at_boot()
 

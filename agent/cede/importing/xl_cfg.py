@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cede.errors import UsageError
-from cede.importing.xl_cfg_syntax import Atom, Diagnostic, Listed, Value, quoted, read_settings
+from cede.importing.xl_cfg_syntax import Atom, Listed, Value, read_settings
 from cede.importing.xl_pci_spec import FLAGS, RDM_POLICIES, PciSpec, read_spec, truth
 from cede.model.domain import GuestKind
 from cede.model.policy import Place
+from cede.policy.diagnostics import Diagnostics, quoted
 
 _KINDS = {
     **{kind.value: kind for kind in GuestKind},
@@ -40,15 +41,13 @@ class Guest:
     notes: tuple[str, ...] = ()
 
 
-def guest_of(
-    settings: Mapping[str, Value], file: str, diagnostics: list[Diagnostic]
-) -> Guest | None:
+def guest_of(settings: Mapping[str, Value], file: str, diagnostics: Diagnostics) -> Guest | None:
     """The guest that the settings describe; None if it has no name. Complains about what xl refuses."""
     notes: list[str] = []
     name, kind = _atom(settings, "name", diagnostics), _kind(settings, diagnostics)
     if "name" not in settings:
         start = Place(file=file, line=1, column=1)
-        diagnostics.append(Diagnostic(place=start, text="the guest has no `name`"))
+        diagnostics.add(start, "no-name", "the guest has no `name`")
     devices = tuple(_devices(settings, diagnostics, notes))
     host_map = _atom(settings, "e820_host", diagnostics)
     if devices and kind is GuestKind.PV and host_map is not None and not truth(host_map.text):
@@ -62,17 +61,17 @@ def guest_of(
     return Guest(name=name.text, kind=kind, devices=devices, notes=tuple(notes))
 
 
-def _atom(settings: Mapping[str, Value], name: str, diagnostics: list[Diagnostic]) -> Atom | None:
+def _atom(settings: Mapping[str, Value], name: str, diagnostics: Diagnostics) -> Atom | None:
     value = settings.get(name)
     if isinstance(value, Listed):
-        diagnostics.append(
-            Diagnostic(place=value.place, text=f"{name} is a list, where xl wants a single value")
+        diagnostics.add(
+            value.place, "list-for-value", f"{name} is a list, where xl wants a single value"
         )
         return None
     return value
 
 
-def _kind(settings: Mapping[str, Value], diagnostics: list[Diagnostic]) -> GuestKind:
+def _kind(settings: Mapping[str, Value], diagnostics: Diagnostics) -> GuestKind:
     """`type` overrules the older `builder`; PV if neither is there (xl.cfg(5))."""
     kinds = (_atom(settings, name, diagnostics) for name in ("type", "builder"))
     atom = next((kind for kind in kinds if kind is not None), None)
@@ -80,12 +79,12 @@ def _kind(settings: Mapping[str, Value], diagnostics: list[Diagnostic]) -> Guest
         return GuestKind.PV
     if atom.text not in _KINDS:
         text = f"{quoted(atom.text)} is no kind of guest: pv, pvh or hvm"
-        diagnostics.append(Diagnostic(place=atom.place, text=text))
+        diagnostics.add(atom.place, "unknown-kind", text)
     return _KINDS.get(atom.text, GuestKind.PV)
 
 
 def _devices(
-    settings: Mapping[str, Value], diagnostics: list[Diagnostic], notes: list[str]
+    settings: Mapping[str, Value], diagnostics: Diagnostics, notes: list[str]
 ) -> Iterator[XlDevice]:
     for_all = {
         # those of the guest count for each of its devices, unless the device has its own
@@ -99,8 +98,8 @@ def _devices(
         try:
             spec = read_spec(entry.text)
         except ValueError as error:
-            diagnostics.append(
-                Diagnostic(place=entry.place, text=f"pci device {quoted(entry.text)}: {error}")
+            diagnostics.add(
+                entry.place, "no-pci-device", f"pci device {quoted(entry.text)}: {error}"
             )
             continue
         lacking: dict[str, bool] = {n: v for n, v in for_all.items() if getattr(spec, n) is None}
@@ -110,24 +109,20 @@ def _devices(
         )
 
 
-def _entries(
-    value: Value | None, diagnostics: list[Diagnostic], notes: list[str]
-) -> Sequence[Atom]:
+def _entries(value: Value | None, diagnostics: Diagnostics, notes: list[str]) -> Sequence[Atom]:
     if isinstance(value, Atom):
         notes.append(
             f"{value.place}: pci is a single value, which xl ignores; read as a list of one"
         )
         return (value,)
     items = value.items if value is not None else ()
-    diagnostics += [
-        Diagnostic(place=item.place, text="a list in the list of pci devices")
-        for item in items
-        if isinstance(item, Listed)
-    ]
+    for item in items:
+        if isinstance(item, Listed):
+            diagnostics.add(item.place, "list-for-value", "a list in the list of pci devices")
     return [item for item in items if isinstance(item, Atom)]
 
 
-def _rdm_policy(said: Atom, diagnostics: list[Diagnostic]) -> str | None:
+def _rdm_policy(said: Atom, diagnostics: Diagnostics) -> str | None:
     """The policy in `rdm = "strategy=host,policy=strict"` (xl.cfg(5)); None if it says nothing of it."""
     found = None
     for part in said.text.split(","):
@@ -136,14 +131,11 @@ def _rdm_policy(said: Atom, diagnostics: list[Diagnostic]) -> str | None:
             found = value
         elif (key, value) != ("strategy", "host"):
             text = f"rdm is `strategy=host,policy=strict` or `relaxed`, not {quoted(part)}"
-            diagnostics.append(Diagnostic(place=said.place, text=text))
+            diagnostics.add(said.place, "unknown-rdm", text)
     return found
 
 
 MAX_BYTES = 256 * 1024
-
-
-_MAX_SHOWN = 20
 
 
 def parse(content: bytes, file: str) -> Guest:
@@ -152,20 +144,13 @@ def parse(content: bytes, file: str) -> Guest:
     Raises UsageError, and nothing else, with a line `file:line:column: what` for each thing that is wrong with it.
     """
     if len(content) > MAX_BYTES:
-        raise UsageError(f"{file}: larger than {MAX_BYTES} bytes, which is no xl.cfg")
-    diagnostics: list[Diagnostic] = []
+        raise UsageError(
+            f"{file}: larger than {MAX_BYTES} bytes, which is no xl.cfg", name="too-large"
+        )
+    diagnostics = Diagnostics((file,))
     settings = read_settings(content.decode("utf-8", "replace"), file, diagnostics)
     guest = guest_of(settings, file, diagnostics)
     if diagnostics or guest is None:
-        raise _error(diagnostics)
+        remedy = "fix these lines, or comment them out; nothing was written"
+        raise diagnostics.error(UsageError, remedy)
     return guest
-
-
-def _error(diagnostics: list[Diagnostic]) -> UsageError:
-    ordered = sorted(diagnostics, key=lambda c: (c.place.line, c.place.column))
-    lines = [f"{complaint.place}: {complaint.text}" for complaint in ordered]
-    if len(lines) > _MAX_SHOWN:
-        lines[_MAX_SHOWN:] = [f"{len(lines) - _MAX_SHOWN} more diagnostics after these"]
-    return UsageError(
-        "\n".join(lines), remedy="fix these lines, or comment them out; nothing was written"
-    )

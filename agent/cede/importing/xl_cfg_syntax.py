@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from cede.model.policy import Place
+from cede.policy.diagnostics import Diagnostics, quoted
 
 _DEEPEST = 16
-_MAX_QUOTE = 60
 # A comment may also end with the file, and a carriage return before a line's end is no harm: xl wants the first line
 # ended, and refuses the second, but what is meant is plain.
 _TOKEN = re.compile(
@@ -33,14 +33,6 @@ _ESCAPES = {
     '"': '"', "'": "'", "\\": "\\",
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnostic:
-    """One thing that is wrong with the file."""
-
-    place: Place
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,19 +86,13 @@ class _Token:
 class _SyntaxError(Exception):
     """Caught where a statement begins."""
 
-    def __init__(self, token: _Token, text: str) -> None:
+    def __init__(self, token: _Token, name: str, text: str) -> None:
         super().__init__(text)
         self.token = token
-        self.text = text
+        self.name = name
 
 
-def quoted(text: str) -> str:
-    """`text` as one printable word of bounded length, for use in a sentence."""
-    short = text if len(text) <= _MAX_QUOTE else text[: _MAX_QUOTE - 3] + "..."
-    return f"'{short}'" if short.isprintable() else ascii(short)
-
-
-def read_settings(text: str, file: str, diagnostics: list[Diagnostic]) -> dict[str, Value]:
+def read_settings(text: str, file: str, diagnostics: Diagnostics) -> dict[str, Value]:
     """The value of each name that is set in `text`: that of the last `=`, with what `+=` adds to it.
 
     What can't be read is left out and complained about, and reading goes on in the next line, as xl does it. Raises
@@ -130,7 +116,7 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
 class _Reader:
     """Recursive descent, with one token seen ahead."""
 
-    def __init__(self, tokens: Iterator[_Token], diagnostics: list[Diagnostic]) -> None:
+    def __init__(self, tokens: Iterator[_Token], diagnostics: Diagnostics) -> None:
         self._tokens = tokens
         self._ahead = next(tokens)
         self._diagnostics = diagnostics
@@ -141,7 +127,7 @@ class _Reader:
             try:
                 self._statement()
             except _SyntaxError as wrong:
-                self._diagnostics.append(Diagnostic(place=wrong.token.place, text=wrong.text))
+                self._diagnostics.add(wrong.token.place, wrong.name, str(wrong))
                 while self._ahead.kind not in {_Kind.NEWLINE, _Kind.END}:
                     self._take()
         return self._found
@@ -158,13 +144,17 @@ class _Reader:
             return
         name, sign = self._take(), self._ahead
         if name.kind is not _Kind.IDENT:
-            raise _SyntaxError(name, f"{name} is no setting; xl reads `name = value` only")
+            raise _SyntaxError(
+                name, "no-setting", f"{name} is no setting; xl reads `name = value` only"
+            )
         if not sign.is_sign("=", "+="):
-            raise _SyntaxError(sign, f"{sign} after {name}, where xl wants `=` or `+=`")
+            raise _SyntaxError(sign, "no-sign", f"{sign} after {name}, where xl wants `=` or `+=`")
         self._take()
         value = self._value(_DEEPEST)
         if not self._ahead.ends_statement:
-            raise _SyntaxError(self._ahead, f"{self._ahead} after the value of {name}")
+            raise _SyntaxError(
+                self._ahead, "unended-setting", f"{self._ahead} after the value of {name}"
+            )
         before = self._found.get(name.text)
         self._found[name.text] = value
         if sign.text == "+=" and before is not None:
@@ -178,17 +168,19 @@ class _Reader:
             return Atom(text=_unquoted(token), place=token.place)
         if not token.is_sign("["):
             raise _SyntaxError(
-                token, f"{token} is no value; xl reads strings in quotes, numbers and lists"
+                token,
+                "no-value",
+                f"{token} is no value; xl reads strings in quotes, numbers and lists",
             )
         if depth == 0:
-            raise _SyntaxError(token, f"lists within more than {_DEEPEST} lists")
+            raise _SyntaxError(token, "nested-too-deep", f"lists within more than {_DEEPEST} lists")
         return Listed(items=tuple(self._items(token, depth - 1)), place=token.place)
 
     def _items(self, opened: _Token, depth: int) -> Iterator[Value]:
         self._skip_newlines()
         while not self._ahead.is_sign("]"):
             if self._ahead.kind is _Kind.END:
-                raise _SyntaxError(opened, "this list is never closed")
+                raise _SyntaxError(opened, "unclosed-list", "this list is never closed")
             yield self._value(depth)
             self._skip_newlines()
             if self._ahead.is_sign(","):
@@ -196,7 +188,7 @@ class _Reader:
                 self._skip_newlines()
             elif not self._ahead.is_sign("]") and self._ahead.text:
                 raise _SyntaxError(
-                    self._ahead, f"{self._ahead} in a list, where xl wants `,` or `]`"
+                    self._ahead, "no-comma", f"{self._ahead} in a list, where xl wants `,` or `]`"
                 )
         self._take()
 
@@ -211,7 +203,9 @@ def _added(before: Value, value: Value, sign: _Token) -> Value:
             return Listed(items=before.items + value.items, place=before.place)
         case Atom(), Atom():
             return Atom(text=before.text + value.text, place=before.place)
-    raise _SyntaxError(sign, "a list can't be added to a string, nor a string to a list")
+    raise _SyntaxError(
+        sign, "mixed-types", "a list can't be added to a string, nor a string to a list"
+    )
 
 
 def _unquoted(token: _Token) -> str:
@@ -222,7 +216,9 @@ def _unquoted(token: _Token) -> str:
 
     def unescape(found: re.Match[str]) -> str:
         if found[1] not in _ESCAPES:
-            raise _SyntaxError(token, f"{quoted(found[0])} in a string, which xl can't read")
+            raise _SyntaxError(
+                token, "unknown-escape", f"{quoted(found[0])} in a string, which xl can't read"
+            )
         return _ESCAPES[found[1]]
 
     return _ESCAPE.sub(unescape, token.text[1:-1])

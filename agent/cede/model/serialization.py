@@ -38,7 +38,8 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
     if isinstance(value, Address):
         return str(value)
     if isinstance(value, CedeError):
-        return {"message": value.message, "remedy": value.remedy, "exit": int(value.exit)}
+        told = {"name": value.name, "message": value.message, "remedy": value.remedy}
+        return {**told, "exit": int(value.exit)}
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         kind = _kind(type(value))

@@ -134,7 +134,7 @@ def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostic
             return Address.parse(said[key]) if key in said else None
         except ValueError as error:
             at = (*path, key)
-            diagnostics.add(tree.places[at], str(error), at)
+            diagnostics.add(tree.places[at], "no-address", str(error), at)
             return None
 
     return Match(

@@ -1,4 +1,4 @@
-"""All that is wrong with a policy's files, gathered so that the administrator fixes it in one go."""
+"""All that is wrong with some files, gathered so that the administrator fixes it in one go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from cede.errors import PolicyError
+from cede.errors import CedeError, Diagnostic, PolicyError
 from cede.model.policy import Place
 
 Path = tuple[str | int, ...]
@@ -27,22 +27,23 @@ class Diagnostics:
     """Diagnostics about `files`; each knows its place and which part of a file's tree (a path of keys) it is about."""
 
     files: tuple[str, ...]
-    _said: list[tuple[tuple[int, int, int], str]] = field(default_factory=list)
+    _said: list[tuple[tuple[int, int, int], Diagnostic]] = field(default_factory=list)
     _touched: set[tuple[str, Path]] = field(default_factory=set)
     _remedy: str = ""
 
     def __bool__(self) -> bool:
         return bool(self._said)
 
-    def add(self, place: Place, text: str, path: Path = ()) -> None:
-        """Note that what is at `path`, seen at `place`, is wrong."""
+    def add(self, place: Place, name: str, text: str, path: Path = ()) -> None:
+        """Note that what is at `path`, seen at `place`, is wrong, by the name and in words."""
         order = (self.files.index(place.file), place.line, place.column)
-        self._said.append((order, f"{place}: {text}"))
+        self._said.append((order, Diagnostic(place=str(place), name=name, text=text)))
         self._touched.update((place.file, path[:length]) for length in range(len(path) + 1))
 
-    def add_unreadable(self, file: str, text: str, remedy: str) -> None:
+    def add_unreadable(self, file: str, name: str, text: str, remedy: str) -> None:
         """Note that there is nothing to be read in `file`, and what can be done about it."""
-        self._said.append(((self.files.index(file), 0, 0), f"{file}: {text}"))
+        order = (self.files.index(file), 0, 0)
+        self._said.append((order, Diagnostic(place=file, name=name, text=text)))
         self._touched.add((file, ()))
         self._remedy = self._remedy or remedy
 
@@ -57,9 +58,10 @@ class Diagnostics:
         near = get_close_matches(name, sorted(known), n=1)
         return f"; did you mean {quoted(near[0])}?" if near else ""
 
-    def error(self) -> PolicyError:
+    def error(self, kind: type[CedeError] = PolicyError, remedy: str = "") -> CedeError:
         """All diagnostics as one error, in the order of the files and of what stands in them."""
-        lines = [said for _, said in sorted(self._said, key=lambda c: c[0])]
-        if len(lines) > MAX_SHOWN:
-            lines[MAX_SHOWN:] = [f"{len(lines) - MAX_SHOWN} more diagnostics after these"]
-        return PolicyError("\n".join(lines), remedy=self._remedy)
+        ordered = tuple(said for _, said in sorted(self._said, key=lambda c: c[0]))
+        lines = list(map(str, ordered[:MAX_SHOWN]))
+        if len(ordered) > MAX_SHOWN:
+            lines.append(f"{len(ordered) - MAX_SHOWN} more diagnostics after these")
+        return kind("\n".join(lines), remedy=remedy or self._remedy, diagnostics=ordered)

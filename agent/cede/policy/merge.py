@@ -43,13 +43,13 @@ def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
             first = names.setdefault(device.name, device)
             if first is not device:
                 text = f"the device {quoted(device.name)} is already at {first.place}"
-                diagnostics.add(device.place, text, path)
+                diagnostics.add(device.place, "repeated-key", text, path)
                 continue
             for at, value, words in _unique_traits(device.match, (*path, "match")):
                 first = seen.setdefault(value, device)
                 if first is not device:
                     text = f"{words} is the device {quoted(first.name)} already, at {first.place}"
-                    diagnostics.add(file.tree.places[at], text, at)
+                    diagnostics.add(file.tree.places[at], "device-named-twice", text, at)
                     break
 
 
@@ -75,7 +75,7 @@ def _refuse_strangers(
         if assignment.device not in known:
             near = diagnostics.suggest(assignment.device, known)
             text = f"found {quoted(assignment.device)}, expected one of the devices{near}"
-            diagnostics.add(_device_place(file, path), text, (*path, "device"))
+            diagnostics.add(_device_place(file, path), "unknown-device", text, (*path, "device"))
 
 
 def _refuse_two_owners(
@@ -99,7 +99,7 @@ def _refuse_two_owners(
             f"the device {quoted(assignment.device)} is assigned already,"
             f" to {quoted(first.domain)} at {first.place}{why}"
         )
-        diagnostics.add(_device_place(file, path), text, (*path, "device"))
+        diagnostics.add(_device_place(file, path), "assigned-twice", text, (*path, "device"))
 
 
 def _stranger_to(

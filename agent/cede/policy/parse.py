@@ -40,16 +40,17 @@ class Tree:
 class _TextError(Exception):
     """The text is nothing that cede takes for YAML; line and column count from 0."""
 
-    def __init__(self, problem: str, line: int = 0, column: int = 0) -> None:
+    def __init__(self, name: str, problem: str, line: int = 0, column: int = 0) -> None:
         super().__init__(problem)
+        self.name = name
         self.line = line
         self.column = column
 
     @classmethod
-    def after(cls, problem: str, before: str) -> _TextError:
+    def after(cls, name: str, problem: str, before: str) -> _TextError:
         """A problem that begins right after the text `before`."""
         line_start = before.rfind("\n") + 1
-        return cls(problem, before.count("\n"), len(before) - line_start)
+        return cls(name, problem, before.count("\n"), len(before) - line_start)
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,22 +62,30 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             self._refuse(
-                f"found the alias *{event.anchor}", "write the value out; there are no aliases here"
+                "alias",
+                f"found the alias *{event.anchor}",
+                "write the value out; there are no aliases here",
             )
         if getattr(event, "anchor", None) is not None:
-            self._refuse(f"found the anchor &{event.anchor}", "anchors can't be used here")
+            self._refuse(
+                "anchor", f"found the anchor &{event.anchor}", "anchors can't be used here"
+            )
         if getattr(event, "tag", None) is not None:
-            self._refuse(f"found the tag {quoted(event.tag)}", "tags can't be used here")
+            self._refuse("tag", f"found the tag {quoted(event.tag)}", "tags can't be used here")
         if self.depth >= _MAX_DEPTH:
-            self._refuse(f"nested more than {_MAX_DEPTH} deep", "a policy needs no more than 5")
+            self._refuse(
+                "nested-too-deep",
+                f"nested more than {_MAX_DEPTH} deep",
+                "a policy needs no more than 5",
+            )
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
-    def _refuse(self, found: str, expected: str) -> NoReturn:
+    def _refuse(self, name: str, found: str, expected: str) -> NoReturn:
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        raise _TextError(f"{found}; {expected}", mark.line, mark.column)
+        raise _TextError(name, f"{found}; {expected}", mark.line, mark.column)
 
 
 def _plain(text: str, path: Path) -> str | int | None:
@@ -99,7 +108,9 @@ def _plain(text: str, path: Path) -> str | int | None:
 def _decode(text: str | bytes) -> str:
     """The text as characters, if it has a sane size."""
     if len(text) > MAX_BYTES:
-        raise _TextError(f"the file is larger than {MAX_BYTES >> 20} MiB; no policy is")
+        raise _TextError(
+            "too-large", f"the file is larger than {MAX_BYTES >> 20} MiB; no policy is"
+        )
     if isinstance(text, str):
         return text
     try:
@@ -107,7 +118,7 @@ def _decode(text: str | bytes) -> str:
     except UnicodeDecodeError as error:
         before = text[: error.start].decode("utf-8")
         raise _TextError.after(
-            f"found the byte {text[error.start]:#04x}, expected UTF-8 text", before
+            "no-text", f"found the byte {text[error.start]:#04x}, expected UTF-8 text", before
         ) from error
 
 
@@ -117,6 +128,7 @@ def _compose(content: str) -> yaml.Node:
         loader = _Loader(content)
     except yaml.reader.ReaderError as error:
         raise _TextError.after(
+            "no-text",
             f"found the character U+{ord(content[error.position]):04X}, which no text file has",
             content[: error.position],
         ) from error
@@ -124,13 +136,13 @@ def _compose(content: str) -> yaml.Node:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
-        raise _TextError(_worded(error), mark.line, mark.column) from error
+        raise _TextError("no-yaml", _worded(error), mark.line, mark.column) from error
     except (ValueError, OverflowError) as error:
         # PyYAML turns "\UFFFFFFFF" and %YAML directives into numbers without looking.
         mark = loader.get_mark()
-        raise _TextError(f"this is no YAML: {error}", mark.line, mark.column) from error
+        raise _TextError("no-yaml", f"this is no YAML: {error}", mark.line, mark.column) from error
     if node is None:
-        raise _TextError("the file says nothing, expected at least `version: 1`")
+        raise _TextError("empty-file", "the file says nothing, expected at least `version: 1`")
     return node
 
 
@@ -165,13 +177,18 @@ class _Reading:
         for key_node, value_node in node.value:
             place = self.place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.diagnostics.add(place, "found a list or mapping, expected a key", path)
+                self.diagnostics.add(
+                    place, "no-key", "found a list or mapping, expected a key", path
+                )
                 continue
             key = key_node.value
             here = (*path, key)
             if key in mapping:
                 self.diagnostics.add(
-                    place, f"the key {quoted(key)} is already at {self.tree.keys[here]}", here
+                    place,
+                    "repeated-key",
+                    f"the key {quoted(key)} is already at {self.tree.keys[here]}",
+                    here,
                 )
                 continue
             self.tree.keys[here] = place
@@ -189,6 +206,7 @@ class _Reading:
         if not text.isprintable():
             self.diagnostics.add(
                 place,
+                "unprintable",
                 f"found {quoted(text)}, expected text without line breaks and control characters",
                 path,
             )
@@ -200,7 +218,7 @@ def read_tree(text: str | bytes, file: str, diagnostics: Diagnostics) -> Tree | 
         node = _compose(_decode(text))
     except _TextError as error:
         place = Place(file=file, line=error.line + 1, column=error.column + 1)
-        diagnostics.add(place, str(error))
+        diagnostics.add(place, error.name, str(error))
         return None
     reading = _Reading(file, diagnostics)
     reading.tree.data = reading.take(node, ())

@@ -74,14 +74,18 @@ def content_of(path: Path, diagnostics: Diagnostics) -> bytes | None:
             # One byte more than allowed is enough to see that it is too much, were it /dev/zero.
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        text, remedy = "there is no such file", "name the policy with -f, or write it there"
+        name, text = "no-such-file", "there is no such file"
+        remedy = "name the policy with -f, or write it there"
     except IsADirectoryError:
-        text, remedy = "this is a directory", "name the policy file in it with -f"
+        name, text = "is-a-directory", "this is a directory"
+        remedy = "name the policy file in it with -f"
     except PermissionError:
-        text, remedy = "may not be read by you", "run as root, or change the file's mode"
+        name, text = "permission-denied", "may not be read by you"
+        remedy = "run as root, or change the file's mode"
     except (OSError, ValueError) as error:
-        text, remedy = f"can't be read: {error}", "name a readable policy file with -f"
-    diagnostics.add_unreadable(str(path), text, remedy)
+        name, text = "unreadable", f"can't be read: {error}"
+        remedy = "name a readable policy file with -f"
+    diagnostics.add_unreadable(str(path), name, text, remedy)
     return None
 
 
@@ -114,6 +118,7 @@ def read_all(paths: Sequence[Path]) -> Policy:
             f"{source}: there is no *.yaml file in this folder"
             if paths
             else "no policy file is named",
+            name="no-policy-file",
             remedy="name the policy with -f, or write it there",
         )
     return _read_files(files, source)

@@ -43,7 +43,7 @@ def check_shape(tree: Tree, diagnostics: Diagnostics) -> None:
                 _unexpected(found, schema, path, tree.keys[path], diagnostics)
             case "not":
                 text = f"found only {quoted(*found)}, expected {schema['description']}"
-                diagnostics.add(tree.places[path], text, path)
+                diagnostics.add(tree.places[path], "incomplete-value", text, path)
             case "uniqueItems":
                 _repeated(found, schema, path, tree, diagnostics)
             case _:
@@ -59,6 +59,7 @@ def _unknown_keys(
             near = diagnostics.suggest(key, known)
             diagnostics.add(
                 tree.keys[*path, key],
+                "unknown-key",
                 f"found the unknown key {quoted(key)}, expected one of {', '.join(known)}{near}",
                 (*path, key),
             )
@@ -71,7 +72,7 @@ def _missing_keys(
         if key not in found:
             what = schema["properties"][key]["description"]
             text = f"the key '{key}' is missing, expected {what}"
-            diagnostics.add(tree.key_or_value(path), text, path)
+            diagnostics.add(tree.key_or_value(path), "missing-key", text, path)
 
 
 def _half_pairs(
@@ -81,7 +82,7 @@ def _half_pairs(
         for other in others:
             if key in found and other not in found:
                 text = f"found {quoted(key)} without {quoted(other)}, expected both or neither"
-                diagnostics.add(tree.keys[*path, key], text, (*path, key))
+                diagnostics.add(tree.keys[*path, key], "half-pair", text, (*path, key))
 
 
 def _repeated(
@@ -89,7 +90,7 @@ def _repeated(
 ) -> None:
     again = next((i for i, item in enumerate(found) if item in found[:i]), len(found) - 1)
     text = f"found {_worded(found[again])} again, expected {schema['description']}"
-    diagnostics.add(tree.places[*path, again], text, (*path, again))
+    diagnostics.add(tree.places[*path, again], "repeated-value", text, (*path, again))
 
 
 def _unexpected(
@@ -97,7 +98,7 @@ def _unexpected(
 ) -> None:
     near = _suggest(found, schema, diagnostics) if isinstance(found, str) else ""
     text = f"found {_worded(found)}, expected {schema['description']}{near}"
-    diagnostics.add(place, text, path)
+    diagnostics.add(place, "unexpected-value", text, path)
 
 
 def _suggest(found: str, schema: dict[str, Any], diagnostics: Diagnostics) -> str:
