@@ -35,9 +35,9 @@ def test_a_file_is_imported_planned_and_applied(
     out = tmp_path / "new.yaml"
     done = cede("import", str(cfg), "-o", str(out), on=None)
     assert (done.status, done.err) == (0, "")
-    assert "1 devices, 1 assignments" in done.out
+    assert done.out.startswith(f"{out}: 1 devices, 1 ")
     assert 'expect: {vendor: "8086", device: "10d3"}' in out.read_text()
-    assert "82574L Gigabit Network Connection" in out.read_text()
+    assert "82574L Gigabit Network Connection" in out.read_text()  # from pci.ids
     assert out.stat().st_mode & 0o777 == 0o644
     planned = cede("plan", "--json", on=out).json("plan")["plan"]
     assert [action["action"] for action in planned["changes"][0]["actions"]][-1] == "add-to-config"
@@ -93,7 +93,9 @@ def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_
         for action_name in host.journal
     )
     assert cede("plan", on=out).status == 0
-    assert "is cede's already" in cede("import", "--from-domains", on=None).out
+    again = cede("import", "--from-domains", "--json", on=None).json("import")
+    assert again["devices"] == []
+    assert [NIC in note for note in again["notes"]] == [True]
 
 
 def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
@@ -102,7 +104,7 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
 ) -> None:
     root = host.tree.sys.parent
     (root / "proc").mkdir(exist_ok=True)
-    assert "which is nowhere" in cede("import", "--from-hide", on=None).out
+    assert policy_files.parse(cede("import", "--from-hide", on=None).out, "out").devices == ()
     (root / "proc/cmdline").write_text("ro xen-pciback.hide=(01:00.0)\n")
     (root / "etc/modprobe.d").mkdir(parents=True)
     (root / "etc/modprobe.d/xen.conf").write_text("options xen-pciback hide=(02:00.0)(oops)\n")
@@ -112,27 +114,24 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
         ("0000:02:00.0", True),
     ]
     assert said["assignments"] == []
-    assert "can't be read from '(oops)' on" in said["notes"][0]
+    assert "'(oops)'" in said["notes"][0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        ((), "nothing to import from"),
-        (("missing.cfg",), "missing.cfg can't be read: No such file"),
-        (("--from-domain", "nobody"), "libvirt knows no domain nobody"),
-        (
-            ("--hide", "(01:00.0)", "-o", "/nowhere/at/all.yaml"),
-            "/nowhere/at/all.yaml can't be written",
-        ),
+        ((), "--from-domains"),
+        (("missing.cfg",), "missing.cfg"),
+        (("--from-domain", "nobody"), "nobody"),
+        (("--hide", "(01:00.0)", "-o", "/nowhere/at/all.yaml"), "/nowhere/at/all.yaml"),
     ],
 )
 def test_a_wrong_command_line_is_reported(
-    cede: Cede, arguments: tuple[str, ...], said: str
+    cede: Cede, arguments: tuple[str, ...], named: str
 ) -> None:
     done = cede("import", *arguments, on=None)
     assert (done.status, done.out) == (2, "")
-    assert said in done.err
+    assert named in done.err
 
 
 def test_a_wrong_file_is_reported_with_its_places_and_nothing_is_written(
@@ -143,11 +142,17 @@ def test_a_wrong_file_is_reported_with_its_places_and_nothing_is_written(
     bad.write_text("name = 'g'\npci = ['01:00.0,permisive=1']\nimport os\n")
     done = cede("import", str(bad), "-o", str(out), on=None)
     assert done.status == 2
-    assert f"{bad}:2:8: pci device '01:00.0,permisive=1': unknown option 'permisive'" in done.err
-    assert f"{bad}:3:8: 'os' after 'import'" in done.err
+    assert f"{bad}:2:8: " in done.err
+    assert "'permisive'" in done.err
+    assert f"{bad}:3:8: 'os'" in done.err
     assert not out.exists()
+
+
+def test_no_policy_is_made_of_a_guest_with_an_empty_name(cede: Cede, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.cfg"
     bad.write_text("name = ''\npci = ['01:00.0']\n")
-    assert "no policy can be made of this" in cede("import", str(bad), on=None).err
+    done = cede("import", str(bad), on=None)
+    assert (done.status, done.out) == (2, "")
 
 
 def test_the_folder_of_the_policy_is_made_where_only_that_is_missing(
@@ -174,7 +179,6 @@ def test_a_policy_that_is_there_is_looked_at_and_not_edited(
     policy: Path,
 ) -> None:
     beside = cede("import", str(cfg), on=policy)
-    assert "not in it" not in beside.out
     assert "# - 0000:01:00.0" in beside.out
     assert policy_files.parse(beside.out, "out").devices == ()
     assert policy.read_text() == POLICY
@@ -208,4 +212,6 @@ def test_devices_are_listed_also_where_the_policy_is_broken(
 ) -> None:
     policy.with_name("default.yaml").write_text("version: 2\n")
     shown = cede("devices")
-    assert (shown.status, "what the policy protects is left out" in shown.err) == (0, True)
+    assert shown.status == 0
+    assert NIC in shown.out
+    assert f"{policy.with_name('default.yaml')}:1:10: " in shown.err

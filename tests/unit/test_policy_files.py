@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cede.errors import Exit, PolicyError
+from cede.errors import Diagnostic, Exit, PolicyError
 from cede.policy.policy_files import default_paths, parse, read_all
 
 DEVICES = """\
@@ -37,11 +37,15 @@ def put(folder: Path, **files: str) -> list[Path]:
     return paths
 
 
-def diagnostics_about(*paths: Path) -> list[str]:
+def diagnostics_about(*paths: Path) -> tuple[Diagnostic, ...]:
     with pytest.raises(PolicyError) as caught:
         read_all(paths)
     assert caught.value.exit is Exit.USAGE
-    return caught.value.message.splitlines()
+    return caught.value.diagnostics
+
+
+def names_and_places(*paths: Path) -> list[tuple[str, str]]:
+    return [(d.name, d.place) for d in diagnostics_about(*paths)]
 
 
 def test_an_assignment_may_name_a_device_of_another_file_whatever_their_order(
@@ -93,11 +97,11 @@ def test_one_file_means_what_it_means_alone(folder: Path) -> None:
 
 def test_a_device_in_two_files_is_reported_with_both_places(folder: Path) -> None:
     one, two = put(folder, one=DEVICES, two=DEVICES.replace("01:00.0", "02:00.0"))
-    lines = diagnostics_about(folder)
-    assert lines == [
-        f"{two}:3:3: the device 'nic0' is already at {one}:3:3",
-        f"{two}:4:3: the device 'nic1' is already at {one}:4:3",
-    ]
+    diagnostics = diagnostics_about(folder)
+    for line, diagnostic in zip((3, 4), diagnostics, strict=True):
+        assert (diagnostic.name, diagnostic.place) == ("repeated-key", f"{two}:{line}:3")
+        assert f"'nic{line - 3}'" in diagnostic.text
+        assert f"{one}:{line}:3" in diagnostic.text
 
 
 def test_one_address_under_two_names_in_two_files_is_reported_with_both_places(
@@ -105,16 +109,18 @@ def test_one_address_under_two_names_in_two_files_is_reported_with_both_places(
 ) -> None:
     other = 'version: 1\ndevices: {card: {match: {address: "01:00.0"}}}\n'
     one, two = put(folder, one=DEVICES, two=other)
-    (line,) = diagnostics_about(folder)
-    assert line == f"{two}:2:35: 0000:01:00.0 is the device 'nic0' already, at {one}:3:3"
+    (twice,) = diagnostics_about(folder)
+    assert (twice.name, twice.place) == ("device-named-twice", f"{two}:2:35")
+    assert all(part in twice.text for part in ("0000:01:00.0", "'nic0'", f"{one}:3:3"))
 
 
 def test_a_device_with_two_owners_in_two_files_is_reported_with_both_places(folder: Path) -> None:
     other = "version: 1\nassignments: [{device: nic0, domain: other}]\n"
     _, two, three = put(folder, a=DEVICES, b=ASSIGNMENTS, c=other)
-    (line,) = diagnostics_about(folder)
-    assert line.startswith(f"{three}:2:24: the device 'nic0' is assigned already, to 'ace2x1' at ")
-    assert f" at {two}:3:5; " in line
+    (twice,) = diagnostics_about(folder)
+    assert (twice.name, twice.place) == ("assigned-twice", f"{three}:2:24")
+    assert "'nic0'" in twice.text
+    assert f"'ace2x1' at {two}:3:5;" in twice.text
 
 
 def test_a_third_file_may_make_the_owners_alternatives(folder: Path) -> None:
@@ -125,14 +131,17 @@ def test_a_third_file_may_make_the_owners_alternatives(folder: Path) -> None:
 
 def test_a_device_that_no_file_has_is_reported_the_nearest_of_all_files(folder: Path) -> None:
     _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("nic1", "nik1"))
-    (line,) = diagnostics_about(folder)
-    assert line == (f"{two}:4:14: found 'nik1', expected one of the devices; did you mean 'nic1'?")
+    (unknown,) = diagnostics_about(folder)
+    assert (unknown.name, unknown.place) == ("unknown-device", f"{two}:4:14")
+    assert "'nik1'" in unknown.text
+    assert unknown.text.endswith("'nic1'?")
 
 
 def test_every_file_needs_its_own_version(folder: Path) -> None:
     _, two = put(folder, one=DEVICES, two=ASSIGNMENTS.replace("version: 1\n", ""))
-    (line,) = diagnostics_about(folder)
-    assert line.startswith(f"{two}:1:1: the key 'version' is missing")
+    (missing,) = diagnostics_about(folder)
+    assert (missing.name, missing.place) == ("missing-key", f"{two}:1:1")
+    assert "'version'" in missing.text
 
 
 def test_all_diagnostics_of_all_files_come_in_the_order_of_the_files(folder: Path) -> None:
@@ -142,8 +151,8 @@ def test_all_diagnostics_of_all_files_come_in_the_order_of_the_files(folder: Pat
         two="version: 2\nassignments: [{device: nic0, domain: a}]\n",
         three=DEVICES.replace("{mac", "{mak"),
     )
-    lines = diagnostics_about(two, one, three)
-    assert [line.split(": ")[0] for line in lines] == [
+    diagnostics = diagnostics_about(two, one, three)
+    assert [diagnostic.place for diagnostic in diagnostics] == [
         f"{two}:1:10",
         f"{one}:5:1",
         f"{three}:3:3",
@@ -153,10 +162,9 @@ def test_all_diagnostics_of_all_files_come_in_the_order_of_the_files(folder: Pat
 
 def test_what_may_be_in_an_unreadable_file_is_not_said_to_be_missing(folder: Path) -> None:
     one, two = put(folder, one="version: [", two=ASSIGNMENTS)
-    (line,) = diagnostics_about(folder)
-    assert line.startswith(f"{one}:1:11: ")
+    assert names_and_places(folder) == [("no-yaml", f"{one}:1:11")]
     one.unlink()
-    assert diagnostics_about(one, two) == [f"{one}: there is no such file"]
+    assert names_and_places(one, two) == [("no-such-file", str(one))]
 
 
 def test_a_missing_file_is_reported_with_the_diagnostics_about_the_others(folder: Path) -> None:
@@ -164,16 +172,18 @@ def test_a_missing_file_is_reported_with_the_diagnostics_about_the_others(folder
     missing = folder / "missing.yaml"
     with pytest.raises(PolicyError) as caught:
         read_all([one, missing])
-    assert caught.value.message.splitlines() == [
-        f"{one}:1:10: found 2, expected the number 1, without quotes",
-        f"{missing}: there is no such file",
+    assert [(d.name, d.place) for d in caught.value.diagnostics] == [
+        ("unexpected-value", f"{one}:1:10"),
+        ("no-such-file", str(missing)),
     ]
     assert caught.value.remedy
 
 
 def test_a_folder_without_policy_files_is_an_error_with_a_remedy(folder: Path) -> None:
-    with pytest.raises(PolicyError, match=r"there is no \*\.yaml file in this folder") as caught:
+    with pytest.raises(PolicyError) as caught:
         read_all([folder])
+    assert caught.value.name == "no-policy-file"
+    assert str(folder) in caught.value.message
     assert caught.value.remedy
 
 
@@ -184,18 +194,18 @@ def test_an_empty_folder_beside_a_file_is_no_error(folder: Path) -> None:
 
 
 def test_no_path_at_all_is_an_error() -> None:
-    with pytest.raises(PolicyError, match="no policy file is named"):
+    with pytest.raises(PolicyError) as caught:
         read_all([])
+    assert caught.value.name == "no-policy-file"
 
 
 def test_a_path_that_no_file_can_have_is_an_error() -> None:
-    with pytest.raises(PolicyError, match="can't be read"):
-        read_all([Path("a\0b")])
+    assert names_and_places(Path("a\0b")) == [("unreadable", "a\0b")]
 
 
 def test_a_folder_that_ends_in_yaml_within_a_folder_is_reported(folder: Path) -> None:
     (folder / "sub.yaml").mkdir()
-    assert diagnostics_about(folder) == [f"{folder / 'sub.yaml'}: this is a directory"]
+    assert names_and_places(folder) == [("is-a-directory", f"{folder / 'sub.yaml'}")]
 
 
 def test_the_default_paths_are_those_that_exist_or_else_the_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from unit.test_in_step import REPORT, Clock, clock, taken_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from unit.conftest import SimulatedHost
 
@@ -49,7 +49,7 @@ class Scenes:
         self._cede, self._folder = cede, folder
         self.said: list[str] = []
 
-    def __call__(self, title: str, *arguments: str, **options: None) -> None:
+    def __call__(self, title: str, *arguments: str, **options: Path | None) -> None:
         shown = self._cede(*arguments, **options)
         text = f"== {title}\n$ cede {' '.join(arguments)}\n{shown.out}{shown.err}"
         text = text.replace(self._folder, "/etc/cede")
@@ -279,7 +279,7 @@ def test_screens_of_doctor(
 
 
 def test_screens_of_devices(
-    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     root_disk(host)
     host.card(SECOND, driver="pciback")
@@ -299,6 +299,30 @@ def test_screens_of_devices(
     )
     scenes("one is in a guest, one has vanished", "devices")
     scenes("the one in a guest", "devices", NIC)
+    policy.with_name("default.yaml").write_text("version: 2\n")
+    scenes("the policy is wrong", "devices", NIC)
+
+
+def test_screens_of_import(
+    scenes: Scenes, host: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # comments are broken by the lengths of the names in them
+    cfg, out = Path("pv1.cfg"), "new.yaml"
+    cfg.write_text("name = 'pv1'\npci = ['01:00.0,permissive=1']\n")
+    scenes("a file", "import", str(cfg), "-o", out, on=None)
+    scenes("a file again", "import", str(cfg), "-o", out, on=None)
+    scenes("nothing", "import", on=None)
+    scenes("a missing file", "import", "missing.cfg", on=None)
+    scenes("an unknown domain", "import", "--from-domain", "nobody", on=None)
+    scenes("to nowhere", "import", str(cfg), "-o", "/nowhere/at/all.yaml", on=None)
+    scenes("hidden devices, of which there are none", "import", "--from-hide", on=None)
+    scenes("of a text that is wrong", "import", "--hide", "(02:00.0)(oops)", on=None)
+    cfg.write_text("name = 'g'\npci = ['01:00.0,permisive=1']\nimport os\n")
+    scenes("a file that is wrong", "import", str(cfg), on=None)
+    cfg.write_text("name = ''\npci = ['01:00.0']\n")
+    scenes("a guest with an empty name", "import", str(cfg), on=None)
+    host.config["pv1"] = document.with_hostdev(host.config["pv1"], Address.parse(NIC), "ua-mine")
+    scenes("a hostdev of another tool", "import", "--from-domains", on=None)
 
 
 def test_screens_of_history(
