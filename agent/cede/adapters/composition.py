@@ -131,7 +131,9 @@ def _libvirt(uri: str) -> Libvirt:
         from cede.adapters.libvirt.connection import Libvirt
     except ImportError as error:
         raise PermanentError(
-            f"Python has no binding to libvirt: {error}", remedy="apt-get install python3-libvirt"
+            f"Python has no binding to libvirt: {error}",
+            name="libvirt-binding-missing",
+            remedy="apt-get install python3-libvirt",
         ) from error
     return call_with_timeout(f"connecting to {uri}", lambda: Libvirt(uri))
 

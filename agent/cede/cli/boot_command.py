@@ -59,7 +59,9 @@ def boot_command(
     is when little tells what that will be, nothing but what cede had taken before. Meant for cede-boot.service.
     """
     if only_plan and printed:
-        raise UsageError("--plan and --print are two questions; ask one at a time")
+        raise UsageError(
+            "--plan and --print are two questions; ask one at a time", name="conflicting-options"
+        )
     policy = host_policy(policy_path)
     if printed:
         return _print(policy, as_json=as_json)

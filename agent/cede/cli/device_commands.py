@@ -78,7 +78,9 @@ def attach_command(
         planned = one_off.plan_of_assignment(plan(targets), policy)
         if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.changes):
             raise TransientError(
-                f"{device} or {domain} is drained", remedy="`cede resume` first, see `cede status`"
+                f"{device} or {domain} is drained",
+                name="drained",
+                remedy="`cede resume` first, see `cede status`",
             )
         if not as_json:
             output.plan(planned)

@@ -72,9 +72,13 @@ def _named(text: str, inventory: Inventory) -> Device:
     try:
         device = inventory.device(Address.parse(text))
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), name="no-address") from error
     if device is None:
-        raise UsageError(f"this host has no device at {text}", remedy="`cede devices` lists them")
+        raise UsageError(
+            f"this host has no device at {text}",
+            name="no-such-device",
+            remedy="`cede devices` lists them",
+        )
     return device
 
 

@@ -78,9 +78,13 @@ def doctor_command(
     Exit status 1 if something would make passthrough fail, also after --fix as long as a guest must be restarted first.
     """
     if bool(device) is not bool(domain):
-        raise UsageError("cede doctor takes a DEVICE and a DOMAIN, or neither")
+        raise UsageError(
+            "cede doctor takes a DEVICE and a DOMAIN, or neither", name="missing-argument"
+        )
     if log is not None and not domain:
-        raise UsageError("--guest-log needs DEVICE and DOMAIN: whose log is it?")
+        raise UsageError(
+            "--guest-log needs DEVICE and DOMAIN: whose log is it?", name="missing-argument"
+        )
     request = DoctorRequest(
         device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
     )
@@ -125,6 +129,7 @@ def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple
     if domain is None:
         raise UsageError(
             f"libvirt knows no domain {request.domain}",
+            name="no-such-domain",
             remedy="`virsh list --all` lists those it knows",
         )
     policy = one_off.policy(
@@ -145,7 +150,9 @@ def _lines(path: Path) -> tuple[str, ...]:
         with click.open_file(str(path), "rb") as file:
             said: bytes = file.read(_MAX_BYTES)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}", name="file-unreadable"
+        ) from error
     return tuple(said.decode("utf-8", "replace").splitlines())
 
 

@@ -84,6 +84,7 @@ def import_command(
     if not (every_domain or domains or from_hide or hide is not None or files):
         raise UsageError(
             "nothing to import from",
+            name="missing-argument",
             remedy="name an xl.cfg, or say --from-domains or --from-hide; `cede import --help` has examples",
         )
     guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
@@ -116,7 +117,9 @@ def _content(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(xl_cfg.MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror}") from error
+        raise UsageError(
+            f"{file} can't be read: {error.strerror}", name="file-unreadable"
+        ) from error
 
 
 def _host(uri: str) -> Inventory:
@@ -130,6 +133,7 @@ def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
     if missing:
         raise UsageError(
             f"libvirt knows no domain {', '.join(missing)}",
+            name="no-such-domain",
             remedy="`virsh list --all` lists those that it knows",
         )
     return [domain.name for domain in found if domain is not None]
@@ -157,6 +161,7 @@ def _check(text: str) -> None:
     except PolicyError as error:
         raise UsageError(
             f"no policy can be made of this: {error.message}",
+            name="no-policy",
             remedy="a domain needs a name; fix it where it is imported from",
         ) from error
 
@@ -179,10 +184,13 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     except FileExistsError as error:
         raise UsageError(
             f"{path} is there already, and was left as it is",
+            name="file-exists",
             remedy="name another file, or say --force to overwrite it",
         ) from error
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+        raise UsageError(
+            f"{path} can't be written: {error.strerror}", name="file-unwritable"
+        ) from error
 
 
 def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: bool) -> None:

@@ -184,13 +184,16 @@ def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
     if address is not None:
         if inventory.device(address) is None and not inventory.wanting(address):
             raise UsageError(
-                f"this host has no device at {address}", remedy="`cede devices` lists them"
+                f"this host has no device at {address}",
+                name="no-such-device",
+                remedy="`cede devices` lists them",
             )
         return Pause(target=target, device=str(address))
     domain, device = inventory.domain(target), policy.device(target)
     if domain is not None and device is not None:
         raise UsageError(
             f"{target!r} is both a domain and a device of the policy",
+            name="ambiguous-target",
             remedy=f"say the domain by its UUID ({domain.uuid}), the device by its address",
         )
     if domain is not None:
@@ -199,6 +202,7 @@ def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
         known = ", ".join(described.name for described in policy.devices) or "none"
         raise UsageError(
             f"{target!r} is neither a domain, nor a PCI address, nor a device of the policy (it has: {known})",
+            name="no-such-target",
             remedy="`virsh list --all` and `cede devices` list what there is",
         )
     return Pause(target=target, device=target)
@@ -233,6 +237,7 @@ def _ended(target: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ..
         )
         raise UsageError(
             f"{target} itself is neither paused nor drained",
+            name="not-paused",
             remedy=f"`cede resume` without a name ends all of these: {there}" if there else "",
         )
     return pauses

@@ -45,7 +45,9 @@ def plan_command(
     """
     policy = host_policy(policy_path)
     if file is not None and diff:
-        raise UsageError("a saved host holds no XML to show a --diff of")
+        raise UsageError(
+            "a saved host holds no XML to show a --diff of", name="conflicting-options"
+        )
     before: dict[str, str] = {}
     if file is not None:
         targets = resolve_targets(policy, snapshot.read(file))

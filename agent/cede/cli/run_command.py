@@ -77,6 +77,7 @@ def _only_one() -> Iterator[None]:
         except TransientError as other:
             raise PermanentError(
                 f"{_holder(other)} runs already",
+                name="another-agent",
                 remedy="`systemctl status cede` tells of it; one is enough",
             ) from other
         yield

@@ -102,7 +102,7 @@ class HostPasses:
             try:
                 held.enter_context(one_writer(f"`cede run` (pid {os.getpid()})"))
             except TransientError as other:
-                raise TransientError(f"{_holder(other)} is running") from other
+                raise TransientError(f"{_holder(other)} is running", name="another-cede") from other
             yield
 
     def _progress(self, *event: object) -> None:

@@ -32,7 +32,9 @@ def parsed(xml: str) -> etree._Element:
     try:
         return etree.fromstring(xml.encode(), _PARSER)
     except etree.XMLSyntaxError as error:
-        raise PermanentError(f"libvirt sent XML that can't be read: {error}") from error
+        raise PermanentError(
+            f"libvirt sent XML that can't be read: {error}", name="unreadable-xml"
+        ) from error
 
 
 def _text(tree: etree._Element, path: str) -> str:
@@ -124,7 +126,7 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
     config = None if config_xml is None else parsed(config_xml)
     tree = config if live is None else live
     if tree is None:
-        raise PermanentError("a domain without any XML")
+        raise PermanentError("a domain without any XML", name="no-xml")
     domid = None if live is None else live.get("id")
     return Domain(
         name=_text(tree, "./name"),

@@ -57,6 +57,7 @@ def add(domain: etree._Element, ownership: Ownership) -> None:
     except ValueError as error:
         raise PermanentError(
             f"{ownership.policy!r} can't be noted in XML: {error}",
+            name="unprintable",
             remedy="give the policy a path without control characters",
         ) from error
     _append(root, device)

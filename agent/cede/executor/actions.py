@@ -58,13 +58,19 @@ class ActionRunner:
     def _load(self, _: LoadPciback) -> None:
         call_with_timeout("modprobe", self._adapters.kernel.load_pciback)
         if not self._adapters.sysfs.pciback_loaded:
-            raise PermanentError("xen-pciback was loaded, but has no driver directory in sysfs")
+            raise PermanentError(
+                "xen-pciback was loaded, but has no driver directory in sysfs",
+                name="pciback-not-loaded",
+            )
 
     @do.register
     def _load_at_boot(self, _: LoadAtBoot) -> None:
         self._adapters.modules.load_at_boot()
         if not self._adapters.modules.loaded_at_boot():
-            raise PermanentError("xen-pciback was named for the boot, but the file doesn't say so")
+            raise PermanentError(
+                "xen-pciback was named for the boot, but the file doesn't say so",
+                name="not-loaded-at-boot",
+            )
 
     @do.register
     def _dont_load_at_boot(self, _: DontLoadAtBoot) -> None:
@@ -80,6 +86,7 @@ class ActionRunner:
         if bound != PCIBACK:
             raise PermanentError(
                 f"{action.address} was let go for pciback, but it is bound to {bound or 'no driver'}",
+                name="not-bound-to-pciback",
                 remedy="see the end of dom0's kernel log (dmesg)",
             )
 
@@ -98,7 +105,8 @@ class ActionRunner:
             )
         if self._given(address) is None:
             raise PermanentError(
-                f"libvirt reported {address} attached, but Xen's backend doesn't have it"
+                f"libvirt reported {address} attached, but Xen's backend doesn't have it",
+                name="not-in-backend",
             )
 
     @do.register(AddToConfig)
@@ -124,6 +132,7 @@ class ActionRunner:
         if not wait_until(lambda: self._given(action.address) is None, _LET_GO_SECONDS):
             raise GuestSilentError(
                 f"{action.domain} doesn't let go of {action.address}: Xen's backend still has it",
+                name="guest-keeps-device",
                 remedy=f"is {action.domain} paused or hung? Let it run or shut it down, then try again",
             )
         self._clear_out(action.domain, self._running(action.domain), action.address)
@@ -141,6 +150,7 @@ class ActionRunner:
         if isinstance(action, RemoveFromConfig) and self._listed(action.domain, action.address):
             raise WorldMovedError(
                 f"{action.domain} has {action.address} live, and didn't have it when the plan was made",
+                name="attached-meanwhile",
                 remedy="plan again",
             )
 
@@ -170,6 +180,7 @@ class ActionRunner:
         if given is None or given.domid != domain.domid:
             raise PermanentError(
                 f"libvirt lists {address} in {name}, but Xen has taken it out",
+                name="half-detached",
                 remedy=f"shut {name} down and start it, then try again",
             )
 
@@ -178,7 +189,11 @@ class ActionRunner:
         given = self._given(address)
         domid = domain.domid if domain else None
         if domain is not None and domain.live_hostdev(address):
-            raise WorldMovedError(f"libvirt lists {address} in {name} now", remedy="plan again")
+            raise WorldMovedError(
+                f"libvirt lists {address} in {name} now",
+                name="attached-meanwhile",
+                remedy="plan again",
+            )
         if given is not None and given.domid == domid:
             self._refuse_given_up(name, given)
             call_with_timeout(
@@ -188,6 +203,7 @@ class ActionRunner:
             if not wait_until(lambda: self._given(address) is None, _LET_GO_SECONDS):
                 raise GuestSilentError(
                     f"{name} doesn't let go of {address}: Xen's backend still has it",
+                    name="guest-keeps-device",
                     remedy=f"shut {name} down, then try again",
                 )
         if self._adapters.hypervisor.in_guest(address) and domid is not None:
@@ -195,6 +211,7 @@ class ActionRunner:
             if self._adapters.hypervisor.in_guest(address):
                 raise PermanentError(
                     f"Xen has {address} still assigned to a guest, not {name} perhaps",
+                    name="assigned-to-guest",
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
                 )
 
@@ -203,6 +220,7 @@ class ActionRunner:
         if given.state == CLOSING and self._adapters.hypervisor.in_guest(given.address) is False:
             raise GuestSilentError(
                 f"{name} has let go of {given.address} after libxl had given up waiting; Xen's backend still lists it",
+                name="detach-given-up",
                 remedy=f"shut {name} down, then try again",
             )
 

@@ -261,6 +261,7 @@ class Executor:
         if identity != change.identity:
             raise WorldMovedError(
                 f"{change.address} was {change.identity} when the plan was made and is {identity or 'gone'} now",
+                name="other-device",
                 remedy="plan again",
             )
 

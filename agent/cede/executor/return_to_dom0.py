@@ -70,6 +70,7 @@ class DeviceReturn:
         if self._adapters.hypervisor.in_guest(self._address):
             raise UnsafeError(
                 f"Xen says that a guest owns {self._address}, though no toolstack lists it there",
+                name="assigned-to-guest",
                 remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then release again",
             )
 
@@ -108,7 +109,9 @@ class DeviceReturn:
         address, wanted = self._address, self._step.driver
         if self._step.undriven:
             if PCIBACK in {self._driver(), self._adapters.sysfs.driver_override(address)}:
-                raise PermanentError(f"{address} is still bound to pciback, or kept for it")
+                raise PermanentError(
+                    f"{address} is still bound to pciback, or kept for it", name="bound-to-pciback"
+                )
             return
 
         def taken() -> bool:
@@ -124,11 +127,13 @@ class DeviceReturn:
         if not wait_until(taken, _PROBE_SECONDS):
             raise PermanentError(
                 f"no dom0 driver has taken {address} back; it is bound to {self._driver() or 'no driver'}",
+                name="no-driver",
                 remedy=f"load {wanted or 'its driver'}, then: echo {address} > /sys/bus/pci/drivers_probe",
             )
         if wanted is not None and self._driver() != wanted:
             raise PermanentError(
                 f"{address} was taken back by {self._driver()}, and had {wanted} before",
+                name="other-driver",
                 remedy=f"see which of the two modules is to have it; {wanted} was loaded when it was given away",
             )
 
@@ -136,6 +141,7 @@ class DeviceReturn:
         if self._adapters.hypervisor.quarantined(self._address):
             raise PermanentError(
                 f"{self._address} has its driver back, but Xen still keeps it in quarantine: it can't reach memory",
+                name="quarantined",
                 remedy=f"`cede release {self._address}` once more; else see `xl dmesg`",
             )
 
@@ -145,6 +151,7 @@ class DeviceReturn:
             if link.carrier and not wait_until(self._carrier(link), _CARRIER_SECONDS):
                 raise PermanentError(
                     f"{link.name} is back and up, but has no carrier, which it had before",
+                    name="no-carrier",
                     remedy=f"see `ethtool {link.name}` and dom0's kernel log (dmesg)",
                 )
 
@@ -181,6 +188,7 @@ class DeviceReturn:
                 if refused
                 else PermanentError(
                     f"{self._address} has its driver back, but no interface with the MAC {link.mac}",
+                    name="interface-missing",
                     remedy="see dom0's kernel log (dmesg)",
                 )
             )
@@ -204,6 +212,7 @@ class DeviceReturn:
         if not wait_until(back, _DISKS_SECONDS):
             raise PermanentError(
                 f"{self._address} has its driver back, but not all its disks: {', '.join(missing)}",
+                name="disks-missing",
                 remedy="see dom0's kernel log (dmesg), and `lsblk`",
             )
 
@@ -211,6 +220,7 @@ class DeviceReturn:
         if self._adapters.hypervisor.faults(self._address) > before:
             raise PermanentError(
                 f"{self._address} has its driver back, and Xen's log has new DMA faults of it",
+                name="dma-faults",
                 remedy=f"see `xl dmesg`; `cede release {self._address}` once more, else restart the host",
             )
 

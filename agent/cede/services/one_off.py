@@ -50,7 +50,9 @@ def policy(
         found = inventory.device(_address(host, device))
         if found is None:
             raise UsageError(
-                f"this host has no device at {device}", remedy="`cede devices` lists them"
+                f"this host has no device at {device}",
+                name="no-such-device",
+                remedy="`cede devices` lists them",
             )
         described = DevicePolicy(
             name=found.address.node_device,
@@ -126,7 +128,9 @@ def named(
             return found if isinstance(found, Refusal) else found.address
     if inventory.device(address) is None and not inventory.wanting(address):
         raise UsageError(
-            f"this host has no device at {address}", remedy="`cede devices` lists them"
+            f"this host has no device at {address}",
+            name="no-such-device",
+            remedy="`cede devices` lists them",
         )
     return address
 
@@ -137,5 +141,6 @@ def _address(host: Policy, device: str) -> Address:
     except ValueError as error:
         known = ", ".join(d.name for d in host.devices) or "none"
         raise UsageError(
-            f"{device!r} is neither a PCI address nor a device of {host.source} (it has: {known})"
+            f"{device!r} is neither a PCI address nor a device of {host.source} (it has: {known})",
+            name="no-such-device",
         ) from error

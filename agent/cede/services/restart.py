@@ -40,10 +40,15 @@ def restart(
     if not domain.persistent:
         raise UnsafeError(
             f"{domain.name} is transient: shut down, it would be gone",
+            name="domain-transient",
             remedy="define it first: virsh dumpxml, then virsh define",
         )
     if not domain.running:
-        raise WorldMovedError(f"{domain.name} isn't running", remedy=f"virsh start {domain.name}")
+        raise WorldMovedError(
+            f"{domain.name} isn't running",
+            name="domain-not-running",
+            remedy=f"virsh start {domain.name}",
+        )
     call_with_timeout(
         f"shutting {domain.name} down", lambda: adapters.libvirt.shut_down(domain.name)
     )
@@ -65,6 +70,7 @@ def restart(
     except RetryError:
         raise TransientError(
             f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
+            name="shutdown-timeout",
             remedy="shut it down from inside and start it, then `cede verify`",
         ) from None
     call_with_timeout(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

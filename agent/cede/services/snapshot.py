@@ -27,7 +27,9 @@ def save(inventory: Inventory, path: Path) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(serialization.dumps(version=_VERSION, inventory=inventory) + "\n")
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+        raise UsageError(
+            f"{path} can't be written: {error.strerror}", name="file-unwritable"
+        ) from error
 
 
 def read(path: Path) -> Inventory:
@@ -35,15 +37,23 @@ def read(path: Path) -> Inventory:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}", name="file-unreadable"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON: {error}", remedy=_REMEDY) from error
+        raise UsageError(
+            f"{path} is no JSON: {error}", name="unreadable-snapshot", remedy=_REMEDY
+        ) from error
     if not isinstance(data, dict) or data.get("version") != _VERSION:
-        raise UsageError(f"{path} is no saved host of version {_VERSION}", remedy=_REMEDY)
+        raise UsageError(
+            f"{path} is no saved host of version {_VERSION}",
+            name="unreadable-snapshot",
+            remedy=_REMEDY,
+        )
     try:
         inventory: Inventory = serialization.build(Inventory, data.get("inventory"), "inventory")
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", remedy=_REMEDY) from error
+        raise UsageError(f"{path}: {error}", name="unreadable-snapshot", remedy=_REMEDY) from error
     return inventory
 
 

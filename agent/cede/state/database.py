@@ -117,6 +117,7 @@ class JournalFile:
         except (sqlite3.Error, OSError) as error:
             raise PermanentError(
                 f"the journal {self._path} can't be used: {error}",
+                name="journal-unusable",
                 remedy="is the file system full or read-only (df -h), and is this root? Without its journal cede "
                 "does nothing, since nothing of it could be found again",
             ) from error
@@ -128,6 +129,7 @@ class JournalFile:
         except (ValueError, TypeError) as error:
             raise PermanentError(
                 f"the journal {self._path} holds what can't be read: {error}",
+                name="journal-unreadable",
                 remedy=f"mv {self._path} {self._path}.old: a new one is begun from what is observed",
             ) from error
 
@@ -194,6 +196,7 @@ class JournalFile:
         if not 0 <= number <= VERSION:
             raise PermanentError(
                 f"the journal {self._path} is of version {number}; this cede writes version {VERSION}",
+                name="journal-version",
                 remedy="use the newer cede that wrote it",
             )
         return bool(number)

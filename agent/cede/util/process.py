@@ -39,7 +39,8 @@ def run(*argv: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
     said = ended.out.decode("utf-8", "replace")
     if ended.status != 0:
         raise PermanentError(
-            f"{' '.join(argv)} failed ({ended.status}): {said.strip() or 'without a word'}"
+            f"{' '.join(argv)} failed ({ended.status}): {said.strip() or 'without a word'}",
+            name="command-failed",
         )
     return said
 
@@ -72,7 +73,9 @@ def _ended(
                 stderr=writing_ends[1] if apart else subprocess.STDOUT,
             )
         except OSError as error:
-            raise PermanentError(f"{argv[0]} is not installed, or can't be run: {error}") from error
+            raise PermanentError(
+                f"{argv[0]} is not installed, or can't be run: {error}", name="command-missing"
+            ) from error
         finally:
             for writing in writing_ends:
                 os.close(writing)

@@ -175,7 +175,7 @@ def _opened(
         )
     elif verification.guest is Channel.XENSTORE:
         if domain.domid is None:
-            raise GuestSilentError(f"{domain.name} has ended")
+            raise GuestSilentError(f"{domain.name} has ended", name="domain-ended")
         yield XenstoreChannel(adapters.xenstore, domain.domid)
     else:
         known = (

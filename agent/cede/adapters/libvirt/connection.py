@@ -88,9 +88,11 @@ class Console:
             try:
                 sent = self._stream.send(rest)
             except libvirt.libvirtError as error:
-                raise GuestSilentError(f"the guest's console went away: {error}") from error
+                raise GuestSilentError(
+                    f"the guest's console went away: {error}", name="console-closed"
+                ) from error
             if sent < 0:
-                raise GuestSilentError("the guest's console takes no input")
+                raise GuestSilentError("the guest's console takes no input", name="console-closed")
             rest = rest[sent:]
 
     def receive(self, seconds: float) -> bytes | None:
@@ -125,6 +127,7 @@ class Libvirt:
         if connection.getType() != "Xen":
             raise PermanentError(
                 f"{self._uri} is libvirt's {connection.getType()} driver, not Xen",
+                name="not-xen",
                 remedy=f"use --connect {DEFAULT_URI} on a Xen dom0",
             )
         return connection
@@ -296,7 +299,11 @@ class Libvirt:
                     self._connection.defineXML(edited)
                     return True
                 read = again
-        raise WorldMovedError(f"somebody keeps changing the XML of {domain}", remedy="apply again")
+        raise WorldMovedError(
+            f"somebody keeps changing the XML of {domain}",
+            name="xml-keeps-changing",
+            remedy="apply again",
+        )
 
     @contextmanager
     def console(self, domain: str) -> Iterator[Console]:
@@ -310,10 +317,13 @@ class Libvirt:
                 if error.get_error_code() == OP_FAILED:
                     raise GuestSilentError(
                         f"somebody is on the console of {domain}; it is not taken from them",
+                        name="console-busy",
                         remedy="verify again when they have left",
                     ) from error
                 if error.get_error_code() in NO_CONSOLE:
-                    raise GuestSilentError(f"{domain} has no console to ask on: {error}") from error
+                    raise GuestSilentError(
+                        f"{domain} has no console to ask on: {error}", name="no-console"
+                    ) from error
                 raise
         opened = Console(stream)
         try:

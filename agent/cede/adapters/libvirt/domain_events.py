@@ -60,7 +60,7 @@ class LibvirtEvents:
                 )
         except libvirt.libvirtError as error:
             said = classify(error.get_error_code() or 0, str(error))
-            raise UnreachableError(said.message, remedy=said.remedy) from error
+            raise UnreachableError(said.message, name=said.name, remedy=said.remedy) from error
 
     def fileno(self) -> int:
         """Readable when a callback has come."""
@@ -75,7 +75,7 @@ class LibvirtEvents:
             while True:
                 found.append(self._events.get_nowait())
         if self._lost:
-            raise UnreachableError("libvirt closed the connection")
+            raise UnreachableError("libvirt closed the connection", name="libvirt-unreachable")
         return found
 
     def close(self) -> None:

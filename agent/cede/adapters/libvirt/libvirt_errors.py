@@ -46,28 +46,35 @@ def classify(code: int, text: str, *, cause: str = "") -> CedeError:
     if code in _CONNECTION or any(broken in lower for broken in _BROKEN_CONNECTION):
         return UnreachableError(
             f"libvirt doesn't answer: {said}",
+            name="libvirt-unreachable",
             remedy="is its daemon running? systemctl status libvirtd (or virtxend and virtnodedevd)",
         )
     if code == OP_TIMEOUT:
-        return TransientError(f"libvirt is busy with that domain: {said}")
+        return TransientError(f"libvirt is busy with that domain: {said}", name="domain-busy")
     if code in _GONE:
-        return WorldMovedError(f"gone meanwhile: {said}", remedy="plan again")
+        return WorldMovedError(
+            f"gone meanwhile: {said}", name="gone-meanwhile", remedy="plan again"
+        )
     if any(moved in lower for moved in _MOVED) or (code == OP_FAILED and "not found" in lower):
-        return WorldMovedError(f"not as it was planned on: {said}", remedy="plan again")
+        return WorldMovedError(
+            f"not as it was planned on: {said}", name="changed-meanwhile", remedy="plan again"
+        )
     if "in use by driver" in lower:
-        return UnsafeError(said, remedy="take it out of that domain first")
+        return UnsafeError(said, name="in-use", remedy="take it out of that domain first")
     if "unable to reset pci device" in lower or "not doing bus reset" in lower:
         return PermanentError(
             f"libvirt insists on a reset before it gives a device away: {said}",
+            name="reset-impossible",
             remedy="see the kernel's reset_method of the device and of its siblings on the bus",
         )
     if "not ready" in cause.lower() or "is not assignable" in cause.lower():
         # a libxl that was cut off leaves its note on the device, which the next one trips over and then removes
-        return TransientError(said)
+        return TransientError(said, name="libxl-cut-off")
     if "libxenlight failed to attach" in lower:
         return PermanentError(
             said,
+            name="attach-failed",
             remedy="libxl's reason is in the logs in /var/log/libvirt/libxl; if the domain was started without "
             "<features><xen><passthrough state='on'/></xen></features>, set that and restart it",
         )
-    return PermanentError(said)
+    return PermanentError(said, name="libvirt-failed")

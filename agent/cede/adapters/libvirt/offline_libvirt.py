@@ -110,5 +110,6 @@ class OfflineLibvirt:
         except PermanentError as error:
             raise PermanentError(
                 f"the kernel doesn't rebind {address}: {error.message}",
+                name="rebind-failed",
                 remedy="see the end of dom0's kernel log (dmesg)",
             ) from error

@@ -46,6 +46,7 @@ class FileChanges:
         if self._inotify < 0:
             raise UnreachableError(
                 f"files can't be watched: {os.strerror(ctypes.get_errno())}",
+                name="watch-failed",
                 remedy="raise fs.inotify.max_user_instances with sysctl",
             )
         self._watched = set()

@@ -32,7 +32,9 @@ def ip_addresses(if_inet6: Path = _IF_INET6) -> dict[str, str]:
             digits, *_, name = line.split()
             found[str(IPv6Address(bytes.fromhex(digits)))] = name
     except (OSError, ValueError) as error:
-        raise PermanentError(f"the kernel doesn't tell dom0's own IP addresses: {error}") from error
+        raise PermanentError(
+            f"the kernel doesn't tell dom0's own IP addresses: {error}", name="addresses-unknown"
+        ) from error
     return found
 
 

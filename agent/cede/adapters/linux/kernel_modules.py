@@ -140,7 +140,9 @@ class Modules:
             try:
                 (self._root / _OWN_FILE).unlink()
             except PermissionError as error:
-                raise PermanentError(f"/{_OWN_FILE} can't be removed: {error.strerror}") from error
+                raise PermanentError(
+                    f"/{_OWN_FILE} can't be removed: {error.strerror}", name="file-unwritable"
+                ) from error
 
     def _files(self, kind: str) -> list[str]:
         """The files that count, by name: one in /etc hides its namesakes below."""
@@ -180,5 +182,6 @@ class Modules:
         except OSError as error:
             raise PermanentError(
                 f"/{_OWN_FILE} can't be written: {error.strerror}",
+                name="file-unwritable",
                 remedy=f"echo {_NAME} > /{_OWN_FILE}",
             ) from error

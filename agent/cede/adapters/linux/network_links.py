@@ -33,7 +33,8 @@ class Links:
             return tuple(_link(found) for found in json.loads(said) if found["ifname"] in names)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PermanentError(
-                f"ip -json address printed what can't be read: {said[:200]!r}"
+                f"ip -json address printed what can't be read: {said[:200]!r}",
+                name="unreadable-answer",
             ) from error
 
     def restore(self, link: Link, now: Link) -> None:

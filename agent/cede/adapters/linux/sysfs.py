@@ -135,6 +135,7 @@ class Sysfs:
         except PermanentError as error:
             raise PermanentError(
                 f"pciback won't drop the slot of {address}: {error.message}",
+                name="slot-kept",
                 remedy=f"echo {address} > {self._pciback}/remove_slot",
             ) from error
 

@@ -65,7 +65,9 @@ class Uevents:
             self._socket = _kernels()
             self._socket.setblocking(False)
         except OSError as error:
-            raise UnreachableError(f"the kernel's uevents can't be heard: {error}") from error
+            raise UnreachableError(
+                f"the kernel's uevents can't be heard: {error}", name="uevents-unreachable"
+            ) from error
 
     def fileno(self) -> int:
         """Readable when the kernel has sent one."""
@@ -83,7 +85,9 @@ class Uevents:
                 if error.errno == errno.ENOBUFS:  # more came than there was room for
                     found.append("more events than could be heard")
                     continue
-                raise UnreachableError(f"the kernel's uevents broke off: {error}") from error
+                raise UnreachableError(
+                    f"the kernel's uevents broke off: {error}", name="uevents-unreachable"
+                ) from error
             if came is not None and (what := words(came)):
                 found.append(what)
         return found

@@ -42,7 +42,9 @@ def one_writer(
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
     except OSError as error:
         raise PermanentError(
-            f"the lock {path} can't be opened: {error.strerror}", remedy="run as root"
+            f"the lock {path} can't be opened: {error.strerror}",
+            name="lock-unusable",
+            remedy="run as root",
         ) from error
     try:
         _take(descriptor, path, seconds, waiting, sleep)
@@ -68,6 +70,7 @@ def _take(
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
             raise TransientError(
                 f"{holder} is running, and two at once would undo each other's",
+                name="another-cede",
                 remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
             ) from error
 

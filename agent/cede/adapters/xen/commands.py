@@ -26,6 +26,7 @@ class Kernel:
         except PermanentError as error:
             raise PermanentError(
                 f"the kernel module xen-pciback can't be loaded: {error.message}",
+                name="pciback-not-loaded",
                 remedy="run on dom0 of a Xen host, with a kernel that has CONFIG_XEN_PCIDEV_BACKEND",
             ) from error
 

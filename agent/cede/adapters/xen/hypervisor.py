@@ -137,17 +137,22 @@ class Hypervisor:
         if self._xc is None:
             raise PermanentError(
                 f"Xen can't be asked to take {address} from domain {domid}: its Python binding is missing",
+                name="xen-binding-missing",
                 remedy=_NO_BINDING,
             )
         try:
             refused = self._xc.deassign_device(domid, _spelt(address))
         except _ERRORS as error:
             raise PermanentError(
-                f"Xen doesn't take {address} from domain {domid}: {error}", remedy=_NO_BINDING
+                f"Xen doesn't take {address} from domain {domid}: {error}",
+                name="deassign-failed",
+                remedy=_NO_BINDING,
             ) from error
         if refused:
             raise PermanentError(
-                f"Xen doesn't take {address} from domain {domid}", remedy=_NO_BINDING
+                f"Xen doesn't take {address} from domain {domid}",
+                name="deassign-failed",
+                remedy=_NO_BINDING,
             )
 
 

@@ -39,6 +39,7 @@ def _answered() -> Iterator[None]:
     except (PyXSError, OSError) as error:
         raise UnreachableError(
             f"xenstore gave no answer: {error}",
+            name="xenstore-unreachable",
             remedy="is it running? systemctl status xenstored",
         ) from error
 
@@ -119,6 +120,7 @@ def _connect(socket: str) -> pyxs.Client:
     except (NoXenstore, OSError) as error:
         raise UnreachableError(
             f"xenstore doesn't answer at {socket}: {error}",
+            name="xenstore-unreachable",
             remedy="is this dom0 of a running Xen? systemctl status xenstored",
         ) from error
     return client
@@ -184,7 +186,9 @@ class Xenstore:
         the guest isn't there any more, lest a room of its own be made for it.
         """
         if self._read(f"{_DOMAINS}/{domid}/name") == [None]:
-            raise WorldMovedError(f"domain {domid} has ended", remedy="plan again")
+            raise WorldMovedError(
+                f"domain {domid} has ended", name="domain-ended", remedy="plan again"
+            )
         with _answered():
             self._client.write(_data(domid, name).encode(), value)
 

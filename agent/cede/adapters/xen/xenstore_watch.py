@@ -54,6 +54,7 @@ class XenstoreWatch:
         except OSError as error:
             raise UnreachableError(
                 f"xenstore doesn't answer at {self._path}: {error}",
+                name="xenstore-unreachable",
                 remedy="is this dom0 of a running Xen? systemctl status xenstored",
             ) from error
 
@@ -70,9 +71,11 @@ class XenstoreWatch:
         except BlockingIOError:
             return ()
         except OSError as error:
-            raise UnreachableError(f"xenstore hung up: {error}") from error
+            raise UnreachableError(
+                f"xenstore hung up: {error}", name="xenstore-unreachable"
+            ) from error
         if not said:
-            raise UnreachableError("xenstore hung up")
+            raise UnreachableError("xenstore hung up", name="xenstore-unreachable")
         self._rest += said
         return tuple(self._events())
 
@@ -87,14 +90,16 @@ class XenstoreWatch:
         while len(self._rest) >= _HEADER.size:
             kind, _, _, length = _HEADER.unpack_from(self._rest)
             if length > _MAX_PAYLOAD:
-                raise UnreachableError(f"xenstore sent {length} bytes at once")
+                raise UnreachableError(
+                    f"xenstore sent {length} bytes at once", name="xenstore-unreachable"
+                )
             if len(self._rest) < _HEADER.size + length:
                 return
             payload = self._rest[_HEADER.size : _HEADER.size + length]
             self._rest = self._rest[_HEADER.size + length :]
             if kind == _ERROR:
                 said = payload.rstrip(b"\0").decode("ascii", "replace")
-                raise UnreachableError(f"xenstore refuses a watch: {said}")
+                raise UnreachableError(f"xenstore refuses a watch: {said}", name="watch-refused")
             if kind == _WATCH_EVENT:
                 path, _, token = payload.rstrip(b"\0").decode("ascii", "replace").partition("\0")
                 if token in self._new:

@@ -35,7 +35,7 @@ _TIMEOUT = 2.0  # seconds of silence after which a question is asked again
 _SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
 _SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
 _LEAVING = 5.0  # seconds for the console to be as it was
-_SILENT = "the guest's console gave no answer in time"
+_SILENT = ("no-answer", "the guest's console gave no answer in time")
 _MAX_BYTES = 256 * 1024
 # The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads. And
@@ -86,16 +86,20 @@ class _Listener:
         """
         left = self._deadline - self._clock()
         if left <= 0:
-            raise GuestSilentError(self.late)
+            name, text = self.late
+            raise GuestSilentError(text, name=name)
         data = self._line.receive(min(patience, left))
         if data is None:
             return False
         if not data:
-            raise GuestSilentError("the guest's console was closed from the other side")
+            raise GuestSilentError(
+                "the guest's console was closed from the other side", name="console-closed"
+            )
         self._heard += len(data)
         if self._heard > _MAX_BYTES:
             raise GuestSilentError(
                 "the guest's console prints without end",
+                name="console-floods",
                 remedy="verify again when it is quiet, or by ssh or xenstore",
             )
         self._bytes += data
@@ -224,7 +228,10 @@ class ConsoleChannel:
                 listener.forget()
             if barred:
                 # whatever is typed would go to that program
-                listener.late = "a program other than a shell has the guest's console"
+                listener.late = (
+                    "other-program",
+                    "a program other than a shell has the guest's console",
+                )
             elif not painting:
                 entered = listener.now
                 self._line.send(_CLEAR_LINE_AND_ENTER)
@@ -235,11 +242,15 @@ class ConsoleChannel:
         if login is None:
             raise GuestSilentError(
                 "the guest's console asks for a login",
+                name="login-required",
                 remedy="name `user` and `password_file` in the policy's `verify`, or log in there and leave the shell"
                 " open, or use another channel",
             )
         if _PASSWORD.search(last):
-            raise GuestSilentError("the guest's console asks for a password, and not for a login")
+            raise GuestSilentError(
+                "the guest's console asks for a password, and not for a login",
+                name="unexpected-prompt",
+            )
         if login.refused:
             raise _refusal(login)
         return login
@@ -258,6 +269,7 @@ class ConsoleChannel:
                 if typed:
                     raise GuestSilentError(
                         f"the guest asks {login.user} for more than the password",
+                        name="unexpected-prompt",
                         remedy="log in there once: it may want a new password",
                     )
                 typed = True
@@ -271,7 +283,8 @@ class ConsoleChannel:
             elif _LOGIN.search(listener.last):
                 # agetty may print its prompt anew before the name comes back
                 listener.late = (
-                    f"the guest asks for {login.user}'s login again, and not for a password"
+                    "unexpected-prompt",
+                    f"the guest asks for {login.user}'s login again, and not for a password",
                 )
             elif _is_prompt(listener.last):
                 self._underway, self._logged_in = False, True
@@ -291,5 +304,6 @@ def _asks(last: str) -> bool:
 def _refusal(login: Login) -> GuestSilentError:
     return GuestSilentError(
         f"the guest refused the login of {login.user}",
+        name="login-refused",
         remedy="fix the password file; it is not tried a second time",
     )

@@ -24,7 +24,8 @@ def first_line_of_secret(path: str) -> str:
         text = ""
     if not text.isprintable() or not text or len(line) == _MAX_BYTES:
         raise PermanentError(
-            f"{path} has no password in its first line: plain text, no control characters"
+            f"{path} has no password in its first line: plain text, no control characters",
+            name="no-password",
         )
     return text
 
@@ -41,25 +42,32 @@ def _opened(path: str) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise PermanentError(
-            f"{path} can't be read: {error.strerror}", remedy="see the policy's `verify`"
+            f"{path} can't be read: {error.strerror}",
+            name="file-unreadable",
+            remedy="see the policy's `verify`",
         ) from error
     found = os.fstat(descriptor)
     wrong = _wrong_with(found)
     if wrong is not None:
         os.close(descriptor)
-        what, remedy = wrong
-        raise PermanentError(f"{path} {what}", remedy=remedy.format(path))
+        name, what, remedy = wrong
+        raise PermanentError(f"{path} {what}", name=name, remedy=remedy.format(path))
     return descriptor
 
 
-def _wrong_with(found: os.stat_result) -> tuple[str, str] | None:
+def _wrong_with(found: os.stat_result) -> tuple[str, str, str] | None:
+    """The name of what is wrong, what it is, and the remedy."""
     if not stat.S_ISREG(found.st_mode):
-        return "is no file", "see the policy's `verify`"
+        return "no-file", "is no file", "see the policy's `verify`"
     if found.st_uid not in {0, os.geteuid()}:
-        return "belongs to somebody else", "chown root: {0} && chmod 600 {0}"
+        return "foreign-file", "belongs to somebody else", "chown root: {0} && chmod 600 {0}"
     if found.st_mode & _OTHERS:
         mode = stat.S_IMODE(found.st_mode)
-        return f"can be read or written by others (mode {mode:04o})", "chmod 600 {0}"
+        return (
+            "file-open-to-others",
+            f"can be read or written by others (mode {mode:04o})",
+            "chmod 600 {0}",
+        )
     return None
 
 

@@ -31,30 +31,35 @@ _OPTIONS = (
 _MAX_BYTES = 256 * 1024
 _FAILED = 255  # ssh's own failure, not the command's
 _MAX_QUOTE = 200
-# what ssh says -> what it means, and the remedy
+_NO_NETWORK = "is the guest's network up? or verify by console or xenstore"
+# what ssh says -> the name of the error, what it means, and the remedy
 _REASONS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "host-key-changed",
         "its host key is another than the known one",
         "if the guest was really installed anew: ssh-keygen -R {host}, then ssh {host} once and compare the key",
     ),
     (
         "Host key verification failed",
+        "host-key-unknown",
         "its host key isn't known here",
         "connect once by hand as the user that runs cede and compare the key: ssh {host}",
     ),
     (
         "Permission denied",
+        "login-refused",
         "it lets nobody in with the keys at hand",
         "put the public key into its authorized_keys, and name the private one as `identity_file`",
     ),
-    ("Could not resolve hostname", "no address is known for it", "fix `host` in the policy, or ssh_config"),
-    ("Connection refused", "nothing answers at its ssh port", "is sshd running in the guest?"),
-    ("timed out", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
-    ("No route to host", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
-    ("Network is unreachable", "it can't be reached", "is the guest's network up? or verify by console or xenstore"),
-    ("Bad owner or permissions", "ssh's configuration here can be written by others", "chmod 600 it"),
-    ("Bad configuration option", "this ssh is older than OpenSSH 8.7", "install a newer openssh-client"),
+    ("Could not resolve hostname", "unknown-host", "no address is known for it",
+     "fix `host` in the policy, or ssh_config"),
+    ("Connection refused", "connection-refused", "nothing answers at its ssh port", "is sshd running in the guest?"),
+    ("timed out", "guest-unreachable", "it can't be reached", _NO_NETWORK),
+    ("No route to host", "guest-unreachable", "it can't be reached", _NO_NETWORK),
+    ("Network is unreachable", "guest-unreachable", "it can't be reached", _NO_NETWORK),
+    ("Bad owner or permissions", "ssh-config", "ssh's configuration here can be written by others", "chmod 600 it"),
+    ("Bad configuration option", "ssh-config", "this ssh is older than OpenSSH 8.7", "install a newer openssh-client"),
 )  # fmt: skip
 
 
@@ -91,10 +96,13 @@ class SshChannel:
         except HungError as error:
             raise GuestSilentError(
                 f"ssh to {self._host} gave no answer in {seconds:.0f} s",
-                remedy="is the guest's network up? or verify by console or xenstore",
+                name="ssh-timeout",
+                remedy=_NO_NETWORK,
             ) from error
         except PermanentError as error:
-            raise PermanentError(error.message, remedy="apt-get install openssh-client") from error
+            raise PermanentError(
+                error.message, name=error.name, remedy="apt-get install openssh-client"
+            ) from error
         answer = frame.answer(completed.out)
         if answer is None:
             raise self._silent(completed)
@@ -111,13 +119,16 @@ class SshChannel:
     def _silent(self, said: CompletedProcess) -> GuestSilentError:
         complaint = printable(said.err)
         if said.status == _FAILED:
-            for words, meaning, remedy in _REASONS:
+            for words, name, meaning, remedy in _REASONS:
                 if words in complaint:
                     return GuestSilentError(
-                        f"ssh to {self._host}: {meaning}", remedy=remedy.format(host=self._host)
+                        f"ssh to {self._host}: {meaning}",
+                        name=name,
+                        remedy=remedy.format(host=self._host),
                     )
         last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "no word")
         return GuestSilentError(
             f"ssh to {self._host} brought no answer (status {said.status}): {last.strip()[:_MAX_QUOTE]}",
+            name="ssh-failed",
             remedy=f"try it by hand: ssh {self._host} true",
         )

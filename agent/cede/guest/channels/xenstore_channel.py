@@ -72,6 +72,7 @@ class XenstoreChannel:
                 if self._clock() >= deadline:
                     raise GuestSilentError(
                         "the guest's helper gave no answer in time",
+                        name="no-answer",
                         remedy="is cede-guest (contrib/guest) running there? or verify by another channel",
                     )
                 self._sleep(_PAUSE)
@@ -100,5 +101,6 @@ class XenstoreChannel:
 def _nonsense() -> GuestSilentError:
     return GuestSilentError(
         "what the guest's helper wrote is no whole answer",
+        name="answer-incomplete",
         remedy="install the cede-guest of this cede there (contrib/guest)",
     )
