@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+from errno import EPERM
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cede.adapters.linux import ip_addresses
 from cede.errors import PermanentError
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +50,7 @@ def test_more_addresses_than_were_asked_for_are_asked_for_again(
 @pytest.mark.parametrize("said", ["x", "00 01 lo\n", "zz" * 16 + " 01 80 10 80 lo\n"])
 def test_what_is_no_list_of_addresses_is_an_error_and_never_none(tmp_path: Path, said: str) -> None:
     (tmp_path / "if_inet6").write_text(said)
-    with pytest.raises(PermanentError, match="doesn't tell dom0's own IP addresses"):
+    with raises(PermanentError, "addresses-unknown"):
         ip_addresses.ip_addresses(tmp_path / "if_inet6")
 
 
@@ -56,5 +59,5 @@ def test_a_kernel_that_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
-    with pytest.raises(PermanentError, match="not permitted"):
+    with raises(PermanentError, "addresses-unknown", os.strerror(EPERM)):
         ip_addresses.ip_addresses()

@@ -9,6 +9,7 @@ import pytest
 
 from cede.errors import HungError, TransientError
 from cede.util.timeouts import call_with_timeout
+from unit.raises import raises
 
 
 def test_what_the_call_returns_comes_through() -> None:
@@ -40,7 +41,7 @@ def test_errors_of_every_kind_come_through(kind: type[BaseException]) -> None:
 def test_one_that_hangs_is_reported_within_its_time_with_what_hangs() -> None:
     let_go = threading.Event()
     started = time.monotonic()
-    with pytest.raises(HungError, match=r"^unbinding it has hung for 0 s and was left") as reported:
+    with raises(HungError, "hung", "unbinding it") as reported:
         call_with_timeout("unbinding it", lambda: let_go.wait(30), seconds=0.1)
     assert 0.1 <= time.monotonic() - started < 1.0
     assert "dmesg" in reported.value.remedy

@@ -24,6 +24,7 @@ from cede.adapters.xen.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
 from cede.errors import UnreachableError
 from cede.policy.policy_files import fingerprint
 from unit.conftest import descriptors
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,21 +149,21 @@ def test_a_xenstored_that_hangs_up_or_refuses_is_unreachable(
     settled(watch, xenstored)
     assert xenstored.line is not None
     xenstored.line.shutdown(socket.SHUT_RDWR)
-    with pytest.raises(UnreachableError, match="hung up"):
+    with raises(UnreachableError, "xenstore-unreachable"):
         reported(watch)
 
 
 def test_a_refused_watch_is_reported(watch: XenstoreWatch, xenstored: Xenstored) -> None:
     xenstored.refuses = b"EACCES\0"
     watch.open()
-    with pytest.raises(UnreachableError, match="EACCES"):
+    with raises(UnreachableError, "watch-refused", "EACCES"):
         reported(watch)
 
 
 def test_nobody_at_the_socket_is_unreachable_and_leaves_nothing_open(tmp_path: Path) -> None:
     before = descriptors()
     adapter = XenstoreWatch(str(tmp_path / "none"))
-    with pytest.raises(UnreachableError, match="doesn't answer") as caught:
+    with raises(UnreachableError, "xenstore-unreachable") as caught:
         adapter.open()
     assert caught.value.remedy
     adapter.close()
@@ -403,7 +404,7 @@ def test_libvirt_reports_of_domains_and_when_it_hangs_up(monkeypatch: pytest.Mon
         # it may be woken once more: an event is told before the sign of it
         assert list(adapter.read()) == []
         adapter._closed(None, 0, None)
-        with pytest.raises(UnreachableError, match="closed"):
+        with raises(UnreachableError, "libvirt-unreachable"):
             reported(adapter)
     finally:
         adapter.close()

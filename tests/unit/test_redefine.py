@@ -13,6 +13,7 @@ from cede.domain_xml import document
 from cede.errors import WorldMovedError
 from cede.model.pci import Address
 from unit.changed_xml import attached, detached, owned
+from unit.raises import raises
 
 NIC = Address(0, 1, 0, 0)
 PV1 = """\
@@ -155,7 +156,7 @@ def test_somebody_who_makes_the_same_edit_meanwhile_has_made_it() -> None:
 
 def test_an_xml_that_keeps_changing_is_left_alone() -> None:
     connection = Connection(*[grown] * 100)
-    with pytest.raises(WorldMovedError, match="somebody keeps changing the XML of pv1"):
+    with raises(WorldMovedError, "xml-keeps-changing", "pv1"):
         adapter(connection).redefine("pv1", switched_on)
     assert connection.calls == []
 

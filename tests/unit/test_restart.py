@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
 from cede.errors import TransientError, UnsafeError, WorldMovedError
 from cede.services.restart import restart
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from unit.conftest import SimulatedHost
@@ -23,19 +22,19 @@ def test_it_is_started_when_it_is_off(host: SimulatedHost) -> None:
 
 def test_one_that_does_not_listen_keeps_running(host: SimulatedHost) -> None:
     host.deaf = True
-    with pytest.raises(TransientError, match="not forced"):
+    with raises(TransientError, "shutdown-timeout", "pv1"):
         restart(host.adapters(), host.domains()[0], seconds=0.0, sleep=lambda _: None)
     assert host.journal == ["shut-down pv1"]
 
 
 def test_one_that_would_be_gone_is_not_touched(host: SimulatedHost) -> None:
-    with pytest.raises(UnsafeError, match="transient"):
+    with raises(UnsafeError, "domain-transient"):
         restart(host.adapters(), replace(host.domains()[0], persistent=False))
     assert host.journal == []
 
 
 def test_one_that_is_off_is_not_started(host: SimulatedHost) -> None:
     host.live.clear()
-    with pytest.raises(WorldMovedError, match="isn't running"):
+    with raises(WorldMovedError, "domain-not-running", "pv1"):
         restart(host.adapters(), host.domains()[0])
     assert host.journal == []

@@ -47,6 +47,7 @@ from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
 from unit.history_model import host as model_host
 from unit.host_model import ModelJournal
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -363,7 +364,7 @@ def test_another_cede_at_work_is_waited_for_with_the_adapters_open(
     adapters = passes._adapters
     with (
         one_writer("`cede apply` (pid 7)", path=alone / "writer.lock"),
-        pytest.raises(TransientError, match=r"^`cede apply` \(pid 7\) is running$"),
+        raises(TransientError, "another-cede", "`cede apply` (pid 7)"),
     ):
         _once(passes)
     assert passes._adapters is adapters

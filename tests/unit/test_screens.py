@@ -18,7 +18,9 @@ import pytest
 from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
 from cede.model.pci import Address
+from cede.model.plan import Change, ReturnToDom0
 from cede.services import restart
+from cede.state.journal import Requester
 from unit import looks
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 from unit.test_in_step import REPORT, Clock, clock, taken_away
@@ -335,3 +337,9 @@ def test_screens_of_history(
     cede("release", NIC)
     scenes("rolled back, done, released", "history", on=None)
     scenes("of a domain that it has nothing of", "history", "pv9", on=None)
+    action = ReturnToDom0(address=Address.parse(SECOND))
+    change = Change(
+        subject=f"release {SECOND}", address=action.address, identity=None, actions=(action,)
+    )
+    host.written.begin_action(host.written.begin_change(change, Requester()), action, {})
+    scenes("interrupted, of which nobody knows who asked", "history", SECOND, on=None)

@@ -10,6 +10,7 @@ import pytest
 
 from cede.errors import PermanentError
 from cede.guest.channels import credentials
+from unit.raises import raises
 
 
 def secret(tmp_path: Path, content: bytes = b"lab\n", mode: int = 0o600) -> str:
@@ -19,10 +20,10 @@ def secret(tmp_path: Path, content: bytes = b"lab\n", mode: int = 0o600) -> str:
     return str(path)
 
 
-def why(path: str) -> tuple[str, str]:
+def refused(path: str) -> PermanentError:
     with pytest.raises(PermanentError) as caught:
         credentials.first_line_of_secret(path)
-    return caught.value.message, caught.value.remedy
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -41,10 +42,10 @@ def test_the_first_line_is_the_secret(tmp_path: Path, content: bytes, read: str)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o610])
 def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     path = secret(tmp_path, mode=mode)
-    message, remedy = why(path)
-    assert f"(mode {mode:04o})" in message
-    assert remedy == f"chmod 600 {path}"
-    with pytest.raises(PermanentError, match="read or written by others"):
+    error = refused(path)
+    assert f"{mode:04o}" in error.message
+    assert error.remedy == f"chmod 600 {path}"
+    with raises(PermanentError, "file-open-to-others", path):
         credentials.check_secret(path)
 
 
@@ -59,28 +60,28 @@ def test_a_file_of_somebody_else_is_refused(
     path = secret(tmp_path)
     found = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
     monkeypatch.setattr(os, "fstat", lambda _: found)
-    message, remedy = why(path)
-    assert "belongs to somebody else" in message
-    assert remedy == f"chown root: {path} && chmod 600 {path}"
+    error = refused(path)
+    assert error.name == "foreign-file"
+    assert error.remedy == f"chown root: {path} && chmod 600 {path}"
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"\x1b[31m\n", b"\xff\n", b"a\x00b\n", b"x" * 5000]
 )
 def test_what_cant_be_typed_is_no_password(tmp_path: Path, content: bytes) -> None:
-    assert "has no password in its first line" in why(secret(tmp_path, content))[0]
+    assert refused(secret(tmp_path, content)).name == "no-password"
 
 
 def test_neither_a_folder_nor_a_pipe_nor_nothing_is_read(tmp_path: Path) -> None:
-    assert "is no file" in why(str(tmp_path))[0]
+    assert refused(str(tmp_path)).name == "no-file"
     os.mkfifo(tmp_path / "pipe")
-    assert "is no file" in why(str(tmp_path / "pipe"))[0]
-    assert "No such file" in why(str(tmp_path / "nothing"))[0]
+    assert refused(str(tmp_path / "pipe")).name == "no-file"
+    assert refused(str(tmp_path / "nothing")).name == "file-unreadable"
 
 
 def test_no_message_reports_the_secret(tmp_path: Path) -> None:
-    message, remedy = why(secret(tmp_path, b"hush\x00\n"))
-    assert "hush" not in message + remedy
+    error = refused(secret(tmp_path, b"hush\x00\n"))
+    assert "hush" not in error.message + error.remedy
 
 
 def test_a_login_is_read_with_its_guest_and_user(tmp_path: Path) -> None:

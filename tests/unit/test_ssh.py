@@ -10,6 +10,7 @@ import pytest
 
 from cede.errors import GuestSilentError, PermanentError
 from cede.guest.channels.ssh_channel import SshChannel
+from unit.raises import raises
 
 
 @pytest.fixture
@@ -30,10 +31,11 @@ def behave(folder: Path, script: str) -> None:
     (folder / "behaviour").write_text(script)
 
 
-def why(seconds: float = 5.0) -> tuple[str, str]:
+def silent(seconds: float = 5.0) -> GuestSilentError:
     with pytest.raises(GuestSilentError) as caught:
         SshChannel("pv1").run("true", seconds)
-    return caught.value.message, caught.value.remedy
+    assert caught.value.remedy
+    return caught.value
 
 
 @pytest.mark.usefixtures("client")
@@ -67,7 +69,7 @@ def test_a_key_that_others_may_read_is_not_used(client: Path) -> None:
     key = client / "key"
     key.write_text("key")
     key.chmod(0o644)
-    with pytest.raises(PermanentError, match="read or written by others") as caught:
+    with raises(PermanentError, "file-open-to-others") as caught:
         SshChannel("pv1", identity_file=str(key)).run("true", 5)
     assert caught.value.remedy == f"chmod 600 {key}"
     assert not (client / "argv").exists()
@@ -84,51 +86,59 @@ UNKNOWN = (
 
 
 @pytest.mark.parametrize(
-    ("said", "meaning", "remedy"),
+    ("said", "name", "remedy"),
     [
-        (CHANGED, "another than the known one", "ssh-keygen -R pv1"),
-        (UNKNOWN, "isn't known here", "connect once by hand"),
-        ("root@pv1: Permission denied (publickey,password).\\r\\n", "lets nobody in", "authorized_keys"),
-        ("ssh: connect to host pv1 port 22: Connection refused\\r\\n", "nothing answers", "sshd"),
-        ("ssh: connect to host pv1 port 22: No route to host\\r\\n", "can't be reached", "network"),
-        ("ssh: connect to host pv1 port 22: Connection timed out\\r\\n", "can't be reached", "network"),
-        ("ssh: Could not resolve hostname pv1: Name or service not known\\r\\n", "no address", "`host`"),
-        ("\\033[31mkex_exchange_identification: closed\\r\\n", "(status 255): kex_exchange", "by hand"),
+        (CHANGED, "host-key-changed", "ssh-keygen -R pv1"),
+        (UNKNOWN, "host-key-unknown", "ssh pv1"),
+        ("root@pv1: Permission denied (publickey,password).\\r\\n", "login-refused", "authorized_keys"),
+        ("ssh: connect to host pv1 port 22: Connection refused\\r\\n", "connection-refused", "sshd"),
+        ("ssh: connect to host pv1 port 22: No route to host\\r\\n", "guest-unreachable", ""),
+        ("ssh: connect to host pv1 port 22: Connection timed out\\r\\n", "guest-unreachable", ""),
+        ("ssh: Could not resolve hostname pv1: Name or service not known\\r\\n", "unknown-host", "`host`"),
+        ("\\033[31mkex_exchange_identification: closed\\r\\n", "ssh-failed", "ssh pv1 true"),
     ],
 )  # fmt: skip
-def test_each_way_of_not_getting_there_has_its_reason_and_remedy(
-    client: Path, said: str, meaning: str, remedy: str
+def test_each_way_of_not_getting_there_has_its_name_and_remedy(
+    client: Path, said: str, name: str, remedy: str
 ) -> None:
     behave(client, f"printf '{said}' >&2; exit 255")
-    reported = why()
-    assert (meaning in reported[0], remedy in reported[1]) == (True, True), reported
-    assert "\x1b" not in reported[0]
+    error = silent()
+    assert error.name == name
+    assert remedy in error.remedy
+    assert "\x1b" not in error.message
+
+
+def test_what_ssh_says_of_no_known_reason_is_quoted_with_its_status(client: Path) -> None:
+    behave(client, "echo 'kex_exchange_identification: closed' >&2; exit 255")
+    message = silent().message
+    assert "255" in message
+    assert message.endswith("kex_exchange_identification: closed")
 
 
 def test_what_the_guest_itself_says_is_not_taken_for_the_clients_complaint(client: Path) -> None:
     behave(client, "echo 'Host key verification failed.' >&2; exit 1")
-    assert "brought no answer (status 1)" in why()[0]
+    assert silent().name == "ssh-failed"
 
 
 def test_an_answer_that_is_cut_off_is_none(client: Path) -> None:
     behave(client, '"$@" | head -n 1')
-    assert "brought no answer" in why()[0]
+    assert silent().name == "ssh-failed"
 
 
 def test_a_guest_that_never_answers_ends_by_the_time(client: Path) -> None:
     behave(client, "exec sleep 60")
     started = time.monotonic()
-    assert "gave no answer in 1 s" in why(1.0)[0]
+    assert silent(1.0).name == "ssh-timeout"
     assert time.monotonic() - started < 5.0
 
 
 def test_a_guest_that_prints_without_end_ends_by_size_or_time(client: Path) -> None:
     behave(client, "exec cat /dev/zero")
-    assert "gave no answer" in why(0.5)[0]
+    assert silent(0.5).name == "ssh-timeout"
 
 
 def test_without_an_ssh_client_the_remedy_is_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(PermanentError, match="ssh is not installed") as caught:
+    with raises(PermanentError, "command-missing", "ssh") as caught:
         SshChannel("pv1").run("true", 5)
     assert caught.value.remedy == "apt-get install openssh-client"

@@ -16,6 +16,7 @@ from cede.adapters.linux.config_space import serial_number
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import PermanentError
 from cede.model.pci import Address, Device, Identity
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from unit.conftest import SysTree
@@ -139,7 +140,7 @@ def test_a_slot_is_removed_by_its_address(tree: SysTree) -> None:
 
 
 def test_a_slot_that_the_kernel_keeps_is_an_error_with_the_command_to_try(tree: SysTree) -> None:
-    with pytest.raises(PermanentError, match=r"won't drop the slot of 0000:01:00\.0") as caught:
+    with raises(PermanentError, "slot-kept", "0000:01:00.0") as caught:
         Sysfs(tree.sys).remove_pciback_slot(NIC)
     assert caught.value.remedy.startswith("echo 0000:01:00.0 > ")
 

@@ -10,6 +10,7 @@ import pytest
 from cede.adapters.linux.host_uses import HostUses
 from cede.errors import PermanentError
 from cede.model.pci import Address
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -414,14 +415,14 @@ def test_addresses_are_asked_for_only_if_somebody_is_logged_in_and_their_failure
     tree: SysTree,
 ) -> None:
     def broken() -> dict[str, str]:
-        raise PermanentError("ip is not installed")
+        raise PermanentError("no ip", name="command-missing")
 
     adapter = HostUses(tree.sys, tree.proc, addresses=broken)
     assert adapter.find() == {}
     write(tree.proc / "net/tcp", f"{TCP}\n{established('0100007F:0016')}")
     assert adapter.find() == {}
     write(tree.proc / "net/tcp", f"{TCP}\n{established(HERE)}")
-    with pytest.raises(PermanentError, match="ip is not installed"):
+    with raises(PermanentError, "command-missing"):
         adapter.find()
 
 

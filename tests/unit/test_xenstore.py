@@ -17,6 +17,7 @@ from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import UnreachableError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
+from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +161,7 @@ def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(
 ) -> None:
     fill(store)
     store.broken = failure
-    with pytest.raises(UnreachableError, match="xenstore") as caught:
+    with raises(UnreachableError, "xenstore-unreachable") as caught:
         backend(store)
     assert caught.value.remedy
 
@@ -176,7 +177,7 @@ def test_a_xenstore_that_is_not_there_says_where_it_was_looked_for(
             raise NoXenstore(f"no such file: {self.path}")
 
     monkeypatch.setattr("pyxs.connection.UnixSocketConnection", Nobody)
-    with pytest.raises(UnreachableError, match="doesn't answer at /nowhere/socket") as caught:
+    with raises(UnreachableError, "xenstore-unreachable", "/nowhere/socket") as caught:
         Xenstore("/nowhere/socket").backend()
     assert "dom0" in caught.value.remedy
 
@@ -223,7 +224,7 @@ def test_over_a_real_socket_each_of_many_that_ask_at_once_gets_its_own_answer(da
 
 def test_a_xenstore_that_hangs_up_is_unreachable(daemon: str) -> None:
     adapter = Xenstore(daemon)
-    with pytest.raises(UnreachableError, match="no answer"):
+    with raises(UnreachableError, "xenstore-unreachable"):
         adapter._read("/end")
     adapter.close()
 
