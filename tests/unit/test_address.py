@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -60,20 +61,26 @@ def test_a_spelling_means_one_address(spelling: str, resolve_assignment: Address
     ],
 )
 def test_anything_else_is_refused_with_what_would_be_right(spelling: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a PCI address; one looks like 0000:01:00\.0"):
+    with pytest.raises(ValueError, match=re.escape(repr(spelling))):
         Address.parse(spelling)
 
 
 def test_a_slot_that_no_bus_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="PCI slot 0x20 is not between 0 and 0x1f"):
+    with pytest.raises(ValueError, match=r"slot 0x20\b.*\b0x1f"):
         Address.parse("01:20.0")
 
 
 @pytest.mark.parametrize(
-    "parts", [(-1, 0, 0, 0), (0x10000, 0, 0, 0), (0, 0x100, 0, 0), (0, 0, 0x20, 0), (0, 0, 0, 8)]
-)
-def test_no_address_is_made_of_parts_out_of_range(parts: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match="is not between 0 and"):
+    ("parts", "wrong"),
+    [
+        ((-1, 0, 0, 0), "segment -0x1"), ((0x10000, 0, 0, 0), "segment 0x10000"), ((0, 0x100, 0, 0), "bus 0x100"),
+        ((0, 0, 0x20, 0), "slot 0x20"), ((0, 0, 0, 8), "function 0x8"),
+    ],
+)  # fmt: skip
+def test_no_address_is_made_of_parts_out_of_range(
+    parts: tuple[int, int, int, int], wrong: str
+) -> None:
+    with pytest.raises(ValueError, match=wrong):
         Address(*parts)
 
 

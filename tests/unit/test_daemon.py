@@ -313,7 +313,7 @@ def test_a_flapping_device_is_backed_off() -> None:
     storm = deque((2.0 * number, event()) for number in range(300))
     world = World(storm, until=600.0, plan=lambda: NEEDED).run()
     assert 5 <= len(world.worked) <= 10
-    assert "it had to be done" in world.waiting[0].reason
+    assert world.waiting[0].reason
 
 
 def test_one_that_its_guest_did_not_prove_is_asked_again_later() -> None:

@@ -213,9 +213,8 @@ def test_the_bad_part_is_named_and_where_it_is() -> None:
     line = "root=/dev/vda xen-pciback.hide=(0000:01:00.0)(01:00 quiet"
     facts = replace(HEALTHY, inventory=WITHOUT, kernel_command_line=line)
     found = next(one for one in pciback_rules.hidden(facts) if one.name == "hide-malformed")
-    assert found.what == (
-        "xen-pciback.hide= on the kernel's command line can't be read from \"(01:00\" on"
-    )
+    assert "xen-pciback.hide=" in found.what
+    assert '"(01:00"' in found.what
 
 
 @pytest.mark.parametrize("name", ["xen-pciback", "xen_pciback", "pciback"])
@@ -298,7 +297,7 @@ def test_a_bar_in_the_guests_memory_is_known_in_both_wordings(file: str) -> None
     assert "e820_host" in found.remedy
     assert found.actions == (SwitchOn(domain="pv1", features=("e820_host",)),)
     with_it = of_guest(file, PV)["bar-unclaimed"]
-    assert (with_it.actions, "less than 4 GiB" in with_it.remedy) == ((), True)
+    assert (with_it.actions, "4 GiB" in with_it.remedy) == ((), True)
 
 
 def test_a_healthy_guests_log_has_nothing_wrong() -> None:
@@ -428,15 +427,15 @@ def test_a_fix_is_one_work_for_the_host_and_one_for_each_domain() -> None:
     ]
     planned = diagnosis.fix_plan(found, INVENTORY)
     assert [
-        (change.subject, change.address, change.actions, change.action_required)
+        (change.subject, change.address, change.actions, "pv1" in change.action_required)
         for change in planned.changes
     ] == [
-        ("fix this host", None, (LoadPciback(), LoadAtBoot()), ""),
+        ("fix this host", None, (LoadPciback(), LoadAtBoot()), False),
         (
             "fix pv1",
             None,
             (SwitchOn(domain="pv1", features=("passthrough", "e820_host")),),
-            "shut pv1 down and start it",
+            True,
         ),
     ]
     assert diagnosis.fix_plan([], INVENTORY).changes == ()

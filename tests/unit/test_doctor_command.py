@@ -164,13 +164,15 @@ def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
 def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
     cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    why = PermanentError("somebody is logged in over ssh, on an interface nobody knows")
+
     def blind(_adapters: object) -> None:
-        raise PermanentError("somebody is logged in over ssh, on an interface nobody knows")
+        raise why
 
     monkeypatch.setattr("cede.services.collect_facts.observe", blind)
     for arguments in ((), (NIC, "pv1")):
         shown = cede("doctor", *arguments, on=None)
-        assert (shown.status, "logged in over ssh" in shown.out) == (1, True)
+        assert (shown.status, why.message in shown.out) == (1, True)
 
 
 @pytest.mark.usefixtures("ready")
@@ -222,20 +224,20 @@ def test_others_than_root_are_reported_that_they_see_less(
 
 @pytest.mark.usefixtures("ready")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        ((NIC,), "a DEVICE and a DOMAIN, or neither"),
-        (("0f:00.0", "pv1"), "no device at 0f:00.0"),
-        ((NIC, "nobody"), "knows no domain nobody"),
-        (("--guest-log", "x"), "--guest-log needs DEVICE and DOMAIN"),
-        ((NIC, "pv1", "--guest-log", "/nowhere/log"), "/nowhere/log can't be read"),
+        ((NIC,), "DOMAIN"),
+        (("0f:00.0", "pv1"), "0f:00.0"),
+        ((NIC, "nobody"), "nobody"),
+        (("--guest-log", "x"), "--guest-log"),
+        ((NIC, "pv1", "--guest-log", "/nowhere/log"), "/nowhere/log"),
     ],
 )
 def test_a_wrong_name_is_an_error_of_the_command_line(
-    cede: Callable[..., Shown], arguments: tuple[str, ...], said: str
+    cede: Callable[..., Shown], arguments: tuple[str, ...], named: str
 ) -> None:
     shown = cede("doctor", *arguments, on=None)
-    assert (shown.status, said in shown.err, shown.out) == (2, True, "")
+    assert (shown.status, named in shown.err, shown.out) == (2, True, "")
 
 
 @pytest.mark.usefixtures("ready")

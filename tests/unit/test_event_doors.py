@@ -126,7 +126,8 @@ def test_xenstore_reports_of_devices_and_of_domains_that_come_and_go(
     found: list[str] = []
     while len(found) < 3:
         found += reported(watch)
-    assert found == ["backend/pci/1/0/state", "a domain came", "a domain went"]
+    assert found[0] == "backend/pci/1/0/state"
+    assert len({*found}) == 3
 
 
 def test_an_event_that_comes_in_pieces_is_put_together(
@@ -217,20 +218,24 @@ def uevent(action: str, subsystem: str = "pci", slot: str = "0000:01:00.0") -> b
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "address"),
     [
-        (uevent("add"), "0000:01:00.0 came"),
-        (uevent("remove"), "0000:01:00.0 went"),
-        (uevent("bind"), "0000:01:00.0 got a driver"),
-        (uevent("unbind"), "0000:01:00.0 lost its driver"),
+        (uevent("add"), "0000:01:00.0"),
+        (uevent("remove"), "0000:01:00.0"),
+        (uevent("bind"), "0000:01:00.0"),
+        (uevent("unbind"), "0000:01:00.0"),
         (uevent("change"), ""),
         (uevent("add", subsystem="block"), ""),
         (b"libudev\0\xfe\xed", ""),
         (b"", ""),
     ],
 )
-def test_a_uevent_reports_of_a_pci_device_or_of_nothing(message: bytes, said: str) -> None:
-    assert words(message) == said
+def test_a_uevent_reports_of_a_pci_device_or_of_nothing(message: bytes, address: str) -> None:
+    assert words(message).partition(" ")[0] == address
+
+
+def test_each_uevent_of_a_device_has_its_own_words() -> None:
+    assert len({words(uevent(action)) for action in ("add", "remove", "bind", "unbind")}) == 4
 
 
 UEVENT_PIECES = st.sampled_from(
@@ -290,7 +295,9 @@ def test_more_events_than_there_is_room_for_wake_too(monkeypatch: pytest.MonkeyP
 
     adapter = Uevents()
     monkeypatch.setattr(adapter, "_receive", receive)
-    assert adapter.read() == ["more events than could be heard", "0000:01:00.0 came"]
+    missed, came = adapter.read()
+    assert missed
+    assert "0000:01:00.0" in came
 
 
 # -- files
@@ -326,7 +333,7 @@ def test_a_policy_that_comes_where_no_folder_was_is_seen(
     folder.mkdir()
     reported(changes)
     (folder / "policy.yaml").write_text("version: 1\n")
-    assert "the files changed" in reported(changes)
+    assert reported(changes)
 
 
 def _written(folder: Path) -> None:
@@ -357,14 +364,14 @@ def test_every_way_to_change_the_policy_is_seen(
     adapter.open()
     try:
         change(folder)
-        assert "the files changed" in drained(adapter)
+        assert drained(adapter)
         (folder / "policy.yaml~").write_text("an editor's own")
         assert drained(adapter) == []
         (folder / "policy.d").rename(folder / "old.d")
         (folder / "policy.d").mkdir()
         drained(adapter)
         (folder / "policy.d/20.yaml").write_text("version: 1\n")
-        assert "the files changed" in drained(adapter), "a folder made anew is watched too"
+        assert drained(adapter), "a folder made anew is watched too"
     finally:
         adapter.close()
 
@@ -400,7 +407,8 @@ def test_libvirt_reports_of_domains_and_when_it_hangs_up(monkeypatch: pytest.Mon
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, "new", None, None, 0)
         while len(found) < 3:
             found += reported(adapter)
-        assert found == ["test stopped", "test started", "the metadata of test changed"]
+        assert [event.split().count("test") for event in found] == [1, 1, 1]
+        assert len({*found}) == 3
         # it may be woken once more: an event is told before the sign of it
         assert list(adapter.read()) == []
         adapter._closed(None, 0, None)

