@@ -27,7 +27,7 @@ from cede.services import restart, status
 from cede.util import retry, schemas
 from cede.verifier import verify
 from cede.verifier.check_results import CheckStatus
-from unit import looks
+from unit import probe_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +112,7 @@ def cede(
     for module_name in ("executor.executor", "services.reconcile"):
         monkeypatch.setattr(f"cede.{module_name}.retry_transient", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
-    host.guest_says = looks.whole()
+    host.guest_says = probe_answers.whole()
 
     def run(*arguments: str, on: Path | None = policy) -> Shown:
         option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
@@ -549,20 +549,23 @@ def test_a_host_that_doesnt_answer_is_reported_on_standard_error(
     ("said", "source", "decision"),
     [
         (
-            looks.whole(
-                looks.RECORD.replace("Driver:\te1000e\n", ""),
-                looks.SYSFS.replace("DRIVER=e1000e\n", ""),
+            probe_answers.whole(
+                probe_answers.RECORD.replace("Driver:\te1000e\n", ""),
+                probe_answers.SYSFS.replace("DRIVER=e1000e\n", ""),
             ),
             "guest driver",
             "failed",
         ),
         (
-            looks.whole(looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")),
+            probe_answers.whole(
+                probe_answers.RECORD.replace("10d3", "100e"),
+                probe_answers.SYSFS.replace("10D3", "100E"),
+            ),
             "guest lspci",
             "failed",
         ),
-        (looks.whole("", "", ""), "guest lspci", "failed"),
-        (looks.whole().replace("|D0|\n", ""), "guest", "not verified"),
+        (probe_answers.whole("", "", ""), "guest lspci", "failed"),
+        (probe_answers.whole().replace("|D0|\n", ""), "guest", "not verified"),
     ],
 )
 def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(

@@ -21,9 +21,9 @@ from cede.model.pci import Address
 from cede.model.plan import Change, ReturnToDom0
 from cede.services import restart
 from cede.state.journal import Requester
-from unit import looks
+from unit import probe_answers
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
-from unit.test_in_step import REPORT, Clock, clock, taken_away
+from unit.test_in_sync import REPORT, Clock, clock, taken_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["cede", "clock", "policy"]  # fixtures
 SECOND = "0000:02:00.0"
 OTHERWISE = {
-    "finds no driver": looks.whole(
-        looks.RECORD.replace("Driver:\te1000e\n", ""), looks.SYSFS.replace("DRIVER=e1000e\n", "")
+    "finds no driver": probe_answers.whole(
+        probe_answers.RECORD.replace("Driver:\te1000e\n", ""),
+        probe_answers.SYSFS.replace("DRIVER=e1000e\n", ""),
     ),
-    "finds another device": looks.whole(
-        looks.RECORD.replace("10d3", "100e"), looks.SYSFS.replace("10D3", "100E")
+    "finds another device": probe_answers.whole(
+        probe_answers.RECORD.replace("10d3", "100e"), probe_answers.SYSFS.replace("10D3", "100E")
     ),
-    "finds nothing": looks.whole("", "", ""),
-    "answers in pieces": looks.whole().replace("|D0|\n", ""),
+    "finds nothing": probe_answers.whole("", "", ""),
+    "answers in pieces": probe_answers.whole().replace("|D0|\n", ""),
 }
 
 

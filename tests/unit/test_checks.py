@@ -16,7 +16,7 @@ from cede.model.inventory import BackendDevice, KernelLine
 from cede.model.pci import Address, Device, Identity, Link, OriginalState
 from cede.verifier import check_results, guest_checks, host_checks
 from cede.verifier.check_results import CheckResult, CheckStatus, verified
-from unit import looks
+from unit import probe_answers
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
 CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -112,7 +112,7 @@ def proves(said: str, device: Device = DEVICE, card: SwitchedOn | None = ON) -> 
 
 
 def test_a_card_that_works_in_the_guest_is_right_in_everything() -> None:
-    found = of(looks.whole())
+    found = of(probe_answers.whole())
     assert {status for status, _ in found.values()} == {CheckStatus.PASSED}
     named = {
         "guest lspci": ("8086:10d3", "0000:00:00.0"), "guest subsystem": ("8086:0000",), "guest class": ("020000",),
@@ -124,13 +124,15 @@ def test_a_card_that_works_in_the_guest_is_right_in_everything() -> None:
 
 
 def changed(record: tuple[str, str] = ("", ""), sysfs: tuple[str, str] = ("", "")) -> str:
-    return looks.whole(looks.RECORD.replace(*record), looks.SYSFS.replace(*sysfs))
+    return probe_answers.whole(
+        probe_answers.RECORD.replace(*record), probe_answers.SYSFS.replace(*sysfs)
+    )
 
 
 @pytest.mark.parametrize(
     ("said", "source", "decision"),
     [
-        (looks.whole("", "", ""), "guest lspci", CheckStatus.FAILED),
+        (probe_answers.whole("", "", ""), "guest lspci", CheckStatus.FAILED),
         (changed(("10d3", "100e"), ("10D3", "100E")), "guest lspci", CheckStatus.FAILED),
         (changed(("8086", "1af4"), ("8086", "1AF4")), "guest lspci", CheckStatus.FAILED),
         (
@@ -146,13 +148,13 @@ def changed(record: tuple[str, str] = ("", ""), sysfs: tuple[str, str] = ("", ""
         ),
         (changed(("Driver:\te1000e\n", "")), "guest", CheckStatus.UNVERIFIED),
         (changed(("10d3", "100e")), "guest", CheckStatus.UNVERIFIED),
-        (looks.whole(record=""), "guest", CheckStatus.UNVERIFIED),
-        (looks.whole()[:-1], "guest", CheckStatus.UNVERIFIED),
-        (looks.whole("rubbish\n", "rubbish\n"), "guest", CheckStatus.UNVERIFIED),
-        (looks.whole(sysfs="rubbish\n"), "guest BARs", CheckStatus.UNVERIFIED),
-        (looks.whole(sysfs="rubbish\n"), "guest interrupts", CheckStatus.UNVERIFIED),
-        (looks.whole(kernel=""), "guest BARs", CheckStatus.FAILED),
-        (looks.whole(kernel=""), "guest log", CheckStatus.INFO),
+        (probe_answers.whole(record=""), "guest", CheckStatus.UNVERIFIED),
+        (probe_answers.whole()[:-1], "guest", CheckStatus.UNVERIFIED),
+        (probe_answers.whole("rubbish\n", "rubbish\n"), "guest", CheckStatus.UNVERIFIED),
+        (probe_answers.whole(sysfs="rubbish\n"), "guest BARs", CheckStatus.UNVERIFIED),
+        (probe_answers.whole(sysfs="rubbish\n"), "guest interrupts", CheckStatus.UNVERIFIED),
+        (probe_answers.whole(kernel=""), "guest BARs", CheckStatus.FAILED),
+        (probe_answers.whole(kernel=""), "guest log", CheckStatus.INFO),
         (
             changed(sysfs=("0x0000000000040200", "0x0000000020040200")),
             "guest BARs",
@@ -169,9 +171,9 @@ def test_what_the_guest_says_is_judged_one_by_one(
 
 
 def test_a_guest_without_lspci_is_believed_by_its_sysfs() -> None:
-    status, found = of(looks.by_busybox(""))["guest sysfs"]
+    status, found = of(probe_answers.by_busybox(""))["guest sysfs"]
     assert (status, "8086:10d3" in found) == (CheckStatus.PASSED, True)
-    assert proves(looks.by_busybox(""))
+    assert proves(probe_answers.by_busybox(""))
 
 
 @pytest.mark.parametrize(
@@ -186,21 +188,21 @@ def test_a_guest_without_lspci_is_believed_by_its_sysfs() -> None:
 def test_a_driver_that_the_guest_claims_must_show_in_the_card_itself(
     card: SwitchedOn, decision: CheckStatus
 ) -> None:
-    assert of(looks.whole(), card=card)["config space"][0] is decision
-    assert proves(looks.whole(), card=card) is (card == ON)
+    assert of(probe_answers.whole(), card=card)["config space"][0] is decision
+    assert proves(probe_answers.whole(), card=card) is (card == ON)
 
 
 def test_msi_that_is_off_in_the_card_is_a_lie() -> None:
     off = replace(ON, msix=False)
-    status, found = of(looks.whole(), card=off)["guest interrupts"]
+    status, found = of(probe_answers.whole(), card=off)["guest interrupts"]
     assert (status, "MSI-X" in found) == (CheckStatus.FAILED, True)
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", "pci-stub"])
 def test_a_driver_that_only_holds_a_card_need_not_switch_it_on(driver: str) -> None:
-    said = looks.whole(
-        looks.RECORD.replace("Driver:\te1000e", f"Driver:\t{driver}"),
-        looks.SYSFS.replace("DRIVER=e1000e", f"DRIVER={driver}").replace("msix\n", ""),
+    said = probe_answers.whole(
+        probe_answers.RECORD.replace("Driver:\te1000e", f"Driver:\t{driver}"),
+        probe_answers.SYSFS.replace("DRIVER=e1000e", f"DRIVER={driver}").replace("msix\n", ""),
     )
     assert proves(said, card=SwitchedOn(memory=False, io=False, bus_master=False))
 
@@ -221,8 +223,8 @@ def test_the_mac_that_dom0_knew_is_the_one_that_the_guest_sees(
     known = replace(
         DEVICE, original_state=OriginalState(identity=CARD, links=(Link(name="eth0", mac=mac),))
     )
-    assert of(looks.whole(), known)["guest MAC"][0] is decision
-    assert of(looks.whole(), replace(DEVICE, mac=mac))["guest MAC"][0] is decision
+    assert of(probe_answers.whole(), known)["guest MAC"][0] is decision
+    assert of(probe_answers.whole(), replace(DEVICE, mac=mac))["guest MAC"][0] is decision
 
 
 def test_a_mac_that_the_guest_has_changed_is_only_mentioned() -> None:
@@ -265,30 +267,42 @@ COLLISION = (
 def test_an_error_in_the_guests_log_is_wrong_if_it_is_about_this_slot(
     line: str, decision: CheckStatus
 ) -> None:
-    assert of(looks.whole(kernel=looks.KERNEL + line))["guest log"][0] is decision
+    assert of(probe_answers.whole(kernel=probe_answers.KERNEL + line))["guest log"][0] is decision
 
 
 def test_an_error_from_before_the_device_was_found_anew_is_past() -> None:
-    assert of(looks.whole(kernel=COLLISION + looks.KERNEL))["guest log"][0] is CheckStatus.PASSED
+    assert (
+        of(probe_answers.whole(kernel=COLLISION + probe_answers.KERNEL))["guest log"][0]
+        is CheckStatus.PASSED
+    )
 
 
-@given(at=st.integers(0, len(looks.whole()) - 1))
+@given(at=st.integers(0, len(probe_answers.whole()) - 1))
 def test_no_look_that_is_cut_off_has_anything_right(at: int) -> None:
-    (found,) = guest_checks.of_guest(probe.parse(looks.whole()[:at], SLOT), DEVICE, SLOT, ON)
+    (found,) = guest_checks.of_guest(
+        probe.parse(probe_answers.whole()[:at], SLOT), DEVICE, SLOT, ON
+    )
     assert found.status is CheckStatus.UNVERIFIED
 
 
-FORGED = [*looks.whole().splitlines(), *looks.by_busybox("").splitlines(), COLLISION.strip(), "x"]
+FORGED = [
+    *probe_answers.whole().splitlines(),
+    *probe_answers.by_busybox("").splitlines(),
+    COLLISION.strip(),
+    "x",
+]
 
 
 @given(st.lists(st.sampled_from(FORGED)), st.booleans())
 def test_no_look_proves_a_card_that_dom0_sees_switched_off(lines: list[str], as_told: bool) -> None:
     text = (
-        "\n".join([*lines, ""]) if as_told else looks.framed("\n".join(x.strip("|") for x in lines))
+        "\n".join([*lines, ""])
+        if as_told
+        else probe_answers.framed("\n".join(x.strip("|") for x in lines))
     )
     off = SwitchedOn(memory=False, io=False, bus_master=False)
     assert not proves(text, card=off)
-    assert not proves(looks.whole(), card=off)
+    assert not proves(probe_answers.whole(), card=off)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cede.guest import probe
 from cede.model.pci import Address
-from unit import looks
+from unit import probe_answers
 
 SLOT = Address.parse("0000:00:00.0")
-WHOLE = looks.whole()
+WHOLE = probe_answers.whole()
 BUSYBOX = '00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"\n'
 NOISE = "[   12.345678] e1000e 0000:00:00.0 eth0: NIC Link is Up\n"
 
@@ -32,29 +32,29 @@ def test_a_whole_look_reports_what_lspci_sysfs_and_the_kernel_say() -> None:
 
 
 def test_busybox_lspci_and_none_at_all_are_distinguished() -> None:
-    assert sources(looks.by_busybox(BUSYBOX)) == ["guest busybox lspci", "guest sysfs"]
-    assert sources(looks.by_busybox("")) == ["guest sysfs"]
+    assert sources(probe_answers.by_busybox(BUSYBOX)) == ["guest busybox lspci", "guest sysfs"]
+    assert sources(probe_answers.by_busybox("")) == ["guest sysfs"]
 
 
 def test_without_sysfs_the_details_of_lspci_stand_in() -> None:
     details = "0000:00:00.0 0200: 8086:10d3\nKernel driver in use: e1000e\n"
-    text = f"==lspci\n{looks.RECORD}==details\n{details}==sysfs\n"
-    assert sources(looks.framed(text)) == ["guest lspci", "guest lspci -vv"]
+    text = f"==lspci\n{probe_answers.RECORD}==details\n{details}==sysfs\n"
+    assert sources(probe_answers.framed(text)) == ["guest lspci", "guest lspci -vv"]
 
 
 def test_a_tool_that_talks_nonsense_has_no_view() -> None:
-    assert sources(looks.whole(record="Slot: none\n")) == ["guest sysfs"]
+    assert sources(probe_answers.whole(record="Slot: none\n")) == ["guest sysfs"]
 
 
 def test_a_slot_where_nothing_is_is_seen_to_be_empty() -> None:
-    found = probe.parse(looks.whole("", "", ""), SLOT)
+    found = probe.parse(probe_answers.whole("", "", ""), SLOT)
     assert [view.function for view in found.views] == [None, None]
     assert (found.claims, found.log) == ((), None)
 
 
 def test_claims_are_not_reported_to_others_than_root() -> None:
     hidden = "00000000-00000000 : 0000:00:00.0\n"
-    assert probe.parse(looks.whole(kernel=hidden), SLOT).claims is None
+    assert probe.parse(probe_answers.whole(kernel=hidden), SLOT).claims is None
 
 
 def test_line_ends_of_a_console_change_nothing() -> None:
@@ -86,13 +86,17 @@ def test_arbitrary_text_reports_nothing_and_raises_nothing(said: str) -> None:
     assert probe.parse(said, SLOT) == probe.ProbeResult()
 
 
-PARTS = [*looks.KERNEL.splitlines(), *looks.RECORD.splitlines(), *looks.SYSFS.splitlines()]
+PARTS = [
+    *probe_answers.KERNEL.splitlines(),
+    *probe_answers.RECORD.splitlines(),
+    *probe_answers.SYSFS.splitlines(),
+]
 TITLES = ["==lspci", "==details", "==sysfs", "==busybox", "==x"]
 
 
 @given(st.lists(st.sampled_from([*PARTS, *TITLES, "x"]).filter(bool)))
 def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: list[str]) -> None:
-    said = looks.framed("\n".join(lines))
+    said = probe_answers.framed("\n".join(lines))
     found = probe.parse(said, SLOT)
     assert found.whole or found == probe.ProbeResult()
     assert probe.parse(said.replace("==end ", "==end 1"), SLOT) == probe.ProbeResult()
