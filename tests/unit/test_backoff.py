@@ -88,7 +88,7 @@ def test_after_a_quiet_time_flapping_is_forgotten() -> None:
     assert waits(backoff, later) == []
 
 
-def test_a_guest_that_did_not_prove_it_is_asked_again_at_growing_intervals() -> None:
+def test_a_guest_that_is_not_verified_is_asked_again_at_growing_intervals() -> None:
     backoff = Backoff()
     backoff.unverified(NIC, 0.0)
     assert (backoff.due_for_recheck([NIC], 4.0), backoff.next_tries(4.0)) == (
@@ -113,7 +113,7 @@ def test_what_the_policy_no_longer_names_is_forgotten_and_so_is_all_when_asked()
     assert waits(backoff, 0.0) == []
 
 
-def test_only_the_work_of_those_that_wait_is_held_back_with_reason_and_remedy() -> None:
+def test_only_the_changes_of_those_that_wait_are_held_back_with_reason_and_remedy() -> None:
     noop = NoOp(subject="a -> b", reason="in sync")
     planned = Plan(changes=(change(NIC), change("nic1 -> pv1")), noops=(noop,))
     reason = "libxl said no; next try at 14:00:00"

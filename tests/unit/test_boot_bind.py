@@ -161,7 +161,7 @@ def test_the_driver_that_a_card_had_is_waited_for_since_it_reports_the_cards_apa
     assert awaited(policy, observe_host(alone.adapters())) == ("nic1",)
 
 
-def test_no_step_is_begun_after_the_limit(
+def test_no_action_is_begun_after_the_limit(
     alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = alone.load_pciback

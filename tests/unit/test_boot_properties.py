@@ -61,7 +61,7 @@ def test_nothing_is_bound_that_the_host_lives_on_and_nothing_else_is_done(
 
 @settings(max_examples=100)
 @given(policies(), hosts())
-def test_each_assigned_device_gets_one_verdict_and_no_address_is_bound_twice(
+def test_each_assigned_device_gets_one_decision_and_no_address_is_bound_twice(
     policy: Policy, inventory: Inventory
 ) -> None:
     planned = plan_boot(policy, inventory)

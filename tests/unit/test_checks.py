@@ -40,12 +40,12 @@ def finding(decision: CheckStatus) -> CheckResult:
     return CheckResult(source="s", expected="w", found="f", status=decision)
 
 
-def test_nothing_looked_at_proves_nothing() -> None:
+def test_nothing_checked_verifies_nothing() -> None:
     assert not verified(())
 
 
 @pytest.mark.parametrize("decisions", list(product(CheckStatus, repeat=3)))
-def test_one_finding_that_is_wrong_or_open_is_enough_to_prove_nothing(
+def test_one_check_that_failed_or_is_unverified_is_enough_to_verify_nothing(
     decisions: tuple[CheckStatus, ...],
 ) -> None:
     against = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}.intersection(decisions)
@@ -164,9 +164,7 @@ def changed(record: tuple[str, str] = ("", ""), sysfs: tuple[str, str] = ("", ""
         (changed(sysfs=("msix\nmsix\n", "msi\n")), "guest interrupts", CheckStatus.FAILED),
     ],
 )
-def test_what_the_guest_says_is_judged_one_by_one(
-    said: str, source: str, decision: CheckStatus
-) -> None:
+def test_each_guest_check_has_its_own_result(said: str, source: str, decision: CheckStatus) -> None:
     assert of(said)[source][0] is decision
 
 
@@ -278,7 +276,7 @@ def test_an_error_from_before_the_device_was_found_anew_is_past() -> None:
 
 
 @given(at=st.integers(0, len(probe_answers.whole()) - 1))
-def test_no_look_that_is_cut_off_has_anything_right(at: int) -> None:
+def test_no_probe_answer_that_is_truncated_passes_a_check(at: int) -> None:
     (found,) = guest_checks.of_guest(
         probe.parse(probe_answers.whole()[:at], SLOT), DEVICE, SLOT, ON
     )
@@ -294,10 +292,12 @@ FORGED = [
 
 
 @given(st.lists(st.sampled_from(FORGED)), st.booleans())
-def test_no_look_proves_a_card_that_dom0_sees_switched_off(lines: list[str], as_told: bool) -> None:
+def test_no_probe_answer_verifies_a_card_that_dom0_sees_switched_off(
+    lines: list[str], as_answered: bool
+) -> None:
     text = (
         "\n".join([*lines, ""])
-        if as_told
+        if as_answered
         else probe_answers.framed("\n".join(x.strip("|") for x in lines))
     )
     off = SwitchedOn(memory=False, io=False, bus_master=False)
@@ -367,7 +367,7 @@ def test_the_kernel_log_is_read_from_the_last_action_on(
         (9, 4, [CheckStatus.INFO]),
     ],
 )
-def test_only_faults_that_come_while_one_looks_are_held_against_it(
+def test_only_faults_that_come_during_the_checks_are_held_against_it(
     before: int, after: int, decisions: list[CheckStatus]
 ) -> None:
     assert [one.status for one in host_checks.of_xen(before, after)] == decisions

@@ -183,7 +183,7 @@ def test_what_was_done_is_reported_also_when_it_cannot_be_verified(
     assert "the sky fell" in report["checked"][0]["findings"][-1]["found"]
 
 
-def test_one_assignment_out_of_step_is_enough(
+def test_one_assignment_out_of_sync_is_enough(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     assert cede("apply", "--yes").status == 0
@@ -287,14 +287,14 @@ def test_a_guest_in_sync_is_shut_down_started_and_verified_again(
     assert (reported["restarted"], reported["error"]) == (["pv1"], None)
 
 
-def test_a_guest_out_of_step_is_not_restarted(
+def test_a_guest_out_of_sync_is_not_restarted(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("verify", "--restart", "--yes").status == 4
     assert not {"shut-down pv1", "start pv1"} & set(host.journal)
 
 
-def test_a_guest_that_does_not_shut_down_is_left_running_and_said(
+def test_a_guest_that_does_not_shut_down_is_left_running_and_reported(
     cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cede("apply", "--yes").status == 0
@@ -469,7 +469,7 @@ def test_the_hosts_own_disk_is_refused_with_a_remedy_and_the_status_for_unsafe(
         ("plug", WorldMovedError("it went", remedy="plan again"), 75),
     ],
 )
-def test_a_step_that_fails_says_why_and_what_to_do(
+def test_an_action_that_fails_says_why_and_what_to_do(
     cede: Callable[..., Shown], host: SimulatedHost, verb: str, error: PermanentError, status: int
 ) -> None:
     host.fails[verb] = [error]
@@ -663,7 +663,7 @@ def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
     assert not host.written.load_state().unfinished
 
 
-def test_a_guest_that_starts_while_the_host_is_looked_at_is_seen_as_it_is_then(
+def test_a_guest_that_starts_while_the_host_is_observed_is_seen_as_it_is_then(
     cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cede("apply", "--yes").status == 0

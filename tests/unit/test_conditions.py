@@ -112,7 +112,7 @@ def test_what_the_guest_said_holds_until_the_device_is_no_longer_there() -> None
     ]
 
 
-def test_what_a_guest_did_not_prove_stays_so_until_it_is_asked_again() -> None:
+def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
     def said(was: AssignmentResult, now: AssignmentResult) -> list[str]:
         found = of_assignments([now], of_assignments([was]))
         return [f"{c.status} {c.reason}" for c in found if c.type in {"Verified", "InSync"}]
@@ -178,7 +178,7 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
     assert of_host(pciback=True, pauses=[Pause(device="nic0", drained=True)]) == well
 
 
-def test_pciback_is_loaded_once_a_work_that_loads_it_came_to_its_end() -> None:
+def test_pciback_is_loaded_once_a_change_that_loads_it_came_to_its_end() -> None:
     loading = replace(WORK, actions=(LoadPciback(), *IN))
     assert replace(SEEN, decision=loading, done=True).loaded_pciback
     assert not replace(SEEN, decision=loading).loaded_pciback
@@ -203,7 +203,7 @@ conditions = st.lists(
 
 
 @given(st.lists(conditions, min_size=1, max_size=6))
-def test_since_moves_only_with_a_change_and_nothing_stays_of_what_is_no_longer_looked_at(
+def test_since_moves_only_with_a_change_and_nothing_stays_of_what_is_no_longer_observed(
     passes: list[list[Condition]],
 ) -> None:
     kept: tuple[Condition, ...] = ()
@@ -225,7 +225,7 @@ def test_since_moves_only_with_a_change_and_nothing_stays_of_what_is_no_longer_l
 
 
 @given(conditions, times, times)
-def test_looking_again_changes_nothing(now: list[Condition], first: str, second: str) -> None:
+def test_observing_again_changes_nothing(now: list[Condition], first: str, second: str) -> None:
     once = with_times((), now, first)
     assert with_times(once, now, second) == once
     assert changed_conditions(once, with_times(once, now, second)) == ()

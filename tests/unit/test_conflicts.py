@@ -39,13 +39,13 @@ def change(address: str, *domains: str) -> Change:
         ([change("01:00.0", "bus 0000:02"), change("02:00.0", "0000:01:00.0")], ((0,), (1,))),
     ],
 )
-def test_works_that_share_something_are_in_one_lane(
+def test_changes_that_share_something_are_in_one_conflict_group(
     changes: list[Change], grouped: tuple[tuple[int, ...], ...]
 ) -> None:
     assert conflict_groups(changes) == grouped
 
 
-def test_a_work_that_shares_with_two_groups_joins_them_and_all_that_comes_after() -> None:
+def test_a_change_that_shares_with_two_groups_joins_them_and_all_that_comes_after() -> None:
     changes = [
         change("01:00.0", "a"),
         change("02:00.0", "b"),
@@ -57,7 +57,7 @@ def test_a_work_that_shares_with_two_groups_joins_them_and_all_that_comes_after(
     assert conflict_groups(changes) == ((0, 2, 3, 4, 5), (1,))
 
 
-def test_works_about_the_host_itself_follow_one_another_and_a_domains_its_domain() -> None:
+def test_changes_of_the_host_itself_are_one_group_and_those_of_a_domain_are_its_domains() -> None:
     host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))
     switch = SwitchOn(domain="a", features=("passthrough",))
     domain = Change(subject="a", address=None, identity=None, actions=(switch,))

@@ -448,7 +448,7 @@ def test_a_guest_that_wants_a_new_password_is_left_to_people() -> None:
     assert line.typed[-1] == b"\x03"
 
 
-def test_a_look_that_fails_is_stopped_and_logged_out_of() -> None:
+def test_a_probe_that_fails_is_stopped_and_logged_out_of() -> None:
     getty = Getty()
 
     def says(typed: bytes) -> Iterable[bytes]:

@@ -88,7 +88,7 @@ def test_a_recorded_session_is_left_as_it_was_found(session: dict[str, Any]) -> 
     assert session["turns"][0]["said"].rstrip().endswith("login:") == bool(session["left"])
 
 
-def test_a_session_that_is_cut_off_anywhere_gives_the_whole_answer_or_none(
+def test_a_session_that_is_truncated_anywhere_gives_the_whole_answer_or_none(
     session: dict[str, Any],
 ) -> None:
     whole = sum(len(turn["said"].encode()) for turn in session["turns"])

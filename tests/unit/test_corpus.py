@@ -44,7 +44,7 @@ def test_there_is_something_to_try() -> None:
 
 
 @pytest.mark.parametrize("name", recorded("look"))
-def test_a_recorded_look_proves_its_card_in_everything(name: str) -> None:
+def test_a_recorded_probe_answer_verifies_its_card_in_every_check(name: str) -> None:
     found = findings(name, (CORPUS / name).read_text())
     assert check_results.verified(found), found
     assert {one.status for one in found} == {CheckStatus.PASSED}
@@ -52,7 +52,7 @@ def test_a_recorded_look_proves_its_card_in_everything(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", recorded("look"))
-def test_a_recorded_look_that_is_cut_off_proves_nothing(name: str) -> None:
+def test_a_recorded_probe_answer_that_is_truncated_verifies_nothing(name: str) -> None:
     said = (CORPUS / name).read_text()
     for length in range(len(said)):
         (one,) = findings(name, said[:length])
@@ -62,7 +62,7 @@ def test_a_recorded_look_that_is_cut_off_proves_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", recorded("look"))
 @settings(max_examples=60)
 @given(data=st.data())
-def test_a_damaged_look_never_proves_what_the_whole_one_did_not(
+def test_a_damaged_probe_answer_never_verifies_what_the_whole_one_did_not(
     name: str, data: st.DataObject
 ) -> None:
     said = (CORPUS / name).read_text()

@@ -163,7 +163,7 @@ class World:
         return [at for at, _ in self.passes]
 
 
-def test_undisturbed_it_looks_when_the_timer_says_and_the_first_time_at_once() -> None:
+def test_undisturbed_it_makes_a_pass_when_the_timer_says_and_the_first_one_at_once() -> None:
     world = World(until=1000.0).run()
     assert world.times == pytest.approx([0.0, 300.2, 600.4, 900.6])
     assert {why for _, why in world.passes} == {"timer"}
@@ -205,7 +205,7 @@ def test_whatever_comes_when_the_last_event_is_always_applied_by_a_pass(
     assert all(gap >= min(DEBOUNCE_SECONDS, world.takes) for gap in gaps)
 
 
-def test_its_own_actions_wake_it_once_and_a_pass_that_changes_nothing_ends_that() -> None:
+def test_its_own_actions_trigger_one_pass_and_a_pass_that_changes_nothing_ends_that() -> None:
     world = World(until=200.0)
     left = [TO_DO]
 
@@ -229,7 +229,7 @@ def test_a_libvirt_that_is_away_is_asked_for_ever_without_spinning() -> None:
     assert world.observed_at is not None, "the host's start doesn't wait for it"
 
 
-def test_when_libvirt_is_back_it_looks_at_once() -> None:
+def test_when_libvirt_is_back_a_pass_is_made_at_once() -> None:
     world = World(
         deque([(500.0, event("is back", source="libvirt", urgent=True))]),
         until=600.0,
@@ -316,7 +316,7 @@ def test_a_flapping_device_is_backed_off() -> None:
     assert world.waiting[0].reason
 
 
-def test_one_that_its_guest_did_not_prove_is_asked_again_later() -> None:
+def test_one_that_its_guest_did_not_verify_is_asked_again_later() -> None:
     world = World(until=200.0, verified=False)
     world.plan = lambda: IDLE if world.worked else NEEDED
     world.run()
@@ -366,12 +366,12 @@ def test_a_changed_policy_forgets_what_failed_under_the_old_one() -> None:
     assert any(200.0 < at < 201.0 for at in world.worked)
 
 
-def test_files_that_are_being_written_are_looked_at_again_in_a_moment() -> None:
+def test_files_that_are_being_written_are_read_again_in_a_moment() -> None:
     world = World(until=10.0, changing=True).run()
     assert len(world.passes) == pytest.approx(9, abs=1)
 
 
-def test_asked_to_stop_in_the_middle_of_a_step_it_makes_no_other_pass() -> None:
+def test_asked_to_stop_in_the_middle_of_an_action_it_makes_no_other_pass() -> None:
     world = World(plan=lambda: NEEDED)
 
     def does(_change: Change) -> CedeError:

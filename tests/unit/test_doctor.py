@@ -224,7 +224,7 @@ def test_the_kernels_command_line_is_read_too_and_the_old_name_has_no_effect(nam
     assert found == {**ignored, "hide-no-device": WARNING}
 
 
-def test_the_kernels_own_complaint_counts_where_no_configuration_explains_it() -> None:
+def test_the_kernels_own_error_counts_where_no_configuration_explains_it() -> None:
     said = 'xen_pciback: Error parsing pci_devs_to_hide at "(01:00"'
     found = host(kernel_log=(said,), inventory=WITHOUT)
     assert found == {"hide-refused": WARNING, "pciback-not-loaded": WARNING}
@@ -410,7 +410,7 @@ def test_a_pair_hears_of_its_own_device_and_not_of_others() -> None:
 # -- fixes
 
 
-def test_a_fix_is_one_work_for_the_host_and_one_for_each_domain() -> None:
+def test_a_fix_is_one_change_for_the_host_and_one_for_each_domain() -> None:
     def made(name: str, *actions: object) -> Finding:
         return Finding(
             name=name, severity=WARNING, subject=HOST, what="w", why="y", remedy="r", source="s",

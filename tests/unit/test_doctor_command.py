@@ -161,7 +161,7 @@ def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
 
 
 @pytest.mark.usefixtures("ready")
-def test_a_host_that_cant_be_looked_at_as_a_whole_is_a_finding_too(
+def test_a_host_that_cant_be_observed_as_a_whole_is_a_finding_too(
     cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = PermanentError("somebody is logged in over ssh, on an interface nobody knows")
@@ -241,7 +241,7 @@ def test_a_wrong_name_is_an_error_of_the_command_line(
 
 
 @pytest.mark.usefixtures("ready")
-def test_a_guests_log_is_looked_at_and_never_shown_raw(
+def test_a_guests_log_is_examined_and_never_shown_raw(
     cede: Callable[..., Shown], tmp_path: Path
 ) -> None:
     log = tmp_path / "dmesg"
@@ -259,7 +259,7 @@ def test_a_guests_log_is_looked_at_and_never_shown_raw(
 
 
 @pytest.mark.usefixtures("ready")
-def test_a_device_named_in_the_policy_must_be_the_one_that_is_meant(
+def test_a_device_named_in_the_policy_must_have_the_identity_that_it_expects(
     cede: Callable[..., Shown], policy: Path
 ) -> None:
     policy.write_text(test_cli.POLICY.replace('vendor: "8086"', 'vendor: "10de"'))

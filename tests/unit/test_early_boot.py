@@ -130,7 +130,7 @@ def test_dracut_is_reported_on_the_command_line_to_load_the_module_unless_it_is_
     assert ("rd.driver.pre=xen-pciback" in last.lines[1]) is named
 
 
-def test_what_is_printed_is_read_back_without_a_complaint() -> None:
+def test_what_is_printed_is_read_back_without_a_mistake() -> None:
     (conf,) = [file for file in found(BootConfiguration()).files if file.path == CONF]
     assert names(reported(conf.lines[1].removeprefix("options xen-pciback "))) == []
     grub = found(BootConfiguration()).files[-1].lines[-1]

@@ -284,7 +284,7 @@ def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> No
         adapter.close()
 
 
-def test_more_events_than_there_is_room_for_wake_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_events_than_there_is_room_for_trigger_too(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = [OSError(105, "No buffer space"), None, uevent("add"), BlockingIOError()]
 
     def receive() -> bytes | None:

@@ -73,7 +73,7 @@ def driver(host: SimulatedHost) -> str | None:
     return Sysfs(host.tree.sys).driver(NIC)
 
 
-def test_an_attach_takes_its_steps_in_order_and_the_guest_has_the_device(
+def test_an_attach_takes_its_actions_in_order_and_the_guest_has_the_device(
     host: SimulatedHost,
 ) -> None:
     done = take(host, *ATTACH)
@@ -89,7 +89,7 @@ def test_an_attach_takes_its_steps_in_order_and_the_guest_has_the_device(
     assert [h.owned for h in (*guest.live, *guest.config)] == [True, True]
 
 
-def test_progress_is_reported_of_each_step_before_and_after(host: SimulatedHost) -> None:
+def test_progress_is_reported_of_each_action_before_and_after(host: SimulatedHost) -> None:
     reported: list[object] = []
     change = Change(subject="s", address=NIC, identity=IDENTITY, actions=(LOAD, BIND))
     progress = lambda _change, event: reported.append(event)  # noqa: E731 - said once
@@ -121,7 +121,7 @@ def test_the_first_failure_ends_the_rest_and_what_was_done_is_taken_back(
     assert not host.written.load_state().unfinished
 
 
-def test_what_another_work_has_switched_on_stays_on_when_one_is_taken_back(
+def test_what_another_change_has_switched_on_stays_on_when_one_is_rolled_back(
     host: SimulatedHost,
 ) -> None:
     on = SwitchOn(domain="pv1", features=("passthrough",))
@@ -167,7 +167,7 @@ def test_a_busy_world_is_tried_again_and_a_refusal_is_not(host: SimulatedHost) -
 
 
 @pytest.mark.parametrize("look", ["running", "persistent_xml"])
-def test_a_libvirtd_that_is_away_when_it_is_looked_before_a_step_is_waited_for(
+def test_a_libvirtd_that_is_away_when_prestate_is_read_is_waited_for(
     host: SimulatedHost, look: str
 ) -> None:
     take(host, *ATTACH)
@@ -179,7 +179,7 @@ def test_a_libvirtd_that_is_away_when_it_is_looked_before_a_step_is_waited_for(
     assert "hostdev" not in host.config["pv1"]
 
 
-def test_a_libvirtd_that_is_away_when_a_failed_plug_is_looked_after_is_waited_for(
+def test_a_libvirtd_that_is_away_when_a_failed_plug_is_rolled_back_is_waited_for(
     host: SimulatedHost,
 ) -> None:
     failure = PermanentError("no", remedy="do")
@@ -208,7 +208,7 @@ def test_another_device_at_the_address_means_that_the_world_has_moved(
     assert (done.error.remedy != "", host.journal) == (True, [])
 
 
-def test_a_device_that_goes_between_two_steps_is_seen_before_the_next(
+def test_a_device_that_goes_between_two_actions_is_seen_before_the_next(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = host.load_pciback
@@ -336,7 +336,7 @@ def half_bind(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *, unbound: 
     monkeypatch.setattr(host, "bind_to_pciback", bind_to_pciback)
 
 
-def test_a_seizing_that_only_set_the_override_is_taken_back_too(
+def test_a_bind_to_pciback_that_only_set_the_override_is_rolled_back_too(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -347,7 +347,7 @@ def test_a_seizing_that_only_set_the_override_is_taken_back_too(
     assert Sysfs(host.tree.sys).driver_override(NIC) is None
 
 
-def test_what_went_while_it_was_looked_at_is_not_remembered(
+def test_what_went_while_its_original_state_was_read_is_not_remembered(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(_names: object) -> tuple[Link, ...]:
@@ -359,7 +359,7 @@ def test_what_went_while_it_was_looked_at_is_not_remembered(
     assert prestate.original_state(host.adapters(), NIC) is None
 
 
-def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_off(
+def test_the_original_state_of_a_device_outlives_an_interrupted_bind_to_pciback(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half_bind(host, monkeypatch, unbound=True)
@@ -370,13 +370,13 @@ def test_what_dom0_had_in_a_device_is_remembered_through_a_seizing_that_was_cut_
     assert (driver(host), left.driver) == (None, "e1000e")
 
 
-def test_what_somebody_put_into_the_xml_meanwhile_stays_there(host: SimulatedHost) -> None:
+def test_what_another_tool_put_into_the_xml_meanwhile_stays_there(host: SimulatedHost) -> None:
     host.config["pv1"] = theirs = document.with_hostdev(host.config["pv1"], NIC, "hostdev0")
     assert take(host, RELEASE[1]).error is None
     assert host.config["pv1"] == theirs
 
 
-def test_a_guest_that_was_started_meanwhile_keeps_its_note_until_it_is_unplugged(
+def test_a_guest_that_was_started_meanwhile_keeps_its_ownership_metadata_until_it_is_unplugged(
     host: SimulatedHost,
 ) -> None:
     take(host, *ATTACH)
@@ -402,7 +402,7 @@ def test_what_an_attach_was_begun_on_top_of_is_again_if_nothing_comes_of_it(
     assert host.written.load_state().unfinished == ()
 
 
-def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) -> None:
+def test_what_libvirt_lists_is_not_force_detached_behind_its_back(host: SimulatedHost) -> None:
     take(host, *ATTACH)
     host.journal.clear()
     done = take(host, ForceDetach(address=NIC, domain="pv1"))
@@ -410,7 +410,7 @@ def test_what_libvirt_lists_is_not_evicted_behind_its_back(host: SimulatedHost) 
     assert host.journal == []
 
 
-def test_each_try_looks_anew_whether_the_device_is_still_there(
+def test_each_try_checks_anew_whether_the_device_is_still_there(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def persist(action: Callable[[], object]) -> object:
@@ -438,7 +438,7 @@ def test_a_device_without_a_driver_is_not_back_while_it_is_kept_for_pciback(
     assert error.name == "bound-to-pciback"
 
 
-def test_a_work_about_the_host_itself_is_done_and_taken_back_if_it_fails(
+def test_a_change_of_the_host_itself_is_done_and_rolled_back_if_it_fails(
     host: SimulatedHost,
 ) -> None:
     modules = host.adapters().modules
@@ -466,7 +466,7 @@ def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: Simulat
     assert host.adapters().modules.loaded_at_boot()
 
 
-def test_a_work_about_the_host_that_hangs_holds_no_device_and_isnt_settled(
+def test_a_change_of_the_host_that_hangs_holds_no_device_and_isnt_complete(
     host: SimulatedHost,
 ) -> None:
     host.fails["load"] = [HungError("modprobe has hung")]

@@ -78,7 +78,7 @@ def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
         os.killpg(running.pid, signal.SIGKILL)
 
 
-def test_the_helper_looks_with_the_same_command_as_every_channel(
+def test_the_guests_helper_probes_with_the_same_command_as_every_channel(
     request: pytest.FixtureRequest,
 ) -> None:
     before, line, after = re.split(r"(?<=writes it\):\n)( {4}.*\n)(?=}\n)", HELPER.read_text())

@@ -82,7 +82,7 @@ def test_a_history_of_nothing_says_so(reported: Callable[..., Shown], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_is_reported_with_who_asked_each_action_and_the_remedy(
+def test_a_change_is_reported_with_its_requester_each_action_and_the_remedy(
     reported: Callable[..., Shown], journal: Journal
 ) -> None:
     rolled_back(journal)
@@ -96,7 +96,7 @@ def test_a_task_is_reported_with_who_asked_each_action_and_the_remedy(
     assert remedy.endswith(REFUSED.remedy)
 
 
-def test_what_was_cut_off_is_reported_to_be_not_settled_and_by_whom_if_known(
+def test_what_was_interrupted_is_reported_as_incomplete_with_its_requester_if_known(
     reported: Callable[..., Shown], journal: Journal
 ) -> None:
     journal.begin_action(
@@ -140,7 +140,7 @@ def test_only_what_was_about_that_is_reported(
     assert len(said) == found
 
 
-def test_twenty_tasks_are_reported_unless_more_are_wanted(
+def test_twenty_changes_are_reported_unless_more_are_asked_for(
     reported: Callable[..., Shown], journal: Journal
 ) -> None:
     for _ in range(25):

@@ -411,7 +411,7 @@ def test_sshd_is_found_on_the_port_that_it_listens_on(
     assert (found(tree, addresses=ADDRESSES) != {}) is kept
 
 
-def test_addresses_are_asked_for_only_if_somebody_is_logged_in_and_their_failure_is_reported(
+def test_addresses_are_asked_for_only_if_an_ssh_session_is_open_and_their_failure_is_reported(
     tree: SysTree,
 ) -> None:
     def broken() -> dict[str, str]:

@@ -208,7 +208,7 @@ def test_a_binding_that_fails_is_as_none() -> None:
     assert (xen.log(), xen.faults(NIC)) == ("", 0)
 
 
-def test_the_binding_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_binding_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Binding] = []
     monkeypatch.setattr(hypervisor, "_binding", lambda: found.append(Binding()))
     xen = Hypervisor()

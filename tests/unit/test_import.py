@@ -173,7 +173,7 @@ def test_a_file_that_is_there_is_kept_unless_forced(cede: Cede, cfg: Path, tmp_p
     assert list(tmp_path.glob(".*.new")) == []
 
 
-def test_a_policy_that_is_there_is_looked_at_and_not_edited(
+def test_an_existing_policy_is_read_and_not_edited(
     cede: Cede,
     cfg: Path,
     policy: Path,

@@ -77,7 +77,7 @@ def driver(host: SimulatedHost) -> str:
 # -- drift
 
 
-def test_what_somebody_took_out_is_put_back_and_the_plan_says_why(
+def test_what_another_tool_took_out_is_put_back_and_the_plan_says_why(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
@@ -341,7 +341,7 @@ def test_a_policy_that_cant_be_read_is_a_condition_until_it_can(
     assert conditions(cede)["PolicyValid"][:2] == ("True", "Read")
 
 
-def test_a_guest_that_did_not_prove_it_is_asked_again_by_every_pass_until_it_does(
+def test_a_guest_that_is_not_verified_is_asked_again_by_every_pass_until_it_is(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     whole, host.guest_says = host.guest_says, ""
@@ -357,7 +357,7 @@ def test_a_guest_that_did_not_prove_it_is_asked_again_by_every_pass_until_it_doe
     assert cede("apply", "--scheduled").status == 0, "and no longer"
 
 
-def test_the_next_try_that_a_daemon_recorded_is_reported_by_a_look_until_it_is_past(
+def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_past(
     cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
 ) -> None:
     host.fails["plug"] = [PermanentError("no")]

@@ -26,7 +26,9 @@ assignments:
 """
 
 
-def test_what_a_cut_off_attach_left_in_another_guest_than_the_wanted_one_comes_out_there() -> None:
+def test_what_an_interrupted_attach_left_in_another_guest_than_the_assigned_one_comes_out_there() -> (
+    None
+):
     """Killed between the hot-plug and the XML, and the policy was changed before the next apply."""
     inventory = Inventory(
         devices=(
@@ -68,7 +70,9 @@ def test_a_device_that_was_let_go_and_not_yet_probed_for_a_driver_is_given_back_
     assert change.actions == (ReturnToDom0(address=NIC, undriven=True),)
 
 
-def test_a_note_doesnt_make_an_attach_complete_that_xen_and_libvirt_disagree_on() -> None:
+def test_ownership_metadata_doesnt_make_an_attach_complete_that_xen_and_libvirt_disagree_on() -> (
+    None
+):
     """The guest was paused and never let go of it; to attach it once more was begun, and cut off."""
     nic0 = Hostdev(address=NIC, alias="ua-cede-nic0")
     mark = Ownership(name="nic0", address=NIC, policy="policy.yaml")

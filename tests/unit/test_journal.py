@@ -128,7 +128,7 @@ def run_writer(path: Path, name: str, most: int) -> subprocess.Popen[str]:
 # -- what was done
 
 
-def test_a_task_is_reported_with_its_actions_as_they_happened(
+def test_a_change_is_reported_with_its_actions_as_they_happened(
     journal: Journal, clock: Clock
 ) -> None:
     task = journal.begin_change(ATTACH, ASKED)
@@ -172,7 +172,7 @@ def test_what_was_so_before_an_action_is_kept_with_it(journal: Journal, path: Pa
     assert kept == '{"xml": "<domain/>", "at": "0000:01:00.0"}'
 
 
-def test_what_never_ended_was_cut_off_and_is_unfinished(
+def test_what_never_ended_is_incomplete_and_unfinished(
     journal: Journal, opened: Callable[..., Journal]
 ) -> None:
     journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {})
@@ -213,13 +213,13 @@ def test_what_dom0_is_not_to_have_back_is_remembered_so(journal: Journal) -> Non
 
 
 @pytest.mark.parametrize("settled", [True, False])
-def test_only_what_was_settled_at_its_end_is_finished(journal: Journal, settled: bool) -> None:
+def test_only_what_was_complete_at_its_end_is_finished(journal: Journal, settled: bool) -> None:
     journal.end_change(journal.begin_change(ATTACH, ASKED), "hung", complete=settled)
     assert bool(journal.load_state().unfinished) is not settled
     assert [entry.open for entry in journal.history()] == [not settled]
 
 
-def test_the_latest_task_takes_the_place_of_earlier_ones_on_its_device(journal: Journal) -> None:
+def test_the_latest_change_takes_the_place_of_earlier_ones_on_its_device(journal: Journal) -> None:
     journal.begin_change(ATTACH, ASKED)
     journal.begin_change(RELEASE, ASKED)
     latest = journal.begin_change(ATTACH, ASKED)
@@ -228,7 +228,7 @@ def test_the_latest_task_takes_the_place_of_earlier_ones_on_its_device(journal: 
     assert [left.address for left in journal.load_state().unfinished] == [DISK]
 
 
-def test_what_was_seen_to_be_settled_is_unfinished_no_longer(journal: Journal) -> None:
+def test_what_was_seen_to_be_complete_is_unfinished_no_longer(journal: Journal) -> None:
     journal.begin_change(ATTACH, ASKED)
     journal.begin_change(RELEASE, ASKED)
     journal.mark_complete(NIC)
@@ -252,7 +252,7 @@ def test_what_dom0_had_is_remembered_until_it_has_it_again(
     assert (again.original_state(NIC), again.load_state().origins) == (None, {})
 
 
-def test_an_action_without_an_origin_leaves_the_known_one_and_a_new_one_replaces_it(
+def test_an_action_without_an_original_state_leaves_the_known_one_and_a_new_one_replaces_it(
     journal: Journal,
 ) -> None:
     task = journal.begin_change(ATTACH, ASKED)
@@ -295,7 +295,7 @@ def test_a_device_is_held_for_the_latest_reason_until_a_person_asks_for_it(
 # -- history
 
 
-def test_what_was_found_in_place_begins_a_history_that_is_settled(journal: Journal) -> None:
+def test_what_was_found_in_place_begins_a_history_that_is_complete(journal: Journal) -> None:
     journal.rebuilt = True
     journal.record_found(iter([ATTACH, RELEASE]), ASKED)
     reported = [
@@ -490,7 +490,7 @@ def test_a_damaged_journal_is_set_aside_and_begun_anew_by_who_writes(
     assert [entry.subject for entry in opened().history()] == ["disk0"]
 
 
-def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_somebody_reads_it(
+def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_another_process_reads_it(
     journal: Journal, opened: Callable[..., Journal], path: Path
 ) -> None:
     journal.begin_change(ATTACH, ASKED)
@@ -788,7 +788,7 @@ def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
     assert (entry.message, entry.remedy) == ("it said: \x00 ü \n", "do")
 
 
-def test_a_task_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
+def test_a_change_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
     journal: Journal,
 ) -> None:
     host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))

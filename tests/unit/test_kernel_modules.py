@@ -44,7 +44,9 @@ def test_the_module_is_found_in_the_running_kernels_lists(
     assert Modules(root).loaded_at_boot() is built_in
 
 
-def test_a_kernel_without_it_has_none_and_one_without_lists_cant_tell(root: Path) -> None:
+def test_a_kernel_without_it_has_no_module_and_of_one_without_lists_it_is_unknown(
+    root: Path,
+) -> None:
     assert Modules(root).available() is None
     write(root, "lib/modules/6.1.0-50-amd64/modules.dep", "kernel/fs/xen-pciback2/a.ko:\n")
     assert Modules(root).available() is False

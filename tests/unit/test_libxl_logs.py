@@ -24,7 +24,7 @@ def _say(log: Path, text: str) -> None:
         file.write(text)
 
 
-def test_the_first_complaint_about_the_domain_is_the_reason(tmp_path: Path) -> None:
+def test_the_first_error_about_the_domain_is_the_reason(tmp_path: Path) -> None:
     before = log_sizes(tmp_path, "pv1")
     _say(tmp_path / "libxl-driver.log", UNABLE)
     _say(tmp_path / "pv1.log", REFUSED + FAILED)

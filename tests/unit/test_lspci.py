@@ -79,7 +79,7 @@ def test_another_slot_is_another_device(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_cut_off_never_reports_another_card_or_another_driver(name: str) -> None:
+def test_a_truncated_answer_never_reports_another_card_or_another_driver(name: str) -> None:
     whole, text = read(name), READERS[name][1]
     assert whole is not None
     for length in range(len(text)):
@@ -156,7 +156,7 @@ def test_a_resource_that_is_unset_has_no_place_and_ports_need_none(
     assert (found.regions, found.unassigned) == (PLACES[1:], unassigned)
 
 
-def test_a_mac_that_somebody_set_is_not_the_cards_own() -> None:
+def test_a_mac_that_the_administrator_set_is_not_the_cards_own() -> None:
     own = read("sysfs")
     changed = read("sysfs", SYSFS.replace("00:00\n0\n", "00:00\n3\n"))
     assert own is not None

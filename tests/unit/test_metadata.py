@@ -105,7 +105,9 @@ def test_what_was_mentioned_is_removed_in_any_order_without_a_trace(
 
 
 @pytest.mark.parametrize("body", [f"<metadata>{FOREIGN}</metadata>", ""])
-def test_a_hostdev_comes_and_goes_with_its_note_and_leaves_what_others_keep(body: str) -> None:
+def test_a_hostdev_comes_and_goes_with_its_ownership_metadata_and_leaves_what_others_keep(
+    body: str,
+) -> None:
     before = text_of(tree_of(BARE.format(body)))
     added = domain_xml_document.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
     assert domain_xml_document.domain(None, added).ownership == (NOTE,)
@@ -114,13 +116,13 @@ def test_a_hostdev_comes_and_goes_with_its_note_and_leaves_what_others_keep(body
     assert removed == before + "\n"
 
 
-def test_a_note_goes_even_if_a_person_took_the_hostdev() -> None:
+def test_ownership_metadata_goes_even_if_the_administrator_took_the_hostdev() -> None:
     tree = tree_of(BARE.format(""))
     metadata.add(tree, NOTE)
     assert domain_xml_document.without_hostdev(text_of(tree), NIC).strip() == BARE.format("")
 
 
-def test_a_later_note_takes_the_place_of_an_earlier_one_on_the_same_address() -> None:
+def test_later_ownership_metadata_takes_the_place_of_earlier_on_the_same_address() -> None:
     tree = tree_of(BARE.format(""))
     for note in (NOTE, Ownership(name="nic1", address=OTHER, policy="a"), NOTE):
         metadata.add(tree, note)
@@ -147,7 +149,9 @@ def test_a_path_that_xml_cant_hold_is_an_error_that_says_so(policy: str) -> None
         "<c:device><c:device name='nic0' address='0000:01:00.0'/></c:device>",
     ],
 )
-def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, owned: str) -> None:
+def test_what_cant_be_read_is_no_ownership_metadata_and_stays(
+    schema: etree.RelaxNG, owned: str
+) -> None:
     element = f"<c:assignments xmlns:c='{metadata.NAMESPACE}'>{owned}</c:assignments>"
     text = BARE.format(f"<metadata>{element}</metadata>")
     assert metadata.read(tree_of(text)) == ()
@@ -155,7 +159,7 @@ def test_what_cant_be_read_is_no_note_and_stays(schema: etree.RelaxNG, owned: st
     assert not schema.validate(tree_of(element))
 
 
-def test_notes_of_another_namespace_or_elsewhere_in_the_document_are_none() -> None:
+def test_ownership_metadata_of_another_namespace_or_elsewhere_in_the_document_is_none() -> None:
     device = "<c:device name='nic0' address='0000:01:00.0' policy='p'/>"
     for namespace, where in (
         ("urn:cede:assignments:2", "<metadata>{}</metadata>"),

@@ -38,7 +38,7 @@ def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> Non
     assert list(uses.asked["disks"]) == ["pv1"]
 
 
-def test_sysfs_is_read_while_libvirt_gathers_its_answer(
+def test_sysfs_is_read_while_libvirt_prepares_its_answer(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, domains, devices = threading.Event(), host.domains, host.adapters().sysfs.devices

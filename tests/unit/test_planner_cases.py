@@ -159,7 +159,7 @@ def _planned(case: dict[str, Any]) -> Plan:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_the_plan_decides_what_the_case_tells(path: Path) -> None:
+def test_the_plan_decides_what_the_case_says(path: Path) -> None:
     case = yaml.safe_load(path.read_text())
     planned = _planned(case)
     assert decisions(planned) == case["plan"]

@@ -218,7 +218,7 @@ def addressed(change: Change) -> Address:
 
 @settings(max_examples=250, deadline=None)
 @given(policies(), inventories())
-def test_no_plan_touches_what_the_host_keeps_or_somebody_else_has(
+def test_no_plan_touches_what_the_host_keeps_or_another_tool_has(
     policy: Policy, inventory: Inventory
 ) -> None:
     wanted = {subject_of(one): one for one in policy.assignments}
@@ -292,7 +292,7 @@ def test_a_release_touches_only_what_cede_gave_and_dom0_doesnt_live_on_and_is_do
 
 @settings(max_examples=150, deadline=None)
 @given(policies(), inventories())
-def test_every_assignment_is_in_exactly_one_of_work_noops_and_refusals(
+def test_every_assignment_is_in_exactly_one_of_changes_noops_and_refusals(
     policy: Policy, inventory: Inventory
 ) -> None:
     planned = plan(resolve_targets(policy, inventory))

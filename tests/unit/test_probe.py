@@ -22,7 +22,7 @@ def sources(said: str) -> list[str]:
     return [view.source for view in probe.parse(said, SLOT).views]
 
 
-def test_a_whole_look_reports_what_lspci_sysfs_and_the_kernel_say() -> None:
+def test_a_whole_probe_answer_reports_what_lspci_sysfs_and_the_kernel_say() -> None:
     found = probe.parse(WHOLE, SLOT)
     assert found.whole
     assert sources(WHOLE) == ["guest lspci", "guest sysfs"]
@@ -36,7 +36,7 @@ def test_busybox_lspci_and_none_at_all_are_distinguished() -> None:
     assert sources(probe_answers.by_busybox("")) == ["guest sysfs"]
 
 
-def test_without_sysfs_the_details_of_lspci_stand_in() -> None:
+def test_without_sysfs_the_details_of_lspci_are_taken() -> None:
     details = "0000:00:00.0 0200: 8086:10d3\nKernel driver in use: e1000e\n"
     text = f"==lspci\n{probe_answers.RECORD}==details\n{details}==sysfs\n"
     assert sources(probe_answers.framed(text)) == ["guest lspci", "guest lspci -vv"]
@@ -61,13 +61,15 @@ def test_line_ends_of_a_console_change_nothing() -> None:
     assert probe.parse(WHOLE.replace("\n", "\r\n"), SLOT) == probe.parse(WHOLE, SLOT)
 
 
-def test_a_look_that_is_cut_off_anywhere_reports_nothing() -> None:
+def test_a_probe_answer_that_is_truncated_anywhere_reports_nothing() -> None:
     for length in range(len(WHOLE)):
         assert probe.parse(WHOLE[:length], SLOT) == probe.ProbeResult()
         assert probe.parse(WHOLE[length + 1 :], SLOT) == probe.ProbeResult()
 
 
-def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the_look() -> None:
+def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the_probe_answer() -> (
+    None
+):
     for at in range(len(WHOLE)):
         found = probe.parse(WHOLE[:at] + NOISE + WHOLE[at:], SLOT)
         between = at == 0 or WHOLE[at - 1] == "\n"
@@ -75,7 +77,7 @@ def test_a_kernel_message_between_lines_is_left_out_and_within_one_it_spoils_the
 
 
 @given(st.integers(0, len(WHOLE)), st.integers(1, 400))
-def test_a_piece_that_got_lost_spoils_the_look(start: int, length: int) -> None:
+def test_a_piece_that_got_lost_spoils_the_probe_answer(start: int, length: int) -> None:
     cut = WHOLE[:start] + WHOLE[start + length :]
     assert probe.parse(cut, SLOT) in (probe.ProbeResult(), probe.parse(WHOLE, SLOT))
     assert cut == WHOLE or probe.parse(cut, SLOT) == probe.ProbeResult()
@@ -95,7 +97,9 @@ TITLES = ["==lspci", "==details", "==sysfs", "==busybox", "==x"]
 
 
 @given(st.lists(st.sampled_from([*PARTS, *TITLES, "x"]).filter(bool)))
-def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: list[str]) -> None:
+def test_whole_lines_in_any_order_make_a_probe_answer_or_none_and_raise_nothing(
+    lines: list[str],
+) -> None:
     said = probe_answers.framed("\n".join(lines))
     found = probe.parse(said, SLOT)
     assert found.whole or found == probe.ProbeResult()
@@ -103,7 +107,7 @@ def test_whole_lines_in_any_order_make_a_look_or_none_and_raise_nothing(lines: l
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_the_command_is_one_line_that_a_shell_answers_with_a_whole_look(shell: str) -> None:
+def test_the_command_is_one_line_that_a_shell_answers_with_a_whole_probe_answer(shell: str) -> None:
     """Whatever this machine has: the slot is one where nothing can be."""
     nowhere = Address.parse("ffff:ff:1f.7")
     command = probe.command(nowhere)

@@ -97,7 +97,7 @@ STOPPED = replace(GUEST, domid=None)
          (UNPLUG, BACK)),
     ],
 )  # fmt: skip
-def test_what_is_left_is_undone_or_finished_as_far_as_it_is_seen_to_be_there(
+def test_what_is_left_is_rolled_back_or_finished_as_far_as_it_is_seen_to_be_there(
     started: Unfinished, inventory: Inventory, actions: tuple[Action, ...] | None
 ) -> None:
     found = recover(started, inventory)
@@ -110,7 +110,7 @@ def test_what_is_left_is_undone_or_finished_as_far_as_it_is_seen_to_be_there(
         assert found.identity == (IDENTITY if inventory.devices else None)
 
 
-def test_what_somebody_else_put_there_since_is_left_to_them() -> None:
+def test_what_another_tool_put_there_since_is_left_to_it() -> None:
     theirs = Hostdev(address=NIC)
     assert recover(ATTACH, host(TAKEN, replace(STOPPED, config=(theirs,)))) is None
 
@@ -182,7 +182,7 @@ def test_what_another_policy_gave_is_reported_of_even_if_it_is_held() -> None:
 # -- found in place
 
 
-def test_what_the_notes_say_is_reported_by_domain_and_device() -> None:
+def test_orphans_are_found_in_ownership_metadata_by_domain_and_device() -> None:
     other = replace(
         COMPLETE, name="pv2", uuid="u2", ownership=(replace(NOTE, name="b", address=DISK),)
     )
@@ -201,7 +201,9 @@ def test_what_the_notes_say_is_reported_by_domain_and_device() -> None:
     ]  # fmt: skip
 
 
-def test_an_alias_of_cedes_without_a_note_counts_and_anothers_hostdev_does_not() -> None:
+def test_an_alias_of_cedes_without_ownership_metadata_counts_and_anothers_hostdev_does_not() -> (
+    None
+):
     theirs = Hostdev(address=DISK, alias="ua-mine")
     found = in_place(Inventory(domains=(replace(GUEST, live=(OURS, theirs), config=(theirs,)),)))
     assert [(change.subject, change.address) for change in found] == [("nic0 -> pv1", NIC)]

@@ -108,7 +108,7 @@ def grown(read: str) -> str:
 
 
 @pytest.mark.parametrize("before", range(4))
-def test_a_device_is_given_whatever_somebody_else_changes_at_any_moment(before: int) -> None:
+def test_a_hostdev_is_added_whatever_another_tool_changes_at_any_moment(before: int) -> None:
     connection = Connection(*[nothing] * before, retitled)
     assert adapter(connection).redefine("pv1", given)
     assert connection.calls == ["note", "attach"]
@@ -121,7 +121,7 @@ def test_a_device_is_given_whatever_somebody_else_changes_at_any_moment(before: 
 
 
 @pytest.mark.parametrize("before", range(4))
-def test_a_device_is_taken_whatever_somebody_else_changes_at_any_moment(before: int) -> None:
+def test_a_hostdev_is_removed_whatever_another_tool_changes_at_any_moment(before: int) -> None:
     connection = Connection(*[nothing] * before, retitled)
     connection.xml = given(PV1)
     assert adapter(connection).redefine("pv1", taken)
@@ -148,7 +148,7 @@ def test_a_hostdev_that_is_adopted_takes_a_definition_for_it_must_not_be_gone_in
     assert connection.calls == ["define"]
 
 
-def test_somebody_who_makes_the_same_edit_meanwhile_has_made_it() -> None:
+def test_another_tool_that_makes_the_same_edit_meanwhile_has_made_it() -> None:
     connection = Connection(nothing, switched_on)
     assert not adapter(connection).redefine("pv1", switched_on)
     assert connection.calls == []

@@ -362,7 +362,7 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
 
 
 @pytest.mark.parametrize("action", [BIND, HotPlug(address=NIC, domain="pv1", alias="a")])
-def test_before_an_action_it_is_looked_what_has_the_device(
+def test_the_prestate_of_an_action_says_what_has_the_device(
     host: SimulatedHost, action: Action
 ) -> None:
     host.owned.add(str(NIC))
@@ -387,7 +387,7 @@ def test_before_an_action_it_is_looked_what_has_the_device(
         SwitchOff(domain="pv1", features=("passthrough",)),
     ],
 )
-def test_before_an_edit_the_persistent_xml_is_looked_at(
+def test_the_prestate_of_an_edit_is_the_persistent_xml(
     host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, action: Action
 ) -> None:
     assert read_prestate(host.adapters(), action)["xml"] == host.config["pv1"]
@@ -399,7 +399,7 @@ def test_before_an_edit_the_persistent_xml_is_looked_at(
     assert "xml" not in read_prestate(host.adapters(), action)
 
 
-def test_before_a_step_about_no_device_and_no_domain_there_is_nothing_to_see(
+def test_an_action_about_no_device_and_no_domain_has_no_prestate(
     host: SimulatedHost,
 ) -> None:
     assert read_prestate(host.adapters(), LoadPciback()) == {}

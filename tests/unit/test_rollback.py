@@ -52,7 +52,7 @@ ADD = AddToConfig(address=NIC, domain="pv1", alias=ALIAS, policy="p")
         (ReturnToDom0(address=NIC), None),
     ],
 )
-def test_every_step_inward_has_its_way_back_and_none_outward_has(
+def test_every_attaching_action_has_its_rollback_and_no_detaching_one_has(
     taken: Action, back: Action | None
 ) -> None:
     assert rollback_actions([taken]) == (() if back is None else (back,))

@@ -409,7 +409,7 @@ def test_after_a_failure_the_adapters_are_opened_anew(
     assert not made.cards[NIC].at_home
 
 
-def test_another_cede_at_work_is_waited_for_with_the_adapters_open(
+def test_another_cede_that_is_running_is_waited_for_with_the_adapters_open(
     passes: host_passes.HostPasses, alone: Path
 ) -> None:
     _once(passes)

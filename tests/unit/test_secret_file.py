@@ -54,9 +54,7 @@ def test_a_file_that_is_its_owners_alone_will_do(tmp_path: Path, mode: int) -> N
     credentials.check_secret(secret(tmp_path, mode=mode))
 
 
-def test_a_file_of_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = secret(tmp_path)
     found = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
     monkeypatch.setattr(os, "fstat", lambda _: found)

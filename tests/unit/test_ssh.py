@@ -115,12 +115,12 @@ def test_what_ssh_says_of_no_known_reason_is_quoted_with_its_status(client: Path
     assert message.endswith("kex_exchange_identification: closed")
 
 
-def test_what_the_guest_itself_says_is_not_taken_for_the_clients_complaint(client: Path) -> None:
+def test_what_the_guest_itself_says_is_not_taken_for_the_clients_error(client: Path) -> None:
     behave(client, "echo 'Host key verification failed.' >&2; exit 1")
     assert silent().name == "ssh-failed"
 
 
-def test_an_answer_that_is_cut_off_is_none(client: Path) -> None:
+def test_an_answer_that_is_truncated_is_none(client: Path) -> None:
     behave(client, '"$@" | head -n 1')
     assert silent().name == "ssh-failed"
 

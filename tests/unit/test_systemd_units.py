@@ -55,7 +55,7 @@ def test_a_service_runs_cede_and_programs_of_essential_packages_alone(unit: Path
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
-def test_cede_sees_the_hosts_own_mounts_which_its_guards_judge_by(unit: Path) -> None:
+def test_cede_sees_the_hosts_own_mounts_which_its_guards_ask_for(unit: Path) -> None:
     assert not set(settings(unit)) & set(OWN_MOUNTS)
 
 

@@ -26,7 +26,7 @@ def trigger(source: str = "xenstore", what: str = "") -> Trigger:
     return Trigger(source=source, what=what)
 
 
-def test_of_each_source_one_wake_waits_however_many_come() -> None:
+def test_of_each_source_one_trigger_waits_however_many_come() -> None:
     triggers = TriggerQueue()
     for number in range(10_000):
         triggers.put(trigger(what=str(number)))

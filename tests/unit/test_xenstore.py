@@ -166,7 +166,7 @@ def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(
     assert caught.value.remedy
 
 
-def test_a_xenstore_that_is_not_there_says_where_it_was_looked_for(
+def test_a_xenstore_that_is_not_there_names_its_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Nobody:
@@ -250,7 +250,7 @@ def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
     assert opened == ["/socket", "/socket"]
 
 
-def test_libxls_notes_of_domains_that_are_gone_are_stale(store: Store) -> None:
+def test_libxls_nodes_of_domains_that_are_gone_are_stale(store: Store) -> None:
     notes = Xenstore(connect=lambda _: store).stale_notes
     assert notes() == ()
     store.nodes |= {
