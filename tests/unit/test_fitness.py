@@ -41,35 +41,40 @@ def guest(name: str = "pv1", **more: object) -> Domain:
 
 
 @pytest.mark.parametrize(
-    ("found", "shown"),
+    ("found", "kind", "cause"),
     [
-        (fit(card()), "yes"),
-        (fit(card(), card(SECOND, driver="pciback")), "yes"),
-        (fit(card(), card(SECOND)), "with 0000:02:00.1, at next start"),
-        (fit(card(reset_methods=("flr",)), card(SECOND)), "yes"),
-        (fit(card(Address(0, 0, 4, 0))), "no: no reset"),
-        (fit(card(Address(0, 0, 4, 0), reset_methods=("pm",))), "yes"),
-        (fit(card(class_code="060400")), "no: bridge"),
-        (fit(card(uses=(ROOT_DISK,))), "no: filesystem"),
-        (fit(card(), card(SECOND, uses=(ROOT_DISK,))), "no: sibling kept"),
-        (fit(card(node_device=False)), "no: not in libvirt"),
-        (fit(card(), held=(Held(address=FIRST, reason="it hung"),)), "no: something hangs"),
-        (fit(card(), domains=(guest(config=(Hostdev(address=FIRST),)),)), "no: in pv1"),
-        (fit(card(), backend=(BackendDevice(domid=7, address=FIRST, index=0),)), "no: in domain 7"),
-        (fit(card(driver="pciback", in_guest=True)), "no: in a guest"),
+        (fit(card()), FitKind.YES, ""),
+        (fit(card(), card(SECOND, driver="pciback")), FitKind.YES, ""),
+        (fit(card(), card(SECOND)), FitKind.TOGETHER, "siblings"),
+        (fit(card(reset_methods=("flr",)), card(SECOND)), FitKind.YES, ""),
+        (fit(card(Address(0, 0, 4, 0))), FitKind.NO, "reset"),
+        (fit(card(Address(0, 0, 4, 0), reset_methods=("pm",))), FitKind.YES, ""),
+        (fit(card(class_code="060400")), FitKind.NO, "bridge"),
+        (fit(card(uses=(ROOT_DISK,))), FitKind.NO, "filesystem"),
+        (fit(card(), card(SECOND, uses=(ROOT_DISK,))), FitKind.NO, "sibling"),
+        (fit(card(node_device=False)), FitKind.NO, "libvirt"),
+        (fit(card(), held=(Held(address=FIRST, reason="it hung"),)), FitKind.NO, "hangs"),
+        (fit(card(), domains=(guest(config=(Hostdev(address=FIRST),)),)), FitKind.NO, "pv1"),
+        (fit(card(), backend=(BackendDevice(domid=7, address=FIRST, index=0),)), FitKind.NO, "7"),
+        (fit(card(driver="pciback", in_guest=True)), FitKind.NO, "guest"),
         (fit(card(), card(SECOND), domains=(guest(live=(Hostdev(address=SECOND),)),)),
-         "no: siblings in use"),
+         FitKind.NO, "siblings"),
     ],
 )  # fmt: skip
-def test_the_answer_names_the_rule_that_is_against_it(found: Fitness, shown: str) -> None:
-    assert str(found) == shown
+def test_the_answer_names_the_rule_that_is_against_it(
+    found: Fitness, kind: FitKind, cause: str
+) -> None:
+    assert found.fit is kind
+    assert cause in found.cause
+    assert str(found).startswith({FitKind.TOGETHER: "with "}.get(kind, kind))
+    assert found.together == ((SECOND,) if kind is FitKind.TOGETHER else ())
     assert bool(found.reason and found.remedy) is (found.fit is not FitKind.YES)
 
 
 def test_what_the_policy_protects_is_not_fit() -> None:
     rule = Protect(match=Match(vendor="8086"), reason="the lab's", place=PLACE)
     found = fit(card(), policy=Policy(protect=(rule,)))
-    assert str(found) == "no: protect"
+    assert (found.fit, found.cause) == (FitKind.NO, "protect")
     assert "the lab's" in found.reason
 
 
