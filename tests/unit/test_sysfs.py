@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import serial_number
+from cede.adapters.linux.config_space import SwitchedOn, serial_number
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import PermanentError
 from cede.model.pci import Address, Device, Identity
@@ -130,7 +130,8 @@ def test_what_is_switched_on_in_a_card_is_read_of_its_config_file(tree: SysTree)
     path = tree.function("0000:01:00.0")
     assert Sysfs(tree.sys).switched_on(NIC) is None
     (path / "config").write_bytes(struct.pack("<HHHH", 0x8086, 0x10D3, 0x0006, 0) + bytes(56))
-    assert str(Sysfs(tree.sys).switched_on(NIC)) == "memory on, bus master on, no MSI"
+    on = SwitchedOn(memory=True, io=False, bus_master=True)
+    assert Sysfs(tree.sys).switched_on(NIC) == on
 
 
 def test_a_slot_is_removed_by_its_address(tree: SysTree) -> None:
