@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
-import pyxs  # noqa: F401 - as above
 
 import cede.adapters.libvirt.connection
 import cede.cli.main

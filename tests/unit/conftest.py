@@ -16,6 +16,7 @@ from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.xen.xenstore import Xenstore
+from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
 from cede.domain_xml import document
 from cede.model.inventory import KernelLine
 from cede.model.pci import Address
@@ -149,24 +150,19 @@ def descriptors() -> int:
 
 
 class Store:
-    """pyxs.Client and its router over a dict of nodes; with `broken` every question fails like that."""
+    """A XenstoreClient over a dict of nodes; with `broken` every question fails like that."""
 
     def __init__(self, nodes: dict[str, str]) -> None:
         self.nodes = nodes
         self.broken: Exception | None = None
-        self.closed = False
 
-    @property
-    def router(self) -> Store:
-        return self
-
-    def ask(self, operation: str, paths: Sequence[str]) -> list[bytes | None]:
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
         if self.broken is not None:
             raise self.broken
-        look: dict[str, Callable[[str], str | None]] = {
-            "READ": self.nodes.get,
-            "DIRECTORY": self._names,
-            "RM": self._remove,
+        look: dict[Operation, Callable[[str], str | None]] = {
+            Operation.READ: self.nodes.get,
+            Operation.DIRECTORY: self._names,
+            Operation.RM: self._remove,
         }
         found = (look[operation](path) for path in paths)
         return [None if text is None else text.encode() for text in found]
@@ -182,13 +178,17 @@ class Store:
             del self.nodes[node]
         return "OK" if gone else None
 
-    def write(self, path: bytes, value: bytes) -> None:
+    def write(self, path: str, value: bytes) -> None:
         if self.broken is not None:
             raise self.broken
-        self.nodes[path.decode()] = value.decode()
+        self.nodes[path] = value.decode()
 
     def close(self) -> None:
-        self.closed = True
+        """Nothing was opened."""
+
+    def adapter(self) -> Xenstore:
+        """The adapter that asks this one."""
+        return Xenstore(cast("XenstoreClient", self))
 
 
 class _Shell:
@@ -266,7 +266,7 @@ class SimulatedHost:
         return Adapters(
             libvirt=cast("Any", self),
             sysfs=_Sysfs(self),
-            xenstore=Xenstore(connect=lambda _: self.store),
+            xenstore=self.store.adapter(),
             uses=HostUses(self.tree.sys, self.tree.proc),
             links=cast("Any", self),
             kernel=cast("Any", self),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import WorldMovedError
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
@@ -98,7 +97,7 @@ def test_a_password_file_that_others_may_read_is_reported_with_its_remedy(
 
 
 def test_a_data_node_is_written_read_and_removed_with_all_below_it(store: Store) -> None:
-    adapter = Xenstore(connect=lambda _: store)
+    adapter = store.adapter()
     store.nodes["/local/domain/1/name"] = "pv1"
     assert adapter.read_data(1, "cede/request") is None
     adapter.write_data(1, "cede/request", b"x")
@@ -114,5 +113,5 @@ def test_a_data_node_is_written_read_and_removed_with_all_below_it(store: Store)
 
 def test_no_room_is_made_for_a_guest_that_has_ended(store: Store) -> None:
     with raises(WorldMovedError, "domain-ended", "domain 7"):
-        Xenstore(connect=lambda _: store).write_data(7, "cede/request", b"x")
+        store.adapter().write_data(7, "cede/request", b"x")
     assert store.nodes == {}

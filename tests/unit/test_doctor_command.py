@@ -205,7 +205,7 @@ def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
 def test_a_xenstore_that_is_down_is_a_finding_too(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    host.store.broken = OSError(32, "Broken pipe")
+    host.store.broken = UnreachableError("xenstore gave no answer: [Errno 32] Broken pipe")
     shown = cede("doctor", "--json", on=None)
     assert (shown.status, [name for name, _, _ in findings(shown)]) == (1, ["xenstore-down"])
 

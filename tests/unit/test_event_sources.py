@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +18,12 @@ from cede.adapters.linux import uevents
 from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.uevents import Uevents, words
+from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
 from cede.adapters.xen.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
 from cede.errors import UnreachableError
 from cede.policy.policy_files import fingerprint
 from unit.conftest import descriptors
+from unit.fake_xenstored import FakeXenstored, packet
 from unit.raises import raises
 
 if TYPE_CHECKING:
@@ -48,81 +48,38 @@ def silent(source: Source) -> bool:
 
 # -- xenstore
 
-HEADER = struct.Struct("=4I")
-
-
-class Xenstored:
-    """Answers watches as xenstored does: the answer, and an event at once for each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
-        self.refuses = b""
-        self.watches: list[bytes] = []
-        self.line: socket.socket | None = None
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        line, _ = self._listening.accept()
-        self.line = line
-        reader = line.makefile("rb")
-        for _ in WATCHED:
-            _, request, _, length = HEADER.unpack(reader.read(HEADER.size))
-            path, token, _ = reader.read(length).split(b"\0")
-            self.watches.append(path)
-            if self.refuses:
-                self.send(16, self.refuses, request)
-                return
-            self.send(15, path + b"\0" + token + b"\0")
-            self.send(4, b"OK\0", request)
-        reader.detach()
-
-    def send(self, kind: int, payload: bytes, request: int = 0) -> None:
-        assert self.line is not None
-        self.line.sendall(HEADER.pack(kind, request, 0, len(payload)) + payload)
-
-    def close(self) -> None:
-        self._thread.join(5)
-        if self.line is not None:
-            self.line.close()
-        self._listening.close()
-
 
 @pytest.fixture
-def xenstored(tmp_path: Path) -> Iterator[Xenstored]:
-    made = Xenstored(tmp_path / "socket")
+def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
+    made = FakeXenstored(tmp_path / "socket")
     yield made
     made.close()
 
 
 @pytest.fixture
-def watch(xenstored: Xenstored) -> Iterator[XenstoreWatch]:
-    made = XenstoreWatch(str(xenstored.path))
+def watch(xenstored: FakeXenstored) -> Iterator[XenstoreWatch]:
+    made = XenstoreWatch(XenstoreClient(str(xenstored.path)))
     yield made
     made.close()
 
 
-def settled(watch: XenstoreWatch, xenstored: Xenstored) -> None:
+def settled(watch: XenstoreWatch) -> None:
     watch.open()
-    xenstored._thread.join(5)
     while not silent(watch):
         assert list(watch.read()) == [], "that a watch was set is no event"
 
 
 def test_xenstore_reports_of_devices_and_of_domains_that_come_and_go(
-    watch: XenstoreWatch, xenstored: Xenstored
+    watch: XenstoreWatch, xenstored: FakeXenstored
 ) -> None:
-    settled(watch, xenstored)
-    assert xenstored.watches == [path.encode() for path in WATCHED]
+    settled(watch)
+    assert xenstored.asked == [(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in WATCHED]
     for path, token in (
         (f"{BACKEND}/1/0/state", BACKEND),
         ("@introduceDomain", "@introduceDomain"),
         ("@releaseDomain", "@releaseDomain"),
     ):
-        xenstored.send(15, f"{path}\0{token}\0".encode())
+        xenstored.send(xenstored.event(path, token))
     found: list[str] = []
     while len(found) < 3:
         found += reported(watch)
@@ -131,74 +88,73 @@ def test_xenstore_reports_of_devices_and_of_domains_that_come_and_go(
 
 
 def test_an_event_that_comes_in_pieces_is_put_together(
-    watch: XenstoreWatch, xenstored: Xenstored
+    watch: XenstoreWatch, xenstored: FakeXenstored
 ) -> None:
-    settled(watch, xenstored)
-    payload = f"{BACKEND}/1\0{BACKEND}\0".encode()
-    message = HEADER.pack(15, 0, 0, len(payload)) + payload
-    assert xenstored.line is not None
+    settled(watch)
     found: list[str] = []
-    for byte in message:
-        xenstored.line.sendall(bytes([byte]))
+    for byte in xenstored.event(f"{BACKEND}/1", BACKEND):
+        xenstored.send(bytes([byte]))
         found += reported(watch)
     assert found == ["backend/pci/1"]
 
 
-def test_a_xenstored_that_hangs_up_or_refuses_is_unreachable(
-    watch: XenstoreWatch, xenstored: Xenstored
+def test_a_xenstored_that_hangs_up_is_unreachable_until_it_is_opened_again(
+    watch: XenstoreWatch, xenstored: FakeXenstored
 ) -> None:
-    settled(watch, xenstored)
-    assert xenstored.line is not None
-    xenstored.line.shutdown(socket.SHUT_RDWR)
+    settled(watch)
+    xenstored.hang_up()
+    with raises(UnreachableError, "xenstore-unreachable", "hung up"):
+        reported(watch)
+    settled(watch)
+    xenstored.send(xenstored.event(f"{BACKEND}/1", BACKEND))
+    assert reported(watch) == ["backend/pci/1"]
+
+
+def test_a_refused_watch_is_reported(watch: XenstoreWatch, xenstored: FakeXenstored) -> None:
+    xenstored.answer = lambda _, request, __: packet(Operation.ERROR, b"EACCES\0", request)
+    with raises(UnreachableError, "watch-refused", "EACCES"):
+        watch.open()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        packet(Operation.WATCH_EVENT, b"", length=5000),
+        packet(Operation.READ, b"nobody asked"),
+        packet(Operation.ERROR, b"EIO\0"),
+    ],
+)
+def test_nonsense_instead_of_an_event_is_unreachable(
+    watch: XenstoreWatch, xenstored: FakeXenstored, said: bytes
+) -> None:
+    settled(watch)
+    xenstored.send(said)
     with raises(UnreachableError, "xenstore-unreachable"):
         reported(watch)
 
 
-def test_a_refused_watch_is_reported(watch: XenstoreWatch, xenstored: Xenstored) -> None:
-    xenstored.refuses = b"EACCES\0"
-    watch.open()
-    with raises(UnreachableError, "watch-refused", "EACCES"):
-        reported(watch)
+def test_a_storm_of_events_that_nobody_reads_is_kept_short(
+    xenstored: FakeXenstored,
+) -> None:
+    client = XenstoreClient(str(xenstored.path))
+    client.watch([BACKEND])
+    storm = xenstored.event(BACKEND, BACKEND) * 10_000
+    xenstored.answer = lambda operation, request, payload: (
+        storm + (xenstored.properly(operation, request, payload) or b"")
+    )
+    assert client.ask(Operation.READ, ["/none"]) == [None]
+    assert len(list(client.events())) < 5000
+    client.close()
 
 
 def test_nobody_at_the_socket_is_unreachable_and_leaves_nothing_open(tmp_path: Path) -> None:
     before = descriptors()
-    adapter = XenstoreWatch(str(tmp_path / "none"))
+    adapter = XenstoreWatch(XenstoreClient(str(tmp_path / "none")))
     with raises(UnreachableError, "xenstore-unreachable") as caught:
         adapter.open()
     assert caught.value.remedy
     adapter.close()
-    assert descriptors() == before
-
-
-FRAMES = st.builds(
-    lambda kind, payload, missing: HEADER.pack(kind, 0, 0, len(payload) + missing) + payload,
-    st.sampled_from([4, 15, 15, 15, 16]),
-    st.binary(max_size=30) | st.just(f"{BACKEND}/1\0{BACKEND}\0".encode()),
-    st.sampled_from([0, 0, 0, 1, 5000]),
-)
-
-
-@given(st.lists(FRAMES | st.binary(max_size=30), max_size=6))
-def test_nonsense_from_xenstore_is_an_event_or_unreachable_and_nothing_else(
-    said: list[bytes],
-) -> None:
-    ours, theirs = socket.socketpair()
-    adapter = XenstoreWatch()
-    ours.setblocking(False)
-    adapter._socket = ours
-    theirs.sendall(b"".join(said))
-    theirs.close()
-    found: list[str] = []
-
-    def read_to_the_end() -> None:
-        while True:
-            found.extend(adapter.read())
-
-    with pytest.raises(UnreachableError):
-        read_to_the_end()
-    adapter.close()
-    assert len(found) <= len(said)
+    assert descriptors() <= before
 
 
 # -- the kernel

@@ -26,7 +26,7 @@ from cede.cli import main as command_line
 from cede.cli import run_command
 from cede.daemon import host_passes
 from cede.daemon.backoff import Backoff, Waiting, hold_back
-from cede.daemon.event_log import EventReporter, Log, Priority, line_of
+from cede.daemon.event_log import EventReporter, Log, Priority
 from cede.domain_xml import document
 from cede.errors import (
     Exit,
@@ -42,6 +42,7 @@ from cede.services import status as services_status
 from cede.services.reconcile import Report
 from cede.state.journal import Journal
 from cede.util import retry
+from cede.util.text import line_of
 from unit import host_model
 from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
@@ -554,7 +555,7 @@ def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
     script = (
         "import sys, pathlib\n"
         "import cede.cli.main, cede.adapters.libvirt.connection, cede.adapters.libvirt.domain_events\n"
-        "import sqlite3, pyxs, tenacity\n"
+        "import sqlite3, tenacity\n"
         "from cede.domain_xml import document\n"
         "from cede.policy import policy_files\n"
         "policy_files.parse(sys.argv[1], 'policy.yaml')\n"

@@ -275,7 +275,7 @@ def test_screens_of_doctor(
     scenes("a guest's log", "doctor", NIC, "pv1", "--guest-log", str(log))
     scenes("a device without a domain", "doctor", NIC)
     scenes("an unknown domain", "doctor", NIC, "nobody")
-    host.store.broken = OSError(32, "Broken pipe")
+    host.store.broken = UnreachableError("xenstore gave no answer: [Errno 32] Broken pipe")
     scenes("xenstore is down", "doctor")
     monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
     scenes("others than root ask", "doctor")

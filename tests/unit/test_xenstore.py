@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import socketserver
-import struct
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from pyxs.exceptions import ConnectionError as NoXenstore
-from pyxs.exceptions import PyXSError, UnexpectedPacket
 
-from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import UnreachableError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from unit.conftest import Store
 
 BASE = "/local/domain/0/backend/pci"
@@ -55,7 +44,7 @@ def fill(store: Store, domid: int = 1, **changed: str) -> None:
 
 
 def backend(store: Store) -> tuple[BackendDevice, ...]:
-    return Xenstore(connect=lambda _: store).backend()
+    return store.adapter().backend()
 
 
 def test_a_healthy_pv_guest_is_read_as_recorded(store: Store) -> None:
@@ -146,112 +135,16 @@ def test_nodes_that_are_no_domains_or_no_addresses_are_left_out(store: Store) ->
     assert backend(store) == ()
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        NoXenstore("connection closed"),
-        UnexpectedPacket("strange"),
-        PyXSError(errno.EACCES, "Permission denied"),
-        BrokenPipeError(errno.EPIPE, "Broken pipe"),
-    ],
-    ids=lambda failure: type(failure).__name__,
-)
-def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(
-    store: Store, failure: Exception
-) -> None:
+def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(store: Store) -> None:
     fill(store)
-    store.broken = failure
-    with raises(UnreachableError, "xenstore-unreachable") as caught:
-        backend(store)
-    assert caught.value.remedy
+    store.broken = UnreachableError("no answer", name="xenstore-unreachable")
+    for question in (store.adapter().backend, store.adapter().stale_notes):
+        with raises(UnreachableError, "xenstore-unreachable"):
+            question()
 
 
-def test_a_xenstore_that_is_not_there_names_its_socket(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Nobody:
-        def __init__(self, path: str) -> None:
-            self.path = path
-
-        def connect(self) -> None:
-            raise NoXenstore(f"no such file: {self.path}")
-
-    monkeypatch.setattr("pyxs.connection.UnixSocketConnection", Nobody)
-    with raises(UnreachableError, "xenstore-unreachable", "/nowhere/socket") as caught:
-        Xenstore("/nowhere/socket").backend()
-    assert "dom0" in caught.value.remedy
-
-
-READ, ERROR = 2, 16
-HEADER = struct.Struct("<4I")  # xen/include/public/io/xs_wire.h: type, request, transaction, length
-
-
-class Daemon(socketserver.StreamRequestHandler):
-    """Answers every READ with the path that was asked for; `/gone` isn't there, at `/end` it hangs up."""
-
-    def handle(self) -> None:
-        while header := self.rfile.read(HEADER.size):
-            _, request, transaction, length = HEADER.unpack(header)
-            said = self.rfile.read(length).rstrip(b"\0")
-            if said == b"/end":
-                return
-            kind, said = (ERROR, b"ENOENT\0") if said == b"/gone" else (READ, said)
-            self.wfile.write(HEADER.pack(kind, request, transaction, len(said)) + said)
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[str]:
-    """The socket of a xenstored that runs."""
-    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), Daemon) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield str(tmp_path / "socket")
-        server.shutdown()
-        thread.join()
-
-
-def test_over_a_real_socket_each_of_many_that_ask_at_once_gets_its_own_answer(daemon: str) -> None:
-    adapter = Xenstore(daemon)
-    paths = [f"/{number}" for number in range(400)]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda path: adapter._read(path, "/"), paths)) == [
-            [p, "/"] for p in paths
-        ]
-    assert adapter._read("/gone", "/there") == [None, "/there"]
-    adapter.close()
-
-
-def test_a_xenstore_that_hangs_up_is_unreachable(daemon: str) -> None:
-    adapter = Xenstore(daemon)
-    with raises(UnreachableError, "xenstore-unreachable"):
-        adapter._read("/end")
-    adapter.close()
-
-
-def test_the_connection_is_opened_at_the_first_question_and_after_a_close_anew(
-    store: Store,
-) -> None:
-    opened: list[str] = []
-
-    def connect(socket: str) -> Store:
-        opened.append(socket)
-        return store
-
-    adapter = Xenstore("/socket", connect)
-    adapter.close()
-    assert opened == []
-    adapter.backend()
-    adapter.backend()
-    assert opened == ["/socket"]
-    adapter.close()
-    assert store.closed
-    adapter.backend()
-    assert opened == ["/socket", "/socket"]
-
-
-def test_libxls_nodes_of_domains_that_are_gone_are_stale(store: Store) -> None:
-    notes = Xenstore(connect=lambda _: store).stale_notes
+def test_libxls_notes_of_domains_that_are_gone_are_stale(store: Store) -> None:
+    notes = store.adapter().stale_notes
     assert notes() == ()
     store.nodes |= {
         "/local/domain/1/name": "pv1",

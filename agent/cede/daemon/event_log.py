@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from cede.executor.executor import ActionOutcome
+from cede.util.text import line_of
 from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cede.model.plan import Action, Change, NoOp
     from cede.services.reconcile import Report
 
-_MAX_LENGTH = 1000
 _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 
@@ -35,12 +35,6 @@ class Priority(IntEnum):
     WARNING = 4
     NOTICE = 5
     INFO = 6
-
-
-def line_of(text: str) -> str:
-    """`text` as one line that does nothing to a terminal, whoever's words are in it."""
-    joined = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-    return "".join(c if c.isprintable() else "?" for c in joined)[:_MAX_LENGTH]
 
 
 def reason_of(error: CedeError) -> str:

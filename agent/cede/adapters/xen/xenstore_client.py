@@ -1,0 +1,253 @@
+"""xenstored's wire protocol, the only code that speaks it: requests in one go, their answers, and watch events.
+
+Xen's own binding (xen.lowlevel.xs) asks for one node at a time, and no package puts it where Python looks. Sources:
+xen/docs/misc/xenstore.txt, xen/include/public/io/xs_wire.h, drivers/xen/xenbus/xenbus_dev_frontend.c (the device).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cede.errors import UnreachableError
+from cede.util.text import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SOCKET = "/run/xenstored/socket"
+DEVICE = "/dev/xen/xenbus"  # where xenstored runs in a domain of its own
+_HEADER = struct.Struct("=4I")  # operation, request, transaction, length
+_MAX_PAYLOAD = 4096  # XENSTORE_PAYLOAD_MAX
+_MAX_EVENTS = 4096  # kept until somebody reads them
+_CHUNK = 65536
+_TIMEOUT = 30.0
+_REMEDY = "is this dom0 of a running Xen? systemctl status xenstored"
+
+
+class Operation(IntEnum):
+    """What a message is (xsd_sockmsg_type), as far as it is used here."""
+
+    DIRECTORY = 1
+    READ = 2
+    WATCH = 4
+    WRITE = 11
+    RM = 13
+    WATCH_EVENT = 15
+    ERROR = 16
+
+
+_MAY_BE_MISSING = frozenset({Operation.DIRECTORY, Operation.READ, Operation.RM})
+
+
+class _Message(NamedTuple):
+    operation: int
+    request: int
+    payload: bytes
+
+
+class XenstoreClient:
+    """One connection, opened at the first question, and anew after a failure or a close.
+
+    Whoever asks waits for the answers; several threads may. Every method raises UnreachableError if xenstored isn't
+    there, refuses, is silent for `timeout` seconds, or says what the protocol doesn't know.
+    """
+
+    def __init__(self, path: str | None = None, *, timeout: float = _TIMEOUT) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._descriptor = -1
+        self._writes_many = False
+        self._arrived = bytearray()
+        self._events: deque[tuple[str, str]] = deque(maxlen=_MAX_EVENTS)
+        self._numbers = count(1)
+        self._one_at_a_time = threading.Lock()
+
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
+        """What xenstored answers to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
+        return self._exchange([(operation, path.encode() + b"\0") for path in paths])
+
+    def write(self, path: str, value: bytes) -> None:
+        """Write a node, and make it and those above it where they aren't there."""
+        self._exchange([(Operation.WRITE, path.encode() + b"\0" + value)])
+
+    def watch(self, paths: Sequence[str]) -> None:
+        """Have each change at or below the paths come as an event, and one event for each path at once."""
+        self._exchange([(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in paths])
+
+    def events(self) -> Iterator[tuple[str, str]]:
+        """Each event that has come since: the path that changed, and the path that is watched. Doesn't wait."""
+        with self._one_at_a_time:
+            if self._descriptor >= 0:
+                with self._closing_failures():
+                    self._receive()
+                    for message in self._messages():
+                        raise _nonsense(message)
+            found, self._events = self._events, deque(maxlen=_MAX_EVENTS)
+        return iter(found)
+
+    def fileno(self) -> int:
+        """Readable when xenstored has said something; -1 while there is no connection."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the connection, which ends its watches."""
+        with self._one_at_a_time:
+            self._close()
+
+    def _exchange(self, requests: Sequence[tuple[Operation, bytes]]) -> list[bytes | None]:
+        asked = [
+            _Message(operation, next(self._numbers) % 2**32, payload)
+            for operation, payload in requests
+        ]
+        if any(len(message.payload) > _MAX_PAYLOAD for message in asked):
+            raise UnreachableError(
+                f"xenstore takes at most {_MAX_PAYLOAD} bytes at once", name="xenstore-refused"
+            )
+        with self._one_at_a_time, self._closing_failures():
+            if self._descriptor < 0:
+                self._open()
+            answers = self._answered(asked)
+        return [_payload(*pair) for pair in zip(asked, answers, strict=True)]
+
+    def _answered(self, asked: Sequence[_Message]) -> list[_Message]:
+        """The answer to each request; all are under way at once, which saves the way there and back for each."""
+        packets = [
+            _HEADER.pack(message.operation, message.request, 0, len(message.payload))
+            + message.payload
+            for message in asked
+        ]
+        outgoing = deque([b"".join(packets)] if self._writes_many else packets)
+        answers: list[_Message] = []
+        deadline = time.monotonic() + self._timeout
+        poll = select.poll()
+        while True:
+            self._send(outgoing)
+            for message in self._messages():
+                expected = asked[len(answers)] if len(answers) < len(asked) else None
+                if expected is None or not _answers(expected, message):
+                    raise _nonsense(message)
+                answers.append(message)
+            if len(answers) == len(asked):
+                return answers
+            poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if outgoing else 0))
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                raise TimeoutError(f"it was silent for {self._timeout:.0f} s")
+            self._receive()
+
+    def _send(self, outgoing: deque[bytes]) -> None:
+        """Write as much as there is room for."""
+        with suppress(BlockingIOError):
+            while outgoing:
+                sent = os.write(self._descriptor, outgoing[0])
+                rest = outgoing.popleft()[sent:]
+                if rest:
+                    outgoing.appendleft(rest)
+
+    def _receive(self) -> None:
+        """Read what is there."""
+        with suppress(BlockingIOError):
+            chunk = os.read(self._descriptor, _CHUNK)
+            if not chunk:
+                raise ConnectionError("it hung up")
+            self._arrived += chunk
+
+    def _messages(self) -> Iterator[_Message]:
+        """Every whole message that has arrived; events are put aside."""
+        while len(self._arrived) >= _HEADER.size:
+            operation, request, _, length = _HEADER.unpack_from(self._arrived)
+            if length > _MAX_PAYLOAD:
+                raise ConnectionError(f"it sent {length} bytes at once")
+            end = _HEADER.size + length
+            if len(self._arrived) < end:
+                return
+            payload = bytes(self._arrived[_HEADER.size : end])
+            del self._arrived[:end]
+            if operation == Operation.WATCH_EVENT:
+                path, _, token = _text(payload.rstrip(b"\0")).partition("\0")
+                self._events.append((path, token))
+            else:
+                yield _Message(operation, request, payload)
+
+    def _open(self) -> None:
+        path = self._path or (SOCKET if Path(SOCKET).exists() else DEVICE)
+        try:
+            self._writes_many = not Path(path).is_char_device()
+            if self._writes_many:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(self._timeout)
+                    connection.connect(path)
+                    self._descriptor = connection.detach()
+            else:
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+            os.set_blocking(self._descriptor, False)
+        except OSError as error:
+            raise UnreachableError(
+                f"xenstore doesn't answer at {path}: {error}",
+                name="xenstore-unreachable",
+                remedy=_REMEDY,
+            ) from error
+
+    @contextmanager
+    def _closing_failures(self) -> Iterator[None]:
+        """Give up a connection that has failed, lest its late answers are taken for those to other questions."""
+        try:
+            yield
+        except OSError as error:
+            self._close()
+            raise UnreachableError(
+                f"xenstore gave no answer: {error}", name="xenstore-unreachable", remedy=_REMEDY
+            ) from error
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        self._arrived.clear()
+        self._events.clear()
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _answers(asked: _Message, message: _Message) -> bool:
+    return message.request == asked.request and message.operation in {
+        asked.operation,
+        Operation.ERROR,
+    }
+
+
+def _payload(asked: _Message, answer: _Message) -> bytes | None:
+    """What was answered; None if there is no such node to read or to remove."""
+    said = answer.payload.rstrip(b"\0")
+    if answer.operation != Operation.ERROR:
+        return said
+    if said == b"ENOENT" and asked.operation in _MAY_BE_MISSING:
+        return None
+    path = _text(asked.payload.partition(b"\0")[0])
+    raise UnreachableError(
+        f"xenstore refuses {Operation(asked.operation).name} of {path}: {line_of(_text(said))}",
+        name="watch-refused" if asked.operation == Operation.WATCH else "xenstore-refused",
+        remedy=_REMEDY,
+    )
+
+
+def _nonsense(message: _Message) -> ConnectionError:
+    return ConnectionError(
+        f"it said what it wasn't asked (operation {message.operation}, request {message.request})"
+    )
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("ascii", errors="replace")
