@@ -132,6 +132,40 @@ def test_an_interface_without_a_mac_or_addresses_is_read_too(ip: Ip) -> None:
     assert Links().read(["tun0"]) == (Link(name="tun0", mac="", mtu=1500),)
 
 
+def test_every_address_of_dom0_is_told_with_its_interface(ip: Ip) -> None:
+    ip.says = [
+        interface("lo", addr_info=[address("127.0.0.1", 8, scope="host"), address("::1", 128)]),
+        interface("eth0.7", addr_info=[
+            address("192.0.2.1", 24, label="eth0:1"), address("fe80::1", 64, scope="link"),
+            address("FD00:0::2", 64), address("192.0.2.7", 32, address="192.0.2.8"), {},
+        ]),
+        {"ifname": "tun0", "flags": [], "mtu": 1500},
+    ]  # fmt: skip
+    assert Links().addresses() == {
+        "127.0.0.1": "lo",
+        "::1": "lo",
+        "192.0.2.1": "eth0.7",
+        "fe80::1": "eth0.7",
+        "fd00::2": "eth0.7",
+        "192.0.2.7": "eth0.7",
+    }
+
+
+def test_the_kernel_of_this_machine_tells_its_addresses() -> None:
+    assert Links().addresses()["127.0.0.1"] == "lo"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[", "null", "[7]", '[{"addr_info": [{"local": "192.0.2.1"}]}]',
+     '[{"ifname": "eth0", "addr_info": [{"local": "here"}]}]'],
+)  # fmt: skip
+def test_what_is_no_list_of_ip_addresses_is_an_error_and_never_none(ip: Ip, said: str) -> None:
+    ip.says = said
+    with raises(PermanentError, "unreadable-answer", "ip -json address"):
+        Links().addresses()
+
+
 @pytest.mark.parametrize(
     "said",
     [

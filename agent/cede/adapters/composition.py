@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
 from cede.adapters.linux.host_uses import HostUses
-from cede.adapters.linux.ip_addresses import ip_addresses
 from cede.adapters.linux.kernel_log import KernelLog
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.network_links import Links
@@ -106,13 +105,14 @@ def open_adapters_offline() -> Iterator[Adapters]:
 @contextmanager
 def _opened(connection: Libvirt, xenstore: Xenstore) -> Iterator[Adapters]:
     journal = open_journal()
+    links = Links()
     try:
         yield Adapters(
             libvirt=connection,
             sysfs=Sysfs(_SYS),
             xenstore=xenstore,
-            uses=HostUses(_SYS, Path("/proc"), addresses=ip_addresses),
-            links=Links(),
+            uses=HostUses(_SYS, Path("/proc"), addresses=links.addresses),
+            links=links,
             kernel=Kernel(),
             modules=Modules(Path("/")),
             kernel_log=KernelLog(),

@@ -6,20 +6,22 @@ Source: ip-link(8), ip-address(8) (iproute2, `-json`).
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cede.errors import PermanentError
 from cede.model.pci import Link
 from cede.util import process
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+_T = TypeVar("_T")
 _KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
 
 
 class Links:
-    """Asks and tells the kernel through `ip`."""
+    """Asks and tells the kernel through `ip`, the only place that asks for dom0's IP addresses."""
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         """These interfaces as they are now, in the kernel's order; one that isn't there is left out.
@@ -28,14 +30,18 @@ class Links:
         """
         if not names:
             return ()
-        said = process.run("ip", "-json", "address", "show")
-        try:
-            return tuple(_link(found) for found in json.loads(said) if found["ifname"] in names)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PermanentError(
-                f"ip -json address printed what can't be read: {said[:200]!r}",
-                name="unreadable-answer",
-            ) from error
+        return _show(lambda shown: tuple(_link(one) for one in shown if one["ifname"] in names))
+
+    def addresses(self) -> dict[str, str]:
+        """Each of dom0's own IP addresses, IPv4 and IPv6, with the name of its interface. Raises as `read` does."""
+        return _show(
+            lambda shown: {
+                str(ip_address(address["local"])): str(link["ifname"])
+                for link in shown
+                for address in link.get("addr_info", ())
+                if "local" in address
+            }
+        )
 
     def restore(self, link: Link, now: Link) -> None:
         """Make the interface that is as `now` says what `was` says: name, MTU, master, up, addresses.
@@ -44,6 +50,18 @@ class Links:
         """
         for command in _commands(link, now):
             process.run("ip", *command)
+
+
+def _show(read: Callable[[list[dict[str, Any]]], _T]) -> _T:
+    """What `read` makes of all interfaces."""
+    said = process.run("ip", "-json", "address", "show")
+    try:
+        return read(json.loads(said))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PermanentError(
+            f"ip -json address printed what can't be read: {said[:200]!r}",
+            name="unreadable-answer",
+        ) from error
 
 
 def _link(found: dict[str, Any]) -> Link:
