@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from cede.errors import CedeError, PermanentError, TransientError, UnsafeError, WorldMovedError
-from cede.util.retry import STEP_SECONDS, retry_transient, wait_until
+from cede.util.retry import STEP_SECONDS, retry_transient, wait_for, wait_until
 
 
 class Clock:
     """Time that passes only by sleeping."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 1000.0
         self.pauses: list[float] = []
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -22,12 +24,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> Clock:
+    return Clock()
 
 
 def test_what_works_is_done_once_without_a_pause(clock: Clock) -> None:
-    assert retry_transient(lambda: 7, clock.sleep) == 7
+    assert retry_transient(lambda: 7, clock.sleep, clock) == 7
     assert clock.pauses == []
 
 
@@ -40,7 +42,7 @@ def test_a_busy_world_is_asked_again_until_it_answers(clock: Clock) -> None:
             raise answer
         return answer
 
-    assert retry_transient(call, clock.sleep) == 7
+    assert retry_transient(call, clock.sleep, clock) == 7
     assert len(clock.pauses) == 2
     assert all(0 <= pause <= 5 for pause in clock.pauses)
 
@@ -54,7 +56,7 @@ def test_nothing_else_is_tried_twice(clock: Clock, kind: type[Exception]) -> Non
         raise kind("no")
 
     with pytest.raises(kind, match="no"):
-        retry_transient(call, clock.sleep)
+        retry_transient(call, clock.sleep, clock)
     assert (len(tried), clock.pauses) == (1, [])
 
 
@@ -66,26 +68,47 @@ def test_it_gives_up_after_a_minute_with_the_last_error_as_it_was(clock: Clock) 
         raise raised[-1]
 
     with pytest.raises(TransientError) as caught:
-        retry_transient(call, clock.sleep)
+        retry_transient(call, clock.sleep, clock)
     assert caught.value is raised[-1]
     assert STEP_SECONDS <= clock.now - 1000.0 <= STEP_SECONDS + 5
 
 
 def test_a_truth_that_is_there_is_reported_at_once(clock: Clock) -> None:
-    assert wait_until(lambda: True, 30.0, clock.sleep)
+    assert wait_until(lambda: True, 30.0, clock.sleep, clock=clock)
     assert clock.pauses == []
 
 
 def test_a_truth_that_comes_is_waited_for(clock: Clock) -> None:
-    assert wait_until(lambda: clock.now >= 1003.0, 30.0, clock.sleep)
+    assert wait_until(lambda: clock.now >= 1003.0, 30.0, clock.sleep, clock=clock)
     assert 3.0 <= clock.now - 1000.0 < 3.2
 
 
 def test_a_truth_that_never_comes_ends_the_waiting_in_its_time(clock: Clock) -> None:
-    assert not wait_until(lambda: False, 2.0, clock.sleep)
+    assert not wait_until(lambda: False, 2.0, clock.sleep, clock=clock)
     assert 2.0 <= clock.now - 1000.0 <= 2.2
 
 
 def test_no_time_at_all_still_asks_once(clock: Clock) -> None:
-    assert wait_until(lambda: True, 0.0, clock.sleep)
-    assert not wait_until(lambda: False, 0.0, clock.sleep)
+    assert wait_until(lambda: True, 0.0, clock.sleep, clock=clock)
+    assert not wait_until(lambda: False, 0.0, clock.sleep, clock=clock)
+
+
+def test_the_last_answer_is_had_whether_it_is_good_or_not(clock: Clock) -> None:
+    def question() -> float:
+        return clock.now
+
+    def good(answer: float) -> bool:
+        return answer >= 1010.0
+
+    assert wait_for(question, good, 30.0, clock.sleep, pause=4.0, clock=clock) == 1012.0
+    assert wait_for(question, lambda _: False, 1.0, clock.sleep, pause=0.5, clock=clock) == 1013.0
+    assert clock.pauses == [4.0, 4.0, 4.0, 0.5, 0.5]
+
+
+def test_an_error_while_waiting_is_raised_at_once(clock: Clock) -> None:
+    def question() -> bool:
+        raise TransientError("busy")
+
+    with pytest.raises(TransientError, match="busy"):
+        wait_until(question, 30.0, clock.sleep, clock=clock)
+    assert clock.pauses == []

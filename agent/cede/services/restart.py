@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
-
 from cede.errors import TransientError, UnsafeError, WorldMovedError
+from cede.util.retry import wait_until
 from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
@@ -53,24 +52,16 @@ def restart(
         f"shutting {domain.name} down", lambda: adapters.libvirt.shut_down(domain.name)
     )
 
-    def running() -> bool:
+    def off() -> bool:
         return (
             call_with_timeout("asking libvirt", lambda: adapters.libvirt.running(domain.name))
-            is not None
+            is None
         )
 
-    wait = Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(_POLL),
-        sleep=sleep,
-    )
-    try:
-        wait(running)
-    except RetryError:
+    if not wait_until(off, seconds, sleep, pause=_POLL):
         raise TransientError(
             f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
             name="shutdown-timeout",
             remedy="shut it down from inside and start it, then `cede verify`",
-        ) from None
+        )
     call_with_timeout(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
-
 from cede.errors import CedeError, GuestSilentError, PermanentError
 from cede.guest import probe
 from cede.guest.channels import credentials
@@ -20,6 +18,7 @@ from cede.guest.channels.ssh_channel import SshChannel
 from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
 from cede.model.policy import Channel, When
+from cede.util.retry import wait_for
 from cede.util.timeouts import start_with_timeout
 from cede.verifier import check_results, guest_checks, host_checks
 from cede.verifier.checklist import ChecklistFacts, ChecklistItem, checklist, slot_line
@@ -76,17 +75,7 @@ def verify(
         return max(0.0, deadline - time.monotonic())
 
     def until_verified(look: Callable[[], tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
-        again = Retrying(
-            retry=retry_if_not_result(check_results.verified),
-            stop=stop_after_delay(left()),
-            wait=wait_fixed(_PAUSE),
-            sleep=sleep,
-        )
-        try:
-            return again(look)
-        except RetryError as ended:
-            results: tuple[CheckResult, ...] = ended.last_attempt.result()
-            return results
+        return wait_for(look, check_results.verified, left(), sleep, pause=_PAUSE)
 
     device, domain = _device(adapters, address), adapters.libvirt.domain(expected_domain.name)
     if device is None or domain is None or domain.uuid != expected_domain.uuid:

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
-
 from cede.errors import PermanentError, TransientError
+from cede.util.retry import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,27 +62,26 @@ def _take(
     waiting: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> None:
-    def attempt() -> None:
+    def taken() -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
-            raise TransientError(
-                f"{holder} is running, and two at once would undo each other's",
-                name="another-cede",
-                remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
-            ) from error
+        except BlockingIOError:
+            return False
+        return True
 
-    try:
-        attempt()
-    except TransientError as busy:
-        if seconds <= 0:
-            raise
-        waiting(busy.message)
-        Retrying(
-            retry=retry_if_exception_type(TransientError),
-            wait=wait_fixed(_POLL),
-            stop=stop_after_delay(seconds),
-            sleep=sleep,
-            reraise=True,
-        )(attempt)
+    if taken():
+        return
+    if seconds > 0:
+        waiting(_busy(descriptor, path).message)
+        if wait_until(taken, seconds, sleep, pause=_POLL):
+            return
+    raise _busy(descriptor, path)
+
+
+def _busy(descriptor: int, path: Path) -> TransientError:
+    holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
+    return TransientError(
+        f"{holder} is running, and two at once would undo each other's",
+        name="another-cede",
+        remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
+    )
