@@ -1,7 +1,7 @@
-"""cede: PCI devices for Xen guests, given and taken back with proof.
+"""cede: give PCI devices to Xen guests through libvirt, and take them back.
 
-The data's way is one street, and the modules are named in its order:
-policy -> observe (inventory) -> plan -> execute -> verify -> status.
+The data goes one way, and the packages are named in its order:
+policy and inventory -> resolve -> plan -> execute -> verify -> assess. See contrib/docs/architecture.md.
 """
 
 __version__ = "0.1.0"

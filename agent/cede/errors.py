@@ -34,7 +34,7 @@ class Diagnostic:
 
 
 class CedeError(Exception):
-    """The ground of all errors that cede reports on purpose.
+    """The base of all errors that cede reports on purpose.
 
     `name` says which error it is; where none is given, the class has one for all that ask for the same. `remedy` is
     what the administrator can do, as a sentence or a command; empty where the message says it all. `diagnostics` are
@@ -60,7 +60,7 @@ class CedeError(Exception):
 
 
 class UsageError(CedeError):
-    """The command line names something that isn't there: fix the command."""
+    """The command line is wrong, or names what does not exist: fix the command."""
 
     exit = Exit.USAGE
     name = "wrong-usage"
@@ -74,14 +74,14 @@ class PolicyError(CedeError):
 
 
 class UnsafeError(CedeError):
-    """It would harm the host or another tool's work: never retried."""
+    """The action would harm the host or another tool's work: never retried."""
 
     exit = Exit.UNSAFE
     name = "unsafe"
 
 
 class TransientError(CedeError):
-    """The world was busy: the same call may work in a moment, so it is retried."""
+    """libvirt, Xen or the device was busy: the same call may work in a moment, so it is retried."""
 
     exit = Exit.TRY_LATER
     name = "busy"
@@ -92,7 +92,7 @@ class PermanentError(CedeError):
 
 
 class WorldMovedError(CedeError):
-    """What was planned on is no longer so: observe and plan again."""
+    """The host has changed since the plan was made: observe and plan again."""
 
     exit = Exit.TRY_LATER
     name = "changed-meanwhile"
@@ -105,21 +105,21 @@ class HungError(CedeError):
 
 
 class InterruptedByPersonError(CedeError):
-    """The administrator asked to stop; what was begun is written down, and can be gone on with."""
+    """The administrator asked to stop; the journal has what was begun, and the next apply continues."""
 
     exit = Exit.TRY_LATER
     name = "interrupted"
 
 
 class UnreachableError(CedeError):
-    """libvirt or xenstore doesn't answer: nothing was changed, try again when it runs."""
+    """libvirt or xenstore does not answer: nothing was changed, try again when it runs."""
 
     exit = Exit.TRY_LATER
     name = "unreachable"
 
 
 class GuestSilentError(CedeError):
-    """The guest's channel is busy, absent or gave no answer in its time: nothing is verified either way."""
+    """The guest's channel is busy, absent or gave no answer in time: nothing is verified either way."""
 
     exit = Exit.TRY_LATER
     name = "guest-silent"

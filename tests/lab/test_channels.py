@@ -106,7 +106,7 @@ def _ssh_over_the_card(host: Host) -> None:
     there = "fe80::5054:ff:fe01:0%lab0"
     host.sh(f"until ping -c 1 -W 1 {there}; do :; done")
     ssh = f'guest: ssh, host: "{there}", user: root, identity_file: /root/.ssh/id_lab'
-    assert "isn't known here" in verified(host, ssh).guest
+    assert "is unknown here" in verified(host, ssh).guest
     host.sh(f"ssh-keyscan -t ed25519 {there} > /root/.ssh/known_hosts")
     known = verified(host, ssh)
     assert known.verified, known
@@ -116,7 +116,7 @@ def _ssh_over_the_card(host: Host) -> None:
         "chmod 600 /root/.ssh/id_lab; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_lab2;"
         " sed -i \"s| ssh-ed25519 .*| $(cut -d' ' -f1,2 /root/.ssh/id_lab2.pub)|\" /root/.ssh/known_hosts"
     )
-    assert "another than the known one" in verified(host, ssh).guest
+    assert "is not the known one" in verified(host, ssh).guest
     host.guest("pv1", "killall dropbear")
     assert "nothing answers" in verified(host, ssh).guest
 

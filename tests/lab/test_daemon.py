@@ -219,7 +219,7 @@ def _outlives_libvirtd(host: Host, faults: Faults, restarts: int) -> None:
 def _follows_the_policy(host: Host) -> None:
     right = host.sh("cat /etc/cede/policy.yaml")
     host.write("/etc/cede/policy.yaml", "version: 1\ndevcies: {}\n")
-    _said(host, "the policy is wrong, and the last right one is followed")
+    _said(host, "the policy is wrong, so cede follows the last valid one")
     host.write("/etc/cede/policy.yaml", NOTHING_WANTED)
     host.sh(AWAIT_DOM0S)
     plugged = _count(host, "hot-plug")

@@ -79,7 +79,7 @@ def _somebody_else(host: Host) -> None:
     status, found = doctor(host, NIC, "pv1")
     assert (status, fatal(found)) == (1, {"elsewhere"}), found
     seen = host.run("runuser", "-u", "nobody", "--", "cede", "doctor")
-    assert "this is not root" in seen.stdout, seen.stdout + seen.stderr
+    assert "does not run as root" in seen.stdout, seen.stdout + seen.stderr
     assert "Traceback" not in seen.stderr
 
 

@@ -1,1 +1,1 @@
-"""What people and scripts ask: commands and what they show."""
+"""The command line: one module for each command, its options and its output."""

@@ -1,4 +1,4 @@
-"""`cede apply`: the policy made true."""
+"""`cede apply`: make the host what the policy says."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from cede.services.status import failures_recorded
 def apply_command(
     uri: str, policy_path: Path | None, as_json: bool, yes: bool, scheduled: bool, seconds: float
 ) -> int:
-    """Do what the policy wants: bind, edit, hot-plug, retry, verify in the guest.
+    """Do what the policy says: bind, edit, hot-plug, retry, verify in the guest.
 
-    Run again, it does nothing and says so. An assignment that is refused or fails does not keep the others back. What
-    another tool took out is put back, after the plan said so; what is paused or drained stays as it is.
+    A second run changes nothing and says so. A refused or failed assignment does not keep the others back. A device
+    that another tool took out is put back, after the plan says so; what is paused or drained stays as it is.
     """
     with ExitStack() as stack:
         stack.enter_context(failures_recorded(policy_path))

@@ -1,4 +1,4 @@
-"""The early binder's command: `cede boot`, and what it tells of ways that are earlier still."""
+"""`cede boot`: the early binder, and the files that bind even earlier."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 @json_option
 @click.option(
     "--plan", "--dry-run", "only_plan", is_flag=True,
-    help="Only show what would be done. Exit status 4 if there is something to do.",
+    help="Only show what `cede boot` would do. Exit status 4 if there is something to do.",
 )  # fmt: skip
 @click.option(
     "--print", "printed", is_flag=True,
-    help="Print the files and the kernel command line that bind even earlier, and what is wrong with today's. "
-    "Exit status 4, 3 or 1 if something is.",
+    help="Print the files and the kernel command line that bind even earlier, and what is wrong with the present "
+    "ones. Exit status 4, 3 or 1 if something is wrong.",
 )  # fmt: skip
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS",
-    help="How long to wait for devices that aren't there yet, and for another cede that is running.",
+    help="How long to wait for devices that have not appeared yet, and for another running cede.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.FloatRange(min=1), default=60.0, show_default=True, metavar="SECONDS",
-    help="Begin no further step after this time.",
+    help="Begin no further action after this time.",
 )  # fmt: skip
 def boot_command(
     policy_path: Path | None,
@@ -53,14 +53,16 @@ def boot_command(
     wait: float,
     limit: float,
 ) -> int:
-    """Bind the policy's devices to pciback early in dom0's boot, before libvirtd starts guests that want them.
+    """Bind the policy's devices to pciback early in dom0's boot, before libvirtd starts guests that need them.
 
-    It asks neither libvirt nor xenstore. What dom0 lives on is never taken; and before there is a default route, which
-    is when little tells what that will be, nothing but what cede had taken before. Meant for cede-boot.service.
+    Asks neither libvirt nor xenstore. Never binds what dom0 uses. Before dom0 has a default route, which shows what
+    dom0 needs for its network, binds only what cede had bound before. Meant for cede-boot.service.
     """
     if only_plan and printed:
         raise UsageError(
-            "--plan and --print are two questions; ask one at a time", name="conflicting-options"
+            "--plan and --print exclude each other",
+            remedy="give one of them",
+            name="conflicting-options",
         )
     policy = host_policy(policy_path)
     if printed:
@@ -98,7 +100,7 @@ def _print(policy: Policy, *, as_json: bool) -> int:
 
 
 def _show(found: EarlyBoot) -> None:
-    """The files as they are to be written, what each does as a comment; then what is left out, and mistakes."""
+    """Print the files to write, each with its purpose as a comment; then what is left out, and mistakes."""
     for file in found.files:
         click.echo(f"# {file.path}: {file.why}")
         for line in file.lines:
@@ -108,7 +110,7 @@ def _show(found: EarlyBoot) -> None:
         click.echo()
     if found.files:
         click.echo(
-            "# These addresses are hidden whatever card stands there; `cede boot` asks each who it is."
+            "# xen-pciback hides whatever card is at these addresses; `cede boot` checks each card's identity."
         )
     else:
         click.echo("# The policy assigns nothing that may be held back from dom0.")

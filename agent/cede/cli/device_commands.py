@@ -36,11 +36,15 @@ if TYPE_CHECKING:
 @click.option(
     "--permissive", is_flag=True, help="Let the guest write all of the configuration space."
 )
-@click.option("--next-start", is_flag=True, help="Only from the domain's next start on.")
+@click.option(
+    "--next-start",
+    is_flag=True,
+    help="Leave the running domain alone: give the device at its next start.",
+)
 @click.option(
     "--verify", "channel", type=click.Choice([each.value for each in Channel]),
-    help="How the guest is asked whether it has the device: with the user, host and files that the policy names for"
-    " DOMAIN; ssh goes to the host called DOMAIN if it names none.  [default: as the policy says, else console]",
+    help="How to ask the guest whether it has the device, with the user, host and files that the policy names for"
+    " DOMAIN; ssh goes to the host DOMAIN if the policy names none.  [default: as the policy says, else console]",
 )  # fmt: skip
 @policy_option
 @json_option
@@ -57,10 +61,10 @@ def attach_command(
     as_json: bool,
     seconds: float,
 ) -> int:
-    """Give DEVICE to DOMAIN once, with the same plan, guards and proof as apply.
+    """Give DEVICE to DOMAIN once, with the plan, the guards and the verification of `cede apply`.
 
-    DEVICE is an address in any spelling, or a device's name in the policy, whose `protect` holds here too. What is
-    given so is not taken back by apply; `cede release` does that.
+    DEVICE is an address in any spelling, or a device's name in the policy. The policy's `protect` holds. `cede apply`
+    does not take back what `cede attach` gave; `cede release` does.
     """
     with writing(uri, f"cede attach {device} {domain}", seconds, as_json=as_json) as (
         adapters,
@@ -80,7 +84,7 @@ def attach_command(
             raise TransientError(
                 f"{device} or {domain} is drained",
                 name="drained",
-                remedy="`cede resume` first, see `cede status`",
+                remedy="`cede resume` ends the drain; `cede status` shows it",
             )
         if not as_json:
             output.plan(planned)
@@ -98,7 +102,7 @@ def attach_command(
 def detach_command(
     uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
-    """Take DEVICE out of its guest and keep it on pciback, ready for another one."""
+    """Take DEVICE out of its guest and keep it on pciback, ready for another guest."""
     return _take(detach, "detach", uri, device, policy_path, seconds, as_json=as_json)
 
 
@@ -111,10 +115,10 @@ def detach_command(
 def release_command(
     uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
-    """Take DEVICE out of its guest and give it back to dom0, working.
+    """Take DEVICE out of its guest and return it to dom0, with its driver bound.
 
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
-    the next apply gives it away again.
+    the next `cede apply` gives it to the guest again.
     """
     return _take(release, "release", uri, device, policy_path, seconds, as_json=as_json)
 

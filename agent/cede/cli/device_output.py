@@ -1,4 +1,4 @@
-"""What is shown of devices: a table in which to choose, and all about each of them."""
+"""Output of `cede devices`: a table to choose from, and everything about each device."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WIDTH = 100
 _WIDEST = {"DRIVER": 12, "WITH": 12, "FIT": 20, "HAS": 14}
 _HEAD = ("ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT")
 _LEAST = 24
-_VANISHED = "vanished; `cede release` strikes it from the XML"
+_VANISHED = "vanished; `cede release` removes it from the XML"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """A device with all that helps to choose: its names, what hangs on it, and whether it is fit to be given away.
+    """A device with all that helps to choose: its names, what hangs on it, and whether a guest can have it.
 
-    `kept` is why the host keeps it itself, `siblings` are reset with its bus.
+    `kept` is why the host keeps the device, `siblings` are reset with its bus.
     """
 
     device: Device
@@ -43,7 +43,7 @@ class Described:
 
 
 def table(rows: Sequence[Described], gone: Mapping[Address, Sequence[str]]) -> None:
-    """One line for each device, at most 100 columns wide where its address is as usual; then what has vanished."""
+    """Print one line for each device, at most 100 columns wide; then the devices that have vanished."""
     cells = [
         (
             str(row.device.address),
@@ -63,11 +63,13 @@ def table(rows: Sequence[Described], gone: Mapping[Address, Sequence[str]]) -> N
     lost = [(str(a), "-", ", ".join(names), "no", "-", _VANISHED) for a, names in gone.items()]
     output.table(_HEAD, [*short, *lost])
     if rows:
-        click.echo("`cede devices DEVICE` tells all of one; `cede devices --long` of all.")
+        click.echo(
+            "`cede devices DEVICE` shows everything about one device; `cede devices --long` about all."
+        )
 
 
 def _in_short(fit: Fitness) -> str:
-    """The answer without the segment that all addresses begin with."""
+    """Return the fitness without segment 0000, with which most addresses begin."""
     if fit.fit is not FitKind.TOGETHER:
         return str(fit)
     return f"with {', '.join(str(address).removeprefix('0000:') for address in fit.together)}"
@@ -84,7 +86,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def at_length(rows: Sequence[Described], gone: Mapping[Address, Sequence[str]]) -> None:
-    """All about each device, a paragraph for each."""
+    """Print everything about each device, a paragraph for each."""
     for number, row in enumerate(rows):
         if number:
             click.echo()
@@ -117,7 +119,7 @@ def _lines(row: Described) -> Iterator[tuple[str, str]]:
 
 
 def vanished(inventory: Inventory) -> dict[Address, list[str]]:
-    """The addresses that domains list and this host no longer has, with the names of those domains."""
+    """Return the addresses that domains list and this host no longer has, with the names of those domains."""
     found: dict[Address, list[str]] = {}
     for domain in inventory.domains:
         for address in dict.fromkeys(h.address for h in (*domain.live, *domain.config)):
@@ -127,7 +129,7 @@ def vanished(inventory: Inventory) -> dict[Address, list[str]]:
 
 
 def holder(device: Device, inventory: Inventory) -> str:
-    """Who has the device now: a domain's name, `assignable` (on pciback, with nobody), or dom0."""
+    """Return who has the device now: a domain's name, `assignable` (on pciback, in no domain), or dom0."""
     given = inventory.given(device.address)
     if given is None:
         return "assignable" if device.on_pciback else "dom0"

@@ -29,21 +29,21 @@ from cede.services.observe import observe_host
 @json_option
 @click.option(
     "--long", "at_length", is_flag=True,
-    help="Tell all of each device: reason and remedy, resets, siblings. [default where a DEVICE is named]",
+    help="Show all about each device: reason and remedy, resets, siblings. [default where a DEVICE is named]",
 )  # fmt: skip
 @click.option(
     "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Save all that is known of this host as JSON, for `cede plan --host FILE` elsewhere.",
+    help="Save what is known of this host as JSON, for `cede plan --host FILE` on another machine.",
 )  # fmt: skip
 @click.argument("devices", metavar="[DEVICE]...", nargs=-1)
 @click.pass_obj
 def devices_command(
     uri: str, as_json: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
 ) -> int:
-    """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can get it.
+    """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can have it.
 
-    FIT is the planner's answer for a running PV guest that is made for passthrough: `yes`; `no` and why; or `with`
-    another device, where both go into a guest that is started anew.
+    FIT is the planner's answer for a running PV guest that was started with passthrough: `yes`; `no` and why; or
+    `with` another device, where both can only go together, to a guest at its start.
     """
     with open_adapters(uri) as adapters:
         inventory = observe_host(adapters)
@@ -83,11 +83,13 @@ def _named(text: str, inventory: Inventory) -> Device:
 
 
 def _policy() -> Policy:
-    """The host's policy, for what it protects; an empty one, and a warning, where it can't be read."""
+    """Read the host's policy, for what it protects; warn and return an empty one where it can't be read."""
     try:
         return host_policy_if_any(None)
     except PolicyError as error:
-        click.echo(f"cede: what the policy protects is left out: {error.message}", err=True)
+        click.echo(
+            f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True
+        )
         return Policy()
 
 

@@ -36,7 +36,7 @@ _MARK = {Severity.FATAL: "FATAL", Severity.WARNING: "warning", Severity.NOTE: "n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorRequest:
-    """What the doctor is asked about: the host, or with a device and a domain that pair too; a guest's log besides."""
+    """What to examine: the host; with a device and a domain, that pair too; and the log of a guest."""
 
     device: str = ""
     domain: str = ""
@@ -53,7 +53,7 @@ class DoctorRequest:
 @click.option("--yes", is_flag=True, help="With --fix, don't ask before the first step.")
 @click.option(
     "--guest-log", "log", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
-    help="The guest's dmesg, and its /proc/interrupts if you like, to be looked at too; - reads it from a pipe.",
+    help="Also examine the guest's dmesg, and its /proc/interrupts if you like; - reads them from a pipe.",
 )  # fmt: skip
 @policy_option
 @json_option
@@ -70,12 +70,12 @@ def doctor_command(
     as_json: bool,
     seconds: float,
 ) -> int:
-    """Tell what on this host would make passthrough fail, why, and what fixes it.
+    """Say what on this host would make passthrough fail, why, and how to fix it.
 
-    With DEVICE and DOMAIN also what stands against giving that device to that domain, before anything is tried. It
-    looks as far as it gets where libvirt or xenstore don't answer, and as others than root.
+    With DEVICE and DOMAIN, also say what stands against giving that device to that domain, before anything is tried.
+    Where libvirt or xenstore does not answer, or without root, the doctor examines what it can.
 
-    Exit status 1 if something would make passthrough fail, also after --fix as long as a guest must be restarted first.
+    Exit status 1 if something would make passthrough fail; after --fix too, as long as a guest must be restarted first.
     """
     if bool(device) is not bool(domain):
         raise UsageError(
@@ -83,7 +83,8 @@ def doctor_command(
         )
     if log is not None and not domain:
         raise UsageError(
-            "--guest-log needs DEVICE and DOMAIN: whose log is it?", name="missing-argument"
+            "--guest-log needs the DEVICE and the DOMAIN that wrote the log",
+            name="missing-argument",
         )
     request = DoctorRequest(
         device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
@@ -118,19 +119,19 @@ def _fix(uri: str, request: DoctorRequest, seconds: float, *, yes: bool, as_json
 
 
 def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple[Finding, ...]]:
-    """What was seen, and what the rules say of it. Raises UsageError for a name that isn't there."""
+    """Collect the facts and apply the rules. Raises UsageError for a name that does not exist."""
     facts = collect_facts(adapters)
     if not request.domain:
         return facts, diagnosis.of_host(facts)
     if not facts.complete:
-        return facts, diagnosis.of_host(facts)  # who has what can't be told
+        return facts, diagnosis.of_host(facts)  # which domain has which device is unknown
     inventory = facts.inventory
     domain = inventory.domain(request.domain)
     if domain is None:
         raise UsageError(
             f"libvirt knows no domain {request.domain}",
             name="no-such-domain",
-            remedy="`virsh list --all` lists those it knows",
+            remedy="`virsh list --all` lists the domains",
         )
     policy = one_off.policy(
         host_policy_if_any(request.policy), request.device, request.domain, inventory,
@@ -145,7 +146,7 @@ def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """The lines of a guest's log, as much as is worth reading; raises UsageError if it can't be read."""
+    """Read the lines of a guest's log, at most 1 MiB. Raises UsageError if the file can't be read."""
     try:
         with click.open_file(str(path), "rb") as file:
             said: bytes = file.read(_MAX_BYTES)
@@ -180,10 +181,10 @@ def _show(
         click.echo(f"  why: {finding.why}")
         click.echo(
             f"  remedy: {finding.remedy}"
-            + (" (cede doctor --fix does it)" if finding.actions else "")
+            + (" (`cede doctor --fix` does this)" if finding.actions else "")
         )
         click.echo(f"  source: {finding.source}")
     if not diagnosis.fatal(found):
-        seen = "" if facts.is_root else ", as far as others than root can see"
-        click.echo(f"Nothing was found that would make passthrough fail{seen}.")
+        seen = "" if facts.is_root else "; without root it sees less"
+        click.echo(f"cede found nothing that would make passthrough fail{seen}.")
     return code

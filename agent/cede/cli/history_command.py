@@ -1,4 +1,4 @@
-"""`cede history`: what was done, when, why, on whose behalf, and how it ended."""
+"""`cede history`: what was done, when, why, for whom, and how it ended."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cede.model import serialization
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="How many tasks at most.",
+    help="List at most this many changes.",
 )
 @json_option
 def history_command(about: str, most: int, as_json: bool) -> int:
-    """Tell what was done, the newest last: when, why, on whose behalf, how long it took and how it ended.
+    """List what was done, the newest last: when, why, for whom, how long it took and how it ended.
 
-    With an address, a device's or a domain's name, only what was about that. What was begun and is not settled is
-    marked: the next `cede apply` finishes or undoes it.
+    With an address, or the name of a device or a domain, list only what concerned that. A change that was begun and
+    not finished is marked: the next `cede apply` finishes or undoes it.
     """
     with closing(open_journal()) as journal:
         records = journal.history(most=most, about=about)

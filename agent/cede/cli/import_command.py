@@ -1,4 +1,4 @@
-"""`cede import`: a policy proposed from xl's files, from libvirt's domains and from what xen-pciback hides."""
+"""`cede import`: propose a policy from xl's files, from libvirt's domains, or from what xen-pciback hides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SYS = Path("/sys")
 ROOT = Path("/")
 _MODE = 0o644
-_HELP = """Propose a policy from what there is: xl's configuration FILEs, hostdevs in libvirt's domains, hidden devices.
+_HELP = """Propose a policy from xl's configuration FILEs, hostdevs in libvirt's domains, or hidden devices.
 
 \b
 cede import /etc/xen/*.cfg -o /etc/cede/policy.yaml   what xl's guests have
@@ -40,9 +40,9 @@ cede import --from-domain ace2x1 ace2x1.cfg           one domain, and one file
 cede import --from-hide                               what xen-pciback.hide= names
 cede import --hide '(01:00.0)(02:00.*)'               the same from a text
 
-Nothing is changed and no FILE is ever run. A device is given the identity that it has on this host, and a comment for
-all that libvirt can't express. What the policy of this host speaks of already is left out and said. Only
---from-domains and --from-domain need libvirt.
+Changes nothing and runs no FILE. Each device gets the identity that it has on this host, and a comment on what libvirt
+can't express. What the policy of this host already names is left out and listed. Only --from-domains and --from-domain
+need libvirt.
 """
 
 
@@ -52,18 +52,18 @@ all that libvirt can't express. What the policy of this host speaks of already i
 )
 @click.option(
     "--from-domain", "domains", metavar="DOMAIN", multiple=True,
-    help="Take those of this domain, by name or UUID; may be given several times.",
+    help="Take the hostdevs of this domain, by name or UUID; may be given several times.",
 )  # fmt: skip
 @click.option(
     "--from-hide", "from_hide", is_flag=True,
-    help="Take what hides devices on the kernel's command line and in modprobe.d.",
+    help="Take the devices that the kernel's command line and modprobe.d hide.",
 )  # fmt: skip
 @click.option("--hide", "hide", metavar="TEXT", help="Take the devices in this value of `hide=`.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH",
-    help="Write the policy there instead of on standard output.",
+    help="Write the policy to PATH instead of standard output.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Overwrite the file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite PATH if it exists.")
 @policy_option
 @json_option
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
@@ -85,7 +85,7 @@ def import_command(
         raise UsageError(
             "nothing to import from",
             name="missing-argument",
-            remedy="name an xl.cfg, or say --from-domains or --from-hide; `cede import --help` has examples",
+            remedy="name an xl.cfg, or give --from-domains or --from-hide; `cede import --help` has examples",
         )
     guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
     asks_libvirt = every_domain or bool(domains)
@@ -97,7 +97,7 @@ def import_command(
         contents.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
     hidden = _hidden() if from_hide else ()
     if from_hide and not hidden:
-        sources.append("xen-pciback's hide=, which is nowhere")
+        sources.append("xen-pciback's hide=, which is not set")
     if hide is not None:
         hidden = (*hidden, pciback_options.read(hide, "--hide"))
     sources += [one.place for one in hidden]
@@ -134,7 +134,7 @@ def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
         raise UsageError(
             f"libvirt knows no domain {', '.join(missing)}",
             name="no-such-domain",
-            remedy="`virsh list --all` lists those that it knows",
+            remedy="`virsh list --all` lists the domains",
         )
     return [domain.name for domain in found if domain is not None]
 
@@ -155,21 +155,21 @@ def _called(imported: ImportedPolicy) -> dict[str, str]:
 
 
 def _check(text: str) -> None:
-    """Nothing is proposed that the other commands would not read."""
+    """Raise UsageError for a policy that the other commands would not read."""
     try:
         policy_files.parse(text, "the proposed policy")
     except PolicyError as error:
         raise UsageError(
-            f"no policy can be made of this: {error.message}",
+            f"the proposed policy would be wrong: {error.message}",
             name="no-policy",
-            remedy="a domain needs a name; fix it where it is imported from",
+            remedy="a domain needs a name; correct the file or the domain that is imported",
         ) from error
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """A new file, or in one step in place of an old one; raises UsageError if it can't be written.
+    """Write a new file, or replace an old one atomically. Raises UsageError if that fails.
 
-    Its folder is made if only that is missing: a host without a policy has no /etc/cede.
+    Makes the folder if only that is missing: a host without a policy has no /etc/cede.
     """
     target = path.with_name(f".{path.name}.new") if force else path
     try:
@@ -183,9 +183,9 @@ def _write(path: Path, text: str, *, force: bool) -> None:
             target.replace(path)
     except FileExistsError as error:
         raise UsageError(
-            f"{path} is there already, and was left as it is",
+            f"{path} exists and was not changed",
             name="file-exists",
-            remedy="name another file, or say --force to overwrite it",
+            remedy=f"name another file, or give --force to overwrite {path}",
         ) from error
     except OSError as error:
         raise UsageError(
@@ -201,8 +201,8 @@ def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: 
         click.echo(text, nl=False)
         return
     count = f"{len(imported.devices)} devices, {len(imported.assignments)} assignments"
-    click.echo(f"{output}: {count}; see it, then `cede plan -f {output}`")
-    said = [f"not in it: {note}" for note in imported.notes]
+    click.echo(f"{output}: {count}; review the file, then `cede plan -f {output}`")
+    said = [f"left out: {note}" for note in imported.notes]
     said += [f"{device.name}: {note}" for device in imported.devices for note in device.notes]
     for line in said:  # the names in them are foreign
         click.echo(line if line.isprintable() else ascii(line)[1:-1])

@@ -36,7 +36,7 @@ _MODULES = {
 
 
 class _Commands(click.Group):
-    """The commands; each is imported when it is asked for, for one must not wait for what the others need."""
+    """The commands; each is imported when it is used, so that none waits for what the others import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_MODULES)
@@ -52,7 +52,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    invoke_without_command=True,  # what comes of no command differs between click's versions
+    invoke_without_command=True,  # click's versions differ in what they do without a command
 )
 @click.version_option(__version__, prog_name="cede")
 @click.option(
@@ -62,10 +62,10 @@ class _Commands(click.Group):
 )  # fmt: skip
 @click.pass_context
 def cli(context: click.Context, uri: str) -> None:
-    """Give PCI devices to Xen guests and get them back, safely and with proof.
+    """Give PCI devices to Xen guests through libvirt, verify that they arrived, and take them back.
 
     Exit status: 0 done or in sync; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
-    step; 75 try again later.
+    sync; 75 try again later.
     """
     context.obj = uri
     if context.invoked_subcommand is None:

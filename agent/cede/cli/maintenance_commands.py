@@ -1,4 +1,4 @@
-"""The commands for what the administrator did on purpose: pause, resume, drain."""
+"""The commands for maintenance: pause, resume, drain."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def _one_line(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """What is shown on others' terminals later has no control characters."""
+    """Return `value` as one line without control characters: other terminals show it later."""
     return " ".join("".join(c if c.isprintable() else " " for c in value).split())
 
 
 reason_option = click.option(
     "--reason", default="", metavar="TEXT", callback=_one_line,
-    help="Why, for those who look at the status.",
+    help="Why; `cede status` shows the text.",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ reason_option = click.option(
 @click.argument("target", metavar="DOMAIN|DEVICE")
 @click.option(
     "--for", "lasting", callback=duration, metavar="TIME",
-    help="Until when: 90m, 2h, 1h30m, 7d from now. Without it, until `cede resume`.",
+    help="For how long: 90m, 2h, 1h30m, 7d. Without --for, until `cede resume`.",
 )  # fmt: skip
 @reason_option
 @policy_option
@@ -62,8 +62,8 @@ def pause_command(
 ) -> int:
     """Leave a domain or a device as it is, whatever the policy says, until `cede resume`.
 
-    No pass touches it, and it doesn't count as out of sync. What the administrator names in a command of their own
-    (attach, detach, release) is done all the same.
+    No pass changes a paused domain or device, and neither counts as out of sync. A command that names the device
+    (attach, detach, release) works all the same.
     """
     with writing(uri, f"cede pause {target}", seconds, as_json=as_json) as (adapters, context):
         inventory = observe_host(adapters)
@@ -89,9 +89,9 @@ def pause_command(
 def resume_command(
     uri: str, target: str, yes: bool, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
-    """Look after it again: put back what was drained, and what drifted meanwhile as `on_drift` says.
+    """End a pause or a drain: put back what was drained, and what drifted meanwhile as `on_drift` says.
 
-    Without DOMAIN or DEVICE, everything that was paused or drained.
+    Without DOMAIN or DEVICE, end all pauses and drains.
     """
     with writing(uri, f"cede resume {target}".strip(), seconds, as_json=as_json) as (
         adapters,
@@ -138,10 +138,10 @@ def drain_command(
     as_json: bool,
     seconds: float,
 ) -> int:
-    """Maintenance: take ceded devices out of their guests and give them back to dom0, until `cede resume`.
+    """Maintenance: take ceded devices out of their guests and return them to dom0, until `cede resume`.
 
-    Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. Killed on the way,
-    it can be run again; the next pass goes on with it, too.
+    Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. The next `cede
+    drain` or the next pass continues a drain that was interrupted.
     """
     with writing(uri, f"cede drain {target}".strip(), seconds, as_json=as_json) as (
         adapters,
@@ -173,9 +173,9 @@ def drain_command(
 
 
 def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
-    """A pause of what the administrator named: a domain (by name or UUID), a device of the policy, or an address.
+    """Return a pause of what `target` names: a domain (by name or UUID), a device of the policy, or an address.
 
-    Raises UsageError if it is none of them, or both a domain and a device.
+    Raises UsageError if `target` is none of them, or both a domain and a device.
     """
     try:
         address = Address.parse(target)
@@ -194,22 +194,22 @@ def named(target: str, policy: Policy, inventory: Inventory) -> Pause:
         raise UsageError(
             f"{target!r} is both a domain and a device of the policy",
             name="ambiguous-target",
-            remedy=f"say the domain by its UUID ({domain.uuid}), the device by its address",
+            remedy=f"name the domain by its UUID ({domain.uuid}), or the device by its address",
         )
     if domain is not None:
         return Pause(target=domain.name, domain=domain.uuid)
     if device is None:
         known = ", ".join(described.name for described in policy.devices) or "none"
         raise UsageError(
-            f"{target!r} is neither a domain, nor a PCI address, nor a device of the policy (it has: {known})",
+            f"{target!r} is neither a domain, nor a PCI address, nor a device of the policy, which has: {known}",
             name="no-such-target",
-            remedy="`virsh list --all` and `cede devices` list what there is",
+            remedy="`virsh list --all` lists domains, `cede devices` devices",
         )
     return Pause(target=target, device=target)
 
 
 def _ended(target: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]:
-    """The pauses that the administrator ends by naming what they were about, in whatever way it was named then."""
+    """Return the pauses that `target` ends, by whichever name the paused domain or device was paused."""
     if not target:
         return inventory.pauses
     names = {target}
@@ -256,6 +256,6 @@ def _report_unassigned(planned: Plan, subjects: frozenset[str]) -> None:
     for change in planned.changes:
         if change.subject not in subjects and change.domains:
             click.echo(
-                f"{change.subject}: no policy assigns it, so `cede resume` doesn't put it back;"
+                f"{change.subject}: no policy assigns the device, so `cede resume` does not put it back;"
                 f" `cede attach {change.address} {change.domain}` does"
             )

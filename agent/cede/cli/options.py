@@ -19,13 +19,15 @@ _MAX_LENGTH = 366 * 86400
 
 
 def duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    """The seconds that an option's value means; raises BadParameter with what would be right."""
+    """Return the seconds that an option's value means. Raises BadParameter with examples."""
     if value is None:
         return None
     text = value.strip().lower()
     seconds = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if _PART.sub("", text).strip() or not 0 < seconds <= _MAX_LENGTH:
-        raise click.BadParameter(f"{value!r} is no time span up to a year: 90m, 2h, 1h30m, 7d")
+        raise click.BadParameter(
+            f"{value!r} is not a time of at most a year, such as 90m, 2h, 1h30m or 7d"
+        )
     return float(seconds)
 
 
@@ -40,17 +42,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 scheduled_option = click.option(
     "--scheduled", is_flag=True,
-    help="As the timer and the daemon do it: what another tool took out is put back only where `on_drift` says"
-    " `restore`. Without it the administrator asks, and it is restored in any case.",
+    help="As the timer and the daemon do: put back what another tool took out only where `on_drift` says"
+    " `restore`. Without --scheduled, put that back in any case.",
 )  # fmt: skip
 
 
 yes_option = click.option(
-    "--yes", is_flag=True, help="Don't ask before the first step, not even on a terminal."
+    "--yes", is_flag=True, help="Don't ask before the first action, not even on a terminal."
 )
 
 
 wait_option = click.option(
     "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
-    help="How long to wait for another cede that is running.",
+    help="How long to wait for another running cede.",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is shown to people: the plan, the steps as they happen, findings, errors.
+"""Text output: the plan, the actions as they happen, check results, errors.
 
 Plain text that reads the same on a terminal, in a mail from cron and in a bug report.
 """
@@ -36,7 +36,7 @@ _MARK = {
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; the last one runs free."""
+    """Print columns as wide as their widest cell; the last one has no limit."""
     every = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in every) for i in range(len(head))]
     for row in every:
@@ -45,14 +45,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def error(failed: CedeError) -> None:
-    """What went wrong and what to do about it, on standard error."""
+    """Print what went wrong and the remedy, on standard error."""
     click.echo(f"cede: {failed.message}", err=True)
     if failed.remedy:
         click.echo(f"      remedy: {failed.remedy}", err=True)
 
 
 def plan(planned: Plan) -> None:
-    """Steps, no-ops with their reasons, refusals with their remedies."""
+    """Print actions, no-ops with their reasons, refusals with their remedies."""
     for change in planned.changes:
         click.echo(f"{change.subject}:{f' {change.reason}' if change.reason else ''}")
         for number, action in enumerate(change.actions, 1):
@@ -64,7 +64,7 @@ def plan(planned: Plan) -> None:
 
 
 def decisions(planned: Plan) -> None:
-    """No-ops with their reasons, refusals with their remedies."""
+    """Print no-ops with their reasons, refusals with their remedies."""
     for noop in planned.noops:
         click.echo(f"{noop.subject}: nothing to do: {noop.reason}")
         _action_required(noop.action_required)
@@ -74,7 +74,7 @@ def decisions(planned: Plan) -> None:
 
 
 def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
-    """How the persistent XML of each domain in `before` would change, as a unified diff."""
+    """Print how the persistent XML of each domain in `before` would change, as a unified diff."""
     for domain, xml in before.items():
         after = xml
         for action in planned.actions:
@@ -91,14 +91,14 @@ def _action_required(what: str) -> None:
 
 
 class Progress:
-    """A step before it begins, and its end on the same line unless another one's came between."""
+    """Prints an action before it begins, and its end on the same line unless another action came between."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: tuple[Change, Action] | None = None
 
     def __call__(self, change: Change, event: Action | ActionOutcome) -> None:
-        """Tell of one step."""
+        """Print the begin of `event`, or its end."""
         with self._lock:
             if isinstance(event, ActionOutcome):
                 self._ended(change, event)
@@ -122,7 +122,7 @@ class Progress:
 
 
 def checked(found: Sequence[AssignmentChecks], conditions: Iterable[Condition] = ()) -> None:
-    """Per subject whether it is verified, every finding, and its conditions."""
+    """Print for each subject whether it is verified, every check result, and its conditions."""
     of: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
@@ -144,9 +144,9 @@ _USUAL = {MAINTENANCE: Status.FALSE}
 
 
 def status(found: Sequence[AssignmentChecks], conditions: Sequence[Condition]) -> None:
-    """What is out of the ordinary with the host, then every assignment.
+    """Print the unusual conditions of the host, then every assignment.
 
-    Where nothing could be looked at, the assignments are told as they were seen last.
+    Where the host could not be observed, print the assignments as last seen.
     """
     for condition in conditions:
         if condition.subject == HOST and condition.status is not _USUAL.get(
@@ -161,17 +161,17 @@ def status(found: Sequence[AssignmentChecks], conditions: Sequence[Condition]) -
 
 
 def explained(one: Explained) -> None:
-    """The checklist of one assignment, each item with the command to see it with."""
+    """Print the checklist of one assignment, each item with the command to see it with."""
     click.echo(f"{one.subject}, item by item:")
     if not one.checks:
-        click.echo("  its device or its domain can't be told")
+        click.echo("  no device or no domain; `cede plan` says why")
     for number, check in enumerate(one.checks, 1):
         click.echo(f"  {number:2}. [{_MARK[check.status]}] {check.item}: {check.found}")
         click.echo(f"        {check.command}")
 
 
 def report(done: Report) -> None:
-    """What came of a pass, after its steps were shown as they happened."""
+    """Print the result of a pass whose actions were printed as they happened."""
     for outcome in done.outcomes:
         if outcome.error is not None:
             click.echo(f"{outcome.change.subject}: FAILED: {outcome.error.message}")
@@ -182,33 +182,33 @@ def report(done: Report) -> None:
                 f"{outcome.change.subject}: ROLLBACK FAILED: {outcome.rollback_failed.message}"
             )
             click.echo(
-                f"  for you to do: {outcome.rollback_failed.remedy or '`cede history` tells the steps'}"
+                f"  for you to do: {outcome.rollback_failed.remedy or '`cede history` lists the actions'}"
             )
         elif outcome.rolled_back:
-            click.echo(f"{outcome.change.subject}: taken back to what was before")
+            click.echo(f"{outcome.change.subject}: rolled back")
     checked(done.checked)
     if not done.outcomes and not done.plan.refusals:
         click.echo("Nothing was changed.")
 
 
 def history(entries: Sequence[ChangeRecord]) -> None:
-    """Tasks and their actions, the oldest first as in a log."""
+    """Print changes and their actions, the oldest first as in a log."""
     if not entries:
-        click.echo("Nothing was done yet.")
+        click.echo("cede has changed nothing yet.")
     for entry in reversed(entries):
-        still = " (not settled)" if entry.open else ""
+        still = " (not finished)" if entry.open else ""
         click.echo(f"{entry.started}  {entry.subject}: {entry.outcome}{still}")
         click.echo(
-            f"  asked by {entry.requester or 'somebody'} with {entry.command or 'cede'}"
+            f"  requested by {entry.requester or 'unknown'} with {entry.command or 'cede'}"
             + (f"; {entry.address}" if entry.address else "")
         )
         for action in entry.actions:
             ended = (
-                "never ended"
+                "did not end"
                 if action.seconds is None
                 else f"{action.outcome}, {action.seconds:.1f} s"
             )
-            click.echo(f"  {'taking back: ' if action.is_rollback else ''}{action.text}: {ended}")
+            click.echo(f"  {'rollback: ' if action.is_rollback else ''}{action.text}: {ended}")
             if action.message:
                 click.echo(f"    {action.message}")
         if entry.message and entry.message not in {action.message for action in entry.actions}:

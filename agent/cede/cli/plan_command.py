@@ -1,4 +1,4 @@
-"""`cede plan`: what apply would do."""
+"""`cede plan`: what `cede apply` would do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cede.services.reconcile import replan, worst
 )
 @click.option(
     "--host", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Plan for the host that was saved in FILE instead of this one.",
+    help="Plan for the host that `cede devices --save` saved in FILE.",
 )  # fmt: skip
 @click.pass_obj
 def plan_command(
@@ -39,14 +39,15 @@ def plan_command(
     diff: bool,
     file: Path | None,
 ) -> int:
-    """Show what apply would do, and why. Touches nothing.
+    """Show what `cede apply` would do, and why. Changes nothing.
 
     Exit status 4 if there is something to do.
     """
     policy = host_policy(policy_path)
     if file is not None and diff:
         raise UsageError(
-            "a saved host holds no XML to show a --diff of", name="conflicting-options"
+            "--diff needs the domains' XML, which a saved host does not have",
+            name="conflicting-options",
         )
     before: dict[str, str] = {}
     if file is not None:

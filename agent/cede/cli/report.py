@@ -1,4 +1,4 @@
-"""What came of a pass: one JSON object, or text."""
+"""The result of a pass, as one JSON object or as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cede.verifier.verify import Explained
 
 
 def show_report(done: Report, *, as_json: bool) -> None:
-    """What came of a pass: one JSON object, or what the progress hasn't said yet."""
+    """Print the result of a pass: one JSON object, or what the progress has not printed yet."""
     if as_json:
         click.echo(
             serialization.dumps(
@@ -32,7 +32,7 @@ def show_report(done: Report, *, as_json: bool) -> None:
 
 
 def plain_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
-    """What came of each work, as a report's JSON has it."""
+    """Return the outcome of each change, as a report's JSON has it."""
     return [
         {
             "subject": outcome.change.subject,
@@ -54,7 +54,7 @@ def show_checked(
     failed: CedeError | None = None,
     conditions: Sequence[Condition] = (),
 ) -> int:
-    """The findings, and the checklists where they were asked for; returns the exit status that they ask for."""
+    """Print the check results, and the checklists if there are any; return the exit status."""
     in_sync = all(checks.verified or checks.paused for checks in found)
     code = failed.exit if failed else Exit.OK if in_sync else Exit.OUT_OF_SYNC
     if as_json:
@@ -78,5 +78,5 @@ def show_checked(
 
 
 def plain_checked(found: Sequence[AssignmentChecks]) -> list[dict[str, object]]:
-    """What was checked, as JSON, with the decision that it comes to."""
+    """Return what was checked, as JSON, each with whether it is verified."""
     return [{**serialization.plain(checks), "verified": checks.verified} for checks in found]

@@ -1,6 +1,6 @@
 """`cede run`: the daemon in the foreground, as systemd starts it (contrib/systemd/cede.service).
 
-It has no `--json`: what it says is journald's, which has an output of its own for machines (`journalctl -o json`).
+`cede run` has no `--json`: it logs to journald, which has its own output for programs (`journalctl -o json`).
 """
 
 from __future__ import annotations
@@ -41,22 +41,23 @@ if TYPE_CHECKING:
 RUN_LOCK = Path("/run/cede-run.lock")
 
 
-_STARTING_SECONDS = 1.0  # the timer's service looks at the lock for a moment
+_STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to test it
 
 
 @click.command("run")
 @policy_option
 @click.option(
     "--interval", metavar="SECONDS", type=click.FloatRange(min=10), default=INTERVAL_SECONDS,
-    show_default=True, help="How long at most until the host is looked at anew, a tenth more or less.",
+    show_default=True, help="The longest time between two passes, a tenth more or less.",
 )  # fmt: skip
 @click.pass_obj
 def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
     """Keep the host in sync with the policy, for as long as it runs.
 
-    It wakes when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; then it
-    does what `cede apply` does. SIGHUP has it read the policy anew and try at once what it had put off. SIGTERM ends it
-    after the step that is being taken. A wrong policy file is told, and the last right one followed.
+    A pass begins when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; the
+    pass does what `cede apply --scheduled` does. SIGHUP reads the policy again and tries at once what was put off.
+    SIGTERM ends the daemon after the present action. While a policy file is wrong, the daemon says so and follows the
+    last valid policy.
     """
     log = standard_log()
     with _only_one():
@@ -66,7 +67,7 @@ def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Raises PermanentError if another `cede run` is there."""
+    """Hold the daemon's lock. Raises PermanentError if another `cede run` holds it."""
     with ExitStack() as held:
         try:
             held.enter_context(
@@ -76,15 +77,15 @@ def _only_one() -> Iterator[None]:
             )
         except TransientError as other:
             raise PermanentError(
-                f"{_holder(other)} runs already",
+                f"{_holder(other)} is running already",
                 name="another-agent",
-                remedy="`systemctl status cede` tells of it; one is enough",
+                remedy="leave the host to that one, or stop it first: `systemctl status cede` shows it",
             ) from other
         yield
 
 
 def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify: Notify) -> None:
-    """Be the daemon until a signal ends it. Raises PolicyError if the policy is wrong from the beginning."""
+    """Run the daemon until a signal ends it. Raises PolicyError if the policy is wrong at the start."""
     paths = [policy_path] if policy_path is not None else [DEFAULT_POLICY, DEFAULT_FOLDER]
     with failures_recorded(policy_path):
         watcher = PolicyWatcher(
@@ -121,7 +122,10 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
         stopped=stop.is_set,
         heartbeat=notify.every or interval,
     )
-    log(Priority.INFO, f"follows {watcher.policy.source}, looks at least every {interval:.0f} s")
+    log(
+        Priority.INFO,
+        f"follows {watcher.policy.source}, observes the host at least every {interval:.0f} s",
+    )
     with _signals(stop, triggers, notify), _listening(_sources(uri, paths), triggers, log):
         daemon.run()
         notify.stopping()
@@ -151,7 +155,7 @@ def _listening(sources: Sequence[Source], triggers: TriggerQueue, log: Log) -> I
 
 
 def _signals(stop: Event, triggers: TriggerQueue, notify: Notify) -> AbstractContextManager[None]:
-    """SIGTERM and SIGINT stop it, the second one at once; SIGHUP reloads. They do as little as can be."""
+    """Handle SIGTERM and SIGINT, which stop the daemon (the second one at once), and SIGHUP, which reloads."""
 
     def stopped(_number: int, _frame: object) -> None:
         if stop.is_set():
@@ -170,7 +174,7 @@ def _report_policy(log: Log, news: Policy | PolicyError) -> None:
     if isinstance(news, PolicyError):
         log(
             Priority.ERROR,
-            f"the policy is wrong, and the last right one is followed: {news.message}",
+            f"the policy is wrong, so cede follows the last valid one: {news.message}",
         )
     else:
-        log(Priority.INFO, f"follows the policy as it is now: {len(news.assignments)} assignments")
+        log(Priority.INFO, f"follows the new policy: {len(news.assignments)} assignments")

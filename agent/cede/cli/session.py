@@ -1,4 +1,4 @@
-"""A command's session: the writer lock, the adapters, signals, and who asks for what."""
+"""A command's session: the writer lock, the adapters, signals, and who requested what."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    """Have each signal call its handler; afterwards those that were there before."""
+    """Install a handler for each signal; restore the previous ones afterwards."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -41,11 +41,11 @@ def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -
 def writing(
     uri: str | None, command: str, seconds: float, *, as_json: bool, require_all: bool = True
 ) -> Iterator[tuple[Adapters, RequestContext]]:
-    """The adapters, for the one cede at a time that may change something, and on whose behalf it does.
+    """Open the adapters for the one cede at a time that may change the host, and name who requested it.
 
-    With no `uri` they are those of a host before its libvirt; unless `require_all`, libvirt may be silent. The first
-    interrupt or termination ends it after the steps that are being taken, the second at once. Raises TransientError if
-    another cede is running for longer than `seconds`.
+    Without `uri` the adapters are offline: libvirt does not run yet. Unless `require_all`, libvirt need not answer. The
+    first interrupt or termination ends the session after the present actions, the second at once. Raises TransientError
+    if another cede runs for longer than `seconds`.
     """
     stop = Event()
 
@@ -53,7 +53,7 @@ def writing(
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        click.echo("\ncede: stopping after this step; once more to stop at once", err=True)
+        click.echo("\ncede: stopping after this action; interrupt again to stop at once", err=True)
 
     asked = Requester(command=command, user=_user())
     progress = silence if as_json else output.Progress()
@@ -76,14 +76,14 @@ def writing(
 
 
 def _user() -> str:
-    """The person behind sudo, pkexec or a login, else the account."""
+    """Return the user behind sudo, pkexec or a login, else the account."""
     name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
     account = getpass.getuser()
     return f"{name} as {account}" if name and name != account else account
 
 
 def confirm(*, yes: bool) -> bool:
-    """Whether the administrator who can be asked agrees; scripts have agreed by being scripts."""
+    """Whether to go on: asks on a terminal only, since a script can't answer."""
     return yes or not sys.stdin.isatty() or click.confirm("Do this?")
 
 

@@ -1,4 +1,4 @@
-"""`cede status`: wanted against real, once or for as long as one watches."""
+"""`cede status`: desired against actual, once or, with `--watch`, repeatedly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHORTEST = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """One look at everything; `silent` is why nothing could be seen, and all but that is as last seen then."""
+    """One observation; `silent` is why the host could not be observed, and then all else is as last seen."""
 
     checked: tuple[AssignmentChecks, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -41,7 +41,7 @@ class Looked:
 
     @property
     def exit(self) -> Exit:
-        """In sync unless something that isn't paused is out of it."""
+        """The exit status: OK unless an assignment that is not paused is out of sync."""
         if self.silent is not None:
             return self.silent.exit
         well = all(checks.verified or checks.paused for checks in self.checked)
@@ -53,19 +53,19 @@ class Looked:
 @json_option
 @click.option(
     "--watch", is_flag=True,
-    help="Look again and again: redraws on a terminal, elsewhere a line for each change.",
+    help="Repeat: redraw on a terminal, elsewhere print a line for each change.",
 )  # fmt: skip
 @click.option(
     "--interval", "seconds", type=click.FloatRange(min=_SHORTEST), default=5.0, show_default=True,
-    metavar="SECONDS", help="How long --watch waits between two looks.",
+    metavar="SECONDS", help="How long --watch waits between two observations.",
 )  # fmt: skip
 @click.pass_obj
 def status_command(
     uri: str, policy_path: Path | None, as_json: bool, watch: bool, seconds: float
 ) -> int:
-    """Show wanted against real per assignment, from dom0's side, and since when it is so.
+    """Show each assignment, desired against actual, as dom0 sees it, and since when.
 
-    Exit status 4 if out of sync; what is paused or drained doesn't count.
+    Exit status 4 if out of sync; what is paused or drained does not count.
     """
     policy = host_policy(policy_path)
     if watch:
@@ -76,7 +76,7 @@ def status_command(
 
 
 def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
-    """With the policy as it is by now; while it is wrong, everything is as last seen."""
+    """Observe with the policy as it is now; while the policy is wrong, return everything as last seen."""
     try:
         return _look(uri, host_policy(path))
     except PolicyError as wrong:
@@ -130,7 +130,7 @@ def _watch(
     as_json: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Until interrupted; the exit status is that of the last look."""
+    """Repeat until interrupted; return the exit status of the last observation."""
     code = Exit.OK
     with suppress(KeyboardInterrupt):
         for view, new in _looks(look, seconds, sleep):
@@ -152,9 +152,9 @@ def _watch(
 def _looks(
     look: Callable[[], Looked], seconds: float, sleep: Callable[[float], None]
 ) -> Iterator[tuple[Looked, Sequence[Condition]]]:
-    """Each look with what changed since the one before; all is new in the first.
+    """Yield each observation with the conditions that changed since the one before; all are new in the first.
 
-    What no pass has written down is dated by the first look that saw it.
+    A condition that no pass has saved is dated by the first observation that saw it.
     """
     before: tuple[Condition, ...] = ()
     while True:

@@ -1,4 +1,4 @@
-"""`cede verify`: every guest is asked again; on request with the whole checklist, and after a restart."""
+"""`cede verify`: ask every guest again; on request with the whole checklist, and after a restart."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 @json_option
 @click.option(
     "--explain", "explaining", is_flag=True,
-    help="The whole way of each device as a checklist, each line with the command to see it with.",
+    help="Show the whole path of each device as a checklist, each item with the command to see it with.",
 )  # fmt: skip
 @click.option(
     "--restart", "restarting", is_flag=True,
-    help="Shut each guest that is in sync down, start it, and verify again. Nothing is forced.",
+    help="Shut each guest that is in sync down, start it, and verify again. No guest is forced.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Don't ask before a restart, not even on a terminal.")
 @wait_option
@@ -49,10 +49,10 @@ def verify_command(
     yes: bool,
     seconds: float,
 ) -> int:
-    """Like status, and ask every guest again. Exit status 4 if out of sync.
+    """Show the status after asking every guest again. Exit status 4 if out of sync.
 
-    With --restart, 75 if a guest doesn't shut down in time: it is left running. What --explain finds missing for the
-    next boot of the host alone doesn't make an assignment out of sync.
+    With --restart, 75 if a guest does not shut down in time; that guest keeps running. What --explain finds missing
+    only for the next boot of the host does not make an assignment out of sync.
     """
     policy = host_policy(policy_path)
     if restarting:
@@ -112,7 +112,7 @@ def _again(
 
 
 def _in_sync(targets: Targets, found: tuple[AssignmentChecks, ...]) -> tuple[Domain, ...]:
-    """The running domains of which every assignment is verified; no other one is restarted for a proof."""
+    """Return the running domains whose assignments are all verified; no other domain is restarted."""
     domains: dict[str, Domain] = {}
     spared = set()
     for target, checks in zip(targets.each, found, strict=True):

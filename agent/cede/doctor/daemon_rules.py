@@ -19,13 +19,13 @@ _NO_BINDING = "no binding to libvirt"
 
 
 def not_root(facts: Facts) -> Iterator[Finding]:
-    """Others than root see less."""
+    """Without root the doctor sees less."""
     if not facts.is_root:
         yield Finding(
             name="not-root",
             severity=Severity.NOTE,
             subject=HOST,
-            what="this is not root, so not everything could be looked at",
+            what="cede does not run as root and can't examine everything",
             why="libvirt, xenstore, Xen's log and the kernel's log open for root only",
             remedy="sudo cede doctor",
             source="xen, docs/misc/xenstore.txt; polkit",
@@ -53,7 +53,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     elif _IDLE in said:
         yield _fatal(
             "libvirt-xen-driver-idle",
-            "libvirt's Xen driver is there, but didn't start",
+            "libvirt's Xen driver is installed, but did not start",
             why,
             "see `journalctl -u libvirtd` (or virtxend); once Xen and xenstored run, systemctl restart libvirtd",
             "libvirt, src/libxl/libxl_driver.c (libxlConnectOpen)",
@@ -61,7 +61,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     elif _NO_BINDING in said:
         yield _fatal(
             "libvirt-no-binding",
-            "Python can't speak to libvirt",
+            "Python has no binding to libvirt",
             why,
             "apt-get install python3-libvirt",
             "https://libvirt.org/python.html",
@@ -70,7 +70,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
         modular = "virtxend" in said
         yield _fatal(
             "virtxend-down" if modular else "libvirt-down",
-            f"{'virtxend' if modular else 'libvirt'} doesn't answer",
+            f"{'virtxend' if modular else 'libvirt'} does not answer",
             why,
             "systemctl start virtxend.socket"
             if modular
@@ -97,7 +97,7 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
     if said and (facts.is_root or not _NOT_ALLOWED.search(said)):
         yield _fatal(
             "xenstore-down",
-            "xenstore doesn't answer",
+            "xenstore does not answer",
             quoted(said),
             "systemctl start xenstored",
             "Xen, docs/misc/xenstore.txt",
@@ -105,14 +105,14 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
 
 
 def unobserved(facts: Facts) -> Iterator[Finding]:
-    """Everything answers, and still the host can't be looked at as cede has to before it does anything."""
+    """Every daemon answers, and still cede can't observe the host as a whole, which it needs before any change."""
     if facts.not_observed:
         yield _fatal(
             "not-observed",
-            "the host can't be looked at as a whole, so cede would refuse to do anything",
+            "cede can't observe the host as a whole, and changes nothing until that works",
             quoted(facts.not_observed),
-            "`cede devices` says the same, with its remedy",
-            "cede's observe",
+            "run `cede devices`: its error names the remedy",
+            "cede, services/observe.py",
         )
 
 

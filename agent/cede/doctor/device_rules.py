@@ -1,4 +1,4 @@
-"""Rules about devices, from what dom0's kernel, Xen and xenstore have on record of each."""
+"""Rules about devices, from what dom0's kernel, Xen and xenstore record of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INITIALISING = 1  # xen/include/public/io/xenbus.h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sign:
-    """A line of a log that tells of a device: the finding that it makes."""
+    """A log line about a device, and the finding that follows from the line."""
 
     name: str
     line: re.Pattern[str]
@@ -41,7 +41,7 @@ _KERNEL = (
             rf"pciback {_AT}: (?:xen-pciback: )?Driver tried to write to a read-only configuration space field"
         ),
         what="the guest's driver wrote to a part of {at}'s configuration space that pciback keeps from it",
-        why="mostly harmless; but if the device doesn't work in the guest, it may be for this",
+        why="mostly harmless; if the device does not work in the guest, this may be the reason",
         remedy="`permissive: true` at its assignment; in XML <source writeFiltering='no'>",
         source="Linux, drivers/xen/xen-pciback/conf_space.c (xen_pcibk_config_write)",
         severity=Severity.NOTE,
@@ -53,7 +53,7 @@ _KERNEL = (
             r"|can't change power state from D3\w* to D0)"
         ),
         what="{at} doesn't wake from D3",
-        why="what can't be powered up can't be reset or given away",
+        why="a device that can't be powered up can't be reset or given away",
         remedy="echo on > /sys/bus/pci/devices/{at}/power/control, and 0 into its d3cold_allowed; else power the "
         "machine off and on",
         source="Linux, drivers/pci/pci.c (pci_power_up)",
@@ -64,7 +64,7 @@ _KERNEL = (
             rf"{_AT}: (?:Invalid PCI ROM (?:header|data) signature|can't ioremap ROM|ROM \[[^]]*\]: can't assign)"
         ),
         what="the ROM of {at} can't be read",
-        why="a graphics card without its ROM stays dark in the guest; others mostly don't need it",
+        why="a graphics card without its ROM stays dark in the guest; other devices mostly need no ROM",
         remedy="in an HVM guest give it a saved copy: <rom file='/path/to/card.rom'/> in its hostdev",
         source="Linux, drivers/pci/rom.c (pci_get_rom_size)",
     ),
@@ -75,15 +75,15 @@ _KERNEL = (
         ),
         what="{at} had a bus error that wasn't corrected (AER)",
         why="pciback takes a device with such an error from its guest",
-        remedy="reseat the card, try another slot or firmware; `lspci -vvs {at}` tells the error's bits",
+        remedy="reseat the card, try another slot or firmware; `lspci -vvs {at}` shows the error's bits",
         source="Linux, drivers/pci/pcie/aer.c (aer_print_error)",
     ),
     _Sign(
         name="bus-error-corrected",
         line=re.compile(rf"{_AT}: (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)"),
         what="{at} had a bus error that was corrected (AER)",
-        why="a few are harmless, many of them are a bad slot, cable or card",
-        remedy="watch the kernel log; reseat the card if they keep coming",
+        why="a few are harmless; many mean a bad slot, cable or card",
+        remedy="watch the kernel log; reseat the card if the errors keep coming",
         source="Linux, drivers/pci/pcie/aer.c (aer_print_error)",
         severity=Severity.NOTE,
     ),
@@ -93,8 +93,8 @@ _XEN = (
         name="rmrr",
         line=re.compile(rf"\[VT-D\]\s?It's disallowed to assign {_AT} with shared RMRR"),
         what="the firmware keeps memory for {at} (RMRR) that it shares with another device",
-        why="Xen gives away no device whose reserved memory another one uses as well",
-        remedy="switch off legacy USB or the shared device in the firmware; libvirt can't say it, but xl can: "
+        why="Xen gives away no device whose reserved memory another device uses too",
+        remedy="switch off legacy USB or the shared device in the firmware; libvirt can't relax this, but xl can: "
         "pci = ['{at},rdm_policy=relaxed'], if you trust that guest",
         source="Xen, xen/drivers/passthrough/vtd/iommu.c (intel_iommu_assign_device)",
         severity=Severity.FATAL,
@@ -113,7 +113,7 @@ _NO_IRQ = re.compile(rf"{_AT}: xen map irq failed (?P<code>-\d+) for \d+ domain"
 
 
 def logged(facts: Facts) -> Iterator[Finding]:
-    """What dom0's kernel and Xen logged of each device that is there still."""
+    """What dom0's kernel and Xen logged of each device that still exists."""
     for signs, lines in ((_KERNEL, facts.kernel_log), (_XEN, facts.xen_log)):
         for sign in signs:
             for line in lines:
@@ -128,7 +128,7 @@ def _made(sign: _Sign, at: str, line: str) -> Finding:
         severity=sign.severity,
         subject=at,
         what=sign.what.format(at=at),
-        why=f"{sign.why}; it was logged: {quoted(line)}",
+        why=f"{sign.why}; the log says: {quoted(line)}",
         remedy=sign.remedy.format(at=at),
         source=sign.source,
     )
@@ -140,7 +140,7 @@ def _known(at: str, facts: Facts) -> Address | None:
 
 
 def quarantined(facts: Facts) -> Iterator[Finding]:
-    """dom0's driver has a device that Xen still keeps in quarantine: it is dead, and nothing says so but a line.
+    """A device that Xen still quarantines is bound to dom0's driver: dead, and only a log line says so.
 
     Sources: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs); Xen, docs/misc/xen-command-line.pandoc.
     """
@@ -149,7 +149,7 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
         if (lost := _NO_IRQ.search(line)) is not None:
             dead[lost["at"]] = line
         elif (bound := _BOUND.search(line)) is not None:
-            dead.pop(bound["at"], None)  # what was said before is over
+            dead.pop(bound["at"], None)  # older lines no longer count
     for at, line in dead.items():
         address = _known(at, facts)
         device = None if address is None else facts.inventory.device(address)
@@ -159,9 +159,9 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
             name="quarantined",
             severity=Severity.WARNING,
             subject=str(device.address),
-            what=f"{device.address} is bound to dom0's {device.driver}, but Xen mapped no interrupt of it for dom0",
-            why="a device that comes back from a guest without its quarantine being lifted is dead in dom0; "
-            f"it was logged: {quoted(line)}",
+            what=f"{device.address} is bound to dom0's {device.driver}, but Xen mapped none of its interrupts for dom0",
+            why="a device that returns from a guest while Xen quarantines the device is dead in dom0; "
+            f"the log says: {quoted(line)}",
             remedy=f"virsh nodedev-detach {device.address.node_device}, then `cede release {device.address}`",
             source="Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs)",
         )
@@ -175,30 +175,30 @@ def asleep(facts: Facts) -> Iterator[Finding]:
                 name="asleep",
                 severity=Severity.WARNING,
                 subject=str(address),
-                what=f"{address} is in D3cold: it has no power",
-                why="its configuration space reads as all ones until it wakes, and pciback can't reset it so",
+                what=f"{address} is in D3cold, without power",
+                why="a sleeping device's configuration space reads as all ones, and pciback can't reset the device",
                 remedy=f"echo on > /sys/bus/pci/devices/{address}/power/control",
                 source="Linux, Documentation/ABI/testing/sysfs-bus-pci (power_state)",
             )
 
 
 def stale_note(facts: Facts) -> Iterator[Finding]:
-    """libxl's note of a device in a domain that is gone. Source: Xen, tools/libs/light/libxl_pci.c."""
+    """libxl's record of a device in a domain that has ended. Source: Xen, tools/libs/light/libxl_pci.c."""
     for note in facts.libxl_notes:
         path = f"/libxl/pci/{str(note.address).replace(':', '-').replace('.', '-')}/domid"
         yield Finding(
             name="stale-libxl-note",
             severity=Severity.WARNING,
             subject=str(note.address),
-            what=f"libxl still notes {note.address} as given to domain {note.domid}, which is gone",
-            why="the next attach fails on that note, once: a toolstack was cut off there",
+            what=f"libxl still records {note.address} as given to domain {note.domid}, which has ended",
+            why="a toolstack was interrupted; the next attach fails once on that record",
             remedy=f"xenstore-rm {path}",
             source="Xen, tools/libs/light/libxl_pci.c (pci_info_xs_write)",
         )
 
 
 def no_frontend(facts: Facts) -> Iterator[Finding]:
-    """A PV guest that was given a device and doesn't take it: it has no pcifront.
+    """A PV guest that was given a device and does not take the device, because no pcifront runs there.
 
     Sources: Xen, xen/include/public/io/xenbus.h; Linux, drivers/pci/Kconfig (XEN_PCIDEV_FRONTEND).
     """
@@ -209,15 +209,15 @@ def no_frontend(facts: Facts) -> Iterator[Finding]:
                 name="no-pcifront",
                 severity=Severity.WARNING,
                 subject=f"{given.address} in {domain.name}",
-                what=f"{domain.name} doesn't take {given.address}: its frontend stays in state 1",
-                why="its kernel has no pcifront, or didn't load it",
+                what=f"{domain.name} does not take {given.address}: its frontend stays in state 1",
+                why="the guest's kernel has no pcifront, or has not loaded pcifront",
                 remedy="in the guest: modprobe xen-pcifront; its kernel needs CONFIG_XEN_PCIDEV_FRONTEND",
                 source="Linux, drivers/pci/Kconfig (XEN_PCIDEV_FRONTEND)",
             )
 
 
 def waits_for_frontend(given: BackendDevice, inventory: Inventory) -> Domain | None:
-    """The running PV guest that has not begun to take what it was given, or None."""
+    """Return the running PV guest that has not begun to take `given`, or None."""
     domain = inventory.domain_by_id(given.domid)
     if domain is None or domain.paused or domain.kind is not GuestKind.PV:
         return None

@@ -1,4 +1,4 @@
-"""All rules together, and the plan that fixes what they found as far as that is harmless."""
+"""All rules together, and the plan that fixes their findings as far as that is harmless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
 
 
 def of_host(facts: Facts) -> tuple[Finding, ...]:
-    """What is wrong with the host and any of its devices, the worst first."""
+    """Return what is wrong with the host and its devices, the worst first."""
     return worst_first(
         finding for rule in (*_OF_HOST, *device_rules.RULES) for finding in rule(facts)
     )
@@ -39,9 +39,9 @@ def of_host(facts: Facts) -> tuple[Finding, ...]:
 def of_pair(
     facts: Facts, subject: str, domain: Domain, targets: Targets, plan: Plan
 ) -> tuple[Finding, ...]:
-    """What is wrong with the host, and stands against the one assignment of `targets`, the worst first.
+    """Return what is wrong with the host, and what stands against the one assignment of `targets`, the worst first.
 
-    `plan` is the planner's for that assignment, and `subject` how the administrator called it.
+    `plan` is the planner's for that assignment, `subject` its name in the findings.
     """
     inventory = facts.inventory
     findings = [finding for rule in _OF_HOST for finding in rule(facts)]
@@ -61,17 +61,17 @@ def of_pair(
 
 
 def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
-    """What a guest's own log says is wrong there, the worst first."""
+    """Return what is wrong in a guest by its own log, the worst first."""
     return worst_first(finding for rule in guest_rules.RULES for finding in rule(log, domain))
 
 
 def fatal(findings: Iterable[Finding]) -> bool:
-    """Whether one of them makes passthrough fail."""
+    """Whether a finding makes passthrough fail."""
     return any(finding.severity is Severity.FATAL for finding in findings)
 
 
 def fix_plan(findings: Iterable[Finding], inventory: Inventory) -> Plan:
-    """The plan that fixes what cede can: the host's steps as one work, each domain's features as another."""
+    """Plan the fixes that cede can do: one change for the host, and one for the features of each domain."""
     actions = [action for finding in findings for action in finding.actions]
     host = tuple(dict.fromkeys(action for action in actions if not isinstance(action, SwitchOn)))
     wanted: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""What the rules are given: all that was seen of a host, and where something didn't answer, its own words."""
+"""The facts that the rules judge: what was collected from a host, and the errors of what did not answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cede.model.pci import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One host at one moment; None and empty say that something couldn't be seen.
+    """One host at one moment; None and empty mean unknown.
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
-    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these don't answer, empty if they do, and
-    `not_observed` why the whole couldn't be looked at though they do; then `inventory` has what is left. `libxl_notes`
-    are those of domains that are gone, `power` is each device's power state (`D0`, `D3cold` ...).
+    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these do not answer, empty if they do;
+    `not_observed` is why the host could not be observed though they do, and then `inventory` has what is left.
+    `libxl_notes` are those of domains that have ended, `power` is each device's power state (`D0`, `D3cold` ...).
     """
 
     is_root: bool = True

@@ -1,4 +1,4 @@
-"""A finding: what is wrong, why that matters, what fixes it, and where it is written that it is so."""
+"""A finding: what is wrong, why that matters, what fixes it, and the source that says so."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _ORDER = tuple(Severity)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a rule found.
+    """What a rule found.
 
-    `name` is the rule's own, the same in every version; `subject` what it is about: the host, a device, a domain.
-    `remedy` is a command or a line of XML, `source` the file or document that says so; `actions` fix it, where cede
-    can.
+    `name` is the rule's own, the same in every version; `subject` is the host, a device or a domain.
+    `remedy` is a command or a line of XML, `source` the file or document that says so; `actions` fix what is
+    wrong, where cede can.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Finding:
 
 
 def quoted(said: str) -> str:
-    """A stranger's line as it may be shown: its printable ASCII, and not too much of it."""
+    """Return the printable ASCII of a line that comes from elsewhere, at most 200 characters."""
     clean = "".join(letter if " " <= letter <= "~" else " " for letter in said[: 4 * _MAX_LENGTH])
     short = " ".join(clean.split())
     return short if len(short) <= _MAX_LENGTH else short[: _MAX_LENGTH - 3] + "..."
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Each finding once: the first that a rule made of a subject, the fatal ones before the others."""
+    """Return the first finding of each rule on each subject, the fatal ones first."""
     found: dict[tuple[str, str], Finding] = {}
     for finding in findings:
         found.setdefault((finding.name, finding.subject), finding)

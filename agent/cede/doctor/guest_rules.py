@@ -1,4 +1,4 @@
-"""Rules on what a guest's own log says: it is the guest's word, so they find something of that guest and no more."""
+"""Rules on what a guest's own log says; a guest can forge its log, so the findings concern that guest alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INSTALLED = "Installing PCI frontend"
 
 
 def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """A BAR of the device lies where the guest believes to have memory.
+    """A BAR of the device lies where the guest has memory.
 
     Both wordings: "Try using e820_host=1 in the guest config" (since Linux 3.9), "Try giving less than 4GB to domain".
     Source: Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource), drivers/pci/setup-res.c (pci_claim_resource).
@@ -45,9 +45,9 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
         severity=Severity.FATAL,
         subject=domain.name,
         what=f"{domain.name} couldn't claim {quoted(found['resource'])} of its device, which is offline there",
-        why="it lies where the guest believes to have memory, since the guest doesn't see the host's memory map"
+        why="the BAR lies where the guest has memory, since the guest does not see the host's memory map"
         if collides or wanting
-        else "its kernel says so; something else of the guest is at that address",
+        else "something else of the guest is at that address, by the log of its kernel",
         remedy=f"<features><xen><e820_host state='on'/></xen></features> in `virsh edit {domain.name}`, shut it down "
         "and start it"
         if wanting
@@ -60,7 +60,7 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
 
 
 def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """The device's interrupts don't arrive: the log says so, or /proc/interrupts has counted none of its MSIs.
+    """The device's interrupts do not arrive: the log says so, or /proc/interrupts has counted none of its MSIs.
 
     Sources: Linux, arch/x86/pci/xen.c, net/sched/sch_generic.c (dev_watchdog), drivers/nvme/host/pci.c (nvme_timeout).
     """
@@ -72,10 +72,10 @@ def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
             name="no-interrupts",
             severity=Severity.WARNING,
             subject=domain.name,
-            what=f"in {domain.name} the interrupts of the device don't arrive",
-            why=f"its log says: {quoted(line)}"
+            what=f"the interrupts of the device do not arrive in {domain.name}",
+            why=f"the guest's log says: {quoted(line)}"
             if line
-            else "all of its MSI counters in /proc/interrupts are 0",
+            else "all MSI counters in the guest's /proc/interrupts are 0",
             remedy="boot the guest with pci=nomsi, or the driver's own option for legacy interrupts; see `xl dmesg` "
             "for faults of the device",
             source="Linux, arch/x86/pci/xen.c",
@@ -83,15 +83,15 @@ def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
 
 
 def no_pcifront(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """A PV guest's whole log without a word of pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
+    """A PV guest's whole log does not mention pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
     whole = any("Linux version " in line for line in log)
     if domain.kind is GuestKind.PV and whole and not any(_INSTALLED in line for line in log):
         yield Finding(
             name="no-pcifront",
             severity=Severity.WARNING,
             subject=domain.name,
-            what=f"{domain.name} has no pcifront at work",
-            why=f"its log lacks `{_INSTALLED}`, which it says at its first device",
+            what=f"pcifront does not run in {domain.name}",
+            why=f"the guest's log lacks `{_INSTALLED}`, which pcifront logs at its first device",
             remedy="in the guest: modprobe xen-pcifront; its kernel needs CONFIG_XEN_PCIDEV_FRONTEND",
             source="Linux, drivers/pci/xen-pcifront.c (pcifront_connect_and_init_dma)",
         )

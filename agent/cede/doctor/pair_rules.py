@@ -1,6 +1,6 @@
-"""Rules about one device and one domain, before anything is tried: the planner's decision, and what is behind it.
+"""Rules about one device and one domain, before anything is tried: the planner's decision, and every rule behind it.
 
-The planner ends at the first thing that stands against it; the administrator wants to hear of all.
+The planner stops at the first rule that refuses; the administrator wants to see all of them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _XML = "https://libvirt.org/formatdomain.html#hypervisor-features"
 
 
 def planned(plan: Plan, subject: str) -> Iterator[Finding]:
-    """What the planner says of the pair."""
+    """Yield the planner's decision on the pair."""
     for refusal in plan.refusals:
         yield _refused(refusal, subject)
     for noop in plan.noops:
@@ -52,7 +52,7 @@ def planned(plan: Plan, subject: str) -> Iterator[Finding]:
 def pair_refusals(
     device: Device, domain: Domain, subject: str, inventory: Inventory, policy: Policy
 ) -> Iterator[Finding]:
-    """Every rule of the planner's that refuses the pair, and not only the first one."""
+    """Yield every rule of the planner that refuses the pair, not only the first."""
     described = policy.devices[0] if policy.devices else None
     override = described.override if described else ()
     refusals = (
@@ -69,7 +69,7 @@ def pair_refusals(
 
 
 def features(domain: Domain) -> Iterator[Finding]:
-    """What libxl decided at the domain's start, or will at its next.
+    """Yield what libxl decided at the domain's start, or will decide at its next.
 
     Sources: libvirt, src/libxl/libxl_conf.c (libxlMakeDomCreateInfo, libxlMakeDomBuildInfo); Xen,
     docs/man/xl.cfg.5.pod.in (passthrough, e820_host).
@@ -82,8 +82,8 @@ def features(domain: Domain) -> Iterator[Finding]:
             subject=domain.name,
             what=f"{domain.name} was started without passthrough"
             if domain.running
-            else f"{domain.name} isn't set to be started with passthrough",
-            why="libxl decides at a domain's start whether devices may come, and refuses a hot-plug else",
+            else f"the XML of {domain.name} does not switch on passthrough",
+            why="libxl decides at a domain's start whether the domain may get devices, and else refuses a hot-plug",
             remedy=_switch(domain, PASSTHROUGH, switched=PASSTHROUGH not in lacking),
             source=_XML,
             actions=_steps(domain, PASSTHROUGH, lacking),
@@ -93,10 +93,10 @@ def features(domain: Domain) -> Iterator[Finding]:
             name="e820-host-off",
             severity=Severity.WARNING,
             subject=domain.name,
-            what=f"{domain.name} doesn't see the host's memory map",
-            why="a BAR of the device can lie where the guest believes to have memory, and is then offline there",
+            what=f"{domain.name} does not see the host's memory map",
+            why="a BAR of the device can lie where the guest has memory; the device is then offline there",
             remedy=_switch(domain, E820_HOST, switched=E820_HOST not in lacking)
-            + "; or give it so little memory that it ends below the BAR, 4 GiB at most",
+            + "; or give the guest so little memory that its memory ends below the BAR, at most 4 GiB",
             source=_XML,
             actions=_steps(domain, E820_HOST, lacking),
         )
@@ -107,7 +107,7 @@ def _switch(domain: Domain, feature: str, *, switched: bool) -> str:
     restart = f"shut {domain.name} down and start it"
     if not domain.running:
         return line
-    return f"{restart}: its XML has {feature} on by now" if switched else f"{line}, then {restart}"
+    return f"{restart}: its XML has {feature} on already" if switched else f"{line}, then {restart}"
 
 
 def _steps(domain: Domain, feature: str, lacking: tuple[str, ...]) -> tuple[SwitchOn, ...]:
@@ -122,9 +122,9 @@ def _refused(refusal: Refusal, subject: str) -> Finding:
         severity=Severity.WARNING if refusal.name in _FOR_LATER else Severity.FATAL,
         subject=subject,
         what=refusal.reason,
-        why="cede would refuse it as unsafe"
+        why="cede refuses this as unsafe"
         if refusal.exit is Exit.UNSAFE
-        else "`cede attach` would end here",
+        else "`cede attach` would fail here",
         remedy=refusal.remedy,
         source=_SOURCES.get(refusal.name, "cede's planner"),
     )
@@ -138,8 +138,8 @@ def _explained(name: str, decision: Change | NoOp, subject: str) -> Finding:
         name=name,
         severity=Severity.NOTE,
         subject=subject,
-        what=f"nothing to do: {reason}" if isinstance(decision, NoOp) else f"it would be: {reason}",
-        why="that is the plan for the pair as things are",
+        what=f"nothing to do: {reason}" if isinstance(decision, NoOp) else f"cede would: {reason}",
+        why="this is the plan for the pair now",
         remedy=f"then, for you to do: {decision.action_required}"
         if decision.action_required
         else "none is needed",

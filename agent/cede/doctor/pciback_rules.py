@@ -1,4 +1,4 @@
-"""Rules about xen-pciback, dom0's driver that holds devices for guests: there, loaded, and told the right devices."""
+"""Rules about xen-pciback, dom0's driver that holds devices for guests: available, loaded, hiding the right devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RIGHT = "hide=(0000:01:00.0)(0000:02:00.0), each device in brackets and no comm
 
 
 def not_loaded(facts: Facts) -> Iterator[Finding]:
-    """The kernel has no xen-pciback, or has it and it isn't loaded now or at boot.
+    """The kernel has no xen-pciback, or xen-pciback is not loaded now or at boot.
 
     Sources: Linux, drivers/xen/Kconfig (XEN_PCIDEV_BACKEND); modules-load.d(5).
     """
@@ -45,8 +45,8 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARNING,
             subject=HOST,
             what="the kernel module xen-pciback is not loaded",
-            why="libvirt would try `modprobe pciback`, which no kernel of today has; cede loads the right one when it "
-            "needs it",
+            why="libvirt would try `modprobe pciback`, which no present kernel has; cede loads xen-pciback when "
+            "a plan needs it",
             remedy="modprobe xen-pciback",
             source="libvirt, src/util/virpci.c (virPCIProbeStubDriver)",
             actions=() if broken else (LoadPciback(),),
@@ -57,7 +57,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARNING,
             subject=HOST,
             what="xen-pciback is not loaded at boot",
-            why="a guest that is started at boot with a device of its own finds none",
+            why="a guest that starts at boot finds its device not bound to pciback",
             remedy="echo xen-pciback > /etc/modules-load.d/cede.conf",
             source="modules-load.d(5)",
             actions=(LoadAtBoot(),),
@@ -65,7 +65,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
 
 
 def hidden(facts: Facts) -> Iterator[Finding]:
-    """`hide=` that is malformed, without effect, names no device, or names one that the host lives on."""
+    """A `hide=` is malformed or without effect, or names no device or a device that the host uses."""
     settings = _settings(facts)
     for hide in settings:
         if hide.ignored:
@@ -75,7 +75,7 @@ def hidden(facts: Facts) -> Iterator[Finding]:
                 subject=quoted(hide.place),
                 what=f"{quoted(hide.place)} has no effect",
                 why="the module is called xen-pciback since Linux 3.1",
-                remedy="say xen-pciback.hide= instead",
+                remedy="use xen-pciback.hide= instead",
                 source="Linux, drivers/xen/xen-pciback/Makefile",
             )
         elif hide.bad:
@@ -87,7 +87,7 @@ def hidden(facts: Facts) -> Iterator[Finding]:
             name="hide-refused",
             severity=Severity.WARNING,
             subject=HOST,
-            what="xen-pciback was given a hide= that it couldn't read, and didn't load",
+            what="xen-pciback could not read its hide=, and did not load",
             why=f'the kernel log says: Error parsing pci_devs_to_hide at "{quoted(refused[-1]["rest"])}"',
             remedy=f"modprobe xen-pciback, with {_RIGHT}",
             source=_STUB,
@@ -116,9 +116,9 @@ def _misdirected(found: Hide, facts: Facts) -> Iterator[Finding]:
                 name="hide-no-device",
                 severity=Severity.WARNING,
                 subject=quoted(f"{entry.text} of {found.place}"),
-                what=f"{quoted(entry.text)} of {quoted(found.place)} is no device of this host",
+                what=f"{quoted(entry.text)} of {quoted(found.place)} names no device of this host",
                 why="an address is a place: a card that was moved or added shifts the bus numbers",
-                remedy="`cede devices` lists what there is; correct hide=, or take it out, since cede doesn't need it",
+                remedy="`cede devices` lists the devices; correct hide=, or remove the entry: cede does not need hide=",
                 source=_STUB,
             )
         for device in () if found.ignored else covered:
@@ -128,9 +128,9 @@ def _misdirected(found: Hide, facts: Facts) -> Iterator[Finding]:
                     name="hide-guarded",
                     severity=Severity.FATAL,
                     subject=str(device.address),
-                    what=f"{quoted(found.place)} hides {device.address} from the host, which lives on it",
+                    what=f"{quoted(found.place)} hides {device.address} from the host, which uses the device",
                     why="; ".join(str(use) for use in uses),
-                    remedy=f"take {quoted(entry.text)} out of it before the next boot",
+                    remedy=f"remove {quoted(entry.text)} from {quoted(found.place)} before the next boot",
                     source=_STUB,
                 )
 

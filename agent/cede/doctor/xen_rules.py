@@ -1,4 +1,4 @@
-"""Rules about Xen itself: is this its dom0, are its tools there, does it have an IOMMU to give devices away safely."""
+"""Rules about Xen itself: is this dom0, is the toolstack installed, is there an IOMMU to give devices away safely."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IN_LOG = re.compile(r"^\(XEN\)\s+(?:\[[^\]]*\]\s*)?Command line: (.*)$")
 
 
 def not_xen(facts: Facts) -> Iterator[Finding]:
-    """dom0 is booted without Xen below it, or this is a guest.
+    """This system runs without Xen, or is a guest.
 
     Sources: Linux Documentation/ABI/stable/sysfs-hypervisor-xen; xen/include/public/features.h (XENFEAT_dom0).
     """
@@ -26,8 +26,8 @@ def not_xen(facts: Facts) -> Iterator[Finding]:
             name="not-xen",
             severity=Severity.FATAL,
             subject=HOST,
-            what="this system doesn't run on Xen",
-            why=f"/sys/hypervisor/type says {quoted(facts.hypervisor) or 'nothing'}, so Linux was booted alone",
+            what="this system does not run on Xen",
+            why=f"/sys/hypervisor/type says {quoted(facts.hypervisor) or 'nothing'}, so Linux was booted without Xen",
             remedy="boot the entry `Xen hypervisor` of the boot menu; `apt-get install xen-system-amd64` adds it",
             source="Linux, Documentation/ABI/stable/sysfs-hypervisor-xen",
         )
@@ -51,7 +51,7 @@ def no_toolstack(facts: Facts) -> Iterator[Finding]:
             severity=Severity.FATAL,
             subject=HOST,
             what="the program xl is not installed",
-            why="only it lifts the quarantine that Xen puts a device in when it leaves a guest",
+            why="only xl lifts the quarantine in which Xen puts a device that leaves a guest",
             remedy="apt-get install xen-utils-common (and the xen-utils of the Xen that runs)",
             source="Xen, docs/man/xl.1.pod.in (pci-assignable-remove)",
         )
@@ -87,8 +87,8 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARNING,
             subject=HOST,
             what="Xen remaps no interrupts",
-            why="a guest with a device can send the host any interrupt it likes",
-            remedy="give devices to guests that you trust only; firmware newer or set otherwise may switch it on",
+            why="a guest with a device can send the host any interrupt",
+            remedy="give devices only to guests that you trust; newer firmware, or other settings there, may remap",
             source="Xen, xen/drivers/passthrough/iommu.c (iommu_setup)",
         )
 

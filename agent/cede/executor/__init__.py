@@ -1,1 +1,1 @@
-"""Execute: take a plan's actions one by one, each checked by reading back, and return what came of them."""
+"""Execute a plan's actions one by one, check each by reading back, and return the outcomes."""

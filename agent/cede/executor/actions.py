@@ -1,7 +1,7 @@
-"""How each action is done, and how it is read back: a call that returned is not yet an action done.
+"""How each action is done, and how its effect is read back: a call that returned proves nothing.
 
-Every action looks before it acts, so that one which was cut off can be done again; every call into the world has its
-deadline.
+Every action examines the host before it acts, so an interrupted action can be repeated; every outside call has a time
+limit.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _LET_GO_SECONDS = 30.0
 
 
 class ActionRunner:
-    """Does actions through the adapters; each raises one of cede's errors, or has really happened."""
+    """Does actions through the adapters; each has an effect that was read back, or raises one of cede's errors."""
 
     def __init__(self, adapters: Adapters) -> None:
         self._adapters = adapters
 
     @singledispatchmethod
     def do(self, action: Action) -> None:
-        """Do one action and check that it is so."""
+        """Do one action and check its effect."""
         raise TypeError(f"no action for {action!r}")
 
     @do.register
@@ -68,7 +68,7 @@ class ActionRunner:
         self._adapters.modules.load_at_boot()
         if not self._adapters.modules.loaded_at_boot():
             raise PermanentError(
-                "xen-pciback was named for the boot, but the file doesn't say so",
+                "cede wrote the file that loads xen-pciback at boot, but the file does not name the module",
                 name="not-loaded-at-boot",
             )
 
@@ -85,7 +85,7 @@ class ActionRunner:
         bound = self._adapters.sysfs.driver(action.address)
         if bound != PCIBACK:
             raise PermanentError(
-                f"{action.address} was let go for pciback, but it is bound to {bound or 'no driver'}",
+                f"{action.address} was unbound for pciback, but is bound to {bound or 'no driver'}",
                 name="not-bound-to-pciback",
                 remedy="see the end of dom0's kernel log (dmesg)",
             )
@@ -95,7 +95,7 @@ class ActionRunner:
         address, name = action.address, action.domain
         domain = self._running(name)
         if domain is None or domain.live_hostdev(address) is None:
-            # libvirt would reset a device that Xen has given away before it finds out
+            # libvirt resets a device before it finds that Xen has given it away
             self._clear_out(name, domain, address)
             call_with_timeout(
                 f"plugging {address} into {name}",
@@ -105,7 +105,7 @@ class ActionRunner:
             )
         if self._given(address) is None:
             raise PermanentError(
-                f"libvirt reported {address} attached, but Xen's backend doesn't have it",
+                f"libvirt reported {address} attached, but Xen's backend does not list it",
                 name="not-in-backend",
             )
 
@@ -131,9 +131,9 @@ class ActionRunner:
         )
         if not wait_until(lambda: self._given(action.address) is None, _LET_GO_SECONDS):
             raise GuestSilentError(
-                f"{action.domain} doesn't let go of {action.address}: Xen's backend still has it",
+                f"{action.domain} does not release {action.address}: Xen's backend still lists it",
                 name="guest-keeps-device",
-                remedy=f"is {action.domain} paused or hung? Let it run or shut it down, then try again",
+                remedy=f"is {action.domain} paused or hung? Let {action.domain} run or shut it down, then try again",
             )
         self._clear_out(action.domain, self._running(action.domain), action.address)
 
@@ -146,16 +146,16 @@ class ActionRunner:
         DeviceReturn(self._adapters, action).do()
 
     def refuse_moved(self, action: Action) -> None:
-        """Raises WorldMovedError if a domain that was off for the plan now runs with what only its XML is to lose."""
+        """Raise WorldMovedError if a domain that was off when the plan was made now runs with the device."""
         if isinstance(action, RemoveFromConfig) and self._listed(action.domain, action.address):
             raise WorldMovedError(
-                f"{action.domain} has {action.address} live, and didn't have it when the plan was made",
+                f"the running {action.domain} has {action.address}, and did not have it when the plan was made",
                 name="attached-meanwhile",
                 remedy="plan again",
             )
 
     def touched(self, action: Action) -> bool:
-        """Whether an action that failed has left something behind that is to be undone."""
+        """Whether an action that failed has left an effect that must be undone."""
         match action:
             case BindToPciback():
                 sysfs, address = self._adapters.sysfs, action.address
@@ -172,7 +172,7 @@ class ActionRunner:
                 return False
 
     def _refuse_half_gone(self, name: str, address: Address) -> None:
-        """A live detach that fails leaves libvirtd with memory that it has freed: it crashes, sooner or later."""
+        """Refuse a live detach that would fail: libvirtd would use freed memory afterwards, and crash."""
         domain = self._running(name)
         if domain is None or domain.live_hostdev(address) is None:
             return
@@ -185,7 +185,7 @@ class ActionRunner:
             )
 
     def _clear_out(self, name: str, domain: Domain | None, address: Address) -> None:
-        """What a toolstack that was cut off has left: first its notes, then what only the hypervisor knows."""
+        """Remove what an interrupted toolstack has left: first in xenstore, then what only the hypervisor knows."""
         given = self._given(address)
         domid = domain.domid if domain else None
         if domain is not None and domain.live_hostdev(address):
@@ -202,7 +202,7 @@ class ActionRunner:
             )
             if not wait_until(lambda: self._given(address) is None, _LET_GO_SECONDS):
                 raise GuestSilentError(
-                    f"{name} doesn't let go of {address}: Xen's backend still has it",
+                    f"{name} does not release {address}: Xen's backend still lists it",
                     name="guest-keeps-device",
                     remedy=f"shut {name} down, then try again",
                 )
@@ -210,16 +210,16 @@ class ActionRunner:
             self._adapters.hypervisor.deassign(domid, address)
             if self._adapters.hypervisor.in_guest(address):
                 raise PermanentError(
-                    f"Xen has {address} still assigned to a guest, not {name} perhaps",
+                    f"Xen still assigns {address} to a guest, perhaps not {name}",
                     name="assigned-to-guest",
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
                 )
 
     def _refuse_given_up(self, name: str, given: BackendDevice) -> None:
-        """libxl has given up on a guest that answered too late: another try of its would leave the backend stuck."""
+        """Refuse after libxl gave up on a guest that answered too late: another try would leave the backend stuck."""
         if given.state == CLOSING and self._adapters.hypervisor.in_guest(given.address) is False:
             raise GuestSilentError(
-                f"{name} has let go of {given.address} after libxl had given up waiting; Xen's backend still lists it",
+                f"{name} released {given.address} after libxl had stopped waiting; Xen's backend still lists it",
                 name="detach-given-up",
                 remedy=f"shut {name} down, then try again",
             )
@@ -229,7 +229,9 @@ class ActionRunner:
         return next((b for b in served if b.address == address), None)
 
     def _running(self, name: str) -> Domain | None:
-        return call_with_timeout(f"looking at {name}", lambda: self._adapters.libvirt.running(name))
+        return call_with_timeout(
+            f"reading {name} from libvirt", lambda: self._adapters.libvirt.running(name)
+        )
 
     def _listed(self, name: str, address: Address) -> bool:
         domain = self._running(name)

@@ -1,4 +1,4 @@
-"""Lanes: which changes must follow one another, and which may run side by side."""
+"""Conflict groups: which changes must follow one another, and which may run side by side."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
 
 def conflict_groups(changes: Sequence[Change]) -> tuple[tuple[int, ...], ...]:
-    """The numbers of the changes, grouped: those that share a domain, a device or its bus are in one group, in order.
+    """Group the numbers of the changes: those that share a domain, a device or its bus are in one group, in order.
 
-    Changes about the host itself share that.
-
-    A reset of one function can be one of its whole bus; the functions of the root bus are reset one by one.
+    Changes of the host itself are one group. A reset of one function can reset its whole bus, but functions on the root
+    bus are reset one by one.
     """
     group_of: dict[str, int] = {}
     grouped: dict[int, list[int]] = {}

@@ -1,7 +1,7 @@
-"""The executor: works through a plan and says what came of each part. It returns outcomes, it does not raise.
+"""The executor: executes a plan's changes and returns the outcome of each; it does not raise.
 
-Each action is in the journal before it is done. An assignment that fails is taken back, step by step, to what was
-before; a device on which something hangs is left alone. Independent domains are worked on side by side.
+Each action is in the journal before it is done. A change that fails is rolled back, action by action; a device on which
+a call hangs is left alone. Independent changes run side by side.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ _SIDE_BY_SIDE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionOutcome:
-    """One action that was tried: how long it took, and the error if it failed.
+    """One action that was tried: its duration, and the error if it failed.
 
-    `is_rollback` if it took another one back; `no_change` if its edit had nothing to change, so that there is nothing
-    to take back.
+    `is_rollback` if the action undid another one; `no_change` if there was nothing to change, and so nothing to undo.
     """
 
     action: Action
@@ -47,9 +46,9 @@ class ActionOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one change: the actions tried, in order, and those that took them back again.
+    """The outcome of one change: the actions tried, in order, and those that rolled them back.
 
-    `error` is why it stopped before its end, or None; `rollback failed` why it couldn't be taken back either.
+    `error` is why the change stopped before its end, or None; `rollback_failed` why the rollback stopped, or None.
     """
 
     change: Change
@@ -60,7 +59,7 @@ class Outcome:
 
     @property
     def exit(self) -> Exit:
-        """The exit status that this outcome asks for."""
+        """The exit status for this outcome."""
         if self.rollback_failed is not None:
             return Exit.FAILED
         return self.error.exit if self.error else Exit.OK
@@ -70,11 +69,11 @@ Progress = Callable[[Change, Action | ActionOutcome], None]
 
 
 def silence(_change: Change, _event: Action | ActionOutcome) -> None:
-    """Progress that nobody is told of."""
+    """Report no progress."""
 
 
 class Executor:
-    """Executes on behalf of `asked`; set `stop` to have it end after the actions that are being taken."""
+    """Executes changes for `requester`; set `stop` to end after the present actions."""
 
     def __init__(
         self,
@@ -91,9 +90,9 @@ class Executor:
         self._started: set[int] = set()  # the changes of which an action has come to be done
 
     def execute(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
-        """Every work, one that fails not keeping the others from their turn; the outcomes in the order of works.
+        """Execute every change, whether others fail or not; return the outcomes in the order of `changes`.
 
-        Works that share a domain, a device or its bus follow one another, others run side by side.
+        Changes that share a domain, a device or its bus follow one another, others run side by side.
         """
         found: dict[int, Outcome] = {}
 
@@ -111,7 +110,7 @@ class Executor:
         return tuple(found[number] for number in range(len(changes)))
 
     def _execute(self, change: Change) -> Outcome:
-        """Take the steps of `work` in order, up to the first that fails; then take those back if it was an attach."""
+        """Run the actions of `change` up to the first that fails; then roll back if `change` says so."""
         try:
             change_id = self._adapters.journal.begin_change(change, self._requester)
         except CedeError as unwritten:
@@ -121,8 +120,8 @@ class Executor:
         for action in change.actions:
             if self._stop.is_set():
                 error = InterruptedByPersonError(
-                    f"interrupted before it came to: {action}",
-                    remedy="apply again to go on, or `cede release` to take it back",
+                    f"interrupted before: {action}",
+                    remedy="apply again to go on, or `cede release` the device",
                 )
                 break
             tried.append(self._run_action(change_id, change, action))
@@ -167,7 +166,7 @@ class Executor:
         )
 
     def _journaled(self, change_id: int, outcome: Outcome) -> Outcome:
-        """The outcome, once it is in the journal."""
+        """Write the outcome to the journal, and return it."""
         error, hung = outcome.rollback_failed or outcome.error, None
         for one in (outcome.error, outcome.rollback_failed):
             hung = one if isinstance(one, HungError) else hung
@@ -188,7 +187,7 @@ class Executor:
         return outcome
 
     def _is_complete(self, change_id: int, outcome: Outcome) -> bool:
-        """Whether nothing of it is left to finish or to undo."""
+        """Whether nothing of the change is left to finish or to undo."""
         change, error = outcome.change, outcome.error
         if error is None:
             return not change.needs_follow_up
@@ -240,7 +239,7 @@ class Executor:
         return outcome
 
     def _read_prestate(self, action: Action, *, is_rollback: bool) -> dict[str, object]:
-        """What is so before the action, which is still the one to take."""
+        """Return the state before the action. Raises WorldMovedError if the action no longer fits the host."""
         if not is_rollback:
             self._runner.refuse_moved(action)
         return read_prestate(self._adapters, action)
@@ -249,14 +248,14 @@ class Executor:
         return retry_transient(lambda: self._runner.touched(action))
 
     def _do(self, change: Change, action: Action) -> None:
-        """One try, which may come a minute after the one before it."""
+        """Try once; retries may be a minute apart, so the device is checked each time."""
         self._same_device(change)
         self._runner.do(action)
 
     def _same_device(self, change: Change) -> None:
-        """The plan was made a moment ago; the device at that address must still be the one it was made for."""
+        """Raise WorldMovedError unless the device at the address is still the one that the plan was made for."""
         if change.address is None or change.identity is None:
-            return  # about no device, or one that had vanished when the plan was made: its traces are removed
+            return  # no device, or one that had vanished when the plan was made: only its XML is removed
         identity = self._adapters.sysfs.identity(change.address)
         if identity != change.identity:
             raise WorldMovedError(

@@ -1,4 +1,4 @@
-"""What was so before an action, for the journal: looked at, not assumed."""
+"""The state before an action, for the journal: observed, not assumed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
-    """The state that `action` is about to change, as JSON-like values.
+    """Return the state that `action` is about to change, as JSON-like values.
 
-    For a device its driver, override, slot, and whether Xen has it with a guest; for a domain its persistent XML,
-    without secrets; for what is loaded at boot cede's file. What can't be seen is left out. Raises TransientError,
-    UnreachableError or HungError if libvirt can't be asked.
+    For a device its driver, override, slot, and whether Xen assigns it to a guest; for a domain its persistent XML,
+    without secrets; for modules loaded at boot cede's file. Unknown values are left out. Raises TransientError,
+    UnreachableError or HungError if libvirt does not answer.
     """
     found: dict[str, object] = {}
     if isinstance(action, LoadAtBoot | DontLoadAtBoot):
@@ -40,17 +40,17 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
         if found["driver"] == PCIBACK:
             found["in_guest"] = adapters.hypervisor.in_guest(address)
     if isinstance(action, EDITS):
-        # the action itself will say what is wrong with the domain; one that can't be asked just now is asked again
+        # the action itself reports what is wrong with the domain; a busy libvirt is retried
         with suppress(PermanentError, UnsafeError, WorldMovedError):
             found["xml"] = call_with_timeout(
-                f"looking at {action.domain}",
+                f"reading {action.domain} from libvirt",
                 lambda: adapters.libvirt.persistent_xml(action.domain),
             )
     return found
 
 
 def changes_nothing(action: Action, prestate: Mapping[str, object]) -> bool:
-    """Whether the edit that `action` is has nothing to change in the XML or the file that was so before."""
+    """Whether `action` would change nothing in the XML or the file of `prestate`."""
     if isinstance(action, LoadAtBoot):
         return names_pciback(str(prestate.get("loaded_at_boot") or ""))
     kept = prestate.get("xml")
@@ -58,9 +58,9 @@ def changes_nothing(action: Action, prestate: Mapping[str, object]) -> bool:
 
 
 def original_state(adapters: Adapters, address: Address) -> OriginalState | None:
-    """What dom0 has in the device; None for one on pciback, of which that can no longer be seen, or one that went.
+    """Return what dom0 has in the device; None if the device is on pciback, which hides that, or has vanished.
 
-    A seizing or a giving back that was cut off leaves less than dom0 had: then what is remembered stays.
+    An interrupted bind or return leaves less than dom0 had: then the remembered state is returned.
     """
     driver, identity = adapters.sysfs.driver(address), adapters.sysfs.identity(address)
     if driver == PCIBACK or identity is None:

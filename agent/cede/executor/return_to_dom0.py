@@ -1,7 +1,7 @@
-"""Giving back: the way of a device from pciback to the dom0 driver that it had, and the proof that it lives there.
+"""Return a device from pciback to the dom0 driver that it had, and check that the device works there.
 
 The order matters. Xen's quarantine must be lifted and pciback's slot dropped while the device is still bound to
-pciback; the other way round libvirt reports success, and the device can't reach memory. Source:
+pciback; in the other order libvirt reports success, and the device can't reach memory. Source:
 tools/libs/light/libxl_pci.c (libxl__device_pci_assignable_remove), src/util/virpci.c (virPCIDeviceReattach).
 """
 
@@ -29,7 +29,7 @@ _DISKS_SECONDS = 30.0
 
 
 class DeviceReturn:
-    """One device on its way back; what it was before comes from the journal, if that has it."""
+    """The return of one device; its original state comes from the journal, if that has it."""
 
     def __init__(self, adapters: Adapters, action: ReturnToDom0) -> None:
         self._adapters = adapters
@@ -38,7 +38,7 @@ class DeviceReturn:
         self._was = self._original_state()
 
     def do(self) -> None:
-        """Give it back and check that it lives; raises PermanentError with what is wrong and what can be done."""
+        """Return the device and check that it works. Raises PermanentError or UnsafeError."""
         faults = self._adapters.hypervisor.faults(self._address)
         self._refuse_in_guest()
         if not self._free_already():
@@ -69,27 +69,27 @@ class DeviceReturn:
     def _refuse_in_guest(self) -> None:
         if self._adapters.hypervisor.in_guest(self._address):
             raise UnsafeError(
-                f"Xen says that a guest owns {self._address}, though no toolstack lists it there",
+                f"Xen assigns {self._address} to a guest, though no toolstack lists the device",
                 name="assigned-to-guest",
                 remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then release again",
             )
 
     def _free_already(self) -> bool:
-        """Whether a giving back that was cut off had come so far: then its driver isn't taken from it once more."""
+        """Whether an interrupted return had freed the device already: then its driver stays bound."""
         if self._adapters.sysfs.driver_override(self._address) == PCIBACK:
             return False
         return self._driver() not in {None, PCIBACK} and self._free_of_xen()
 
     def _free_of_xen(self) -> bool:
-        """Whether neither pciback's slots nor Xen's quarantine have it."""
+        """Whether neither pciback's slots nor Xen's quarantine have the device."""
         if self._address in self._adapters.sysfs.pciback_slots():
             return False
         return self._adapters.hypervisor.quarantined(self._address) is False
 
     def _free(self) -> None:
-        """Out of quarantine and out of pciback's slots.
+        """Free the device from quarantine and from pciback's slots.
 
-        A device that was given back the wrong way (driver bound, slot left behind) is put on pciback once more.
+        A device that was returned in the wrong order (driver bound, slot left) is bound to pciback once more.
         """
         sysfs, address = self._adapters.sysfs, self._address
         if self._driver() not in {None, PCIBACK} and not self._free_of_xen():
@@ -110,7 +110,8 @@ class DeviceReturn:
         if self._step.undriven:
             if PCIBACK in {self._driver(), self._adapters.sysfs.driver_override(address)}:
                 raise PermanentError(
-                    f"{address} is still bound to pciback, or kept for it", name="bound-to-pciback"
+                    f"{address} is still bound to pciback, or reserved for pciback",
+                    name="bound-to-pciback",
                 )
             return
 
@@ -118,29 +119,29 @@ class DeviceReturn:
             return self._driver() not in {None, PCIBACK}
 
         if not taken() and wanted is not None:
-            # binding by hand loads no module: only a device that appears does
+            # libvirt's reattach loads no module; only a device that appears does
             modalias = self._adapters.sysfs.modalias(address)
-            with suppress(PermanentError):  # what then has the device is looked at below
+            with suppress(PermanentError):  # which driver has the device is checked below
                 call_with_timeout(
                     f"modprobe {wanted}", lambda: self._adapters.kernel.load_driver(modalias)
                 )
         if not wait_until(taken, _PROBE_SECONDS):
             raise PermanentError(
-                f"no dom0 driver has taken {address} back; it is bound to {self._driver() or 'no driver'}",
+                f"no dom0 driver has bound {address}, which is bound to {self._driver() or 'no driver'}",
                 name="no-driver",
                 remedy=f"load {wanted or 'its driver'}, then: echo {address} > /sys/bus/pci/drivers_probe",
             )
         if wanted is not None and self._driver() != wanted:
             raise PermanentError(
-                f"{address} was taken back by {self._driver()}, and had {wanted} before",
+                f"{self._driver()} has bound {address}, whose driver was {wanted} before",
                 name="other-driver",
-                remedy=f"see which of the two modules is to have it; {wanted} was loaded when it was given away",
+                remedy=f"choose one of the two drivers; {wanted} had {address} when the device was given away",
             )
 
     def _refuse_quarantined(self) -> None:
         if self._adapters.hypervisor.quarantined(self._address):
             raise PermanentError(
-                f"{self._address} has its driver back, but Xen still keeps it in quarantine: it can't reach memory",
+                f"{self._address} has its driver back, but Xen still quarantines the device, which can't reach memory",
                 name="quarantined",
                 remedy=f"`cede release {self._address}` once more; else see `xl dmesg`",
             )
@@ -150,13 +151,13 @@ class DeviceReturn:
             self._restore(link)
             if link.carrier and not wait_until(self._carrier(link), _CARRIER_SECONDS):
                 raise PermanentError(
-                    f"{link.name} is back and up, but has no carrier, which it had before",
+                    f"{link.name} is back and up, but has no carrier, unlike before",
                     name="no-carrier",
                     remedy=f"see `ethtool {link.name}` and dom0's kernel log (dmesg)",
                 )
 
     def _restore(self, link: Link) -> None:
-        """The interface as it was. udev may rename it at any moment, so it gets the time to do that by itself."""
+        """Restore the interface, after udev had time to rename it."""
         seen: list[Link] = []
         refused: list[PermanentError] = []
 
@@ -173,7 +174,7 @@ class DeviceReturn:
             now, seen[:] = (
                 links[0],
                 [],
-            )  # what was seen before the first try is old news in the next
+            )  # the state before the first try is stale in the next
             refused.clear()
             try:
                 self._adapters.links.restore(link, now)
@@ -194,7 +195,7 @@ class DeviceReturn:
             )
 
     def _seen(self, link: Link) -> list[Link]:
-        """The interface as it is now, whatever it is called; none if the device has none with its MAC."""
+        """Return the interface with the MAC of `link`, whatever its name; empty if there is none."""
         names = self._adapters.sysfs.interfaces(self._address)
         return [now for now in self._adapters.links.read(names) if now.mac == link.mac]
 
@@ -219,7 +220,7 @@ class DeviceReturn:
     def _refuse_faults(self, before: int) -> None:
         if self._adapters.hypervisor.faults(self._address) > before:
             raise PermanentError(
-                f"{self._address} has its driver back, and Xen's log has new DMA faults of it",
+                f"{self._address} has its driver back, but Xen's log has new DMA faults of the device",
                 name="dma-faults",
                 remedy=f"see `xl dmesg`; `cede release {self._address}` once more, else restart the host",
             )

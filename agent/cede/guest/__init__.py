@@ -1,1 +1,1 @@
-"""The channels into a guest, and what comes back. What a guest prints is data from a stranger."""
+"""The channels into a guest, and the parsers of what a guest prints, which is never trusted."""

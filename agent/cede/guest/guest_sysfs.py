@@ -1,4 +1,4 @@
-"""What the guest's own sysfs says of a function: the lines of its files, one after the other, each told by its looks.
+"""Parse what the guest's sysfs says of a function: the lines of its files in sequence, each recognised by its form.
 
 Source: drivers/pci/pci-sysfs.c (resource_show, the uevent), drivers/pci/msi/irqdomain.c (msi_irqs),
 include/linux/ioport.h (the flags of a resource).
@@ -22,17 +22,15 @@ _CLASS = re.compile(r"^[0-9a-f]{1,6}$")
 _RESOURCE = re.compile(r"^0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})$")
 _MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
 _ASSIGN_TYPE = re.compile(r"^[0-3]$")
-_SET_BY_A_PERSON = "3"  # NET_ADDR_SET (include/uapi/linux/netdevice.h): a bond does that, too
+_SET_LATER = "3"  # NET_ADDR_SET (include/uapi/linux/netdevice.h): by the administrator, or a bond
 _IO, _MEMORY, _UNSET = 0x100, 0x200, 0x20000000
-_BARS = (
-    6  # then come the ROM and the BARs of virtual functions, which no driver needs to have a place
-)
+_BARS = 6  # then come the ROM and the BARs of virtual functions, which no driver needs
 _INTERRUPTS = {"msi": Interrupt.MSI, "msix": Interrupt.MSIX}
 _POWER = ("D0", "D1", "D2", "D3hot", "D3cold", "unknown", "error")
 
 
 def parse(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot`; None if its files aren't there, or one is malformed."""
+    """Return the function at `slot`; None if its files do not exist, or one is malformed."""
     event = _event(lines)
     resources = [match.groups() for match in map(_RESOURCE.match, lines) if match]
     kinds = [line for line in lines if line in _INTERRUPTS]
@@ -66,14 +64,14 @@ def parse(lines: list[str], slot: Address) -> Function | None:
 
 
 def _event(lines: list[str]) -> dict[str, str]:
-    """The uevent's variables; none of them if one is there twice."""
+    """Return the uevent's variables; none of them if one occurs twice."""
     matches = [match for match in map(_UEVENT.match, lines) if match]
     event = {match["name"]: match["value"] for match in matches}
     return event if len(event) == len(matches) else {}
 
 
 def _regions(resources: list[tuple[str, ...]]) -> tuple[tuple[Range, ...], int]:
-    """The assigned BARs, and how many in memory aren't: a port that finds no place is seldom missed."""
+    """Return the assigned BARs, and how many memory BARs are not assigned; I/O ports are seldom needed."""
     regions, unassigned = [], 0
     for words in resources[:_BARS]:
         first, last, flags = (int(word, 16) for word in words)
@@ -87,8 +85,8 @@ def _regions(resources: list[tuple[str, ...]]) -> tuple[tuple[Range, ...], int]:
 
 
 def _own(macs: list[str], types: list[str]) -> tuple[str, ...] | None:
-    """The addresses of its interfaces, in the order of their names, that are the card's own; None if it isn't told."""
+    """Return the MACs of the function's interfaces that are the card's own, sorted; None if unknown."""
     if len(macs) != len(types):
         return None
     pairs = zip(macs, types, strict=True)
-    return tuple(sorted(mac for mac, how in pairs if how != _SET_BY_A_PERSON))
+    return tuple(sorted(mac for mac, how in pairs if how != _SET_LATER))

@@ -1,4 +1,4 @@
-"""What the kinds of lspci print in a guest, read strictly: pciutils' records, details and short lines, and busybox'.
+"""Parse strictly what each lspci prints in a guest: pciutils' records, details and short lines, and busybox' lines.
 
 Sources: lspci(8), "Machine readable output"; pciutils' lspci.c and ls-caps.c; busybox' util-linux/lspci.c.
 """
@@ -45,7 +45,7 @@ _SERIAL = re.compile(r"Device Serial Number ((?:[0-9a-f]{2}-){7}[0-9a-f]{2})$")
 def of_records(lines: list[str], slot: Address) -> Function | None:
     """The function at `slot` in what `lspci -Dvmmnks SLOT` printed: one record, of fields only.
 
-    None if it isn't there, or its record is malformed.
+    None if there is none, or its record is malformed.
     """
     function = _of_record([line for line in lines if line])
     return function if function is not None and function.slot == slot else None
@@ -79,7 +79,7 @@ def _of_record(lines: list[str]) -> Function | None:
 
 
 def of_short(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what `lspci -Dnmm` or `lspci -Dnnmm` printed; it tells no driver."""
+    """The function at `slot` in what `lspci -Dnmm` or `lspci -Dnnmm` printed; they name no driver."""
     functions = []
     for line in lines:
         match = _SHORT.match(line)
@@ -124,7 +124,7 @@ def of_busybox(lines: list[str], slot: Address) -> Function | None:
 
 
 def of_details(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what `lspci -Dnvvks SLOT` or `lspci -Dnnvvks SLOT` printed of it alone."""
+    """The function at `slot` in what `lspci -Dnvvks SLOT` or `lspci -Dnnvvks SLOT` printed of that slot alone."""
     head = _HEAD.match(lines[0]) if lines else None
     if head is None or _address(head["slot"]) != slot:
         return None
@@ -154,7 +154,7 @@ def of_details(lines: list[str], slot: Address) -> Function | None:
 
 
 def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
-    """The BARs that have a place and are on, and how many in memory aren't."""
+    """Return the BARs that have an address and are enabled, and how many memory BARs are not."""
     found, unassigned = [], 0
     for line in lines:
         region = _REGION.match(line)
@@ -176,7 +176,7 @@ def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
 
 
 def known_subsystem(said: str) -> str | None:
-    """`vvvv:dddd`; empty where a function has none, None if it isn't told."""
+    """Return `vvvv:dddd`; empty where a function has no subsystem, None if unknown."""
     if said in _UNKNOWN or said == ":":
         return ""
     vendor, _, device = said.partition(":")

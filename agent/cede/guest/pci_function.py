@@ -1,4 +1,4 @@
-"""One PCI function as a guest describes it, whatever tool it was asked with."""
+"""One PCI function as a guest describes it, by whichever tool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Range = tuple[int, int]
 
 
 class Interrupt(StrEnum):
-    """How the function is set to interrupt; INTX also where no driver has asked for anything."""
+    """How the function is set to interrupt; INTX also where no driver uses it."""
 
     MSI = "MSI"
     MSIX = "MSI-X"
@@ -22,11 +22,11 @@ class Interrupt(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """What a guest's tool says of one function; None is what it doesn't tell, an empty `driver` that none is bound.
+    """What a guest's tool says of one function; None is unknown, an empty `driver` means that none is bound.
 
     Numbers are spelt as in model.Identity; `class_code` has four digits where the tool leaves out the programming
-    interface. `regions` are the first and last addresses of its BARs, `unassigned` how many in memory have no place.
-    `macs` are those of its interfaces that nobody changed.
+    interface. `regions` are the first and last addresses of its BARs, `unassigned` how many memory BARs have no
+    address. `macs` are those of its interfaces whose MAC was not changed.
     """
 
     slot: Address
@@ -43,7 +43,7 @@ class Function:
     power_state: str | None = None
 
     def completed(self, other: Function) -> Function:
-        """This, and what only the other one tells; of the class, whoever tells more."""
+        """Return this function, completed by what only `other` knows; the longer class wins."""
         missing = {
             field.name: getattr(other, field.name)
             for field in fields(self)

@@ -1,8 +1,8 @@
-"""One probe of a virtual slot from inside the guest: the command that is given, and what it says, read strictly.
+"""One probe of a virtual slot from inside the guest: the command, and its output, parsed strictly.
 
-Every channel brings the same text, so that what it proves doesn't depend on how it came. Each line is marked at both
-ends, and the last one tells how many there were and how long they are together: what a kernel prints between two lines
-is left out, but a line that it fell into, or that got lost, spoils the probe, and a spoilt probe tells nothing.
+Every channel brings the same text, so what the text proves does not depend on the channel. Each line is marked at both
+ends, and the last line has the number of lines and their total length: what a kernel prints between two lines is left
+out, but a line that was damaged or lost spoils the probe, and a spoilt probe proves nothing.
 Sources: lspci(8), Documentation/ABI/testing/sysfs-bus-pci, Documentation/filesystems/proc.rst (iomem, ioports).
 """
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class GuestChannel(Protocol):
-    """How a guest is asked; opened for one domain, and left as it was found."""
+    """A way to ask one guest; whoever opens the channel leaves the guest as it was."""
 
     def probe(self, slot: Address, seconds: float) -> str:
-        """What the guest sees at its virtual slot, as `look.command` prints it.
+        """Return what the guest sees at its virtual slot: the output of `command(slot)`.
 
-        Raises GuestSilentError if no answer comes within `seconds`, or none that ends.
+        Raises GuestSilentError if no whole answer comes within `seconds`.
         """
 
 
@@ -70,9 +70,9 @@ _TOOLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What one tool in the guest says of the slot; `function` is None if it sees nothing there.
+    """What one tool in the guest says of the slot; `function` is None if the tool sees no device there.
 
-    A tool whose answer can't be read has no view.
+    A tool whose answer can't be parsed has no view.
     """
 
     source: str
@@ -81,11 +81,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What the guest says of its virtual slot, as far as it said it.
+    """What the guest says of its virtual slot.
 
-    `whole` tells that the answer came unspoilt from its first line to its last; nothing else is told where it didn't.
-    `views` are those of the tools that answered. `claims` are the ranges that its kernel gave to the slot
-    (/proc/iomem and /proc/ioports), `log` its kernel's lines on the slot and on pcifront; None if they aren't told.
+    `whole` says that the answer is undamaged from its first line to its last; else all other fields are empty.
+    `views` are those of the tools that answered. `claims` are the ranges that the guest's kernel gave to the slot
+    (/proc/iomem and /proc/ioports), `log` its kernel's lines on the slot and on pcifront; None if unknown.
     """
 
     whole: bool = False
@@ -95,12 +95,12 @@ class ProbeResult:
 
 
 def command(slot: Address) -> str:
-    """What a shell in the guest is given: POSIX sh, one line, for pciutils' lspci, busybox' one, or none."""
+    """Return the command for a shell in the guest: POSIX sh, one line, for pciutils' lspci, busybox', or none."""
     return _COMMAND.format(slot=slot)
 
 
 def parse(said: str, slot: Address) -> ProbeResult:
-    """The look at `slot` that `said` tells of; what is cut off or malformed is left out, never guessed."""
+    """Parse `said`, the output of `command(slot)`; what is cut off or malformed is left out, never guessed."""
     lines = _unspoilt(said)
     sections = None if lines is None else _sections(lines)
     if sections is None or not {"lspci", "sysfs"} <= sections.keys():
@@ -124,7 +124,7 @@ def parse(said: str, slot: Address) -> ProbeResult:
 
 
 def _unspoilt(said: str) -> list[str] | None:
-    """The marked lines, without what was printed between them; None if one is missing, damaged or there twice."""
+    """Return the marked lines, without what was printed between them; None if one is missing, damaged or doubled."""
     lines: list[str] = []
     for line in said.replace("\r", "").split("\n")[:-1]:
         ended, match = _END.match(line), _MARKED.match(line)
@@ -137,7 +137,7 @@ def _unspoilt(said: str) -> list[str] | None:
 
 
 def _sections(lines: list[str]) -> dict[str, list[str]] | None:
-    """What stands below each mark, and the kernel's lines above the first; None if a mark is there twice."""
+    """Return the lines below each mark, and the kernel's above the first; None if a mark occurs twice."""
     name = "kernel"
     sections: dict[str, list[str]] = {name: []}
     for line in lines:
@@ -153,7 +153,7 @@ def _sections(lines: list[str]) -> dict[str, list[str]] | None:
 
 
 def _claims(lines: list[str], slot: Address) -> tuple[Range, ...] | None:
-    """The ranges that the kernel gave to the slot; None if they aren't told (zeros, as to others than root)."""
+    """Return the ranges that the kernel gave to the slot; None if unknown (zeros, as without root)."""
     matches = [match for match in map(_CLAIM.match, lines) if match and match["by"] == str(slot)]
     ranges = tuple((int(m["first"], 16), int(m["last"], 16)) for m in matches)
     return None if ranges and not any(last for _, last in ranges) else ranges

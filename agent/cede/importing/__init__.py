@@ -1,1 +1,1 @@
-"""A policy imported from what others wrote: xl's files, libvirt's domains, xen-pciback's `hide=`."""
+"""Other formats -> a proposed policy: xl's files, libvirt's domains, xen-pciback's `hide=`."""

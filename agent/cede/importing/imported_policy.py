@@ -1,4 +1,4 @@
-"""All that the sources want, held against the host and its policy: each device once, in one domain."""
+"""The assignments of all sources, compared with the host and its policy: each device once, for one domain."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ImportedAssignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedPolicy:
-    """What a policy would say; `notes` are what is left out of it, and why."""
+    """The content of the proposed policy; `notes` are what is left out, and why."""
 
     devices: tuple[ImportedDevice, ...] = ()
     assignments: tuple[ImportedAssignment, ...] = ()
@@ -54,10 +54,10 @@ class ImportedPolicy:
 def import_policy(
     found: Iterable[SourceContent], inventory: Inventory, existing: Policy
 ) -> ImportedPolicy:
-    """One proposal for all that was found, in the order of addresses.
+    """Propose one policy for all contents, in the order of addresses.
 
-    What the `existing` policy speaks of is left out and said: the two may stand side by side. Of several domains that
-    want one device, the first gets it.
+    What the `existing` policy already names is left out and noted: both may be used together. If several domains are to
+    have one device, the first gets it.
     """
     contents = tuple(found)
     notes = [note for content in contents for note in content.notes]
@@ -93,7 +93,7 @@ def import_policy(
 
 
 def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy]:
-    """The existing policy's devices by the addresses that they turn out to be, or name."""
+    """Return the existing policy's devices by the addresses that they resolve to, or name."""
     known: dict[Address, DevicePolicy] = {}
     for described in existing.devices:
         device = resolve_device(described, inventory, described.name)
@@ -115,7 +115,7 @@ def _already(
             yield f"{what}; left out"
         else:
             where = f"assigned to {', '.join(there)}" if there else "not assigned"
-            yield f"{what}, {where} there; left out, though {wanted.domain} wants it"
+            yield f"{what}, {where} there; left out for {wanted.domain}"
 
 
 def _same(one: str, other: str, inventory: Inventory) -> bool:
@@ -127,7 +127,7 @@ def _same(one: str, other: str, inventory: Inventory) -> bool:
 def _assignment(
     name: str, several: list[DesiredDevice], inventory: Inventory
 ) -> ImportedAssignment | None:
-    """The first domain's, with what all of its sources say; a source that says it is there now speaks for now."""
+    """Return the first domain's assignment, merged from all its sources; `when: now` if any source says so."""
     domain = next((w.domain for w in several if w.domain is not None), None)
     if domain is None:
         return None
@@ -141,7 +141,7 @@ def _assignment(
         origins=tuple(dict.fromkeys(w.origin for w in same)),
     )
     adopted = [w for w in same if w.adopt]
-    if adopted:  # what is so in libvirt is adopted as it is
+    if adopted:  # an adopted hostdev keeps its settings
         return replace(chosen, when=adopted[0].when, permissive=adopted[0].permissive)
     return chosen
 
@@ -153,20 +153,20 @@ def _device_notes(
     inventory: Inventory,
 ) -> Iterable[str]:
     if device is None:
-        yield "this host has no device there: match and expect what it is, or leave it out"
+        yield "this host has no device at this address: correct the match, or remove the device"
     for wanted in several:
         yield from wanted.notes
         if wanted.domain and chosen and not _same(wanted.domain, chosen.domain, inventory):
             yield (
-                f"{wanted.domain} wants it too ({wanted.origin}): left out; if they take turns, assign it to both "
-                f"and put them under `alternatives`"
+                f"left out for {wanted.domain} ({wanted.origin}); if both take turns, assign the device to both "
+                f"and list both under `alternatives`"
             )
     if chosen is None:
-        yield "assigned to no domain, as that isn't said there"
+        yield "assigned to no domain, since the source names none"
 
 
 def _name(address: Address, device: Device | None, taken: Container[str]) -> str:
-    """A stable name by class and address, such as `nic-01-00-0`, that nobody has yet."""
+    """Return a stable, unused name from class and address, such as `nic-01-00-0`."""
     code = device.identity.class_code if device else ""
     kind = next((kind for prefix, kind in _KINDS.items() if code.startswith(prefix)), "pci")
     segment = f"{address.segment:04x}-" if address.segment else ""

@@ -1,6 +1,6 @@
-"""A proposal as the YAML of a policy, for a person to read and edit: every value that isn't plain is in quotes.
+"""A proposal as the YAML of a policy, for the administrator to edit: every value that is not plain is quoted.
 
-What comes from foreign files goes into comments as well, so it is cut to printable lines first.
+Text from other files goes into comments too, so it is reduced to printable lines first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def policy_text(imported: ImportedPolicy, sources: Iterable[str], names: dict[str, str]) -> str:
-    """The policy as YAML, ended by a line's end. `names` tells by a device's name what the card is called."""
+    """Return the policy as YAML with a final newline. `names` has the card's name for each device's name."""
     lines = [
         *_comment(f"Made by `cede import` from {', '.join(sources)}."),
-        "# Nothing was changed by that: read this, edit it, and see `cede plan -f` with this file.",
+        "# Nothing was changed. Review and edit this file, then run `cede plan -f` with it.",
     ]
     if imported.notes:
-        lines += ["#", "# Not in here:"]
+        lines += ["#", "# Left out:"]
         lines += [line for note in imported.notes for line in _comment(note, mark="# - ")]
     lines += ["version: 1", "devices:" if imported.devices else "devices: {}"]
     for device in imported.devices:
@@ -62,7 +62,7 @@ def _assignment(assignment: ImportedAssignment) -> Iterator[str]:
 
 
 def _scalar(text: str) -> str:
-    """`text` as YAML that is read as the very same string."""
+    """Return `text` as YAML that reads back as the same string."""
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
     quoted: str = yaml.safe_dump(text, default_style='"', width=float("inf")).rstrip("\n")
@@ -70,7 +70,7 @@ def _scalar(text: str) -> str:
 
 
 def _comment(text: str, mark: str = "# ") -> list[str]:
-    """`text` as comment lines; the first one opens with `mark`, further ones are indented below it."""
+    """Return `text` as comment lines; the first begins with `mark`, the others are indented below."""
     clean = "".join(c if c.isprintable() else "?" for c in text[:_MAX_COMMENT])
     further = mark[: mark.index("#") + 1].ljust(len(mark))
     return textwrap.wrap(

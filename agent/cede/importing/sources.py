@@ -1,4 +1,4 @@
-"""What each source wants of which device, in one shape, and what of it a policy has no word for."""
+"""The devices that each source assigns, in one form, and notes on what a policy can't express."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cede.model.policy import When
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredDevice:
-    """One device as a source wants it; without a domain it is only to be kept ready.
+    """One device of a source; without a domain the device is only to be kept on pciback.
 
-    `origin` is the source in words, `notes` what else it said of the device.
+    `origin` is the source in words, `notes` what else the source says of the device.
     """
 
     address: Address
@@ -31,14 +31,14 @@ class DesiredDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceContent:
-    """All that one source wants, and what could not be made of it."""
+    """The devices of one source, and notes on what could not be carried over."""
 
     wanted: tuple[DesiredDevice, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def of_guest(guest: Guest, inventory: Inventory) -> SourceContent:
-    """The devices that an xl.cfg gives to its guest. A `*` stands for the functions that this host has there."""
+    """Return the devices that an xl.cfg gives to its guest. A `*` stands for the functions that this host has there."""
     wanted: list[DesiredDevice] = []
     notes = list(guest.notes)
     for device in guest.devices:
@@ -77,7 +77,7 @@ def _unknown(device: XlDevice) -> str:
     if device.spec.name is not None:
         return (
             f"only xl knows which device it calls {device.spec.name!a} (`xl pci-assignable-list -n`); "
-            "write its address instead"
+            "write the device's address instead"
         )
     return f"this host has no function at {str(device.spec.address).removesuffix('.0')}.*"
 
@@ -88,23 +88,23 @@ def _lost(device: XlDevice) -> Iterator[str]:
     if spec.vslot is not None:
         yield f"vslot={spec.vslot:x} is not carried over: under libvirt Xen chooses the slot in the guest"
     if spec.msitranslate:
-        yield "msitranslate=1 is not carried over: libvirt can't say it, and Xen's default is 0"
+        yield "msitranslate=1 is not carried over: libvirt can't express it, and Xen's default is 0"
     if spec.power_mgmt:
-        yield "power_mgmt=1 is not carried over: libvirt can't say it, and Xen's default is 0"
+        yield "power_mgmt=1 is not carried over: libvirt can't express it, and Xen's default is 0"
     if spec.rdm_policy is not None:
-        yield f"rdm_policy={spec.rdm_policy} is not carried over: libvirt can't say it, and Xen's default is strict"
+        yield f"rdm_policy={spec.rdm_policy} is not carried over: libvirt can't express it, and Xen's default is strict"
     if spec.take_from_driver is not None:
         yield (
-            f"seize={spec.take_from_driver:d} is not carried over: cede takes a device from its driver "
-            "by a plan of its own"
+            f"seize={spec.take_from_driver:d} is not carried over: cede always takes a device from "
+            "its driver"
         )
 
 
 def of_domains(inventory: Inventory, names: Collection[str] = ()) -> SourceContent:
-    """The hostdevs that the administrator put into libvirt's domains, to be adopted as they are.
+    """Return the hostdevs that the administrator put into libvirt's domains, to be adopted as they are.
 
-    `names` are the names or UUIDs of the domains that count, all if it is empty. What a running domain has stays; what
-    it is to get at its next start stays for then.
+    `names` are the names or UUIDs of the domains to read, all if empty. A hostdev of a running domain stays assigned
+    now, one of its persistent XML at its next start.
     """
     wanted: list[DesiredDevice] = []
     notes: list[str] = []
@@ -124,14 +124,16 @@ def _hostdev(domain: Domain, address: Address) -> DesiredDevice:
     hostdevs = [hostdev for hostdev in (live, config) if hostdev is not None]
     notes: list[str] = []
     if config is None:
-        notes.append("it is in the running domain only; `cede apply` makes it permanent")
+        notes.append(
+            "only the running domain has the device; `cede apply` adds it to the persistent XML"
+        )
     elif live is None and domain.running:
-        notes.append("it is in the persistent XML only, for the next start of the domain")
+        notes.append("only the persistent XML has the device; the domain gets it at its next start")
     if not domain.persistent:
         notes.append("the domain is transient; `virsh define` it first")
     if any(hostdev.managed for hostdev in hostdevs):
         notes.append(
-            "managed='yes' stays: libvirt gives the device to its dom0 driver whenever the domain ends"
+            "managed='yes' stays: libvirt returns the device to its dom0 driver whenever the domain ends"
         )
     return DesiredDevice(
         address=address,
@@ -145,7 +147,7 @@ def _hostdev(domain: Domain, address: Address) -> DesiredDevice:
 
 
 def of_hide(hide: Hide, inventory: Inventory) -> SourceContent:
-    """The devices that a `hide=` of xen-pciback keeps from dom0's drivers: for which guest it doesn't say."""
+    """Return the devices that a `hide=` of xen-pciback keeps from dom0's drivers; `hide=` names no guest."""
     if hide.ignored:
         note = f"{hide.place} has no effect; the module is called xen-pciback now"
         return SourceContent(notes=(note,))

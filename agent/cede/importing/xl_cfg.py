@@ -1,6 +1,6 @@
-"""xl's configuration files, read as data: text in, the guest's name and PCI devices out, or every diagnostic at once.
+"""xl's configuration files, read as data: text in, the guest's name and PCI devices out, or all diagnostics at once.
 
-xl reads a small language that looks like Python and is none. Here the same language is read, and nothing is ever run.
+xl's language looks like Python but is not. This module reads the same language and never runs anything.
 Sources: tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y and libxlu_pci.c (Xen), tools/xl/xl_parse.c, xl.cfg(5),
 xl-pci-configuration(5).
 """
@@ -33,7 +33,7 @@ class XlDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """What an xl.cfg says of a guest and its PCI devices; `notes` are what is odd about it, and harmless."""
+    """What an xl.cfg says of a guest and its PCI devices; `notes` are oddities that harm nothing."""
 
     name: str
     kind: GuestKind
@@ -42,7 +42,7 @@ class Guest:
 
 
 def guest_of(settings: Mapping[str, Value], file: str, diagnostics: Diagnostics) -> Guest | None:
-    """The guest that the settings describe; None if it has no name. Complains about what xl refuses."""
+    """Return the guest that the settings describe; None if it has no name. Adds diagnostics for what xl refuses."""
     notes: list[str] = []
     name, kind = _atom(settings, "name", diagnostics), _kind(settings, diagnostics)
     if "name" not in settings:
@@ -65,20 +65,20 @@ def _atom(settings: Mapping[str, Value], name: str, diagnostics: Diagnostics) ->
     value = settings.get(name)
     if isinstance(value, Listed):
         diagnostics.add(
-            value.place, "list-for-value", f"{name} is a list, where xl wants a single value"
+            value.place, "list-for-value", f"{name} is a list, where xl expects a single value"
         )
         return None
     return value
 
 
 def _kind(settings: Mapping[str, Value], diagnostics: Diagnostics) -> GuestKind:
-    """`type` overrules the older `builder`; PV if neither is there (xl.cfg(5))."""
+    """Return the kind by `type`, else by the older `builder`, else PV (xl.cfg(5))."""
     kinds = (_atom(settings, name, diagnostics) for name in ("type", "builder"))
     atom = next((kind for kind in kinds if kind is not None), None)
     if atom is None:
         return GuestKind.PV
     if atom.text not in _KINDS:
-        text = f"{quoted(atom.text)} is no kind of guest: pv, pvh or hvm"
+        text = f"{quoted(atom.text)} is not a type of guest: pv, pvh or hvm"
         diagnostics.add(atom.place, "unknown-kind", text)
     return _KINDS.get(atom.text, GuestKind.PV)
 
@@ -87,7 +87,7 @@ def _devices(
     settings: Mapping[str, Value], diagnostics: Diagnostics, notes: list[str]
 ) -> Iterator[XlDevice]:
     for_all = {
-        # those of the guest count for each of its devices, unless the device has its own
+        # the guest's settings hold for each device that has no own
         field: truth(atom.text)
         for name, field in FLAGS.items()
         if (atom := _atom(settings, f"pci_{name}", diagnostics)) is not None
@@ -123,7 +123,7 @@ def _entries(value: Value | None, diagnostics: Diagnostics, notes: list[str]) ->
 
 
 def _rdm_policy(said: Atom, diagnostics: Diagnostics) -> str | None:
-    """The policy in `rdm = "strategy=host,policy=strict"` (xl.cfg(5)); None if it says nothing of it."""
+    """The policy in `rdm = "strategy=host,policy=strict"` (xl.cfg(5)); None if `rdm` has no policy."""
     found = None
     for part in said.text.split(","):
         key, _, value = part.partition("=")
@@ -139,13 +139,13 @@ MAX_BYTES = 256 * 1024
 
 
 def parse(content: bytes, file: str) -> Guest:
-    """The guest that an xl.cfg describes; `file` is its name in places and diagnostics.
+    """Parse an xl.cfg; `file` is its name in places and diagnostics.
 
-    Raises UsageError, and nothing else, with a line `file:line:column: what` for each thing that is wrong with it.
+    Raises UsageError, and nothing else, with a line `file:line:column: what` for each mistake.
     """
     if len(content) > MAX_BYTES:
         raise UsageError(
-            f"{file}: larger than {MAX_BYTES} bytes, which is no xl.cfg", name="too-large"
+            f"{file}: larger than {MAX_BYTES} bytes, which no xl.cfg is", name="too-large"
         )
     diagnostics = Diagnostics((file,))
     settings = read_settings(content.decode("utf-8", "replace"), file, diagnostics)

@@ -1,8 +1,8 @@
 """The text of an xl.cfg -> its settings, each value with its place.
 
 The grammar is xl's own: `name = value` or `name += value`, ended by a line's end or a semicolon; a value is a string in
-either quotes, a number, or a list in brackets, which may go over several lines. What xl refuses is complained about
-here as well: a line that isn't understood may be the one that matters.
+either quotes, a number, or a list in brackets, which may go over several lines. What xl refuses
+is refused here too: a line that can't be parsed may be the one that matters.
 Source: tools/libs/util/libxlu_cfg_l.l, libxlu_cfg_y.y, libxlu_cfg.c (xlu__cfgl_dequote).
 """
 
@@ -17,8 +17,7 @@ from cede.model.policy import Place
 from cede.policy.diagnostics import Diagnostics, quoted
 
 _DEEPEST = 16
-# A comment may also end with the file, and a carriage return before a line's end is no harm: xl wants the first line
-# ended, and refuses the second, but what is meant is plain.
+# More lenient than xl where the meaning is plain: the last comment needs no newline, a line may end with CR LF.
 _TOKEN = re.compile(
     r"(?P<blank>[ \t]+|\r(?=\n))"
     r"|(?P<newline>(?:\#[^\n]*)?\n|\#[^\n]*\Z)"
@@ -37,7 +36,7 @@ _ESCAPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atom:
-    """A string or a number, as text; xl doesn't tell one from the other."""
+    """A string or a number, as text; xl does not distinguish them."""
 
     text: str
     place: Place
@@ -93,10 +92,9 @@ class _SyntaxError(Exception):
 
 
 def read_settings(text: str, file: str, diagnostics: Diagnostics) -> dict[str, Value]:
-    """The value of each name that is set in `text`: that of the last `=`, with what `+=` adds to it.
+    """Return the value of each name set in `text`: that of the last `=`, with what `+=` adds.
 
-    What can't be read is left out and complained about, and reading goes on in the next line, as xl does it. Raises
-    nothing.
+    What can't be parsed is left out with a diagnostic, and parsing goes on in the next line, as in xl. Raises nothing.
     """
     return _Reader(_tokens(text, file), diagnostics).settings()
 
@@ -145,10 +143,12 @@ class _Reader:
         name, sign = self._take(), self._ahead
         if name.kind is not _Kind.IDENT:
             raise _SyntaxError(
-                name, "no-setting", f"{name} is no setting; xl reads `name = value` only"
+                name, "no-setting", f"{name} is not a setting; xl reads only `name = value`"
             )
         if not sign.is_sign("=", "+="):
-            raise _SyntaxError(sign, "no-sign", f"{sign} after {name}, where xl wants `=` or `+=`")
+            raise _SyntaxError(
+                sign, "no-sign", f"{sign} after {name}, where xl expects `=` or `+=`"
+            )
         self._take()
         value = self._value(_DEEPEST)
         if not self._ahead.ends_statement:
@@ -170,7 +170,7 @@ class _Reader:
             raise _SyntaxError(
                 token,
                 "no-value",
-                f"{token} is no value; xl reads strings in quotes, numbers and lists",
+                f"{token} is not a value; xl reads quoted strings, numbers and lists",
             )
         if depth == 0:
             raise _SyntaxError(token, "nested-too-deep", f"lists within more than {_DEEPEST} lists")
@@ -188,7 +188,7 @@ class _Reader:
                 self._skip_newlines()
             elif not self._ahead.is_sign("]") and self._ahead.text:
                 raise _SyntaxError(
-                    self._ahead, "no-comma", f"{self._ahead} in a list, where xl wants `,` or `]`"
+                    self._ahead, "no-comma", f"{self._ahead} in a list, where xl expects `,` or `]`"
                 )
         self._take()
 
@@ -209,9 +209,9 @@ def _added(before: Value, value: Value, sign: _Token) -> Value:
 
 
 def _unquoted(token: _Token) -> str:
-    """The text within the quotes; raises _SyntaxError for an escape that xl refuses, or reads wrongly itself.
+    """Return the text within the quotes. Raises _SyntaxError for an escape that xl refuses or reads wrongly.
 
-    Its numeric escapes leave out the very character that they stand for.
+    xl drops the very character that a numeric escape stands for.
     """
 
     def unescape(found: re.Match[str]) -> str:

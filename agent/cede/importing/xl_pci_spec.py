@@ -1,7 +1,7 @@
-"""One entry of an xl.cfg's `pci = [...]`: which device, and how it is to be given.
+"""One entry of an xl.cfg's `pci = [...]`: which device, and with which options.
 
 `[DDDD:]BB:SS.F[@VSLOT],KEY=VALUE,...` or all of it as KEY=VALUE, with `*` for every function of a slot. What xl
-overlooks behind the address in `bdf=01:00.0x` or within `01: 00.0` is refused here: it is a slip of the pen.
+overlooks, such as the rest of `bdf=01:00.0x` or the blank in `01: 00.0`, is refused here as a typing error.
 Source: xl-pci-configuration(5); tools/libs/util/libxlu_pci.c (xlu_pci_parse_spec_string) of Xen 4.17 and 4.20.
 """
 
@@ -26,13 +26,13 @@ FLAGS = {
     "power_mgmt": "power_mgmt",
 }
 RDM_POLICIES = ("strict", "relaxed")
-# What C's atoi makes of a text: a number at its beginning, and else 0.
+# C's atoi: the number at the beginning of a text, else 0.
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciSpec:
-    """What an entry says; None where it says nothing.
+    """What an entry says; None is not given.
 
     `every_function` means all functions of the slot of `address`, whose own function is then 0. A `name` instead of an
     address is one that `xl pci-assignable-add` gave to a device.
@@ -50,13 +50,13 @@ class PciSpec:
 
 
 def truth(text: str) -> bool:
-    """What xl makes of a value that should be 0 or 1: anything that doesn't begin with a number is 0."""
+    """Return what xl makes of a value that should be 0 or 1: a text without a number at its beginning is 0."""
     match = _NUMBER.match(text)
     return match is not None and int(match[1][:12]) != 0
 
 
 def read_spec(text: str) -> PciSpec:
-    """The entry in `text`. Raises ValueError, with what would have been right, where xl refuses it."""
+    """Parse the entry in `text`. Raises ValueError, with what would be right, where xl refuses the entry."""
     spec, rest = PciSpec(), text
     positional = _BDF.match(text)
     if positional is not None:
@@ -71,9 +71,9 @@ def read_spec(text: str) -> PciSpec:
         spec = _option(spec, said)
     if (spec.address is None) is (spec.name is None):
         raise ValueError(
-            "it needs either an address like 0000:01:00.0 or a name"
+            "neither an address like 0000:01:00.0 nor a name"
             if spec.name is None
-            else "it has an address and a name, of which xl takes one only"
+            else "both an address and a name, of which xl takes only one"
         )
     return spec
 

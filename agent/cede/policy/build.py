@@ -1,6 +1,6 @@
-"""A well-shaped tree -> the values that its parts mean, each by its path in the tree.
+"""A validated tree -> the values of its parts, each by its path in the tree.
 
-Parts that are wrong already are left out, so that one mistake brings one diagnostic.
+Parts that already have a diagnostic are left out, so that one mistake brings one diagnostic.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from cede.policy.parse import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the sound parts of one file mean.
+    """The values of the valid parts of one file.
 
-    `names` are all devices that it names, sound or not; None where it can't be told what they are.
+    `names` are the names of all its devices, valid or not; None if unknown.
     """
 
     tree: Tree
@@ -42,7 +42,7 @@ class Parts:
 
 
 def parts_of(tree: Tree, diagnostics: Diagnostics) -> Parts:
-    """The values that the sound parts of one file's tree mean."""
+    """Build the values of the valid parts of one file's tree."""
     named = tree.data.get("devices", {}) if isinstance(tree.data, dict) else None
     return Parts(
         tree=tree,
@@ -57,9 +57,9 @@ def parts_of(tree: Tree, diagnostics: Diagnostics) -> Parts:
 
 
 def _sound(tree: Tree, top: str, diagnostics: Diagnostics) -> Iterator[tuple[Path, Any, Place]]:
-    """Path, content and place of each part below the key `top` that nothing was said against."""
+    """Yield path, content and place of each part below the key `top` that has no diagnostic."""
     parts = tree.data.get(top) if isinstance(tree.data, dict) else None
-    # A mapping where a list belongs, or the other way round, has been complained about as a whole.
+    # A mapping where a list belongs, or the other way round, already has a diagnostic.
     match top, parts:
         case "devices", dict():
             pairs = list(parts.items())
@@ -127,7 +127,7 @@ def _verification(said: dict[str, Any]) -> Verification:
 
 
 def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics) -> Match:
-    """The match at `path`; an address that is none is complained about, and None in it."""
+    """Build the match at `path`; an address that can't be parsed gets a diagnostic, and is None."""
 
     def address(key: str) -> Address | None:
         try:

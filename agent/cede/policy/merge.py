@@ -1,4 +1,4 @@
-"""The parts of all files -> one Policy, with what only a reader of the whole can see: twins, strangers, two owners."""
+"""The parts of all files -> one Policy, with the checks across files: duplicate and unknown devices, two owners."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cede.policy.diagnostics import Diagnostics, Path, quoted
 def policy_of(
     files: Sequence[Parts], source: str, diagnostics: Diagnostics, *, all_read: bool
 ) -> Policy:
-    """The values that the files mean together; the whole policy if there are no diagnostics.
+    """Merge the files; the result is the whole policy if there are no diagnostics.
 
-    Where not `all_read`, nobody knows what else the policy says, so nothing is said to be missing.
+    Unless `all_read`, the rest of the policy is unknown, so nothing is reported as missing.
     """
     _refuse_twins(files, diagnostics)
     names = [file.names for file in files if file.names is not None]
@@ -35,7 +35,7 @@ def policy_of(
 
 
 def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
-    """One name for two devices is unclear; one device under two names could be given to two domains unnoticed."""
+    """Refuse one name for two devices, and two names for one device, which could then go to two domains unnoticed."""
     names: dict[str, DevicePolicy] = {}
     seen: dict[object, DevicePolicy] = {}
     for file in files:
@@ -48,13 +48,13 @@ def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
             for at, value, words in _unique_traits(device.match, (*path, "match")):
                 first = seen.setdefault(value, device)
                 if first is not device:
-                    text = f"{words} is the device {quoted(first.name)} already, at {first.place}"
+                    text = f"{words} is already the device {quoted(first.name)} at {first.place}"
                     diagnostics.add(file.tree.places[at], "device-named-twice", text, at)
                     break
 
 
 def _unique_traits(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
-    """What of a match no other device can have: the path of the key, the value, and the value in words."""
+    """Yield what of a match only one device can have: the path of the key, the value, and the value in words."""
     if match.address is not None:
         yield (*path, "address"), match.address, str(match.address)
     if match.path is not None:
@@ -96,7 +96,7 @@ def _refuse_two_owners(
             first = _stranger_to(domain, had, groups)
             why = "; only domains that are together in one group of `alternatives` may share it"
         text = (
-            f"the device {quoted(assignment.device)} is assigned already,"
+            f"the device {quoted(assignment.device)} is already assigned,"
             f" to {quoted(first.domain)} at {first.place}{why}"
         )
         diagnostics.add(_device_place(file, path), "assigned-twice", text, (*path, "device"))
@@ -105,7 +105,7 @@ def _refuse_two_owners(
 def _stranger_to(
     domain: str, had: dict[str, Assignment], groups: list[frozenset[str]]
 ) -> Assignment:
-    """Of the owners so far one that has no group with `domain`; the first if each has one, but not the same."""
+    """Return an owner that shares no group with `domain`; the first owner if each shares one, but not the same."""
     apart = (a for owner, a in had.items() if not any({domain, owner} <= g for g in groups))
     return next(apart, next(iter(had.values())))
 
@@ -121,7 +121,7 @@ def _device_place(file: Parts, path: Path) -> Place:
 
 
 def _domain(said: str) -> str:
-    """A domain's name, or its UUID in one spelling."""
+    """Return a domain's name, or its UUID in canonical spelling."""
     try:
         return str(UUID(said)) if said.count("-") == 4 else said  # noqa: PLR2004  # 8-4-4-4-12
     except ValueError:

@@ -1,8 +1,8 @@
-"""Policy text -> a tree of plain data that remembers where each part stood.
+"""Policy text -> a tree of plain data, with the place of each part.
 
 YAML's guesses would turn an unquoted `8086` into a number, `01:00.0` into sixty-based seconds and `off` into false; a
-policy means what was written, so every scalar stays text, but for null and for the few keys that take a number or
-`true` and `false`. Tags, anchors and aliases have no use here and are how YAML files do harm, so they are refused.
+policy means what was written, so every scalar stays text, except null and the few keys that take a number or `true` and
+`false`. Tags, anchors and aliases have no use here and can do harm, so they are refused.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Tree:
     keys: dict[Path, Place] = field(default_factory=dict)
 
     def key_or_value(self, path: Path) -> Place:
-        """Where the key at `path` stands; for list items, which have none, where the item begins."""
+        """Return the place of the key at `path`; for list items, which have no key, where the item begins."""
         return self.keys.get(path) or self.places[path]
 
 
 class _TextError(Exception):
-    """The text is nothing that cede takes for YAML; line and column count from 0."""
+    """The text is not the YAML that cede reads; line and column count from 0."""
 
     def __init__(self, name: str, problem: str, line: int = 0, column: int = 0) -> None:
         super().__init__(problem)
@@ -48,7 +48,7 @@ class _TextError(Exception):
 
     @classmethod
     def after(cls, name: str, problem: str, before: str) -> _TextError:
-        """A problem that begins right after the text `before`."""
+        """Return a problem that begins right after the text `before`."""
         line_start = before.rfind("\n") + 1
         return cls(name, problem, before.count("\n"), len(before) - line_start)
 
@@ -64,14 +64,12 @@ class _Loader(yaml.SafeLoader):
             self._refuse(
                 "alias",
                 f"found the alias *{event.anchor}",
-                "write the value out; there are no aliases here",
+                "write the value out: a policy has no aliases",
             )
         if getattr(event, "anchor", None) is not None:
-            self._refuse(
-                "anchor", f"found the anchor &{event.anchor}", "anchors can't be used here"
-            )
+            self._refuse("anchor", f"found the anchor &{event.anchor}", "a policy has no anchors")
         if getattr(event, "tag", None) is not None:
-            self._refuse("tag", f"found the tag {quoted(event.tag)}", "tags can't be used here")
+            self._refuse("tag", f"found the tag {quoted(event.tag)}", "a policy has no tags")
         if self.depth >= _MAX_DEPTH:
             self._refuse(
                 "nested-too-deep",
@@ -89,7 +87,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _plain(text: str, path: Path) -> str | int | None:
-    """What `text`, written at `path` without quotes, means."""
+    """Return the value of `text`, written at `path` without quotes."""
     if text in _NULLS:
         return None
     match path:
@@ -106,10 +104,10 @@ def _plain(text: str, path: Path) -> str | int | None:
 
 
 def _decode(text: str | bytes) -> str:
-    """The text as characters, if it has a sane size."""
+    """Decode the text, if it is not too large."""
     if len(text) > MAX_BYTES:
         raise _TextError(
-            "too-large", f"the file is larger than {MAX_BYTES >> 20} MiB; no policy is"
+            "too-large", f"the file is larger than {MAX_BYTES >> 20} MiB, which no policy is"
         )
     if isinstance(text, str):
         return text
@@ -123,7 +121,7 @@ def _decode(text: str | bytes) -> str:
 
 
 def _compose(content: str) -> yaml.Node:
-    """The root node of the only document in `content`."""
+    """Return the root node of the only document in `content`."""
     try:
         loader = _Loader(content)
     except yaml.reader.ReaderError as error:
@@ -140,21 +138,21 @@ def _compose(content: str) -> yaml.Node:
     except (ValueError, OverflowError) as error:
         # PyYAML turns "\UFFFFFFFF" and %YAML directives into numbers without looking.
         mark = loader.get_mark()
-        raise _TextError("no-yaml", f"this is no YAML: {error}", mark.line, mark.column) from error
+        raise _TextError("no-yaml", f"this is not YAML: {error}", mark.line, mark.column) from error
     if node is None:
-        raise _TextError("empty-file", "the file says nothing, expected at least `version: 1`")
+        raise _TextError("empty-file", "the file is empty, expected at least `version: 1`")
     return node
 
 
 def _worded(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's diagnostic as one line, with the remedy for the commonest of them."""
+    """Return PyYAML's diagnostic as one line, with the remedy for the most common one."""
     said = ", ".join(part for part in (error.context, error.problem) if part)
     said = " ".join(said.split())
     return f"{said}; indent with spaces" if "'\\t'" in said else said
 
 
 class _Reading:
-    """The turning of one file's nodes into a tree."""
+    """Turns the nodes of one file into a tree."""
 
     def __init__(self, file: str, diagnostics: Diagnostics) -> None:
         self.file = file
@@ -202,7 +200,7 @@ class _Reading:
         return _plain(text, path) if node.style is None else text
 
     def check_printable(self, text: str, place: Place, path: Path) -> None:
-        # Names go into XML, terminals and logs; and `$` in a pattern overlooks a line break at the end.
+        # Names go into XML, terminals and logs, and `$` in a pattern overlooks a final line break.
         if not text.isprintable():
             self.diagnostics.add(
                 place,
@@ -213,7 +211,7 @@ class _Reading:
 
 
 def read_tree(text: str | bytes, file: str, diagnostics: Diagnostics) -> Tree | None:
-    """The tree that `text` holds, or None (and a diagnostic) if it is no YAML that cede reads."""
+    """Parse `text`; None, and a diagnostic, if it is not the YAML that cede reads."""
     try:
         node = _compose(_decode(text))
     except _TextError as error:

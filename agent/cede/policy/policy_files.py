@@ -1,8 +1,8 @@
-"""The policy's files: found, read and made into one Policy, or every diagnostic about all of them at once.
+"""The policy's files -> one Policy, or all diagnostics about all of them at once.
 
-The way of a file: parse (characters -> a tree with places), validate (the JSON Schema's word on the tree), build
-(tree -> values). Then merge: the values of all files -> one Policy, and what only a reader of all can see. All four
-add to one list of diagnostics.
+Each file: parse (characters -> a tree with places), validate (the tree by the JSON Schema), build (tree -> values).
+Then merge: the values of all files -> one Policy, with the checks across files. All four add to one list of
+diagnostics.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cede.policy.validate import check_shape
 
 
 def default_paths(file: Path, folder: Path) -> tuple[Path, ...]:
-    """Those of the two that exist; `file` if none does, so that reading it says so.
+    """Return those of the two that exist; `file` if neither does, so that reading it reports that.
 
-    What can't be looked at counts as there: to leave out half of a policy in silence would take devices away.
+    A path that can't be examined counts as existing: leaving out half of a policy in silence would take devices away.
     """
     return tuple(path for path in (file, folder) if _exists(path)) or (file,)
 
@@ -40,9 +40,9 @@ def _exists(path: Path) -> bool:
 
 
 def files_at(path: Path) -> tuple[Path, ...]:
-    """The `*.yaml` in the folder at `path` in the order of their names, without hidden ones; else `path` itself.
+    """Return the `*.yaml` in the folder at `path` in the order of their names, without hidden ones; else `path` itself.
 
-    Never fails: what is wrong with a path shows when its content is read.
+    Never fails: a wrong path is reported when it is read.
     """
     try:
         inside = sorted(path.iterdir())
@@ -52,9 +52,9 @@ def files_at(path: Path) -> tuple[Path, ...]:
 
 
 def fingerprint(paths: Sequence[Path]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """What tells one state of the policy's files from another without reading them; never fails.
+    """Return what changes whenever the policy's files change, without reading them; never fails.
 
-    Of each file its path, and its inode, size and times of change in ns, or nothing for one that isn't there.
+    For each file its path, device, inode, size and times of change in ns; no numbers for a file that does not exist.
     """
     return tuple((str(file), _looks(file)) for path in paths for file in files_at(path))
 
@@ -68,19 +68,19 @@ def _looks(file: Path) -> tuple[int, ...]:
 
 
 def content_of(path: Path, diagnostics: Diagnostics) -> bytes | None:
-    """What is in the file at `path`, or None and a diagnostic."""
+    """Return the content of the file at `path`, or None and a diagnostic."""
     try:
         with path.open("rb") as stream:
-            # One byte more than allowed is enough to see that it is too much, were it /dev/zero.
+            # One byte more than allowed shows that the file is too large, even /dev/zero.
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         name, text = "no-such-file", "there is no such file"
-        remedy = "name the policy with -f, or write it there"
+        remedy = "name the policy with -f, or write this file"
     except IsADirectoryError:
         name, text = "is-a-directory", "this is a directory"
         remedy = "name the policy file in it with -f"
     except PermissionError:
-        name, text = "permission-denied", "may not be read by you"
+        name, text = "permission-denied", "you may not read this file"
         remedy = "run as root, or change the file's mode"
     except (OSError, ValueError) as error:
         name, text = "unreadable", f"can't be read: {error}"
@@ -90,26 +90,26 @@ def content_of(path: Path, diagnostics: Diagnostics) -> bytes | None:
 
 
 def parse(text: str | bytes, file: str) -> Policy:
-    """The policy that `text` states; `file` is its name in places and diagnostics, and the policy's source.
+    """Parse the policy in `text`; `file` is its name in places and diagnostics, and the policy's source.
 
-    Raises PolicyError, and nothing else, with a line `file:line:column: what` for each thing that is wrong.
+    Raises PolicyError, and nothing else, with a line `file:line:column: what` for each mistake.
     """
     return _policy_of({file: text}, file, Diagnostics((file,)))
 
 
 def read(path: Path) -> Policy:
-    """The policy in the file at `path`.
+    """Read the policy in the file at `path`.
 
-    Raises PolicyError if it can't be read (its message then opens with the path alone) or is wrong.
+    Raises PolicyError if the file can't be read (the message then begins with the path alone) or is wrong.
     """
     return _read_files((path,), str(path))
 
 
 def read_all(paths: Sequence[Path]) -> Policy:
-    """The policy that the files at `paths` state together; a folder stands for its `*.yaml` in name order.
+    """Read the policy in all files at `paths`; a folder stands for its `*.yaml` in name order.
 
     Hidden files in a folder are left out; a file that is named twice is read once. Raises PolicyError, and nothing
-    else, with all that is wrong with any of them, or if there is no file at all.
+    else, with all mistakes, or if there is no file at all.
     """
     files = tuple(dict.fromkeys(file for path in paths for file in files_at(path)))
     source = ":".join(map(str, paths))
@@ -119,7 +119,7 @@ def read_all(paths: Sequence[Path]) -> Policy:
             if paths
             else "no policy file is named",
             name="no-policy-file",
-            remedy="name the policy with -f, or write it there",
+            remedy="name the policy with -f, or write a *.yaml file there",
         )
     return _read_files(files, source)
 
@@ -135,7 +135,7 @@ def _read_files(files: Sequence[Path], source: str) -> Policy:
 
 
 def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics) -> Policy:
-    """The policy that the readable files (name -> content) state together, if nothing is wrong with any."""
+    """Build the policy from the readable files (name -> content). Raises PolicyError if any has a mistake."""
     parts = []
     for file, content in contents.items():
         tree = read_tree(content, file, diagnostics)
@@ -156,23 +156,23 @@ DEFAULT_FOLDER = Path("/etc/cede/policy.d")
 
 
 def host_policy(path: Path | None) -> Policy:
-    """The policy that was named, else the one of this host."""
+    """Read the policy at `path`, else this host's. Raises PolicyError."""
     if path is not None:
         return read_all([path])
     policy = read_all(default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
-    # one name for the host's policy, however many files it is in: the notes in the domains remember it
+    # one name for the host's policy, however many files it has: the ownership metadata in domains has this name
     return replace(policy, source=str(DEFAULT_POLICY))
 
 
 def host_policy_if_any(path: Path | None) -> Policy:
-    """The same, but a host without a policy has an empty one: a one-off needs none."""
+    """As `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
     if path is None and not DEFAULT_POLICY.exists() and not DEFAULT_FOLDER.exists():
         return Policy(source=str(DEFAULT_POLICY))
     return host_policy(path)
 
 
 def host_policy_beside(output: Path | None, path: Path | None) -> Policy:
-    """The same without the file `output`, which is about to be written: what would stand beside it."""
+    """As `host_policy`, without the file `output`, which is about to be written."""
     named = [path] if path is not None else default_paths(DEFAULT_POLICY, DEFAULT_FOLDER)
     files = [file for one in named for file in files_at(one)]
     beside = [file for file in files if output is None or not _same_file(file, output)]

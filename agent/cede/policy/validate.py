@@ -1,4 +1,4 @@
-"""What the JSON Schema says about a tree, in the administrator's words.
+"""Check a tree by the JSON Schema, with diagnostics that the administrator understands.
 
 The schema is the one that editors use too; each part's `description` there completes the sentence
 "found this, expected ...".
@@ -20,7 +20,7 @@ _TRUTHS |= {"no": "false", "n": "false", "off": "false", "0": "false"}
 
 
 def check_shape(tree: Tree, diagnostics: Diagnostics) -> None:
-    """Complain about everything in the tree that the schema doesn't allow."""
+    """Add a diagnostic for everything in the tree that the schema does not allow."""
     from jsonschema import Draft202012Validator
 
     incomplete: set[Path] = set()
@@ -32,7 +32,7 @@ def check_shape(tree: Tree, diagnostics: Diagnostics) -> None:
             case "additionalProperties":
                 _unknown_keys(found, schema, path, tree, diagnostics)
             case "required":
-                # jsonschema says it once for each missing key, but names the key in its message only.
+                # jsonschema reports each missing key, but names the key in its message only.
                 if path not in incomplete:
                     _missing_keys(found, schema, path, tree, diagnostics)
                 incomplete.add(path)

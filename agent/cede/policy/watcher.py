@@ -1,7 +1,7 @@
 """The policy that a daemon follows: read again when its files change, kept as it was while they are wrong.
 
-A file that an editor is in the middle of writing may be a right policy that wants less; so files are read only once
-they have stayed the same for a moment, and what changed while it was read is not believed.
+A half-written file may be a valid policy with fewer assignments. So files are read only after they stayed the same for
+a moment, and a file that changed while it was read is read again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ STABLE_SECONDS = 0.5
 
 
 class PolicyWatcher:
-    """`read` reads the files, `fingerprint` tells whether they changed, `tell` hears of a policy that is new or wrong.
+    """Follows the policy's files: `read` reads them, `fingerprint` changes when they change.
 
-    `policy` is the last right one, `rejected` why the files as they are now aren't followed, None if they are.
-    Making one raises PolicyError if the files are wrong: there is nothing to follow then.
+    `report` gets each new policy, and the error of each wrong one. `policy` is the last valid policy, `rejected` the
+    error of the present files, None if they are followed. Raises PolicyError if the files are wrong at the start.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class PolicyWatcher:
 
     @property
     def changing(self) -> bool:
-        """Whether the files changed too short a time ago to be read."""
+        """Whether the files changed too recently to be read."""
         return self._new is not None
 
     def reload(self, *, forced: bool) -> bool:
-        """Read the files if they changed and have settled, or at once if `forced`; whether there is a new policy."""
+        """Read the files if they changed and are stable, or at once if `forced`; return whether the policy changed."""
         found = self._fingerprint()
         if not forced and not self._is_stable(found):
             return False
@@ -65,8 +65,8 @@ class PolicyWatcher:
         return changed
 
     def _is_stable(self, found: object) -> bool:
-        """Whether the files are others than those that were read last, and have been so for a moment."""
-        if found == self._accepted != self._rejected:  # what was wrong was put back as it had been
+        """Whether the files differ from those read last, and have not changed for a moment."""
+        if found == self._accepted != self._rejected:  # a wrong file was put back as it had been
             return True
         if found in (self._accepted, self._rejected):
             self._new = None

@@ -1,7 +1,7 @@
 """Check results: what was expected of one item, what was found, and when an assignment is verified.
 
-Each result stands for itself; an assignment is verified when none of its results is wrong and none is open. What rests
-on the guest's word alone has a source that begins with "guest"; everything else dom0 or Xen says.
+An assignment is verified when none of its results is failed or not verified. A result that rests on the guest's word
+alone has a source that begins with "guest"; every other result comes from dom0 or Xen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CheckStatus(StrEnum):
-    """How a finding ends; one that is only noted speaks neither for nor against."""
+    """How a check ends; INFO decides nothing."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -25,7 +25,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One thing looked at: where, what was wanted, what was found."""
+    """The result of one check: its source, what was expected, what was found."""
 
     source: str
     expected: str
@@ -36,12 +36,12 @@ class CheckResult:
         return f"{self.source}: {self.found}" + (
             ""
             if self.status in {CheckStatus.PASSED, CheckStatus.INFO}
-            else f" (wanted {self.expected})"
+            else f" (expected {self.expected})"
         )
 
 
 def check_result(source: str, expected: object, found: object, *, passed: bool) -> CheckResult:
-    """A finding that is right or wrong."""
+    """Return a result that passed or failed."""
     return CheckResult(
         source=source,
         expected=str(expected),
@@ -51,45 +51,45 @@ def check_result(source: str, expected: object, found: object, *, passed: bool) 
 
 
 def verified(findings: Sequence[CheckResult]) -> bool:
-    """Whether every finding that decides is right, and there is one."""
+    """Whether at least one result decides, and every result that decides passed."""
     deciding = [f for f in findings if f.status is not CheckStatus.INFO]
     return bool(deciding) and all(f.status is CheckStatus.PASSED for f in deciding)
 
 
 def refused_result(reason: str) -> CheckResult:
-    """The finding for an assignment that the planner refuses as things are."""
+    """Return the result for an assignment that the planner refuses."""
     return CheckResult(
-        source="plan", expected="an assignment that can be", found=reason, status=CheckStatus.FAILED
+        source="plan", expected="no refusal", found=reason, status=CheckStatus.FAILED
     )
 
 
 def alternative_result(reason: str) -> CheckResult:
-    """The finding for an assignment that is in sync without the device: its alternative has it."""
+    """Return the result for an assignment that is in sync without the device, which its alternative has."""
     return CheckResult(source="plan", expected=reason, found=reason, status=CheckStatus.PASSED)
 
 
 def unverified_result(source: str, why: str) -> CheckResult:
-    """A finding that couldn't be made, and why; it is never taken for right."""
+    """Return a result that could not be had, and why; such a result never counts as passed."""
     return CheckResult(
         source=source, expected="an answer", found=why, status=CheckStatus.UNVERIFIED
     )
 
 
 def not_asked_result() -> CheckResult:
-    """What is told of a guest that the policy has nobody ask: the rest is dom0's and Xen's word."""
+    """Return the result for a guest that the policy says not to ask: all other results are dom0's and Xen's."""
     return info_result(
-        "guest", "not verified, since the policy has nobody asked (verify: {guest: none})"
+        "guest", "not verified: the policy says not to ask the guest (verify: {guest: none})"
     )
 
 
 def info_result(source: str, found: str) -> CheckResult:
-    """A finding that the administrator may want to know and that decides nothing."""
+    """Return a result that the administrator may want to know and that decides nothing."""
     return CheckResult(source=source, expected="", found=found, status=CheckStatus.INFO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentChecks:
-    """What was found of one subject, and whether that proves it; `paused` if a person told cede to leave it alone."""
+    """The results for one subject, and whether they verify it; `paused` if the administrator paused or drained it."""
 
     subject: str
     findings: tuple[CheckResult, ...]
@@ -97,5 +97,5 @@ class AssignmentChecks:
 
     @property
     def verified(self) -> bool:
-        """Whether every finding is right."""
+        """Whether the results verify the subject."""
         return verified(self.findings)

@@ -1,7 +1,7 @@
-"""The whole way of a device into its guest as a checklist, with the command by which the administrator sees the same.
+"""The whole path of a device into its guest as a checklist, with the command by which the administrator sees the same.
 
-It is the way that everybody walks by hand: module, driver, binding, hot-plug, the guest's own look, and once more after
-a restart. Judged from values alone.
+The path is what one checks by hand: module, driver, binding, hot-plug, the guest's own view, and all of that again
+after a restart. Pure: values in, values out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRIVER = "/sys/bus/pci/drivers/pciback"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChecklistItem:
-    """One item of the way: what it is, how it stands, what was found, and the command to see it with."""
+    """One item of the path: its name, its status, what was found, and the command to see the same."""
 
     item: str
     status: CheckStatus
@@ -36,9 +36,9 @@ class ChecklistItem:
 class ChecklistFacts:
     """All that the checklist is made from.
 
-    `pciback` is how the module is there (`module`, `built in`), None if it isn't; `at_boot` what loads it at the next
+    `pciback` is how xen-pciback is loaded (`module`, `built in`), None if not; `at_boot` what loads it at the next
     boot; `given` what Xen's backend serves to the domain; `assigned` the kernel's line on the virtual slot, empty if
-    its log has none; `findings` what verification found; `restarted` that this was after a shutdown and a start.
+    the log has none; `findings` the check results; `restarted` whether the domain was shut down and started before.
     """
 
     device: Device
@@ -53,7 +53,7 @@ class ChecklistFacts:
 
 
 def checklist(facts: ChecklistFacts) -> tuple[ChecklistItem, ...]:
-    """Every item in its order, none left out."""
+    """Return every item, in order."""
     return (*_in_dom0(facts), *_given(facts), *_in_guest(facts), *_lasting(facts))
 
 
@@ -74,19 +74,21 @@ def _in_dom0(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
     )  # fmt: skip
     built_in = ("built into the kernel",) if facts.pciback == "built in" else ()
     loads = ", ".join((*built_in, *facts.at_boot))
-    nothing = "nothing does; `echo xen-pciback > /etc/modules-load.d/xen-pciback.conf` would"
+    nothing = (
+        "nothing loads xen-pciback; `echo xen-pciback > /etc/modules-load.d/xen-pciback.conf` would"
+    )
     yield _check(
         "loaded at boot", "grep -r pciback /etc/modules-load.d /etc/modules /proc/cmdline",
         loads or nothing, passed=bool(loads),
     )  # fmt: skip
-    present = "there" if facts.directory else "missing"
+    present = "exists" if facts.directory else "missing"
     yield _check("driver directory", f"ls -d {_DRIVER}", present, passed=facts.directory)
     yield _check(
         "device bound", f"readlink /sys/bus/pci/devices/{address}/driver",
         facts.device.driver or "no driver", passed=facts.device.on_pciback,
     )  # fmt: skip
     has_it = any(given.address == address for given in facts.given)
-    listed = f"with {facts.domain.name}, so no longer listed" if has_it else "listed"
+    listed = f"in {facts.domain.name}, so not listed" if has_it else "listed"
     yield _check(
         "assignable", "xl pci-assignable-list", listed if facts.device.on_pciback else "not on pciback",
         passed=facts.device.on_pciback,
@@ -99,7 +101,7 @@ def _given(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
     if facts.assigned:
         yield _check("kernel line", said, facts.assigned, passed=True)
     else:
-        yield _open("kernel line", said, "not in dom0's log, or not in it any more")
+        yield _open("kernel line", said, "not in dom0's log, or no longer")
     listed = ", ".join(f"{given.address} at {given.virtual_slot or '?'}" for given in facts.given)
     yield _check(
         "devices of the domain",
@@ -149,5 +151,5 @@ def _lasting(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
 
 
 def slot_line(findings: Sequence[CheckResult]) -> str:
-    """The kernel's line on the virtual slot, as it was found; empty if it wasn't."""
+    """Return the kernel's line on the virtual slot; empty if the results have none."""
     return next((f.found for f in findings if "assign to virtual slot" in f.found), "")

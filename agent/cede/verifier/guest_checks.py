@@ -1,7 +1,7 @@
-"""What the guest says of its device, judged against what dom0 knows and reads of the card itself.
+"""What the guest says of its device, compared with what dom0 knows and reads from the device itself.
 
-A guest may say anything; so what it claims is compared where dom0 can: its identity, its MAC, and the card's own
-switches, which only a driver that really works with the card has on.
+A guest may say anything, so its claims are compared where dom0 can: identity, MAC, and the switches in the device's
+configuration space, which are on only if a driver really uses the device.
 Sources: drivers/pci/xen-pcifront.c (claims), drivers/pci/setup-res.c, drivers/pci/pcie/aer.c, drivers/base/dd.c.
 """
 
@@ -44,14 +44,14 @@ _MAX_LENGTH = 160
 def of_guest(
     seen: ProbeResult, device: Device, slot: Address, card: SwitchedOn | None = None
 ) -> tuple[CheckResult, ...]:
-    """What the guest itself says of the virtual slot that xenstore names.
+    """Check what the guest itself says of the virtual slot that xenstore names.
 
-    `card` is what dom0 reads of the real device right after the look; None if it can't.
+    `card` is what dom0 reads from the real device right after the probe; None if unreadable.
     """
     if not seen.whole:
-        return (unverified_result("guest", "its answer is cut off or garbled"),)
+        return (unverified_result("guest", "the guest's answer is cut off or garbled"),)
     if not seen.views:
-        return (unverified_result("guest", "neither lspci nor sysfs can tell there"),)
+        return (unverified_result("guest", "neither lspci nor sysfs answers there"),)
     expected = f"{device.identity} at {slot}"
     dissent = _dissent(seen.views)
     if dissent:
@@ -79,12 +79,12 @@ def of_guest(
 
 
 def _dissent(views: Sequence[View]) -> str:
-    """In what the guest's tools contradict each other; empty if they agree in all that they tell."""
+    """Return in what the guest's tools contradict each other; empty if they agree."""
     for view in views[1:]:
         first = views[0]
         if (first.function is None) != (view.function is None):
             here, gone = (first, view) if first.function else (view, first)
-            return f"{here.source} sees something there and {gone.source} doesn't"
+            return f"{here.source} sees a device there and {gone.source} does not"
         for field in _FIELDS:
             said, other = getattr(first.function, field, None), getattr(view.function, field, None)
             if said is None or other is None:
@@ -100,7 +100,7 @@ def _dissent(views: Sequence[View]) -> str:
 
 
 def _merged(views: Sequence[View]) -> Function:
-    """One function with everything that any of the tools told."""
+    """Return one function with everything that any of the tools says."""
     functions = [view.function for view in views if view.function is not None]
     merged = functions[0]
     for function in functions[1:]:
@@ -109,7 +109,7 @@ def _merged(views: Sequence[View]) -> Function:
 
 
 def _kind(function: Function, device: Device) -> Iterator[CheckResult]:
-    """Subsystem and class, which tell two cards with one chip apart."""
+    """Check subsystem and class, which distinguish two cards with the same chip."""
     identity = device.identity
     for name, expected, found in (
         ("subsystem", identity.subsystem, function.subsystem),
@@ -118,7 +118,7 @@ def _kind(function: Function, device: Device) -> Iterator[CheckResult]:
         nobody = expected in {"", "0000:0000", "ffff:ffff"}
         if found is None:
             if not nobody:
-                yield unverified_result(f"guest {name}", "not told")
+                yield unverified_result(f"guest {name}", "unknown")
         else:
             passed = (not found) if nobody else bool(found) and expected.startswith(found)
             yield check_result(
@@ -127,7 +127,7 @@ def _kind(function: Function, device: Device) -> Iterator[CheckResult]:
 
 
 def _origin(function: Function, device: Device) -> Iterator[CheckResult]:
-    """That it is this very card: the MAC that dom0 knew it by, and its serial number."""
+    """Check that this is the very card: the MAC that dom0 knew, and the serial number."""
     was = (
         device.original_state.links[0].mac
         if device.original_state and device.original_state.links
@@ -146,7 +146,7 @@ def _origin(function: Function, device: Device) -> Iterator[CheckResult]:
 
 def _driver(function: Function) -> CheckResult:
     if function.driver is None:
-        return unverified_result("guest driver", "not told")
+        return unverified_result("guest driver", "unknown")
     return check_result(
         "guest driver",
         "a driver bound",
@@ -156,19 +156,20 @@ def _driver(function: Function) -> CheckResult:
 
 
 def _bars(function: Function, seen: ProbeResult) -> CheckResult:
-    """Each BAR has its place in the guest's memory map: what collides has an address, too, and no claim."""
+    """Check that the guest's kernel claimed each BAR: a BAR that collides has an address too, but no claim."""
     expected = "every BAR claimed"
     if function.regions is None or function.unassigned is None:
-        return unverified_result("guest BARs", "not told")
+        return unverified_result("guest BARs", "unknown")
     if function.unassigned:
         return check_result(
             "guest BARs", expected, f"{function.unassigned} without an address", passed=False
         )
     if not function.regions:
-        return info_result("guest BARs", "it has none")
+        return info_result("guest BARs", "the device has none")
     if seen.claims is None:
         return info_result(
-            "guest BARs", f"{len(function.regions)} with an address; claims are told to root only"
+            "guest BARs",
+            f"{len(function.regions)} with an address; only root in the guest can read claims",
         )
     lost = [first for first, last in function.regions if (first, last) not in seen.claims]
     found = f"{len(function.regions) - len(lost)} of {len(function.regions)} claimed"
@@ -176,9 +177,9 @@ def _bars(function: Function, seen: ProbeResult) -> CheckResult:
 
 
 def _interrupts(function: Function, card: SwitchedOn | None) -> CheckResult:
-    """MSI or MSI-X, which dom0 can read of the card; one that is off may be not in use yet."""
+    """Check for MSI or MSI-X, which dom0 reads from the device; without MSI the device may not be in use yet."""
     if function.interrupt is None:
-        return unverified_result("guest interrupts", "not told")
+        return unverified_result("guest interrupts", "unknown")
     if function.interrupt is Interrupt.INTX:
         return info_result(
             "guest interrupts", "no MSI: the device isn't opened yet, or its driver uses INTx"
@@ -186,12 +187,12 @@ def _interrupts(function: Function, card: SwitchedOn | None) -> CheckResult:
     if card is None:
         return check_result("guest interrupts", "MSI or MSI-X", function.interrupt, passed=True)
     on = card.msix if function.interrupt is Interrupt.MSIX else card.msi
-    found = function.interrupt if on else f"{function.interrupt}, which is off in the card itself"
+    found = function.interrupt if on else f"{function.interrupt}, which is off in the device itself"
     return check_result("guest interrupts", "MSI or MSI-X", found, passed=on)
 
 
 def _card(function: Function, device: Device, card: SwitchedOn | None) -> Iterator[CheckResult]:
-    """The card's own word on whether a driver works with it, whatever the guest says."""
+    """Check by the device itself whether a driver uses it, whatever the guest says."""
     if card is None or not function.driver:
         return
     asleep = function.power_state not in {None, "D0"}
@@ -201,15 +202,15 @@ def _card(function: Function, device: Device, card: SwitchedOn | None) -> Iterat
     elif not (card.memory or card.io) and function.regions:
         yield check_result("config space", expected, card, passed=False)
     elif not card.bus_master and device.identity.class_code.startswith(_DMA_CLASSES):
-        yield unverified_result("config space", f"{card}: nothing has begun to work with it")
+        yield unverified_result("config space", f"{card}: no driver uses the device yet")
     else:
         yield check_result("config space", expected, card, passed=True)
 
 
 def _log(lines: Sequence[str] | None, slot: Address) -> CheckResult:
-    """The guest's kernel log since it last found the device; without that line, what it holds is later."""
+    """Check the guest's kernel log since the kernel last found the device, or all of it if that line is gone."""
     if lines is None:
-        return info_result("guest log", "nothing on it, or its log is shown to root only")
+        return info_result("guest log", "no line about the device, or only root can read the log")
     found = [number for number, line in enumerate(lines) if _found(line, slot)]
     about = [line for line in lines[found[-1] if found else 0 :] if _concerns(line, slot)]
     wrong = [line for line in about if _ERROR.search(line) and not _ROM.search(line)]

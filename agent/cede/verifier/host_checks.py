@@ -1,7 +1,7 @@
 """What dom0 and Xen say of a device that a guest should have; no guest can forge it.
 
 Sources: xen/include/public/io/xenbus.h (the states), drivers/xen/xen-pciback/xenbus.c (who sets them), pci_stub.c and
-vpci.c there (what is logged), conf_space.c (what a guest was kept from writing).
+vpci.c there (what is logged), conf_space.c (what a guest may not write).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _MAX_LENGTH = 160
 
 
 def of_dom0(device: Device, domain: Domain, *, plugged: bool = True) -> tuple[CheckResult, ...]:
-    """What dom0's sysfs and libvirt's two XMLs say.
+    """Check dom0's sysfs and libvirt's two XMLs.
 
-    With `plugged` false the domain needn't have it before its next start.
+    With `plugged` false the domain needs the device only at its next start.
     """
     live = domain.live_hostdev(device.address) is not None
     config = domain.config_hostdev(device.address) is not None
@@ -63,11 +63,10 @@ def _live(*, live: bool, plugged: bool) -> str:
 
 
 def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[CheckResult, ...]:
-    """What Xen's PCI backend says.
+    """Check Xen's PCI backend.
 
-    A PV guest's pcifront must be Connected (4) on both sides with a virtual slot told; an HVM guest is served by its
-    device model, where the backend rests at Initialised (3), or once a second device came at Reconfiguring (7): no
-    pcifront is there to answer.
+    With a PV guest, backend and pcifront must be Connected (4), with a virtual slot. An HVM guest has its device model
+    instead of a pcifront: the backend stays at Initialised (3), or at Reconfiguring (7) after a second device.
     """
     if given is None or given.domid != domain.domid:
         found = "not given to any domain" if given is None else f"given to domain {given.domid}"
@@ -115,7 +114,7 @@ def _wants_permissive(domain: Domain, address: Address) -> bool:
 def of_permissive(
     permissive: Collection[Address], address: Address, domain: Domain
 ) -> tuple[CheckResult, ...]:
-    """Whether pciback itself has taken the option that libxl was given; nothing where that isn't wanted."""
+    """Check that pciback itself has the option that libxl was given; empty where the device is not permissive."""
     if not _wants_permissive(domain, address):
         return ()
     there = address in permissive
@@ -124,9 +123,9 @@ def of_permissive(
 
 
 def of_kernel_log(lines: Sequence[KernelLine], address: Address) -> tuple[CheckResult, ...]:
-    """What dom0's kernel said of the device since it was last bound or assigned to a virtual slot.
+    """Check what dom0's kernel logged of the device since it was last bound or assigned to a virtual slot.
 
-    A ring that has lost that line holds only what came later.
+    A ring buffer that has lost that line holds only later ones.
     """
     about = [line.text for line in lines if str(address) in line.text]
     bindings = [number for number, text in enumerate(about) if _BINDING.search(text)]
@@ -153,9 +152,9 @@ def of_kernel_log(lines: Sequence[KernelLine], address: Address) -> tuple[CheckR
 
 
 def of_xen(before: int, after: int) -> tuple[CheckResult, ...]:
-    """DMA faults of the device in Xen's log, counted when the look began and when it ended.
+    """Check for DMA faults of the device in Xen's log, counted `before` and `after` the guest was asked.
 
-    Xen's log mostly tells no time: what stood there before may be of an earlier action, and decides nothing.
+    Xen's log mostly has no times: older faults may come from an earlier action, and decide nothing.
     """
     if after > before:
         return (
@@ -163,4 +162,8 @@ def of_xen(before: int, after: int) -> tuple[CheckResult, ...]:
                 "Xen's log", "no DMA fault", f"{after - before} DMA faults just now", passed=False
             ),
         )
-    return (info_result("Xen's log", f"{after} DMA faults of it, none just now"),) if after else ()
+    return (
+        (info_result("Xen's log", f"{after} DMA faults of the device, none just now"),)
+        if after
+        else ()
+    )

@@ -1,6 +1,6 @@
 """Verify: ask dom0, Xen and the guest itself whether a device is where it should be, and explain it by the checklist.
 
-A guest needs a moment to find its new device and load a driver, so a wrong answer is asked again until the time is up.
+A guest needs a moment to find its new device and load a driver, so a failed check is repeated until the time is up.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PAUSE = 0.1
 def of_host(
     inventory: Inventory, device: Device, domain: Domain, assignment: Assignment
 ) -> tuple[CheckResult, ...]:
-    """The findings that need no guest: sysfs, both XMLs, xenstore, all from one inventory."""
+    """Return the results that need no guest: sysfs, both XMLs, xenstore, all from one inventory."""
     if assignment.when is When.NEXT_START and domain.live_hostdev(device.address) is None:
         return host_checks.of_dom0(device, domain, plugged=False)
     return (
@@ -64,10 +64,10 @@ def verify(
     timeout: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[CheckResult, ...]:
-    """Every finding on the device at `address` in `expected_domain`, as both are now.
+    """Check the device at `address` in `expected_domain`, as both are now.
 
-    Waits at most about `timeout` seconds in all (as many as the policy says, if None) for them to turn right; a wrong
-    one is returned, not raised.
+    Waits at most about `timeout` seconds in all (by default as many as the policy says) for the checks to pass; a
+    failed check is returned, not raised.
     """
     deadline = time.monotonic() + (verification.timeout if timeout is None else timeout)
 
@@ -117,9 +117,9 @@ def verify(
 def _logs(
     adapters: Adapters, address: Address, domain: Domain
 ) -> Callable[[Sequence[CheckResult]], tuple[CheckResult, ...]]:
-    """What takes too long for every `status`: read when the guest has been asked, to tell of what it did meanwhile.
+    """Return a function that reads the logs after the guest was asked; too slow for every `status`.
 
-    What comes back is asked with the findings so far: libxl's log only has a say where something is wrong.
+    The function takes the results so far: libxl's log is quoted only where a check failed.
     """
     faults = start_with_timeout("reading Xen's log", lambda: adapters.hypervisor.faults(address))
 
@@ -131,18 +131,14 @@ def _logs(
             *host_checks.of_permissive(adapters.sysfs.permissive(), address, domain),
             *host_checks.of_kernel_log(adapters.kernel_log.lines(str(address)), address),
             *host_checks.of_xen(faults(), adapters.hypervisor.faults(address)),
-            *(
-                (check_results.info_result("libxl's log", f"its last words: {said}"),)
-                if said
-                else ()
-            ),
+            *((check_results.info_result("libxl's log", f"last line: {said}"),) if said else ()),
         )
 
     return read
 
 
 def _device(adapters: Adapters, address: Address) -> Device | None:
-    """The device as it is now, with what it was known by in dom0."""
+    """Return the device as it is now, with its original host state."""
     device = adapters.sysfs.device(address)
     return device and with_original_state(device, adapters.journal.original_state(address))
 
@@ -155,7 +151,7 @@ def _message(error: CedeError) -> str:
 def _opened(
     adapters: Adapters, domain: Domain, verification: Verification
 ) -> Iterator[probe.GuestChannel]:
-    """The channel into the guest, left as it was found; GuestSilentError or PermanentError if it can't be had."""
+    """Open the channel into the guest, and leave the guest as it was. Raises GuestSilentError or PermanentError."""
     if verification.guest is Channel.SSH:
         yield SshChannel(
             verification.host or domain.name,
@@ -182,7 +178,7 @@ def _opened(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """The checklist of one assignment; empty where its device or its domain can't be told."""
+    """The checklist of one assignment; empty if the assignment has no device or no domain."""
 
     subject: str
     checks: tuple[ChecklistItem, ...]
@@ -194,7 +190,7 @@ def explain_by_checklist(
     checked: tuple[AssignmentChecks, ...],
     restarted: Collection[str] = (),
 ) -> tuple[Explained, ...]:
-    """The checklist of every assignment, in the policy's order; `restarted` names the domains that were for it."""
+    """Return the checklist of every assignment, in the policy's order; `restarted` names the restarted domains."""
     explained = []
     inventory = targets.inventory
     for target, one in zip(targets.each, checked, strict=True):

@@ -1,7 +1,7 @@
-"""A guest's shell, spoken to over a line of text such as its console.
+"""A shell in the guest behind a line of text such as its console.
 
-The line carries echo, colours, boot messages and whatever else the guest likes to print. A command is typed only where
-a shell's prompt stands, and the console is left as it was found. Nothing that comes back is ever run or shown raw.
+The line carries echo, colours, boot messages and whatever else the guest prints. A command is typed only at a shell's
+prompt, and the console is left as it was. Nothing that comes back is ever run or shown raw.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
 
 _PROMPT = re.compile(r"[#$%>] ?$")
-# what ends like a prompt and is none: a shell or Python that waits for more, a pager's 50%, psql, other programs
+# what ends like a prompt and is not: a shell or Python that waits for more, a pager's 50%, psql, other programs
 _NO_SHELL = re.compile(
     r"^\s*>+ ?$|[0-9]%$|[-=('\"*!^][#>] ?$"
     r"|(?:sql|sqlite|sftp|ftp|telnet|nslookup|grub|\]|irb\(\S*)> ?$"
@@ -32,10 +32,10 @@ _LOGIN = re.compile(r"(?<!Last )(?:login|[Uu]sername): ?$")
 _PASSWORD = re.compile(r"[Pp]assword[^:\n]*: ?$")
 _CLEAR_LINE_AND_ENTER, _INTERRUPT, _ENTER = b"\x15\r", b"\x03", b"\r"
 _TIMEOUT = 2.0  # seconds of silence after which a question is asked again
-_SILENCES = 3  # after which the mark of a shell that reads was lost; it is given nothing to do
-_SETTLING = 0.03  # seconds in which more would come, if what looks like a prompt were the middle of something
+_SILENCES = 3  # after which the mark of a shell that reads was lost; an empty line ends its reading
+_SETTLING = 0.03  # seconds in which more comes if what looks like a prompt is the middle of a line
 _LEAVING = 5.0  # seconds for the console to be as it was
-_SILENT = ("no-answer", "the guest's console gave no answer in time")
+_SILENT = ("no-answer", "the guest's console did not answer in time")
 _MAX_BYTES = 256 * 1024
 # The shell is asked to read the command itself: a line editor's echo costs a guest milliseconds for each character, and
 # busybox's takes 1023 of them; a terminal's own line takes 4095. It is sent only when the shell says that it reads. And
@@ -46,17 +46,17 @@ _NOTHING = _ENTER
 
 
 class Line(Protocol):
-    """What a console is to this module."""
+    """The console, as this module uses it."""
 
     def send(self, data: bytes) -> None:
         """Type `data`."""
 
     def receive(self, seconds: float) -> bytes | None:
-        """The next output; None if there is none within `seconds`, b"" at the end of the line."""
+        """Return the next output; None if there is none within `seconds`, b"" when the console was closed."""
 
 
 class _Listener:
-    """Collects what the line says, within one limit of bytes and one of time."""
+    """Collects what the line prints, limited in bytes and in time."""
 
     def __init__(self, line: Line, deadline: float, clock: Callable[[], float]) -> None:
         self._line = line
@@ -92,21 +92,19 @@ class _Listener:
         if data is None:
             return False
         if not data:
-            raise GuestSilentError(
-                "the guest's console was closed from the other side", name="console-closed"
-            )
+            raise GuestSilentError("the guest closed its console", name="console-closed")
         self._heard += len(data)
         if self._heard > _MAX_BYTES:
             raise GuestSilentError(
                 "the guest's console prints without end",
                 name="console-floods",
-                remedy="verify again when it is quiet, or by ssh or xenstore",
+                remedy="verify again when the console is quiet, or by ssh or xenstore",
             )
         self._bytes += data
         return True
 
     def hear(self) -> bool:
-        """Take in the next piece, and if it ends in a question what comes right behind; False if none came."""
+        """Take in the next piece, and more if that ends like a question; False if none came."""
         heard = self.listen(_TIMEOUT)
         while heard and _asks(self.last) and self.listen(_SETTLING):
             pass
@@ -117,9 +115,9 @@ class _Listener:
 
 
 class ConsoleChannel:
-    """A line with a shell at its end, as a channel into the guest; `leave` it when all is asked.
+    """A console with a shell, as a channel into the guest; call `leave` at the end.
 
-    `login` is used where a login is asked for, and only there.
+    `login` is used only where the console asks for a login.
     """
 
     def __init__(
@@ -133,15 +131,15 @@ class ConsoleChannel:
         self._reading = False
 
     def probe(self, slot: Address, seconds: float) -> str:
-        """See `channel.Channel`."""
+        """See `probe.GuestChannel`."""
         return self.run(probe.command(slot), seconds)
 
     def run(self, command: str, seconds: float) -> str:
-        """Run `command` in the shell that waits at the line's end, and return what it printed.
+        """Run `command` in the shell behind the console, and return what it printed.
 
         `command` is cede's own text, never a guest's: one line, 4000 characters at most. A half-typed line is cleared
-        first, not entered. Raises GuestSilentError if no shell answers within `seconds`, a login is asked for that
-        isn't known or is refused, or another program has the console.
+        first, not entered. Raises GuestSilentError if no shell answers within `seconds`, the console asks for a login
+        that is unknown or refused, or another program has the console.
         """
         listener = _Listener(self._line, self._clock() + seconds, self._clock)
         while True:
@@ -151,7 +149,7 @@ class ConsoleChannel:
                 return answer
 
     def _ask(self, listener: _Listener, command: str) -> str | None:
-        """What the shell at whose prompt we stand answers; None if it is at its prompt again without an answer."""
+        """Return the answer of the shell that shows its prompt; None if the prompt comes back without an answer."""
         frame = Frame()
         self._underway = self._reading = True
         self._type(listener, _RECEIVE)
@@ -166,9 +164,9 @@ class ConsoleChannel:
         return frame.answer(listener.data)
 
     def _await(self, listener: _Listener, come: Callable[[], bool]) -> bool:
-        """Wait for what must `come`; False if the shell stands at its prompt again without it.
+        """Wait until `come()`; False if the shell shows its prompt again before.
 
-        So it is when a message of the kernel gets into the middle of a mark.
+        That happens when a kernel message damages a mark.
         """
         silent = 0
         while True:
@@ -182,15 +180,15 @@ class ConsoleChannel:
                 self._line.send(_NOTHING)
 
     def leave(self) -> None:
-        """Leave the console as it was found: nothing of ours runs there, and who logged in is logged out.
+        """Leave the console as it was: nothing of cede's runs there, and cede is logged out.
 
-        A guest that doesn't answer any more is left as it is.
+        A guest that no longer answers is left alone.
         """
         listener = _Listener(self._line, self._clock() + _LEAVING, self._clock)
         with suppress(GuestSilentError):
             if self._underway:
                 self._underway = False
-                # a shell that reads is given nothing to do; anything else of ours is stopped
+                # an empty line ends the reading; a running command is interrupted
                 self._line.send(_NOTHING if self._reading else _INTERRUPT)
             if self._logged_in:
                 self._logged_in = False
@@ -203,11 +201,11 @@ class ConsoleChannel:
 
     def _type(self, listener: _Listener, line: str) -> None:
         listener.forget()
-        # the blank keeps it out of the history, where the shell is set so
+        # the blank keeps the line out of the history, where the shell is set so
         self._line.send(f" {line}".encode() + _ENTER)
 
     def _reach_prompt(self, listener: _Listener) -> None:
-        """Go to where a shell's prompt stands, by a login if need be."""
+        """Get to a shell's prompt, by a login if need be."""
         entered = listener.now
         listener.forget()
         self._line.send(_CLEAR_LINE_AND_ENTER)
@@ -227,7 +225,7 @@ class ConsoleChannel:
                 barred = painting or _NO_SHELL.search(listener.last) is not None
                 listener.forget()
             if barred:
-                # whatever is typed would go to that program
+                # whatever cede types would go to that program
                 listener.late = (
                     "other-program",
                     "a program other than a shell has the guest's console",
@@ -237,18 +235,18 @@ class ConsoleChannel:
                 self._line.send(_CLEAR_LINE_AND_ENTER)
 
     def _usable_login(self, last: str) -> Login:
-        """The login to use where that stands at the cursor; raises GuestSilentError if there is none."""
+        """Return the login to use at that prompt. Raises GuestSilentError if there is none."""
         login = self._login
         if login is None:
             raise GuestSilentError(
                 "the guest's console asks for a login",
                 name="login-required",
-                remedy="name `user` and `password_file` in the policy's `verify`, or log in there and leave the shell"
+                remedy="name `user` and `password_file` in the policy's `verify`, log in there and leave the shell"
                 " open, or use another channel",
             )
         if _PASSWORD.search(last):
             raise GuestSilentError(
-                "the guest's console asks for a password, and not for a login",
+                "the guest's console asks for a password without a user name",
                 name="unexpected-prompt",
             )
         if login.refused:
@@ -256,7 +254,7 @@ class ConsoleChannel:
         return login
 
     def _log_in(self, listener: _Listener, login: Login) -> None:
-        """Log in where a login is asked for, to the shell's prompt."""
+        """Log in, up to the shell's prompt."""
         self._underway = True
         listener.forget()
         self._line.send(login.user.encode() + _ENTER)
@@ -270,7 +268,7 @@ class ConsoleChannel:
                     raise GuestSilentError(
                         f"the guest asks {login.user} for more than the password",
                         name="unexpected-prompt",
-                        remedy="log in there once: it may want a new password",
+                        remedy="log in there by hand: the guest may require a new password",
                     )
                 typed = True
                 listener.late = _SILENT
@@ -281,10 +279,10 @@ class ConsoleChannel:
                 login.note_refusal()
                 raise _refusal(login)
             elif _LOGIN.search(listener.last):
-                # agetty may print its prompt anew before the name comes back
+                # agetty may print its prompt again before it echoes the name
                 listener.late = (
                     "unexpected-prompt",
-                    f"the guest asks for {login.user}'s login again, and not for a password",
+                    f"the guest asks for a login again after {login.user}, and not for the password",
                 )
             elif _is_prompt(listener.last):
                 self._underway, self._logged_in = False, True
@@ -305,5 +303,5 @@ def _refusal(login: Login) -> GuestSilentError:
     return GuestSilentError(
         f"the guest refused the login of {login.user}",
         name="login-refused",
-        remedy="fix the password file; it is not tried a second time",
+        remedy="correct the password file; cede tries a wrong password only once",
     )

@@ -15,7 +15,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def first_line_of_secret(path: str) -> str:
-    """The first line of a secret file. Raises PermanentError if it isn't there, isn't secret, or has no such line."""
+    """Read the first line of a secret file. Raises PermanentError if others can read it, or the line is none."""
     with os.fdopen(_opened(path), "rb") as stream:
         line = stream.read(_MAX_BYTES).partition(b"\n")[0].removesuffix(b"\r")
     try:
@@ -24,21 +24,21 @@ def first_line_of_secret(path: str) -> str:
         text = ""
     if not text.isprintable() or not text or len(line) == _MAX_BYTES:
         raise PermanentError(
-            f"{path} has no password in its first line: plain text, no control characters",
+            f"the first line of {path} is no password: plain text without control characters",
             name="no-password",
         )
     return text
 
 
 def check_secret(path: str) -> None:
-    """Raises PermanentError, with the command that fixes it, unless the file is its owner's alone."""
+    """Raise PermanentError, with the command that fixes the mode, unless only its owner can read the file."""
     os.close(_opened(path))
 
 
 def _opened(path: str) -> int:
-    """The file's descriptor, so that what was checked is what is read."""
+    """Open the file and check the descriptor, so that what was checked is what is read."""
     try:
-        # a FIFO would keep us waiting
+        # opening a FIFO would block
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise PermanentError(
@@ -58,9 +58,9 @@ def _opened(path: str) -> int:
 def _wrong_with(found: os.stat_result) -> tuple[str, str, str] | None:
     """The name of what is wrong, what it is, and the remedy."""
     if not stat.S_ISREG(found.st_mode):
-        return "no-file", "is no file", "see the policy's `verify`"
+        return "no-file", "is not a regular file", "see the policy's `verify`"
     if found.st_uid not in {0, os.geteuid()}:
-        return "foreign-file", "belongs to somebody else", "chown root: {0} && chmod 600 {0}"
+        return "foreign-file", "belongs to another user", "chown root: {0} && chmod 600 {0}"
     if found.st_mode & _OTHERS:
         mode = stat.S_IMODE(found.st_mode)
         return (
@@ -81,11 +81,11 @@ class Login:
 
     @property
     def refused(self) -> bool:
-        """Whether the guest has refused exactly this one to this process."""
+        """Whether the guest has refused this login to this process."""
         return self in _refused
 
     def note_refusal(self) -> None:
-        """Remember that the guest has refused it."""
+        """Remember that the guest refused this login."""
         _refused.add(self)
 
 
@@ -93,5 +93,5 @@ _refused: set[Login] = set()
 
 
 def read_login(guest: str, user: str, password_file: str) -> Login:
-    """The login for `guest` (a domain's UUID). Raises PermanentError if the file isn't there or isn't secret."""
+    """Read the login for `guest` (a domain's UUID). Raises PermanentError as `first_line_of_secret` does."""
     return Login(guest=guest, user=user, password=first_line_of_secret(password_file))

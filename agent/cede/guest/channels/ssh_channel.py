@@ -1,6 +1,6 @@
-"""A guest asked by ssh: OpenSSH's own client, with the user's configuration and known hosts.
+"""The channel by ssh: OpenSSH's own client, with the user's configuration and known hosts.
 
-Host keys are checked whatever that configuration says, nobody is asked anything, and the guest's words come framed.
+Host keys are checked whatever that configuration says, ssh never prompts, and the guest's answer comes framed.
 Source: ssh(1), ssh_config(5); the messages are those of ssh.c, sshconnect.c and sshconnect2.c.
 """
 
@@ -37,28 +37,28 @@ _REASONS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "host-key-changed",
-        "its host key is another than the known one",
+        "the host key is not the known one",
         "if the guest was really installed anew: ssh-keygen -R {host}, then ssh {host} once and compare the key",
     ),
     (
         "Host key verification failed",
         "host-key-unknown",
-        "its host key isn't known here",
+        "the host key is unknown here",
         "connect once by hand as the user that runs cede and compare the key: ssh {host}",
     ),
     (
         "Permission denied",
         "login-refused",
-        "it lets nobody in with the keys at hand",
-        "put the public key into its authorized_keys, and name the private one as `identity_file`",
+        "the guest accepts none of the keys at hand",
+        "put the public key into the guest's authorized_keys, and name the private key as `identity_file`",
     ),
-    ("Could not resolve hostname", "unknown-host", "no address is known for it",
+    ("Could not resolve hostname", "unknown-host", "the name has no address",
      "fix `host` in the policy, or ssh_config"),
-    ("Connection refused", "connection-refused", "nothing answers at its ssh port", "is sshd running in the guest?"),
-    ("timed out", "guest-unreachable", "it can't be reached", _NO_NETWORK),
-    ("No route to host", "guest-unreachable", "it can't be reached", _NO_NETWORK),
-    ("Network is unreachable", "guest-unreachable", "it can't be reached", _NO_NETWORK),
-    ("Bad owner or permissions", "ssh-config", "ssh's configuration here can be written by others", "chmod 600 it"),
+    ("Connection refused", "connection-refused", "nothing answers at the ssh port", "is sshd running in the guest?"),
+    ("timed out", "guest-unreachable", "the guest can't be reached", _NO_NETWORK),
+    ("No route to host", "guest-unreachable", "the guest can't be reached", _NO_NETWORK),
+    ("Network is unreachable", "guest-unreachable", "the guest can't be reached", _NO_NETWORK),
+    ("Bad owner or permissions", "ssh-config", "others can write ssh's configuration", "chmod 600 that file"),
     ("Bad configuration option", "ssh-config", "this ssh is older than OpenSSH 8.7", "install a newer openssh-client"),
 )  # fmt: skip
 
@@ -74,14 +74,14 @@ class SshChannel:
         self._identity_file = identity_file
 
     def probe(self, slot: Address, seconds: float) -> str:
-        """See `channel.Channel`."""
+        """See `probe.GuestChannel`."""
         return self.run(probe.command(slot), seconds)
 
     def run(self, command: str, seconds: float) -> str:
         """Run `command`, cede's own text, in a POSIX shell of the guest, and return what it printed.
 
-        Raises GuestSilentError if ssh can't get there or brings no whole answer within `seconds`, PermanentError if
-        ssh isn't installed or the identity file isn't its owner's alone.
+        Raises GuestSilentError if ssh can't connect or brings no whole answer within `seconds`, PermanentError if ssh
+        is not installed or others can read the identity file.
         """
         if self._identity_file is not None:
             credentials.check_secret(self._identity_file)
@@ -95,7 +95,7 @@ class SshChannel:
             )
         except HungError as error:
             raise GuestSilentError(
-                f"ssh to {self._host} gave no answer in {seconds:.0f} s",
+                f"ssh to {self._host} did not answer in {seconds:.0f} s",
                 name="ssh-timeout",
                 remedy=_NO_NETWORK,
             ) from error
@@ -109,7 +109,7 @@ class SshChannel:
         return answer
 
     def _argv(self, seconds: float) -> tuple[str, ...]:
-        """The command goes by standard input: the guest's login shell, whichever it is, reads two words only."""
+        """Return ssh's arguments; the command goes by standard input, so that any login shell will do."""
         options = [f"-o{option}" for option in _OPTIONS]
         options += [f"-oConnectTimeout={max(1, int(seconds))}"]
         options += ["-l", self._user] if self._user else []
@@ -126,9 +126,11 @@ class SshChannel:
                         name=name,
                         remedy=remedy.format(host=self._host),
                     )
-        last = next((line for line in reversed(complaint.splitlines()) if line.strip()), "no word")
+        last = next(
+            (line for line in reversed(complaint.splitlines()) if line.strip()), "no message"
+        )
         return GuestSilentError(
             f"ssh to {self._host} brought no answer (status {said.status}): {last.strip()[:_MAX_QUOTE]}",
             name="ssh-failed",
-            remedy=f"try it by hand: ssh {self._host} true",
+            remedy=f"try by hand: ssh {self._host} true",
         )

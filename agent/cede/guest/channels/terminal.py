@@ -1,4 +1,4 @@
-"""A guest's shell output: plain lines, where the cursor stands, and the frame around an answer.
+"""A guest's shell output: plain lines, the text left of the cursor, and the frame around an answer.
 
 Enough of ECMA-48 to read prompts: shells redraw their line, put a second prompt at its right end and go back.
 """
@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 )
 
 
-# the cursor put somewhere on the screen, another screen, a part of it set apart to scroll
+# a cursor position, the alternate screen, a scrolling region
 _FULL_SCREEN = re.compile(r"\x1b\[[0-9]*;[0-9]*[Hf]|\x1b\[\?(?:1049|1047|47)h|\x1b\[[0-9]+;[0-9]+r")
 
 
@@ -32,18 +32,18 @@ _WIDEST = 4096
 
 
 def printable(data: bytes) -> str:
-    """What a terminal would show of `data`, as plain lines: no escapes, no control characters."""
+    """Return what a terminal would show of `data`, as plain lines: no escapes, no control characters."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n")
     return _CONTROL.sub("", _ESCAPE.sub("", text))
 
 
 def full_screen(data: bytes) -> bool:
-    """Whether `data` paints a screen, as an editor or a pager does, not going from line to line."""
+    """Whether `data` paints a full screen, as an editor or a pager does."""
     return _FULL_SCREEN.search(data[-_WIDEST:].decode("ascii", "replace")) is not None
 
 
 def before_cursor(data: bytes) -> str:
-    """What stands left of the cursor in the last line that `data` shows, of its last 4096 bytes at most."""
+    """Return the text left of the cursor in the last line of `data`, at most 4096 bytes."""
     last = data[-_WIDEST:].rpartition(b"\n")[2].decode("utf-8", "replace")
     shown: list[str] = []
     at = 0
@@ -77,15 +77,15 @@ class Frame:
     number: str = field(default_factory=lambda: os.urandom(8).hex())
 
     def quoted_mark(self, name: str) -> str:
-        """A mark as a shell is given it: quoted inside, so that its echo can't be taken for the mark."""
+        """Return a mark as the shell gets it: quoted inside, so that its echo is not taken for the mark."""
         return f"cede-'{self.number}'-{name}"
 
     def around(self, command: str) -> str:
-        """What the shell is given, one line: the command between its marks."""
+        """Return the line for the shell: the command between its marks."""
         return f"echo {self.quoted_mark('begin')}; {command}; echo {self.quoted_mark('end')}"
 
     def answer(self, said: bytes) -> str | None:
-        """The plain lines between the marks; None if `said` doesn't have both."""
+        """Return the plain lines between the marks; None if `said` does not have both."""
         if f"cede-{self.number}-end".encode() not in said:
             return None
         match = re.search(

@@ -1,7 +1,7 @@
-"""A guest asked through xenstore: its helper (contrib/guest/cede-guest) looks on request and writes what it sees.
+"""The channel through xenstore: a helper in the guest (contrib/guest/cede-guest) probes on request.
 
-The nodes are the guest's own, so what stands in them is its word and no more: a fresh random number keeps answers to
-older questions apart, and pieces are counted, bounded and of one shape. cede removes all of it afterwards.
+The nodes belong to the guest, so their content is not trusted: a fresh random number separates the answers to older
+questions, and pieces are counted, limited and of one form. cede removes all of them afterwards.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _PIECE = re.compile(rb"(?:[0-9a-f]{2}){1,%d}" % (_DIGITS // 2))
 
 
 class Nodes(Protocol):
-    """What xenstore is to this module: the nodes below a guest's own `data`."""
+    """xenstore, as this module uses it: the nodes below a guest's own `data`."""
 
     def read_data(self, domid: int, name: str) -> bytes | None:
-        """What stands in the node; None if there is none."""
+        """Return the value of the node; None if there is no such node."""
 
     def write_data(self, domid: int, name: str, value: bytes) -> None:
         """Write the node."""
 
     def remove_data(self, domid: int, name: str) -> None:
-        """Remove the node and all below it, if it is there."""
+        """Remove the node and all below it, if it exists."""
 
 
 class XenstoreChannel:
@@ -58,12 +58,12 @@ class XenstoreChannel:
         self._sleep = sleep
 
     def probe(self, slot: Address, seconds: float) -> str:
-        """See `channel.Channel`. Also raises UnreachableError if xenstore doesn't answer."""
+        """See `probe.GuestChannel`. Also raises UnreachableError if xenstore does not answer."""
         number = os.urandom(8).hex()
         asked = self._clock()
         deadline = asked + seconds
         request = f"{number} {slot}".encode()
-        # what a cede that was cut off has left
+        # left by a cede that was interrupted
         self._nodes.remove_data(self._domid, _ROOM)
         try:
             self._nodes.write_data(self._domid, f"{_ROOM}/request", request)
@@ -71,13 +71,13 @@ class XenstoreChannel:
             while (end := self._nodes.read_data(self._domid, f"{answer}/end")) is None:
                 if self._clock() >= deadline:
                     raise GuestSilentError(
-                        "the guest's helper gave no answer in time",
+                        "the guest's helper did not answer in time",
                         name="no-answer",
                         remedy="is cede-guest (contrib/guest) running there? or verify by another channel",
                     )
                 self._sleep(_PAUSE)
                 if self._clock() >= asked + _AGAIN:
-                    # a helper that missed it, or failed, is told once more; one that has answered takes no notice
+                    # ask again: a helper that missed the request reads it now, one that has answered ignores it
                     asked = self._clock()
                     self._nodes.write_data(self._domid, f"{_ROOM}/request", request)
             return self._read(answer, end)
@@ -100,7 +100,7 @@ class XenstoreChannel:
 
 def _nonsense() -> GuestSilentError:
     return GuestSilentError(
-        "what the guest's helper wrote is no whole answer",
+        "the guest's helper wrote no whole answer",
         name="answer-incomplete",
-        remedy="install the cede-guest of this cede there (contrib/guest)",
+        remedy="install this version's contrib/guest/cede-guest in the guest",
     )
