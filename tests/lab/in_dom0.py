@@ -25,27 +25,29 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
 
-import cede.adapters.libvirt.connection
 import cede.cli.main
-import cede.executor.actions
-import cede.executor.prestate
-import cede.executor.return_to_dom0
-import cede.state.journal
-import cede.verifier.verify
+from cede.adapters.composition import host_runtime, open_adapters
 from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
 from cede.guest.channels.console_channel import ConsoleChannel
+from cede.util.timeouts import CALL_SECONDS, ThreadTimeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from cede.adapters.ports import Adapters
+    from cede.adapters.runtime import LibvirtAccess, Runtime
+
+_T = TypeVar("_T")
 GUESTS = ("pv1", "pv2", "pv3", "pv4", "hvm1")
 LONGEST = 240.0
 JOURNAL = (
@@ -65,6 +67,7 @@ class Points:
     def __init__(self, at: str = "", act: Callable[[], object] = lambda: None) -> None:
         self.at, self.act = at, act
         self.passed: list[str] = []
+        self._begun: list[str] = []  # one entry for each change that is being executed
 
     def hit(self, name: str) -> None:
         """Pass the point of that name; the same name is numbered."""
@@ -85,19 +88,51 @@ class Points:
 
         return wrapped
 
-    def install(self) -> None:
-        """Have cede pass the points."""
-        for method in JOURNAL:
-            call = getattr(cede.state.journal.Journal, method)
-            setattr(cede.state.journal.Journal, method, self.around(f"journal.{method}", call))
-        modules: tuple[Any, ...] = (
-            cede.executor.prestate, cede.executor.actions, cede.executor.return_to_dom0,
-        )  # fmt: skip
-        for module in modules:
-            module.call_with_timeout = self._within(module.call_with_timeout)
+    def runtime(self) -> Runtime:
+        """This host's, with which cede passes the points."""
+        return replace(host_runtime(), open_adapters=self._opened)
 
-    def _within(self, within: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda what, call, **named: self.around(what, within)(what, call, **named)
+    @contextmanager
+    def _opened(self, runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]:
+        with open_adapters(runtime, access) as adapters:
+            for method in JOURNAL:
+                call = self.around(f"journal.{method}", getattr(adapters.journal, method))
+                setattr(adapters.journal, method, self._counted(method, call))
+            yield replace(adapters, timeouts=PointedTimeouts(self))
+
+    def _counted(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, which may begin or end a change."""
+
+        def counted(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - as the call
+            try:
+                result = call(*arguments, **named)
+            finally:
+                if method == "end_change":
+                    self._begun.pop()
+            if method == "begin_change":
+                self._begun.append(method)
+            return result
+
+        return counted
+
+    @property
+    def executing(self) -> bool:
+        """Whether a change was begun and has not ended: what is called meanwhile is called for an action."""
+        return bool(self._begun)
+
+
+class PointedTimeouts(ThreadTimeouts):
+    """The calls that are made for actions are points."""
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+
+    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+        """As the real one does it."""
+        if not self._points.executing:
+            return super().call(what, call, seconds=seconds)
+        result: _T = self._points.around(what, super().call)(what, call, seconds=seconds)
+        return result
 
 
 def _import_commands() -> None:
@@ -157,10 +192,7 @@ def cede_run(
     """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
 
     def run() -> None:
-        sys.argv = ["cede", *argv]
-        if points is not None:
-            points.install()
-        cede.cli.main.main()
+        cede.cli.main.main(argv, points.runtime() if points is not None else None)
 
     return in_child(
         run, lambda: points.passed if points else [], LONGEST if after is None else after

@@ -11,26 +11,28 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stdout
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from cede.adapters.composition import open_adapters
+from cede.adapters.composition import host_runtime, open_adapters
 from cede.adapters.libvirt.connection import Libvirt
 from cede.cli.main import cli
 from cede.guest.channels.console_channel import ConsoleChannel
-from cede.services import reconcile
 from cede.services.observe import observe
-from cede.verifier.verify import verify
+from cede.util.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from cede.adapters import ports
+    from cede.adapters.runtime import LibvirtAccess, Runtime
 
 URI = "xen:///system"
 VIRSH = ["virsh", "-q", "-c", URI]
 GUESTS = ("pv1", "pv2", "pv3", "hvm1")
 CALLS = (
-    "_open",
     "domains",
     "node_devices",
     "domain",
@@ -66,8 +68,9 @@ class Meter:
     def __init__(self) -> None:
         self.libvirt = self.guest = 0.0
         self.calls: dict[str, float] = {}
-        for name in CALLS:
-            setattr(Libvirt, name, self._metered(name, getattr(Libvirt, name)))
+        self.runtime = replace(
+            host_runtime(), open_adapters=self._opened, clock=Clock(sleep=self._awaited)
+        )
         run = ConsoleChannel.run
 
         def answered(asked: ConsoleChannel, command: str, seconds: float) -> str:
@@ -78,14 +81,23 @@ class Meter:
                 self.guest += time.monotonic() - started
 
         setattr(ConsoleChannel, "run", answered)  # noqa: B010 - it answers like the one that it stands for
-        setattr(reconcile, "verify", partial(verify, sleep=self._awaited))  # noqa: B010 - as above
+
+    def _opened(
+        self, runtime: Runtime, access: LibvirtAccess
+    ) -> AbstractContextManager[ports.Adapters]:
+        return open_adapters(runtime, access, connect=self._connect)
+
+    def _connect(self, runtime: Runtime) -> ports.Libvirt:
+        """A connection whose calls are metered; libvirt hangs here for as long as it likes."""
+        connection = self.metered("open", Libvirt)(runtime.uri)
+        return cast("ports.Libvirt", MeteredLibvirt(cast("Libvirt", connection), self))
 
     def _awaited(self, seconds: float) -> None:
         """A pause in which cede waits for the guest to find its new device."""
         time.sleep(seconds)
         self.guest += seconds
 
-    def _metered(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
+    def metered(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
         def metered(*arguments: object, **named: object) -> object:
             started = time.monotonic()
             try:
@@ -103,10 +115,26 @@ class Meter:
         self.calls = {}
 
 
+class MeteredLibvirt:
+    """The calls of one connection, those in CALLS with their time."""
+
+    def __init__(self, connection: Libvirt, meter: Meter) -> None:
+        self._connection = connection
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the connection has it
+        """The method of that name."""
+        call = getattr(self._connection, name)
+        return self._meter.metered(name, call) if name in CALLS else call
+
+
+METER = Meter()
+
+
 def cede(*argv: str) -> None:
     """A command of cede in this process, which has to end with 0."""
     with redirect_stdout(io.StringIO()) as said:
-        status = cli.main([*argv], standalone_mode=False)
+        status = cli.main([*argv], standalone_mode=False, obj=METER.runtime)
     assert status == 0, said.getvalue()
 
 
@@ -114,18 +142,18 @@ def inventory() -> dict[str, Any]:
     """One observation, and the same asked of virsh in one session."""
 
     def look() -> None:
-        with open_adapters(URI) as adapters:
+        with METER.runtime.adapters() as adapters:
             observe(adapters)
 
     dumps = "; ".join(f"dumpxml {name}" for name in GUESTS)
     return {"cede": timed(look), "virsh": timed(lambda: virsh(f"nodedev-list; {dumps}"))}
 
 
-def attach(meter: Meter, policy: str, device: str) -> dict[str, Any]:
+def attach(policy: str, device: str) -> dict[str, Any]:
     """A verified attach as a whole, and the part of it that libvirt and the guest took."""
-    meter.reset()
+    METER.reset()
     whole = timed(lambda: cede("apply", "--yes", "-f", policy))
-    found = {"whole": whole, "libvirt": meter.libvirt, "guest": meter.guest, "calls": meter.calls}
+    found = {"whole": whole, "libvirt": METER.libvirt, "guest": METER.guest, "calls": METER.calls}
     cede("release", device, "-f", policy)
     return found
 
@@ -152,12 +180,11 @@ def release(policy: str, device: str, bus: int) -> dict[str, Any]:
 def main() -> None:
     """Measure what was asked, and print it."""
     what, rounds, policy, device = sys.argv[1:5]
-    meter = Meter()
     for _ in range(int(rounds)):
         if what == "inventory":
             found = inventory()
         elif what == "attach":
-            found = attach(meter, policy, device)
+            found = attach(policy, device)
         else:
             found = release(policy, device, 1)
         print(json.dumps(found), flush=True)

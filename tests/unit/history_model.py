@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from cede.errors import CedeError, Exit, HungError, TransientError, UnreachableError, UnsafeError
+from cede.errors import CedeError, Exit, HungError, UnsafeError
 from cede.model.domain import GuestKind
 from cede.model.journal_state import Pause
 from cede.model.pci import PCIBACK, Address, Link
@@ -36,21 +34,16 @@ from cede.services.reconcile import (
     save_pass,
     status,
 )
-from cede.verifier import verify
-from unit.faults_model import Adapter, Killed, Kind
-from unit.host_model import Card, Guest, Host
+from sim.faults import Adapter, Killed, Kind
+from sim.memory_host import Card, Guest, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from cede.executor.executor import Outcome
-    from unit.faults_model import Scheduled
-    from unit.host_model import ModelJournal
+    from sim.faults import Scheduled
+    from sim.memory_host import ModelJournal
 
-_T = TypeVar("_T")
 SOURCE = "policy.yaml"
 _PLACE = Place(file=SOURCE, line=1, column=1)
-_TRIES = 3
 
 ROOT, NIC, BARE, DISK, THEIRS = (
     Address.parse(text) for text in ("00:03.0", "01:00.0", "02:00.0", "03:00.0", "04:00.0")
@@ -137,67 +130,6 @@ def host(journal: ModelJournal) -> Host:
     return made
 
 
-class _AtOnce:
-    """A pool that works on one group after the other, the same each time."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, call: Callable[..., object], *arguments: object) -> _AtOnce:
-        call(*arguments)
-        return self
-
-    def result(self) -> None:
-        pass
-
-
-@contextmanager
-def without_waiting(made: Host) -> Iterator[None]:
-    """Nothing sleeps and nothing runs in a thread; a busy world is tried again three times."""
-
-    def persist(action: Callable[[], _T]) -> _T:
-        for _ in range(_TRIES - 1):
-            with suppress(TransientError, UnreachableError):
-                return action()
-            made.pauses()
-        return action()
-
-    def within(_what: str, call: Callable[[], _T], **_: float) -> _T:
-        return call()
-
-    def begin(_what: str, call: Callable[[], _T]) -> Callable[[], _T]:
-        answer = call()
-        return lambda: answer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cede.executor.executor.retry_transient", persist)
-        patch.setattr("cede.executor.executor.ThreadPoolExecutor", _AtOnce)
-        patch.setattr(
-            "cede.services.reconcile.verify",
-            lambda *a, **k: verify.verify(*a, **{**k, "timeout": 0.0}),
-        )
-        for module in (
-            "executor.prestate",
-            "executor.actions",
-            "executor.return_to_dom0",
-            "services.observe",
-            "services.reconcile",
-        ):
-            patch.setattr(f"cede.{module}.call_with_timeout", within)
-        patch.setattr("cede.services.observe.start_with_timeout", begin)
-        for module in ("actions", "return_to_dom0"):
-            patch.setattr(
-                f"cede.executor.{module}.wait_until", lambda question, _seconds: question()
-            )
-        yield
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A command of cede's, or an event of the host's by its name.
@@ -221,6 +153,11 @@ class History:
         self.detached: set[Address] = set()
         self.keep_bound: set[Address] = set()
         self.hung: set[Address] = set()
+
+    @property
+    def context(self) -> RequestContext:
+        """One change after the other, the same each time."""
+        return RequestContext(stop=self.host.gate.stop, side_by_side=1)
 
     def run(self, operation: Operation) -> None:
         """One operation, come what may, and the host judged after it."""
@@ -256,7 +193,7 @@ class History:
         }
         held = {held.address for held in inventory.held}
         assert not held & {change.address for change in planned.changes}, "what hangs is touched"
-        done = apply(self.adapters, targets, planned, RequestContext(stop=self.host.gate.stop))
+        done = apply(self.adapters, targets, planned, self.context)
         self._hung(done.outcomes)
         save_pass(self.adapters, targets, done)
         if not self.host.gate.met:
@@ -288,9 +225,7 @@ class History:
         inventory = observe_host(self.adapters)
         self.adapters.journal.unhold(address)
         planned = plan_from_decisions([_WAYS[verb](address, f"{verb} {address}", inventory)])
-        outcomes = carry_out(
-            self.adapters, inventory, planned, RequestContext(stop=self.host.gate.stop)
-        )
+        outcomes = carry_out(self.adapters, inventory, planned, self.context)
         self._hung(outcomes)
         if verb == "release" and self.host.cards[address] != was:
             # one that came to nothing leaves it as the person had it
@@ -315,7 +250,7 @@ class History:
             assert not any(change.attaching for change in planned.changes), (
                 "a drain gives something away"
             )
-            stop = RequestContext(stop=self.host.gate.stop)
+            stop = self.context
             outcomes = carry_out(self.adapters, inventory, planned, stop)
             self._hung(outcomes)
             for one in outcomes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
 SECOND = "0000:02:00.0"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.errors import Exit, HungError, PermanentError
-from cede.executor import return_to_dom0
 from cede.model.pci import Address
 from cede.planner.boot_plan import awaited
 from cede.planner.planner import plan
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.policy import Policy
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
 POLICY = """\
@@ -43,13 +42,12 @@ def policy() -> Policy:
 
 
 @pytest.fixture
-def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost:
-    """The host with a second card, reached by a third, and time that doesn't pass in pauses."""
+def alone(host: SimulatedHost) -> SimulatedHost:
+    """The host with a second card, reached by a third."""
     host.card(OTHER)
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
     host.native["0000:00:02.0"] = "virtio-pci"
     host.tree.route(ROUTE)
-    monkeypatch.setattr(return_to_dom0, "wait_until", lambda question, _seconds: question())
     return host
 
 
@@ -59,9 +57,8 @@ def run(
     *,
     wait: float = 0.0,
     limit: float = 60.0,
-    sleep: Callable[[float], None] = lambda _: None,
 ) -> Report:
-    return bind(host.adapters(), policy, RequestContext(), wait=wait, limit=limit, sleep=sleep)
+    return bind(host.adapters(), policy, RequestContext(), wait=wait, limit=limit)
 
 
 def test_every_device_is_bound_and_remembered(alone: SimulatedHost, policy: Policy) -> None:
@@ -82,18 +79,16 @@ def test_a_second_time_there_is_nothing_to_do(alone: SimulatedHost, policy: Poli
 
 
 def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
-    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    alone: SimulatedHost, policy: Policy
 ) -> None:
-    bind_to_pciback = alone.bind_to_pciback
-
-    def half(address: Address) -> None:
+    def half(bind_to_pciback: Callable[[Address], None], address: Address) -> None:
         if str(address) == NIC:
             alone.tree.override(NIC, "pciback")
             alone.tree.bind(NIC, None)
             raise PermanentError("pciback doesn't want it")
         bind_to_pciback(address)
 
-    monkeypatch.setattr(alone, "bind_to_pciback", half)
+    alone.instead["bind_to_pciback"] = half
     done = run(alone, policy)
     assert done.exit is Exit.FAILED
     assert [outcome.exit for outcome in done.outcomes] == [Exit.FAILED, Exit.OK]
@@ -122,16 +117,12 @@ def test_a_device_that_comes_late_is_waited_for_and_the_other_isnt_kept(
     gone = alone.tree.sys / "bus/pci/devices" / OTHER
     there = gone.readlink()
     gone.unlink()
-    pauses: list[list[str]] = []
-
-    def sleep(_seconds: float) -> None:
-        pauses.append(list(alone.journal))
-        if len(pauses) == 2:
-            gone.symlink_to(there)
-
-    done = run(alone, policy, wait=30.0, sleep=sleep)
-    assert f"bind_to_pciback {NIC}" in pauses[0]
-    assert (done.exit, len(pauses)) == (Exit.OK, 2)
+    by_then: list[str] = []
+    alone.time.after(1.0, lambda: by_then.extend(alone.journal))
+    alone.time.after(2.0, lambda: gone.symlink_to(there))
+    done = run(alone, policy, wait=30.0)
+    assert f"bind_to_pciback {NIC}" in by_then
+    assert (done.exit, len(alone.time.pauses)) == (Exit.OK, 2)
     assert alone.journal.count(f"bind_to_pciback {NIC}") == 1
     assert {change.subject for change in done.plan.changes} == {"nic0 -> pv1", "nic1 -> pv1"}
 
@@ -140,9 +131,8 @@ def test_one_that_never_comes_is_reported_when_the_wait_is_over(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     (alone.tree.sys / "bus/pci/devices" / OTHER).unlink()
-    started = time.monotonic()
-    done = run(alone, policy, wait=0.2, sleep=time.sleep)
-    assert time.monotonic() - started < 5
+    done = run(alone, policy, wait=20.0)
+    assert 20.0 <= alone.time.elapsed < 22.0
     assert [refusal.subject for refusal in done.plan.refusals] == ["nic1 -> pv1"]
     assert done.exit is Exit.USAGE
 
@@ -161,16 +151,12 @@ def test_the_driver_that_a_card_had_is_waited_for_since_it_reports_the_cards_apa
     assert awaited(policy, observe_host(alone.adapters())) == ("nic1",)
 
 
-def test_no_action_is_begun_after_the_limit(
-    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = alone.load_pciback
-
-    def late() -> None:
+def test_no_action_is_begun_after_the_limit(alone: SimulatedHost, policy: Policy) -> None:
+    def late(load: Callable[[], None]) -> None:
         time.sleep(0.3)
         load()
 
-    monkeypatch.setattr(alone, "load_pciback", late)
+    alone.instead["load"] = late
     done = run(alone, policy, limit=0.1)
     assert not any(entry.startswith("bind_to_pciback") for entry in alone.journal)
     assert done.exit is Exit.TRY_LATER
@@ -213,9 +199,9 @@ def test_a_guest_that_was_started_with_it_settles_the_matter(
 
 
 def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
-    alone: SimulatedHost, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    alone: SimulatedHost, policy: Policy
 ) -> None:
-    monkeypatch.setattr(alone, "await_udev", lambda _seconds: False)
+    alone.instead["await-udev"] = lambda *_: False
     assert run(alone, policy).exit is Exit.OK
 
 

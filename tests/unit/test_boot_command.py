@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +11,16 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from cede.adapters.linux.writer_lock import one_writer
-from cede.cli import boot_command as command
-from cede.cli import session
 from cede.cli.main import cli
 from cede.errors import PermanentError, UnreachableError
-from cede.model.pciback_options import settings
-from cede.planner.hide_mistakes import BootConfiguration
 from cede.util import schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from click.testing import Result
 
-    from cede.adapters.composition import Adapters
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 NIC = "0000:01:00.0"
 POLICY = """\
@@ -40,45 +32,33 @@ assignments:
   - {device: nic0, domain: pv1}
 """
 OWN = "  - {device: own, domain: pv1}\n"
-BOOT_CONFIGURATION = BootConfiguration(
-    settings=settings(
-        "ro xen-pciback.hide=(00:02.0)(oops)",
-        [("/etc/modprobe.d/old.conf", "options xen-pciback hide=(01:00.0)")],
-    )
-)
+BOOT_CONFIGURATION = {
+    "proc/cmdline": "ro xen-pciback.hide=(00:02.0)(oops)\n",
+    "etc/modprobe.d/old.conf": "options xen-pciback hide=(01:00.0)\n",
+}
 
 
 @pytest.fixture
-def alone(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> SimulatedHost:
+def alone(host: SimulatedHost) -> SimulatedHost:
     """Reached over a card of its own; libvirt and xenstore must not be asked."""
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
     host.tree.route("eth9 00000000 0202000A 0003 0 0 0 00000000")
 
-    def opened(_uri: str) -> None:
-        raise UnreachableError("nothing may ask libvirt here")
-
-    @contextmanager
-    def adapters() -> Iterator[Adapters]:
-        yield host.adapters()
-
-    for module in (command, session):
-        monkeypatch.setattr(module, "open_adapters_offline", adapters)
-    monkeypatch.setattr(session, "open_adapters", opened)
-    monkeypatch.setattr(command, "read_boot_configuration", lambda _adapters: BOOT_CONFIGURATION)
+    host.silent = UnreachableError("nothing may ask libvirt here")
+    for path, text in BOOT_CONFIGURATION.items():
+        (host.paths.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (host.paths.root / path).write_text(text)
     return host
 
 
 @pytest.fixture
-def boot(
-    alone: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
-    monkeypatch.setattr(session, "one_writer", partial(one_writer, path=tmp_path / "lock"))
-
+def boot(alone: SimulatedHost, tmp_path: Path) -> Callable[..., Result]:
     def run(*arguments: str, policy: str = POLICY) -> Result:
-        assert alone is not None
         (tmp_path / "policy.yaml").write_text(policy)
         options = ["-f", str(tmp_path / "policy.yaml"), "--wait", "0", *arguments]
-        return CliRunner().invoke(cli, ["boot", *options], standalone_mode=False)
+        return CliRunner().invoke(
+            cli, ["boot", *options], standalone_mode=False, obj=alone.runtime()
+        )
 
     return run
 

@@ -19,7 +19,8 @@ from unit.raises import raises
 
 if TYPE_CHECKING:
     from cede.verifier.check_results import CheckResult
-    from unit.conftest import SimulatedHost, Store
+    from sim.dom0 import SimulatedHost
+    from sim.nodes import Store
 
 NIC = Address.parse("0000:01:00.0")
 DATA = "/local/domain/1/data"
@@ -66,10 +67,10 @@ def test_where_nobody_is_asked_the_status_says_not_verified(host: SimulatedHost)
 def verified(host: SimulatedHost, how: Verification) -> CheckResult:
     """The last finding on the card, which pv1 has as far as dom0 can tell."""
     host.tree.slots(str(NIC))
-    host.bind_to_pciback(NIC)
-    host.plug("pv1", NIC, "ua-cede-nic0", permissive=False)
+    host.libvirt.bind_to_pciback(NIC)
+    host.libvirt.plug("pv1", NIC, "ua-cede-nic0", permissive=False)
     host.config["pv1"] = host.live["pv1"].replace(" id='1'", "")
-    domain = host.domain("pv1")
+    domain = host.libvirt.domain("pv1")
     assert domain is not None
     return verify(host.adapters(), NIC, domain, how, timeout=0.0)[-1]
 

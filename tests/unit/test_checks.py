@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import SwitchedOn
 from cede.guest import probe
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
-from cede.model.pci import Address, Device, Identity, Link, OriginalState
+from cede.model.pci import Address, Device, Identity, Link, OriginalState, SwitchedOn
 from cede.verifier import check_results, guest_checks, host_checks
 from cede.verifier.check_results import CheckResult, CheckStatus, verified
-from unit import probe_answers
+from sim import probe_answers
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
 CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from cede.adapters.linux.pci_ids import PciIds
-from cede.adapters.linux.writer_lock import one_writer
-from cede.cli import devices_command, history_command, import_command, session, status_command
 from cede.cli import main as command_line
-from cede.cli import plan_command as plan_cli
-from cede.cli import verify_command as verify_cli
 from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedError
 from cede.model.pci import Address
 from cede.model.policy import Channel
-from cede.policy import policy_files
-from cede.services import restart, status
-from cede.util import retry, schemas
-from cede.verifier import verify
+from cede.util import schemas
 from cede.verifier.check_results import CheckStatus
-from unit import probe_answers
+from sim import probe_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.adapters.composition import Adapters
-    from cede.model.domain import Domain
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 NIC = "0000:01:00.0"
 POLICY = """\
@@ -85,45 +73,20 @@ def cede(
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., Shown]:
     """Runs `cede ARGUMENTS` as the installed command does, on `host`, with `policy` as the default."""
-    asked: list[str] = []
-
-    @contextmanager
-    def adapters(uri: str, *, require_all: bool = True) -> Iterator[Adapters]:  # noqa: ARG001 - libvirt answers
-        asked.append(uri)
-        yield host.adapters()
-
-    for module in (plan_cli, devices_command, import_command, session, status_command, verify_cli):
-        monkeypatch.setattr(module, "open_adapters", adapters)
-    names = policy.with_name("pci.ids")
+    names = host.paths.pci_ids[0]
+    names.parent.mkdir(parents=True)
     names.write_text(PCI_IDS)
-    for module in (devices_command, import_command):
-        monkeypatch.setattr(module, "PciIds", lambda: PciIds([names]))
-    monkeypatch.setattr(import_command, "SYS", host.tree.sys)
-    monkeypatch.setattr(import_command, "ROOT", host.tree.sys.parent)
-    monkeypatch.setattr(policy_files, "DEFAULT_POLICY", policy.with_name("default.yaml"))
-    monkeypatch.setattr(policy_files, "DEFAULT_FOLDER", policy.with_name("default.d"))
-    monkeypatch.setattr(session, "one_writer", partial(one_writer, path=policy.with_name("lock")))
-    for module in (history_command, status, status_command):
-        monkeypatch.setattr(module, "open_journal", lambda: host.written)
-    monkeypatch.setattr(
-        "cede.services.reconcile.verify", lambda *a, **k: verify.verify(*a, **{**k, "timeout": 0.0})
-    )
-    persist = partial(retry.retry_transient, sleep=lambda _: None)
-    for module_name in ("executor.executor", "services.reconcile"):
-        monkeypatch.setattr(f"cede.{module_name}.retry_transient", persist)
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
     host.guest_says = probe_answers.whole()
 
     def run(*arguments: str, on: Path | None = policy) -> Shown:
         option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
-        monkeypatch.setattr("sys.argv", ["cede", *arguments, *option])
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            command_line.main([*arguments, *option], host.runtime())
         assert isinstance(ended.value.code, int)
         captured = capsys.readouterr()
         return Shown(ended.value.code, captured.out, captured.err)
 
-    run.asked = asked  # type: ignore[attr-defined]
     return run
 
 
@@ -295,11 +258,10 @@ def test_a_guest_out_of_sync_is_not_restarted(
 
 
 def test_a_guest_that_does_not_shut_down_is_left_running_and_reported(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
     host.deaf = True
-    monkeypatch.setattr("cede.cli.verify_command.restart", partial(restart.restart, seconds=0.0))
     shown = cede("verify", "--restart", "--json")
     reported = shown.json("status")
     assert (shown.status, reported["restarted"], reported["error"]["exit"]) == (75, [], 75)
@@ -531,14 +493,9 @@ def test_a_vanished_device_stays_listed_and_removable(
 
 
 def test_a_host_that_doesnt_answer_is_reported_on_standard_error(
-    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    def nobody(_uri: str) -> None:
-        raise silent
-
-    silent = UnreachableError("libvirt doesn't answer", remedy="start it")
-    for module in (plan_cli, devices_command, session):
-        monkeypatch.setattr(module, "open_adapters", nobody)
+    host.silent = silent = UnreachableError("libvirt doesn't answer", remedy="start it")
     shown = cede("devices")
     assert (shown.status, shown.out) == (75, "")
     assert silent.message in shown.err
@@ -582,14 +539,15 @@ def test_a_guest_that_doesnt_have_the_device_makes_a_done_plan_a_failure(
 
 
 def test_the_connection_is_the_options_else_the_environments_else_xens(
-    cede: Any,  # noqa: ANN401 - it carries what was asked
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cede("devices")
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "xen+ssh://host/system")
     cede("devices")
     cede("--connect", "xen+unix:///system", "devices")
-    assert cede.asked == ["xen:///system", "xen+ssh://host/system", "xen+unix:///system"]
+    assert host.opened == ["xen:///system", "xen+ssh://host/system", "xen+unix:///system"]
 
 
 def test_a_table_of_devices_reports_who_has_each_and_why_it_stays(
@@ -664,18 +622,17 @@ def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
 
 
 def test_a_guest_that_starts_while_the_host_is_observed_is_seen_as_it_is_then(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
-    running, seen = host.live.copy(), host.domains
+    running = host.live.copy()
     host.live.clear()
 
-    def domains() -> tuple[Domain, ...]:
-        found = seen()
-        monkeypatch.setattr(host, "domains", seen)
+    def started_meanwhile(domains: Callable[[], object]) -> object:
+        found = domains()
         host.live.update(running)
         return found
 
-    monkeypatch.setattr(host, "domains", domains)
+    host.instead["domains"] = started_meanwhile
     released = cede("release", NIC)
     assert (released.status, "unplug" in released.out) == (0, True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import SwitchedOn, switched_on
+from cede.adapters.linux.config_space import switched_on
+from cede.model.pci import SwitchedOn
 
 COMMAND, STATUS, FIRST = 0x04, 0x06, 0x34
 

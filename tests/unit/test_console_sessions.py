@@ -11,6 +11,7 @@ import yaml
 from cede.errors import GuestSilentError
 from cede.guest.channels.console_channel import ConsoleChannel
 from cede.guest.channels.credentials import Login
+from cede.guest.channels.terminal import Frame
 from sessions.record import Terminal
 
 if TYPE_CHECKING:
@@ -54,18 +55,17 @@ class Replay:
 
 
 @pytest.fixture(params=SESSIONS, ids=lambda path: path.stem)
-def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def session(request: pytest.FixtureRequest) -> dict[str, Any]:
     reported: dict[str, Any] = yaml.safe_load(request.param.read_text())
-    monkeypatch.setattr(
-        "cede.guest.channels.terminal.os.urandom", lambda _: bytes.fromhex(reported["number"])
-    )
     return reported
 
 
 def console(session: dict[str, Any], line: Replay) -> ConsoleChannel:
     user, _, password = (session["login"] or "").partition(":")
     login = Login(guest="recorded", user=user, password=password) if user else None
-    return ConsoleChannel(line, login, clock=lambda: line.now)
+    return ConsoleChannel(
+        line, login, clock=lambda: line.now, frame=lambda: Frame(number=session["number"])
+    )
 
 
 def played(session: dict[str, Any], cut: int | None = None, size: int = 64) -> str:

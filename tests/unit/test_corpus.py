@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import SwitchedOn
 from cede.guest import lspci, probe
 from cede.guest.pci_function import Interrupt
-from cede.model.pci import Address, Device, Identity
+from cede.model.pci import Address, Device, Identity, SwitchedOn
 from cede.verifier import check_results, guest_checks
 from cede.verifier.check_results import CheckStatus
 

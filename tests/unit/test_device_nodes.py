@@ -8,7 +8,7 @@ import pytest
 
 from cede.adapters.linux.device_nodes import device_nodes
 from cede.model.pci import Address
-from unit.conftest import SysTree, _link, _write
+from sim.sys_tree import SysTree, link, write
 
 HERE = "0000:00:12.0"
 
@@ -24,9 +24,9 @@ def shown(tree: SysTree, address: str = HERE) -> list[str]:
 
 def disk(tree: SysTree, below: Path, name: str, size: str, *, vendor: str, model: str) -> Path:
     path = tree.disk(name, below)
-    _write(path / "size", size)
-    _write(path / "device/vendor", vendor)
-    _write(path / "device/model", model)
+    write(path / "size", size)
+    write(path / "device/vendor", vendor)
+    write(path / "device/model", model)
     return path
 
 
@@ -35,14 +35,14 @@ def test_the_disk_and_the_usb_device_behind_a_controller_go_with_it(
 ) -> None:
     stick = controller / "usb1/1-1"
     for path, kind in ((controller / "usb1", "09"), (stick, "00")):
-        _write(path / "bDeviceClass", kind)
-        _link(tree.sys / "bus/usb/devices" / path.name, path)
-    _write(stick / "manufacturer", "QEMU")
-    _write(stick / "product", "QEMU USB HARDDRIVE")
+        write(path / "bDeviceClass", kind)
+        link(tree.sys / "bus/usb/devices" / path.name, path)
+    write(stick / "manufacturer", "QEMU")
+    write(stick / "product", "QEMU USB HARDDRIVE")
     (stick / "1-1:1.0").mkdir()
-    _link(tree.sys / "bus/usb/devices/1-1:1.0", stick / "1-1:1.0")
+    link(tree.sys / "bus/usb/devices/1-1:1.0", stick / "1-1:1.0")
     whole = disk(tree, stick, "sda", "32768", vendor="QEMU", model="HARDDISK")
-    _write(tree.partition(whole, "sda1") / "size", "2048")
+    write(tree.partition(whole, "sda1") / "size", "2048")
     assert shown(tree) == ["sda (16.0 MiB, QEMU HARDDISK)", "USB 1-1 (QEMU USB HARDDRIVE)"]
 
 
@@ -53,7 +53,7 @@ def test_interfaces_sound_cards_and_displays_are_named_and_connectors_are_not(
     for folder, names in (("sound", ("card0", "pcmC0D0p")), ("drm", ("card1", "card1-VGA-1"))):
         for name in names:
             (controller / folder / name).mkdir(parents=True)
-            _link(tree.sys / "class" / folder / name, controller / folder / name)
+            link(tree.sys / "class" / folder / name, controller / folder / name)
     assert shown(tree) == ["eth1", "card0", "card1"]
 
 
@@ -65,7 +65,7 @@ def test_what_is_virtual_empty_or_behind_another_function_is_not_its(
     tree.interface("lo")
     tree.interface("eth2", below)
     disk(tree, controller, "sr0", "0", vendor="QEMU", model="DVD")
-    _link(tree.sys / "class/net/gone", tree.sys / "devices/gone/net/gone")
+    link(tree.sys / "class/net/gone", tree.sys / "devices/gone/net/gone")
     assert shown(tree) == []
     assert shown(tree, "0000:00:08.0") == []
     assert shown(tree, "0000:01:00.0") == ["eth2"]

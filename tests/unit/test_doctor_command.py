@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
-from cede.adapters.composition import Unavailable, open_adapters
-from cede.cli import session
-from cede.errors import CedeError, PermanentError, UnreachableError
+from cede.adapters.composition import open_adapters
+from cede.adapters.runtime import LibvirtAccess
+from cede.errors import PermanentError, UnreachableError
 from unit import test_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from cede.adapters.composition import Adapters
-    from cede.adapters.libvirt.connection import Libvirt
-    from unit.conftest import SimulatedHost
+    from cede.adapters.ports import Adapters, Libvirt
+    from cede.adapters.runtime import Runtime
+    from sim.dom0 import SimulatedHost
     from unit.test_cli import Shown
 
 NIC = "0000:01:00.0"
@@ -28,9 +27,10 @@ BOTH = "<passthrough state='on'/><e820_host state='on'/>"
 cede, policy = test_cli.cede, test_cli.policy
 
 
-@pytest.fixture(autouse=True)
-def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 0)
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[TextIO], None]:
+    """Where the command reads from, which is a name of Python's own."""
+    return lambda stream: monkeypatch.setattr("sys.stdin", stream)
 
 
 @pytest.fixture
@@ -46,17 +46,6 @@ def findings(shown: Shown) -> list[tuple[str, str, str]]:
     """The name, severity and subject of each."""
     said = shown.json("doctor")["findings"]
     return [(one["name"], one["severity"], one["subject"]) for one in said]
-
-
-def silent(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, why: CedeError) -> None:
-    """libvirt doesn't open from now on."""
-
-    @contextmanager
-    def adapters(_uri: str, *, require_all: bool = True) -> Iterator[Adapters]:
-        assert not require_all
-        yield replace(host.adapters(), libvirt=cast("Libvirt", Unavailable(why)))
-
-    monkeypatch.setattr(session, "open_adapters", adapters)
 
 
 @pytest.mark.usefixtures("ready")
@@ -132,24 +121,24 @@ def test_a_fix_that_fails_says_why_and_is_taken_back(
 
 
 def test_a_person_is_asked_first_and_may_say_no(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost, stdin: Callable[[TextIO], None]
 ) -> None:
     person = io.StringIO("n\n")
     person.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdin", person)
+    stdin(person)
     shown = cede("doctor", "--fix", on=None)
     assert (shown.status, host.journal) == (0, [])
 
 
 def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
     host.tree.mount("/", host.tree.disk("vda", disk))
     config = host.tree.sys.parent / "etc/modprobe.d/pciback.conf"
     config.parent.mkdir(parents=True)
     config.write_text("options xen-pciback hide=(00:03.0)\n")
-    silent(host, monkeypatch, UnreachableError("Failed to connect socket to 'libvirt-sock'"))
+    host.silent = UnreachableError("Failed to connect socket to 'libvirt-sock'")
     for arguments in ((), (NIC, "pv1")):
         reported = cede("doctor", "--json", *arguments, on=None)
         names = [one["name"] for one in reported.json("doctor")["findings"]]
@@ -162,14 +151,14 @@ def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
 
 @pytest.mark.usefixtures("ready")
 def test_a_host_that_cant_be_observed_as_a_whole_is_a_finding_too(
-    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     why = PermanentError("somebody is logged in over ssh, on an interface nobody knows")
 
-    def blind(_adapters: object) -> None:
+    def blind(*_: object) -> None:
         raise why
 
-    monkeypatch.setattr("cede.services.collect_facts.observe", blind)
+    host.instead["uses"] = blind
     for arguments in ((), (NIC, "pv1")):
         shown = cede("doctor", *arguments, on=None)
         assert (shown.status, why.message in shown.out) == (1, True)
@@ -177,24 +166,23 @@ def test_a_host_that_cant_be_observed_as_a_whole_is_a_finding_too(
 
 @pytest.mark.usefixtures("ready")
 def test_node_devices_that_cant_be_listed_are_a_finding_too(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    def down() -> None:
-        raise UnreachableError("Failed to connect socket to 'virtnodedevd-sock'")
-
-    monkeypatch.setattr(host, "node_devices", down)
+    host.fails["node_devices"] = [
+        UnreachableError("Failed to connect socket to 'virtnodedevd-sock'")
+    ]
     shown = cede("doctor", NIC, "pv1", on=None)
     assert (shown.status, "(virtnodedevd-down)" in shown.out) == (1, True)
 
 
 @pytest.mark.usefixtures("ready")
 def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost, stdin: Callable[[TextIO], None]
 ) -> None:
     host.guest("pv1", 1)
     said = b"xen map irq failed -22 for 32752 domain\n"
     pipe = io.TextIOWrapper(io.BytesIO(said))
-    monkeypatch.setattr("sys.stdin", pipe)
+    stdin(pipe)
     shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
     assert host.journal == ["redefine pv1"]
     assert '<e820_host state="on"' in host.config["pv1"]
@@ -212,12 +200,12 @@ def test_a_xenstore_that_is_down_is_a_finding_too(
 
 @pytest.mark.usefixtures("ready")
 def test_others_than_root_are_reported_that_they_see_less(
-    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
-    monkeypatch.setattr(host, "log", lambda: pytest.fail("Xen's log was asked for"))
+    host.is_root = False
+    host.instead["xen-log"] = lambda _: pytest.fail("Xen's log was asked for")
     denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
-    silent(host, monkeypatch, UnreachableError(denied))
+    host.silent = UnreachableError(denied)
     shown = cede("doctor", "--json", on=None)
     assert (shown.status, findings(shown)) == (0, [("not-root", "note", "this host")])
 
@@ -268,18 +256,15 @@ def test_a_device_named_in_the_policy_must_have_the_identity_that_it_expects(
 
 
 def test_an_adapter_that_doesnt_open_reports_why_when_it_is_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    host: SimulatedHost,
 ) -> None:
-    why = UnreachableError("no")
+    def shut(_runtime: Runtime) -> Libvirt:
+        raise UnreachableError("no")
 
-    def shut(_uri: str) -> None:
-        raise why
+    def opened(access: LibvirtAccess) -> AbstractContextManager[Adapters]:
+        return open_adapters(host.runtime(), access, connect=shut)
 
-    monkeypatch.setattr("cede.adapters.composition._libvirt", shut)
-    with pytest.raises(UnreachableError), open_adapters("xen:///system"):
+    with pytest.raises(UnreachableError), opened(LibvirtAccess.REQUIRED):
         pass
-    with (
-        open_adapters("xen:///system", require_all=False) as adapters,
-        pytest.raises(UnreachableError),
-    ):
+    with opened(LibvirtAccess.OPTIONAL) as adapters, pytest.raises(UnreachableError):
         adapters.libvirt.domains()

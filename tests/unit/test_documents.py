@@ -13,6 +13,7 @@ import yaml
 
 from cede.cli.main import cli
 from cede.policy.policy_files import host_policy
+from cede.util.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,7 @@ def test_policy_that_a_document_shows_is_valid(document: str, tmp_path: Path) ->
         block for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     )
     (tmp_path / "policy.yaml").write_text(block)
-    assert host_policy(tmp_path / "policy.yaml").assignments
+    assert host_policy(tmp_path / "policy.yaml", Paths()).assignments
 
 
 def test_readme_installs_each_dependency_from_debian() -> None:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.adapters.libvirt.domain_events import LibvirtEvents
-from cede.adapters.linux import uevents
 from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.uevents import Uevents, words
@@ -29,7 +28,7 @@ from unit.raises import raises
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.daemon.triggers import Source
+    from cede.adapters.ports import Source
 
 
 def reported(source: Source, seconds: float = 5.0) -> list[str]:
@@ -223,12 +222,11 @@ def test_what_another_process_sends_as_a_uevent_is_dropped() -> None:
         adapter.close()
 
 
-def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_own_events_are_heard() -> None:
     knob = Path("/sys/class/net/lo/uevent")
     if not os.access(knob, os.W_OK):
         knob = Path("/sys/class/mem/null/uevent")
-    monkeypatch.setattr(uevents, "words", lambda message: message.split(b"\0")[0].decode())
-    adapter = Uevents()
+    adapter = Uevents(lambda message: message.split(b"\0")[0].decode())
     adapter.open()
     try:
         try:
@@ -240,18 +238,17 @@ def test_the_kernels_own_events_are_heard(monkeypatch: pytest.MonkeyPatch) -> No
         adapter.close()
 
 
-def test_more_events_than_there_is_room_for_trigger_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_events_than_there_is_room_for_trigger_too() -> None:
     answers: list[Any] = [OSError(105, "No buffer space"), None, uevent("add"), BlockingIOError()]
 
-    def receive() -> bytes | None:
-        answer: bytes | Exception | None = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    class FullSocket(Uevents):
+        def _receive(self) -> bytes | None:
+            answer: bytes | Exception | None = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
-    adapter = Uevents()
-    monkeypatch.setattr(adapter, "_receive", receive)
-    missed, came = adapter.read()
+    missed, came = FullSocket().read()
     assert missed
     assert "0000:01:00.0" in came
 
@@ -347,12 +344,21 @@ def test_reading_the_policy_is_no_change_of_it(folder: Path) -> None:
 # -- libvirt
 
 
-def test_libvirt_reports_of_domains_and_when_it_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+class TestDriver:
     """libvirt's test driver has real events, to the connection that caused them, but no line that could be cut."""
-    monkeypatch.setattr(libvirt, "openReadOnly", libvirt.open)
-    for absent in ("setKeepAlive", "registerCloseCallback", "unregisterCloseCallback"):
-        monkeypatch.setattr(libvirt.virConnect, absent, lambda *_: None)
-    adapter = LibvirtEvents("test:///default")
+
+    __test__ = False
+
+    def __init__(self, uri: str) -> None:
+        self._connection = libvirt.open(uri)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - libvirt has no types
+        absent = {"setKeepAlive", "registerCloseCallback", "unregisterCloseCallback"}
+        return (lambda *_: None) if name in absent else getattr(self._connection, name)
+
+
+def test_libvirt_reports_of_domains_and_when_it_hangs_up() -> None:
+    adapter = LibvirtEvents("test:///default", TestDriver)
     adapter.open()
     try:
         assert adapter._connection is not None

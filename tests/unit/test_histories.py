@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unit.faults_model import ALL, Among, Fault, Kind, Scheduled
+from sim.faults import ALL, Among, Fault, Kind, Scheduled
+from sim.memory_host import ModelJournal
 from unit.history_model import (
     NIC,
     OURS,
@@ -25,9 +26,7 @@ from unit.history_model import (
     History,
     Operation,
     host,
-    without_waiting,
 )
-from unit.host_model import ModelJournal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,10 +96,9 @@ def test_no_device_is_lost_nothing_foreign_is_touched_and_it_converges_once_faul
     journal: ModelJournal, first: Operation, rest: list[Operation], by_policy: bool
 ) -> None:
     made = host(journal)
-    with without_waiting(made):
-        reported = History(made)
-        for operation in (first, *rest):
-            reported.run(operation)
-        reported.heal()
-        reported.converges()
-        reported.comes_home(by_policy=by_policy)
+    reported = History(made)
+    for operation in (first, *rest):
+        reported.run(operation)
+    reported.heal()
+    reported.converges()
+    reported.comes_home(by_policy=by_policy)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from cede.cli import history_command
+from cede.adapters.runtime import Runtime
 from cede.cli.main import cli
 from cede.errors import PermanentError
 from cede.model.pci import Address
 from cede.model.plan import BindToPciback, Change, HotPlug, ReturnToDom0
 from cede.state.journal import Journal, Requester
 from cede.util import schemas
+from cede.util.paths import Paths
+from sim.dom0 import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sim.sys_tree import SysTree
 
 
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
@@ -46,20 +50,22 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     """Its clock goes on by a minute whenever it is asked."""
     minutes = iter(range(999))
     begin = datetime(2026, 1, 31, 3, tzinfo=UTC)
-    journal = Journal(tmp_path / "journal.db", now=lambda: begin + timedelta(minutes=next(minutes)))
+    journal = Journal(
+        Paths(root=tmp_path).journal, now=lambda: begin + timedelta(minutes=next(minutes))
+    )
     yield journal
     journal.close()
 
 
 @pytest.fixture
-def reported(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Shown]:
+def reported(tree: SysTree, capsys: pytest.CaptureFixture[str]) -> Callable[..., Shown]:
     """Runs `cede history` over the journal."""
-    monkeypatch.setattr(history_command, "open_journal", lambda: journal)
+    host = SimulatedHost(tree)
 
-    def run(*arguments: str) -> Shown:
-        status = cli.main(["history", *arguments], standalone_mode=False)
+    def run(*arguments: str, runtime: Runtime | None = None) -> Shown:
+        status = cli.main(
+            ["history", *arguments], standalone_mode=False, obj=runtime or host.runtime()
+        )
         return Shown(status, *capsys.readouterr())
 
     return run
@@ -79,7 +85,7 @@ def test_a_history_of_nothing_says_so(reported: Callable[..., Shown], tmp_path: 
     shown = reported()
     assert shown.status == 0
     assert json.loads(reported("--json").out) == {"history": []}
-    assert list(tmp_path.iterdir()) == []
+    assert not Paths(root=tmp_path).journal.exists()
 
 
 def test_a_change_is_reported_with_its_requester_each_action_and_the_remedy(
@@ -172,27 +178,38 @@ def test_the_json_fits_its_schema_and_has_the_newest_first(
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
 def test_a_damaged_journal_is_reported_on_standard_error(
-    reported: Callable[..., Shown], journal: Journal, tmp_path: Path, option: tuple[str, ...]
+    reported: Callable[..., Shown], tmp_path: Path, option: tuple[str, ...]
 ) -> None:
-    (tmp_path / "journal.db").write_text("no journal\n" * 99)
+    path = Paths(root=tmp_path).journal
+    path.parent.mkdir(parents=True)
+    path.write_text("no journal\n" * 99)
     shown = reported(*option)
     assert shown.status == 0
-    assert str(tmp_path / "journal.db") in shown.err
-    assert journal.warnings
+    assert str(path) in shown.err
     if option:
         assert json.loads(shown.out) == {"history": []}
 
 
 def test_the_journal_is_closed_also_when_it_cannot_be_read(
-    reported: Callable[..., Shown],
-    journal: Journal,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    reported: Callable[..., Shown], tree: SysTree
 ) -> None:
     closed: list[bool] = []
-    monkeypatch.setattr(journal, "close", lambda: closed.append(True))
-    (tmp_path / "journal.db").mkdir()
+
+    class ClosedJournal(Journal):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    class HistoryRuntime(Runtime):
+        def journal(self) -> Journal:
+            return ClosedJournal(self.paths.journal)
+
+    host = SimulatedHost(tree).runtime()
+    host.paths.journal.mkdir(parents=True)
+    runtime = HistoryRuntime(
+        open_adapters=host.open_adapters, event_sources=host.event_sources, user=host.user,
+        is_root=host.is_root, paths=host.paths,
+    )  # fmt: skip
     with pytest.raises(PermanentError):
-        reported()
+        reported(runtime=runtime)
     assert closed == [True]
-    monkeypatch.undo()

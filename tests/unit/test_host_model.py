@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.errors import PermanentError, UnreachableError, WorldMovedError
-from unit.faults_model import ALL, Among, Fault, Killed, Kind, Scheduled
+from sim.faults import ALL, Among, Fault, Killed, Kind, Scheduled
+from sim.memory_host import DOM0, QUARANTINE, ModelJournal
 from unit.history_model import NIC, ROOT, THEIRS, host
-from unit.host_model import DOM0, QUARANTINE, ModelJournal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cede.adapters.composition import Adapters
-    from unit.host_model import Card, Host
+    from cede.adapters.ports import Adapters
+    from sim.memory_host import Card, Host
 
 ALIAS = "ua-cede-nic"
 

@@ -16,7 +16,7 @@ from unit.raises import raises
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from unit.conftest import SysTree
+    from sim.sys_tree import SysTree
 
 DEFAULT = "00000000 0202000A 0003 0 0 0 00000000 0 0 0"
 ZERO, ANY = "0" * 32, "0" * 32
@@ -552,7 +552,7 @@ def test_what_goes_while_it_is_read_raises_nothing(
     guests = {"disks": {"db": ["/dev/vda"]}, "interfaces": {"db": ["enp1s0"]}}
     whole = found(tree, addresses=ADDRESSES, **guests)
     with monkeypatch.context() as patched:
-        patched.setattr(call, gone)
+        patched.setattr(call, gone)  # between two calls of the adapter
         left = found(tree, addresses=ADDRESSES, **guests)
     assert asked
     assert left.keys() <= whole.keys()

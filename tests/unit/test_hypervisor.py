@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from cede.adapters.xen import hypervisor
-from cede.adapters.xen.hypervisor import Hypervisor, _binding
+from cede.adapters.xen.hypervisor import Hypervisor
 from cede.errors import PermanentError
 from cede.model.pci import Address
 from unit.raises import raises
 
 NIC = Address(0, 1, 0, 0)
+NO_FILES = Path("/nowhere")
 SBDF = 0x100  # what test_assign_device returns for a device that can't be given
 # as xen/drivers/passthrough/pci.c lists devices, Xen 4.17
 LISTED = """\
@@ -70,11 +71,15 @@ class Binding:
         return self.log
 
 
+def over(binding: Binding) -> Hypervisor:
+    """On a host whose kernel tells nothing of Xen, with that binding."""
+    return Hypervisor(NO_FILES, lambda: binding)
+
+
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
+def nowhere() -> Hypervisor:
     """On a host whose Xen has no binding, or that runs no Xen."""
-    monkeypatch.setattr(hypervisor, "_binding", lambda: None)
-    return Hypervisor()
+    return Hypervisor(NO_FILES, lambda: None)
 
 
 # -- who owns a device
@@ -86,13 +91,13 @@ def test_a_device_that_no_guest_could_be_given_is_with_one(
 ) -> None:
     binding = Binding()
     binding.answer = answer  # -1 says that this Xen has no IOMMU to ask, not that a guest has it
-    assert Hypervisor(binding).in_guest(NIC) is in_guest
+    assert over(binding).in_guest(NIC) is in_guest
     assert binding.asked == [("test", 0x7FF4, "0x0,0x1,0x0,0x0")]
 
 
 def test_an_address_is_spelt_in_four_hexadecimal_numbers() -> None:
     binding = Binding()
-    Hypervisor(binding).in_guest(Address.parse("0001:af:1f.7"))
+    over(binding).in_guest(Address.parse("0001:af:1f.7"))
     assert binding.asked == [("test", 0x7FF4, "0x1,0xaf,0x1f,0x7")]
 
 
@@ -104,14 +109,14 @@ def test_a_device_is_in_quarantine_when_no_numbered_domain_has_it(
     owner: str, quarantined: bool
 ) -> None:
     binding = Binding(listed=LISTED.format(owner=owner))
-    assert Hypervisor(binding).quarantined(NIC) is quarantined
+    assert over(binding).quarantined(NIC) is quarantined
     assert binding.asked == [("keys", "Q"), ("log",)]
 
 
 def test_the_latest_list_of_devices_counts_and_time_stamps_do_no_harm() -> None:
     stamped = LISTED.replace("(XEN) ", "(XEN) [2026-01-31 03:00:00.123] ")
     binding = Binding(log=LISTED.format(owner="d[IO]"), listed=stamped.format(owner="d0"))
-    assert Hypervisor(binding).quarantined(NIC) is False
+    assert over(binding).quarantined(NIC) is False
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_the_latest_list_of_devices_counts_and_time_stamps_do_no_harm() -> None:
     ],
 )
 def test_a_device_that_is_not_listed_is_not_known_to_be_anywhere(log: str) -> None:
-    assert Hypervisor(Binding(listed=log)).quarantined(NIC) is None
+    assert over(Binding(listed=log)).quarantined(NIC) is None
 
 
 # -- what Xen logged
@@ -134,7 +139,7 @@ def test_a_device_that_is_not_listed_is_not_known_to_be_anywhere(log: str) -> No
 def test_the_log_is_text_whatever_the_binding_makes_of_it(log: str | bytes) -> None:
     binding = Binding()
     binding.log = log  # type: ignore[assignment]
-    said = Hypervisor(binding).log()
+    said = over(binding).log()
     assert said == ("\ufffd" if log == b"\xff" else "(XEN) \xfcber\n")
 
 
@@ -158,7 +163,7 @@ AMD = """\
     ids=["nothing", "VT-d", "AMD-Vi", "both", "no fault"],
 )
 def test_the_faults_of_that_device_are_counted(log: str, faults: int) -> None:
-    assert Hypervisor(Binding(log)).faults(NIC) == faults
+    assert over(Binding(log)).faults(NIC) == faults
 
 
 # -- the last way out
@@ -166,7 +171,7 @@ def test_the_faults_of_that_device_are_counted(log: str, faults: int) -> None:
 
 def test_a_device_is_taken_from_the_guest_that_was_named() -> None:
     binding = Binding()
-    Hypervisor(binding).deassign(7, NIC)
+    over(binding).deassign(7, NIC)
     assert binding.asked == [("deassign", 7, "0x0,0x1,0x0,0x0")]
 
 
@@ -184,7 +189,7 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
     binding = Binding()
     binding.answer, binding.broken = answer, broken
     with raises(PermanentError, "deassign-failed", NIC, "domain 7") as reported:
-        Hypervisor(binding).deassign(7, NIC)
+        over(binding).deassign(7, NIC)
     assert reported.value.message.endswith(said)
     assert reported.value.remedy
 
@@ -203,15 +208,14 @@ def test_without_a_binding_nothing_is_known_and_nothing_breaks(nowhere: Hypervis
 def test_a_binding_that_fails_is_as_none() -> None:
     binding = Binding(listed=LISTED.format(owner="d[IO]"))
     binding.broken = True
-    xen = Hypervisor(binding)
+    xen = over(binding)
     assert (xen.in_guest(NIC), xen.quarantined(NIC)) == (None, None)
     assert (xen.log(), xen.faults(NIC)) == ("", 0)
 
 
-def test_the_binding_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_binding_is_imported_once() -> None:
     found: list[Binding] = []
-    monkeypatch.setattr(hypervisor, "_binding", lambda: found.append(Binding()))
-    xen = Hypervisor()
+    xen = Hypervisor(NO_FILES, lambda: found.append(Binding()))
     assert found == []
     xen.in_guest(NIC)
     xen.log()
@@ -221,7 +225,7 @@ def test_the_binding_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host whose Xen says that it is 4.17."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.syspath_prepend(tmp_path)  # so that what is put there is taken away again
     for name in ("xen", "xen.lowlevel", "xen.lowlevel.xc"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "version").mkdir()
@@ -241,7 +245,7 @@ def test_the_binding_is_that_of_the_xen_that_runs(
 ) -> None:
     install(xen, "4.16", "class xc: version = '4.16'")
     install(xen, "4.17", "class xc: version = '4.17'")
-    assert _binding(xen, xen / "version").version == "4.17"
+    assert hypervisor.binding(xen, xen / "version").version == "4.17"
     for name in ("xen", "xen.lowlevel", "xen.lowlevel.xc"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -249,30 +253,33 @@ def test_the_binding_is_that_of_the_xen_that_runs(
 @pytest.mark.parametrize("code", ["raise OSError", "no Python", "", "class xc: xc = xc.xc", "xc=7"])
 def test_a_binding_that_cannot_be_used_is_none(xen: Path, code: str) -> None:
     install(xen, "4.17", code)
-    assert _binding(xen, xen / "version") is None
+    assert hypervisor.binding(xen, xen / "version") is None
 
 
 def test_where_no_xen_runs_there_is_no_binding(xen: Path) -> None:
     install(xen, "4.17", "class xc: pass")
-    assert _binding(xen, xen / "nowhere") is None
+    assert hypervisor.binding(xen, xen / "nowhere") is None
 
 
 # -- what it is
 
 
 def test_what_is_below_this_system_is_read_from_sysfs(tmp_path: Path) -> None:
-    assert (Hypervisor(files=tmp_path).kind(), Hypervisor(files=tmp_path).is_dom0()) == ("", None)
+    assert (
+        Hypervisor(tmp_path, lambda: None).kind(),
+        Hypervisor(tmp_path, lambda: None).is_dom0(),
+    ) == ("", None)
     (tmp_path / "properties").mkdir()
     (tmp_path / "type").write_text("xen\n")
     for features, is_dom0 in (("000228f0", True), ("000220f0", False), ("no number", None)):
         (tmp_path / "properties/features").write_text(features + "\n")
-        found = Hypervisor(files=tmp_path)
+        found = Hypervisor(tmp_path, lambda: None)
         assert (found.kind(), found.is_dom0()) == ("xen", is_dom0)
 
 
 def test_what_xen_can_do_and_was_booted_with_is_asked_of_the_binding(nowhere: Hypervisor) -> None:
     binding = Binding()
-    found = Hypervisor(binding)
+    found = over(binding)
     assert found.virtualisation() == ("hvm", "pv", "hvm_directio", "pv_directio")
     assert found.command_line() == "console=com1 iommu=on"
     binding.broken = True

@@ -15,7 +15,7 @@ from cede.policy import policy_files
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 
 if TYPE_CHECKING:
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
     Cede = Callable[..., Shown]
 
@@ -60,12 +60,9 @@ def test_json_reports_the_same_and_holds_the_text(cede: Cede, cfg: Path) -> None
 def test_files_need_no_libvirt_and_domains_do(
     cede: Cede,
     cfg: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    host: SimulatedHost,
 ) -> None:
-    def nobody(_uri: str) -> None:
-        raise UnreachableError("libvirt doesn't answer")
-
-    monkeypatch.setattr("cede.cli.import_command.open_adapters", nobody)
+    host.silent = UnreachableError("libvirt doesn't answer")
     assert cede("import", str(cfg), "--hide", "(02:00.0)", on=None).status == 0
     assert cede("import", "--from-domains", on=None).status == 75
 
@@ -209,10 +206,11 @@ def test_the_devices_command_reports_all_of_the_one_that_is_named(
 
 def test_devices_are_listed_also_where_the_policy_is_broken(
     cede: Cede,
-    policy: Path,
+    host: SimulatedHost,
 ) -> None:
-    policy.with_name("default.yaml").write_text("version: 2\n")
+    host.paths.policy.parent.mkdir(parents=True)
+    host.paths.policy.write_text("version: 2\n")
     shown = cede("devices")
     assert shown.status == 0
     assert NIC in shown.out
-    assert f"{policy.with_name('default.yaml')}:1:10: " in shown.err
+    assert f"{host.paths.policy}:1:10: " in shown.err

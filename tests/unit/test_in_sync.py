@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,32 +15,16 @@ from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, Status
 from cede.model.pci import Address
-from cede.verifier.verify import verify
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
 REPORT = POLICY.replace("domain: pv1}", "domain: pv1, on_drift: report}")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 31, 3, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock(host: SimulatedHost) -> Clock:
-    clock = Clock()
-    host.written._now = clock
-    return clock
 
 
 def taken_away(host: SimulatedHost) -> None:
@@ -156,14 +138,14 @@ def test_what_is_paused_stays_as_it_is_and_doesnt_count_until_it_is_resumed(
 
 
 def test_a_pause_ends_when_its_time_is_over(
-    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
     assert "2026-01-31T05:00:00.000+00:00" in cede("pause", "nic0", "--for", "2h").out
     taken_away(host)
-    clock.now += timedelta(minutes=119)
+    host.time.today += timedelta(minutes=119)
     assert cede("plan").status == 0
-    clock.now += timedelta(minutes=1)
+    host.time.today += timedelta(minutes=1)
     assert cede("plan").status == 4
 
 
@@ -282,12 +264,12 @@ def test_a_drain_that_failed_on_the_way_is_gone_on_with(
 
 
 def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
-    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     policy.write_text(REPORT)
     assert conditions(cede)["Attached"] == ("False", "Outstanding", "03:00")
     cede("apply", "--yes")
-    clock.now += timedelta(hours=1)
+    host.time.today += timedelta(hours=1)
     assert cede("apply", "--yes").status == 0
     seen = conditions(cede)
     assert seen["Attached"] == ("True", "InDomain", "03:00")
@@ -296,7 +278,7 @@ def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
     taken_away(host)
     assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
     cede("apply", "--scheduled")
-    clock.now += timedelta(hours=1)
+    host.time.today += timedelta(hours=1)
     assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
     policy.write_text("version: 1\n")
     assert cede("apply", "--yes").status == 0
@@ -306,29 +288,24 @@ def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
 
 
 def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
-    cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch, clock: Clock
+    cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
-
-    def silent(_uri: str, **_: bool) -> None:
-        raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.session.open_adapters", silent)
-        patch.setattr("cede.cli.status_command.open_adapters", silent)
-        clock.now += timedelta(hours=1)
-        assert cede("apply", "--scheduled").status == 75
-        clock.now += timedelta(hours=1)
-        found = conditions(cede)
-        assert found["LibvirtReachable"] == ("False", "Unreachable", "04:00")
-        assert found["Attached"] == ("True", "InDomain", "03:00"), "as last seen"
-        reported = cede("status", "--json")
-        assert (
-            reported.status
-            == reported.json("status")["exit"]
-            == reported.json("status")["error"]["exit"]
-        )
-        assert reported.status == 75
+    host.silent = UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
+    host.time.today += timedelta(hours=1)
+    assert cede("apply", "--scheduled").status == 75
+    host.time.today += timedelta(hours=1)
+    found = conditions(cede)
+    assert found["LibvirtReachable"] == ("False", "Unreachable", "04:00")
+    assert found["Attached"] == ("True", "InDomain", "03:00"), "as last seen"
+    reported = cede("status", "--json")
+    assert (
+        reported.status
+        == reported.json("status")["exit"]
+        == reported.json("status")["error"]["exit"]
+    )
+    assert reported.status == 75
+    host.silent = None
     assert conditions(cede)["LibvirtReachable"] == ("True", "Answers", "05:00")
 
 
@@ -358,7 +335,7 @@ def test_a_guest_that_is_not_verified_is_asked_again_by_every_pass_until_it_is(
 
 
 def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_past(
-    cede: Callable[..., Shown], host: SimulatedHost, clock: Clock, policy: Path
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     host.fails["plug"] = [PermanentError("no")]
     assert cede("apply", "--yes").status == 1
@@ -367,10 +344,10 @@ def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_p
         for one in host.written.conditions(str(policy))
     ]
     host.written.save_status(str(policy), failed)
-    clock.now += timedelta(minutes=5)
+    host.time.today += timedelta(minutes=5)
     assert conditions(cede)["InSync"] == ("False", "Failed", "03:00")
     assert next_tries(cede)["InSync"] == "2026-01-31T03:10:00+00:00"
-    clock.now += timedelta(minutes=10)
+    host.time.today += timedelta(minutes=10)
     assert set(next_tries(cede).values()) == {""}
 
 
@@ -405,20 +382,15 @@ def looked(reason: str, since: str) -> status_command.Looked:
 
 
 def test_a_watch_follows_the_policy_as_it_is_edited(
-    cede: Callable[..., Shown], policy: Path, monkeypatch: pytest.MonkeyPatch
+    cede: Callable[..., Shown], policy: Path, host: SimulatedHost
 ) -> None:
-    edits = iter(["version: 2\n", POLICY])
+    def has_enough() -> None:
+        raise KeyboardInterrupt
 
-    def sleep(_seconds: float) -> None:
-        edit = next(edits, None)
-        if edit is None:
-            raise KeyboardInterrupt
-        policy.write_text(edit)
-
-    monkeypatch.setattr(
-        "cede.cli.status_command._watch", partial(status_command._watch, sleep=sleep)
-    )
-    shown = cede("status", "--watch")
+    host.time.after(5.0, lambda: policy.write_text("version: 2\n"))
+    host.time.after(10.0, lambda: policy.write_text(POLICY))
+    host.time.after(15.0, has_enough)
+    shown = cede("status", "--watch", "--interval", "5")
     reported = [line for line in shown.out.splitlines() if "PolicyValid" in line]
     assert shown.status == 4, "as the last look found it"
     assert [line.split(" since ")[0].rpartition(" ")[2] for line in reported] == [
@@ -437,7 +409,9 @@ def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
         looked("AsAssigned", "1"), looked("AsAssigned", "2"), looked("Drifted", "3"),
         looked("Drifted", "4"), looked("AsAssigned", "5"),
     )  # fmt: skip
-    code = status_command._watch(looks.look, 2.0, as_json=as_json, sleep=looks.sleep)
+    code = status_command._watch(
+        looks.look, 2.0, as_json=as_json, sleep=looks.sleep, terminal=False
+    )
     said = capsys.readouterr().out.splitlines()
     assert (code, looks.slept) == (0, [2.0] * 5)
     if as_json:
@@ -448,29 +422,23 @@ def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
 
 
 def test_a_watch_on_a_terminal_draws_everything_anew(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    golden: Callable[[str, str], None],
+    capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
 ) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     looks = Looks(looked("AsAssigned", "1"), looked("AsAssigned", "2"))
-    status_command._watch(looks.look, 5.0, as_json=False, sleep=looks.sleep)
+    status_command._watch(looks.look, 5.0, as_json=False, sleep=looks.sleep, terminal=True)
     said = capsys.readouterr().out
     assert said.count("InSync") == 2
     golden("status_watch_terminal.txt", said)
 
 
 def test_a_guest_that_is_still_connecting_to_its_device_is_waited_for(
-    host: SimulatedHost, cede: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost, cede: Callable[..., Shown]
 ) -> None:
     """Its frontend goes from state 3 to 4 some time after a start, a resume or an apply that was cut off."""
     assert cede("apply", "--yes").status == 0
     (front,) = (node for node in host.store.nodes if node.endswith("/device/pci/0/state"))
     host.store.nodes[front] = "3"
-    monkeypatch.setattr("cede.services.reconcile.verify", verify)  # which waits
-    connects = threading.Timer(0.5, lambda: host.store.nodes.update({front: "4"}))
-    connects.start()
+    host.time.after(3.0, lambda: host.store.nodes.update({front: "4"}))
     applied = cede("apply", "--yes", "--json")
-    connects.join()
     (checked,) = applied.json("report")["checked"]
     assert (applied.status, decisions(checked)["xenstore frontend"]) == (0, "passed")

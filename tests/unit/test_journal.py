@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from errno import EROFS
+from errno import EEXIST, ENAMETOOLONG
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -603,36 +603,35 @@ def test_what_cannot_be_written_is_reported_and_nothing_of_it_is(
     assert (journal.load_state(), journal.history()) != before
 
 
-@pytest.mark.parametrize("failing", ["mkdir", "open"])
-def test_where_no_file_can_be_made_that_is_reported(
-    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(Path if failing == "mkdir" else os, failing, refused)
-    with raises(PermanentError, "journal-unusable", os.strerror(EROFS)) as reported:
-        journal.begin_change(ATTACH, ASKED)
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("file/journal.db", os.strerror(EEXIST)), ("x" * 300, os.strerror(ENAMETOOLONG))],
+)
+def test_where_no_file_can_be_made_that_is_reported(tmp_path: Path, path: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    with raises(PermanentError, "journal-unusable", why) as reported:
+        Journal(tmp_path / path).begin_change(ATTACH, ASKED)
     assert reported.value.remedy
-    assert not path.exists()
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_journal_that_could_not_be_opened_is_opened_at_the_next_try(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, path: Path
 ) -> None:
-    monkeypatch.setattr("cede.state.database.STEPS", (("CREATE TABLE task (id)", "no SQL"), ()))
-    monkeypatch.setattr("cede.state.database._TIMEOUT_SECONDS", 0.1)
-    with raises(PermanentError, "journal-unusable") as _reported:  # it lives on, as reported
-        journal.begin_change(ATTACH, ASKED)
-    monkeypatch.undo()
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE condition (id)")
+        with raises(PermanentError, "journal-unusable", "condition") as _reported:  # it lives on
+            journal.begin_change(ATTACH, ASKED)
+        other.execute("DROP TABLE condition")
     assert journal.load_state() == JournalState(origins={})
     assert journal.begin_change(ATTACH, ASKED) == 1
 
 
 def test_a_journal_file_that_another_process_locks_is_not_left_open(
-    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
-    monkeypatch.setattr("cede.state.database._TIMEOUT_SECONDS", 0.1)
+    journal = Journal(path, timeout=0.1)
     path.parent.mkdir()
     before = descriptors()
     other = sqlite3.connect(path)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.kernel_modules import Modules, names_pciback
+from cede.adapters.linux.kernel_modules import Modules
 from cede.errors import PermanentError
+from cede.model.pciback_options import names_pciback
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cede.guest import guest_sysfs, lspci
 from cede.guest.pci_function import Interrupt
 from cede.model.pci import Address
-from unit.probe_answers import RECORD, SYSFS
+from sim.probe_answers import RECORD, SYSFS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

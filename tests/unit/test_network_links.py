@@ -11,7 +11,6 @@ import pytest
 from cede.adapters.linux.network_links import Links
 from cede.errors import PermanentError
 from cede.model.pci import Link
-from cede.util import process
 from unit.raises import raises
 
 MAC = "52:54:00:00:00:01"
@@ -65,16 +64,14 @@ class Ip:
 
 
 @pytest.fixture
-def ip(monkeypatch: pytest.MonkeyPatch) -> Ip:
-    ip = Ip()
-    monkeypatch.setattr(process, "run", ip.run)
-    return ip
+def ip() -> Ip:
+    return Ip()
 
 
 def restored(ip: Ip, was: Link, now: Link) -> list[str]:
     """The commands that make `now` again what it `was`."""
     ip.says = [interface("lo"), shown(now)]
-    Links().restore(was, now)
+    Links(ip.run).restore(was, now)
     return ip.commands
 
 
@@ -90,7 +87,7 @@ def test_an_interface_is_read_with_all_that_is_to_be_restored(ip: Ip) -> None:
         ),
         interface("eth2"),
     ]  # fmt: skip
-    assert Links().read(["eth2", "eth1", "gone"]) == (
+    assert Links(ip.run).read(["eth2", "eth1", "gone"]) == (
         WAS,
         Link(name="eth2", mac=MAC, mtu=1500),
     )
@@ -98,7 +95,7 @@ def test_an_interface_is_read_with_all_that_is_to_be_restored(ip: Ip) -> None:
 
 def test_without_a_name_nothing_is_asked(ip: Ip) -> None:
     ip.says = "no JSON"
-    assert Links().read(()) == ()
+    assert Links(ip.run).read(()) == ()
 
 
 @pytest.mark.parametrize(
@@ -119,17 +116,17 @@ def test_what_the_kernel_or_a_dhcp_client_made_is_not_theirs_to_restore(
     ip: Ip, made: dict[str, object]
 ) -> None:
     ip.says = [interface("eth1", addr_info=[made, address("192.0.2.1", 24, protocol="static")])]
-    assert [link.addresses for link in Links().read(["eth1"])] == [("192.0.2.1/24",)]
+    assert [link.addresses for link in Links(ip.run).read(["eth1"])] == [("192.0.2.1/24",)]
 
 
 def test_a_port_of_a_bond_is_known_by_its_own_mac_which_it_comes_back_with(ip: Ip) -> None:
     ip.says = [interface("eth1", address="52:54:00:00:00:99", permaddr=MAC, master="bond0")]
-    assert [link.mac for link in Links().read(["eth1"])] == [MAC]
+    assert [link.mac for link in Links(ip.run).read(["eth1"])] == [MAC]
 
 
 def test_an_interface_without_a_mac_or_addresses_is_read_too(ip: Ip) -> None:
     ip.says = [{"ifname": "tun0", "flags": [], "mtu": 1500}]
-    assert Links().read(["tun0"]) == (Link(name="tun0", mac="", mtu=1500),)
+    assert Links(ip.run).read(["tun0"]) == (Link(name="tun0", mac="", mtu=1500),)
 
 
 def test_every_address_of_dom0_is_told_with_its_interface(ip: Ip) -> None:
@@ -141,7 +138,7 @@ def test_every_address_of_dom0_is_told_with_its_interface(ip: Ip) -> None:
         ]),
         {"ifname": "tun0", "flags": [], "mtu": 1500},
     ]  # fmt: skip
-    assert Links().addresses() == {
+    assert Links(ip.run).addresses() == {
         "127.0.0.1": "lo",
         "::1": "lo",
         "192.0.2.1": "eth0.7",
@@ -163,7 +160,7 @@ def test_the_kernel_of_this_machine_tells_its_addresses() -> None:
 def test_what_is_no_list_of_ip_addresses_is_an_error_and_never_none(ip: Ip, said: str) -> None:
     ip.says = said
     with raises(PermanentError, "unreadable-answer", "ip -json address"):
-        Links().addresses()
+        Links(ip.run).addresses()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +181,7 @@ def test_what_is_no_list_of_ip_addresses_is_an_error_and_never_none(ip: Ip, said
 def test_what_is_no_list_of_interfaces_is_an_error_and_never_none(ip: Ip, said: str) -> None:
     ip.says = said
     with raises(PermanentError, "unreadable-answer", "ip -json address"):
-        Links().read(["eth1"])
+        Links(ip.run).read(["eth1"])
 
 
 # -- restoring

@@ -13,7 +13,9 @@ from cede.model.pci import Address, HostUse
 from cede.services.observe import observe
 
 if TYPE_CHECKING:
-    from unit.conftest import SimulatedHost
+    from collections.abc import Callable
+
+    from sim.dom0 import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
 
@@ -39,30 +41,26 @@ def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> Non
 
 
 def test_sysfs_is_read_while_libvirt_prepares_its_answer(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
-    read, domains, devices = threading.Event(), host.domains, host.adapters().sysfs.devices
+    read = threading.Event()
 
-    def answer_late() -> object:
+    def answer_late(domains: Callable[[], object]) -> object:
         assert read.wait(10)
         return domains()
 
-    def reading() -> object:
+    def reading(devices: Callable[[], object]) -> object:
         read.set()
         return devices()
 
-    monkeypatch.setattr(host, "domains", answer_late)
-    monkeypatch.setattr("cede.adapters.linux.sysfs.Sysfs.devices", lambda _sysfs: reading())
+    host.instead |= {"domains": answer_late, "devices": reading}
     assert [domain.name for domain in observe(host.adapters()).domains] == ["pv1"]
 
 
 @pytest.mark.parametrize("question", ["domains", "node_devices"])
 def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, question: str
+    host: SimulatedHost, question: str
 ) -> None:
-    def away() -> object:
-        raise UnreachableError("away")
-
-    monkeypatch.setattr(host, question, away)
+    host.fails[question] = [UnreachableError("away")]
     with pytest.raises(UnreachableError):
         observe(host.adapters())

@@ -16,7 +16,7 @@ from unit.raises import raises
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unit.conftest import SysTree
+    from sim.sys_tree import SysTree
 
 AT = "0000:01:00.0"
 NIC = Address.parse(AT)

@@ -645,14 +645,13 @@ def test_a_directory_is_a_usage_error_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_a_usage_error_with_a_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError
+    class Forbidden(type(tmp_path)):  # type: ignore[misc]
+        def open(self, *_: object) -> None:  # root, as whom this may run, is refused nothing
+            raise PermissionError
 
-    # Root, as whom this may run, is refused nothing.
-    monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert unreadable(tmp_path / FILE).name == "permission-denied"
+    assert unreadable(Forbidden(tmp_path / FILE)).name == "permission-denied"
 
 
 def test_a_path_through_a_file_is_a_usage_error_with_a_remedy(tmp_path: Path) -> None:

@@ -220,14 +220,13 @@ def test_the_default_paths_are_those_that_exist_or_else_the_file(tmp_path: Path)
 
 
 def test_a_default_path_that_leads_nowhere_or_may_not_be_seen_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
+    class Forbidden(type(tmp_path)):  # type: ignore[misc]
+        def lstat(self) -> None:
+            raise PermissionError
+
     file, folder = tmp_path / "policy.yaml", tmp_path / "policy.d"
     folder.symlink_to(tmp_path / "gone")
     assert default_paths(file, folder) == (folder,)
-
-    def refuse(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr("pathlib.Path.lstat", refuse)
-    assert default_paths(file, folder) == (file, folder)
+    assert default_paths(Forbidden(file), Forbidden(folder)) == (file, folder)

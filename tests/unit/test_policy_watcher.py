@@ -23,12 +23,19 @@ class Following:
         self.path = path
         self.now = 0.0
         self.reported: list[Policy | PolicyError] = []
+        self.edited_meanwhile = ""
         self.watcher = PolicyWatcher(
-            read=lambda: policy_files.read_all([path]),
+            read=self._read,
             fingerprint=lambda: policy_files.fingerprint([path]),
             clock=lambda: self.now,
             report=self.reported.append,
         )
+
+    def _read(self) -> Policy:
+        found = policy_files.read_all([self.path])
+        if self.edited_meanwhile:
+            self.path.write_text(self.edited_meanwhile)
+        return found
 
     @property
     def domain(self) -> str:
@@ -132,22 +139,13 @@ def test_the_same_policy_written_anew_is_no_news(following: Following) -> None:
     assert following.reported == []
 
 
-def test_what_changed_while_it_was_read_is_not_believed(
-    following: Following, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = policy_files.read_all
-
-    def read(paths: list[Path]) -> Policy:
-        found = real(paths)
-        paths[0].write_text(SECOND.replace("pv2", "later"))
-        return found
-
+def test_what_changed_while_it_was_read_is_not_believed(following: Following) -> None:
     following.path.write_text(SECOND)
     following.look()
-    monkeypatch.setattr(policy_files, "read_all", read)
+    following.edited_meanwhile = SECOND.replace("pv2", "later")
     assert not following.look(STABLE_SECONDS)
     assert (following.domain, following.watcher.changing) == ("pv1", True)
-    monkeypatch.setattr(policy_files, "read_all", real)
+    following.edited_meanwhile = ""
     assert following.settle()
     assert following.domain == "later"
 

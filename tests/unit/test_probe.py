@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cede.guest import probe
 from cede.model.pci import Address
-from unit import probe_answers
+from sim import probe_answers
 
 SLOT = Address.parse("0000:00:00.0")
 WHOLE = probe_answers.whole()

@@ -12,7 +12,7 @@ from cede.adapters.libvirt.connection import Libvirt
 from cede.domain_xml import document
 from cede.errors import WorldMovedError
 from cede.model.pci import Address
-from unit.changed_xml import attached, detached, owned
+from sim.changed_xml import attached, detached, owned
 from unit.raises import raises
 
 NIC = Address(0, 1, 0, 0)

@@ -28,10 +28,10 @@ from cede.model.plan import (
 from cede.state.journal import Requester
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -46,17 +46,11 @@ ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e")
 FREED = ["assignable-remove 0000:01:00.0", "remove-slot 0000:01:00.0", "reattach 0000:01:00.0"]
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = "cede.executor.return_to_dom0.wait_until"
-    monkeypatch.setattr(ask, lambda question, _seconds: any(question() for _ in range(3)))
-
-
 @pytest.fixture
 def host(host: SimulatedHost) -> SimulatedHost:
     """The card has been taken from dom0, and lies on pciback."""
-    host.load_pciback()
-    host.bind_to_pciback(NIC)
+    host.kernel.load_pciback()
+    host.libvirt.bind_to_pciback(NIC)
     host.journal.clear()
     return host
 
@@ -72,7 +66,7 @@ def remember(host: SimulatedHost, was: OriginalState) -> None:
 
 def with_links(host: SimulatedHost, *links: Link) -> None:
     """The card comes back with these interfaces."""
-    host.links = list(links)
+    host.interfaces = list(links)
     for link in links:
         host.tree.interface(link.name, card(host).resolve(), mac=link.mac)
 
@@ -97,7 +91,7 @@ def test_its_interface_is_made_what_it_was_once_dom0_has_it(host: SimulatedHost)
     with_links(host, replace(ETH1, up=False, mtu=1500, addresses=()))
     assert return_action(host) is None
     assert host.journal == [*FREED, "restore eth1 as eth1"]
-    assert host.links == [ETH1]
+    assert host.interfaces == [ETH1]
 
 
 def test_an_interface_is_found_by_its_mac_whatever_it_is_called_now(host: SimulatedHost) -> None:
@@ -108,25 +102,26 @@ def test_an_interface_is_found_by_its_mac_whatever_it_is_called_now(host: Simula
 
 
 def test_an_interface_that_udev_is_about_to_rename_is_given_the_time_for_that(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, name="eth0"), ETH1)
-    seen = iter([host.links[:1]])
-    read = host.read
+    seen = iter([host.interfaces[:1]])
 
-    def read_while_it_changes(names: Collection[str]) -> tuple[Link, ...]:
-        host.links = next(seen, [ETH1])
+    def read_while_it_changes(
+        read: Callable[[Collection[str]], object], names: Collection[str]
+    ) -> object:
+        host.interfaces = next(seen, [ETH1])
         return read(names)
 
-    monkeypatch.setattr(host, "read", read_while_it_changes)
+    host.instead["read-links"] = read_while_it_changes
     assert return_action(host) is None
     assert host.journal[3:] == ["restore eth1 as eth1"]
 
 
 def test_an_interface_of_another_card_with_its_name_is_not_touched(host: SimulatedHost) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
-    host.links = [ETH1]  # of no card that is given back
+    host.interfaces = [ETH1]  # of no card that is given back
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.name == "interface-missing"
@@ -146,26 +141,26 @@ def test_what_the_kernel_refuses_for_good_is_its_error(host: SimulatedHost) -> N
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, ETH1)
     refused = PermanentError("RTNETLINK answers: Invalid argument")
-    host.fails["restore"] = [refused] * 3
+    host.fails["restore"] = [refused] * 100
     assert return_action(host) is refused
 
 
 @pytest.mark.parametrize(("before", "now"), [(True, True), (False, True), (False, False)])
 def test_a_carrier_is_only_wanted_where_one_was(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, before: bool, now: bool
+    host: SimulatedHost, before: bool, now: bool
 ) -> None:
     remember(host, replace(ORIGIN, links=(replace(ETH1, carrier=before),)))
     with_links(host, replace(ETH1, carrier=now))
-    monkeypatch.setattr(host, "restore", lambda *_: None)
+    host.instead["restore"] = lambda *_: None
     assert return_action(host) is None
 
 
 def test_a_carrier_that_was_there_and_is_not_is_reported(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, carrier=False), ETH2)
-    monkeypatch.setattr(host, "restore", lambda *_: None)
+    host.instead["restore"] = lambda *_: None
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.name == "no-carrier"
@@ -245,16 +240,12 @@ def test_a_driver_that_is_not_the_one_from_before_is_reported_with_both(
 
 
 def test_a_driver_whose_module_is_not_loaded_is_loaded_by_what_the_device_is(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
     host.native[str(NIC)] = None
     (card(host) / "modalias").write_text("pci:v00008086d000010D3\n")
 
-    def load(modalias: str) -> None:
-        host.action("load-driver", modalias)
-        host.tree.bind(str(NIC), "e1000e")
-
-    monkeypatch.setattr(host, "load_driver", load)
+    host.instead["load-driver"] = lambda *_: host.tree.bind(str(NIC), "e1000e")
     assert return_action(host) is None
     assert host.journal == [*FREED, "load-driver pci:v00008086d000010D3"]
 
@@ -279,9 +270,9 @@ def test_a_device_that_had_no_driver_is_only_let_go(host: SimulatedHost) -> None
 
 
 def test_a_device_that_pciback_does_not_let_go_is_reported(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
-    monkeypatch.setattr(host, "reattach", lambda _: None)
+    host.instead["reattach"] = lambda *_: None
     error = return_action(host, None, undriven=True)
     assert isinstance(error, PermanentError)
     assert error.name == "bound-to-pciback"
@@ -304,10 +295,10 @@ def test_a_device_that_xen_says_a_guest_owns_is_not_touched(host: SimulatedHost)
 
 
 def test_a_device_that_stays_in_quarantine_is_not_given_back(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
     host.in_quarantine.add(str(NIC))
-    monkeypatch.setattr(host, "assignable_remove", lambda _: False)
+    host.instead["assignable-remove"] = lambda *_: False
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.name == "quarantined"
@@ -315,17 +306,14 @@ def test_a_device_that_stays_in_quarantine_is_not_given_back(
 
 
 @pytest.mark.parametrize(("before", "new"), [(0, 0), (5, 0), (0, 1), (5, 1)])
-def test_only_new_faults_are_held_against_it(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, before: int, new: int
-) -> None:
+def test_only_new_faults_are_held_against_it(host: SimulatedHost, before: int, new: int) -> None:
     host.logged_faults = before
-    reattach = host.reattach
 
-    def reattach_and_fault(address: Address) -> None:
+    def reattach_and_fault(reattach: Callable[[Address], None], address: Address) -> None:
         reattach(address)
         host.logged_faults += new
 
-    monkeypatch.setattr(host, "reattach", reattach_and_fault)
+    host.instead["reattach"] = reattach_and_fault
     error = return_action(host)
     assert isinstance(error, PermanentError) is bool(new)
     if error is not None:
@@ -344,7 +332,7 @@ def test_only_new_faults_are_held_against_it(
     ],
 )
 def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch,
+    host: SimulatedHost,
     quarantined: bool | None, slot: bool, actions: list[str],
 ) -> None:  # fmt: skip
     remember(host, replace(ORIGIN, links=(ETH1,)))
@@ -352,7 +340,7 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
     host.tree.slots(*([str(NIC)] if slot else []))
     host.tree.bind(str(NIC), "e1000e")
     host.tree.override(str(NIC), None)
-    monkeypatch.setattr(host, "quarantined", lambda _: quarantined)
+    host.instead["quarantined"] = lambda *_: quarantined
     assert return_action(host) is None
     assert [action.split()[0] for action in host.journal] == [*actions, "restore"]
     assert host.written.original_state(NIC) is None
@@ -370,7 +358,7 @@ def test_the_prestate_of_an_action_says_what_has_the_device(
         "driver": "pciback", "driver_override": "pciback", "in_pciback_slots": True,
         "in_guest": True,
     }  # fmt: skip
-    host.reattach(NIC)
+    host.libvirt.reattach(NIC)
     host.drop_slot(str(NIC))
     host.tree.bind(str(NIC), "e1000e")
     assert read_prestate(host.adapters(), action) == {
@@ -387,15 +375,10 @@ def test_the_prestate_of_an_action_says_what_has_the_device(
         SwitchOff(domain="pv1", features=("passthrough",)),
     ],
 )
-def test_the_prestate_of_an_edit_is_the_persistent_xml(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, action: Action
-) -> None:
+def test_the_prestate_of_an_edit_is_the_persistent_xml(host: SimulatedHost, action: Action) -> None:
     assert read_prestate(host.adapters(), action)["xml"] == host.config["pv1"]
 
-    def gone(_domain: str) -> str:
-        raise PermanentError("no domain pv1")
-
-    monkeypatch.setattr(host, "persistent_xml", gone)
+    host.fails["persistent_xml"] = [PermanentError("no domain pv1")]
     assert "xml" not in read_prestate(host.adapters(), action)
 
 
@@ -408,7 +391,7 @@ def test_an_action_about_no_device_and_no_domain_has_no_prestate(
 def test_what_dom0_has_in_a_device_is_seen_before_it_is_taken(host: SimulatedHost) -> None:
     host.tree.bind(str(NIC), "e1000e")
     with_links(host, ETH1, ETH2)
-    host.links.append(replace(ETH1, name="eth9"))
+    host.interfaces.append(replace(ETH1, name="eth9"))
     (host.tree.disk("sda", card(host).resolve()) / "size").write_text("2048")
     assert original_state(host.adapters(), NIC) == replace(
         ORIGIN, links=(ETH1, ETH2), disks=("2048",)
@@ -438,15 +421,15 @@ def test_without_its_journal_nothing_is_done(host: SimulatedHost) -> None:
 
 
 def test_an_action_that_cannot_be_written_down_is_not_done(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    host: SimulatedHost,
 ) -> None:
-    full = PermanentError("the journal can't be used: database or disk is full")
+    def fills_up(*_: object) -> None:
+        assert host.written._open is not None
+        host.written._open.execute("PRAGMA query_only = 1")
 
-    def refused(*_: object, **__: object) -> int:
-        raise full
-
-    monkeypatch.setattr(host.written, "begin_action", refused)
-    (done,) = Executor(host.adapters()).execute(
+    (done,) = Executor(host.adapters(), progress=fills_up).execute(
         [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
     )
-    assert (done.error, host.journal) == (full, [])
+    assert isinstance(done.error, PermanentError)
+    assert "the journal" in done.error.message
+    assert (host.journal, len(done.tried)) == ([], 1)

@@ -11,10 +11,8 @@ import sys
 import threading
 import time
 import tracemalloc
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,24 +36,24 @@ from cede.errors import (
 )
 from cede.executor.executor import ActionOutcome, Outcome
 from cede.model.plan import Change, LoadPciback, NoOp, Plan, Refusal
-from cede.services import status as services_status
 from cede.services.reconcile import Report
-from cede.state.journal import Journal
-from cede.util import retry
+from cede.util.clock import Clock
+from cede.util.paths import Paths
 from cede.util.text import line_of
-from unit import host_model
+from sim import memory_host
+from sim.faults import Among, Fault, Kind, Scheduled
+from sim.memory_host import MemoryLibvirt, ModelJournal
 from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
 from unit.history_model import host as model_host
-from unit.host_model import ModelJournal
 from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.adapters.composition import Adapters
-    from unit.conftest import SimulatedHost
-    from unit.host_model import Host
+    from cede.model.pci import Address
+    from sim.dom0 import SimulatedHost
+    from sim.memory_host import Host
 
 SUBJECT = "nic -> pv1"
 WORK = Change(subject=SUBJECT, address=NIC, identity=None, actions=(LoadPciback(),))
@@ -220,46 +218,28 @@ def test_the_lines_of_the_log_are_the_golden_ones(
 # -- one daemon, one writer
 
 
-@pytest.fixture
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Locks of this test's own; the sources of wakes are none, unless a test gives some."""
-    monkeypatch.setattr(run_command, "RUN_LOCK", tmp_path / "run.lock")
-    monkeypatch.setattr(run_command, "one_writer", _locks(tmp_path))
-    monkeypatch.setattr("cede.daemon.host_passes.one_writer", _locks(tmp_path))
-    monkeypatch.setattr(run_command, "_sources", lambda *_: ())
-    monkeypatch.setattr(run_command, "_STARTING_SECONDS", 0.0)
-    monkeypatch.setattr(services_status, "open_journal", lambda: Journal(tmp_path / "journal.db"))
-    return tmp_path
-
-
-def _locks(folder: Path) -> Callable[..., object]:
-    def lock(who: str, *, path: Path = folder / "writer.lock", seconds: float = 0.0) -> object:
-        return one_writer(who, path=path, seconds=seconds)
-
-    return lock
-
-
 def test_a_second_one_is_refused_and_reported_of_the_first(
-    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    host: SimulatedHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policy = alone / "policy.yaml"
+    policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    monkeypatch.setattr("sys.argv", ["cede", "run", "-f", str(policy)])
     with (
-        one_writer("`cede run` (pid 7)", path=run_command.RUN_LOCK),
+        one_writer("`cede run` (pid 7)", path=host.paths.run_lock),
         pytest.raises(SystemExit) as ended,
     ):
-        command_line.main()
+        command_line.main(["run", "-f", str(policy)], host.runtime())
     shown = capsys.readouterr().err
     assert (ended.value.code, "`cede run` (pid 7)" in shown) == (1, True)
     assert "`systemctl status cede`" in shown
 
 
-def test_without_a_right_policy_it_does_not_begin(alone: Path, log: Log) -> None:
+def test_without_a_right_policy_it_does_not_begin(
+    host: SimulatedHost, tmp_path: Path, log: Log
+) -> None:
+    missing = tmp_path / "none.yaml"
     with pytest.raises(PolicyError):
-        run_command.serve("xen:///system", alone / "none.yaml", 300.0, log, Notify({}))
-    with closing(Journal(alone / "journal.db")) as journal:
-        found = journal.conditions(str(alone / "none.yaml"))
+        run_command.serve(host.runtime(), missing, 300.0, log, Notify({}))
+    found = host.written.conditions(str(missing))
     known = {one.type: (one.status, one.reason) for one in found}
     assert known["PolicyValid"] == ("False", "Wrong")
     assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
@@ -284,23 +264,11 @@ def _eventually(question: Callable[[], bool]) -> None:
 
 
 def test_it_starts_restores_reloads_and_stops(
-    alone: Path,
-    host: SimulatedHost,
-    log: Log,
-    said: Lines,
-    monkeypatch: pytest.MonkeyPatch,
+    host: SimulatedHost, tmp_path: Path, log: Log, said: Lines
 ) -> None:
     """With its own signals, in its own order: ready, in sync, reloading, ready, stopping."""
-    policy = alone / "policy.yaml"
+    policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    opened: list[str] = []
-
-    @contextmanager
-    def adapters(uri: str) -> Iterator[Adapters]:
-        opened.append(uri)
-        yield host.adapters()
-
-    monkeypatch.setattr(host_passes, "open_adapters", adapters)
     manager = Manager()
     lines: list[list[str]] = []
 
@@ -313,7 +281,7 @@ def test_it_starts_restores_reloads_and_stops(
 
     hands = threading.Thread(target=person)
     hands.start()
-    run_command.serve("xen:///system", policy, 300.0, log, manager.adapter())
+    run_command.serve(host.runtime(clock=Clock()), policy, 300.0, log, manager.adapter())
     hands.join()
     assert any("hot-plug 0000:01:00.0" in line and "done" in line for line in lines[0])
     order = [word.partition("=")[0] for word in manager.heard if not word.startswith("STATUS")]
@@ -325,7 +293,7 @@ def test_it_starts_restores_reloads_and_stops(
     )
     assert "WATCHDOG" in order
     assert any(word.startswith("STATUS=1 of 1 ") for word in manager.heard)
-    assert opened == ["xen:///system"], "the adapters stay open from pass to pass"
+    assert host.opened == ["xen:///system"], "the adapters stay open from pass to pass"
     entry = host.written.history(most=1)[0]
     assert entry.command.startswith("cede run (")
 
@@ -361,27 +329,16 @@ def test_what_keeps_it_from_a_pass_is_reported_once_until_it_is_another_thing(
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Host]:
-    journal = ModelJournal(tmp_path / "journal.db")
+    journal = ModelJournal(Paths(root=tmp_path).journal)
     yield model_host(journal)
     journal.close()
 
 
 @pytest.fixture
-def passes(
-    made: Host, alone: Path, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> host_passes.HostPasses:
-    del alone
-
-    @contextmanager
-    def adapters(_uri: str) -> Iterator[Adapters]:
-        yield made.adapters()
-
-    monkeypatch.setattr(host_passes, "open_adapters", adapters)
-    persist = partial(retry.retry_transient, sleep=lambda _: None)
-    for module_name in ("executor.executor", "services.reconcile"):
-        monkeypatch.setattr(f"cede.{module_name}.retry_transient", persist)
+def passes(made: Host, tmp_path: Path, log: Log) -> host_passes.HostPasses:
     return host_passes.HostPasses(
-        uri="xen:///system", stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None, log=log
+        runtime=made.runtime(tmp_path), stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None,
+        log=log,
     )  # fmt: skip
 
 
@@ -389,34 +346,31 @@ def _once(passes: host_passes.HostPasses) -> Report:
     return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
 
 
+@pytest.mark.parametrize(
+    ("kind", "error"), [(Kind.DIES, UnreachableError), (Kind.HANGS, HungError)]
+)
 def test_after_a_failure_the_adapters_are_opened_anew(
-    passes: host_passes.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: Host, kind: Kind, error: type[Exception]
 ) -> None:
     _once(passes)
     first = passes._adapters
     _once(passes)
     assert passes._adapters is first
-    for error in (UnreachableError("away"), HungError("hangs")):
-
-        def fails(error: Exception = error) -> None:
-            raise error
-
-        with monkeypatch.context() as patched:
-            patched.setattr("cede.services.observe.observe", lambda _adapters, fails=fails: fails())
-            with pytest.raises(type(error)):
-                _once(passes)
-        assert passes._adapters is None
+    made.gate.start([Scheduled(Fault(kind), Among.CALLS, 0)])
+    with pytest.raises(error):
         _once(passes)
+    assert passes._adapters is None
+    _once(passes)
     assert not made.cards[NIC].at_home
 
 
 def test_another_cede_that_is_running_is_waited_for_with_the_adapters_open(
-    passes: host_passes.HostPasses, alone: Path
+    passes: host_passes.HostPasses,
 ) -> None:
     _once(passes)
     adapters = passes._adapters
     with (
-        one_writer("`cede apply` (pid 7)", path=alone / "writer.lock"),
+        one_writer("`cede apply` (pid 7)", path=passes.runtime.paths.lock),
         raises(TransientError, "another-cede", "`cede apply` (pid 7)"),
     ):
         _once(passes)
@@ -433,14 +387,19 @@ def _known(made: Host, kind: str, subject: str = SUBJECT) -> tuple[str, str, str
     return found.status, found.reason, found.message, found.next_try
 
 
-def _in_seconds(next_try: str) -> float:
-    return (datetime.fromisoformat(next_try) - datetime.now(UTC)).total_seconds()
+def _in_seconds(made: Host, next_try: str) -> float:
+    return (datetime.fromisoformat(next_try) - made.time.today).total_seconds()
+
+
+class LibvirtWithoutPciback(MemoryLibvirt):
+    def bind_to_pciback(self, address: Address) -> None:
+        raise PermanentError(f"libxl said no to {address}")
 
 
 def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
-    passes: host_passes.HostPasses, made: Host, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: Host
 ) -> None:
-    backoff, now = Backoff(), time.monotonic()
+    backoff, now = Backoff(), made.time.elapsed
 
     def failed(report: Report) -> dict[str, float]:
         for outcome in report.outcomes:
@@ -451,16 +410,13 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
     def review(planned: Plan) -> Plan:
         return hold_back(planned, {one.subject: one.reason for one in backoff.waiting(now)})
 
-    def fails(*_: object) -> None:
-        raise PermanentError("libxl said no")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(type(made.adapters().libvirt), "bind_to_pciback", fails)
-        passes(POLICIES["A"], "timer", review, tuple, failed)
+    passes._adapters = replace(made.adapters(), libvirt=LibvirtWithoutPciback(made))
+    passes(POLICIES["A"], "timer", review, tuple, failed)
+    passes.close()
     for _ in range(2):
         status, reason, message, next_try = _known(made, "InSync")
-        assert (status, reason, message) == ("False", "Failed", "libxl said no")
-        assert _in_seconds(next_try) == pytest.approx(5, abs=3)
+        assert (status, reason, message) == ("False", "Failed", f"libxl said no to {NIC}")
+        assert _in_seconds(made, next_try) == 5.0
         done = passes(POLICIES["A"], "xenstore", review, tuple, failed)
         assert done.outcomes == (), "it waits"
     backoff.forget()
@@ -494,7 +450,7 @@ def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
     reporter.failed(HungError("looking at the host hangs"), 60.0)
     status, reason, message, next_try = _known(made, "LibvirtReachable", "")
     assert (status, reason, message) == ("False", "Unreachable", "looking at the host hangs")
-    assert _in_seconds(next_try) == pytest.approx(60, abs=3)
+    assert _in_seconds(made, next_try) == 60.0
     _once(passes)
     assert _known(made, "LibvirtReachable", "") == ("True", "Answers", "", "")
 
@@ -525,8 +481,8 @@ def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_
     def settled() -> int:
         said.seek(0)
         said.truncate()  # what the test itself keeps of the log
-        host_model._domain.cache_clear()  # the host's own, which has a new domain each time
-        host_model._foreign.cache_clear()
+        memory_host._domain.cache_clear()  # the host's own, which has a new domain each time
+        memory_host._foreign.cache_clear()
         return gc.collect()
 
     week(100)

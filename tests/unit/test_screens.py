@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +18,17 @@ from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
 from cede.model.pci import Address
 from cede.model.plan import Change, ReturnToDom0
-from cede.services import restart
 from cede.state.journal import Requester
-from unit import probe_answers
+from sim import probe_answers
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
-from unit.test_in_sync import REPORT, Clock, clock, taken_away
+from unit.test_in_sync import REPORT, taken_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unit.conftest import SimulatedHost
+    from sim.dom0 import SimulatedHost
 
-__all__ = ["cede", "clock", "policy"]  # fixtures
+__all__ = ["cede", "policy"]  # fixtures
 SECOND = "0000:02:00.0"
 OTHERWISE = {
     "finds no driver": probe_answers.whole(
@@ -55,6 +53,7 @@ class Scenes:
     def __call__(self, title: str, *arguments: str, **options: Path | None) -> None:
         shown = self._cede(*arguments, **options)
         text = f"== {title}\n$ cede {' '.join(arguments)}\n{shown.out}{shown.err}"
+        text = text.replace(f"{self._folder}/etc/cede", "/etc/cede")
         text = text.replace(self._folder, "/etc/cede")
         text = re.sub(r"Usage: .*\nTry .*\n\n", "", text)  # click's own, by its version
         self.said.append(re.sub(r"\b\d+\.\d s\b", "0.0 s", text) + f"exit status {shown.status}\n")
@@ -65,25 +64,15 @@ def scenes(
     cede: Callable[..., Shown],
     policy: Path,
     golden: Callable[[str, str], None],
-    monkeypatch: pytest.MonkeyPatch,
+    host: SimulatedHost,
     request: pytest.FixtureRequest,
 ) -> Iterator[Scenes]:
     """The scenes of the command that a test is named for; compared when the test has ended."""
-    monkeypatch.setattr("cede.cli.session._user", lambda: "ann")
-    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 0)
+    host.user = "ann"
     found = Scenes(cede, str(policy.parent))
     yield found
     command = request.node.name.removeprefix("test_screens_of_")
     golden(f"{command}.txt", "\n".join(found.said))
-
-
-@pytest.fixture(autouse=True)
-def _fixed_time(clock: Clock) -> None:
-    assert clock.now.year == 2026
-
-
-def silent(_uri: str, **_: bool) -> None:
-    raise UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
 
 
 def root_disk(host: SimulatedHost) -> None:
@@ -122,9 +111,7 @@ def test_screens_of_status(
     scenes: Scenes,
     cede: Callable[..., Shown],
     host: SimulatedHost,
-    clock: Clock,
     policy: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scenes("before the first apply", "status")
     host.fails["plug"] = [PermanentError("no")]
@@ -136,7 +123,7 @@ def test_screens_of_status(
     )
     scenes("failed, and tried again later", "status")
     cede("apply", "--yes")
-    clock.now += timedelta(hours=1)
+    host.time.today += timedelta(hours=1)
     scenes("in sync", "status")
     taken_away(host)
     scenes("drifted", "status")
@@ -146,10 +133,10 @@ def test_screens_of_status(
     cede("drain", "--yes", "--reason", "new firmware")
     scenes("drained", "status")
     cede("resume", "--yes")
-    with monkeypatch.context() as patch:
-        patch.setattr("cede.cli.status_command.open_adapters", silent)
-        clock.now += timedelta(hours=1)
-        scenes("libvirt doesn't answer", "status")
+    host.silent = UnreachableError("libvirt doesn't answer", remedy="systemctl start libvirtd")
+    host.time.today += timedelta(hours=1)
+    scenes("libvirt doesn't answer", "status")
+    host.silent = None
     host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
     policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
     scenes("the domain isn't there", "status")
@@ -159,7 +146,6 @@ def test_screens_of_verify(
     scenes: Scenes,
     cede: Callable[..., Shown],
     host: SimulatedHost,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scenes("before the first apply, the whole way", "verify", "--explain")
     scenes("nothing is restarted that isn't in sync", "verify", "--restart", "--yes")
@@ -173,7 +159,6 @@ def test_screens_of_verify(
         host.guest_says = answer
         scenes(f"the guest {title}", "verify")
     host.guest_says, host.deaf = whole, True
-    monkeypatch.setattr("cede.cli.verify_command.restart", partial(restart.restart, seconds=0.0))
     scenes("the guest doesn't shut down", "verify", "--restart", "--yes")
 
 
@@ -257,9 +242,7 @@ def test_screens_of_drain(
     scenes("a one-off", "drain", "--yes")
 
 
-def test_screens_of_doctor(
-    scenes: Scenes, host: SimulatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_screens_of_doctor(scenes: Scenes, host: SimulatedHost, tmp_path: Path) -> None:
     host.guest("pv1", 1, features="")
     scenes("a host on which something is missing", "doctor")
     scenes("a pair", "doctor", NIC, "pv1")
@@ -277,12 +260,12 @@ def test_screens_of_doctor(
     scenes("an unknown domain", "doctor", NIC, "nobody")
     host.store.broken = UnreachableError("xenstore gave no answer: [Errno 32] Broken pipe")
     scenes("xenstore is down", "doctor")
-    monkeypatch.setattr("cede.services.collect_facts.os.geteuid", lambda: 1000)
+    host.is_root = False
     scenes("others than root ask", "doctor")
 
 
 def test_screens_of_devices(
-    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+    scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     root_disk(host)
     host.card(SECOND, driver="pciback")
@@ -302,7 +285,8 @@ def test_screens_of_devices(
     )
     scenes("one is in a guest, one has vanished", "devices")
     scenes("the one in a guest", "devices", NIC)
-    policy.with_name("default.yaml").write_text("version: 2\n")
+    host.paths.policy.parent.mkdir(parents=True)
+    host.paths.policy.write_text("version: 2\n")
     scenes("the policy is wrong", "devices", NIC)
 
 

@@ -54,13 +54,11 @@ def test_a_file_that_is_its_owners_alone_will_do(tmp_path: Path, mode: int) -> N
     credentials.check_secret(secret(tmp_path, mode=mode))
 
 
-def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = secret(tmp_path)
-    found = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
-    monkeypatch.setattr(os, "fstat", lambda _: found)
-    error = refused(path)
-    assert error.name == "foreign-file"
-    assert error.remedy == f"chown root: {path} && chmod 600 {path}"
+def test_a_file_of_another_user_is_refused() -> None:
+    theirs = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
+    wrong = credentials._wrong_with(theirs)
+    assert wrong is not None
+    assert (wrong[0], wrong[2]) == ("foreign-file", "chown root: {0} && chmod 600 {0}")
 
 
 @pytest.mark.parametrize(

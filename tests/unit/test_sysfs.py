@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import SwitchedOn, serial_number
+from cede.adapters.linux.config_space import serial_number
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import PermanentError
-from cede.model.pci import Address, Device, Identity
+from cede.model.pci import Address, Device, Identity, SwitchedOn
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from unit.conftest import SysTree
+    from sim.sys_tree import SysTree
 
 NIC = Address(0, 1, 0, 0)
 SERIAL = bytes.fromhex("00000001ffff5452")
@@ -174,7 +174,7 @@ def test_a_device_that_goes_while_it_is_read_raises_nothing(
     def gone(*_args: object, **_named: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(os, call, gone)
+    monkeypatch.setattr(os, call, gone)  # between two calls of the adapter
     for device in Sysfs(tree.sys).devices():
         assert call != "readlink" or device.driver is None
     assert Sysfs(tree.sys).driver(NIC) in {None, "e1000e"}

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from cede.errors import HungError, TransientError
-from cede.util.timeouts import call_with_timeout
+from cede.util.timeouts import ThreadTimeouts
 from unit.raises import raises
+
+TIMEOUTS = ThreadTimeouts()
 
 
 def test_what_the_call_returns_comes_through() -> None:
     for value in (7, None, False, "", [1]):
-        assert call_with_timeout("it", lambda value=value: value) == value  # type: ignore[misc]
+        assert TIMEOUTS.call("it", partial(repr, value)) == repr(value)
 
 
 def test_an_error_that_is_returned_is_a_value_and_one_that_is_raised_is_an_error() -> None:
     error = TransientError("busy")
-    assert call_with_timeout("it", lambda: error) is error
+    assert TIMEOUTS.call("it", lambda: error) is error
 
     def fail() -> None:
         raise error
 
     with pytest.raises(TransientError) as reported:
-        call_with_timeout("it", fail)
+        TIMEOUTS.call("it", fail)
     assert reported.value is error
 
 
@@ -35,14 +38,14 @@ def test_errors_of_every_kind_come_through(kind: type[BaseException]) -> None:
         raise kind
 
     with pytest.raises(kind):
-        call_with_timeout("it", fail)
+        TIMEOUTS.call("it", fail)
 
 
 def test_one_that_hangs_is_reported_within_its_time_with_what_hangs() -> None:
     let_go = threading.Event()
     started = time.monotonic()
     with raises(HungError, "hung", "unbinding it") as reported:
-        call_with_timeout("unbinding it", lambda: let_go.wait(30), seconds=0.1)
+        TIMEOUTS.call("unbinding it", lambda: let_go.wait(30), seconds=0.1)
     assert 0.1 <= time.monotonic() - started < 1.0
     assert "dmesg" in reported.value.remedy
     left = next(thread for thread in threading.enumerate() if thread.name == "unbinding it")
@@ -60,16 +63,16 @@ def test_what_a_call_that_was_left_behind_says_later_reaches_nobody() -> None:
         return "late"
 
     with pytest.raises(HungError):
-        call_with_timeout("it", late, seconds=0.05)
+        TIMEOUTS.call("it", late, seconds=0.05)
     let_go.set()
-    assert call_with_timeout("it", lambda: "in time") == "in time"
+    assert TIMEOUTS.call("it", lambda: "in time") == "in time"
 
 
 def test_calls_of_several_threads_are_no_matter_of_each_other() -> None:
     found: dict[int, int] = {}
 
     def ask(number: int) -> None:
-        found[number] = call_with_timeout("it", lambda: number)
+        found[number] = TIMEOUTS.call("it", lambda: number)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
     for thread in threads:

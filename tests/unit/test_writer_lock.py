@@ -16,6 +16,8 @@ import pytest
 import cede
 from cede.adapters.linux.writer_lock import one_writer
 from cede.errors import PermanentError, TransientError
+from cede.util.clock import Clock
+from sim.passing_time import SimulatedTime
 from unit.raises import raises
 
 HOLDER = """
@@ -82,19 +84,14 @@ def test_a_holder_that_left_no_name_is_another_cede(path: Path) -> None:
 
 def test_one_that_waits_is_reported_once_whom_for_and_gets_it(path: Path) -> None:
     reported: list[str] = []
-    naps: list[float] = []
+    time = SimulatedTime()
     first = one_writer("first", path=path)
     first.__enter__()
-
-    def sleep(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 3:
-            first.__exit__(None, None, None)
-
-    with one_writer("second", path=path, seconds=60, waiting=reported.append, sleep=sleep):
+    time.after(3.0, lambda: first.__exit__(None, None, None))
+    with one_writer("second", path=path, seconds=60, waiting=reported.append, clock=time.clock):
         assert path.read_text() == "second"
     assert [said.split(" is ")[0] for said in reported] == ["first"]
-    assert len(naps) == 3
+    assert len(time.pauses) == 3
 
 
 def test_one_that_waits_for_too_long_is_reported_who_holds_it_by_then(path: Path) -> None:
@@ -111,7 +108,7 @@ def test_threads_have_it_one_at_a_time(path: Path) -> None:
     most: list[int] = []
 
     def change() -> None:
-        with one_writer("w", path=path, seconds=60, sleep=lambda _: None):
+        with one_writer("w", path=path, seconds=60, clock=Clock(sleep=lambda _: None)):
             inside.append(1)
             most.append(len(inside))
             inside.pop()
@@ -181,7 +178,7 @@ def test_a_holder_that_cannot_leave_its_name_holds_it_all_the_same(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, failing, full)
+    monkeypatch.setattr(os, failing, full)  # no file system of ours is full
     with (
         one_writer("first", path=path),
         raises(TransientError, "another-cede"),

@@ -1,52 +1,47 @@
-"""All adapters to the outside, held together for the time of one command."""
+"""The composition root: opens the adapters of this host, all held together for the time of one command."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
+from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.kernel_log import KernelLog
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.network_links import Links
 from cede.adapters.linux.sysfs import Sysfs
+from cede.adapters.linux.uevents import Uevents
+from cede.adapters.ports import Adapters
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.adapters.xen.commands import Kernel, Xl
-from cede.adapters.xen.hypervisor import Hypervisor
+from cede.adapters.xen.hypervisor import Hypervisor, binding
 from cede.adapters.xen.xenstore import Xenstore
+from cede.adapters.xen.xenstore_watch import XenstoreWatch
 from cede.errors import CedeError, PermanentError
-from cede.state.journal import Journal
-from cede.util.timeouts import call_with_timeout
+from cede.policy.policy_files import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from cede.adapters.libvirt.connection import Libvirt
+    from cede.adapters import ports
+    from cede.adapters.ports import Source
     from cede.model.inventory import BackendDevice
+    from cede.util.paths import Paths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapters:
-    """One adapter each; what uses them is handed this and opens nothing itself."""
-
-    libvirt: Libvirt
-    sysfs: Sysfs
-    xenstore: Xenstore
-    uses: HostUses
-    links: Links
-    kernel: Kernel
-    modules: Modules
-    kernel_log: KernelLog
-    xl: Xl
-    hypervisor: Hypervisor
-    journal: Journal
-
-
-_SYS = Path("/sys")
-JOURNAL = Path("/var/lib/cede/journal.db")
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+def host_runtime() -> Runtime:
+    """The runtime of this process on this host."""
+    return Runtime(
+        open_adapters=open_adapters,
+        event_sources=event_sources,
+        user=_user,
+        is_root=os.geteuid() == 0,
+    )
 
 
 class Unavailable:
@@ -76,57 +71,8 @@ class EmptyXenstore:
         """Nothing was opened."""
 
 
-@contextmanager
-def open_adapters(uri: str, *, require_all: bool = True) -> Iterator[Adapters]:
-    """Open the adapters of this host; raises UnreachableError if libvirt doesn't answer at `uri`.
-
-    Unless `require_all`: then it is the first question to libvirt that raises it.
-    """
-    connection: Libvirt | Unavailable
-    try:
-        connection = _libvirt(uri)
-    except CedeError as error:
-        if require_all:
-            raise
-        connection = Unavailable(error)
-    with _opened(cast("Libvirt", connection), Xenstore()) as adapters:
-        yield adapters
-
-
-@contextmanager
-def open_adapters_offline() -> Iterator[Adapters]:
-    """The adapters of a host on which neither libvirt nor xenstore need run, nor are started by being asked."""
-    with _opened(
-        cast("Libvirt", OfflineLibvirt(_SYS)), cast("Xenstore", EmptyXenstore())
-    ) as adapters:
-        yield adapters
-
-
-@contextmanager
-def _opened(connection: Libvirt, xenstore: Xenstore) -> Iterator[Adapters]:
-    journal = open_journal()
-    links = Links()
-    try:
-        yield Adapters(
-            libvirt=connection,
-            sysfs=Sysfs(_SYS),
-            xenstore=xenstore,
-            uses=HostUses(_SYS, Path("/proc"), addresses=links.addresses),
-            links=links,
-            kernel=Kernel(),
-            modules=Modules(Path("/")),
-            kernel_log=KernelLog(),
-            xl=Xl(),
-            hypervisor=Hypervisor(),
-            journal=journal,
-        )
-    finally:
-        journal.close()
-        xenstore.close()
-        connection.close()
-
-
-def _libvirt(uri: str) -> Libvirt:
+def connect_libvirt(runtime: Runtime) -> ports.Libvirt:
+    """A connection to libvirt; raises UnreachableError if it doesn't answer, PermanentError without its binding."""
     try:
         from cede.adapters.libvirt.connection import Libvirt
     except ImportError as error:
@@ -135,9 +81,69 @@ def _libvirt(uri: str) -> Libvirt:
             name="libvirt-binding-missing",
             remedy="apt-get install python3-libvirt",
         ) from error
-    return call_with_timeout(f"connecting to {uri}", lambda: Libvirt(uri))
+    return runtime.timeouts.call(f"connecting to {runtime.uri}", lambda: Libvirt(runtime.uri))
 
 
-def open_journal() -> Journal:
-    """The journal of this host, which needs no libvirt to be read."""
-    return Journal(JOURNAL, boot=BOOT_ID.read_text().strip() if BOOT_ID.exists() else "")
+@contextmanager
+def open_adapters(
+    runtime: Runtime,
+    access: LibvirtAccess,
+    connect: Callable[[Runtime], ports.Libvirt] = connect_libvirt,
+) -> Iterator[Adapters]:
+    """Open the adapters of this host; raises UnreachableError if `connect` does and libvirt is required."""
+    paths = runtime.paths
+    offline = access is LibvirtAccess.OFFLINE
+    if offline:
+        connection = cast(
+            "ports.Libvirt", OfflineLibvirt(paths.sys, paths.root / "etc/libvirt/libxl")
+        )
+    else:
+        try:
+            connection = connect(runtime)
+        except CedeError as error:
+            if access is LibvirtAccess.REQUIRED:
+                raise
+            connection = cast("ports.Libvirt", Unavailable(error))
+    xenstore = cast("ports.Xenstore", EmptyXenstore()) if offline else Xenstore()
+    journal = runtime.journal()
+    links = Links()
+    try:
+        yield Adapters(
+            libvirt=connection,
+            sysfs=Sysfs(paths.sys),
+            xenstore=xenstore,
+            uses=HostUses(paths.sys, paths.proc, paths.run, paths.dev, links.addresses),
+            links=links,
+            kernel=Kernel(),
+            modules=Modules(paths.root),
+            kernel_log=KernelLog(paths.dev / "kmsg"),
+            xl=Xl(),
+            hypervisor=_hypervisor(paths),
+            journal=journal,
+            clock=runtime.clock,
+            timeouts=runtime.timeouts,
+        )
+    finally:
+        journal.close()
+        xenstore.close()
+        connection.close()
+
+
+def _hypervisor(paths: Paths) -> Hypervisor:
+    files = paths.sys / "hypervisor"
+    return Hypervisor(files, lambda: binding(paths.root / "usr/lib", files / "version"))
+
+
+def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]:
+    """What wakes a daemon on this host: libvirt, xenstore, the kernel, and the policy's files at `paths`."""
+    from cede.adapters.libvirt.domain_events import LibvirtEvents
+
+    changes = FileChanges(paths, lambda: fingerprint(paths))
+    return (LibvirtEvents(runtime.uri), XenstoreWatch(), Uevents(), changes)
+
+
+def _user() -> str:
+    """The person behind sudo, pkexec or a login, else the account."""
+    name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
+    account = getpass.getuser()
+    return f"{name} as {account}" if name and name != account else account

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
 from cede.cli.report import show_report
@@ -27,7 +28,12 @@ from cede.services.status import failures_recorded
 @wait_option
 @click.pass_obj
 def apply_command(
-    uri: str, policy_path: Path | None, as_json: bool, yes: bool, scheduled: bool, seconds: float
+    runtime: Runtime,
+    policy_path: Path | None,
+    as_json: bool,
+    yes: bool,
+    scheduled: bool,
+    seconds: float,
 ) -> int:
     """Do what the policy says: bind, edit, hot-plug, retry, verify in the guest.
 
@@ -35,10 +41,10 @@ def apply_command(
     that another tool took out is put back, after the plan says so; what is paused or drained stays as it is.
     """
     with ExitStack() as stack:
-        stack.enter_context(failures_recorded(policy_path))
-        policy = host_policy(policy_path)
+        stack.enter_context(failures_recorded(runtime, policy_path))
+        policy = host_policy(policy_path, runtime.paths)
         adapters, context = stack.enter_context(
-            writing(uri, "cede apply", seconds, as_json=as_json)
+            writing(runtime, "cede apply", seconds, as_json=as_json)
         )
 
         def reviewed(planned: Plan) -> Plan:

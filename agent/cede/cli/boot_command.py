@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_adapters_offline
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option
 from cede.cli.report import show_report
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     "--limit", type=click.FloatRange(min=1), default=60.0, show_default=True, metavar="SECONDS",
     help="Begin no further action after this time.",
 )  # fmt: skip
+@click.pass_obj
 def boot_command(
+    runtime: Runtime,
     policy_path: Path | None,
     as_json: bool,
     only_plan: bool,
@@ -64,12 +66,15 @@ def boot_command(
             remedy="give one of them",
             name="conflicting-options",
         )
-    policy = host_policy(policy_path)
+    policy = host_policy(policy_path, runtime.paths)
     if printed:
-        return _print(policy, as_json=as_json)
+        return _print(runtime, policy, as_json=as_json)
     if only_plan:
-        return _plan(policy, as_json=as_json)
-    with writing(None, "cede boot", wait, as_json=as_json) as (adapters, context):
+        return _plan(runtime, policy, as_json=as_json)
+    with writing(runtime, "cede boot", wait, as_json=as_json, libvirt=LibvirtAccess.OFFLINE) as (
+        adapters,
+        context,
+    ):
         done = bind(adapters, policy, context, wait=wait, limit=limit)
     if not as_json:
         output.decisions(done.plan)
@@ -77,8 +82,8 @@ def boot_command(
     return done.exit
 
 
-def _plan(policy: Policy, *, as_json: bool) -> int:
-    with open_adapters_offline() as adapters:
+def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
+    with runtime.adapters(LibvirtAccess.OFFLINE) as adapters:
         _, planned = replan(adapters, policy)
     if as_json:
         click.echo(serialization.dumps(plan=planned))
@@ -88,8 +93,8 @@ def _plan(policy: Policy, *, as_json: bool) -> int:
     return worst([*refused, *([Exit.OUT_OF_SYNC] if planned.changes else [])])
 
 
-def _print(policy: Policy, *, as_json: bool) -> int:
-    with open_adapters_offline() as adapters:
+def _print(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
+    with runtime.adapters(LibvirtAccess.OFFLINE) as adapters:
         early = early_boot(policy, observe_host(adapters), read_boot_configuration(adapters))
     code = worst([mistake.exit for mistake in early.mistakes])
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_report
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 @wait_option
 @click.pass_obj
 def attach_command(
-    uri: str,
+    runtime: Runtime,
     device: str,
     domain: str,
     permissive: bool,
@@ -66,13 +67,13 @@ def attach_command(
     DEVICE is an address in any spelling, or a device's name in the policy. The policy's `protect` holds. `cede apply`
     does not take back what `cede attach` gave; `cede release` does.
     """
-    with writing(uri, f"cede attach {device} {domain}", seconds, as_json=as_json) as (
+    with writing(runtime, f"cede attach {device} {domain}", seconds, as_json=as_json) as (
         adapters,
         context,
     ):
         inventory = observe_host(adapters)
         policy = one_off.policy(
-            host_policy_if_any(policy_path), device, domain, inventory,
+            host_policy_if_any(policy_path, runtime.paths), device, domain, inventory,
             permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
             channel=Channel(channel) if channel else None,
         )  # fmt: skip
@@ -100,10 +101,10 @@ def attach_command(
 @wait_option
 @click.pass_obj
 def detach_command(
-    uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
+    runtime: Runtime, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Take DEVICE out of its guest and keep it on pciback, ready for another guest."""
-    return _take(detach, "detach", uri, device, policy_path, seconds, as_json=as_json)
+    return _take(detach, "detach", runtime, device, policy_path, seconds, as_json=as_json)
 
 
 @click.command("release")
@@ -113,29 +114,31 @@ def detach_command(
 @wait_option
 @click.pass_obj
 def release_command(
-    uri: str, device: str, policy_path: Path | None, as_json: bool, seconds: float
+    runtime: Runtime, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Take DEVICE out of its guest and return it to dom0, with its driver bound.
 
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
     the next `cede apply` gives it to the guest again.
     """
-    return _take(release, "release", uri, device, policy_path, seconds, as_json=as_json)
+    return _take(release, "release", runtime, device, policy_path, seconds, as_json=as_json)
 
 
 def _take(
     plan_for: Callable[[Address, str, Inventory], Change | NoOp | Refusal],
     verb: str,
-    uri: str,
+    runtime: Runtime,
     device: str,
     policy_path: Path | None,
     seconds: float,
     *,
     as_json: bool,
 ) -> int:
-    with writing(uri, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
+    with writing(runtime, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
         inventory = observe_host(adapters)
-        found = one_off.named(lambda: host_policy_if_any(policy_path), device, inventory, verb)
+        found = one_off.named(
+            lambda: host_policy_if_any(policy_path, runtime.paths), device, inventory, verb
+        )
         if isinstance(found, Refusal):
             planned = plan_from_decisions([found])
         else:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.composition import open_adapters
 from cede.adapters.linux.device_nodes import Node, device_nodes
 from cede.adapters.linux.pci_ids import PciIds
+from cede.adapters.runtime import Runtime
 from cede.cli import device_output
 from cede.cli.device_output import Described
 from cede.cli.options import json_option
@@ -38,20 +38,20 @@ from cede.services.observe import observe_host
 @click.argument("devices", metavar="[DEVICE]...", nargs=-1)
 @click.pass_obj
 def devices_command(
-    uri: str, as_json: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
+    runtime: Runtime, as_json: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
 ) -> int:
     """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can have it.
 
     FIT is the planner's answer for a running PV guest that was started with passthrough: `yes`; `no` and why; or
     `with` another device, where both can only go together, to a guest at its start.
     """
-    with open_adapters(uri) as adapters:
+    with runtime.adapters() as adapters:
         inventory = observe_host(adapters)
-        nodes = device_nodes(adapters.sysfs.root)
+        nodes = device_nodes(runtime.paths.sys)
     if file is not None:
         snapshot.save(inventory, file)
     chosen = [_named(text, inventory) for text in devices] or inventory.devices
-    policy, ids = _policy(), PciIds()
+    policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
     rows = [_described(device, inventory, policy, ids, nodes) for device in chosen]
     gone = {} if devices else device_output.vanished(inventory)
     if as_json:
@@ -82,10 +82,10 @@ def _named(text: str, inventory: Inventory) -> Device:
     return device
 
 
-def _policy() -> Policy:
+def _policy(runtime: Runtime) -> Policy:
     """Read the host's policy, for what it protects; warn and return an empty one where it can't be read."""
     try:
-        return host_policy_if_any(None)
+        return host_policy_if_any(None, runtime.paths)
     except PolicyError as error:
         click.echo(
             f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True

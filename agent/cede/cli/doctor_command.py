@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import plain_outcomes
-from cede.cli.session import confirm, open_reachable_adapters, writing
+from cede.cli.session import confirm, writing
 from cede.doctor import diagnosis
 from cede.doctor.finding import Severity, worst_first
 from cede.errors import Exit, UsageError
@@ -25,7 +26,7 @@ from cede.services.collect_facts import collect_facts
 from cede.services.reconcile import Report, carry_out
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.doctor.facts import Facts
     from cede.doctor.finding import Finding
     from cede.executor.executor import Outcome
@@ -60,7 +61,7 @@ class DoctorRequest:
 @wait_option
 @click.pass_obj
 def doctor_command(
-    uri: str,
+    runtime: Runtime,
     device: str,
     domain: str,
     fix: bool,
@@ -90,19 +91,24 @@ def doctor_command(
         device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
     )
     if fix:
-        return _fix(uri, request, seconds, yes=yes, as_json=as_json)
-    with open_reachable_adapters(uri) as adapters:
-        facts, findings = _diagnosed(adapters, request)
+        return _fix(runtime, request, seconds, yes=yes, as_json=as_json)
+    with runtime.adapters(LibvirtAccess.OPTIONAL) as adapters:
+        facts, findings = _diagnosed(runtime, adapters, request)
     return _show(facts, findings, (), as_json=as_json)
 
 
-def _fix(uri: str, request: DoctorRequest, seconds: float, *, yes: bool, as_json: bool) -> int:
+def _fix(
+    runtime: Runtime, request: DoctorRequest, seconds: float, *, yes: bool, as_json: bool
+) -> int:
     about = f" {request.device} {request.domain}" if request.domain else ""
-    with writing(uri, f"cede doctor{about} --fix", seconds, as_json=as_json, require_all=False) as (
-        adapters,
-        context,
-    ):
-        facts, findings = _diagnosed(adapters, request)
+    with writing(
+        runtime,
+        f"cede doctor{about} --fix",
+        seconds,
+        as_json=as_json,
+        libvirt=LibvirtAccess.OPTIONAL,
+    ) as (adapters, context):
+        facts, findings = _diagnosed(runtime, adapters, request)
         planned = diagnosis.fix_plan(findings, facts.inventory)
         if not planned.changes:
             if not as_json:
@@ -114,13 +120,15 @@ def _fix(uri: str, request: DoctorRequest, seconds: float, *, yes: bool, as_json
             click.echo("Nothing was changed.")
             return Exit.FAILED if diagnosis.fatal(findings) else Exit.OK
         outcomes = carry_out(adapters, facts.inventory, planned, context)
-        facts, findings = _diagnosed(adapters, request)
+        facts, findings = _diagnosed(runtime, adapters, request)
     return _show(facts, findings, outcomes, as_json=as_json)
 
 
-def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple[Finding, ...]]:
+def _diagnosed(
+    runtime: Runtime, adapters: Adapters, request: DoctorRequest
+) -> tuple[Facts, tuple[Finding, ...]]:
     """Collect the facts and apply the rules. Raises UsageError for a name that does not exist."""
-    facts = collect_facts(adapters)
+    facts = collect_facts(adapters, is_root=runtime.is_root)
     if not request.domain:
         return facts, diagnosis.of_host(facts)
     if not facts.complete:
@@ -134,7 +142,7 @@ def _diagnosed(adapters: Adapters, request: DoctorRequest) -> tuple[Facts, tuple
             remedy="`virsh list --all` lists the domains",
         )
     policy = one_off.policy(
-        host_policy_if_any(request.policy), request.device, request.domain, inventory,
+        host_policy_if_any(request.policy, runtime.paths), request.device, request.domain, inventory,
         permissive=False, when=When.NOW, channel=Channel.NONE,
     )  # fmt: skip
     targets = resolve_targets(policy, inventory)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from cede.adapters.composition import open_journal
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option
 from cede.errors import Exit
@@ -24,13 +24,14 @@ from cede.model import serialization
     help="List at most this many changes.",
 )
 @json_option
-def history_command(about: str, most: int, as_json: bool) -> int:
+@click.pass_obj
+def history_command(runtime: Runtime, about: str, most: int, as_json: bool) -> int:
     """List what was done, the newest last: when, why, for whom, how long it took and how it ended.
 
     With an address, or the name of a device or a domain, list only what concerned that. A change that was begun and
     not finished is marked: the next `cede apply` finishes or undoes it.
     """
-    with closing(open_journal()) as journal:
+    with closing(runtime.journal()) as journal:
         records = journal.history(most=most, about=about)
     for warning in journal.warnings:
         click.echo(f"cede: {warning}", err=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_adapters
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.linux.sysfs import Sysfs
+from cede.adapters.runtime import Runtime
 from cede.cli.options import json_option, policy_option
 from cede.errors import Exit, PolicyError, UsageError
 from cede.importing import xl_cfg
@@ -28,8 +28,6 @@ from cede.services.observe import observe_host
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SYS = Path("/sys")
-ROOT = Path("/")
 _MODE = 0o644
 _HELP = """Propose a policy from xl's configuration FILEs, hostdevs in libvirt's domains, or hidden devices.
 
@@ -69,7 +67,7 @@ need libvirt.
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.pass_obj
 def import_command(
-    uri: str,
+    runtime: Runtime,
     every_domain: bool,
     domains: tuple[str, ...],
     from_hide: bool,
@@ -89,22 +87,24 @@ def import_command(
         )
     guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
     asks_libvirt = every_domain or bool(domains)
-    inventory = _host(uri) if asks_libvirt else Inventory(devices=Sysfs(SYS).devices())
+    inventory = (
+        _host(runtime) if asks_libvirt else Inventory(devices=Sysfs(runtime.paths.sys).devices())
+    )
     sources = [str(file) for file in files]
     contents = [of_guest(guest, inventory) for guest in guests.values()]
     if asks_libvirt:
         sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
         contents.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
-    hidden = _hidden() if from_hide else ()
+    hidden = _hidden(runtime) if from_hide else ()
     if from_hide and not hidden:
         sources.append("xen-pciback's hide=, which is not set")
     if hide is not None:
         hidden = (*hidden, pciback_options.read(hide, "--hide"))
     sources += [one.place for one in hidden]
     contents += [of_hide(one, inventory) for one in hidden]
-    existing = host_policy_beside(output, policy_path)
+    existing = host_policy_beside(output, policy_path, runtime.paths)
     imported = import_policy(contents, inventory, existing)
-    text = policy_text(imported, sources, _called(imported))
+    text = policy_text(imported, sources, _called(runtime, imported))
     _check(text)
     if output is not None:
         _write(output, text, force=force)
@@ -122,8 +122,8 @@ def _content(file: Path) -> bytes:
         ) from error
 
 
-def _host(uri: str) -> Inventory:
-    with open_adapters(uri) as adapters:
+def _host(runtime: Runtime) -> Inventory:
+    with runtime.adapters() as adapters:
         return observe_host(adapters)
 
 
@@ -139,14 +139,14 @@ def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
     return [domain.name for domain in found if domain is not None]
 
 
-def _hidden() -> tuple[Hide, ...]:
+def _hidden(runtime: Runtime) -> tuple[Hide, ...]:
     """Every `hide=` of this host."""
-    modules = Modules(ROOT)
+    modules = Modules(runtime.paths.root)
     return pciback_options.settings(modules.kernel_command_line(), modules.options())
 
 
-def _called(imported: ImportedPolicy) -> dict[str, str]:
-    ids = PciIds()
+def _called(runtime: Runtime, imported: ImportedPolicy) -> dict[str, str]:
+    ids = PciIds(runtime.paths.pci_ids)
     return {
         device.name: str(ids.names(device.identity))
         for device in imported.devices

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from cede import __version__
 from cede.errors import CedeError, Exit
+from cede.util.paths import DEFAULT_URI
 
-DEFAULT_URI = "xen:///system"
+if TYPE_CHECKING:
+    from cede.adapters.runtime import Runtime
+
 _INTERRUPTED = 130
 # by name, in the order of `cede --help`: the module below cede.cli that has it
 _MODULES = {
@@ -67,16 +72,23 @@ def cli(context: click.Context, uri: str) -> None:
     Exit status: 0 done or in sync; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
     sync; 75 try again later.
     """
-    context.obj = uri
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(Exit.USAGE)
+    context.obj = replace(context.obj or _host_runtime(), uri=uri)
 
 
-def main() -> NoReturn:
-    """Run the command line and end the process with its exit status."""
+def _host_runtime() -> Runtime:
+    """That of this host, whose adapters are imported only here."""
+    from cede.adapters.composition import host_runtime
+
+    return host_runtime()
+
+
+def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> NoReturn:
+    """Run the command line, by default that of this process on this host, and end the process with its exit status."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(argv, prog_name="cede", standalone_mode=False, obj=runtime)
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     except click.Abort:

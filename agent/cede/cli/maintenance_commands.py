@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
 from cede.cli.report import show_report
@@ -52,7 +53,7 @@ reason_option = click.option(
 @wait_option
 @click.pass_obj
 def pause_command(
-    uri: str,
+    runtime: Runtime,
     target: str,
     lasting: float | None,
     reason: str,
@@ -65,9 +66,9 @@ def pause_command(
     No pass changes a paused domain or device, and neither counts as out of sync. A command that names the device
     (attach, detach, release) works all the same.
     """
-    with writing(uri, f"cede pause {target}", seconds, as_json=as_json) as (adapters, context):
+    with writing(runtime, f"cede pause {target}", seconds, as_json=as_json) as (adapters, context):
         inventory = observe_host(adapters)
-        wanted = named(target, host_policy_if_any(policy_path), inventory)
+        wanted = named(target, host_policy_if_any(policy_path, runtime.paths), inventory)
         made = adapters.journal.pause(
             replace(wanted, requester=context.requester.user, reason=reason), seconds=lasting
         )
@@ -87,18 +88,23 @@ def pause_command(
 @wait_option
 @click.pass_obj
 def resume_command(
-    uri: str, target: str, yes: bool, policy_path: Path | None, as_json: bool, seconds: float
+    runtime: Runtime,
+    target: str,
+    yes: bool,
+    policy_path: Path | None,
+    as_json: bool,
+    seconds: float,
 ) -> int:
     """End a pause or a drain: put back what was drained, and what drifted meanwhile as `on_drift` says.
 
     Without DOMAIN or DEVICE, end all pauses and drains.
     """
-    with writing(uri, f"cede resume {target}".strip(), seconds, as_json=as_json) as (
+    with writing(runtime, f"cede resume {target}".strip(), seconds, as_json=as_json) as (
         adapters,
         context,
     ):
         inventory = observe_host(adapters)
-        policy = host_policy_if_any(policy_path)
+        policy = host_policy_if_any(policy_path, runtime.paths)
         ended = _ended(target, policy, inventory)
         if not ended and not as_json:
             click.echo("Nothing is paused or drained.")
@@ -130,7 +136,7 @@ def resume_command(
 @wait_option
 @click.pass_obj
 def drain_command(
-    uri: str,
+    runtime: Runtime,
     target: str,
     reason: str,
     yes: bool,
@@ -143,12 +149,12 @@ def drain_command(
     Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. The next `cede
     drain` or the next pass continues a drain that was interrupted.
     """
-    with writing(uri, f"cede drain {target}".strip(), seconds, as_json=as_json) as (
+    with writing(runtime, f"cede drain {target}".strip(), seconds, as_json=as_json) as (
         adapters,
         context,
     ):
         inventory = observe_host(adapters)
-        policy = host_policy_if_any(policy_path)
+        policy = host_policy_if_any(policy_path, runtime.paths)
         wanted = named(target, policy, inventory) if target else Pause()
         wanted = replace(wanted, drained=True, requester=context.requester.user, reason=reason)
         ahead = _with(inventory, replace(wanted, since=adapters.journal.time))

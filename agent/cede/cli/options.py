@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cede.policy.policy_files import DEFAULT_FOLDER, DEFAULT_POLICY
+from cede.util.paths import Paths
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -33,7 +33,7 @@ def duration(_context: click.Context, _option: click.Parameter, value: str | Non
 
 policy_option = click.option(
     "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
-    help=f"The policy, a file or a folder. [default: {DEFAULT_POLICY} and {DEFAULT_FOLDER}/*.yaml]",
+    help=f"The policy, a file or a folder. [default: {Paths().policy} and {Paths().policy_folder}/*.yaml]",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.composition import open_adapters
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, scheduled_option
 from cede.domain_xml.edits import EDITS
@@ -32,7 +32,7 @@ from cede.services.reconcile import replan, worst
 )  # fmt: skip
 @click.pass_obj
 def plan_command(
-    uri: str,
+    runtime: Runtime,
     policy_path: Path | None,
     as_json: bool,
     scheduled: bool,
@@ -43,7 +43,7 @@ def plan_command(
 
     Exit status 4 if there is something to do.
     """
-    policy = host_policy(policy_path)
+    policy = host_policy(policy_path, runtime.paths)
     if file is not None and diff:
         raise UsageError(
             "--diff needs the domains' XML, which a saved host does not have",
@@ -54,7 +54,7 @@ def plan_command(
         targets = resolve_targets(policy, snapshot.read(file))
         planned = plan(targets, scheduled=scheduled)
     else:
-        with open_adapters(uri) as adapters:
+        with runtime.adapters() as adapters:
             _, planned = replan(adapters, policy, scheduled=scheduled)
             if diff:
                 names = dict.fromkeys(

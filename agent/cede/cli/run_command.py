@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -17,29 +16,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.systemd_notify import Notify
-from cede.adapters.linux.uevents import Uevents
 from cede.adapters.linux.writer_lock import one_writer
-from cede.adapters.xen.xenstore_watch import XenstoreWatch
+from cede.adapters.ports import Source
+from cede.adapters.runtime import Runtime
 from cede.cli.options import policy_option
 from cede.cli.session import STOPPING, handling
 from cede.daemon.event_log import EventReporter, Log, Priority, standard_log
-from cede.daemon.host_passes import HostPasses, HostReporter, _holder, clock_time
+from cede.daemon.host_passes import HostPasses, HostReporter, clock_time, holder_of
 from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
-from cede.daemon.triggers import Listener, Source, Trigger, TriggerQueue
+from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import Exit, PermanentError, PolicyError, TransientError
 from cede.policy import policy_files
-from cede.policy.policy_files import DEFAULT_FOLDER, DEFAULT_POLICY, host_policy
+from cede.policy.policy_files import host_policy
 from cede.policy.watcher import PolicyWatcher
 from cede.services.status import failures_recorded
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
-
-RUN_LOCK = Path("/run/cede-run.lock")
-
 
 _STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to test it
 
@@ -51,7 +46,7 @@ _STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to te
     show_default=True, help="The longest time between two passes, a tenth more or less.",
 )  # fmt: skip
 @click.pass_obj
-def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
+def run_command(runtime: Runtime, policy_path: Path | None, interval: float) -> int:
     """Keep the host in sync with the policy, for as long as it runs.
 
     A pass begins when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; the
@@ -60,43 +55,49 @@ def run_command(uri: str, policy_path: Path | None, interval: float) -> int:
     last valid policy.
     """
     log = standard_log()
-    with _only_one():
-        serve(uri, policy_path, interval, log, Notify(os.environ))
+    with _only_one(runtime):
+        serve(runtime, policy_path, interval, log, Notify(os.environ))
     return Exit.OK
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
+def _only_one(runtime: Runtime) -> Iterator[None]:
     """Hold the daemon's lock. Raises PermanentError if another `cede run` holds it."""
     with ExitStack() as held:
         try:
             held.enter_context(
                 one_writer(
-                    f"`cede run` (pid {os.getpid()})", path=RUN_LOCK, seconds=_STARTING_SECONDS
+                    f"`cede run` (pid {os.getpid()})",
+                    path=runtime.paths.run_lock,
+                    clock=runtime.clock,
+                    seconds=_STARTING_SECONDS,
                 )
             )
         except TransientError as other:
             raise PermanentError(
-                f"{_holder(other)} is running already",
+                f"{holder_of(other)} is running already",
                 name="another-agent",
                 remedy="leave the host to that one, or stop it first: `systemctl status cede` shows it",
             ) from other
         yield
 
 
-def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify: Notify) -> None:
+def serve(
+    runtime: Runtime, policy_path: Path | None, interval: float, log: Log, notify: Notify
+) -> None:
     """Run the daemon until a signal ends it. Raises PolicyError if the policy is wrong at the start."""
-    paths = [policy_path] if policy_path is not None else [DEFAULT_POLICY, DEFAULT_FOLDER]
-    with failures_recorded(policy_path):
+    host, clock = runtime.paths, runtime.clock
+    paths = [policy_path] if policy_path is not None else [host.policy, host.policy_folder]
+    with failures_recorded(runtime, policy_path):
         watcher = PolicyWatcher(
-            read=lambda: host_policy(policy_path),
+            read=lambda: host_policy(policy_path, host),
             fingerprint=lambda: policy_files.fingerprint(paths),
-            clock=time.monotonic,
+            clock=clock.monotonic,
             report=lambda news: _report_policy(log, news),
         )
     stop, triggers, event_reporter = Event(), TriggerQueue(), EventReporter(log)
     passes = HostPasses(
-        uri=uri,
+        runtime=runtime,
         rejected=lambda: watcher.rejected,
         stop=stop,
         event_reporter=event_reporter,
@@ -116,9 +117,9 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
         schedule=Schedule(chance=random.random, interval=interval),
         reporter=reporter,
         take=triggers.take,
-        sleep=time.sleep,
-        clock=time.monotonic,
-        when=clock_time,
+        sleep=clock.sleep,
+        clock=clock.monotonic,
+        when=lambda at: clock_time(clock, at),
         stopped=stop.is_set,
         heartbeat=notify.every or interval,
     )
@@ -126,18 +127,14 @@ def serve(uri: str, policy_path: Path | None, interval: float, log: Log, notify:
         Priority.INFO,
         f"follows {watcher.policy.source}, observes the host at least every {interval:.0f} s",
     )
-    with _signals(stop, triggers, notify), _listening(_sources(uri, paths), triggers, log):
+    with (
+        _signals(stop, triggers, notify),
+        _listening(runtime.event_sources(runtime, paths), triggers, log),
+    ):
         daemon.run()
         notify.stopping()
         passes.close()
     log(Priority.INFO, "stopped")
-
-
-def _sources(uri: str, paths: Sequence[Path]) -> tuple[Source, ...]:
-    from cede.adapters.libvirt.domain_events import LibvirtEvents
-
-    changes = FileChanges(paths, lambda: policy_files.fingerprint(paths))
-    return (LibvirtEvents(uri), XenstoreWatch(), Uevents(), changes)
 
 
 @contextmanager

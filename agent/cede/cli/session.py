@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import Adapters, open_adapters, open_adapters_offline
 from cede.adapters.linux.writer_lock import one_writer
+from cede.adapters.runtime import LibvirtAccess
 from cede.cli import output
 from cede.executor.executor import silence
 from cede.services.reconcile import RequestContext
@@ -22,6 +21,9 @@ from cede.state.journal import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from cede.adapters.ports import Adapters
+    from cede.adapters.runtime import Runtime
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,13 +41,17 @@ def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -
 
 @contextmanager
 def writing(
-    uri: str | None, command: str, seconds: float, *, as_json: bool, require_all: bool = True
+    runtime: Runtime,
+    command: str,
+    seconds: float,
+    *,
+    as_json: bool,
+    libvirt: LibvirtAccess = LibvirtAccess.REQUIRED,
 ) -> Iterator[tuple[Adapters, RequestContext]]:
     """Open the adapters for the one cede at a time that may change the host, and name who requested it.
 
-    Without `uri` the adapters are offline: libvirt does not run yet. Unless `require_all`, libvirt need not answer. The
-    first interrupt or termination ends the session after the present actions, the second at once. Raises TransientError
-    if another cede runs for longer than `seconds`.
+    `libvirt` tells whether libvirt has to answer. The first interrupt or termination ends the session after the present
+    actions, the second at once. Raises TransientError if another cede runs for longer than `seconds`.
     """
     stop = Event()
 
@@ -55,17 +61,17 @@ def writing(
         stop.set()
         click.echo("\ncede: stopping after this action; interrupt again to stop at once", err=True)
 
-    asked = Requester(command=command, user=_user())
+    asked = Requester(command=command, user=runtime.user())
     progress = silence if as_json else output.Progress()
     with (
         one_writer(
             f"`{command}` (pid {os.getpid()}, by {asked.user})",
+            path=runtime.paths.lock,
+            clock=runtime.clock,
             seconds=seconds,
             waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
         ),
-        (
-            open_adapters_offline() if uri is None else open_adapters(uri, require_all=require_all)
-        ) as adapters,
+        runtime.adapters(libvirt) as adapters,
     ):
         try:
             with handling(dict.fromkeys(STOPPING, stopped)):
@@ -75,18 +81,6 @@ def writing(
                 click.echo(f"cede: {warning}", err=True)
 
 
-def _user() -> str:
-    """Return the user behind sudo, pkexec or a login, else the account."""
-    name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
-    account = getpass.getuser()
-    return f"{name} as {account}" if name and name != account else account
-
-
 def confirm(*, yes: bool) -> bool:
     """Whether to go on: asks on a terminal only, since a script can't answer."""
     return yes or not sys.stdin.isatty() or click.confirm("Do this?")
-
-
-def open_reachable_adapters(uri: str) -> AbstractContextManager[Adapters]:
-    """The adapters, whether libvirt answers or not."""
-    return open_adapters(uri, require_all=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_adapters, open_journal
+from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option
 from cede.cli.report import plain_checked
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cede.model.policy import Policy
 
 _SHORTEST = 1.0
+_CLEAR = "\033[2J\033[1;1H"  # ECMA-48: erase the screen, cursor home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,42 +61,48 @@ class Looked:
 )  # fmt: skip
 @click.pass_obj
 def status_command(
-    uri: str, policy_path: Path | None, as_json: bool, watch: bool, seconds: float
+    runtime: Runtime, policy_path: Path | None, as_json: bool, watch: bool, seconds: float
 ) -> int:
     """Show each assignment, desired against actual, as dom0 sees it, and since when.
 
     Exit status 4 if out of sync; what is paused or drained does not count.
     """
-    policy = host_policy(policy_path)
+    policy = host_policy(policy_path, runtime.paths)
     if watch:
-        return _watch(lambda: _look_again(uri, policy_path, policy), seconds, as_json=as_json)
-    view = _look(uri, policy)
+        return _watch(
+            lambda: _look_again(runtime, policy_path, policy),
+            seconds,
+            as_json=as_json,
+            sleep=runtime.clock.sleep,
+            terminal=sys.stdout.isatty(),
+        )
+    view = _look(runtime, policy)
     _show(view, as_json=as_json)
     return view.exit
 
 
-def _look_again(uri: str, path: Path | None, first: Policy) -> Looked:
+def _look_again(runtime: Runtime, path: Path | None, first: Policy) -> Looked:
     """Observe with the policy as it is now; while the policy is wrong, return everything as last seen."""
     try:
-        return _look(uri, host_policy(path))
+        return _look(runtime, host_policy(path, runtime.paths))
     except PolicyError as wrong:
-        return _last_seen(first, wrong)
+        return _last_seen(runtime, first, wrong)
 
 
-def _look(uri: str, policy: Policy) -> Looked:
+def _look(runtime: Runtime, policy: Policy) -> Looked:
     try:
-        with open_adapters(uri) as adapters:
+        with runtime.adapters() as adapters:
             targets, planned = replan(adapters, policy)
             checked = status(targets, planned)
             return Looked(
                 checked=checked, conditions=current_conditions(adapters, targets, planned, checked)
             )
     except SILENT as silent:
-        return _last_seen(policy, silent)
+        return _last_seen(runtime, policy, silent)
 
 
-def _last_seen(policy: Policy, why: CedeError) -> Looked:
-    with closing(open_journal()) as journal:
+def _last_seen(runtime: Runtime, policy: Policy, why: CedeError) -> Looked:
+    with closing(runtime.journal()) as journal:
         rejected = why if isinstance(why, PolicyError) else None
         silent = why if rejected is None else None
         conditions = last_seen_conditions(journal, policy.source, libvirt=silent, rejected=rejected)
@@ -128,7 +134,8 @@ def _watch(
     seconds: float,
     *,
     as_json: bool,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None],
+    terminal: bool,
 ) -> int:
     """Repeat until interrupted; return the exit status of the last observation."""
     code = Exit.OK
@@ -138,8 +145,8 @@ def _watch(
             if as_json:
                 if new:
                     click.echo(json.dumps(serialization.plain(_plain(view))))
-            elif sys.stdout.isatty():
-                click.clear()
+            elif terminal:
+                click.echo(_CLEAR, nl=False, color=True)
                 click.echo(f"every {seconds:g} s; Ctrl-C ends it\n")
                 _show(view, as_json=False)
             else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.composition import open_adapters
+from cede.adapters.runtime import Runtime
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_checked
 from cede.cli.session import confirm, writing
@@ -18,7 +18,7 @@ from cede.services.restart import restart
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.domain import Domain
     from cede.model.plan import Plan
     from cede.model.policy import Policy
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @wait_option
 @click.pass_obj
 def verify_command(
-    uri: str,
+    runtime: Runtime,
     policy_path: Path | None,
     as_json: bool,
     explaining: bool,
@@ -54,10 +54,12 @@ def verify_command(
     With --restart, 75 if a guest does not shut down in time; that guest keeps running. What --explain finds missing
     only for the next boot of the host does not make an assignment out of sync.
     """
-    policy = host_policy(policy_path)
+    policy = host_policy(policy_path, runtime.paths)
     if restarting:
-        return _after_restart(uri, policy, seconds, as_json=as_json, explaining=explaining, yes=yes)
-    with open_adapters(uri) as adapters:
+        return _after_restart(
+            runtime, policy, seconds, as_json=as_json, explaining=explaining, yes=yes
+        )
+    with runtime.adapters() as adapters:
         targets, planned = replan(adapters, policy)
         found = verify_all(adapters, targets, planned)
         explained = explain_by_checklist(adapters, targets, found) if explaining else ()
@@ -66,9 +68,9 @@ def verify_command(
 
 
 def _after_restart(
-    uri: str, policy: Policy, seconds: float, *, as_json: bool, explaining: bool, yes: bool
+    runtime: Runtime, policy: Policy, seconds: float, *, as_json: bool, explaining: bool, yes: bool
 ) -> int:
-    with writing(uri, "cede verify --restart", seconds, as_json=as_json) as (adapters, context):
+    with writing(runtime, "cede verify --restart", seconds, as_json=as_json) as (adapters, context):
         targets, planned = replan(adapters, policy)
         found = verify_all(adapters, targets, planned)
         domains = _in_sync(targets, found)

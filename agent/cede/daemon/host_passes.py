@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cede.adapters.composition import Adapters, open_adapters
 from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
+from cede.adapters.ports import Adapters
+from cede.adapters.runtime import Runtime
 from cede.daemon.event_log import EventReporter, Log, Priority, reason_of
 from cede.errors import CedeError, HungError, PolicyError, TransientError
 from cede.services.reconcile import Report, RequestContext, one_pass
 from cede.services.status import record_failure
 from cede.state.journal import Requester
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
     from cede.daemon.loop import NeedsRecheck, NextTries, Review
     from cede.model.policy import Policy
+    from cede.util.clock import Clock
 
 _CLOSING_SECONDS = 5.0
 
 
-def _holder(busy: TransientError) -> str:
+def holder_of(busy: TransientError) -> str:
     """Who holds the lock that one_writer couldn't have."""
     return busy.message.partition(" is running")[0]
 
@@ -44,7 +43,7 @@ class HostPasses:
     end, `seconds` is how long the last one took.
     """
 
-    uri: str
+    runtime: Runtime
     rejected: Callable[[], PolicyError | None] = lambda: None
     stop: Event
     event_reporter: EventReporter
@@ -65,7 +64,7 @@ class HostPasses:
         next_tries: NextTries,
     ) -> Report:
         """One pass; raises the CedeError that kept it from its end."""
-        asked = Requester(command=f"cede run ({why})", user=getpass.getuser())
+        asked = Requester(command=f"cede run ({why})", user=self.runtime.user())
         context = RequestContext(
             requester=asked,
             progress=self._progress,
@@ -75,10 +74,12 @@ class HostPasses:
         )
 
         def next_try(report: Report) -> dict[str, str]:
-            return {subject: _stamp(at) for subject, at in next_tries(report).items()}
+            return {
+                subject: stamp(self.runtime.clock, at) for subject, at in next_tries(report).items()
+            }
 
         with self._writing():
-            started = time.monotonic()
+            started = self.runtime.clock.monotonic()
             try:
                 adapters = self._open()
                 report = one_pass(
@@ -89,7 +90,7 @@ class HostPasses:
             except CedeError:
                 self.close()
                 raise
-        self.made, self.seconds = self.made + 1, time.monotonic() - started
+        self.made, self.seconds = self.made + 1, self.runtime.clock.monotonic() - started
         for warning in adapters.journal.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -100,9 +101,13 @@ class HostPasses:
     def _writing(self) -> Iterator[None]:
         with ExitStack() as held:
             try:
-                held.enter_context(one_writer(f"`cede run` (pid {os.getpid()})"))
+                held.enter_context(
+                    one_writer(f"`cede run` (pid {os.getpid()})", path=self.runtime.paths.lock)
+                )
             except TransientError as other:
-                raise TransientError(f"{_holder(other)} is running", name="another-cede") from other
+                raise TransientError(
+                    f"{holder_of(other)} is running", name="another-cede"
+                ) from other
             yield
 
     def _progress(self, *event: object) -> None:
@@ -112,8 +117,9 @@ class HostPasses:
     def _open(self) -> Adapters:
         if self._adapters is None:
             stack = ExitStack()
-            self._adapters = call_with_timeout(
-                f"connecting to {self.uri}", lambda: stack.enter_context(open_adapters(self.uri))
+            self._adapters = self.runtime.timeouts.call(
+                f"connecting to {self.runtime.uri}",
+                lambda: stack.enter_context(self.runtime.adapters()),
             )
             self._opened = stack
         return self._adapters
@@ -123,7 +129,9 @@ class HostPasses:
         opened, self._opened, self._adapters = self._opened, None, None
         if opened is not None:
             with suppress(HungError):
-                call_with_timeout("closing the adapters", opened.close, seconds=_CLOSING_SECONDS)
+                self.runtime.timeouts.call(
+                    "closing the adapters", opened.close, seconds=_CLOSING_SECONDS
+                )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,16 +161,18 @@ class HostReporter:
         if self._complaint:
             self._complaint = ""
             self.log(Priority.INFO, "passes are made again")
-        state = self.event_reporter.report(report, waiting, clock_time)
+        state = self.event_reporter.report(
+            report, waiting, lambda at: clock_time(self.passes.runtime.clock, at)
+        )
         count = f"pass {self.passes.made}, {self.passes.seconds:.2f} s"
-        now = datetime.now(UTC).astimezone()
+        now = self.passes.runtime.clock.now().astimezone()
         self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")
 
     def failed(self, error: CedeError, seconds: float) -> None:
         """A failure is told once, until it is another one; the host's conditions have it each time."""
-        record_failure(
-            self.source, error, self.passes.rejected(), _stamp(time.monotonic() + seconds)
-        )
+        runtime = self.passes.runtime
+        next_try = stamp(runtime.clock, runtime.clock.monotonic() + seconds)
+        record_failure(runtime, self.source, error, self.passes.rejected(), next_try)
         said = reason_of(error)
         if said != self._complaint:
             self._complaint = said
@@ -173,15 +183,15 @@ class HostReporter:
         self.notify.status(f"{error.message}; next try in {seconds:.0f} s")
 
 
-def clock_time(at: float) -> str:
+def clock_time(clock: Clock, at: float) -> str:
     """A time of the monotonic clock as the wall clock will have it, `at 14:03:10`."""
-    return f"at {_moment(at).astimezone():%H:%M:%S}"
+    return f"at {_moment(clock, at).astimezone():%H:%M:%S}"
 
 
-def _moment(at: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=at - time.monotonic())
-
-
-def _stamp(at: float) -> str:
+def stamp(clock: Clock, at: float) -> str:
     """The same as the journal writes it."""
-    return _moment(at).isoformat(timespec="seconds")
+    return _moment(clock, at).isoformat(timespec="seconds")
+
+
+def _moment(clock: Clock, at: float) -> datetime:
+    return clock.now() + timedelta(seconds=at - clock.monotonic())

@@ -10,12 +10,12 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
+from cede.adapters.ports import Source
 from cede.daemon.schedule import Ended, pause
 from cede.errors import CedeError
 
@@ -57,24 +57,6 @@ class TriggerQueue:
                 triggers.append(self._queue.get_nowait())
         self._waiting -= {(trigger.source, trigger.urgent) for trigger in triggers}
         return tuple(triggers)
-
-
-class Source(Protocol):
-    """An adapter that tells of events. Every method but `close` raises UnreachableError when it is lost."""
-
-    name: str
-
-    def open(self) -> None:
-        """Begin to listen."""
-
-    def fileno(self) -> int:
-        """What becomes readable when there is something to read."""
-
-    def read(self) -> Collection[str]:
-        """What has come, a few words each; empty if it was nothing of interest. Doesn't wait."""
-
-    def close(self) -> None:
-        """Stop listening; it can be opened again."""
 
 
 class Listener:

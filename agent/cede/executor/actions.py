@@ -30,10 +30,9 @@ from cede.model.plan import (
     Unplug,
 )
 from cede.util.retry import wait_until
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.domain_xml.edits import Edit
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice
@@ -56,7 +55,7 @@ class ActionRunner:
 
     @do.register
     def _load(self, _: LoadPciback) -> None:
-        call_with_timeout("modprobe", self._adapters.kernel.load_pciback)
+        self._adapters.timeouts.call("modprobe", self._adapters.kernel.load_pciback)
         if not self._adapters.sysfs.pciback_loaded:
             raise PermanentError(
                 "xen-pciback was loaded, but has no driver directory in sysfs",
@@ -78,7 +77,7 @@ class ActionRunner:
 
     @do.register
     def _bind_to_pciback(self, action: BindToPciback) -> None:
-        call_with_timeout(
+        self._adapters.timeouts.call(
             f"unbinding {action.address}",
             lambda: self._adapters.libvirt.bind_to_pciback(action.address),
         )
@@ -97,7 +96,7 @@ class ActionRunner:
         if domain is None or domain.live_hostdev(address) is None:
             # libvirt resets a device before it finds that Xen has given it away
             self._clear_out(name, domain, address)
-            call_with_timeout(
+            self._adapters.timeouts.call(
                 f"plugging {address} into {name}",
                 lambda: self._adapters.libvirt.plug(
                     name, address, action.alias, permissive=action.permissive
@@ -115,7 +114,7 @@ class ActionRunner:
     @do.register(SwitchOn)
     @do.register(SwitchOff)
     def _edit(self, action: Edit) -> None:
-        call_with_timeout(
+        self._adapters.timeouts.call(
             f"editing the XML of {action.domain}",
             lambda: self._adapters.libvirt.redefine(
                 action.domain, lambda read: edited(action, read)
@@ -125,11 +124,13 @@ class ActionRunner:
     @do.register
     def _unplug(self, action: Unplug) -> None:
         self._refuse_half_gone(action.domain, action.address)
-        call_with_timeout(
+        self._adapters.timeouts.call(
             f"unplugging {action.address} from {action.domain}",
             lambda: self._adapters.libvirt.unplug(action.domain, action.address),
         )
-        if not wait_until(lambda: self._given(action.address) is None, _LET_GO_SECONDS):
+        if not wait_until(
+            lambda: self._given(action.address) is None, _LET_GO_SECONDS, self._adapters.clock
+        ):
             raise GuestSilentError(
                 f"{action.domain} does not release {action.address}: Xen's backend still lists it",
                 name="guest-keeps-device",
@@ -196,11 +197,13 @@ class ActionRunner:
             )
         if given is not None and given.domid == domid:
             self._refuse_given_up(name, given)
-            call_with_timeout(
+            self._adapters.timeouts.call(
                 f"taking {address} out of {name}",
                 lambda: self._adapters.xl.detach(given.domid, address),
             )
-            if not wait_until(lambda: self._given(address) is None, _LET_GO_SECONDS):
+            if not wait_until(
+                lambda: self._given(address) is None, _LET_GO_SECONDS, self._adapters.clock
+            ):
                 raise GuestSilentError(
                     f"{name} does not release {address}: Xen's backend still lists it",
                     name="guest-keeps-device",
@@ -225,11 +228,11 @@ class ActionRunner:
             )
 
     def _given(self, address: Address) -> BackendDevice | None:
-        served = call_with_timeout("xenstore", self._adapters.xenstore.backend)
+        served = self._adapters.timeouts.call("xenstore", self._adapters.xenstore.backend)
         return next((b for b in served if b.address == address), None)
 
     def _running(self, name: str) -> Domain | None:
-        return call_with_timeout(
+        return self._adapters.timeouts.call(
             f"reading {name} from libvirt", lambda: self._adapters.libvirt.running(name)
         )
 

@@ -7,7 +7,6 @@ a call hangs is left alone. Independent changes run side by side.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from cede.util.retry import retry_transient
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
 
-_SIDE_BY_SIDE = 8
+SIDE_BY_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,10 @@ def silence(_change: Change, _event: Action | ActionOutcome) -> None:
 
 
 class Executor:
-    """Executes changes for `requester`; set `stop` to end after the present actions."""
+    """Executes changes for `requester`; set `stop` to end after the present actions.
+
+    At most `side_by_side` groups of changes are executed at once.
+    """
 
     def __init__(
         self,
@@ -81,12 +83,14 @@ class Executor:
         requester: Requester | None = None,
         progress: Progress = silence,
         stop: threading.Event | None = None,
+        side_by_side: int = SIDE_BY_SIDE,
     ) -> None:
         self._adapters = adapters
         self._runner = ActionRunner(adapters)
         self._requester = requester or Requester()
         self._progress = progress
         self._stop = stop or threading.Event()
+        self._side_by_side = side_by_side
         self._started: set[int] = set()  # the changes of which an action has come to be done
 
     def execute(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
@@ -101,10 +105,12 @@ class Executor:
                 found[number] = self._execute(changes[number])
 
         grouped = conflict_groups(changes)
-        if len(grouped) == 1:
-            take_group(grouped[0])
-        elif grouped:
-            with ThreadPoolExecutor(min(len(grouped), _SIDE_BY_SIDE), "cede") as pool:
+        threads = min(len(grouped), self._side_by_side)
+        if threads <= 1:
+            for group in grouped:
+                take_group(group)
+        else:
+            with ThreadPoolExecutor(threads, "cede") as pool:
                 for done in [pool.submit(take_group, group) for group in grouped]:
                     done.result()
         return tuple(found[number] for number in range(len(changes)))
@@ -201,13 +207,16 @@ class Executor:
         self, change_id: int, change: Change, action: Action, *, is_rollback: bool = False
     ) -> ActionOutcome:
         self._progress(change, action)
-        started = time.monotonic()
+        clock = self._adapters.clock
+        started = clock.monotonic()
         error: CedeError | None = None
         action_id: int | None = None
         no_change = False
         try:
             self._same_device(change)
-            prestate = retry_transient(lambda: self._read_prestate(action, is_rollback=is_rollback))
+            prestate = retry_transient(
+                lambda: self._read_prestate(action, is_rollback=is_rollback), clock
+            )
             no_change = changes_nothing(action, prestate)
             action_id = self._adapters.journal.begin_action(
                 change_id,
@@ -219,10 +228,10 @@ class Executor:
                 else None,
             )
             self._started.add(change_id)
-            retry_transient(lambda: self._do(change, action))
+            retry_transient(lambda: self._do(change, action), clock)
         except CedeError as failed:
             error = failed
-        seconds = time.monotonic() - started
+        seconds = clock.monotonic() - started
         if action_id is not None:
             try:
                 self._adapters.journal.end_action(action_id, seconds, error)
@@ -245,7 +254,7 @@ class Executor:
         return read_prestate(self._adapters, action)
 
     def _touched(self, action: Action) -> bool:
-        return retry_transient(lambda: self._runner.touched(action))
+        return retry_transient(lambda: self._runner.touched(action), self._adapters.clock)
 
     def _do(self, change: Change, action: Action) -> None:
         """Try once; retries may be a minute apart, so the device is checked each time."""

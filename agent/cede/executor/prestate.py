@@ -5,17 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cede.adapters.linux.kernel_modules import names_pciback
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import PermanentError, UnsafeError, WorldMovedError
 from cede.model.pci import PCIBACK, OriginalState
+from cede.model.pciback_options import names_pciback
 from cede.model.plan import DontLoadAtBoot, LoadAtBoot
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.pci import Address
     from cede.model.plan import Action
 
@@ -42,7 +41,7 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
     if isinstance(action, EDITS):
         # the action itself reports what is wrong with the domain; a busy libvirt is retried
         with suppress(PermanentError, UnsafeError, WorldMovedError):
-            found["xml"] = call_with_timeout(
+            found["xml"] = adapters.timeouts.call(
                 f"reading {action.domain} from libvirt",
                 lambda: adapters.libvirt.persistent_xml(action.domain),
             )

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from cede.errors import PermanentError, UnsafeError
 from cede.model.pci import PCIBACK
 from cede.util.retry import wait_until
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.pci import Link, OriginalState
     from cede.model.plan import ReturnToDom0
 
@@ -43,7 +42,7 @@ class DeviceReturn:
         self._refuse_in_guest()
         if not self._free_already():
             self._free()
-            call_with_timeout(
+            self._adapters.timeouts.call(
                 f"binding {self._address} to its driver",
                 lambda: self._adapters.libvirt.reattach(self._address),
             )
@@ -93,15 +92,15 @@ class DeviceReturn:
         """
         sysfs, address = self._adapters.sysfs, self._address
         if self._driver() not in {None, PCIBACK} and not self._free_of_xen():
-            call_with_timeout(
+            self._adapters.timeouts.call(
                 f"unbinding {address}", lambda: self._adapters.libvirt.bind_to_pciback(address)
             )
-        lifted = self._driver() == PCIBACK and call_with_timeout(
+        lifted = self._driver() == PCIBACK and self._adapters.timeouts.call(
             f"lifting the quarantine of {address}",
             lambda: self._adapters.xl.assignable_remove(address),
         )
         if not lifted and address in sysfs.pciback_slots():
-            call_with_timeout(
+            self._adapters.timeouts.call(
                 f"dropping the slot of {address}", lambda: sysfs.remove_pciback_slot(address)
             )
 
@@ -122,10 +121,10 @@ class DeviceReturn:
             # libvirt's reattach loads no module; only a device that appears does
             modalias = self._adapters.sysfs.modalias(address)
             with suppress(PermanentError):  # which driver has the device is checked below
-                call_with_timeout(
+                self._adapters.timeouts.call(
                     f"modprobe {wanted}", lambda: self._adapters.kernel.load_driver(modalias)
                 )
-        if not wait_until(taken, _PROBE_SECONDS):
+        if not wait_until(taken, _PROBE_SECONDS, self._adapters.clock):
             raise PermanentError(
                 f"no dom0 driver has bound {address}, which is bound to {self._driver() or 'no driver'}",
                 name="no-driver",
@@ -149,7 +148,9 @@ class DeviceReturn:
     def _restore_links(self, original: OriginalState) -> None:
         for link in original.links:
             self._restore(link)
-            if link.carrier and not wait_until(self._carrier(link), _CARRIER_SECONDS):
+            if link.carrier and not wait_until(
+                self._carrier(link), _CARRIER_SECONDS, self._adapters.clock
+            ):
                 raise PermanentError(
                     f"{link.name} is back and up, but has no carrier, unlike before",
                     name="no-carrier",
@@ -182,8 +183,8 @@ class DeviceReturn:
                 refused.append(error)
             return not refused
 
-        wait_until(named, _NAMING_SECONDS)
-        if not wait_until(restored, _PROBE_SECONDS):
+        wait_until(named, _NAMING_SECONDS, self._adapters.clock)
+        if not wait_until(restored, _PROBE_SECONDS, self._adapters.clock):
             raise (
                 refused[0]
                 if refused
@@ -210,7 +211,7 @@ class DeviceReturn:
             missing[:] = [disk for disk in original.disks if not _taken(disk, left)]
             return not missing
 
-        if not wait_until(back, _DISKS_SECONDS):
+        if not wait_until(back, _DISKS_SECONDS, self._adapters.clock):
             raise PermanentError(
                 f"{self._address} has its driver back, but not all its disks: {', '.join(missing)}",
                 name="disks-missing",

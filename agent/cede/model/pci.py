@@ -212,3 +212,19 @@ def with_original_state(device: Device, origin: OriginalState | None) -> Device:
     original = origin if same else None
     hidden = original.links[0].mac if original and original.links and device.on_pciback else None
     return replace(device, original_state=original, mac=device.mac or hidden)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOn:
+    """What is on in a function: that it answers at its BARs (`memory`, `io`), may do DMA, and interrupts by message."""
+
+    memory: bool
+    io: bool
+    bus_master: bool
+    msi: bool = False
+    msix: bool = False
+
+    def __str__(self) -> str:
+        names = {"memory": self.memory or self.io, "bus master": self.bus_master}
+        by_message = "MSI-X on" if self.msix else "MSI on" if self.msi else "no MSI"
+        return ", ".join([*(f"{n} {'on' if on else 'off'}" for n, on in names.items()), by_message])

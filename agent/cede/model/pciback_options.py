@@ -22,9 +22,10 @@ _ENTRY = re.compile(
 )
 _WORD = re.compile(r"""(?P<name>[A-Za-z0-9_.-]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S*))""")
 _MOST = (0xFFFF, 0xFF, 0x1F, 0x7)
-_MODULE = "xen-pciback"
+MODULE = "xen-pciback"
 _COMMAND_LINE = "on the kernel's command line"
 _MAX_LENGTH = 4096
+COMMENT = re.compile(r"[#;].*")
 SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
 
 
@@ -115,9 +116,9 @@ def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hid
     for word in _WORD.finditer(command_line[:_MAX_LENGTH]):
         module, _, parameter = word["name"].rpartition(".")
         name = module.replace("_", "-")
-        if parameter == "hide" and name in {_MODULE, "pciback"}:
+        if parameter == "hide" and name in {MODULE, "pciback"}:
             place = f"{word['name']}= {_COMMAND_LINE}"
-            hides.append(read(_value(word), place, ignored=name != _MODULE))
+            hides.append(read(_value(word), place, ignored=name != MODULE))
     for file, line in options:
         hides += [
             read(_value(word), f"hide= in {file}")
@@ -129,3 +130,14 @@ def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hid
 
 def _value(word: re.Match[str]) -> str:
     return word["bare"] if word["quoted"] is None else word["quoted"]
+
+
+def names_pciback(said: str) -> bool:
+    """Whether the text of a list of modules names xen-pciback; options may follow the name."""
+    lines = (COMMENT.sub("", line).split() for line in said.splitlines())
+    return any(words and is_pciback(words[0]) for words in lines)
+
+
+def is_pciback(name: str) -> bool:
+    """Hyphens and underscores are one to modprobe."""
+    return name.replace("_", "-") == MODULE

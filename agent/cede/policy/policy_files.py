@@ -19,6 +19,7 @@ from cede.policy.diagnostics import Diagnostics
 from cede.policy.merge import policy_of
 from cede.policy.parse import MAX_BYTES, read_tree
 from cede.policy.validate import check_shape
+from cede.util.paths import Paths
 
 
 def default_paths(file: Path, folder: Path) -> tuple[Path, ...]:
@@ -149,35 +150,29 @@ def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagn
     return policy
 
 
-DEFAULT_POLICY = Path("/etc/cede/policy.yaml")
-
-
-DEFAULT_FOLDER = Path("/etc/cede/policy.d")
-
-
-def host_policy(path: Path | None) -> Policy:
-    """Read the policy at `path`, else this host's. Raises PolicyError."""
+def host_policy(path: Path | None, paths: Paths) -> Policy:
+    """Read the policy at `path`, else that of the host with these `paths`. Raises PolicyError."""
     if path is not None:
         return read_all([path])
-    policy = read_all(default_paths(DEFAULT_POLICY, DEFAULT_FOLDER))
+    policy = read_all(default_paths(paths.policy, paths.policy_folder))
     # one name for the host's policy, however many files it has: the ownership metadata in domains has this name
-    return replace(policy, source=str(DEFAULT_POLICY))
+    return replace(policy, source=str(paths.policy))
 
 
-def host_policy_if_any(path: Path | None) -> Policy:
+def host_policy_if_any(path: Path | None, paths: Paths) -> Policy:
     """As `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
-    if path is None and not DEFAULT_POLICY.exists() and not DEFAULT_FOLDER.exists():
-        return Policy(source=str(DEFAULT_POLICY))
-    return host_policy(path)
+    if path is None and not paths.policy.exists() and not paths.policy_folder.exists():
+        return Policy(source=str(paths.policy))
+    return host_policy(path, paths)
 
 
-def host_policy_beside(output: Path | None, path: Path | None) -> Policy:
+def host_policy_beside(output: Path | None, path: Path | None, paths: Paths) -> Policy:
     """As `host_policy`, without the file `output`, which is about to be written."""
-    named = [path] if path is not None else default_paths(DEFAULT_POLICY, DEFAULT_FOLDER)
+    named = [path] if path is not None else default_paths(paths.policy, paths.policy_folder)
     files = [file for one in named for file in files_at(one)]
     beside = [file for file in files if output is None or not _same_file(file, output)]
     if path is None and len(beside) == len(files):
-        return host_policy_if_any(None)
+        return host_policy_if_any(None, paths)
     return read_all(beside) if beside else Policy()
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from cede.executor.executor import Executor
 from cede.model.pciback_options import settings
 from cede.model.plan import Plan
 from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.planner.recovery import in_place
 from cede.services.observe import observe_host
-from cede.services.reconcile import Report, RequestContext
+from cede.services.reconcile import Report, RequestContext, execute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.executor.executor import Outcome
     from cede.model.inventory import Inventory
     from cede.model.plan import Change
@@ -40,20 +36,19 @@ def bind(
     *,
     wait: float,
     limit: float,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Report:
     """Bind what can be bound, at once what is there, and for at most `wait` seconds what appears late.
 
     Each device is tried once. After `limit` seconds no further step is begun. Raises PermanentError if the journal
     can't be written, HungError if the host can't be looked at: nothing has been changed then.
     """
-    until = time.monotonic() + wait
+    until = adapters.clock.monotonic() + wait
     over = Timer(limit, context.stop.set)
     over.daemon = True
     over.start()
     try:
         adapters.kernel.await_udev(wait)
-        return _bind(adapters, policy, context, until, sleep)
+        return _bind(adapters, policy, context, until)
     finally:
         over.cancel()
 
@@ -63,7 +58,6 @@ def _bind(
     policy: Policy,
     context: RequestContext,
     until: float,
-    sleep: Callable[[float], None],
 ) -> Report:
     tried: list[Change] = []
     outcomes: list[Outcome] = []
@@ -75,9 +69,9 @@ def _bind(
             outcomes += _carry_out(adapters, inventory, fresh, context)
             tried += fresh
         waiting = [name for name in awaited(policy, inventory) if not _tried(name, tried)]
-        if not waiting or context.stop.is_set() or time.monotonic() >= until:
+        if not waiting or context.stop.is_set() or adapters.clock.monotonic() >= until:
             break
-        sleep(_PAUSE)
+        adapters.clock.sleep(_PAUSE)
     done = {change.subject for change in tried}
     return Report(
         plan=Plan(
@@ -100,7 +94,7 @@ def _carry_out(
     adapters.journal.trim()
     if adapters.journal.rebuilt:
         adapters.journal.record_found(in_place(inventory), context.requester)
-    return Executor(adapters, context.requester, context.progress, context.stop).execute(changes)
+    return execute(adapters, changes, context)
 
 
 def read_boot_configuration(adapters: Adapters) -> BootConfiguration:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,28 +10,26 @@ from cede.doctor.facts import Facts
 from cede.errors import CedeError
 from cede.model.inventory import Inventory
 from cede.services.observe import observe
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
 
 _T = TypeVar("_T")
 _TIMEOUT_SECONDS = 3.0  # a guest's frontend needs a moment
 
 
-def collect_facts(adapters: Adapters, *, sleep: Callable[[float], None] = time.sleep) -> Facts:
-    """All that can be seen of the host, by whoever asks; none of cede's errors leaves it."""
-    no_libvirt = _why_not(lambda: adapters.libvirt.domains())  # noqa: PLW0108 - a shut adapter raises when it is named
-    no_node_devices = no_libvirt or _why_not(lambda: adapters.libvirt.node_devices())  # noqa: PLW0108 - as above
-    no_xenstore = _why_not(adapters.xenstore.backend)
+def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
+    """All that can be seen of the host, by whoever asks, root or not; none of cede's errors leaves it."""
+    no_libvirt = _why_not(adapters, lambda: adapters.libvirt.domains())  # noqa: PLW0108 - a shut adapter raises when it is named
+    no_node_devices = no_libvirt or _why_not(adapters, lambda: adapters.libvirt.node_devices())  # noqa: PLW0108 - as above
+    no_xenstore = _why_not(adapters, adapters.xenstore.backend)
     complete = not (no_libvirt or no_node_devices or no_xenstore)
     inventory, not_observed = _inventory(adapters, complete=complete)
     if any(waits_for_frontend(given, inventory) for given in inventory.backend):
-        sleep(_TIMEOUT_SECONDS)
+        adapters.clock.sleep(_TIMEOUT_SECONDS)
         inventory, not_observed = _inventory(adapters, complete=complete)
-    is_root = os.geteuid() == 0
     return Facts(
         is_root=is_root,
         hypervisor=adapters.hypervisor.kind(),
@@ -66,11 +62,13 @@ def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, str]:
     """
     why = ""
     if complete:
-        found = _answer("looking at the host", lambda: observe(adapters))
+        found = _answer(adapters, "looking at the host", lambda: observe(adapters))
         if isinstance(found, Inventory):
             return found, why
         why = found.message
-    uses = _answer("looking at the host's own", lambda: adapters.uses.find(disks={}, interfaces={}))
+    uses = _answer(
+        adapters, "looking at the host's own", lambda: adapters.uses.find(disks={}, interfaces={})
+    )
     known = {} if isinstance(uses, CedeError) else uses
     left = Inventory(
         devices=tuple(
@@ -82,14 +80,14 @@ def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, str]:
     return left, why
 
 
-def _answer(what: str, ask: Callable[[], _T]) -> _T | CedeError:
+def _answer(adapters: Adapters, what: str, ask: Callable[[], _T]) -> _T | CedeError:
     try:
-        return call_with_timeout(what, ask)
+        return adapters.timeouts.call(what, ask)
     except CedeError as error:
         return error
 
 
-def _why_not(ask: Callable[[], object]) -> str:
+def _why_not(adapters: Adapters, ask: Callable[[], object]) -> str:
     """What came instead of an answer; empty if one did."""
-    found = _answer("asking libvirt or xenstore", ask)
+    found = _answer(adapters, "asking libvirt or xenstore", ask)
     return found.message if isinstance(found, CedeError) else ""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from cede.model.inventory import Inventory
 from cede.model.pci import with_original_state
-from cede.util.timeouts import call_with_timeout, start_with_timeout
 
 if TYPE_CHECKING:
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.pci import Address, Device, OriginalState
 
 
@@ -23,11 +22,11 @@ def observe(adapters: Adapters) -> Inventory:
     PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the journal can't
     be read.
     """
-    domains_answer = start_with_timeout("listing libvirt's domains", adapters.libvirt.domains)
+    domains_answer = adapters.timeouts.start("listing libvirt's domains", adapters.libvirt.domains)
     devices = adapters.sysfs.devices()
     memory = adapters.journal.load_state()
     domains = domains_answer()
-    listed_answer = start_with_timeout(
+    listed_answer = adapters.timeouts.start(
         "listing libvirt's node devices", adapters.libvirt.node_devices
     )
     uses = adapters.uses.find(
@@ -78,4 +77,4 @@ def _known(
 
 def observe_host(adapters: Adapters) -> Inventory:
     """Observe, for as long as the administrator would wait; raises HungError if something doesn't answer even then."""
-    return call_with_timeout("looking at the host", lambda: observe(adapters))
+    return adapters.timeouts.call("looking at the host", lambda: observe(adapters))

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, Exit
-from cede.executor.executor import Executor, Progress, silence
+from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
 from cede.model.plan import Plan
 from cede.model.policy import When
 from cede.planner.planner import plan
@@ -20,7 +20,7 @@ from cede.services.restart import BOOT_SECONDS
 from cede.services.status import read_status, save_status
 from cede.state.journal import Requester
 from cede.util.retry import retry_transient
-from cede.util.timeouts import CALL_SECONDS, call_with_timeout
+from cede.util.timeouts import CALL_SECONDS
 from cede.verifier import check_results
 from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import of_host, verify
@@ -28,10 +28,11 @@ from cede.verifier.verify import of_host, verify
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.executor.executor import Outcome
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
+    from cede.model.plan import Change
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
     from cede.verifier.check_results import CheckResult
@@ -77,7 +78,8 @@ class RequestContext:
     """On whose behalf a pass runs, who is told of its progress, and what stops it after the present action.
 
     `scheduled` tells that a timer or a daemon asks, and no person just now: then each assignment's `on_drift` decides.
-    `alive` is called between the assignments that are verified, which take their time without progress.
+    `alive` is called between the assignments that are verified, which take their time without progress. At most
+    `side_by_side` groups of changes that don't touch each other are executed at once.
     """
 
     requester: Requester = field(default_factory=Requester)
@@ -85,6 +87,17 @@ class RequestContext:
     stop: Event = field(default_factory=Event)
     scheduled: bool = False
     alive: Callable[[], None] = lambda: None
+    side_by_side: int = SIDE_BY_SIDE
+
+
+def execute(
+    adapters: Adapters, changes: Sequence[Change], context: RequestContext
+) -> tuple[Outcome, ...]:
+    """What the executor comes to with the changes, on behalf of whom the context tells."""
+    executor = Executor(
+        adapters, context.requester, context.progress, context.stop, context.side_by_side
+    )
+    return executor.execute(changes)
 
 
 def carry_out(
@@ -98,9 +111,7 @@ def carry_out(
     journal.trim()
     if journal.rebuilt:
         journal.record_found(in_place(inventory), context.requester)
-    outcomes = Executor(adapters, context.requester, context.progress, context.stop).execute(
-        planned.changes
-    )
+    outcomes = execute(adapters, planned.changes, context)
     worked_on = {change.address for change in planned.changes}
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
@@ -214,14 +225,17 @@ def _check_inside(
     assignment, device, domain = target.assignment, target.device, target.domain
     try:
         if device is None or domain is None or assignment.when is When.NEXT_START:
-            return _check_outside(target, retry_transient(lambda: observe_host(adapters)))
+            return _check_outside(
+                target, retry_transient(lambda: observe_host(adapters), adapters.clock)
+            )
         how = assignment.verification
         findings = retry_transient(
-            lambda: call_with_timeout(
+            lambda: adapters.timeouts.call(
                 f"verifying {target.subject}",
                 lambda: verify(adapters, device.address, domain, how, timeout=timeout),
                 seconds=CALL_SECONDS + 2 * (timeout or how.timeout),
-            )
+            ),
+            adapters.clock,
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
         findings = (check_results.unverified_result("dom0", unanswered.message),)

@@ -6,17 +6,13 @@ to undo and no entry in the journal; cut off in between, the guest is off, and `
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from cede.errors import TransientError, UnsafeError, WorldMovedError
 from cede.util.retry import wait_until
-from cede.util.timeouts import call_with_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.domain import Domain
 
 SHUTDOWN_SECONDS = 120.0
@@ -29,7 +25,6 @@ def restart(
     domain: Domain,
     *,
     seconds: float = SHUTDOWN_SECONDS,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Shut `domain` down cleanly, wait at most about `seconds` until it is off, and start it.
 
@@ -48,20 +43,20 @@ def restart(
             name="domain-not-running",
             remedy=f"virsh start {domain.name}",
         )
-    call_with_timeout(
+    adapters.timeouts.call(
         f"shutting {domain.name} down", lambda: adapters.libvirt.shut_down(domain.name)
     )
 
     def off() -> bool:
         return (
-            call_with_timeout("asking libvirt", lambda: adapters.libvirt.running(domain.name))
+            adapters.timeouts.call("asking libvirt", lambda: adapters.libvirt.running(domain.name))
             is None
         )
 
-    if not wait_until(off, seconds, sleep, pause=_POLL):
+    if not wait_until(off, seconds, adapters.clock, pause=_POLL):
         raise TransientError(
             f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
             name="shutdown-timeout",
             remedy="shut it down from inside and start it, then `cede verify`",
         )
-    call_with_timeout(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))
+    adapters.timeouts.call(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

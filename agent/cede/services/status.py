@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cede.adapters.composition import open_journal
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
 from cede.executor.executor import Outcome
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
 from cede.model.plan import Change, NoOp, Refusal
-from cede.policy.policy_files import DEFAULT_POLICY
 from cede.services.assess import AssignmentResult, of_assignments, of_host
 from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cede.adapters.runtime import Runtime
     from cede.model.inventory import Inventory
     from cede.model.plan import Plan
     from cede.planner.resolve import Target, Targets
@@ -199,20 +198,25 @@ SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doe
 
 
 @contextmanager
-def failures_recorded(path: Path | None) -> Iterator[None]:
+def failures_recorded(runtime: Runtime, path: Path | None) -> Iterator[None]:
     """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    source = str(path or runtime.paths.policy)
     try:
         yield
     except PolicyError as wrong:
-        record_failure(str(path or DEFAULT_POLICY), None, wrong)
+        record_failure(runtime, source, None, wrong)
         raise
     except CedeError as failed:
-        record_failure(str(path or DEFAULT_POLICY), failed)
+        record_failure(runtime, source, failed)
         raise
 
 
 def record_failure(
-    source: str, failed: CedeError | None, rejected: CedeError | None = None, next_try: str = ""
+    runtime: Runtime,
+    source: str,
+    failed: CedeError | None,
+    rejected: CedeError | None = None,
+    next_try: str = "",
 ) -> None:
     """Record what kept a pass over the policy `source` from its end, if that is libvirt's silence or the policy.
 
@@ -221,7 +225,7 @@ def record_failure(
     silent = failed if isinstance(failed, SILENT) else None
     if silent is None and rejected is None:
         return
-    with closing(open_journal()) as journal, suppress(CedeError):
+    with closing(runtime.journal()) as journal, suppress(CedeError):
         conditions = last_seen_conditions(
             journal, source, libvirt=silent, rejected=rejected, next_try=next_try
         )

@@ -86,15 +86,24 @@ class JournalFile:
     """The file is made at the first thing that is written; reading a journal that isn't there finds nothing.
 
     `boot` is this boot's id: what hung in an earlier one hangs no longer. `warnings` tells of a damaged file, which is
-    set aside and not thrown away. Every method raises PermanentError if the file can't be read or written.
+    set aside and not thrown away. A process that has it locked is waited for `timeout` seconds. Every method raises
+    PermanentError if the file can't be read or written.
     """
 
-    def __init__(self, path: Path, *, boot: str = "", now: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        boot: str = "",
+        now: Callable[[], datetime] = _now,
+        timeout: float = _TIMEOUT_SECONDS,
+    ) -> None:
         self.warnings: list[str] = []
         self.rebuilt = False
         self._path = path
         self._boot = boot
         self._now = now
+        self._timeout = timeout
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
 
@@ -160,7 +169,7 @@ class JournalFile:
         return sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=self._timeout,
             check_same_thread=False,
         )
 

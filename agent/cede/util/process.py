@@ -15,7 +15,7 @@ from selectors import EVENT_READ, DefaultSelector
 from cede.errors import HungError, PermanentError
 
 SECONDS = 60.0
-_MOST = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _LAST_WORDS = 1.0
 
@@ -29,13 +29,15 @@ class CompletedProcess:
     err: bytes
 
 
-def run(*argv: str, stdin: str | None = None, seconds: float = SECONDS) -> str:
-    """Run a program and return what it printed, errors included; what goes beyond 4 MiB is dropped.
+def run(
+    *argv: str, stdin: str | None = None, seconds: float = SECONDS, most: int = _MAX_BYTES
+) -> str:
+    """Run a program and return what it printed, errors included; what goes beyond `most` bytes is dropped.
 
     `stdin` is a few words, which a pipe takes at once. Raises PermanentError if the program isn't there or fails,
     HungError if it takes longer than `seconds`.
     """
-    ended = _ended(argv, stdin, seconds, _MOST, apart=False)
+    ended = _ended(argv, stdin, seconds, most, apart=False)
     said = ended.out.decode("utf-8", "replace")
     if ended.status != 0:
         raise PermanentError(

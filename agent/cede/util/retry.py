@@ -5,7 +5,6 @@ tenacity's explicit `Retrying` says here, and only here, how long and how often.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import (
@@ -22,17 +21,15 @@ from cede.errors import TransientError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cede.util.clock import Clock
+
 _T = TypeVar("_T")
 STEP_SECONDS = 60.0
 _MAX_PAUSE = 5.0
 POLL = 0.05
 
 
-def retry_transient(
-    call: Callable[[], _T],
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> _T:
+def retry_transient(call: Callable[[], _T], clock: Clock) -> _T:
     """Call, again for at most 60 s while the world is busy or libvirt is away; the last error is raised as it was.
 
     `call` must look first at what an earlier try has done: one that was cut off may have done its work.
@@ -40,8 +37,8 @@ def retry_transient(
     attempts = Retrying(
         retry=retry_if_exception_type((TransientError, UnreachableError)),
         wait=wait_random_exponential(multiplier=0.5, max=_MAX_PAUSE),
-        stop=_stop_at(clock() + STEP_SECONDS, clock),
-        sleep=sleep,
+        stop=_stop_after(STEP_SECONDS, clock),
+        sleep=clock.sleep,
         reraise=True,
     )
     return attempts(call)
@@ -51,10 +48,9 @@ def wait_for(
     question: Callable[[], _T],
     good: Callable[[_T], bool],
     seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock,
     *,
     pause: float = POLL,
-    clock: Callable[[], float] = time.monotonic,
 ) -> _T:
     """Ask until the answer is good, for at most `seconds`, every `pause` seconds; returns the last answer, good or not.
 
@@ -70,8 +66,8 @@ def wait_for(
     attempts = Retrying(
         retry=retry_if_not_result(good),
         wait=wait_fixed(pause),
-        stop=_stop_at(clock() + seconds, clock),
-        sleep=sleep,
+        stop=_stop_after(seconds, clock),
+        sleep=clock.sleep,
         retry_error_callback=last_answer,
     )
     return attempts(question)
@@ -80,14 +76,14 @@ def wait_for(
 def wait_until(
     question: Callable[[], bool],
     seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock,
     *,
     pause: float = POLL,
-    clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Ask until the answer is yes, as `wait_for` does; returns the last answer."""
-    return wait_for(question, bool, seconds, sleep, pause=pause, clock=clock)
+    return wait_for(question, bool, seconds, clock, pause=pause)
 
 
-def _stop_at(deadline: float, clock: Callable[[], float]) -> Callable[[RetryCallState], bool]:
-    return lambda _state: clock() >= deadline
+def _stop_after(seconds: float, clock: Clock) -> Callable[[RetryCallState], bool]:
+    deadline = clock.monotonic() + seconds
+    return lambda _state: clock.monotonic() >= deadline

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cede.errors import HungError
 
@@ -20,35 +20,49 @@ _T = TypeVar("_T")
 CALL_SECONDS = 90.0
 
 
-def call_with_timeout(what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
-    """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
-    return start_with_timeout(what, call, seconds=seconds)()
+class Timeouts(Protocol):
+    """How calls are made that may hang."""
+
+    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+        """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
+
+    def start(
+        self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
+    ) -> Callable[[], _T]:
+        """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `call` does."""
 
 
-def start_with_timeout(
-    what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
-) -> Callable[[], _T]:
-    """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `within` does."""
-    due = time.monotonic() + seconds
-    ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
+class ThreadTimeouts:
+    """Each call in a thread of its own, on which the process doesn't wait to end."""
 
-    def run() -> None:
-        try:
-            ended.put((True, call()))
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it was called
-            ended.put((False, error))
+    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+        """See `Timeouts`."""
+        return self.start(what, call, seconds=seconds)()
 
-    def answer() -> _T:
-        try:
-            returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
-        except Empty:
-            raise HungError(
-                f"{what} has hung for {seconds:.0f} s and was left behind",
-                remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
-            ) from None
-        if isinstance(value, BaseException) and not returned:
-            raise value
-        return value  # type: ignore[return-value]
+    def start(
+        self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
+    ) -> Callable[[], _T]:
+        """See `Timeouts`."""
+        due = time.monotonic() + seconds
+        ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
 
-    threading.Thread(target=run, name=what, daemon=True).start()
-    return answer
+        def run() -> None:
+            try:
+                ended.put((True, call()))
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it was called
+                ended.put((False, error))
+
+        def answer() -> _T:
+            try:
+                returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
+            except Empty:
+                raise HungError(
+                    f"{what} has hung for {seconds:.0f} s and was left behind",
+                    remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
+                ) from None
+            if isinstance(value, BaseException) and not returned:
+                raise value
+            return value  # type: ignore[return-value]
+
+        threading.Thread(target=run, name=what, daemon=True).start()
+        return answer

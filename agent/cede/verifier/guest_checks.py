@@ -16,10 +16,9 @@ from cede.verifier.check_results import check_result, info_result, unverified_re
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cede.adapters.linux.config_space import SwitchedOn
     from cede.guest.pci_function import Function
     from cede.guest.probe import ProbeResult, View
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address, Device, SwitchedOn
     from cede.verifier.check_results import CheckResult
 
 _FIELDS = ("vendor", "device", "class_code", "subsystem", "driver", "interrupt", "serial")

@@ -5,7 +5,6 @@ A guest needs a moment to find its new device and load a driver, so a failed che
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
 from cede.model.policy import Channel, When
 from cede.util.retry import wait_for
-from cede.util.timeouts import start_with_timeout
 from cede.verifier import check_results, guest_checks, host_checks
 from cede.verifier.checklist import ChecklistFacts, ChecklistItem, checklist, slot_line
 from cede.verifier.host_checks import of_kernel_log
@@ -27,7 +25,7 @@ from cede.verifier.host_checks import of_kernel_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from cede.adapters.composition import Adapters
+    from cede.adapters.ports import Adapters
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
     from cede.model.pci import Address, Device
@@ -62,20 +60,20 @@ def verify(
     verification: Verification,
     *,
     timeout: float | None = None,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[CheckResult, ...]:
     """Check the device at `address` in `expected_domain`, as both are now.
 
     Waits at most about `timeout` seconds in all (by default as many as the policy says) for the checks to pass; a
     failed check is returned, not raised.
     """
-    deadline = time.monotonic() + (verification.timeout if timeout is None else timeout)
+    clock = adapters.clock
+    deadline = clock.monotonic() + (verification.timeout if timeout is None else timeout)
 
     def left() -> float:
-        return max(0.0, deadline - time.monotonic())
+        return max(0.0, deadline - clock.monotonic())
 
     def until_verified(look: Callable[[], tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
-        return wait_for(look, check_results.verified, left(), sleep, pause=_PAUSE)
+        return wait_for(look, check_results.verified, left(), clock, pause=_PAUSE)
 
     device, domain = _device(adapters, address), adapters.libvirt.domain(expected_domain.name)
     if device is None or domain is None or domain.uuid != expected_domain.uuid:
@@ -121,7 +119,9 @@ def _logs(
 
     The function takes the results so far: libxl's log is quoted only where a check failed.
     """
-    faults = start_with_timeout("reading Xen's log", lambda: adapters.hypervisor.faults(address))
+    faults = adapters.timeouts.start(
+        "reading Xen's log", lambda: adapters.hypervisor.faults(address)
+    )
 
     def read(so_far: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
         said = (
@@ -161,7 +161,12 @@ def _opened(
     elif verification.guest is Channel.XENSTORE:
         if domain.domid is None:
             raise GuestSilentError(f"{domain.name} has ended", name="domain-ended")
-        yield XenstoreChannel(adapters.xenstore, domain.domid)
+        yield XenstoreChannel(
+            adapters.xenstore,
+            domain.domid,
+            clock=adapters.clock.monotonic,
+            sleep=adapters.clock.sleep,
+        )
     else:
         known = (
             credentials.read_login(domain.uuid, verification.user, verification.password_file)
@@ -169,7 +174,7 @@ def _opened(
             else None
         )
         with adapters.libvirt.console(domain.name) as line:
-            console = ConsoleChannel(line, known)
+            console = ConsoleChannel(line, known, adapters.clock.monotonic)
             try:
                 yield console
             finally:

@@ -23,6 +23,7 @@ from cede.domain_xml.edits import (
     incremental_edits,
 )
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
+from cede.util.paths import DEFAULT_URI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from cede.model.domain import Domain
     from cede.model.pci import Address
-
-DEFAULT_URI = "xen:///system"
-
 
 _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
 

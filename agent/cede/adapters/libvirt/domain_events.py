@@ -18,7 +18,7 @@ from cede.adapters.libvirt.libvirt_errors import classify
 from cede.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
 _MOST = 64  # kept in words; the rest only counts as having come
@@ -33,7 +33,10 @@ class LibvirtEvents:
 
     name = "libvirt"
 
-    def __init__(self, uri: str) -> None:
+    def __init__(
+        self, uri: str, connect: Callable[[str], libvirt.virConnect] = libvirt.openReadOnly
+    ) -> None:
+        self._connect = connect
         self._uri = uri
         self._connection: libvirt.virConnect | None = None
         self._callbacks: list[int] = []
@@ -48,7 +51,7 @@ class LibvirtEvents:
         self._events = SimpleQueue()
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            self._connection = connection = libvirt.openReadOnly(self._uri)
+            self._connection = connection = self._connect(self._uri)
             connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES)
             connection.registerCloseCallback(self._closed, None)
             for event, callback in (

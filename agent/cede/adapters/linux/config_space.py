@@ -7,8 +7,9 @@ pciutils' ls-ecaps.c for the spelling; PCI Local Bus Specification 3.0, 6.2.2 (c
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from cede.model.pci import SwitchedOn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,22 +27,6 @@ _MSI, _MSIX = 0x05, 0x11
 _MSI_ON, _MSIX_ON = 0x0001, 0x8000
 _HEADER_END, _MAX_LEGACY_CAPABILITIES = 0x40, 48
 _NOBODY = 0xFFFF
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchedOn:
-    """What is on in a function: that it answers at its BARs (`memory`, `io`), may do DMA, and interrupts by message."""
-
-    memory: bool
-    io: bool
-    bus_master: bool
-    msi: bool = False
-    msix: bool = False
-
-    def __str__(self) -> str:
-        names = {"memory": self.memory or self.io, "bus master": self.bus_master}
-        by_message = "MSI-X on" if self.msix else "MSI on" if self.msi else "no MSI"
-        return ", ".join([*(f"{n} {'on' if on else 'off'}" for n, on in names.items()), by_message])
 
 
 def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cede.errors import PermanentError
+from cede.model.pciback_options import COMMENT, MODULE, is_pciback, names_pciback
 from cede.util.kernel_files import listing, matching, text
 
 _OWN_FILE = "etc/modules-load.d/cede.conf"
 _HEAD = "# Written by cede: devices go to Xen guests by way of this module.\n"
-_NAME = "xen-pciback"
 _ROOTS = ("etc", "run", "usr/local/lib", "usr/lib")
 _OPTIONS = re.compile(r"^\s*(?:options|blacklist|install)\s+xen[-_]pciback(?:\s|$)")
 _LISTS = (
@@ -30,26 +30,14 @@ _MAKERS = {
     "initramfs-tools": ("usr/sbin/update-initramfs", "sbin/update-initramfs"),
     "dracut": ("usr/bin/dracut", "usr/sbin/dracut"),
 }
-_COMMENT = re.compile(r"[#;].*")
 _MODE = 0o644
-
-
-def names_pciback(said: str) -> bool:
-    """Whether the text of a list of modules names xen-pciback; options may follow the name."""
-    lines = (_COMMENT.sub("", line).split() for line in said.splitlines())
-    return any(words and _is_pciback(words[0]) for words in lines)
-
-
-def _is_pciback(name: str) -> bool:
-    """Hyphens and underscores are one to modprobe."""
-    return name.replace("_", "-") == _NAME
 
 
 def _loads(word: str) -> bool:
     """`modules-load=` loads it; a bare `xen-pciback.hide=` only tells it what to do once it is."""
     name, _, value = word.partition("=")
     asked = name in {"modules-load", "modules_load", "rd.driver.pre"}
-    return asked and any(_is_pciback(module) for module in value.split(","))
+    return asked and any(is_pciback(module) for module in value.split(","))
 
 
 class Modules:
@@ -65,19 +53,19 @@ class Modules:
         lists = [text(folder / name) for name in ("modules.dep", "modules.builtin")]
         if not release or not any(lists):
             return None
-        return any(re.search(rf"/{_NAME}\.ko\b", said) for said in lists)
+        return any(re.search(rf"/{MODULE}\.ko\b", said) for said in lists)
 
     def loaded(self) -> str | None:
         """How xen-pciback is there now: `module` or `built in`; None if it isn't."""
         if not (self._root / "sys/module/xen_pciback").is_dir():
             return None
         lines = text(self._root / "proc/modules").splitlines()
-        return "module" if any(_is_pciback(line.split(" ")[0]) for line in lines) else "built in"
+        return "module" if any(is_pciback(line.split(" ")[0]) for line in lines) else "built in"
 
     def built_in(self) -> bool:
         """Whether it is part of the kernel itself."""
         release = text(self._root / "proc/sys/kernel/osrelease")
-        return f"/{_NAME}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
+        return f"/{MODULE}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
 
     def modprobe_files(self) -> dict[str, str]:
         """The text of each modprobe.d file that counts, by path, in the order in which modprobe reads them."""
@@ -128,7 +116,7 @@ class Modules:
         """Name it in cede's own file, whose other lines stay. Raises PermanentError if that can't be written."""
         was = self.own_file()
         if was is None or not names_pciback(was):
-            self._write((was or _HEAD) + f"{_NAME}\n")
+            self._write((was or _HEAD) + f"{MODULE}\n")
 
     def dont_load_at_boot(self) -> None:
         """Take it out of cede's own file, and the file away if nothing else is in it. Raises PermanentError."""
@@ -158,9 +146,9 @@ class Modules:
 
     def _added(self, path: str) -> bool:
         """Whether dracut is told to take it along: `add_drivers+=" xen-pciback "`."""
-        lines = (_COMMENT.sub("", line) for line in text(self._root / path).splitlines())
+        lines = (COMMENT.sub("", line) for line in text(self._root / path).splitlines())
         return any(
-            "drivers" in line and any(map(_is_pciback, re.split(r"[\s\"'=]+", line)))
+            "drivers" in line and any(map(is_pciback, re.split(r"[\s\"'=]+", line)))
             for line in lines
         )
 
@@ -183,5 +171,5 @@ class Modules:
             raise PermanentError(
                 f"/{_OWN_FILE} can't be written: {error.strerror}",
                 name="file-unwritable",
-                remedy=f"echo {_NAME} > /{_OWN_FILE}",
+                remedy=f"echo {MODULE} > /{_OWN_FILE}",
             ) from error

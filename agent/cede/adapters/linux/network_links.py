@@ -21,7 +21,10 @@ _KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
 
 
 class Links:
-    """Asks and tells the kernel through `ip`, the only place that asks for dom0's IP addresses."""
+    """Asks and tells the kernel through `ip`, which `run` runs; the only place that asks for dom0's IP addresses."""
+
+    def __init__(self, run: Callable[..., str] = process.run) -> None:
+        self._run = run
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         """These interfaces as they are now, in the kernel's order; one that isn't there is left out.
@@ -30,11 +33,13 @@ class Links:
         """
         if not names:
             return ()
-        return _show(lambda shown: tuple(_link(one) for one in shown if one["ifname"] in names))
+        return self._show(
+            lambda shown: tuple(_link(one) for one in shown if one["ifname"] in names)
+        )
 
     def addresses(self) -> dict[str, str]:
         """Each of dom0's own IP addresses, IPv4 and IPv6, with the name of its interface. Raises as `read` does."""
-        return _show(
+        return self._show(
             lambda shown: {
                 str(ip_address(address["local"])): str(link["ifname"])
                 for link in shown
@@ -49,19 +54,18 @@ class Links:
         Raises PermanentError for the first of these that the kernel refuses.
         """
         for command in _commands(link, now):
-            process.run("ip", *command)
+            self._run("ip", *command)
 
-
-def _show(read: Callable[[list[dict[str, Any]]], _T]) -> _T:
-    """What `read` makes of all interfaces."""
-    said = process.run("ip", "-json", "address", "show")
-    try:
-        return read(json.loads(said))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PermanentError(
-            f"ip -json address printed what can't be read: {said[:200]!r}",
-            name="unreadable-answer",
-        ) from error
+    def _show(self, read: Callable[[list[dict[str, Any]]], _T]) -> _T:
+        """What `read` makes of all interfaces."""
+        said = self._run("ip", "-json", "address", "show")
+        try:
+            return read(json.loads(said))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PermanentError(
+                f"ip -json address printed what can't be read: {said[:200]!r}",
+                name="unreadable-answer",
+            ) from error
 
 
 def _link(found: dict[str, Any]) -> Link:

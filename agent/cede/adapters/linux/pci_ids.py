@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cede.model.pci import Identity
 
-PATHS = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_LENGTH = 80
 # A line that is not indented begins another vendor or class.
@@ -36,7 +35,7 @@ class Names:
 class PciIds:
     """The list in the first of `paths` that can be read; without any, nothing has a name."""
 
-    def __init__(self, paths: Iterable[Path] = PATHS) -> None:
+    def __init__(self, paths: Iterable[Path]) -> None:
         self._text = _content(paths)
         # the classes come last; without this mark each is looked for in all of it
         self._classes = max(0, self._text.rfind(b"\nC 00  "))

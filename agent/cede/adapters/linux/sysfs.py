@@ -9,9 +9,9 @@ import os
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from cede.adapters.linux.config_space import LEGACY_SIZE, SwitchedOn, serial_number, switched_on
+from cede.adapters.linux.config_space import LEGACY_SIZE, serial_number, switched_on
 from cede.errors import PermanentError
-from cede.model.pci import PCIBACK, Address, Device, Identity
+from cede.model.pci import PCIBACK, Address, Device, Identity, SwitchedOn
 from cede.util import process
 from cede.util.kernel_files import link_name, listing, readlink, realpath, text
 

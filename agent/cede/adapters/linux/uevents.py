@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cede.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNELS_GROUP = 1  # udev sends its own on group 2
@@ -52,11 +52,12 @@ def _kernels() -> socket.socket:
 
 
 class Uevents:
-    """Listens to the kernel alone: what another process sends to this socket is dropped."""
+    """Listens to the kernel alone: what another process sends to this socket is dropped. `tell` puts it into words."""
 
     name = "kernel"
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[bytes], str] = words) -> None:
+        self._tell = tell
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
@@ -88,7 +89,7 @@ class Uevents:
                 raise UnreachableError(
                     f"the kernel's uevents broke off: {error}", name="uevents-unreachable"
                 ) from error
-            if came is not None and (what := words(came)):
+            if came is not None and (what := self._tell(came)):
                 found.append(what)
         return found
 

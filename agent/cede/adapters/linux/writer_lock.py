@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.errors import PermanentError, TransientError
+from cede.util.clock import Clock
 from cede.util.retry import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-LOCK = Path("/run/cede.lock")
 _MODE = 0o600
 _POLL = 0.2
 
@@ -27,12 +26,12 @@ _POLL = 0.2
 def one_writer(
     holder_text: str,
     *,
-    path: Path = LOCK,
+    path: Path,
     seconds: float = 0.0,
     waiting: Callable[[str], None] = lambda _: None,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock | None = None,
 ) -> Iterator[None]:
-    """Hold the lock; `who` is what another one is told meanwhile.
+    """Hold the lock at `path`; `holder_text` is what another one is told meanwhile.
 
     Waits at most `seconds`, after telling `waiting` whom for. Raises TransientError, naming the holder, if it isn't
     free by then, PermanentError if the file can't be opened.
@@ -46,7 +45,7 @@ def one_writer(
             remedy="run as root",
         ) from error
     try:
-        _take(descriptor, path, seconds, waiting, sleep)
+        _take(descriptor, path, seconds, waiting, clock or Clock())
         with suppress(OSError):  # the lock holds without its holder's name, too
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, holder_text.encode("utf-8", "backslashreplace"), 0)
@@ -60,7 +59,7 @@ def _take(
     path: Path,
     seconds: float,
     waiting: Callable[[str], None],
-    sleep: Callable[[float], None],
+    clock: Clock,
 ) -> None:
     def taken() -> bool:
         try:
@@ -73,7 +72,7 @@ def _take(
         return
     if seconds > 0:
         waiting(_busy(descriptor, path).message)
-        if wait_until(taken, seconds, sleep, pause=_POLL):
+        if wait_until(taken, seconds, clock, pause=_POLL):
             return
     raise _busy(descriptor, path)
 

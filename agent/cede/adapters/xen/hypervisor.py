@@ -10,18 +10,17 @@ from __future__ import annotations
 import re
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
 from cede.util.kernel_files import text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from cede.model.pci import Address
 
-_LIBRARIES = Path("/usr/lib")
-_FILES = Path("/sys/hypervisor")
-_VERSION = _FILES / "version"
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
 _NO_DOMAIN = 0x7FF4  # DOMID_INVALID: whether any guest could be given it
@@ -30,7 +29,7 @@ _ERRORS = (Exception,)  # xen.lowlevel.xc.Error, which has no name here before i
 _NO_BINDING = "restart the guest: its end gives up every device that it has"
 
 
-def _binding(libraries: Path = _LIBRARIES, version: Path = _VERSION) -> Any:  # noqa: ANN401 - no types
+def binding(libraries: Path, version: Path) -> Any:  # noqa: ANN401 - no types
     """The binding of the Xen that runs; None where there is no Xen, or its version brings none."""
     try:
         number = ".".join((version / part).read_text().strip() for part in ("major", "minor"))
@@ -41,17 +40,21 @@ def _binding(libraries: Path = _LIBRARIES, version: Path = _VERSION) -> Any:  # 
 
 
 class Hypervisor:
-    """Opened at the first question; where there is no binding it says that it doesn't know."""
+    """Opened by `find` at the first question; where there is no binding it says that it doesn't know.
 
-    def __init__(self, binding: Any = None, files: Path = _FILES) -> None:  # noqa: ANN401 - no types
-        self._given = binding
-        self._looked = binding is not None
+    `files` is what the kernel tells of Xen (normally `/sys/hypervisor`).
+    """
+
+    def __init__(self, files: Path, find: Callable[[], Any]) -> None:
         self._files = files
+        self._find = find
+        self._given: Any = None
+        self._looked = False
 
     @property
     def _xc(self) -> Any:  # noqa: ANN401 - no types
         if not self._looked:
-            self._given, self._looked = _binding(), True
+            self._given, self._looked = self._find(), True
         return self._given
 
     def kind(self) -> str:

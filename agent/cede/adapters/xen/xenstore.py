@@ -6,7 +6,7 @@ Source: xen/docs/misc/xenstore-paths.pandoc, tools/libs/light/libxl_pci.c (which
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
 from cede.errors import WorldMovedError
@@ -14,7 +14,7 @@ from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
@@ -34,14 +34,27 @@ def _data(domid: int, name: str) -> str:
     return f"{_DOMAINS}/{domid}/data/{name}"
 
 
+class Nodes(Protocol):
+    """What is asked of xenstore; see `XenstoreClient`."""
+
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
+        """What READ, DIRECTORY or RM of each path is answered with; None for a node that isn't there."""
+
+    def write(self, path: str, value: bytes) -> None:
+        """Write a node."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
 class Xenstore:
     """Reads what Xen's tools wrote down, through one connection; writes below a guest's `data` alone.
 
     Nothing found would say that no guest has any device, so a xenstore that doesn't answer is always an error.
     """
 
-    def __init__(self, client: XenstoreClient | None = None) -> None:
-        self._client = client or XenstoreClient()
+    def __init__(self, client: Nodes | None = None) -> None:
+        self._client: Nodes = client or XenstoreClient()
 
     def close(self) -> None:
         """Close the connection; the next question opens a new one."""

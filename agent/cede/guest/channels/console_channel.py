@@ -117,15 +117,20 @@ class _Listener:
 class ConsoleChannel:
     """A console with a shell, as a channel into the guest; call `leave` at the end.
 
-    `login` is used only where the console asks for a login.
+    `login` is used only where the console asks for a login. `frame` makes the marks of a question.
     """
 
     def __init__(
-        self, line: Line, login: Login | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        line: Line,
+        login: Login | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        frame: Callable[[], Frame] = Frame,
     ) -> None:
         self._line = line
         self._login = login
         self._clock = clock
+        self._frame = frame
         self._logged_in = False
         self._underway = False
         self._reading = False
@@ -150,7 +155,7 @@ class ConsoleChannel:
 
     def _ask(self, listener: _Listener, command: str) -> str | None:
         """Return the answer of the shell that shows its prompt; None if the prompt comes back without an answer."""
-        frame = Frame()
+        frame = self._frame()
         self._underway = self._reading = True
         self._type(listener, _RECEIVE)
         if not self._await(listener, lambda: _READY in listener.data):

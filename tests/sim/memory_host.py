@@ -10,26 +10,46 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
-from cede.adapters.composition import Adapters
+from cede.adapters.ports import Adapters
+from cede.adapters.runtime import Runtime
 from cede.domain_xml import document
-from cede.domain_xml.edits import incremental_edits
-from cede.errors import CedeError, PermanentError, WorldMovedError
+from cede.domain_xml.edits import IncrementalEdit, incremental_edits
+from cede.errors import CedeError, GuestSilentError, PermanentError, WorldMovedError
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Link
 from cede.state.journal import Journal
-from unit.changed_xml import changed
-from unit.faults_model import Adapter, Gate
+from cede.util.paths import Paths
+from cede.util.retry import STEP_SECONDS
+from sim.changed_xml import changed
+from sim.faults import Adapter, Gate
+from sim.passing_time import InlineTimeouts, SimulatedTime
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from cede.adapters.ports import Console
+    from cede.adapters.runtime import LibvirtAccess
+    from cede.model.inventory import LibxlNote
+    from cede.model.pci import SwitchedOn
+    from cede.util.clock import Clock
+
 DOM0, QUARANTINE = 0, 0x7FF2  # DOMID_IO, which Xen keeps what left a guest in
 _Stages = list["Callable[[], object]"]
+
+
+def _sets(thing: object, **values: object) -> Callable[[], None]:
+    """One stage of an action: the thing has these values from then on."""
+
+    def stage() -> None:
+        for name, value in values.items():
+            setattr(thing, name, value)
+
+    return stage
 
 
 @lru_cache(maxsize=4096)
@@ -113,31 +133,61 @@ class Host:
     loaded: bool = False
     backend: dict[Address, Given] = field(default_factory=dict)
     next_domid: int = 1
+    time: SimulatedTime = field(default_factory=lambda: SimulatedTime(STEP_SECONDS / 2))
     # what cede was last told, so that what changes in the moment after it is no fault of its own
     shown_given: dict[Address, int] = field(default_factory=dict)
     shown_owned: dict[Address, bool | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.happens)
-        self.journal.gate = self.gate
+        self.journal.gate, self.journal.clock = self.gate, self.clock
         for card in self.cards.values():
             card.driver, card.link = card.native, card.wired
         self.theirs = self.foreign()
 
     def adapters(self) -> Adapters:
-        libvirt, rest = _Libvirt(self), _Rest(self)
         return Adapters(
-            libvirt=cast("Any", libvirt),
-            sysfs=cast("Any", _Sysfs(self)),
-            xenstore=cast("Any", _Xenstore(self)),
-            uses=cast("Any", rest),
-            links=cast("Any", rest),
-            kernel=cast("Any", rest),
-            modules=cast("Any", rest),
-            kernel_log=cast("Any", rest),
-            xl=cast("Any", _Xl(self)),
-            hypervisor=cast("Any", _Hypervisor(self)),
+            libvirt=MemoryLibvirt(self),
+            sysfs=MemorySysfs(self),
+            xenstore=MemoryXenstore(self),
+            uses=MemoryHostUses(self),
+            links=MemoryLinks(self),
+            kernel=MemoryKernel(self),
+            modules=MemoryModules(),
+            kernel_log=MemoryKernelLog(),
+            xl=MemoryXl(self),
+            hypervisor=MemoryHypervisor(self),
             journal=self.journal,
+            clock=self.clock,
+            timeouts=InlineTimeouts(),
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """A busy world is tried again twice, in which time things go on."""
+
+        def sleep(seconds: float) -> None:
+            self.time.sleep(seconds)
+            self.pauses()
+
+        return replace(self.time.clock, sleep=sleep)
+
+    def runtime(self, folder: Path, clock: Clock | None = None) -> Runtime:
+        """What a daemon is handed on this host, with locks and the journal below `folder`."""
+        paths = Paths(root=folder)
+        paths.run.mkdir(exist_ok=True)
+
+        @contextmanager
+        def opened(_runtime: Runtime, _access: LibvirtAccess) -> Iterator[Adapters]:
+            yield self.adapters()
+
+        return Runtime(
+            open_adapters=opened,
+            event_sources=lambda *_: (),
+            user=lambda: "root",
+            is_root=True,
+            paths=paths,
+            clock=clock or self.clock,
         )
 
     # -- what is not cede's
@@ -233,9 +283,9 @@ class Host:
         self.bind_pciback(card)
         card.owner = guest.domid
         self.backend[card.address] = Given(guest.domid, by_cede=False)
-        for kept in ("live", "config"):
-            text = getattr(guest, kept)
-            setattr(guest, kept, document.with_hostdev(text, card.address, "hostdev0"))
+        if guest.live is not None:
+            guest.live = document.with_hostdev(guest.live, card.address, "hostdev0")
+        guest.config = document.with_hostdev(guest.config, card.address, "hostdev0")
 
     def virsh_config(self, card: Card, guest: Guest) -> None:
         """The administrator reserves a card for a guest's next start."""
@@ -321,9 +371,10 @@ class ModelJournal(Journal):
     """cede's own journal, whose transactions can be cut off; it needn't outlive a loss of power."""
 
     gate: Gate
+    clock: Clock
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, boot="this")
+        super().__init__(path, boot="this", now=lambda: self.clock.now())  # noqa: PLW0108 - the clock comes with the host
         with super()._writing() as connection:
             connection.execute("PRAGMA user_version")
         assert self._open is not None
@@ -348,7 +399,7 @@ class ModelJournal(Journal):
             yield connection
 
 
-class _Adapter:
+class _Port:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._gate = host.gate
@@ -364,7 +415,7 @@ class _Adapter:
         return self._host.guests[name]
 
 
-class _Libvirt(_Adapter):
+class MemoryLibvirt(_Port):
     def domains(self) -> tuple[Domain, ...]:
         host = self._host
         return self._gate.asks(
@@ -387,8 +438,22 @@ class _Libvirt(_Adapter):
             Adapter.LIBVIRT, lambda: frozenset(c.address.node_device for c in cards if c.present)
         )
 
-    def last_libxl_line(self, _domain: str) -> str:
+    def last_libxl_line(self, domain: str) -> str:  # noqa: ARG002 - the port's signature
         return ""
+
+    def shut_down(self, domain: str) -> None:
+        self._host.happens(f"destroy {domain}")
+
+    def start(self, domain: str) -> None:
+        self._host.happens(f"start {domain}")
+
+    @contextmanager
+    def console(self, domain: str) -> Iterator[Console]:
+        raise GuestSilentError(f"{domain} has no console to ask on")
+        yield
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
     def persistent_xml(self, domain: str) -> str:
         return self._gate.asks(Adapter.LIBVIRT, lambda: self._guest(domain).config)
@@ -408,7 +473,7 @@ class _Libvirt(_Adapter):
             if card.driver == PCIBACK:
                 return []
             return [
-                lambda: setattr(card, "override", PCIBACK),
+                _sets(card, override=PCIBACK),
                 partial(self._host.unbind, card),
                 partial(self._host.bind_pciback, card),
             ]
@@ -424,7 +489,7 @@ class _Libvirt(_Adapter):
             given = host.backend.get(address)
             assert given is None or not given.closing, "dom0 takes what a guest hasn't let go of"
             return [
-                lambda: setattr(card, "override", None),
+                _sets(card, override=None),
                 partial(self._host.unbind, card),
                 partial(self._host.probe, card),
             ]
@@ -448,12 +513,10 @@ class _Libvirt(_Adapter):
                 raise PermanentError("libxenlight failed to attach pci device")
             live = guest.live
             return [
-                lambda: setattr(card, "owner", domid),
+                _sets(card, owner=domid),
                 lambda: host.backend.update({address: Given(domid, by_cede=True)}),
-                lambda: setattr(
-                    guest,
-                    "live",
-                    document.with_hostdev(live, address, alias, permissive=permissive),
+                _sets(
+                    guest, live=document.with_hostdev(live, address, alias, permissive=permissive)
                 ),
             ]
 
@@ -477,7 +540,7 @@ class _Libvirt(_Adapter):
             return [
                 partial(host.left, card, domid),
                 partial(self._let_go, guest, address),
-                lambda: setattr(guest, "live", document.without_hostdev(live, address)),
+                _sets(guest, live=document.without_hostdev(live, address)),
             ]
 
         return self._gate.does(Adapter.LIBVIRT, prepare)
@@ -496,16 +559,17 @@ class _Libvirt(_Adapter):
                 return []
             found = incremental_edits(guest.config, edited)
             if found is None:
-                return [lambda: setattr(guest, "config", edited)]
-            return [
-                partial(lambda one: setattr(guest, "config", changed(guest.config, one)), change)
-                for change in found
-            ]
+                return [_sets(guest, config=edited)]
+            return [partial(self._edit, guest, change) for change in found]
 
         return self._gate.does(Adapter.LIBVIRT, prepare)
 
+    @staticmethod
+    def _edit(guest: Guest, change: IncrementalEdit) -> None:
+        guest.config = changed(guest.config, change)
 
-class _Sysfs(_Adapter):
+
+class MemorySysfs(_Port):
     @property
     def pciback_loaded(self) -> bool:
         return self._gate.asks(Adapter.SYSFS, lambda: self._host.loaded)
@@ -521,7 +585,7 @@ class _Sysfs(_Adapter):
             card = self._card(address)
             if not card.slot:
                 raise PermanentError(f"{address} is in no slot")
-            return [lambda: setattr(card, "slot", False)]
+            return [_sets(card, slot=False)]
 
         self._gate.does(Adapter.SYSFS, prepare)
 
@@ -531,13 +595,16 @@ class _Sysfs(_Adapter):
     def driver_override(self, address: Address) -> str | None:
         return self._gate.asks(Adapter.SYSFS, lambda: self._host.cards[address].override)
 
-    def switched_on(self, _address: Address) -> None:
+    def switched_on(self, address: Address) -> SwitchedOn | None:  # noqa: ARG002 - the port's signature
         return None
+
+    def power(self, address: Address) -> str:  # noqa: ARG002 - the port's signature
+        return "D0"
 
     def permissive(self) -> frozenset[Address]:
         return frozenset()
 
-    def serial(self, _address: Address) -> str | None:
+    def serial(self, address: Address) -> str | None:  # noqa: ARG002 - the port's signature
         return None
 
     def modalias(self, address: Address) -> str:
@@ -589,7 +656,7 @@ class _Sysfs(_Adapter):
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
 
 
-class _Xenstore(_Adapter):
+class MemoryXenstore(_Port):
     def backend(self) -> tuple[BackendDevice, ...]:
         def seen() -> tuple[BackendDevice, ...]:
             given = sorted(self._host.backend.items())
@@ -597,6 +664,21 @@ class _Xenstore(_Adapter):
             return tuple(self._seen(*one) for one in given)
 
         return self._gate.asks(Adapter.XENSTORE, seen)
+
+    def stale_notes(self) -> tuple[LibxlNote, ...]:
+        return ()
+
+    def read_data(self, domid: int, name: str) -> bytes | None:  # noqa: ARG002 - the port's signature
+        return None
+
+    def write_data(self, domid: int, name: str, value: bytes) -> None:
+        """No guest has a helper that would read it."""
+
+    def remove_data(self, domid: int, name: str) -> None:
+        """There is none."""
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
     def _seen(self, address: Address, given: Given) -> BackendDevice:
         guest = self._host.guest_of(given.domid)
@@ -613,7 +695,10 @@ class _Xenstore(_Adapter):
         )
 
 
-class _Xl(_Adapter):
+class MemoryXl(_Port):
+    def installed(self) -> bool:
+        return True
+
     def detach(self, domid: int, address: Address) -> None:
         def prepare() -> _Stages:
             host, card = self._host, self._card(address)
@@ -635,16 +720,31 @@ class _Xl(_Adapter):
             card = self._card(address)
             if card.owner != QUARANTINE:
                 return []  # "failed to de-quarantine"
-            stages: _Stages = [lambda: setattr(card, "owner", DOM0)]
+            stages: _Stages = [_sets(card, owner=DOM0)]
             if card.driver == PCIBACK:
                 stages.append(partial(self._host.unbind, card))
-                stages.append(lambda: setattr(card, "slot", False))
+                stages.append(_sets(card, slot=False))
             return stages
 
         return self._gate.does(Adapter.XL, prepare)
 
 
-class _Hypervisor(_Adapter):
+class MemoryHypervisor(_Port):
+    def kind(self) -> str:
+        return "xen"
+
+    def is_dom0(self) -> bool | None:
+        return True
+
+    def virtualisation(self) -> tuple[str, ...]:
+        return ("pv", "pv_directio")
+
+    def command_line(self) -> str:
+        return ""
+
+    def log(self) -> str:
+        return ""
+
     def in_guest(self, address: Address) -> bool | None:
         owned = self._reported(lambda: self._host.cards[address].in_guest)
         self._host.shown_owned[address] = owned
@@ -653,7 +753,7 @@ class _Hypervisor(_Adapter):
     def quarantined(self, address: Address) -> bool | None:
         return self._reported(lambda: self._host.cards[address].owner == QUARANTINE)
 
-    def faults(self, _address: Address) -> int:
+    def faults(self, address: Address) -> int:  # noqa: ARG002 - the port's signature
         return 0
 
     def _reported(self, answer: Callable[[], bool]) -> bool | None:
@@ -668,22 +768,61 @@ class _Hypervisor(_Adapter):
             if card.owner != domid:
                 raise PermanentError(f"Xen doesn't take {address} from domain {domid}")
             assert address not in self._host.backend, f"xenstore still gives {address} away"
-            return [lambda: setattr(card, "owner", QUARANTINE)]
+            return [_sets(card, owner=QUARANTINE)]
 
         self._gate.does(Adapter.HYPERVISOR, prepare)
 
 
-class _Rest(_Adapter):
-    """uses, links, the kernel and its log."""
-
-    def lines(self, _about: str = "") -> tuple[KernelLine, ...]:
+class MemoryKernelLog:
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]:  # noqa: ARG002 - the port's signature
         return ()
 
+
+class MemoryModules:
+    """xen-pciback is a module, and loaded when it is needed."""
+
+    def __init__(self) -> None:
+        self._own_file: str | None = None
+
+    def available(self) -> bool | None:
+        return True
+
+    def loaded(self) -> str | None:
+        return "module"
+
+    def built_in(self) -> bool:
+        return False
+
+    def options(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def kernel_command_line(self) -> str:
+        return ""
+
+    def loaders(self) -> tuple[str, ...]:
+        return ("cede.conf",) if self._own_file else ()
+
+    def loaded_at_boot(self) -> bool:
+        return bool(self._own_file)
+
+    def initramfs_makers(self) -> tuple[str, ...]:
+        return ()
+
+    def own_file(self) -> str | None:
+        return self._own_file
+
+    def load_at_boot(self) -> None:
+        self._own_file = "xen-pciback\n"
+
+    def dont_load_at_boot(self) -> None:
+        self._own_file = None
+
+
+class MemoryHostUses(_Port):
     def find(
         self,
-        *,
-        disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the adapter is called
-        interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as the adapter is called
+        disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - the port's signature
+        interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - the port's signature
     ) -> dict[Address, list[HostUse]]:
         return self._gate.asks(
             Adapter.USES,
@@ -694,30 +833,35 @@ class _Rest(_Adapter):
             },
         )
 
+
+class MemoryLinks(_Port):
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         cards = self._host.cards.values()
         return self._gate.asks(
             Adapter.LINKS, lambda: tuple(c.link for c in cards if c.link and c.link.name in names)
         )
 
-    def restore(self, was: Link, now: Link) -> None:
+    def restore(self, link: Link, now: Link) -> None:
         def prepare() -> _Stages:
             cards = self._host.cards.values()
             card = next((c for c in cards if c.link and c.link.name == now.name), None)
             if card is None or card.link is None:
                 raise PermanentError(f"there is no interface {now.name}")
-            link = card.link
+            there = card.link
             return [
-                lambda: setattr(card, "link", replace(link, mtu=was.mtu)),
-                lambda: setattr(card, "link", was),
+                _sets(card, link=replace(there, mtu=link.mtu)),
+                _sets(card, link=link),
             ]
 
         self._gate.does(Adapter.LINKS, prepare)
 
+
+class MemoryKernel(_Port):
+    def await_udev(self, seconds: float) -> bool:
+        return seconds > 0
+
     def load_pciback(self) -> None:
-        self._gate.does(
-            Adapter.KERNEL, lambda: [lambda: setattr(self._host, "loaded", True)], honest=False
-        )
+        self._gate.does(Adapter.KERNEL, lambda: [_sets(self._host, loaded=True)], honest=False)
 
     def load_driver(self, modalias: str) -> None:
         def prepare() -> _Stages:
