@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,31 +12,25 @@ from cede.model.pci import Address, HostUse
 from cede.services.observe import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sim.dom0 import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
 
 
-class Uses:
-    """Knows of one use, and what it was asked with."""
-
-    def __init__(self, use: HostUse) -> None:
-        self._use = use
-        self.asked: dict[str, Any] = {}
-
-    def find(self, **asked: object) -> dict[Address, list[HostUse]]:
-        self.asked = asked
-        return {NIC: [self._use], Address(0, 2, 0, 0): [self._use]}
-
-
 def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> None:
     use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
-    uses: Any = Uses(use)
-    (device,) = observe(replace(host.adapters(), uses=uses)).devices
+    asked: list[Mapping[str, object]] = []
+
+    def find(_find: object, disks: Mapping[str, object], _interfaces: object) -> object:
+        asked.append(disks)
+        return {NIC: [use], Address(0, 2, 0, 0): [use]}
+
+    host.instead["uses"] = find
+    (device,) = observe(host.adapters()).devices
     assert device.uses == (use,)
-    assert list(uses.asked["disks"]) == ["pv1"]
+    assert [list(disks) for disks in asked] == [["pv1"]]
 
 
 def test_sysfs_is_read_while_libvirt_prepares_its_answer(

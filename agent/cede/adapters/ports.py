@@ -1,7 +1,7 @@
 """The ports: what services, executor and verifier ask of each outside world, whoever answers.
 
-An adapter below `cede.adapters` has one of these shapes, and so has each part of the simulated host in the tests.
-What goes wrong is raised as one of cede's errors; the adapter's own docstrings tell which.
+An adapter has one of these shapes, and so has each part of the simulated host in the tests. What a method does, returns
+and raises stands at the adapter that is named; what goes wrong is always raised as one of cede's errors.
 """
 
 from __future__ import annotations
@@ -22,272 +22,138 @@ from cede.util.timeouts import Timeouts
 class Console(Protocol):
     """A guest's text console, for as long as it is open."""
 
-    def send(self, data: bytes) -> None:
-        """Type `data` into the guest."""
-
-    def receive(self, seconds: float) -> bytes | None:
-        """What the guest printed next; None if that takes longer than `seconds`, b"" if the console has ended."""
+    def send(self, data: bytes) -> None: ...
+    def receive(self, seconds: float) -> bytes | None: ...
 
 
 class Libvirt(Protocol):
-    """libvirt's Xen driver."""
+    """libvirt's Xen driver (libvirt/connection.py)."""
 
-    def domains(self) -> tuple[Domain, ...]:
-        """Every domain but dom0, running or not, by name."""
-
-    def domain(self, name: str) -> Domain | None:
-        """The domain of that name as it is now; None if there is none."""
-
-    def running(self, name: str) -> Domain | None:
-        """The domain of that name with what it has live alone; None if it doesn't run."""
-
-    def node_devices(self) -> frozenset[str]:
-        """The names of the PCI node devices (`pci_0000_01_00_0`)."""
-
-    def bind_to_pciback(self, address: Address) -> None:
-        """Unbind the device from its dom0 driver and bind it to pciback."""
-
-    def reattach(self, address: Address) -> None:
-        """Let the kernel look for a dom0 driver of the device."""
-
-    def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None:
-        """Hot-plug the device into the running domain, leaving its persistent XML alone."""
-
-    def unplug(self, domain: str, address: Address) -> bool:
-        """Take the device out of the running domain; False if it wasn't there."""
-
-    def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
-        """Edit the domain's persistent XML; False if the edit changes nothing."""
-
-    def persistent_xml(self, domain: str) -> str:
-        """The domain's persistent XML, without its secrets."""
-
-    def last_libxl_line(self, domain: str) -> str:
-        """The last thing that libxl logged of the domain; empty if nothing."""
-
-    def shut_down(self, domain: str) -> None:
-        """Ask the running domain to shut itself down; returns before it has."""
-
-    def start(self, domain: str) -> None:
-        """Start the domain from its persistent XML."""
-
-    def console(self, domain: str) -> AbstractContextManager[Console]:
-        """The domain's first console, closed afterwards."""
-
-    def close(self) -> None:
-        """End the connection."""
+    def domains(self) -> tuple[Domain, ...]: ...
+    def domain(self, name: str) -> Domain | None: ...
+    def running(self, name: str) -> Domain | None: ...
+    def node_devices(self) -> frozenset[str]: ...
+    def bind_to_pciback(self, address: Address) -> None: ...
+    def reattach(self, address: Address) -> None: ...
+    def plug(self, domain: str, address: Address, alias: str, *, permissive: bool) -> None: ...
+    def unplug(self, domain: str, address: Address) -> bool: ...
+    def redefine(self, domain: str, edit: Callable[[str], str]) -> bool: ...
+    def persistent_xml(self, domain: str) -> str: ...
+    def last_libxl_line(self, domain: str) -> str: ...
+    def shut_down(self, domain: str) -> None: ...
+    def start(self, domain: str) -> None: ...
+    def console(self, domain: str) -> AbstractContextManager[Console]: ...
+    def close(self) -> None: ...
 
 
 class Sysfs(Protocol):
-    """dom0's sysfs: PCI functions, who drives them, pciback's own files."""
+    """dom0's sysfs: PCI functions, who drives them, pciback's own files (linux/sysfs.py)."""
 
     @property
-    def pciback_loaded(self) -> bool:
-        """Whether the driver directory of xen-pciback exists."""
-
-    def pciback_slots(self) -> frozenset[Address]:
-        """The addresses that pciback binds at the next probe."""
-
-    def remove_pciback_slot(self, address: Address) -> None:
-        """Make pciback forget the address."""
-
-    def permissive(self) -> frozenset[Address]:
-        """The addresses whose guests pciback lets write where they like."""
-
-    def devices(self) -> tuple[Device, ...]:
-        """Every PCI function, in address order; what dom0 needs of each isn't told."""
-
-    def device(self, address: Address) -> Device | None:
-        """The PCI function at `address`, None if there is none."""
-
-    def identity(self, address: Address) -> Identity | None:
-        """What the function at `address` says it is; None if there is none."""
-
-    def driver(self, address: Address) -> str | None:
-        """The name of the driver bound right now, or None."""
-
-    def driver_override(self, address: Address) -> str | None:
-        """The only driver that may bind to the device, None if any may."""
-
-    def serial(self, address: Address) -> str | None:
-        """The PCIe device serial number, None if it has none."""
-
-    def switched_on(self, address: Address) -> SwitchedOn | None:
-        """What is switched on in the card itself; None if that can't be read."""
-
-    def power(self, address: Address) -> str:
-        """The device's power state, empty if that can't be read."""
-
-    def modalias(self, address: Address) -> str:
-        """What modprobe finds the device's driver by."""
-
-    def interfaces(self, address: Address) -> tuple[str, ...]:
-        """The network interfaces that hang on the device."""
-
-    def disks(self, address: Address) -> tuple[str, ...]:
-        """The whole disks behind the device, each by its WWID or else its size in sectors."""
+    def pciback_loaded(self) -> bool: ...
+    def pciback_slots(self) -> frozenset[Address]: ...
+    def remove_pciback_slot(self, address: Address) -> None: ...
+    def permissive(self) -> frozenset[Address]: ...
+    def devices(self) -> tuple[Device, ...]: ...
+    def device(self, address: Address) -> Device | None: ...
+    def identity(self, address: Address) -> Identity | None: ...
+    def driver(self, address: Address) -> str | None: ...
+    def driver_override(self, address: Address) -> str | None: ...
+    def serial(self, address: Address) -> str | None: ...
+    def switched_on(self, address: Address) -> SwitchedOn | None: ...
+    def power(self, address: Address) -> str: ...
+    def modalias(self, address: Address) -> str: ...
+    def interfaces(self, address: Address) -> tuple[str, ...]: ...
+    def disks(self, address: Address) -> tuple[str, ...]: ...
 
 
 class Xenstore(Protocol):
-    """xenstore: which guest has which device, and the nodes below a guest's own `data`."""
+    """xenstore: which guest has which device, and the nodes below a guest's own `data` (xen/xenstore.py)."""
 
-    def backend(self) -> tuple[BackendDevice, ...]:
-        """Every device that the PCI backend serves, in domain and device order."""
-
-    def stale_notes(self) -> tuple[LibxlNote, ...]:
-        """What libxl still notes of devices of domains that are gone."""
-
-    def read_data(self, domid: int, name: str) -> bytes | None:
-        """What a guest has in its own node `data/<name>`; None if there is none."""
-
-    def write_data(self, domid: int, name: str, value: bytes) -> None:
-        """Write a running guest's node `data/<name>`."""
-
-    def remove_data(self, domid: int, name: str) -> None:
-        """Remove a guest's node `data/<name>` and all below it, if it is there."""
-
-    def close(self) -> None:
-        """End the connection."""
+    def backend(self) -> tuple[BackendDevice, ...]: ...
+    def stale_notes(self) -> tuple[LibxlNote, ...]: ...
+    def read_data(self, domid: int, name: str) -> bytes | None: ...
+    def write_data(self, domid: int, name: str, value: bytes) -> None: ...
+    def remove_data(self, domid: int, name: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class HostUses(Protocol):
-    """What dom0 itself lives on, and what guests live on through dom0."""
+    """What dom0 itself lives on, and what guests live on through dom0 (linux/host_uses)."""
 
     def find(
         self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
-    ) -> dict[Address, list[HostUse]]:
-        """For each device in use, every use; `disks` and `interfaces` are those that each domain lives on."""
+    ) -> dict[Address, list[HostUse]]: ...
 
 
 class Links(Protocol):
-    """dom0's network interfaces."""
+    """dom0's network interfaces (linux/network_links.py)."""
 
-    def read(self, names: Collection[str]) -> tuple[Link, ...]:
-        """These interfaces as they are now; one that isn't there is left out."""
-
-    def restore(self, link: Link, now: Link) -> None:
-        """Make the interface that is as `now` says what `link` says."""
+    def read(self, names: Collection[str]) -> tuple[Link, ...]: ...
+    def restore(self, link: Link, now: Link) -> None: ...
 
 
 class Kernel(Protocol):
-    """dom0's kernel, as far as programs load what it lacks."""
+    """dom0's kernel, as far as programs load what it lacks (xen/commands.py)."""
 
-    def load_pciback(self) -> None:
-        """Load the module xen-pciback."""
-
-    def load_driver(self, modalias: str) -> None:
-        """Load the driver for what a device's `modalias` says."""
-
-    def await_udev(self, seconds: float) -> bool:
-        """Wait until udev has loaded drivers and named interfaces; False if it hasn't by then."""
+    def load_pciback(self) -> None: ...
+    def load_driver(self, modalias: str) -> None: ...
+    def await_udev(self, seconds: float) -> bool: ...
 
 
 class Modules(Protocol):
-    """How dom0's kernel modules are configured."""
+    """How dom0's kernel modules are configured (linux/kernel_modules.py)."""
 
-    def available(self) -> bool | None:
-        """Whether the running kernel has xen-pciback; None if its lists can't be read."""
-
-    def loaded(self) -> str | None:
-        """How xen-pciback is there now: `module` or `built in`; None if it isn't."""
-
-    def built_in(self) -> bool:
-        """Whether it is part of the kernel itself."""
-
-    def options(self) -> tuple[tuple[str, str], ...]:
-        """What modprobe's configuration says of xen-pciback: (path, line)."""
-
-    def kernel_command_line(self) -> str:
-        """dom0's kernel's command line."""
-
-    def loaders(self) -> tuple[str, ...]:
-        """What has it loaded at boot: files that name it, and words of the kernel's command line."""
-
-    def loaded_at_boot(self) -> bool:
-        """Whether something has it loaded at boot, or it needn't be."""
-
-    def initramfs_makers(self) -> tuple[str, ...]:
-        """What this host makes its initramfs with."""
-
-    def own_file(self) -> str | None:
-        """The text of cede's own list of modules, None if there is none."""
-
-    def load_at_boot(self) -> None:
-        """Name xen-pciback in cede's own list."""
-
-    def dont_load_at_boot(self) -> None:
-        """Take it out of cede's own list."""
+    def available(self) -> bool | None: ...
+    def loaded(self) -> str | None: ...
+    def built_in(self) -> bool: ...
+    def options(self) -> tuple[tuple[str, str], ...]: ...
+    def kernel_command_line(self) -> str: ...
+    def loaders(self) -> tuple[str, ...]: ...
+    def loaded_at_boot(self) -> bool: ...
+    def initramfs_makers(self) -> tuple[str, ...]: ...
+    def own_file(self) -> str | None: ...
+    def load_at_boot(self) -> None: ...
+    def dont_load_at_boot(self) -> None: ...
 
 
 class KernelLog(Protocol):
-    """dom0's kernel log."""
+    """dom0's kernel log (linux/kernel_log.py)."""
 
-    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
-        """Every line that the ring holds with `about` in it, the oldest first; empty if it can't be read."""
+    def lines(self, about: str = "") -> tuple[KernelLine, ...]: ...
 
 
 class Xl(Protocol):
-    """Xen's own toolstack, for what libvirt has no call for."""
+    """Xen's own toolstack, for what libvirt has no call for (xen/commands.py)."""
 
-    def installed(self) -> bool:
-        """Whether there is an xl to run."""
-
-    def detach(self, domid: int, address: Address) -> None:
-        """Take out of a running domain what libvirt doesn't list there."""
-
-    def assignable_remove(self, address: Address) -> bool:
-        """Take the device out of Xen's quarantine and drop its slot; False if it never was in a guest."""
+    def installed(self) -> bool: ...
+    def detach(self, domid: int, address: Address) -> None: ...
+    def assignable_remove(self, address: Address) -> bool: ...
 
 
 class Hypervisor(Protocol):
-    """The hypervisor itself. Where it can't be asked, the answer is None or empty."""
+    """The hypervisor itself. Where it can't be asked, the answer is None or empty (xen/hypervisor.py)."""
 
-    def kind(self) -> str:
-        """What is below this system: `xen`, or empty on bare metal."""
-
-    def is_dom0(self) -> bool | None:
-        """Whether Xen calls this its initial domain."""
-
-    def virtualisation(self) -> tuple[str, ...]:
-        """What the hardware under it can do."""
-
-    def command_line(self) -> str:
-        """What Xen was booted with."""
-
-    def log(self) -> str:
-        """Xen's own log, as much as its ring holds."""
-
-    def faults(self, address: Address) -> int:
-        """How many DMA faults of the device stand in Xen's log."""
-
-    def in_guest(self, address: Address) -> bool | None:
-        """Whether a guest owns the device."""
-
-    def quarantined(self, address: Address) -> bool | None:
-        """Whether the device is in Xen's quarantine."""
-
-    def deassign(self, domid: int, address: Address) -> None:
-        """Take the device from the guest where no toolstack knows that it has it."""
+    def kind(self) -> str: ...
+    def is_dom0(self) -> bool | None: ...
+    def virtualisation(self) -> tuple[str, ...]: ...
+    def command_line(self) -> str: ...
+    def log(self) -> str: ...
+    def faults(self, address: Address) -> int: ...
+    def in_guest(self, address: Address) -> bool | None: ...
+    def quarantined(self, address: Address) -> bool | None: ...
+    def deassign(self, domid: int, address: Address) -> None: ...
 
 
 class Source(Protocol):
     """An adapter that tells of events. Every method but `close` raises UnreachableError when it is lost."""
 
     @property
-    def name(self) -> str:
-        """What the log calls it."""
-
-    def open(self) -> None:
-        """Begin to listen."""
-
-    def fileno(self) -> int:
-        """What becomes readable when there is something to read."""
-
-    def read(self) -> Collection[str]:
-        """What has come, a few words each; empty if it was nothing of interest. Doesn't wait."""
-
-    def close(self) -> None:
-        """Stop listening; it can be opened again."""
+    def name(self) -> str: ...
+    def open(self) -> None: ...
+    def fileno(self) -> int: ...
+    def read(self) -> Collection[str]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
