@@ -42,7 +42,8 @@ from cede.util.paths import Paths
 from cede.util.text import line_of
 from sim import memory_host
 from sim.faults import Among, Fault, Kind, Scheduled
-from sim.memory_host import MemoryLibvirt, ModelJournal
+from sim.memory_host import ModelJournal
+from sim.memory_ports import MemoryLibvirt
 from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
 from unit.history_model import host as model_host
