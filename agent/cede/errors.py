@@ -1,24 +1,24 @@
 """Errors, named for what the caller may do about them.
 
-Each carries its name and the exit status, which scripts see, one sentence on what is wrong and one on the remedy. A
-name is in kebab-case and the same in every version, as the names of the rules are that refuse; sentences may change.
+Each carries its name and its kind, one sentence on what is wrong and one on the remedy. A name is in kebab-case and
+the same in every version, as the names of the rules are that refuse; sentences may change. The command line maps the
+kinds to exit statuses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import StrEnum
 
 
-class Exit(IntEnum):
-    """Exit status of every cede command; scripts rely on these."""
+class FailureKind(StrEnum):
+    """What stands behind an error, a refusal or a mistake: what the administrator may do about it follows from that."""
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    UNSAFE = 3
-    OUT_OF_SYNC = 4
-    TRY_LATER = 75
+    FAILED = "failed"
+    USAGE = "usage"
+    UNSAFE = "unsafe"
+    OUT_OF_SYNC = "out-of-sync"
+    TRY_LATER = "try-later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class CedeError(Exception):
     all that is wrong, each with its own name, where the message lists the first of them.
     """
 
-    exit = Exit.FAILED
+    kind = FailureKind.FAILED
     name = "failed"
 
     def __init__(
@@ -62,28 +62,28 @@ class CedeError(Exception):
 class UsageError(CedeError):
     """The command line is wrong, or names what does not exist: fix the command."""
 
-    exit = Exit.USAGE
+    kind = FailureKind.USAGE
     name = "wrong-usage"
 
 
 class PolicyError(CedeError):
     """The policy file is wrong: fix the file. The message opens with file:line:column."""
 
-    exit = Exit.USAGE
+    kind = FailureKind.USAGE
     name = "wrong-policy"
 
 
 class UnsafeError(CedeError):
     """The action would harm the host or another tool's work: never retried."""
 
-    exit = Exit.UNSAFE
+    kind = FailureKind.UNSAFE
     name = "unsafe"
 
 
 class TransientError(CedeError):
     """libvirt, Xen or the device was busy: the same call may work in a moment, so it is retried."""
 
-    exit = Exit.TRY_LATER
+    kind = FailureKind.TRY_LATER
     name = "busy"
 
 
@@ -94,7 +94,7 @@ class PermanentError(CedeError):
 class WorldMovedError(CedeError):
     """The host has changed since the plan was made: observe and plan again."""
 
-    exit = Exit.TRY_LATER
+    kind = FailureKind.TRY_LATER
     name = "changed-meanwhile"
 
 
@@ -107,19 +107,19 @@ class HungError(CedeError):
 class InterruptedByPersonError(CedeError):
     """The administrator asked to stop; the journal has what was begun, and the next apply continues."""
 
-    exit = Exit.TRY_LATER
+    kind = FailureKind.TRY_LATER
     name = "interrupted"
 
 
 class UnreachableError(CedeError):
     """libvirt or xenstore does not answer: nothing was changed, try again when it runs."""
 
-    exit = Exit.TRY_LATER
+    kind = FailureKind.TRY_LATER
     name = "unreachable"
 
 
 class GuestSilentError(CedeError):
     """The guest's channel is busy, absent or gave no answer in time: nothing is verified either way."""
 
-    exit = Exit.TRY_LATER
+    kind = FailureKind.TRY_LATER
     name = "guest-silent"

@@ -113,8 +113,9 @@ def test_after_a_restart_every_guest_has_its_device_and_the_host_its_network(
     assert wait_until(connected, timeout=240, interval=2.0), "the guests are still starting"
     # with the network up the host's own card is refused for what it is, and the new one may go
     planned = json.loads(host.run("cede", "boot", "--plan", "--json").stdout)["plan"]
-    assert [refusal["exit"] for refusal in planned["refusals"]] == [3]
-    assert [change["address"] for change in planned["changes"]] == [NEW]
+    decided = planned["decisions"]
+    assert [one["kind"] for one in decided if one["decision"] == "refused"] == ["unsafe"]
+    assert [one["address"] for one in decided if one["decision"] == "change"] == [NEW]
     seen = host.run("cede", "verify", "--json")
     verified = {one["subject"]: one["verified"] for one in json.loads(seen.stdout)["checked"]}
     for number, name in enumerate(GIVEN, 1):

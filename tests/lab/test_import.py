@@ -127,7 +127,7 @@ def test_a_hostdev_that_a_person_attached_is_adopted_and_nothing_else_changes(
     assert (made.returncode, "1 devices, 1 assignments" in made.stdout) == (0, True), made.stderr
     before = shared_host.state()
     planned = json.loads(shared_host.cede("plan", "--json").stdout)["plan"]
-    assert [s["action"] for w in planned["changes"] for s in w["actions"]] == ["adopt"]
+    assert [a["action"] for one in planned["decisions"] for a in one["actions"]] == ["adopt"]
     done = shared_host.cede("apply", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     changed = set(shared_host.state().splitlines()) ^ set(before.splitlines())

@@ -7,49 +7,64 @@ front of people.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from cede.model import serialization
+from cede.model.plan import (
+    Change,
+    Deferred,
+    Drifted,
+    Paused,
+    Purpose,
+    Refused,
+    Satisfied,
+)
 
 if TYPE_CHECKING:
-    from cede.model.plan import Action, Change, NoOp, Plan
+    from cede.model.plan import Action, Decision, Plan
 
 # whose they are says their subject and the policy; test_planner_cases holds them to that
 _OWNERSHIP = frozenset({"alias", "policy"})
 
 
 def decisions(planned: Plan) -> dict[str, Any]:
-    """By subject: `change` with its actions, else what there is to do instead, or the rule that refuses."""
-    every = [
-        *((change.subject, _change(change)) for change in planned.changes),
-        *((noop.subject, kind(noop)) for noop in planned.noops),
-        *((r.subject, {"refused": r.name, "exit": int(r.exit)}) for r in planned.refusals),
-    ]
-    found = dict(every)
-    assert len(found) == len(every), "two decisions on one subject"
+    """By subject: `change` with its actions, else why there is nothing to do, or the rule that refuses."""
+    found = {decision.subject: _decision(decision) for decision in planned.decisions}
+    assert len(found) == len(planned.decisions), "two decisions on one subject"
     return found
 
 
+def _decision(decision: Decision) -> Any:  # noqa: ANN401 - as YAML has it
+    match decision:
+        case Change():
+            return _change(decision)
+        case Satisfied():
+            return {"satisfied": decision.why.value}
+        case Deferred():
+            return "deferred"
+        case Refused():
+            return {"refused": decision.rule, "kind": decision.kind.value}
+        case Paused():
+            return "drained" if decision.pause.drained else "paused"
+        case Drifted():
+            return "drifted"
+        case _:
+            assert_never(decision)
+
+
 def _change(change: Change) -> dict[str, Any]:
-    said = {
-        "action_required": bool(change.action_required), "drifted": change.drifted, "drained": change.drained,
-    }  # fmt: skip
-    return {"change": [_shown(action) for action in change.actions]} | {
-        n: v for n, v in said.items() if v
-    }
+    """Its actions; its purpose, unless it is a first attach; whether something is left to the administrator."""
+    said: dict[str, Any] = {"change": [_shown(action) for action in change.actions]}
+    if change.purpose is not Purpose.ATTACH:
+        said["purpose"] = change.purpose.value
+    if change.action_required:
+        said["action_required"] = True
+    return said
 
 
-def kind(noop: NoOp) -> str:
-    """Why there is nothing to do, in a word; `deferred` to something that the administrator must do first."""
-    if noop.drained:
-        return "drained"
-    if noop.paused:
-        return "paused"
-    if noop.drifted:
-        return "drifted"
-    if noop.alternative_attached:
-        return "alternative"
-    return "deferred" if noop.action_required else "satisfied"
+def of_kind(planned: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The decisions of one kind in a plan's JSON."""
+    return [decision for decision in planned["decisions"] if decision["decision"] == kind]
 
 
 def _shown(action: Action) -> str | dict[str, Any]:

@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cede.errors import CedeError, Exit, HungError, UnsafeError
+from cede.errors import CedeError, FailureKind, HungError, UnsafeError
 from cede.model.domain import GuestKind
 from cede.model.journal_state import Pause
 from cede.model.pci import PCIBACK, Address, Link
+from cede.model.plan import Deferred, Plan, Purpose
 from cede.model.policy import (
     Assignment,
     Channel,
@@ -21,7 +22,7 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.planner.planner import plan, plan_from_decisions
+from cede.planner.planner import plan
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
@@ -187,7 +188,7 @@ class History:
         self.policy = policy
         targets, planned = replan(self.adapters, policy)
         inventory = targets.inventory
-        later = {r.subject for r in planned.refusals if r.exit is Exit.TRY_LATER}
+        later = {r.subject for r in planned.refusals if r.kind is FailureKind.TRY_LATER}
         self.keep_bound = {
             t.device.address for t in targets.each if t.device and t.subject in later
         }
@@ -224,7 +225,7 @@ class History:
         was = replace(self.host.cards[address])
         inventory = observe_host(self.adapters)
         self.adapters.journal.unhold(address)
-        planned = plan_from_decisions([_WAYS[verb](address, f"{verb} {address}", inventory)])
+        planned = Plan(decisions=(_WAYS[verb](address, f"{verb} {address}", inventory),))
         outcomes = carry_out(self.adapters, inventory, planned, self.context)
         self._hung(outcomes)
         if verb == "release" and self.host.cards[address] != was:
@@ -246,7 +247,7 @@ class History:
         whole = plan(resolve_targets(self.policy, replace(inventory, pauses=pauses)))
         self.adapters.journal.pause(pause)
         if drained:
-            planned = plan_from_decisions(change for change in whole.changes if change.drained)
+            planned = Plan(decisions=tuple(c for c in whole.changes if c.purpose is Purpose.DRAIN))
             assert not any(change.attaching for change in planned.changes), (
                 "a drain gives something away"
             )
@@ -341,11 +342,11 @@ class History:
         )
         words |= {ownership.name for ownership in ownership if ownership.address in persons}
         started = self.host.journal.load_state().unfinished
-        words |= {one.subject.split()[0] for one in started if one.address in persons}
+        words |= {one.device for one in started if one.address in persons}
         for refusal in planned.refusals:
             said = set(refusal.subject.replace(",", "").split())
             assert refusal.subject in excused or said & words, refusal
-        action_required = {noop.subject for noop in planned.noops if noop.action_required}
+        action_required = {d.subject for d in planned.decisions if isinstance(d, Deferred)}
         for checked in status(targets, planned):
             assert checked.verified or checked.subject in excused | action_required, checked
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -104,8 +105,8 @@ def main() -> None:
     planned = plan(resolve_targets(policy, inventory))
     seconds = time.process_time() - started
     peak = peak_megabytes()
-    counts = (len(planned.changes), len(planned.noops), len(planned.refusals))
-    print(json.dumps({"seconds": seconds, "megabytes": peak, "counts": counts}))  # noqa: T201 - its answer
+    kinds = Counter(type(decision).__name__ for decision in planned.decisions)
+    print(json.dumps({"seconds": seconds, "megabytes": peak, "counts": kinds}))  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from cede.daemon.backoff import FLAP_SECONDS, FLAPS, MAX_SECONDS, Backoff, hold_back
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.pci import Address
-from cede.model.plan import Change, LoadPciback, NoOp, Plan
+from cede.model.plan import (
+    Change,
+    LoadPciback,
+    Plan,
+    Purpose,
+    Satisfied,
+    Why,
+)
 
 NIC = "nic0 -> pv1"
 
 
 def change(subject: str) -> Change:
     return Change(
-        subject=subject, address=Address(0, 1, 0, 0), identity=None, actions=(LoadPciback(),)
+        subject=subject,
+        purpose=Purpose.ATTACH,
+        address=Address(0, 1, 0, 0),
+        identity=None,
+        actions=(LoadPciback(),),
     )
 
 
@@ -114,13 +125,14 @@ def test_what_the_policy_no_longer_names_is_forgotten_and_so_is_all_when_asked()
 
 
 def test_only_the_changes_of_those_that_wait_are_held_back_with_reason_and_remedy() -> None:
-    noop = NoOp(subject="a -> b", reason="in sync")
-    planned = Plan(changes=(change(NIC), change("nic1 -> pv1")), noops=(noop,))
+    idle = Satisfied(subject="a -> b", why=Why.IN_PLACE, reason="in sync")
+    planned = Plan(decisions=(change(NIC), idle, change("nic1 -> pv1")))
     reason = "libxl said no; next try at 14:00:00"
     held = hold_back(planned, {NIC: reason, "a -> b": "x"})
     assert [w.subject for w in held.changes] == ["nic1 -> pv1"]
-    assert held.noops == (noop,)
+    assert held.decisions[1] == idle
+    assert [one.subject for one in held.decisions] == [NIC, "a -> b", "nic1 -> pv1"]
     (refusal,) = held.refusals
-    assert (refusal.subject, refusal.name, refusal.exit) == (NIC, "backoff", Exit.TRY_LATER)
+    assert (refusal.subject, refusal.rule, refusal.kind) == (NIC, "backoff", FailureKind.TRY_LATER)
     assert reason in refusal.reason
     assert "`cede apply" in refusal.remedy

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.errors import Exit, HungError, PermanentError
+from cede.cli.exit_status import Exit, of_outcome, of_report
+from cede.errors import HungError, PermanentError
 from cede.model.pci import Address
+from cede.model.plan import Satisfied
 from cede.planner.boot_plan import awaited
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
@@ -63,7 +65,7 @@ def run(
 
 def test_every_device_is_bound_and_remembered(alone: SimulatedHost, policy: Policy) -> None:
     done = run(alone, policy)
-    assert done.exit is Exit.OK
+    assert of_report(done) is Exit.OK
     assert alone.journal.count("load") in {1, 2}
     assert {f"bind_to_pciback {NIC}", f"bind_to_pciback {OTHER}"} < set(alone.journal)
     was = alone.written.load_state().origins[Address.parse(NIC)]
@@ -74,8 +76,11 @@ def test_a_second_time_there_is_nothing_to_do(alone: SimulatedHost, policy: Poli
     run(alone, policy)
     before = list(alone.journal)
     again = run(alone, policy)
-    assert (again.exit, again.outcomes, alone.journal) == (Exit.OK, (), before)
-    assert [noop.subject for noop in again.plan.noops] == ["nic0 -> pv1", "nic1 -> pv1"]
+    assert (of_report(again), again.outcomes, alone.journal) == (Exit.OK, (), before)
+    assert [(d.subject, type(d)) for d in again.plan.decisions] == [
+        ("nic0 -> pv1", Satisfied),
+        ("nic1 -> pv1", Satisfied),
+    ]
 
 
 def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
@@ -90,8 +95,8 @@ def test_one_that_fails_is_given_back_and_doesnt_keep_the_other(
 
     alone.instead["bind_to_pciback"] = half
     done = run(alone, policy)
-    assert done.exit is Exit.FAILED
-    assert [outcome.exit for outcome in done.outcomes] == [Exit.FAILED, Exit.OK]
+    assert of_report(done) is Exit.FAILED
+    assert [of_outcome(outcome) for outcome in done.outcomes] == [Exit.FAILED, Exit.OK]
     sysfs = alone.adapters().sysfs
     assert sysfs.driver(Address.parse(NIC)) == "e1000e"
     assert sysfs.driver_override(Address.parse(NIC)) is None
@@ -103,11 +108,11 @@ def test_one_that_hangs_is_held_and_not_tried_again_in_this_boot(
 ) -> None:
     alone.fails["bind_to_pciback"] = [HungError("unbinding has hung")]
     first = run(alone, policy)
-    assert first.exit is Exit.FAILED
+    assert of_report(first) is Exit.FAILED
     (held,) = alone.written.load_state().held
     again = run(alone, policy)
     (refused,) = again.plan.refusals
-    assert (held.reason, refused.name) == ("unbinding has hung", "held")
+    assert (held.reason, refused.rule) == ("unbinding has hung", "held")
     assert str(held.address) in refused.reason
 
 
@@ -122,7 +127,7 @@ def test_a_device_that_comes_late_is_waited_for_and_the_other_isnt_kept(
     alone.time.after(2.0, lambda: gone.symlink_to(there))
     done = run(alone, policy, wait=30.0)
     assert f"bind_to_pciback {NIC}" in by_then
-    assert (done.exit, len(alone.time.pauses)) == (Exit.OK, 2)
+    assert (of_report(done), len(alone.time.pauses)) == (Exit.OK, 2)
     assert alone.journal.count(f"bind_to_pciback {NIC}") == 1
     assert {change.subject for change in done.plan.changes} == {"nic0 -> pv1", "nic1 -> pv1"}
 
@@ -134,7 +139,7 @@ def test_one_that_never_comes_is_reported_when_the_wait_is_over(
     done = run(alone, policy, wait=20.0)
     assert 20.0 <= alone.time.elapsed < 22.0
     assert [refusal.subject for refusal in done.plan.refusals] == ["nic1 -> pv1"]
-    assert done.exit is Exit.USAGE
+    assert of_report(done) is Exit.USAGE
 
 
 def test_the_driver_that_a_card_had_is_waited_for_since_it_reports_the_cards_apart(
@@ -159,7 +164,7 @@ def test_no_action_is_begun_after_the_limit(alone: SimulatedHost, policy: Policy
     alone.instead["load"] = late
     done = run(alone, policy, limit=0.1)
     assert not any(entry.startswith("bind_to_pciback") for entry in alone.journal)
-    assert done.exit is Exit.TRY_LATER
+    assert of_report(done) is Exit.TRY_LATER
 
 
 def test_what_it_holds_for_a_guest_goes_back_once_no_policy_assigns_it(
@@ -202,7 +207,7 @@ def test_udev_that_doesnt_settle_is_no_reason_to_give_up(
     alone: SimulatedHost, policy: Policy
 ) -> None:
     alone.instead["await-udev"] = lambda *_: False
-    assert run(alone, policy).exit is Exit.OK
+    assert of_report(run(alone, policy)) is Exit.OK
 
 
 def test_what_the_host_is_reported_is_read_from_its_files(

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from cede.cli.main import cli
-from cede.errors import PermanentError, UnreachableError
+from cede.errors import FailureKind, PermanentError, UnreachableError
 from cede.util import schemas
+from unit.decisions import of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,8 +79,10 @@ def test_it_binds_and_says_so_and_a_second_time_does_nothing(boot: Callable[...,
     ]  # fmt: skip
     second = boot("--json")
     report = said(second, "report")
-    assert (second.return_value, report["outcomes"], report["plan"]["changes"]) == (0, [], [])
-    assert [noop["subject"] for noop in report["plan"]["noops"]] == [done["subject"]]
+    assert (second.return_value, report["outcomes"]) == (0, [])
+    assert [(one["decision"], one["subject"]) for one in report["plan"]["decisions"]] == [
+        ("satisfied", done["subject"])
+    ]
 
 
 def test_what_people_read_of_it_is_the_golden_text(
@@ -95,7 +98,7 @@ def test_the_plan_touches_nothing_and_asks_for_a_pass(
     for option in ("--plan", "--dry-run"):
         shown = boot(option)
         assert (shown.return_value, alone.journal) == (4, [])
-    (change,) = said(boot("--plan", "--json"), "plan")["plan"]["changes"]
+    (change,) = of_kind(said(boot("--plan", "--json"), "plan")["plan"], "change")
     assert [action["action"] for action in change["actions"]] == ["load-pciback", "bind-to-pciback"]
 
 
@@ -104,7 +107,7 @@ def test_what_the_host_needs_is_refused_and_the_other_bound(boot: Callable[..., 
     assert shown.return_value == 3
     report = said(shown, "report")
     assert [one["error"] for one in report["outcomes"]] == [None]
-    assert [(one["subject"], one["name"]) for one in report["plan"]["refusals"]] == [
+    assert [(one["subject"], one["rule"]) for one in of_kind(report["plan"], "refused")] == [
         ("own -> pv1", "host-needs-it")
     ]
 
@@ -135,7 +138,7 @@ def test_two_questions_at_once_are_an_error_of_the_command_line(
     boot: Callable[..., Result],
 ) -> None:
     asked = boot("--plan", "--print")
-    assert getattr(asked.exception, "exit", None) == 2
+    assert getattr(asked.exception, "kind", None) is FailureKind.USAGE
 
 
 def test_the_unit_begins_in_time_and_never_keeps_the_host_from_booting() -> None:

@@ -48,7 +48,7 @@ def test_nothing_is_bound_that_the_host_lives_on_and_nothing_else_is_done(
     routed = any(u.guard == "default-route" for d in inventory.devices for u in d.uses)
     for change in plan_boot(policy, inventory).changes:
         device = inventory.device(addressed(change))
-        described = policy.device(change.subject.partition(" -> ")[0])
+        described = policy.device(change.device)
         assert device is not None
         assert described is not None
         assert not device.on_pciback
@@ -65,11 +65,7 @@ def test_each_assigned_device_gets_one_decision_and_no_address_is_bound_twice(
     policy: Policy, inventory: Inventory
 ) -> None:
     planned = plan_boot(policy, inventory)
-    subjects = [
-        *(change.subject for change in planned.changes),
-        *(noop.subject for noop in planned.noops),
-        *(refusal.subject for refusal in planned.refusals),
-    ]
+    subjects = [decision.subject for decision in planned.decisions]
     names = dict.fromkeys(wanted.device for wanted in policy.assignments)
     assert sorted(subject.partition(" -> ")[0] for subject in subjects) == sorted(names)
     addresses = [change.address for change in planned.changes]

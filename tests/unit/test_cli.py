@@ -18,6 +18,7 @@ from cede.model.policy import Channel
 from cede.util import schemas
 from cede.verifier.check_results import CheckStatus
 from sim import probe_answers
+from unit.decisions import of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ def decisions(checked: Any) -> dict[str, str]:  # noqa: ANN401 - JSON is any
 
 def refusals(shown: Shown) -> tuple[int, list[str]]:
     """The exit status, and the rules that refuse."""
-    return shown.status, [one["name"] for one in shown.json("report")["plan"]["refusals"]]
+    return shown.status, [one["rule"] for one in of_kind(shown.json("report")["plan"], "refused")]
 
 
 def test_the_whole_job_is_planned_done_verified_and_taken_back(
@@ -105,7 +106,7 @@ def test_the_whole_job_is_planned_done_verified_and_taken_back(
 ) -> None:
     planned = cede("plan", "--json")
     assert planned.status == 4
-    assert planned.json("plan")["plan"]["changes"][0]["actions"][0]["action"] == "load-pciback"
+    assert planned.json("plan")["plan"]["decisions"][0]["actions"][0]["action"] == "load-pciback"
     assert host.journal == []
     applied = cede("apply", "--json")
     assert applied.status == 0, applied.out
@@ -122,7 +123,10 @@ def test_the_whole_job_is_planned_done_verified_and_taken_back(
     assert cede("release", "nic0").status == 0
     assert cede("status").status == 4
     released = cede("release", NIC, "--json")
-    assert (released.status, len(released.json("report")["plan"]["noops"])) == (0, 1)
+    assert (
+        released.status,
+        [one["decision"] for one in released.json("report")["plan"]["decisions"]],
+    ) == (0, ["satisfied"])
 
 
 def test_libvirt_that_goes_while_it_is_verified_is_asked_again(
@@ -167,7 +171,7 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
         ("0000:00:03.0", "dom0", 1),
         (NIC, "dom0", 0),
     ]
-    actions = cede("plan", "--json").json("plan")["plan"]["changes"][0]["actions"]
+    actions = cede("plan", "--json").json("plan")["plan"]["decisions"][0]["actions"]
     assert [s["action"] for s in actions] == [
         "load-pciback",
         "bind-to-pciback",
@@ -180,7 +184,7 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     applied = cede("apply", "--json").json("report")
     assert (applied["exit"], applied["checked"][0]["verified"]) == (0, True)
     assert [tried["error"] for tried in applied["outcomes"][0]["tried"]] == [None] * 5
-    assert cede("plan", "--json").json("plan")["plan"]["noops"]
+    assert of_kind(cede("plan", "--json").json("plan")["plan"], "satisfied")
     assert cede("devices", "--json").json("devices")["devices"][1]["with"] == "pv1"
     assert cede("verify", "--json").json("status")["checked"][0]["verified"]
     released = cede("release", NIC, "--json").json("report")
@@ -264,7 +268,11 @@ def test_a_guest_that_does_not_shut_down_is_left_running_and_reported(
     host.deaf = True
     shown = cede("verify", "--restart", "--json")
     reported = shown.json("status")
-    assert (shown.status, reported["restarted"], reported["error"]["exit"]) == (75, [], 75)
+    assert (shown.status, reported["restarted"], reported["error"]["kind"]) == (
+        75,
+        [],
+        "try-later",
+    )
     assert "start pv1" not in host.journal
 
 
@@ -274,12 +282,12 @@ def test_a_failure_and_a_refusal_fit_the_schema_of_a_report_too(
     host.fails["bind_to_pciback"] = [PermanentError("no", remedy="do")]
     failed = cede("apply", "--json")
     report = failed.json("report")
-    error = {"name": "failed", "message": "no", "remedy": "do", "exit": 1}
+    error = {"name": "failed", "message": "no", "remedy": "do", "kind": "failed"}
     assert (failed.status, report["exit"], report["outcomes"][0]["error"]) == (1, 1, error)
     policy.write_text(POLICY.replace("domain: pv1", "domain: nobody"))
     refused = cede("apply", "--json")
     assert refused.status == refused.json("report")["exit"] == 2
-    assert cede("plan", "--json").json("plan")["plan"]["refusals"][0]["remedy"]
+    assert of_kind(cede("plan", "--json").json("plan")["plan"], "refused")[0]["remedy"]
     assert cede("verify", "--json").json("status")["checked"][0]["findings"][0]["status"] == (
         "failed"
     )
@@ -419,8 +427,8 @@ def test_the_hosts_own_disk_is_refused_with_a_remedy_and_the_status_for_unsafe(
     host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
     for command, schema in (("plan", "plan"), ("apply", "report"), ("release", "report")):
         shown = cede(command, *([NIC] if command == "release" else []), "--json")
-        (refusal,) = shown.json(schema)["plan"]["refusals"]
-        assert (shown.status, refusal["name"]) == (3, "host-needs-it")
+        (refusal,) = of_kind(shown.json(schema)["plan"], "refused")
+        assert (shown.status, refusal["rule"]) == (3, "host-needs-it")
     assert host.journal == []
 
 

@@ -8,20 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.errors import Exit, InterruptedByPersonError, PermanentError, UnreachableError
+from cede.errors import FailureKind, InterruptedByPersonError, PermanentError, UnreachableError
 from cede.model.conditions import Condition, Status, changed_conditions, with_times
 from cede.model.journal_state import Pause
 from cede.model.pci import Address, Identity
 from cede.model.plan import (
     AddToConfig,
     Change,
+    Deferred,
+    Drifted,
     HotPlug,
     LoadPciback,
-    NoOp,
-    Refusal,
+    Paused,
+    Purpose,
+    Refused,
     RemoveFromConfig,
     ReturnToDom0,
+    Satisfied,
     Unplug,
+    Why,
 )
 from cede.services.assess import AssignmentResult, needs_recheck, of_assignments, of_host
 
@@ -37,12 +42,25 @@ OUT = (
     ReturnToDom0(address=NIC),
 )
 WORK = Change(
-    subject=NAME, address=NIC, identity=Identity(vendor="8086", device="10d3"), actions=IN
+    subject=NAME,
+    purpose=Purpose.ATTACH,
+    address=NIC,
+    identity=Identity(vendor="8086", device="10d3"),
+    actions=IN,
 )
-DRAIN = replace(WORK, actions=OUT, drained=True, reason="drained by ann")
-IDLE = NoOp(subject=NAME, reason="in pv1 already")
-UNSAFE = Refusal(
-    subject=NAME, reason="the host needs it", remedy="don't", exit=Exit.UNSAFE, name="host-needs-it"
+DRAIN = replace(WORK, purpose=Purpose.DRAIN, actions=OUT, reason="drained by ann")
+IDLE = Satisfied(subject=NAME, why=Why.IN_PLACE, reason="in pv1 already")
+ALTERNATIVE = replace(IDLE, why=Why.ALTERNATIVE_HAS_IT)
+PAUSED = Paused(subject=NAME, pause=Pause(), reason="paused by ann")
+DRAINED = Paused(subject=NAME, pause=Pause(drained=True), reason="drained by ann")
+DRIFTED = Drifted(subject=NAME, reason="drifted: gone")
+DEFERRED = Deferred(subject=NAME, action_required="start pv1", reason="at its next start")
+UNSAFE = Refused(
+    subject=NAME,
+    rule="host-needs-it",
+    kind=FailureKind.UNSAFE,
+    reason="the host needs it",
+    remedy="don't",
 )
 SEEN = AssignmentResult(subject=NAME, live=False, config=False, decision=WORK)
 THERE = replace(SEEN, live=True, config=True)
@@ -58,21 +76,21 @@ TABLE = [
     (replace(SEEN, done=True, asked=True, wrong="the console is busy"),
      "True InDomain, True InPersistentXML, Unknown NoAnswer, Unknown NoAnswer"),
     (SEEN, "False Outstanding, False Outstanding, False NotAttached, False Outstanding"),
-    (replace(SEEN, decision=replace(WORK, drifted=True, reason="drifted: gone")),
+    (replace(SEEN, decision=replace(WORK, purpose=Purpose.RESTORE, reason="drifted: gone")),
      "False Drifted, False Drifted, False NotAttached, False Drifted"),
-    (replace(SEEN, config=True, decision=replace(IDLE, drifted=True)),
+    (replace(SEEN, config=True, decision=DRIFTED),
      "False Drifted, True InPersistentXML, False NotAttached, False Drifted"),
-    (replace(SEEN, decision=replace(IDLE, paused=True)),
+    (replace(SEEN, decision=PAUSED),
      "False Paused, False Paused, False NotAttached, Unknown Paused"),
-    (replace(THERE, decision=replace(IDLE, paused=True)),
+    (replace(THERE, decision=PAUSED),
      "True InDomain, True InPersistentXML, Unknown NotAsked, Unknown Paused"),
-    (replace(SEEN, decision=replace(IDLE, paused=True, drained=True)),
+    (replace(SEEN, decision=DRAINED),
      "False Drained, False Drained, False NotAttached, Unknown Drained"),
     (replace(THERE, decision=DRAIN, done=True),
      "False Drained, False Drained, False NotAttached, Unknown Drained"),
-    (replace(SEEN, decision=replace(IDLE, alternative_attached=True)),
+    (replace(SEEN, decision=ALTERNATIVE),
      "False AlternativeHasIt, False AlternativeHasIt, False NotAttached, True AlternativeHasIt"),
-    (replace(SEEN, config=True, decision=replace(IDLE, action_required="start pv1")),
+    (replace(SEEN, config=True, decision=DEFERRED),
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
     (replace(SEEN, decision=replace(WORK, actions=IN[1:], action_required="start pv1"), done=True),
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
@@ -80,7 +98,7 @@ TABLE = [
      "False NextStart, True InPersistentXML, False NotAttached, True AsAssigned"),
     (replace(SEEN, decision=UNSAFE),
      "False Unsafe, False Unsafe, False NotAttached, False Unsafe"),
-    (replace(SEEN, decision=replace(UNSAFE, exit=Exit.TRY_LATER)),
+    (replace(SEEN, decision=replace(UNSAFE, kind=FailureKind.TRY_LATER)),
      "False NotYet, False NotYet, False NotAttached, False NotYet"),
     (replace(SEEN, done=True, error=PermanentError("no")),
      "False Failed, False Failed, False NotAttached, False Failed"),
@@ -137,10 +155,10 @@ def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
 
 def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:
     failed = of_assignments([replace(SEEN, done=True, error=PermanentError("no"))])
-    waits = replace(SEEN, decision=replace(UNSAFE, exit=Exit.TRY_LATER))
+    waits = replace(SEEN, decision=replace(UNSAFE, kind=FailureKind.TRY_LATER))
     for now in (SEEN, waits):
         assert of_assignments([now], failed) == failed
-    for now in (replace(SEEN, decision=UNSAFE), replace(SEEN, decision=replace(IDLE, paused=True))):
+    for now in (replace(SEEN, decision=UNSAFE), replace(SEEN, decision=PAUSED)):
         assert not {one.reason for one in of_assignments([now], failed)} & {"Failed"}
     flapping = of_assignments([waits])
     assert of_assignments([SEEN], flapping, {NAME: "later"})[3].reason == "NotYet"

@@ -10,14 +10,22 @@ from hypothesis import strategies as st
 
 from cede.executor.conflicts import conflict_groups
 from cede.model.pci import Address
-from cede.model.plan import Action, Change, LoadAtBoot, ReturnToDom0, SwitchOn, Unplug
+from cede.model.plan import (
+    Action,
+    Change,
+    LoadAtBoot,
+    Purpose,
+    ReturnToDom0,
+    SwitchOn,
+    Unplug,
+)
 
 
 def change(address: str, *domains: str) -> Change:
     at = Address.parse(address)
     out: tuple[Action, ...] = tuple(Unplug(address=at, domain=domain) for domain in domains)
     return Change(
-        subject=address, address=at, identity=None, actions=(*out, ReturnToDom0(address=at))
+        subject=address, purpose=Purpose.RELEASE, address=at, identity=None, actions=(*out, ReturnToDom0(address=at))
     )  # fmt: skip
 
 
@@ -58,9 +66,13 @@ def test_a_change_that_shares_with_two_groups_joins_them_and_all_that_comes_afte
 
 
 def test_changes_of_the_host_itself_are_one_group_and_those_of_a_domain_are_its_domains() -> None:
-    host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))
+    host = Change(
+        subject="host", purpose=Purpose.FIX, address=None, identity=None, actions=(LoadAtBoot(),)
+    )
     switch = SwitchOn(domain="a", features=("passthrough",))
-    domain = Change(subject="a", address=None, identity=None, actions=(switch,))
+    domain = Change(
+        subject="a", purpose=Purpose.FIX, address=None, identity=None, actions=(switch,)
+    )
     assert conflict_groups([host, change("01:00.0", "a"), domain, change("02:00.0"), host]) == (
         (0, 4),
         (1, 2),

@@ -24,7 +24,14 @@ from cede.errors import (
 )
 from cede.executor.executor import Outcome
 from cede.model.pci import Address
-from cede.model.plan import Change, LoadPciback, NoOp, Plan
+from cede.model.plan import (
+    Change,
+    LoadPciback,
+    Plan,
+    Purpose,
+    Satisfied,
+    Why,
+)
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks, CheckResult, CheckStatus
@@ -36,9 +43,15 @@ if TYPE_CHECKING:
     from cede.daemon.loop import NeedsRecheck, NextTries, Review
 
 NIC = "nic0 -> pv1"
-TO_DO = Change(subject=NIC, address=Address(0, 1, 0, 0), identity=None, actions=(LoadPciback(),))
-NEEDED = Plan(changes=(TO_DO,))
-IDLE = Plan(noops=(NoOp(subject=NIC, reason="in sync"),))
+TO_DO = Change(
+    subject=NIC,
+    purpose=Purpose.ATTACH,
+    address=Address(0, 1, 0, 0),
+    identity=None,
+    actions=(LoadPciback(),),
+)
+NEEDED = Plan(decisions=(TO_DO,))
+IDLE = Plan(decisions=(Satisfied(subject=NIC, why=Why.IN_PLACE, reason="in sync"),))
 
 
 def event(what: str = "", *, source: str = "xenstore", urgent: bool = False) -> Trigger:

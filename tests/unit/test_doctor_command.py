@@ -72,7 +72,7 @@ def test_every_json_of_the_doctor_fits_its_schema(
         "ready",
     ]
     assert [
-        action["action"] for change in said["fix"]["changes"] for action in change["actions"]
+        action["action"] for change in said["fix"]["decisions"] for action in change["actions"]
     ] == ["switch-on"]
     fixed = cede("doctor", NIC, "pv1", "--fix", "--json").json("doctor")
     assert [one["subject"] for one in fixed["outcomes"]] == ["fix pv1"]
@@ -85,7 +85,7 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
     before = cede("doctor", NIC, "pv1", "--json")
     assert (before.status, host.journal) == (1, [])
     assert findings(before)[0] == ("passthrough-off", "fatal", "pv1")
-    changes = before.json("doctor")["fix"]["changes"]
+    changes = before.json("doctor")["fix"]["decisions"]
     assert [[action["action"] for action in change["actions"]] for change in changes] == [
         ["load-pciback", "load-at-boot"],
         ["switch-on"],
@@ -98,7 +98,7 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
         assert f'<{feature} state="on"' in host.config["pv1"]
     host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
     after = cede("doctor", NIC, "pv1", "--fix", "--json")
-    assert (after.status, after.json("doctor")["fix"]["changes"]) == (0, [])
+    assert (after.status, after.json("doctor")["fix"]["decisions"]) == (0, [])
     assert len(host.journal) == 2
     entries = cede("history", "--json", on=None).json("history")["history"]
     assert {(e["outcome"], e["command"], e["address"]) for e in entries} == {
@@ -115,7 +115,7 @@ def test_a_fix_that_fails_says_why_and_is_taken_back(
     shown = cede("doctor", "--fix", "--json", on=None)
     assert shown.status == 1
     assert shown.json("doctor")["outcomes"][0]["error"] == {
-        "name": "pciback-not-loaded", "message": "no such module", "remedy": "build one", "exit": 1,
+        "name": "pciback-not-loaded", "message": "no such module", "remedy": "build one", "kind": "failed",
     }  # fmt: skip
     assert not host.adapters().modules.loaded_at_boot()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
 from cede.model.pciback_options import settings
@@ -88,7 +88,7 @@ def test_only_what_the_host_can_spare_is_hidden() -> None:
     shown = found(BootConfiguration())
     assert shown.devices == (NIC, PORT)
     (left,) = shown.left_out
-    assert left.exit is Exit.UNSAFE
+    assert left.kind is FailureKind.UNSAFE
     assert not any(str(ROOT) in line for file in shown.files for line in file.lines)
 
 
@@ -180,7 +180,7 @@ def test_the_command_line_is_named_as_the_one_that_counts() -> None:
 
 def test_hiding_what_the_host_lives_on_is_unsafe_and_says_why() -> None:
     mistake = found(reported(f"{RIGHT}({ROOT})")).mistakes[0]
-    assert mistake.exit is Exit.UNSAFE
+    assert mistake.kind is FailureKind.UNSAFE
     assert "vda" in mistake.what
 
 

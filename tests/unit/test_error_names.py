@@ -51,8 +51,8 @@ def test_each_class_of_errors_has_a_name_for_those_without(kind: str) -> None:
     assert NAME.fullmatch(getattr(errors, kind)("no").name)
 
 
-def test_an_error_in_json_has_its_name_and_its_exit_status() -> None:
+def test_an_error_in_json_has_its_name_and_its_kind() -> None:
     error = PermanentError("no FLR", name="reset-impossible", remedy="see reset_method")
     assert plain(error) == {
-        "name": "reset-impossible", "message": "no FLR", "remedy": "see reset_method", "exit": 1,
+        "name": "reset-impossible", "message": "no FLR", "remedy": "see reset_method", "kind": "failed",
     }  # fmt: skip

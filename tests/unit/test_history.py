@@ -13,7 +13,13 @@ from cede.adapters.runtime import Runtime
 from cede.cli.main import cli
 from cede.errors import PermanentError
 from cede.model.pci import Address
-from cede.model.plan import BindToPciback, Change, HotPlug, ReturnToDom0
+from cede.model.plan import (
+    BindToPciback,
+    Change,
+    HotPlug,
+    Purpose,
+    ReturnToDom0,
+)
 from cede.state.journal import Journal, Requester
 from cede.util import schemas
 from cede.util.paths import Paths
@@ -29,9 +35,12 @@ if TYPE_CHECKING:
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
 BIND = BindToPciback(address=NIC, driver="e1000e")
 PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
-ATTACH = Change(subject="nic0 -> pv1", address=NIC, identity=None, actions=(BIND, PLUG))
+ATTACH = Change(
+    subject="nic0 -> pv1", purpose=Purpose.ATTACH, address=NIC, identity=None, actions=(BIND, PLUG)
+)
 RELEASE = Change(
     subject="release 0000:02:00.0",
+    purpose=Purpose.RELEASE,
     address=OTHER,
     identity=None,
     actions=(ReturnToDom0(address=OTHER),),

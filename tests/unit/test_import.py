@@ -40,7 +40,9 @@ def test_a_file_is_imported_planned_and_applied(
     assert "82574L Gigabit Network Connection" in out.read_text()  # from pci.ids
     assert out.stat().st_mode & 0o777 == 0o644
     planned = cede("plan", "--json", on=out).json("plan")["plan"]
-    assert [action["action"] for action in planned["changes"][0]["actions"]][-1] == "add-to-config"
+    assert [action["action"] for action in planned["decisions"][0]["actions"]][
+        -1
+    ] == "add-to-config"
 
 
 def test_on_standard_output_there_is_the_policy_and_nothing_else(cede: Cede, cfg: Path) -> None:
@@ -82,7 +84,7 @@ def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_
         assert cede("import", *option, "-o", str(out), on=None).status == 0
         assert "adopt: true" in out.read_text()
     planned = cede("plan", "--json", on=out).json("plan")["plan"]
-    assert [action["action"] for action in planned["changes"][0]["actions"]] == ["adopt"]
+    assert [action["action"] for action in planned["decisions"][0]["actions"]] == ["adopt"]
     applied = cede("apply", "--yes", on=out)
     assert applied.status == 0, applied.out
     assert not any(

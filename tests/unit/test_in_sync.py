@@ -15,6 +15,7 @@ from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, Status
 from cede.model.pci import Address
+from unit.decisions import of_kind
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def next_tries(cede: Callable[..., Shown]) -> dict[str, str]:
 def drifted(shown: Shown) -> list[str]:
     """The subjects that a report calls drifted, whether they are put back or not."""
     planned = shown.json("report")["plan"]
-    return [one["subject"] for one in (*planned["changes"], *planned["noops"]) if one["drifted"]]
+    restored = [one for one in of_kind(planned, "change") if one["purpose"] == "restore"]
+    return [one["subject"] for one in (*restored, *of_kind(planned, "drifted"))]
 
 
 def driver(host: SimulatedHost) -> str:
@@ -64,8 +66,8 @@ def test_what_another_tool_took_out_is_put_back_and_the_plan_says_why(
 ) -> None:
     assert cede("apply", "--yes").status == 0
     taken_away(host)
-    planned = cede("plan", "--json").json("plan")["plan"]["changes"][0]
-    assert planned["drifted"]
+    planned = cede("plan", "--json").json("plan")["plan"]["decisions"][0]
+    assert planned["purpose"] == "restore"
     done = cede("apply", "--json", "--scheduled")
     assert (done.status, drifted(done)) == (0, ["nic0 -> pv1"])
     assert cede("status").status == 0
@@ -80,16 +82,13 @@ def test_what_is_only_to_be_reported_is_left_by_the_timer_and_restored_by_a_pers
     before = list(host.journal)
     for _ in range(2):
         reported = cede("apply", "--scheduled", "--json")
-        assert (reported.status, reported.json("report")["plan"]["noops"][0]["drifted"]) == (
-            4,
-            True,
-        )
+        assert (reported.status, drifted(reported)) == (4, ["nic0 -> pv1"])
     assert cede("plan", "--scheduled").status == 4
     assert host.journal == before
     assert conditions(cede)["InSync"][:2] == ("False", "Drifted")
     restored = cede("apply", "--json")
     assert (restored.status, drifted(restored)) == (0, ["nic0 -> pv1"])
-    assert restored.json("report")["plan"]["changes"]
+    assert of_kind(restored.json("report")["plan"], "change")
 
 
 def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
@@ -127,8 +126,8 @@ def test_what_is_paused_stays_as_it_is_and_doesnt_count_until_it_is_resumed(
     taken_away(host)
     before = list(host.journal)
     left = cede("apply", "--json")
-    (noop,) = left.json("report")["plan"]["noops"]
-    assert (left.status, noop["paused"], noop["drained"]) == (0, True, False)
+    (paused,) = of_kind(left.json("report")["plan"], "paused")
+    assert (left.status, paused["pause"]["drained"]) == (0, False)
     shown = cede("status", "--json")
     assert (shown.status, shown.json("status")["checked"][0]["paused"]) == (0, True)
     assert host.journal == before
@@ -158,7 +157,7 @@ def test_a_resume_of_what_is_to_be_reported_only_reports_it(
     taken_away(host)
     resumed = cede("resume", "nic0", "--json")  # paused by its address, resumed by its name
     assert (resumed.status, drifted(resumed)) == (4, ["nic0 -> pv1"])
-    assert not resumed.json("report")["plan"]["changes"]
+    assert not of_kind(resumed.json("report")["plan"], "change")
     assert cede("resume").status == 0
     assert cede("resume", "--json").json("report")["exit"] == 0
 
@@ -216,7 +215,9 @@ def test_a_drained_host_has_its_devices_back_until_it_is_resumed(
     assert cede("apply", "--yes").status == 0
     drained = cede("drain", "--json", "--reason", "new firmware")
     assert drained.status == 0, drained.out
-    assert drained.json("report")["plan"]["changes"][0]["drained"]
+    assert [one["purpose"] for one in of_kind(drained.json("report")["plan"], "change")] == [
+        "drain"
+    ]
     assert driver(host) == "e1000e"
     before = list(host.journal)
     for command in (("drain",), ("apply",), ("apply", "--scheduled")):
@@ -299,12 +300,8 @@ def test_a_pass_that_libvirt_didnt_answer_leaves_that_as_a_condition(
     assert found["LibvirtReachable"] == ("False", "Unreachable", "04:00")
     assert found["Attached"] == ("True", "InDomain", "03:00"), "as last seen"
     reported = cede("status", "--json")
-    assert (
-        reported.status
-        == reported.json("status")["exit"]
-        == reported.json("status")["error"]["exit"]
-    )
-    assert reported.status == 75
+    assert reported.status == reported.json("status")["exit"] == 75
+    assert reported.json("status")["error"]["kind"] == "try-later"
     host.silent = None
     assert conditions(cede)["LibvirtReachable"] == ("True", "Answers", "05:00")
 

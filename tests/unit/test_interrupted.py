@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Unfinished
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import ReturnToDom0, Unplug
+from cede.model.plan import Purpose, ReturnToDom0, Unplug
 from cede.model.policy import Policy
 from cede.planner.planner import plan
 from cede.planner.recovery import recovered
@@ -55,8 +55,11 @@ def test_what_an_interrupted_attach_left_in_another_guest_than_the_assigned_one_
     )
     planned = plan(resolve_targets(policy_files.parse(POLICY, "policy.yaml"), inventory))
     (change,) = planned.changes
-    assert (change.actions, change.keep_bound) == ((Unplug(address=NIC, domain="pv1"),), True)
-    assert [refusal.exit for refusal in planned.refusals] == [Exit.TRY_LATER]
+    assert (change.actions, change.purpose) == (
+        (Unplug(address=NIC, domain="pv1"),),
+        Purpose.HAND_OVER,
+    )
+    assert [refusal.kind for refusal in planned.refusals] == [FailureKind.TRY_LATER]
 
 
 def test_a_device_that_was_let_go_and_not_yet_probed_for_a_driver_is_given_back_to_the_end() -> (

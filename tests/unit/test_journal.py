@@ -34,6 +34,7 @@ from cede.model.plan import (
     Change,
     HotPlug,
     LoadAtBoot,
+    Purpose,
     ReturnToDom0,
     Unplug,
 )
@@ -48,9 +49,15 @@ NIC, DISK = Address(0, 1, 0, 0), Address(0, 2, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
 BIND = BindToPciback(address=NIC, driver="e1000e")
 PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
-ATTACH = Change(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, actions=(BIND, PLUG))
+ATTACH = Change(
+    subject="nic0 -> pv1",
+    purpose=Purpose.ATTACH,
+    address=NIC,
+    identity=IDENTITY,
+    actions=(BIND, PLUG),
+)
 RELEASE = Change(
-    subject="disk0", address=DISK, identity=None,
+    subject="disk0", purpose=Purpose.RELEASE, address=DISK, identity=None,
     actions=(Unplug(address=DISK, domain="pv2"), ReturnToDom0(address=DISK)),
 )  # fmt: skip
 ASKED = Requester(command="cede apply", user="ann as root")
@@ -71,7 +78,7 @@ from cede.model.pci import Address
 from cede.state.journal import Requester, Journal
 from cede.model.plan import ReturnToDom0, Change
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-work = Change(subject=name, address=Address(0, 1, 0, 0), identity=None, actions=())
+work = Change(subject=name, purpose=Purpose.ATTACH, address=Address(0, 1, 0, 0), identity=None, actions=())
 for number in range(most):
     task = journal.begin_change(work, Requester())
     action = journal.begin_action(task, ReturnToDom0(address=work.address), {"filling": "x" * 3000})
@@ -206,7 +213,10 @@ def test_what_never_ended_is_incomplete_and_unfinished(
 def test_what_dom0_is_not_to_have_back_is_remembered_so(journal: Journal) -> None:
     add = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="p")
     journal.begin_change(
-        Change(subject="s", address=NIC, identity=IDENTITY, actions=(PLUG, add)), ASKED
+        Change(
+            subject="s", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=(PLUG, add)
+        ),
+        ASKED,
     )
     (left,) = journal.load_state().unfinished
     assert (left.attaching, left.return_to_dom0) == (True, False)
@@ -790,7 +800,9 @@ def test_an_error_of_any_kind_leaves_its_words(journal: Journal) -> None:
 def test_a_change_about_no_device_is_in_the_history_and_hides_nothing_of_devices(
     journal: Journal,
 ) -> None:
-    host = Change(subject="host", address=None, identity=None, actions=(LoadAtBoot(),))
+    host = Change(
+        subject="host", purpose=Purpose.FIX, address=None, identity=None, actions=(LoadAtBoot(),)
+    )
     device = journal.begin_change(RELEASE, ASKED)
     task = journal.begin_change(host, ASKED)
     assert [one.address for one in journal.load_state().unfinished] == [DISK]

@@ -7,7 +7,7 @@ import pytest
 from cede.adapters.libvirt.libvirt_errors import classify
 from cede.errors import (
     CedeError,
-    Exit,
+    FailureKind,
     PermanentError,
     TransientError,
     UnreachableError,
@@ -94,13 +94,13 @@ def test_a_missing_reset_is_reported_with_where_to_look() -> None:
 @pytest.mark.parametrize(
     ("code", "text", "status"),
     [
-        (OP_INVALID, "in use by driver xenlight, domain X", Exit.UNSAFE),
-        (OP_INVALID, "domain is not running", Exit.TRY_LATER),
-        (SYSTEM, "Failed to connect socket to '/nowhere'", Exit.TRY_LATER),
-        (INTERNAL, ATTACH, Exit.FAILED),
+        (OP_INVALID, "in use by driver xenlight, domain X", FailureKind.UNSAFE),
+        (OP_INVALID, "domain is not running", FailureKind.TRY_LATER),
+        (SYSTEM, "Failed to connect socket to '/nowhere'", FailureKind.TRY_LATER),
+        (INTERNAL, ATTACH, FailureKind.FAILED),
     ],
 )
-def test_the_exit_status_follows(code: int, text: str, status: Exit) -> None:
+def test_the_exit_status_follows(code: int, text: str, status: FailureKind) -> None:
     error = classify(code, text)
-    assert error.exit is status
+    assert error.kind is status
     assert error.remedy

@@ -8,10 +8,10 @@ some guest's by Xen's own word. `taken` is what dom0 had in it before cede took 
 is the plan of the early binder. `left` is where the last pass left what: [address, domain, "live config"]. `paused`
 and `drained` list what the administrator named so, "everything" too; `scheduled` tells that no person asks.
 
-`plan` is what it decides by subject (unit/decisions.py): `change` with its actions, and whether the rest is
-`action_required` of the administrator; or `refused` with the name of the rule and the exit status; or in a word why
-there is nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest --regenerate-golden` writes
-it).
+`plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
+first attach, and whether the rest is `action_required` of the administrator; or `refused` with the name of the rule and
+the kind of refusal; or `satisfied` and why; or in a word why there is nothing to do. The sentences for people are all
+in tests/golden/plan.txt (`pytest --regenerate-golden` writes it).
 """
 
 import os
@@ -31,7 +31,7 @@ from cede.model.journal_state import LastApplied, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState
 from cede.model.plan import AddToConfig, Adopt, HotPlug, Plan
 from cede.planner.boot_plan import plan_boot
-from cede.planner.planner import plan, plan_from_decisions
+from cede.planner.planner import plan
 from cede.planner.release import release
 from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
@@ -132,7 +132,11 @@ def _inventory(host: dict[str, Any]) -> Inventory:
         ),
         unfinished=tuple(
             Unfinished(
-                subject=subject, address=Address.parse(address), domain=name, attaching=False
+                subject=subject,
+                device=subject.partition(" -> ")[0],
+                address=Address.parse(address),
+                domain=name,
+                attaching=False,
             )
             for subject, address, name in host.get("going", [])
         ),
@@ -151,7 +155,7 @@ def _planned(case: dict[str, Any]) -> Plan:
     inventory = _inventory(case["host"])
     if "release" in case:
         address = Address.parse(case["release"])
-        return plan_from_decisions([release(address, f"release {address}", inventory)])
+        return Plan(decisions=(release(address, f"release {address}", inventory),))
     policy = policy_files.parse(yaml.safe_dump(case["policy"]), SOURCE)
     if case.get("boot"):
         return plan_boot(policy, inventory)
@@ -164,7 +168,7 @@ def test_the_plan_decides_what_the_case_says(path: Path) -> None:
     planned = _planned(case)
     assert decisions(planned) == case["plan"]
     for change in planned.changes:
-        names = {change.subject.partition(" ")[0]}
+        names = {change.device}
         claims = [s for s in change.actions if isinstance(s, HotPlug | AddToConfig | Adopt)]
         assert {action.alias for action in claims} <= {f"ua-cede-{name}" for name in names}
         assert {s.policy for s in claims if not isinstance(s, HotPlug)} <= {SOURCE}

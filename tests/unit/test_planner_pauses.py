@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cede.model.inventory import Inventory
 from cede.model.journal_state import LastApplied, Pause
+from cede.model.plan import Drifted, Paused, Purpose
 from cede.model.policy import OnDrift, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets, subject_of
@@ -43,11 +44,10 @@ def test_what_is_paused_is_touched_by_no_plan(
     for change in planned.changes:
         assert not pause.everything
         assert pause.device != str(change.address)
-        assert change.subject.partition(" ")[0] != pause.device
+        assert change.device != pause.device or not pause.device
         assert domain is None or domain.name not in change.domains
-    said = {noop.subject: noop for noop in planned.noops}
     for subject in targets.affected([pause]):
-        assert said[subject].paused
+        assert isinstance(planned.by_subject[subject], Paused)
 
 
 @settings(max_examples=100, deadline=None)
@@ -60,16 +60,15 @@ def test_a_drained_host_gives_nothing_away_takes_nothing_of_others_and_comes_to_
     entries = sum(len((*d.live, *d.config, *d.ownership)) for d in inventory.domains)
     for _ in range(entries + len(inventory.devices)):
         planned = plan(resolve_targets(policy, inventory))
-        subjects = [
-            *(change.subject for change in planned.changes),
-            *(noop.subject for noop in planned.noops),
-            *(refusal.subject for refusal in planned.refusals),
-        ]
+        subjects = [decision.subject for decision in planned.decisions]
+        assert len(subjects) == len(set(subjects))
         assert all(subjects.count(subject_of(one)) == 1 for one in policy.assignments)
         for change in planned.changes:
             assert change.detaching
             touches_nothing_of_others(change, inventory)
-        addresses = [change.address for change in planned.changes if change.drained]
+        addresses = [
+            change.address for change in planned.changes if change.purpose is Purpose.DRAIN
+        ]
         assert len(addresses) == len(set(addresses))
         inventory = after(planned.actions, inventory)
         if not planned.changes:
@@ -106,7 +105,8 @@ def test_a_scheduled_pass_differs_only_in_drift_that_is_to_be_reported(
     if on_drift is OnDrift.RESTORE:
         assert scheduled == asked
         return
-    reported = {noop.subject for noop in scheduled.noops if noop.drifted}
-    assert not any(change.drifted for change in scheduled.changes)
-    assert {change.subject for change in asked.changes if change.drifted} <= reported
+    reported = {d.subject for d in scheduled.decisions if isinstance(d, Drifted)}
+    restored = {c.subject for c in asked.changes if c.purpose is Purpose.RESTORE}
+    assert not any(change.purpose is Purpose.RESTORE for change in scheduled.changes)
+    assert restored <= reported
     assert [w for w in asked.changes if w.subject not in reported] == list(scheduled.changes)

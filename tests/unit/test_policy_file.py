@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator
 
-from cede.errors import Diagnostic, Exit, PolicyError
+from cede.errors import Diagnostic, FailureKind, PolicyError
 from cede.model.pci import Address
 from cede.model.policy import (
     Assignment,
@@ -629,7 +629,7 @@ def test_a_file_is_read_under_its_own_name(tmp_path: Path) -> None:
 def unreadable(path: Path) -> Diagnostic:
     with pytest.raises(PolicyError) as caught:
         read(path)
-    assert caught.value.exit is Exit.USAGE
+    assert caught.value.kind is FailureKind.USAGE
     assert caught.value.remedy
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.place == str(path)

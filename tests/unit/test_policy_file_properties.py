@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cede.errors import Exit, PolicyError
+from cede.errors import FailureKind, PolicyError
 from cede.model.pci import Address
 from cede.model.policy import (
     Assignment,
@@ -291,7 +291,7 @@ def refusal_of(read: Callable[[], Policy]) -> PolicyError | None:
     except PolicyError as error:
         refusal = error
     if refusal is not None:
-        assert refusal.exit is Exit.USAGE
+        assert refusal.kind is FailureKind.USAGE
         # The twenty-first would count the others.
         assert all(LINE.match(line) for line in refusal.message.splitlines()[:20])
     return refusal

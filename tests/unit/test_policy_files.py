@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cede.errors import Diagnostic, Exit, PolicyError
+from cede.errors import Diagnostic, FailureKind, PolicyError
 from cede.policy.policy_files import default_paths, parse, read_all
 
 DEVICES = """\
@@ -40,7 +40,7 @@ def put(folder: Path, **files: str) -> list[Path]:
 def diagnostics_about(*paths: Path) -> tuple[Diagnostic, ...]:
     with pytest.raises(PolicyError) as caught:
         read_all(paths)
-    assert caught.value.exit is Exit.USAGE
+    assert caught.value.kind is FailureKind.USAGE
     return caught.value.diagnostics
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held, Unfinished
@@ -16,10 +16,13 @@ from cede.model.plan import (
     AddToConfig,
     Change,
     ForceDetach,
-    Refusal,
+    Purpose,
+    Refused,
     RemoveFromConfig,
     ReturnToDom0,
+    Satisfied,
     Unplug,
+    Why,
 )
 from cede.model.policy import Policy
 from cede.planner.planner import plan
@@ -119,16 +122,16 @@ def test_a_guest_that_only_xen_knows_to_have_the_device_is_a_refusal() -> None:
     started = replace(ATTACH, domain="")
     inventory = replace(host(replace(TAKEN, in_guest=True)), unfinished=(started,))
     found = recover(started, inventory)
-    assert isinstance(found, Refusal)
-    assert (found.name, found.exit) == ("owner-unknown", Exit.UNSAFE)
+    assert isinstance(found, Refused)
+    assert (found.rule, found.kind) == ("owner-unknown", FailureKind.UNSAFE)
 
 
 def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
     root = HostUse(guard="filesystem", chain=(str(NIC), "sda", "/"))
     used = replace(HERE, uses=(root,), in_pciback_slots=True)
     found = recover(ATTACH, host(used))
-    assert isinstance(found, Refusal)
-    assert (found.name, found.exit) == ("host-needs-it", Exit.UNSAFE)
+    assert isinstance(found, Refused)
+    assert (found.rule, found.kind) == ("host-needs-it", FailureKind.UNSAFE)
 
 
 # -- held
@@ -137,7 +140,7 @@ def test_what_dom0_lives_on_by_now_is_not_touched() -> None:
 def test_a_device_on_which_something_hangs_is_left_alone_with_what_to_do() -> None:
     found = refuse_held(NIC, "nic0 -> pv1", Inventory(held=(replace(HELD, address=DISK), HELD)))
     assert found is not None
-    assert (found.subject, found.name, found.exit) == ("nic0 -> pv1", "held", Exit.FAILED)
+    assert (found.subject, found.rule, found.kind) == ("nic0 -> pv1", "held", FailureKind.FAILED)
     assert f"{HELD.reason} (since {HELD.since})" in found.reason
     assert f"`cede release {NIC}`" in found.remedy
 
@@ -164,7 +167,7 @@ def test_no_plan_touches_a_device_on_which_something_hangs(inventory: Inventory)
     assert [change.address for change in plan(resolve_targets(policy, inventory)).changes] == [NIC]
     planned = plan(resolve_targets(policy, replace(inventory, held=(HELD,))))
     assert planned.changes == ()
-    assert [refusal.name for refusal in planned.refusals] == ["held"]
+    assert [refusal.rule for refusal in planned.refusals] == ["held"]
 
 
 def test_a_device_that_is_held_and_of_which_nothing_is_left_is_no_matter() -> None:
@@ -175,7 +178,9 @@ def test_a_device_that_is_held_and_of_which_nothing_is_left_is_no_matter() -> No
 def test_what_another_policy_gave_is_reported_of_even_if_it_is_held() -> None:
     inventory = replace(host(TAKEN, COMPLETE, SERVED), unfinished=(), held=(HELD,))
     assert [
-        noop.subject for noop in plan(resolve_targets(Policy(source="other"), inventory)).noops
+        decision.subject
+        for decision in plan(resolve_targets(Policy(source="other"), inventory)).decisions
+        if isinstance(decision, Satisfied) and decision.why is Why.OTHER_POLICY
     ] == ["nic0 in pv1"]
 
 
@@ -191,11 +196,11 @@ def test_orphans_are_found_in_ownership_metadata_by_domain_and_device() -> None:
     )
     assert list(in_place(inventory)) == [
         Change(
-            subject="nic0 -> pv1", address=NIC, identity=IDENTITY,
+            subject="nic0 -> pv1", purpose=Purpose.ATTACH, device="nic0", address=NIC, identity=IDENTITY,
             actions=(AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml"),),
         ),
         Change(
-            subject="b -> pv2", address=DISK, identity=None,
+            subject="b -> pv2", purpose=Purpose.ATTACH, device="b", address=DISK, identity=None,
             actions=(AddToConfig(address=DISK, domain="pv2", alias="ua-cede-b", policy="policy.yaml"),),
         ),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Refusals: each says by a stable name which rule it is, so that programs needn't read its sentence."""
+"""Refuseds: each says by a stable name which rule it is, so that programs needn't read its sentence."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import Refusal
+from cede.model.plan import Refused
 from cede.planner.release import release
 
 NIC = Address.parse("0000:01:00.0")
@@ -25,8 +25,8 @@ OURS, THEIRS = Hostdev(address=NIC, alias="ua-cede-nic0"), Hostdev(address=NIC)
 
 
 def test_no_refusal_is_built_without_the_name_of_its_rule() -> None:
-    with pytest.raises(TypeError, match="name"):
-        Refusal(subject="s", reason="because", remedy="do", exit=Exit.FAILED)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="rule"):
+        Refused(subject="s", kind=FailureKind.FAILED, reason="because", remedy="do")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_no_refusal_is_built_without_the_name_of_its_rule() -> None:
 )
 def test_a_release_is_refused_by_a_named_rule(inventory: Inventory, name: str) -> None:
     refusal = release(NIC, "release", inventory)
-    assert isinstance(refusal, Refusal)
-    assert refusal.name == name
-    assert re.fullmatch("[a-z][a-z-]*", refusal.name), "as schemas/plan.schema.json has it"
+    assert isinstance(refusal, Refused)
+    assert refusal.rule == name
+    assert re.fullmatch("[a-z][a-z-]*", refusal.rule), "as schemas/plan.schema.json has it"

@@ -20,6 +20,7 @@ from cede.model.plan import (
     Change,
     HotPlug,
     LoadPciback,
+    Purpose,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
 BIND = BindToPciback(address=NIC, driver="e1000e")
-WORK = Change(subject="nic0 -> pv1", address=NIC, identity=IDENTITY, actions=(BIND,))
+WORK = Change(
+    subject="nic0 -> pv1", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=(BIND,)
+)
 ETH1 = Link(
     name="eth1", mac="52:54:00:00:00:01", up=True, carrier=True, mtu=9000,
     addresses=("192.0.2.1/24",),

@@ -27,7 +27,7 @@ from cede.daemon.backoff import Backoff, Waiting, hold_back
 from cede.daemon.event_log import EventReporter, Log, Priority
 from cede.domain_xml import document
 from cede.errors import (
-    Exit,
+    FailureKind,
     HungError,
     PermanentError,
     PolicyError,
@@ -35,7 +35,19 @@ from cede.errors import (
     UnreachableError,
 )
 from cede.executor.executor import ActionOutcome, Outcome
-from cede.model.plan import Change, LoadPciback, NoOp, Plan, Refusal
+from cede.model.journal_state import Pause
+from cede.model.plan import (
+    Change,
+    Deferred,
+    Drifted,
+    LoadPciback,
+    Paused,
+    Plan,
+    Purpose,
+    Refused,
+    Satisfied,
+    Why,
+)
 from cede.services.reconcile import Report
 from cede.util.clock import Clock
 from cede.util.paths import Paths
@@ -57,7 +69,11 @@ if TYPE_CHECKING:
     from sim.memory_host import Host
 
 SUBJECT = "nic -> pv1"
-WORK = Change(subject=SUBJECT, address=NIC, identity=None, actions=(LoadPciback(),))
+WORK = Change(
+    subject=SUBJECT, purpose=Purpose.ATTACH, address=NIC, identity=None, actions=(LoadPciback(),)
+)
+DRIFTED = Drifted(subject=SUBJECT, reason="another tool took it out")
+PAUSED = Paused(subject=SUBJECT, pause=Pause(), reason="paused as pv1 by ann")
 POLICY = """\
 version: 1
 devices:
@@ -107,16 +123,16 @@ def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
 
 def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
     event_reporter = EventReporter(log)
-    idle = Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in sync"),)))
+    idle = Report(plan=Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="x"),)))
     refused = Report(
         plan=Plan(
-            refusals=(
-                Refusal(
+            decisions=(
+                Refused(
                     subject=SUBJECT,
+                    rule="host-needs-it",
+                    kind=FailureKind.UNSAFE,
                     reason="guarded",
                     remedy="x",
-                    exit=Exit.UNSAFE,
-                    name="host-needs-it",
                 ),
             )
         )
@@ -134,14 +150,12 @@ def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
 def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
     log: Log, said: Lines
 ) -> None:
-    drifted = NoOp(subject=SUBJECT, reason="another tool took it out", drifted=True)
-    paused = NoOp(subject=SUBJECT, reason="paused as pv1 by ann", paused=True)
     event_reporter = EventReporter(log)
     states = [
-        event_reporter.report(Report(plan=Plan(noops=(noop,))), (), str)
-        for noop in (drifted, drifted, paused)
+        event_reporter.report(Report(plan=Plan(decisions=(decision,))), (), str)
+        for decision in (DRIFTED, DRIFTED, PAUSED)
     ]
-    assert [line.partition(": ")[2] for line in said.lines()] == [drifted.reason, paused.reason]
+    assert [line.partition(": ")[2] for line in said.lines()] == [DRIFTED.reason, PAUSED.reason]
     assert [(state.split()[0], SUBJECT in state) for state in states] == [
         ("0", True),
         ("0", True),
@@ -150,7 +164,7 @@ def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
 
 
 def test_why_something_is_put_back_is_reported_before_it_is_done(log: Log, said: Lines) -> None:
-    change = replace(WORK, reason="another tool took it out", drifted=True)
+    change = replace(WORK, purpose=Purpose.RESTORE, reason="another tool took it out")
     event_reporter = EventReporter(log)
     event_reporter.action(change, change.actions[0])
     event_reporter.action(change, ActionOutcome(action=change.actions[0], seconds=0.5))
@@ -161,7 +175,7 @@ def test_why_something_is_put_back_is_reported_before_it_is_done(log: Log, said:
 
 def test_a_failure_is_reported_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:
     error = PermanentError("libxl said no", remedy="read its log")
-    done = Report(plan=Plan(changes=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
+    done = Report(plan=Plan(decisions=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
     event_reporter = EventReporter(log)
     event_reporter.action(WORK, LoadPciback())
@@ -188,18 +202,19 @@ def test_the_lines_of_the_log_are_the_golden_ones(
         said.write(f"state: {states[-1]}\n")
 
     error = PermanentError("libxl said no", remedy="read its log")
-    report("in sync", Report(plan=Plan(noops=(NoOp(subject=SUBJECT, reason="in sync"),))))
-    report("refused", Report(plan=Plan(refusals=(Refusal(
-        subject=SUBJECT, reason="guarded", remedy="x", exit=Exit.UNSAFE, name="host-needs-it",
-    ),))))  # fmt: skip
-    for title, noop in {
-        "drifted": NoOp(subject=SUBJECT, reason="another tool took it out", drifted=True),
-        "paused": NoOp(subject=SUBJECT, reason="paused as pv1 by ann", paused=True),
-        "waiting for the guest's restart": NoOp(
-            subject=SUBJECT, reason="it is in", action_required="restart pv1"
+    report(
+        "in sync",
+        Report(
+            plan=Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="in sync"),))
         ),
-    }.items():
-        report(title, Report(plan=Plan(noops=(noop,))))
+    )
+    report("refused", Report(plan=Plan(decisions=(Refused(
+        subject=SUBJECT, rule="host-needs-it", kind=FailureKind.UNSAFE, reason="guarded", remedy="x",
+    ),))))  # fmt: skip
+    report("drifted", Report(plan=Plan(decisions=(DRIFTED,))))
+    report("paused", Report(plan=Plan(decisions=(PAUSED,))))
+    waits = Deferred(subject=SUBJECT, action_required="restart pv1", reason="it is in")
+    report("waiting for the guest's restart", Report(plan=Plan(decisions=(waits,))))
     said.write("== actions\n")
     event_reporter.action(WORK, WORK.actions[0])
     for outcome in (
@@ -209,10 +224,10 @@ def test_the_lines_of_the_log_are_the_golden_ones(
     ):
         event_reporter.action(WORK, outcome)
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
-    failed = Report(plan=Plan(changes=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
+    failed = Report(plan=Plan(decisions=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
     report("failed", failed, waiting)
     stuck = Outcome(change=WORK, error=error, rollback_failed=HungError("it hangs"))
-    report("failed, and not taken back", Report(plan=Plan(changes=(WORK,)), outcomes=(stuck,)))
+    report("failed, and not taken back", Report(plan=Plan(decisions=(WORK,)), outcomes=(stuck,)))
     golden("run.txt", said.getvalue())
 
 

@@ -17,7 +17,7 @@ import pytest
 from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
 from cede.model.pci import Address
-from cede.model.plan import Change, ReturnToDom0
+from cede.model.plan import Change, Purpose, ReturnToDom0
 from cede.state.journal import Requester
 from sim import probe_answers
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
@@ -324,7 +324,8 @@ def test_screens_of_history(
     scenes("of a domain that it has nothing of", "history", "pv9", on=None)
     action = ReturnToDom0(address=Address.parse(SECOND))
     change = Change(
-        subject=f"release {SECOND}", address=action.address, identity=None, actions=(action,)
-    )
+        subject=f"release {SECOND}", purpose=Purpose.RELEASE, address=action.address, identity=None,
+        actions=(action,),
+    )  # fmt: skip
     host.written.begin_action(host.written.begin_change(change, Requester()), action, {})
     scenes("interrupted, of which nobody knows who asked", "history", SECOND, on=None)

@@ -18,7 +18,12 @@ import cede
 from cede.model.conditions import Condition, Status
 from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
-from cede.model.plan import Change, HotPlug, ReturnToDom0
+from cede.model.plan import (
+    Change,
+    HotPlug,
+    Purpose,
+    ReturnToDom0,
+)
 from cede.state import database
 from cede.state.journal import Journal, Requester
 
@@ -30,10 +35,16 @@ BEGIN = datetime(2026, 1, 31, 3, tzinfo=UTC)
 EARLY, LATER = "2026-01-31T03:00:00.000+00:00", "2026-01-31T05:00:00.000+00:00"
 LEFT = LastApplied(address=NIC, domain="uuid-of-pv1", live=True, config=True)
 ATTACH = Change(
-    subject="nic0 -> pv1", address=NIC, identity=None,
+    subject="nic0 -> pv1", purpose=Purpose.ATTACH, address=NIC, identity=None,
     actions=(HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0"),),
 )  # fmt: skip
-RELEASE = Change(subject="nic0", address=NIC, identity=None, actions=(ReturnToDom0(address=NIC),))
+RELEASE = Change(
+    subject="nic0",
+    purpose=Purpose.RELEASE,
+    address=NIC,
+    identity=None,
+    actions=(ReturnToDom0(address=NIC),),
+)
 KILLED_THERE = """
 import os, signal, sqlite3, sys
 from pathlib import Path

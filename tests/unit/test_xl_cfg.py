@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.errors import UsageError
+from cede.errors import FailureKind, UsageError
 from cede.importing import xl_cfg
 from cede.importing.xl_pci_spec import PciSpec, read_spec
 from cede.model.domain import GuestKind
@@ -33,7 +33,7 @@ def specs(pci: str, more: str = "") -> list[PciSpec]:
 def usage_error(text: str) -> UsageError:
     with pytest.raises(UsageError) as raised:
         guest(text)
-    assert raised.value.exit == 2
+    assert raised.value.kind is FailureKind.USAGE
     assert all(line.isprintable() for line in raised.value.message.splitlines())
     return raised.value
 

@@ -10,10 +10,10 @@ import click
 
 from cede.adapters.runtime import Runtime
 from cede.cli import output
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
 from cede.cli.report import show_report
 from cede.cli.session import confirm, writing
-from cede.errors import Exit
 from cede.model.plan import Plan
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import one_pass
@@ -56,5 +56,4 @@ def apply_command(
             return planned
 
         done = one_pass(adapters, policy, replace(context, scheduled=scheduled), review=reviewed)
-    show_report(done, as_json=as_json)
-    return done.exit
+    return show_report(done, as_json=as_json)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from cede.adapters.runtime import LibvirtAccess, Runtime
-from cede.cli import output
+from cede.cli import exit_status, output
 from cede.cli.options import json_option, policy_option
 from cede.cli.report import show_report
 from cede.cli.session import writing
-from cede.errors import Exit, UsageError
+from cede.errors import UsageError
 from cede.model import serialization
+from cede.model.plan import Change
 from cede.planner.early_boot import early_boot
 from cede.policy.policy_files import host_policy
 from cede.services.boot import bind, read_boot_configuration, replan
 from cede.services.observe import observe_host
-from cede.services.reconcile import worst
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
@@ -77,9 +77,10 @@ def boot_command(
     ):
         done = bind(adapters, policy, context, wait=wait, limit=limit)
     if not as_json:
-        output.decisions(done.plan)
-    show_report(done, as_json=as_json)
-    return done.exit
+        for decision in done.plan.decisions:
+            if not isinstance(decision, Change):
+                output.decision(decision)
+    return show_report(done, as_json=as_json)
 
 
 def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
@@ -89,14 +90,13 @@ def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
         click.echo(serialization.dumps(plan=planned))
     else:
         output.plan(planned)
-    refused = [refusal.exit for refusal in planned.refusals]
-    return worst([*refused, *([Exit.OUT_OF_SYNC] if planned.changes else [])])
+    return exit_status.of_plan(planned)
 
 
 def _print(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
     with runtime.adapters(LibvirtAccess.OFFLINE) as adapters:
         early = early_boot(policy, observe_host(adapters), read_boot_configuration(adapters))
-    code = worst([mistake.exit for mistake in early.mistakes])
+    code = exit_status.of_kinds(mistake.kind for mistake in early.mistakes)
     if as_json:
         click.echo(serialization.dumps(exit=code, **serialization.plain(early)))
     else:

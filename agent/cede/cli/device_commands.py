@@ -14,9 +14,9 @@ from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_report
 from cede.cli.session import writing
 from cede.errors import TransientError
-from cede.model.plan import Change, NoOp, Refusal
+from cede.model.plan import Change, Paused, Plan, Purpose, Refused
 from cede.model.policy import Channel, When
-from cede.planner.planner import plan, plan_from_decisions
+from cede.planner.planner import plan
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from cede.model.inventory import Inventory
     from cede.model.pci import Address
+    from cede.model.plan import Decision
 
 
 @click.command("attach")
@@ -81,7 +82,11 @@ def attach_command(
         drained = tuple(pause for pause in inventory.pauses if pause.drained)
         targets = resolve_targets(policy, replace(inventory, pauses=drained))
         planned = one_off.plan_of_assignment(plan(targets), policy)
-        if any(noop.drained for noop in planned.noops) or any(w.drained for w in planned.changes):
+        if any(
+            isinstance(decision, Paused)
+            or (isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
+            for decision in planned.decisions
+        ):
             raise TransientError(
                 f"{device} or {domain} is drained",
                 name="drained",
@@ -90,8 +95,7 @@ def attach_command(
         if not as_json:
             output.plan(planned)
         done = apply(adapters, targets, planned, context)
-    show_report(done, as_json=as_json)
-    return done.exit
+    return show_report(done, as_json=as_json)
 
 
 @click.command("detach")
@@ -125,7 +129,7 @@ def release_command(
 
 
 def _take(
-    plan_for: Callable[[Address, str, Inventory], Change | NoOp | Refusal],
+    plan_for: Callable[[Address, str, Inventory], Decision],
     verb: str,
     runtime: Runtime,
     device: str,
@@ -139,10 +143,10 @@ def _take(
         found = one_off.named(
             lambda: host_policy_if_any(policy_path, runtime.paths), device, inventory, verb
         )
-        if isinstance(found, Refusal):
-            planned = plan_from_decisions([found])
+        if isinstance(found, Refused):
+            planned = Plan(decisions=(found,))
         else:
-            planned = plan_from_decisions([plan_for(found, f"{verb} {found}", inventory)])
+            planned = Plan(decisions=(plan_for(found, f"{verb} {found}", inventory),))
             if not planned.refusals and any(held.address == found for held in inventory.held):
                 adapters.journal.unhold(found)
         if not as_json:
@@ -151,5 +155,4 @@ def _take(
             plan=planned,
             outcomes=carry_out(adapters, inventory, planned, context),
         )
-    show_report(done, as_json=as_json)
-    return done.exit
+    return show_report(done, as_json=as_json)

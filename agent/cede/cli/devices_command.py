@@ -11,8 +11,9 @@ from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import Runtime
 from cede.cli import device_output
 from cede.cli.device_output import Described
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
-from cede.errors import Exit, PolicyError, UsageError
+from cede.errors import PolicyError, UsageError
 from cede.model import serialization
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device

@@ -10,12 +10,13 @@ import click
 
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import output
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import plain_outcomes
 from cede.cli.session import confirm, writing
 from cede.doctor import diagnosis
 from cede.doctor.finding import Severity, worst_first
-from cede.errors import Exit, UsageError
+from cede.errors import UsageError
 from cede.model import serialization
 from cede.model.policy import Channel, When
 from cede.planner.planner import plan

@@ -8,8 +8,8 @@ import click
 
 from cede.adapters.runtime import Runtime
 from cede.cli import output
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
-from cede.errors import Exit
 from cede.model import serialization
 
 

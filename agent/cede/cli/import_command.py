@@ -12,8 +12,9 @@ from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.runtime import Runtime
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
-from cede.errors import Exit, PolicyError, UsageError
+from cede.errors import PolicyError, UsageError
 from cede.importing import xl_cfg
 from cede.importing.imported_policy import ImportedPolicy, import_policy
 from cede.importing.policy_yaml import policy_text

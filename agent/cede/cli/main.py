@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from cede import __version__
-from cede.errors import CedeError, Exit
+from cede.cli.exit_status import EXIT_OF, Exit
+from cede.errors import CedeError
 from cede.util.paths import DEFAULT_URI
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
         from cede.cli import output
 
         output.error(failed)
-        code = failed.exit
+        code = EXIT_OF[failed.kind]
     sys.exit(int(code or 0))

@@ -10,10 +10,11 @@ import click
 
 from cede.adapters.runtime import Runtime
 from cede.cli import output
+from cede.cli.exit_status import Exit
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
 from cede.cli.report import show_report
 from cede.cli.session import confirm, writing
-from cede.errors import Exit, UsageError
+from cede.errors import UsageError
 from cede.model import serialization
 from cede.model.journal_state import Pause
 from cede.model.pci import Address
@@ -123,8 +124,7 @@ def resume_command(
         adapters.journal.resume(ended)
         done = apply(adapters, targets, planned, context)
         save_pass(adapters, targets, replace(done, plan=whole))
-    show_report(done, as_json=as_json)
-    return done.exit
+    return show_report(done, as_json=as_json)
 
 
 @click.command("drain")
@@ -172,10 +172,10 @@ def drain_command(
         adapters.journal.pause(wanted)
         done = Report(plan=planned, outcomes=carry_out(adapters, inventory, planned, context))
         save_pass(adapters, targets, replace(done, plan=whole))
-    show_report(done, as_json=as_json)
+    code = show_report(done, as_json=as_json)
     if not as_json:
         _report_unassigned(planned, subjects)
-    return done.exit
+    return code
 
 
 def named(target: str, policy: Policy, inventory: Inventory) -> Pause:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import click
 
 from cede.domain_xml.edits import EDITS, edited
 from cede.executor.executor import ActionOutcome
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Status
+from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from cede.errors import CedeError
     from cede.model.conditions import Condition
-    from cede.model.plan import Action, Change, Plan
+    from cede.model.plan import Action, Decision, Plan
     from cede.services.reconcile import Report
     from cede.state.journal import ChangeRecord
     from cede.verifier.check_results import AssignmentChecks
@@ -52,25 +53,31 @@ def error(failed: CedeError) -> None:
 
 
 def plan(planned: Plan) -> None:
-    """Print actions, no-ops with their reasons, refusals with their remedies."""
-    for change in planned.changes:
-        click.echo(f"{change.subject}:{f' {change.reason}' if change.reason else ''}")
-        for number, action in enumerate(change.actions, 1):
-            click.echo(f"  {number}. {action}")
-        _action_required(change.action_required)
-    decisions(planned)
-    if not (planned.changes or planned.noops or planned.refusals):
+    """Print every decision: the actions of a change, the reason why nothing is to do, a refusal with its remedy."""
+    for one in planned.decisions:
+        decision(one)
+    if not planned.decisions:
         click.echo("The policy assigns nothing.")
 
 
-def decisions(planned: Plan) -> None:
-    """Print no-ops with their reasons, refusals with their remedies."""
-    for noop in planned.noops:
-        click.echo(f"{noop.subject}: nothing to do: {noop.reason}")
-        _action_required(noop.action_required)
-    for refusal in planned.refusals:
-        click.echo(f"{refusal.subject}: REFUSED: {refusal.reason}")
-        click.echo(f"  remedy: {refusal.remedy}")
+def decision(one: Decision) -> None:
+    """Print one decision."""
+    match one:
+        case Change():
+            click.echo(f"{one.subject}:{f' {one.reason}' if one.reason else ''}")
+            for number, action in enumerate(one.actions, 1):
+                click.echo(f"  {number}. {action}")
+            _action_required(one.action_required)
+        case Refused():
+            click.echo(f"{one.subject}: REFUSED: {one.reason}")
+            click.echo(f"  remedy: {one.remedy}")
+        case Deferred():
+            click.echo(f"{one.subject}: nothing to do: {one.reason}")
+            _action_required(one.action_required)
+        case Satisfied() | Paused() | Drifted():
+            click.echo(f"{one.subject}: nothing to do: {one.reason}")
+        case _:
+            assert_never(one)
 
 
 def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from cede.adapters.runtime import Runtime
-from cede.cli import output
+from cede.cli import exit_status, output
 from cede.cli.options import json_option, policy_option, scheduled_option
 from cede.domain_xml.edits import EDITS
-from cede.errors import Exit, UsageError
+from cede.errors import UsageError
 from cede.model import serialization
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy
 from cede.services import snapshot
-from cede.services.reconcile import replan, worst
+from cede.services.reconcile import replan
 
 
 @click.command("plan")
@@ -66,12 +66,4 @@ def plan_command(
     else:
         output.plan(planned)
         output.xml_diff(planned, before)
-    waiting = any(noop.action_required for noop in planned.noops)
-    return worst(
-        [
-            *(refusal.exit for refusal in planned.refusals),
-            Exit.OUT_OF_SYNC if planned.changes else Exit.OK,
-            Exit.TRY_LATER if waiting and not planned.changes else Exit.OK,
-            Exit.OUT_OF_SYNC if any(noop.drifted for noop in planned.noops) else Exit.OK,
-        ]
-    )
+    return exit_status.of_plan(planned)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from cede.cli import output
-from cede.errors import CedeError, Exit
+from cede.cli import exit_status, output
+from cede.cli.exit_status import EXIT_OF
+from cede.errors import CedeError
 from cede.executor.executor import Outcome
 from cede.model import serialization
 from cede.model.conditions import Condition
@@ -16,12 +17,13 @@ from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import Explained
 
 
-def show_report(done: Report, *, as_json: bool) -> None:
-    """Print the result of a pass: one JSON object, or what the progress has not printed yet."""
+def show_report(done: Report, *, as_json: bool) -> int:
+    """Print the result of a pass: one JSON object, or what the progress has not printed yet; return the exit status."""
+    code = exit_status.of_report(done)
     if as_json:
         click.echo(
             serialization.dumps(
-                exit=done.exit,
+                exit=code,
                 plan=done.plan,
                 outcomes=plain_outcomes(done.outcomes),
                 checked=plain_checked(done.checked),
@@ -29,6 +31,7 @@ def show_report(done: Report, *, as_json: bool) -> None:
         )
     else:
         output.report(done)
+    return code
 
 
 def plain_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
@@ -55,8 +58,7 @@ def show_checked(
     conditions: Sequence[Condition] = (),
 ) -> int:
     """Print the check results, and the checklists if there are any; return the exit status."""
-    in_sync = all(checks.verified or checks.paused for checks in found)
-    code = failed.exit if failed else Exit.OK if in_sync else Exit.OUT_OF_SYNC
+    code = EXIT_OF[failed.kind] if failed else exit_status.of_checks(found)
     if as_json:
         click.echo(
             serialization.dumps(

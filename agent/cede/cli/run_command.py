@@ -20,6 +20,7 @@ from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Source
 from cede.adapters.runtime import Runtime
+from cede.cli.exit_status import Exit
 from cede.cli.options import policy_option
 from cede.cli.session import STOPPING, handling
 from cede.daemon.event_log import EventReporter, Log, Priority, standard_log
@@ -27,7 +28,7 @@ from cede.daemon.host_passes import HostPasses, HostReporter, clock_time, holder
 from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
 from cede.daemon.triggers import Listener, Trigger, TriggerQueue
-from cede.errors import Exit, PermanentError, PolicyError, TransientError
+from cede.errors import PermanentError, PolicyError, TransientError
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy
 from cede.policy.watcher import PolicyWatcher

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cede.adapters.runtime import Runtime
-from cede.cli import output
+from cede.cli import exit_status, output
+from cede.cli.exit_status import EXIT_OF, Exit
 from cede.cli.options import json_option, policy_option
 from cede.cli.report import plain_checked
-from cede.errors import CedeError, Exit, PolicyError
+from cede.errors import CedeError, PolicyError
 from cede.model import serialization
 from cede.model.conditions import Condition, changed_conditions
 from cede.policy.policy_files import host_policy
@@ -43,9 +44,8 @@ class Looked:
     def exit(self) -> Exit:
         """The exit status: OK unless an assignment that is not paused is out of sync."""
         if self.silent is not None:
-            return self.silent.exit
-        well = all(checks.verified or checks.paused for checks in self.checked)
-        return Exit.OK if well else Exit.OUT_OF_SYNC
+            return EXIT_OF[self.silent.kind]
+        return exit_status.of_checks(self.checked)
 
 
 @click.command("status")

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from cede.errors import Exit
-from cede.model.plan import Plan, Refusal
+from cede.errors import FailureKind
+from cede.model.plan import Change, Plan, Refused
 
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
 FLAPS, FLAP_SECONDS = 5, 600.0
@@ -126,22 +126,18 @@ def _doubled(first: float, times: int) -> float:
 
 
 def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
-    """The plan without the work of those that wait; `waiting` tells of each why and until when, in words."""
-    held = [change for change in planned.changes if change.subject in waiting]
+    """The plan without the changes of those that wait; `waiting` tells of each why and until when, in words."""
     return Plan(
-        changes=tuple(change for change in planned.changes if change.subject not in waiting),
-        noops=planned.noops,
-        refusals=(
-            *planned.refusals,
-            *(
-                Refusal(
-                    subject=change.subject,
-                    reason=f"left alone: {waiting[change.subject]}",
-                    remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
-                    exit=Exit.TRY_LATER,
-                    name="backoff",
-                )
-                for change in held
-            ),
-        ),
+        decisions=tuple(
+            Refused(
+                subject=decision.subject,
+                rule="backoff",
+                kind=FailureKind.TRY_LATER,
+                reason=f"left alone: {waiting[decision.subject]}",
+                remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
+            )
+            if isinstance(decision, Change) and decision.subject in waiting
+            else decision
+            for decision in planned.decisions
+        )
     )

@@ -10,9 +10,10 @@ import sys
 import threading
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from cede.executor.executor import ActionOutcome
+from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.util.text import line_of
 from cede.verifier.check_results import CheckStatus
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from cede.daemon.backoff import Waiting
     from cede.errors import CedeError
-    from cede.model.plan import Action, Change, NoOp
+    from cede.model.plan import Action
     from cede.services.reconcile import Report
 
 _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
@@ -113,13 +114,9 @@ class EventReporter:
 def _lines(done: Report) -> dict[str, tuple[Priority, str]]:
     """Of each subject how it stands, the weightiest word last."""
     found: dict[str, tuple[Priority, str]] = {}
-    for noop in done.plan.noops:
-        found[noop.subject] = _idle_line(noop)
-    for refusal in done.plan.refusals:
-        found[refusal.subject] = (
-            Priority.WARNING,
-            f"refused: {refusal.reason} (remedy: {refusal.remedy})",
-        )
+    for decision in done.plan.decisions:
+        if not isinstance(decision, Change):
+            found[decision.subject] = _line(decision)
     for checked in done.checked:
         if checked.verified:
             found.setdefault(checked.subject, (Priority.INFO, "in sync"))
@@ -143,12 +140,20 @@ def _lines(done: Report) -> dict[str, tuple[Priority, str]]:
     return found
 
 
-def _idle_line(noop: NoOp) -> tuple[Priority, str]:
-    if noop.action_required:
-        return Priority.NOTICE, f"for you to do: {noop.action_required}"
-    if noop.drifted:
-        return Priority.WARNING, noop.reason
-    return Priority.INFO, noop.reason if noop.paused else "in sync"
+def _line(decision: Satisfied | Deferred | Refused | Paused | Drifted) -> tuple[Priority, str]:
+    match decision:
+        case Satisfied():
+            return Priority.INFO, "in sync"
+        case Deferred():
+            return Priority.NOTICE, f"for you to do: {decision.action_required}"
+        case Refused():
+            return Priority.WARNING, f"refused: {decision.reason} (remedy: {decision.remedy})"
+        case Paused():
+            return Priority.INFO, decision.reason
+        case Drifted():
+            return Priority.WARNING, decision.reason
+        case _:
+            assert_never(decision)
 
 
 def standard_log() -> Log:

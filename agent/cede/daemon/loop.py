@@ -20,7 +20,7 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.model.plan import Change, NoOp, Plan, Refusal
+from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks
@@ -188,8 +188,7 @@ class Daemon:
             waiting.subject: f"{waiting.reason}; next try {self.when(waiting.until)}"
             for waiting in self.backoff.waiting(self.clock())
         }
-        named: list[Change | NoOp | Refusal] = [*planned.changes, *planned.noops, *planned.refusals]
-        self.backoff.keep({one.subject for one in named})
+        self.backoff.keep(planned.by_subject)
         return hold_back(planned, words)
 
     def _needs_recheck(self, unverified: Collection[str]) -> Collection[str]:

@@ -14,7 +14,7 @@ from cede.doctor import (
 )
 from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model.domain import FEATURES
-from cede.model.plan import Change, Plan, SwitchOn
+from cede.model.plan import Change, Plan, Purpose, SwitchOn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,12 +85,13 @@ def fix_plan(findings: Iterable[Finding], inventory: Inventory) -> Plan:
         running = (found := inventory.domain(domain)) is not None and found.running
         action_required = f"shut {domain} down and start it" if running else ""
         changes.append(_change(domain, (switch,), action_required))
-    return Plan(changes=tuple(changes))
+    return Plan(decisions=tuple(changes))
 
 
 def _change(subject: str, actions: tuple[Action, ...], action_required: str = "") -> Change:
     return Change(
         subject=f"fix {subject}",
+        purpose=Purpose.FIX,
         address=None,
         identity=None,
         actions=actions,

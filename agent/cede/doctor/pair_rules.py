@@ -5,12 +5,20 @@ The planner stops at the first rule that refuses; the administrator wants to see
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from cede.doctor.finding import Finding, Severity
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import E820_HOST, PASSTHROUGH, GuestKind
-from cede.model.plan import Change, NoOp, Refusal, SwitchOn
+from cede.model.plan import (
+    Change,
+    Deferred,
+    Drifted,
+    Paused,
+    Refused,
+    Satisfied,
+    SwitchOn,
+)
 from cede.planner.attach import missing_features
 from cede.planner.guards import refuse_guarded
 from cede.planner.ownership import refuse_elsewhere
@@ -41,12 +49,20 @@ _XML = "https://libvirt.org/formatdomain.html#hypervisor-features"
 
 def planned(plan: Plan, subject: str) -> Iterator[Finding]:
     """Yield the planner's decision on the pair."""
-    for refusal in plan.refusals:
-        yield _refused(refusal, subject)
-    for noop in plan.noops:
-        yield _explained("in-place", noop, subject)
-    for change in plan.changes:
-        yield _explained("ready", change, subject)
+    for decision in plan.decisions:
+        match decision:
+            case Refused():
+                yield _refused(decision, subject)
+            case Change():
+                what = f"cede would: {'; '.join(map(str, decision.actions))}"
+                yield _explained("ready", what, subject, decision.action_required)
+            case Deferred():
+                what = f"nothing to do: {decision.reason}"
+                yield _explained("in-place", what, subject, decision.action_required)
+            case Satisfied() | Paused() | Drifted():
+                yield _explained("in-place", f"nothing to do: {decision.reason}", subject)
+            case _:
+                assert_never(decision)
 
 
 def pair_refusals(
@@ -116,32 +132,27 @@ def _steps(domain: Domain, feature: str, lacking: tuple[str, ...]) -> tuple[Swit
     return (SwitchOn(domain=domain.name, features=(feature,)),)
 
 
-def _refused(refusal: Refusal, subject: str) -> Finding:
+def _refused(refusal: Refused, subject: str) -> Finding:
     return Finding(
-        name=refusal.name,
-        severity=Severity.WARNING if refusal.name in _FOR_LATER else Severity.FATAL,
+        name=refusal.rule,
+        severity=Severity.WARNING if refusal.rule in _FOR_LATER else Severity.FATAL,
         subject=subject,
         what=refusal.reason,
         why="cede refuses this as unsafe"
-        if refusal.exit is Exit.UNSAFE
+        if refusal.kind is FailureKind.UNSAFE
         else "`cede attach` would fail here",
         remedy=refusal.remedy,
-        source=_SOURCES.get(refusal.name, "cede's planner"),
+        source=_SOURCES.get(refusal.rule, "cede's planner"),
     )
 
 
-def _explained(name: str, decision: Change | NoOp, subject: str) -> Finding:
-    reason = (
-        decision.reason if isinstance(decision, NoOp) else "; ".join(map(str, decision.actions))
-    )
+def _explained(name: str, what: str, subject: str, action_required: str = "") -> Finding:
     return Finding(
         name=name,
         severity=Severity.NOTE,
         subject=subject,
-        what=f"nothing to do: {reason}" if isinstance(decision, NoOp) else f"cede would: {reason}",
+        what=what,
         why="this is the plan for the pair now",
-        remedy=f"then, for you to do: {decision.action_required}"
-        if decision.action_required
-        else "none is needed",
+        remedy=f"then, for you to do: {action_required}" if action_required else "none is needed",
         source="cede's planner",
     )

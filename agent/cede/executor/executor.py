@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError, Exit, HungError, InterruptedByPersonError, WorldMovedError
+from cede.errors import CedeError, HungError, InterruptedByPersonError, WorldMovedError
 from cede.executor.actions import ActionRunner
 from cede.executor.conflicts import conflict_groups
 from cede.executor.prestate import changes_nothing, original_state, read_prestate
@@ -55,13 +55,6 @@ class Outcome:
     rolled_back: tuple[ActionOutcome, ...] = ()
     error: CedeError | None = None
     rollback_failed: CedeError | None = None
-
-    @property
-    def exit(self) -> Exit:
-        """The exit status for this outcome."""
-        if self.rollback_failed is not None:
-            return Exit.FAILED
-        return self.error.exit if self.error else Exit.OK
 
 
 Progress = Callable[[Change, Action | ActionOutcome], None]

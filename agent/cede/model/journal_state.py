@@ -66,11 +66,13 @@ class JournalState:
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 
-    `attaching` tells an attach from a release; `domain` is the one that it was about, empty if that was none; `back`
-    whether dom0 is to have the device if it comes out of there.
+    `device` is its name in the policy, empty where no policy named it. `attaching` tells an attach from a release;
+    `domain` is the one that it was about, empty if that was none; `return_to_dom0` whether dom0 is to have the device
+    if it comes out of there.
     """
 
     subject: str
+    device: str = ""
     address: Address
     domain: str = ""
     attaching: bool

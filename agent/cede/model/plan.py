@@ -1,13 +1,16 @@
-"""The words of a plan: actions to take, no-ops with their reason, refusals with their remedy.
+"""The words of a plan: the actions, and of each subject the decision: change it, or why not.
 
-A plan is a value. It can be printed, compared and thrown away; nothing happens until something executes it.
+A plan is a value. It can be printed, compared and thrown away; nothing happens until something executes it. A decision
+is exactly one of six kinds; whoever reads one matches on it, and ends with `assert_never`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 
-from cede.errors import Exit
+from cede.errors import FailureKind
+from cede.model.journal_state import Pause
 from cede.model.pci import Address, Identity
 
 
@@ -181,48 +184,57 @@ Action = (
 )
 
 
+class Purpose(StrEnum):
+    """What a change is for."""
+
+    ATTACH = "attach"  # into a domain, or nearer to one
+    RESTORE = "restore"  # the same, since another tool took the device out
+    BIND = "bind"  # to pciback, early in dom0's boot
+    RELEASE = "release"  # out of every domain and back to dom0
+    DETACH = "detach"  # out of every domain, and kept on pciback
+    HAND_OVER = "hand-over"  # out of one domain, for another one
+    DRAIN = "drain"  # back to dom0 until the administrator resumes
+    RECOVER = "recover"  # out of where an interrupted change left it
+    FIX = "fix"  # of the host or a domain, about no device
+
+
+_ATTACHING = frozenset({Purpose.ATTACH, Purpose.RESTORE, Purpose.BIND})
+_KEEPS_BOUND = frozenset({Purpose.BIND, Purpose.HAND_OVER})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The actions of one subject (an assignment, a release, a fix), in order; a failed one ends the rest of them.
+    """The actions for one subject, in order; a failed one ends the rest of them.
 
-    `address` is None for what is about the host or a domain itself and no device. `identity` is what the device must
-    still be at each action; None for one that has vanished. `action_required` is what the administrator must do after
-    the actions before the assignment is in sync, empty if nothing. `keep_bound` says that the device waits on pciback
-    for another domain, and is dom0's if that doesn't come about. `reason` says why there is something to do, where that
-    isn't a first attach or a person's command: with `drifted`, what another tool took away, with `drained`, who wants
-    the device in dom0 meanwhile.
+    `device` is its name in the policy, empty where no policy names it. `address` is None for what is about the host or
+    a domain itself. `identity` is what the device must still be at each action; None for one that has vanished.
+    `action_required` is what the administrator must do after the actions before the assignment is in sync, empty if
+    nothing. `reason` says why there is something to do, where that isn't a first attach or the administrator's command.
     """
 
     subject: str
+    purpose: Purpose
+    device: str = ""
     address: Address | None
     identity: Identity | None
     actions: tuple[Action, ...]
     action_required: str = ""
-    keep_bound: bool = False
     reason: str = ""
-    drifted: bool = False
-    drained: bool = False
 
     @property
     def attaching(self) -> bool:
-        """Whether it brings a device into a domain, or nearer to one, rather than out of it."""
-        return any(
-            isinstance(action, (BindToPciback, HotPlug, AddToConfig, Adopt))
-            for action in self.actions
-        )
+        """Whether it brings a device into a domain, or nearer to one."""
+        return self.purpose in _ATTACHING
 
     @property
     def detaching(self) -> bool:
-        """Whether it takes a device out, and brings none in."""
-        out = any(
-            isinstance(action, (Unplug, RemoveFromConfig, ReturnToDom0)) for action in self.actions
-        )
-        return out and not self.attaching
+        """Whether it takes a device out of a domain."""
+        return not self.attaching and self.purpose is not Purpose.FIX
 
     @property
     def rollback_on_failure(self) -> bool:
         """Whether a failed action has the ones before it taken back; a way out is gone on with instead."""
-        return self.attaching or self.address is None
+        return not self.detaching
 
     @property
     def return_to_dom0(self) -> bool:
@@ -232,8 +244,12 @@ class Change:
 
     @property
     def needs_follow_up(self) -> bool:
-        """Whether something is left to do even if all is done: once it goes on, or once a vanished device is back."""
-        return self.keep_bound or (self.address is not None and self.identity is None)
+        """Whether something is left to do even if all is done.
+
+        The device waits on pciback for another domain, and is dom0's if that doesn't come about; or it has vanished,
+        and its traces are cleaned up once it is back.
+        """
+        return self.purpose in _KEEPS_BOUND or (self.address is not None and self.identity is None)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -247,46 +263,92 @@ class Change:
         return next(iter(self.domains), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoOp:
-    """Nothing to do for the subject, and why.
+class Why(StrEnum):
+    """Why a subject is satisfied as things are."""
 
-    `action_required` is what the administrator must do before the assignment is in sync; `settled` says that it is in
-    sync without the device being there, since an alternative has it. `paused` says that the administrator told cede to
-    leave it alone, `drained` that the device is dom0's meanwhile. `drifted` says that another tool took the device
-    away, and that the policy only wants that told.
-    """
+    IN_PLACE = "in-place"
+    AT_NEXT_START = "at-next-start"
+    ALTERNATIVE_HAS_IT = "alternative-has-it"
+    ASSIGNABLE = "assignable"
+    DOM0_HAS_IT = "dom0-has-it"
+    OTHER_POLICY = "other-policy"
+    NOTHING_LEFT = "nothing-left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Satisfied:
+    """Nothing to do, now or later; `reason` says it in a sentence."""
 
     subject: str
+    why: Why
     reason: str
-    action_required: str = ""
-    alternative_attached: bool = False
-    paused: bool = False
-    drained: bool = False
-    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """What cede won't do for the subject, why, what the administrator can do, and the exit status that says so.
-
-    `name` is the rule's own, the same in every version.
-    """
+class Deferred:
+    """Nothing that cede could do before the administrator has done what is `action_required`."""
 
     subject: str
+    action_required: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What cede won't do, why, and what the administrator can do; `rule` has the same name in every version."""
+
+    subject: str
+    rule: str
+    kind: FailureKind
     reason: str
     remedy: str
-    exit: Exit
-    name: str
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same question may have another answer soon, with nothing changed by hand."""
+        return self.kind is FailureKind.TRY_LATER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Left alone, since the administrator said so; with `pause.drained` the device is dom0's meanwhile."""
+
+    subject: str
+    pause: Pause
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drifted:
+    """Left as it is although another tool took the device out, since the policy wants that only reported."""
+
+    subject: str
+    reason: str
+
+
+Decision = Change | Satisfied | Deferred | Refused | Paused | Drifted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every subject in exactly one of work, no-ops and refusals."""
+    """One decision of each subject, in the order in which they were made."""
 
-    changes: tuple[Change, ...] = ()
-    noops: tuple[NoOp, ...] = ()
-    refusals: tuple[Refusal, ...] = field(default=())
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def by_subject(self) -> dict[str, Decision]:
+        """Each decision by its subject."""
+        return {decision.subject: decision for decision in self.decisions}
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What is to be done, in order."""
+        return tuple(d for d in self.decisions if isinstance(d, Change))
+
+    @property
+    def refusals(self) -> tuple[Refused, ...]:
+        """What is refused."""
+        return tuple(d for d in self.decisions if isinstance(d, Refused))
 
     @property
     def actions(self) -> tuple[Action, ...]:

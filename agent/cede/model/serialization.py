@@ -14,9 +14,9 @@ from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from cede.errors import CedeError, Exit
+from cede.errors import CedeError
 from cede.model.pci import Address
-from cede.model.plan import Action
+from cede.model.plan import Action, Decision
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -27,23 +27,24 @@ def _kind(action: type) -> str:
 
 _hints = cache(get_type_hints)
 _ACTIONS = {_kind(action): action for action in get_args(Action)}
+_DECISIONS = frozenset(_kind(decision) for decision in get_args(Decision))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
     """`value` as dicts, lists, strings, numbers, booleans and None."""
-    if isinstance(value, Exit):
-        return int(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Address):
         return str(value)
     if isinstance(value, CedeError):
         told = {"name": value.name, "message": value.message, "remedy": value.remedy}
-        return {**told, "exit": int(value.exit)}
+        return {**told, "kind": value.kind.value}
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         kind = _kind(type(value))
-        return {"action": kind, "text": str(value), **named} if kind in _ACTIONS else named
+        if kind in _ACTIONS:
+            return {"action": kind, "text": str(value), **named}
+        return {"decision": kind, **named} if kind in _DECISIONS else named
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):

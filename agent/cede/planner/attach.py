@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, GuestKind
 from cede.model.inventory import Inventory
 from cede.model.pci import Device
@@ -14,11 +14,16 @@ from cede.model.plan import (
     AddToConfig,
     BindToPciback,
     Change,
+    Decision,
+    Deferred,
+    Drifted,
     HotPlug,
     LoadPciback,
-    NoOp,
-    Refusal,
+    Purpose,
+    Refused,
+    Satisfied,
     SwitchOn,
+    Why,
 )
 from cede.model.policy import Assignment, OnDrift, Policy, When
 from cede.planner.drift import drift
@@ -91,7 +96,7 @@ def attach(
     next_start: Collection[Address],
     concurrent: Collection[Address],
     scheduled: bool = False,
-) -> Change | NoOp | Refusal:
+) -> Decision:
     """The actions in.
 
     `next_start` are the addresses that the policy wants in the domain from its next start on, `concurrent` those that
@@ -100,12 +105,11 @@ def attach(
     """
     lost = "" if target.unmanaged else drift(target)
     decision = _attach(target, next_start, concurrent, lost)
-    lasting = isinstance(decision, Refusal) and decision.exit is not Exit.TRY_LATER
+    lasting = isinstance(decision, Refused) and not decision.may_pass
     if lost and scheduled and target.assignment.on_drift is OnDrift.REPORT and not lasting:
-        return NoOp(
+        return Drifted(
             subject=target.subject,
             reason=f"{lost}; `on_drift: report` leaves it so, `cede apply` by hand restores it",
-            drifted=True,
         )
     return decision
 
@@ -115,7 +119,7 @@ def _attach(
     next_start: Collection[Address],
     concurrent: Collection[Address],
     lost: str,
-) -> Change | NoOp | Refusal:
+) -> Decision:
     refusal = _refuse_device(target) or _refuse_domain(target)
     if refusal is not None:
         return refusal
@@ -133,89 +137,88 @@ def _attach(
     if actions:
         return Change(
             subject=target.subject,
+            purpose=Purpose.RESTORE if lost else Purpose.ATTACH,
+            device=target.assignment.device,
             address=target.device.address,
             identity=target.device.identity,
             actions=actions,
             action_required=_action_required(target),
             reason=lost,
-            drifted=bool(lost),
         )
-    return NoOp(
-        subject=target.subject, reason=_already(target), action_required=_action_required(target)
-    )
+    return _already(target)
 
 
-def _refuse_device(target: AttachTarget) -> Refusal | None:
+def _refuse_device(target: AttachTarget) -> Refused | None:
     """libvirt can't take the device as things are."""
     if target.device.node_device or target.live is not None:
         return None
-    return Refusal(
+    return Refused(
         subject=target.subject,
         reason=f"libvirt doesn't list {target.device.address} among its node devices, so it can't take it",
         remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
-        exit=Exit.TRY_LATER,
-        name="not-listed",
+        kind=FailureKind.TRY_LATER,
+        rule="not-listed",
     )
 
 
-def _refuse_domain(target: AttachTarget) -> Refusal | None:
+def _refuse_domain(target: AttachTarget) -> Refused | None:
     """The domain can't take the device as things are."""
     domain, subject = target.domain, target.subject
     if domain.kind is GuestKind.PVH:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{domain.name} is PVH, and Xen gives no PCI devices to PVH guests",
             remedy="make it a PV or HVM guest",
-            exit=Exit.FAILED,
-            name="pvh",
+            kind=FailureKind.FAILED,
+            rule="pvh",
         )
     if not domain.persistent:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{domain.name} is transient: it has no persistent XML to make this permanent in",
             remedy=f"`virsh define` it first, from `virsh dumpxml {domain.name}`",
-            exit=Exit.FAILED,
-            name="transient",
+            kind=FailureKind.FAILED,
+            rule="transient",
         )
     if domain.populated_on_demand and target.config is None:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
             "gets the rest on demand, and with a PCI device libxl would refuse to start it so",
             remedy=f"make <currentMemory> in its XML as much as <memory> (`virsh edit {domain.name}`), and restart it",
-            exit=Exit.FAILED,
-            name="memory-on-demand",
+            kind=FailureKind.FAILED,
+            rule="memory-on-demand",
         )
     if not domain.running and target.assignment.when is When.NOW and target.config is None:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{domain.name} is shut off, so nothing can be plugged into it",
             remedy=f"`virsh start {domain.name}`, then apply again; or say `when: next-start`",
-            exit=Exit.TRY_LATER,
-            name="domain-off",
+            kind=FailureKind.TRY_LATER,
+            rule="domain-off",
         )
     return None
 
 
-def _refuse_other_setting(target: AttachTarget) -> Refusal | None:
+def _refuse_other_setting(target: AttachTarget) -> Refused | None:
     """Whether a hostdev is permissive is said when it is put in."""
     address, permissive = target.device.address, target.assignment.permissive
     hostdevs = (hostdev for hostdev in (target.live, target.config) if hostdev is not None)
     if all(hostdev.write_filtering is not permissive for hostdev in hostdevs):
         return None
-    return Refusal(
+    return Refused(
         subject=target.subject,
         reason=f"{address} is in {target.domain.name} already, but {'not ' if permissive else ''}permissive, and that "
         "can't be changed in place",
         remedy=f"`cede release {address}`, then apply again",
-        exit=Exit.FAILED,
-        name="other-setting",
+        kind=FailureKind.FAILED,
+        rule="other-setting",
     )
 
 
 def _refuse_reset(
     target: AttachTarget, next_start: Collection[Address], concurrent: Collection[Address]
-) -> Refusal | None:
+) -> Refused | None:
     if target.live is not None:
         return None
     if target.plugging:
@@ -274,8 +277,13 @@ def _action_required(target: AttachTarget) -> str:
     return ""
 
 
-def _already(target: AttachTarget) -> str:
+def _already(target: AttachTarget) -> Satisfied | Deferred:
     address, name = target.device.address, target.domain.name
     if target.live is not None:
-        return f"{address} is in {name} already"
-    return f"{address} is in the persistent XML of {name}, which gets it at its next start"
+        reason = f"{address} is in {name} already"
+        return Satisfied(subject=target.subject, why=Why.IN_PLACE, reason=reason)
+    reason = f"{address} is in the persistent XML of {name}, which gets it at its next start"
+    action_required = _action_required(target)
+    if action_required:
+        return Deferred(subject=target.subject, action_required=action_required, reason=reason)
+    return Satisfied(subject=target.subject, why=Why.AT_NEXT_START, reason=reason)

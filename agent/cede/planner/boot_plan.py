@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.pci import Device
-from cede.model.plan import Action, BindToPciback, Change, LoadPciback, NoOp, Plan, Refusal
+from cede.model.plan import (
+    Action,
+    BindToPciback,
+    Change,
+    Decision,
+    LoadPciback,
+    Plan,
+    Purpose,
+    Refused,
+    Satisfied,
+    Why,
+)
 from cede.planner.guards import refuse_guarded
 from cede.planner.match import fits, refuse_twice
 from cede.planner.pauses import left_alone, pause_of
-from cede.planner.planner import plan_from_decisions
 from cede.planner.recovery import refuse_held
 from cede.planner.resets import refuse_reset
 from cede.planner.resolve import resolve_targets
@@ -31,7 +41,7 @@ _DEFAULT_ROUTE = "default-route"
 
 def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
     """What to do so that each assigned device is on pciback; one decision per device, whatever domains may have it."""
-    return plan_from_decisions(decision for _, _, decision in _decisions(policy, inventory))
+    return Plan(decisions=tuple(decision for _, _, decision in _decisions(policy, inventory)))
 
 
 def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:
@@ -39,11 +49,11 @@ def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...],
     devices = []
     decisions = list(_decisions(policy, inventory))
     for named, device, decision in decisions:
-        if device is None or isinstance(decision, Refusal):
+        if device is None or isinstance(decision, Refused):
             continue
         if refuse_guarded(device, "", inventory, policy.protect, named.override) is None:
             devices.append(device)
-    return tuple(devices), plan_from_decisions(decision for _, _, decision in decisions)
+    return tuple(devices), Plan(decisions=tuple(decision for _, _, decision in decisions))
 
 
 def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
@@ -67,13 +77,13 @@ def _assigned(policy: Policy) -> list[DevicePolicy]:
 
 def _decisions(
     policy: Policy, inventory: Inventory
-) -> Iterator[tuple[DevicePolicy, Device | None, Change | NoOp | Refusal]]:
+) -> Iterator[tuple[DevicePolicy, Device | None, Decision]]:
     found = _first_of_each(policy, inventory)
     addresses = [d.address for d in found.values() if isinstance(d, Device)]
     for named in _assigned(policy):
         subject = _subject(named.name, policy)
         device = found[named.name]
-        if isinstance(device, Refusal):
+        if isinstance(device, Refused):
             yield named, None, device
         elif addresses.count(device.address) > 1:
             yield named, None, refuse_twice(named.name, device.address, subject)
@@ -81,13 +91,13 @@ def _decisions(
             yield named, device, _decision(named, device, subject, policy, inventory, addresses)
 
 
-def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refusal]:
+def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refused]:
     """By the name of the device: what any of its assignments turned out to mean, else why none did."""
-    found: dict[str, Device | Refusal] = {}
+    found: dict[str, Device | Refused] = {}
     for target in resolve_targets(policy, inventory).each:
         resolve_assignment = target.device or target.refusal
         if resolve_assignment is not None and isinstance(
-            found.get(target.assignment.device), Refusal | None
+            found.get(target.assignment.device), Refused | None
         ):
             found[target.assignment.device] = resolve_assignment
     return found
@@ -106,9 +116,11 @@ def _decision(
     policy: Policy,
     inventory: Inventory,
     together: Collection[Address],
-) -> Change | NoOp | Refusal:
+) -> Decision:
     if device.on_pciback:
-        return NoOp(subject=subject, reason=f"{device.address} is on pciback already")
+        return Satisfied(
+            subject=subject, why=Why.ASSIGNABLE, reason=f"{device.address} is on pciback already"
+        )
     pauses = [
         pause_of(
             inventory,
@@ -133,6 +145,8 @@ def _decision(
     load: tuple[Action, ...] = () if inventory.pciback_loaded else (LoadPciback(),)
     return Change(
         subject=subject,
+        purpose=Purpose.BIND,
+        device=named.name,
         address=device.address,
         identity=device.identity,
         actions=(
@@ -142,22 +156,21 @@ def _decision(
                 driver=device.driver or (original.driver if original else None),
             ),
         ),
-        keep_bound=True,
     )
 
 
-def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refusal | None:
+def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refused | None:
     """Without a default route it can't be told what dom0 reaches the world by; nor, then, what else is to come."""
     routed = any(use.guard == _DEFAULT_ROUTE for d in inventory.devices for use in d.uses)
     if routed or _taken_before(device):
         return None
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"dom0 has no default route yet, so it can't be told whether it will need {device.address}, which cede "
         "never took before",
         remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
-        exit=Exit.TRY_LATER,
-        name="network-unknown",
+        kind=FailureKind.TRY_LATER,
+        rule="network-unknown",
     )
 
 

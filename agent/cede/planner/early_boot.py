@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.model.pci import PCIBACK
-from cede.model.plan import Refusal
+from cede.model.plan import Refused
 from cede.planner.boot_plan import held_back
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
 
@@ -43,7 +43,7 @@ class EarlyBoot:
 
     devices: tuple[Address, ...]
     files: tuple[File, ...]
-    left_out: tuple[Refusal, ...]
+    left_out: tuple[Refused, ...]
     mistakes: tuple[Mistake, ...]
 
 

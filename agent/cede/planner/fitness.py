@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cede.model.domain import Domain, GuestKind
-from cede.model.plan import Refusal
+from cede.model.plan import Refused
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
 from cede.planner.attach import AttachTarget
 from cede.planner.guards import guards, refuse_guarded
@@ -64,7 +64,7 @@ def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
     """Whether the device can be given away. Of the `policy` only what it protects counts."""
     target = _target(device, inventory, policy)
     found = plan_assignment(target, PlanContext.of([target]))
-    if not isinstance(found, Refusal):
+    if not isinstance(found, Refused):
         return Fitness(fit=FitKind.YES)
     others = [d for d in inventory.siblings(device) if not d.is_bridge]
     cause = _cause(target)
@@ -103,7 +103,7 @@ def _start_together(devices: Sequence[Device], inventory: Inventory, policy: Pol
     """Whether all of them can go into the guest's XML for its next start."""
     targets = [_target(device, inventory, policy, When.NEXT_START) for device in devices]
     plan_context = PlanContext.of(targets)
-    return not any(isinstance(plan_assignment(target, plan_context), Refusal) for target in targets)
+    return not any(isinstance(plan_assignment(target, plan_context), Refused) for target in targets)
 
 
 def _cause(target: AttachTarget) -> str:

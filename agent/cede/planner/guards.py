@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.pci import HostUse
-from cede.model.plan import Refusal
+from cede.model.plan import Refused
 from cede.planner.match import fits
 from cede.planner.resets import reset_together
 
@@ -52,7 +52,7 @@ def refuse_guarded(
     inventory: Inventory,
     protect: Iterable[Protect] = (),
     override: Iterable[str] | None = None,
-) -> Refusal | None:
+) -> Refused | None:
     """The refusal for a device that the host lives on, or that can't be reset without one, or None.
 
     `override` are the guards that the policy overrides for it; None where no policy has a say.
@@ -76,7 +76,7 @@ def refuse_guarded(
     if not uses:
         return None
     names = ", ".join(sorted({reason.guard for reason in uses} - {BRIDGE}))
-    return Refusal(
+    return Refused(
         subject=subject,
         reason="the host itself needs it: " + "; ".join(str(reason) for reason in uses),
         remedy="choose another device, or move the host off this one first"
@@ -85,6 +85,6 @@ def refuse_guarded(
             if names and override is not None
             else ""
         ),
-        exit=Exit.UNSAFE,
-        name="host-needs-it",
+        kind=FailureKind.UNSAFE,
+        rule="host-needs-it",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.pci import PCIBACK
 from cede.model.pciback_options import SPELLING, Hide
 from cede.planner.guards import guards
@@ -58,7 +58,7 @@ class Mistake:
     place: str
     what: str
     remedy: str
-    exit: Exit = Exit.OUT_OF_SYNC
+    kind: FailureKind = FailureKind.OUT_OF_SYNC
 
 
 def mistakes(
@@ -97,7 +97,7 @@ def _unreadable(setting: Hide) -> Iterator[Mistake]:
             place=_quoted(setting.place),
             what=f"it can't be read from {_short(setting.bad)!a} on, and the kernel then refuses the whole module",
             remedy=f"correct it: no commas, and {SPELLING}",
-            exit=Exit.FAILED,
+            kind=FailureKind.FAILED,
         )
 
 
@@ -137,7 +137,7 @@ def _misdirected(
             place=place,
             what=f"{address} is hidden from the host, which needs it: {'; '.join(map(str, uses))}",
             remedy=f"take ({address}) out before the next boot",
-            exit=Exit.UNSAFE,
+            kind=FailureKind.UNSAFE,
         )
     else:
         yield Mistake(

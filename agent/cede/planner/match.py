@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.pci import TRAITS
-from cede.model.plan import Refusal
+from cede.model.plan import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -71,7 +71,7 @@ def resolve_device(
     source: str | None = None,
     taken: Collection[Address] = (),
     avoid: Collection[Address] = (),
-) -> Device | Refusal:
+) -> Device | Refused:
     """The one device that the policy means, or the refusal that says why there isn't exactly one.
 
     With `any` it is the one that cede gave under this name before, in `domain` first of all, else the first that nobody
@@ -92,21 +92,21 @@ def resolve_device(
         return _missing(described, inventory, subject)
     if len(devices) > 1:
         names = ", ".join(str(address) for address in sorted(d.address for d in devices))
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{described.name} ({described.place}) matches {len(devices)} devices: {names}",
             remedy="add an address, a path or a serial to its match, so that it fits exactly one, or say `any: true`",
-            exit=Exit.USAGE,
-            name="matches-several",
+            kind=FailureKind.USAGE,
+            rule="matches-several",
         )
     wrong = differences(described.expect, devices[0])
     if wrong:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{devices[0].address} is another device than {described.name} expects: {'; '.join(wrong)}",
             remedy=f"see what is in that slot now, then correct {described.place}",
-            exit=Exit.UNSAFE,
-            name="another-device",
+            kind=FailureKind.UNSAFE,
+            rule="another-device",
         )
     return devices[0]
 
@@ -165,47 +165,47 @@ def _free(device: Device, inventory: Inventory) -> bool:
     return not (taken or device.uses or device.is_bridge)
 
 
-def _refuse_none_left(described: DevicePolicy, subject: str) -> Refusal:
-    return Refusal(
+def _refuse_none_left(described: DevicePolicy, subject: str) -> Refused:
+    return Refused(
         subject=subject,
         reason=f"{described.name} ({described.place}) matches only devices that other names of the policy have",
         remedy="widen its match, or take an assignment out of the policy",
-        exit=Exit.USAGE,
-        name="none-left",
+        kind=FailureKind.USAGE,
+        rule="none-left",
     )
 
 
-def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Refusal:
+def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Refused:
     address = described.match.address
     at = None if address is None else inventory.device(address)
     if at is not None:
         said = f"{at.address} is {at.identity}, which is not what {described.name} matches"
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{said} ({described.place})",
             remedy="see what is in that slot now, then correct the policy",
-            exit=Exit.UNSAFE,
-            name="another-device",
+            kind=FailureKind.UNSAFE,
+            rule="another-device",
         )
     holders = () if address is None else inventory.wanting(address)
     listed = f"; it is still in the XML of {', '.join(d.name for d in holders)}" if holders else ""
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"no device of this host matches {described.name} ({described.place}){listed}",
         remedy=f"`cede release {address}` removes what is left of it"
         if holders
         else "`cede devices` lists what there is",
-        exit=Exit.USAGE,
-        name="no-device",
+        kind=FailureKind.USAGE,
+        rule="no-device",
     )
 
 
-def refuse_twice(name: str, address: Address, subject: str) -> Refusal:
+def refuse_twice(name: str, address: Address, subject: str) -> Refused:
     """What to say of the device called `name` if others of the policy turn out to be the same one."""
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"several devices of the policy turn out to be {address}, {name} among them",
         remedy="make each match another device",
-        exit=Exit.USAGE,
-        name="matched-twice",
+        kind=FailureKind.USAGE,
+        rule="matched-twice",
     )

@@ -6,12 +6,11 @@ a reservation, and only `adopt: true` takes it over.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import Ownership
-from cede.model.plan import Adopt, Change, NoOp, Refusal
+from cede.model.plan import Adopt, Change, Purpose, Refused, Satisfied, Why
 from cede.planner.release import plan_way_out, refuse_unnamed
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def refuse_elsewhere(
     subject: str,
     inventory: Inventory,
     detaching: Collection[tuple[Address, str]] = (),
-) -> Refusal | None:
+) -> Refused | None:
     """Another tool has or reserves the device: Xen's word first, then libvirt's.
 
     `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass, so that the next will do.
@@ -48,15 +47,15 @@ def refuse_elsewhere(
     ):
         return _refuse_given(given, domain, subject, inventory)
     if others and all((address, d.uuid) in detaching for d in others):
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{address} is still in {names}, for which it is no longer assigned",
             remedy=f"apply again once it is out of there, or `cede release {address}`",
-            exit=Exit.TRY_LATER,
-            name="elsewhere",
+            kind=FailureKind.TRY_LATER,
+            rule="elsewhere",
         )
     if others:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{address} is in {names}"
             if given and given.domid != domain.domid
@@ -64,44 +63,45 @@ def refuse_elsewhere(
             remedy=f"take it out of {names} with the tool that put it there, or correct the policy"
             if any(d.unmanaged(address) for d in others)
             else f"`cede release {address}` first, or correct the policy",
-            exit=Exit.UNSAFE,
-            name="elsewhere",
+            kind=FailureKind.UNSAFE,
+            rule="elsewhere",
         )
     return None
 
 
 def _refuse_given(
     given: BackendDevice, domain: Domain, subject: str, inventory: Inventory
-) -> Refusal:
+) -> Refused:
     """libvirt doesn't list it where Xen says it is: an attach would reset a device in use."""
     holder = inventory.domain_by_id(given.domid)
     again = "then apply again" if given.domid == domain.domid else "or correct the policy"
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"{given.address} was put into {holder.name} behind libvirt's back (by xl, say)"
         if holder
         else f"{given.address} is in the domain with id {given.domid}, unknown to libvirt",
         remedy=f"`xl pci-detach {holder.name if holder else given.domid} {given.address}`, {again}",
-        exit=Exit.UNSAFE,
-        name="elsewhere",
+        kind=FailureKind.UNSAFE,
+        rule="elsewhere",
     )
 
 
 def refuse_unmanaged(
     device: Device, domain: Domain, subject: str, *, complete: bool
-) -> NoOp | Refusal:
+) -> Satisfied | Refused:
     """What to say of a hostdev that another tool put into the very domain that the policy wants it in."""
     if complete:
-        return NoOp(
+        return Satisfied(
             subject=subject,
+            why=Why.IN_PLACE,
             reason=f"{device.address} is in {domain.name} already; another tool put it there, and it stays theirs",
         )
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"another tool put {device.address} into {domain.name}, running or persistent only",
         remedy="`adopt: true` in the assignment takes it over, or leave it to them and drop the assignment",
-        exit=Exit.UNSAFE,
-        name="foreign",
+        kind=FailureKind.UNSAFE,
+        rule="foreign",
     )
 
 
@@ -136,21 +136,25 @@ def leftover(
     policy: Policy,
     inventory: Inventory,
     attaching: Collection[Address],
-) -> Change | NoOp | Refusal:
+) -> Change | Satisfied | Refused:
     """To be taken out and given back if this policy gave it; marks of another are none of its business.
 
-    What is `going` into another domain stays on pciback.
+    What is `attaching` to another domain stays on pciback.
     """
     subject = f"{ownership.name} in {domain.name}"
     if not ownership.policy or ownership.policy != policy.source:
         whose = ownership.policy or "no policy that is known"
-        return NoOp(subject=subject, reason=f"{ownership.address} was given for {whose}")
-    keep_bound = ownership.address in attaching
-    out = plan_way_out(
-        ownership.address, subject, (domain,), inventory, return_to_dom0=not keep_bound
-    )
-    if isinstance(out, Change):
-        return replace(out, keep_bound=keep_bound)
-    return out or NoOp(
-        subject=subject, reason=f"nothing but a note is left of it in the transient {domain.name}"
-    )
+        return Satisfied(
+            subject=subject,
+            why=Why.OTHER_POLICY,
+            reason=f"{ownership.address} was given for {whose}",
+        )
+    purpose = Purpose.HAND_OVER if ownership.address in attaching else Purpose.RELEASE
+    return plan_way_out(
+        ownership.address, subject, (domain,), inventory, purpose,
+        device_name=ownership.name, return_to_dom0=purpose is Purpose.RELEASE,
+    ) or Satisfied(
+        subject=subject,
+        why=Why.NOTHING_LEFT,
+        reason=f"nothing but a note is left of it in the transient {domain.name}",
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model.plan import Change, NoOp, Refusal
+from cede.model.plan import Change, Paused, Purpose, Refused, Satisfied
 from cede.planner.release import release
 
 if TYPE_CHECKING:
@@ -44,32 +44,26 @@ def pause_of(
     return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
 
 
-def left_alone(subject: str, pause: Pause, address: Address | None = None) -> NoOp:
+def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Paused:
     """Nothing is done about the subject as long as that holds."""
     at = f"{address} " if address is not None and pause.drained else ""
-    return NoOp(
-        subject=subject,
-        reason=f"{at}{pause}; `cede resume` ends that",
-        paused=True,
-        drained=pause.drained,
-    )
+    return Paused(subject=subject, pause=pause, reason=f"{at}{pause}; `cede resume` ends that")
 
 
 def drain(
-    device: Device, subject: str, pause: Pause, inventory: Inventory
-) -> Change | NoOp | Refusal:
+    device: Device, name: str, subject: str, pause: Pause, inventory: Inventory
+) -> Change | Paused | Refused:
     """The way back to dom0 of what cede has given away; nothing to do if it is there, or with another tool by now."""
     address = device.address
     if not _ceded(device, inventory):
         return left_alone(subject, pause, address)
-    decision = release(address, subject, inventory)
-    if isinstance(decision, NoOp):
-        return left_alone(subject, pause, address)
-    return (
-        replace(decision, reason=str(pause), drained=True)
-        if isinstance(decision, Change)
-        else decision
-    )
+    match release(address, subject, inventory, Purpose.DRAIN):
+        case Change() as change:
+            return replace(change, device=name, reason=str(pause))
+        case Satisfied():
+            return left_alone(subject, pause, address)
+        case Refused() as refused:
+            return refused
 
 
 def _ceded(device: Device, inventory: Inventory) -> bool:
@@ -85,7 +79,7 @@ def _ceded(device: Device, inventory: Inventory) -> bool:
 
 def drain_beyond(
     inventory: Inventory, handled: Collection[Address | None]
-) -> Iterator[Change | Refusal]:
+) -> Iterator[Change | Refused]:
     """The way back of what no assignment speaks of: one-offs, and devices that wait on pciback for one."""
     if not any(pause.drained for pause in inventory.pauses):
         return
@@ -104,22 +98,17 @@ def drain_beyond(
         pause = next((p for p in pauses if p is not None and p.drained), None)
         if pause is None:
             continue
-        subject = f"{owned[0][1].name} in {owned[0][0].name}" if owned else f"drain {address}"
-        decision = drain(device, subject, pause, inventory)
-        if not isinstance(decision, NoOp):
+        name = owned[0][1].name if owned else ""
+        subject = f"{name} in {owned[0][0].name}" if owned else f"drain {address}"
+        decision = drain(device, name, subject, pause, inventory)
+        if not isinstance(decision, Paused):
             yield decision
 
 
-def unless_paused(
-    decision: Change | NoOp | Refusal, inventory: Inventory
-) -> Change | NoOp | Refusal:
+def unless_paused(change: Change, inventory: Inventory) -> Change | Paused:
     """A way out of what left the policy or was cut off, unless the administrator said to leave it as it is."""
-    if not isinstance(decision, Change):
-        return decision
-    names = [inventory.domain(name) for name in decision.domains] or [None]
-    device = decision.subject.partition(" ")[0]
-    for domain in names:
-        pause = pause_of(inventory, device=device, address=decision.address, domain=domain)
+    for domain in [inventory.domain(name) for name in change.domains] or [None]:
+        pause = pause_of(inventory, device=change.device, address=change.address, domain=domain)
         if pause is not None and not pause.drained:
-            return left_alone(decision.subject, pause)
-    return decision
+            return left_alone(change.subject, pause)
+    return change

@@ -10,8 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from cede.errors import Exit
-from cede.model.plan import Change, NoOp, Plan, Refusal
+from cede.model.plan import Change, Decision, Plan, Refused, Satisfied, Why
 from cede.planner.attach import AttachTarget, attach
 from cede.planner.guards import refuse_guarded
 from cede.planner.match import refuse_twice
@@ -23,11 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from cede.model.inventory import Inventory
-    from cede.model.journal_state import Pause, Unfinished
+    from cede.model.journal_state import Pause
     from cede.model.pci import Address
     from cede.planner.resolve import Targets
-
-    Decision = Change | NoOp | Refusal
 
 
 def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
@@ -63,7 +60,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     incomplete = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
     pairs = {ready.pair for ready in ready_targets}
     orphaned = orphans(inventory, pairs)
-    ended = [recover(u, inventory) for u in incomplete.values() if _is_resolved(u, unsure)]
+    ended = [recover(u, inventory) for u in incomplete.values() if u.device not in unsure]
     ended += orphaned.values()
     cut_off = {change.address for change in ended if isinstance(change, Change)}
     left = [
@@ -86,7 +83,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
             continue
         decision = plan_assignment(ready, plan_context, detaching, scheduled=scheduled)
         decisions.append(decision)
-        if not isinstance(decision, Refusal) or decision.exit is Exit.TRY_LATER:
+        if not isinstance(decision, Refused) or decision.may_pass:
             attaching.add(ready.device.address)
     out: list[Decision] = [
         *(decision for decision in ended if decision is not None),
@@ -96,9 +93,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     handled = wanted_now | {v.address for v in out if isinstance(v, Change)}
     beyond = {decision.subject: decision for decision in drain_beyond(inventory, handled)}
     out = [*(decision for decision in out if decision.subject not in beyond), *beyond.values()]
-    return plan_from_decisions(
-        [*decisions, *(_unless_held(decision, inventory) for decision in out)]
-    )
+    return Plan(decisions=(*decisions, *(_unless_held(decision, inventory) for decision in out)))
 
 
 def _rest(target: AttachTarget, pause: Pause, drained: set[Address]) -> Decision:
@@ -109,7 +104,9 @@ def _rest(target: AttachTarget, pause: Pause, drained: set[Address]) -> Decision
     others = [d for d in target.inventory.wanting(address) if d.uuid != target.domain.uuid]
     if others and not target.live and not target.config and not pause.everything and pause.domain:
         return left_alone(target.subject, pause, address)  # its alternative has it
-    decision = drain(target.device, target.subject, pause, target.inventory)
+    decision = drain(
+        target.device, target.assignment.device, target.subject, pause, target.inventory
+    )
     if isinstance(decision, Change):
         drained.add(address)
     return _unless_held(decision, target.inventory)
@@ -120,21 +117,6 @@ def _unless_held(decision: Decision, inventory: Inventory) -> Decision:
         return decision
     return refuse_held(decision.address, decision.subject, inventory) or unless_paused(
         decision, inventory
-    )
-
-
-def _is_resolved(incomplete: Unfinished, unsure: Collection[str]) -> bool:
-    """Not of a device that can't be told at the moment."""
-    return not any(incomplete.subject.startswith(f"{name} -> ") for name in unsure)
-
-
-def plan_from_decisions(decisions: Iterable[Decision]) -> Plan:
-    """A plan of the decisions, each kind in the order given."""
-    decisions = list(decisions)
-    return Plan(
-        changes=tuple(v for v in decisions if isinstance(v, Change)),
-        noops=tuple(v for v in decisions if isinstance(v, NoOp)),
-        refusals=tuple(v for v in decisions if isinstance(v, Refusal)),
     )
 
 
@@ -206,13 +188,13 @@ def plan_assignment(
 
 def _elsewhere(
     target: AttachTarget, detaching: Collection[tuple[Address, str]] = ()
-) -> Refusal | None:
+) -> Refused | None:
     return refuse_elsewhere(
         target.device, target.domain, target.subject, target.inventory, detaching
     )
 
 
-def _alternative(target: AttachTarget) -> NoOp | None:
+def _alternative(target: AttachTarget) -> Satisfied | None:
     """Of several domains declared as alternatives, one has the device: who has it, else the first that runs."""
     assignment = target.policy.assignments_of(target.assignment.device)
     group = [domain for w in assignment if (domain := target.inventory.domain(w.domain))]
@@ -225,8 +207,8 @@ def _alternative(target: AttachTarget) -> NoOp | None:
     chosen = (having or [d for d in group if d.running] or group)[0]
     if chosen.uuid == target.domain.uuid:
         return None
-    return NoOp(
+    return Satisfied(
         subject=target.subject,
+        why=Why.ALTERNATIVE_HAS_IT,
         reason=f"its alternative {chosen.name} has {address}, or comes first",
-        alternative_attached=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.domain import OWN_ALIAS
 from cede.model.plan import (
     Action,
@@ -15,7 +15,8 @@ from cede.model.plan import (
     DontLoadAtBoot,
     HotPlug,
     LoadAtBoot,
-    Refusal,
+    Purpose,
+    Refused,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
 
 
-def recover(incomplete: Unfinished, inventory: Inventory) -> Change | Refusal | None:
+def recover(
+    incomplete: Unfinished, inventory: Inventory, purpose: Purpose = Purpose.RECOVER
+) -> Change | Refused | None:
     """The way out for what was left on the way in, or not quite out; None if nothing is left to do.
 
     The note in the domain's XML is what an attach writes last: with it the attach was complete, and is a matter for
@@ -44,8 +47,9 @@ def recover(incomplete: Unfinished, inventory: Inventory) -> Change | Refusal | 
     domains = tuple(d for d in inventory.wanting(address) if not d.unmanaged(address))
     subject = f"{incomplete.subject}, begun and cut off"
     return plan_way_out(
-        address, subject, domains, inventory, return_to_dom0=incomplete.return_to_dom0
-    )
+        address, subject, domains, inventory, purpose,
+        device_name=incomplete.device, return_to_dom0=incomplete.return_to_dom0,
+    )  # fmt: skip
 
 
 def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
@@ -60,12 +64,12 @@ def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
 
 def orphans(
     inventory: Inventory, wanted: Collection[tuple[Address, str]]
-) -> dict[tuple[Address, str], Change | Refusal]:
+) -> dict[tuple[Address, str], Change | Refused]:
     """The way out for what an attach that was cut off has put into a domain, and that is wanted in another one now.
 
-    By (address, domain UUID), as `expected` says what the policy wants. It stays on pciback for the other domain.
+    By (address, domain UUID), as `wanted` says what the policy wants. It stays on pciback for the other domain.
     """
-    found: dict[tuple[Address, str], Change | Refusal] = {}
+    found: dict[tuple[Address, str], Change | Refused] = {}
     for incomplete in inventory.unfinished:
         address, domain = incomplete.address, inventory.domain(incomplete.domain)
         if domain is None or domain.ownership_of(address) or domain.unmanaged(address):
@@ -73,9 +77,10 @@ def orphans(
         pair = (address, domain.uuid)
         listed = domain.live_hostdev(address) or domain.config_hostdev(address)
         if listed and pair not in wanted and any(address == at for at, _ in wanted):
-            out = recover(replace(incomplete, return_to_dom0=False), inventory)
+            kept_bound = replace(incomplete, return_to_dom0=False)
+            out = recover(kept_bound, inventory, Purpose.HAND_OVER)
             if out is not None:
-                found[pair] = replace(out, keep_bound=True) if isinstance(out, Change) else out
+                found[pair] = out
     return found
 
 
@@ -88,18 +93,18 @@ def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
     )
 
 
-def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
+def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refused | None:
     """The refusal for a device on which something hangs."""
     held = next((h for h in inventory.held if h.address == address), None)
     if held is None:
         return None
     since = f" (since {held.since})" if held.since else ""
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"{address} is left alone: {held.reason}{since}",
         remedy=f"see dom0's kernel log (dmesg); `cede release {address}` tries it again all the same",
-        exit=Exit.FAILED,
-        name="held",
+        kind=FailureKind.FAILED,
+        rule="held",
     )
 
 
@@ -110,6 +115,8 @@ def in_place(inventory: Inventory) -> Iterator[Change]:
             device = inventory.device(ownership.address)
             yield Change(
                 subject=f"{ownership.name} -> {domain.name}",
+                purpose=Purpose.ATTACH,
+                device=ownership.name,
                 address=ownership.address,
                 identity=device.identity if device else None,
                 actions=(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
+from cede.errors import FailureKind
 from cede.model.plan import (
     Action,
     Change,
     ForceDetach,
-    NoOp,
-    Refusal,
+    Purpose,
+    Refused,
     RemoveFromConfig,
     ReturnToDom0,
+    Satisfied,
     Unplug,
+    Why,
 )
 from cede.planner.guards import refuse_guarded
 
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
     from cede.model.pci import Address, Device
 
 
-def release(address: Address, subject: str, inventory: Inventory) -> Change | NoOp | Refusal:
+def release(
+    address: Address, subject: str, inventory: Inventory, purpose: Purpose = Purpose.RELEASE
+) -> Change | Satisfied | Refused:
     """What to do so that dom0 has the device at `address` back; one that has vanished is only struck from the XML."""
     domains = inventory.wanting(address)
     decision = _refuse_unmanaged(address, subject, inventory) or plan_way_out(
-        address, subject, domains, inventory
+        address, subject, domains, inventory, purpose
     )
     device = inventory.device(address)
     taken = _refuse_given(address, subject, domains, inventory)
@@ -39,15 +43,17 @@ def release(address: Address, subject: str, inventory: Inventory) -> Change | No
     if decision is not None:
         return decision
     if device is None:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"this host has no device at {address}, and no domain lists one",
             remedy="`cede devices` lists what there is",
-            exit=Exit.USAGE,
-            name="no-device",
+            kind=FailureKind.USAGE,
+            rule="no-device",
         )
-    return NoOp(
-        subject=subject, reason=f"dom0 has {address} already ({device.driver or 'no driver bound'})"
+    return Satisfied(
+        subject=subject,
+        why=Why.DOM0_HAS_IT,
+        reason=f"dom0 has {address} already ({device.driver or 'no driver bound'})",
     )
 
 
@@ -56,10 +62,12 @@ def plan_way_out(
     subject: str,
     domains: Sequence[Domain],
     inventory: Inventory,
+    purpose: Purpose,
     *,
+    device_name: str = "",
     return_to_dom0: bool = True,
-) -> Change | Refusal | None:
-    """The way out of `domains`, and if `back` to dom0, or why it can't be gone; None if there is nothing to go.
+) -> Change | Refused | None:
+    """The way out of `domains`, with `return_to_dom0` to dom0, or why it can't be gone; None if there is nothing to go.
 
     What dom0 lives on, or another guest got from xl, is not touched; its traces in the XML of a domain are. They stay
     while it can't be told who has the device, or it would be nobody's once it is let go. A guard speaks only for what
@@ -97,7 +105,14 @@ def plan_way_out(
     if not actions:
         return None
     identity = device.identity if device else None
-    return Change(subject=subject, address=address, identity=identity, actions=actions)
+    return Change(
+        subject=subject,
+        purpose=purpose,
+        device=device_name,
+        address=address,
+        identity=identity,
+        actions=actions,
+    )
 
 
 def force_detach(address: Address, inventory: Inventory) -> tuple[ForceDetach, ...]:
@@ -148,37 +163,37 @@ def _let_go(device: Device, inventory: Inventory) -> bool:
     return started and device.driver is None
 
 
-def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refusal:
+def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refused:
     """libvirt is never asked to take a device out of a running guest that is no longer there to be taken.
 
     The persistent XML keeps its note until then, or a card that comes back would be nobody's.
     """
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"{address} has vanished from the host while it was in the running {', '.join(running)}",
         remedy=f"shut {running[0]} down, then try again; that strikes it from the persistent XML",
-        exit=Exit.TRY_LATER,
-        name="vanished",
+        kind=FailureKind.TRY_LATER,
+        rule="vanished",
     )
 
 
-def _refuse_unmanaged(address: Address, subject: str, inventory: Inventory) -> Refusal | None:
+def _refuse_unmanaged(address: Address, subject: str, inventory: Inventory) -> Refused | None:
     """What cede didn't put there it doesn't take away."""
     for domain in inventory.wanting(address):
         if domain.unmanaged(address):
-            return Refusal(
+            return Refused(
                 subject=subject,
                 reason=f"another tool put {address} into {domain.name}: it lacks cede's alias",
                 remedy="take it out with the tool that put it there (virsh detach-device, virt-manager)",
-                exit=Exit.UNSAFE,
-                name="foreign",
+                kind=FailureKind.UNSAFE,
+                rule="foreign",
             )
     return None
 
 
 def _refuse_given(
     address: Address, subject: str, domains: Sequence[Domain], inventory: Inventory
-) -> Refusal | None:
+) -> Refused | None:
     if inventory.interrupted_in(address):
         return None
     given = inventory.given(address)
@@ -186,12 +201,12 @@ def _refuse_given(
         return refuse_unnamed(address, subject)
     if given is None or not _given_elsewhere(address, domains, inventory):
         return None
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"{address} was given to domain {given.domid} behind libvirt's back (by xl, say)",
         remedy=f"`xl pci-detach {given.domid} {address}`, then release again",
-        exit=Exit.UNSAFE,
-        name="elsewhere",
+        kind=FailureKind.UNSAFE,
+        rule="elsewhere",
     )
 
 
@@ -204,37 +219,39 @@ def _unnamed(address: Address, inventory: Inventory) -> bool:
 
 def refuse_half_gone(
     address: Address, subject: str, domains: Iterable[Domain], inventory: Inventory
-) -> Refusal | None:
+) -> Refused | None:
     """libvirt is never asked to take out what Xen no longer has there: its live detach fails, and that crashes it."""
     running = next((domain for domain in domains if domain.live_hostdev(address)), None)
     if running is None or inventory.given(address) is not None:
         return None
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
         remedy=f"shut {running.name} down and start it, then try again",
-        exit=Exit.FAILED,
-        name="half-gone",
+        kind=FailureKind.FAILED,
+        rule="half-gone",
     )
 
 
-def refuse_unnamed(address: Address, subject: str) -> Refusal:
+def refuse_unnamed(address: Address, subject: str) -> Refused:
     """Only the end of that guest gives it up, and only Xen knows which one it is."""
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was cut off there",
         remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
-        exit=Exit.UNSAFE,
-        name="owner-unknown",
+        kind=FailureKind.UNSAFE,
+        rule="owner-unknown",
     )
 
 
-def detach(address: Address, subject: str, inventory: Inventory) -> Change | NoOp | Refusal:
+def detach(address: Address, subject: str, inventory: Inventory) -> Change | Satisfied | Refused:
     """What to do so that no guest has the device; it stays on pciback, ready for another."""
-    decision = release(address, subject, inventory)
+    decision = release(address, subject, inventory, Purpose.DETACH)
     if not isinstance(decision, Change):
         return decision
     actions = tuple(action for action in decision.actions if not isinstance(action, ReturnToDom0))
     if actions:
         return replace(decision, actions=actions)
-    return NoOp(subject=subject, reason=f"no domain has {address}; it is assignable")
+    return Satisfied(
+        subject=subject, why=Why.ASSIGNABLE, reason=f"no domain has {address}; it is assignable"
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
-from cede.model.plan import Refusal
+from cede.errors import FailureKind
+from cede.model.plan import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,7 +42,7 @@ def refuse_reset(
     *,
     together: Collection[Address] = (),
     concurrent: Collection[Address] = (),
-) -> Refusal | None:
+) -> Refused | None:
     """The refusal if libvirt would refuse for the reset's sake, or None.
 
     `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
@@ -51,13 +51,13 @@ def refuse_reset(
     if resets_alone(device):
         return None
     if device.address.bus == 0:
-        return Refusal(
+        return Refused(
             subject=subject,
             reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
             "reset), so libvirt won't give it away",
             remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
-            exit=Exit.FAILED,
-            name="no-reset",
+            kind=FailureKind.FAILED,
+            rule="no-reset",
         )
     active = [
         f"{sibling.address} ({owner})"
@@ -66,12 +66,12 @@ def refuse_reset(
     ]
     if not active:
         return None
-    return Refusal(
+    return Refused(
         subject=subject,
         reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
         remedy="assign all of them to the same domain with `when: next-start`, and restart it",
-        exit=Exit.FAILED,
-        name="sibling-active",
+        kind=FailureKind.FAILED,
+        rule="sibling-active",
     )
 
 

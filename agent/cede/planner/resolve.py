@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cede.errors import Exit
-from cede.model.plan import Refusal
+from cede.errors import FailureKind
+from cede.model.plan import Refused
 from cede.planner.guards import protected
 from cede.planner.match import resolve_device
 from cede.planner.pauses import pause_of
@@ -41,7 +41,7 @@ class Target:
     assignment: Assignment
     device: Device | None
     domain: Domain | None
-    refusal: Refusal | None = None
+    refusal: Refused | None = None
     pause: Pause | None = None
 
     @property
@@ -101,10 +101,10 @@ def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
     )
 
 
-def _target(assignment: Assignment, found: Device | Refusal, inventory: Inventory) -> Target:
+def _target(assignment: Assignment, found: Device | Refused, inventory: Inventory) -> Target:
     domain = inventory.domain(assignment.domain)
-    device = None if isinstance(found, Refusal) else found
-    refusal = found if isinstance(found, Refusal) else None
+    device = None if isinstance(found, Refused) else found
+    refusal = found if isinstance(found, Refused) else None
     if refusal is None and domain is None:
         refusal = _refuse_unknown(assignment)
     return Target(
@@ -128,8 +128,8 @@ def _pause(
     )
 
 
-def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refusal]:
-    found: dict[Assignment, Device | Refusal] = {}
+def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refused]:
+    found: dict[Assignment, Device | Refused] = {}
     taken: dict[Address, str] = {}
     addresses: Collection[Address] | None = None
     described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
@@ -148,16 +148,16 @@ def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | 
             source=policy.source, taken=others, avoid=addresses or (),
         )  # fmt: skip
         found[assignment] = device
-        if not isinstance(device, Refusal):
+        if not isinstance(device, Refused):
             taken[device.address] = assignment.device
     return found
 
 
-def _refuse_unknown(assignment: Assignment) -> Refusal:
-    return Refusal(
+def _refuse_unknown(assignment: Assignment) -> Refused:
+    return Refused(
         subject=subject_of(assignment),
         reason=f"libvirt knows no domain {assignment.domain} ({assignment.place})",
         remedy="`virsh list --all` lists those that it knows",
-        exit=Exit.USAGE,
-        name="no-domain",
+        kind=FailureKind.USAGE,
+        rule="no-domain",
     )

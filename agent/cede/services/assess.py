@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from cede.errors import CedeError, Exit, InterruptedByPersonError
+from cede.errors import CedeError, FailureKind, InterruptedByPersonError
 from cede.model.conditions import (
     ATTACHED,
     HOST,
@@ -24,12 +24,18 @@ from cede.model.plan import (
     AddToConfig,
     Adopt,
     Change,
+    Decision,
+    Deferred,
+    Drifted,
     HotPlug,
     LoadPciback,
-    NoOp,
-    Refusal,
+    Paused,
+    Purpose,
+    Refused,
     RemoveFromConfig,
+    Satisfied,
     Unplug,
+    Why,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +43,11 @@ if TYPE_CHECKING:
 
     from cede.model.journal_state import Pause
 
-_REFUSED = {Exit.UNSAFE: "Unsafe", Exit.USAGE: "PolicyWrong", Exit.TRY_LATER: "NotYet"}
+_REFUSED = {
+    FailureKind.UNSAFE: "Unsafe",
+    FailureKind.USAGE: "PolicyWrong",
+    FailureKind.TRY_LATER: "NotYet",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,7 @@ class AssignmentResult:
     subject: str
     live: bool
     config: bool
-    decision: Change | NoOp | Refusal
+    decision: Decision
     done: bool = False
     error: CedeError | None = None
     rollback_failed: bool = False
@@ -182,7 +192,7 @@ def _still(result: AssignmentResult, condition: Condition, *, waits: bool) -> bo
     """Whether what came of the last try holds, since nobody has tried again."""
     decision = result.decision
     outstanding = isinstance(decision, Change) and not result.done
-    put_off = isinstance(decision, Refusal) and decision.exit is Exit.TRY_LATER
+    put_off = isinstance(decision, Refused) and decision.may_pass
     if condition.reason == "NotYet":
         return outstanding and waits
     return (outstanding or put_off) and condition.reason in {"Failed", "RollbackFailed"}
@@ -191,18 +201,24 @@ def _still(result: AssignmentResult, condition: Condition, *, waits: bool) -> bo
 def _in_sync(
     result: AssignmentResult, verified: Condition, reason: str, message: str
 ) -> tuple[Status, str, str]:
-    decision = result.decision
-    if isinstance(decision, NoOp) and decision.paused:
-        return Status.UNKNOWN, reason, message
-    if isinstance(decision, Change) and decision.drained and result.succeeded:
-        return Status.UNKNOWN, reason, message
-    if isinstance(decision, NoOp) and decision.alternative_attached:
-        return Status.TRUE, reason, message
-    well = result.succeeded or isinstance(decision, NoOp)
-    action_required = not isinstance(decision, Refusal) and bool(decision.action_required)
-    drifted = isinstance(decision, NoOp) and decision.drifted
-    if not well or action_required or drifted:
-        return Status.FALSE, reason, message
+    match result.decision:
+        case Paused():
+            return Status.UNKNOWN, reason, message
+        case Change(purpose=Purpose.DRAIN) if result.succeeded:
+            return Status.UNKNOWN, reason, message
+        case Satisfied(why=Why.ALTERNATIVE_HAS_IT):
+            return Status.TRUE, reason, message
+        case Refused() | Deferred() | Drifted():
+            return Status.FALSE, reason, message
+        case Change() as change if change.action_required or not result.succeeded:
+            return Status.FALSE, reason, message
+        case Change() | Satisfied():
+            return _as_checked(result, verified)
+        case _:
+            assert_never(result.decision)
+
+
+def _as_checked(result: AssignmentResult, verified: Condition) -> tuple[Status, str, str]:
     if result.verified is False or (result.is_live and verified.status is Status.FALSE):
         return Status.FALSE, verified.reason, verified.message or result.wrong
     if verified.reason == "NoAnswer":
@@ -212,36 +228,40 @@ def _in_sync(
 
 def _why(result: AssignmentResult) -> tuple[str, str]:
     """Why it isn't so, if it isn't."""
-    decision = result.decision
     if isinstance(result.error, InterruptedByPersonError):
         return "Interrupted", result.error.message
     if result.error is not None:
         return ("RollbackFailed" if result.rollback_failed else "Failed"), result.error.message
-    if isinstance(decision, Refusal):
-        return _REFUSED.get(decision.exit, "Refused"), decision.reason
-    if isinstance(decision, NoOp):
-        return _why_idle(decision), decision.action_required or decision.reason
-    if result.done and decision.drained:
-        return "Drained", decision.reason
-    if result.done:
-        return (
-            ("AwaitsStart", decision.action_required)
-            if decision.action_required
-            else ("NextStart", "")
-        )
-    return ("Drifted", decision.reason) if decision.drifted else ("Outstanding", decision.reason)
+    match result.decision:
+        case Refused() as refused:
+            return _REFUSED.get(refused.kind, "Refused"), refused.reason
+        case Paused() as paused:
+            return "Drained" if paused.pause.drained else "Paused", paused.reason
+        case Drifted() as drifted:
+            return "Drifted", drifted.reason
+        case Deferred() as deferred:
+            return "AwaitsStart", deferred.action_required
+        case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
+            return "AlternativeHasIt", reason
+        case Satisfied(reason=reason):
+            return "NextStart", reason
+        case Change() as change:
+            return _why_changed(change) if result.done else _why_outstanding(change)
+        case _:
+            assert_never(result.decision)
 
 
-def _why_idle(noop: NoOp) -> str:
-    if noop.drained:
-        return "Drained"
-    if noop.paused:
-        return "Paused"
-    if noop.drifted:
-        return "Drifted"
-    if noop.alternative_attached:
-        return "AlternativeHasIt"
-    return "AwaitsStart" if noop.action_required else "NextStart"
+def _why_changed(change: Change) -> tuple[str, str]:
+    if change.purpose is Purpose.DRAIN:
+        return "Drained", change.reason
+    if change.action_required:
+        return "AwaitsStart", change.action_required
+    return "NextStart", ""
+
+
+def _why_outstanding(change: Change) -> tuple[str, str]:
+    drifted = change.purpose is Purpose.RESTORE
+    return "Drifted" if drifted else "Outstanding", change.reason
 
 
 def of_host(

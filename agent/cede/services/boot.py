@@ -73,18 +73,12 @@ def _bind(
             break
         adapters.clock.sleep(_PAUSE)
     done = {change.subject for change in tried}
-    return Report(
-        plan=Plan(
-            changes=tuple(tried),
-            noops=tuple(noop for noop in planned.noops if noop.subject not in done),
-            refusals=tuple(r for r in planned.refusals if r.subject not in done),
-        ),
-        outcomes=tuple(outcomes),
-    )
+    others = (decision for decision in planned.decisions if decision.subject not in done)
+    return Report(plan=Plan(decisions=(*tried, *others)), outcomes=tuple(outcomes))
 
 
 def _tried(name: str, tried: list[Change]) -> bool:
-    return any(change.subject.startswith(f"{name} -> ") for change in tried)
+    return any(change.device == name for change in tried)
 
 
 def _carry_out(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.errors import UsageError
 from cede.model.pci import Address
-from cede.model.plan import Plan, Refusal
+from cede.model.plan import Change, Plan, Purpose, Refused
 from cede.model.policy import (
     Assignment,
     Channel,
@@ -100,17 +100,18 @@ def plan_of_assignment(planned: Plan, one: Policy) -> Plan:
 def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
     """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
     return Plan(
-        changes=tuple(
-            w for w in planned.changes if w.subject in subjects or (drained and w.drained)
-        ),
-        noops=tuple(n for n in planned.noops if n.subject in subjects),
-        refusals=tuple(r for r in planned.refusals if r.subject in subjects),
+        decisions=tuple(
+            decision
+            for decision in planned.decisions
+            if decision.subject in subjects
+            or (drained and isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
+        )
     )
 
 
 def named(
     host: Callable[[], Policy], device: str, inventory: Inventory, verb: str
-) -> Address | Refusal:
+) -> Address | Refused:
     """The address that the administrator means: in any spelling, else by a name in the policy, which is read only then.
 
     Raises UsageError if it is neither, or if nothing on this host ever was at that address.
@@ -125,7 +126,7 @@ def named(
         else:
             others = resolve_targets(policy, inventory).of_others(device)
             found = resolve_device(described, inventory, f"{verb} {device}", taken=others)
-            return found if isinstance(found, Refusal) else found.address
+            return found if isinstance(found, Refused) else found.address
     if inventory.device(address) is None and not inventory.wanting(address):
         raise UsageError(
             f"this host has no device at {address}",

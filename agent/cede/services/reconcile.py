@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from cede.errors import CedeError, Exit
+from cede.errors import CedeError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
-from cede.model.plan import Plan
+from cede.model.plan import (
+    Change,
+    Deferred,
+    Drifted,
+    Paused,
+    Plan,
+    Refused,
+    Satisfied,
+    Why,
+)
 from cede.model.policy import When
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
@@ -32,18 +41,11 @@ if TYPE_CHECKING:
     from cede.executor.executor import Outcome
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
-    from cede.model.plan import Change
+    from cede.model.plan import Decision
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
-    from cede.verifier.check_results import CheckResult
 
 CONNECT_SECONDS = 10.0
-_WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_OF_SYNC)
-
-
-def worst(exits: list[Exit]) -> Exit:
-    """The one exit status that speaks for all: what needs the administrator most comes first."""
-    return next((candidate for candidate in _WORST_FIRST if candidate in exits), Exit.OK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +55,6 @@ class Report:
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     checked: tuple[AssignmentChecks, ...] = ()
-
-    @property
-    def exit(self) -> Exit:
-        """0 only if nothing was refused, failed or is left to a person, and everything looked at is verified."""
-        left = [
-            *(w.action_required for w in self.plan.changes),
-            *(n.action_required for n in self.plan.noops),
-        ]
-        drifted = [noop for noop in self.plan.noops if noop.drifted]
-        return worst(
-            [
-                *(refusal.exit for refusal in self.plan.refusals),
-                *(outcome.exit for outcome in self.outcomes),
-                *(Exit.FAILED for checked in self.checked if not checked.verified),
-                *(Exit.TRY_LATER for action_required in left if action_required),
-                *(Exit.OUT_OF_SYNC for _ in drifted),
-            ]
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +144,14 @@ def apply(
     outcomes = carry_out(adapters, targets.inventory, planned, context)
     failed = {outcome.change.subject for outcome in outcomes if outcome.error is not None}
     done = {
-        w.subject for w in planned.changes if not w.action_required and not w.detaching
+        change.subject
+        for change in planned.changes
+        if not change.action_required and not change.detaching
     } - failed
     idle = {
-        n.subject
-        for n in planned.noops
-        if not (n.action_required or n.alternative_attached or n.paused or n.drifted)
+        decision.subject
+        for decision in planned.decisions
+        if isinstance(decision, Satisfied) and decision.why is not Why.ALTERNATIVE_HAS_IT
     }
     checked = []
     for target in targets.each:
@@ -184,21 +170,26 @@ def apply(
 
 def status(targets: Targets, planned: Plan) -> tuple[AssignmentChecks, ...]:
     """Wanted against real for every assignment, as far as it shows without asking a guest."""
-    refused = {r.subject: r.reason for r in planned.refusals}
-    settled = {n.subject: n.reason for n in planned.noops if n.alternative_attached}
-    paused = {n.subject for n in planned.noops if n.paused}
-    found = []
-    for target in targets.each:
-        subject = target.subject
-        findings: tuple[CheckResult, ...]
-        if subject in refused:
-            findings = (check_results.refused_result(refused[subject]),)
-        elif subject in settled:
-            findings = (check_results.alternative_result(settled[subject]),)
-        else:
-            findings = _check_outside(target, targets.inventory).findings
-        found.append(AssignmentChecks(subject=subject, findings=findings, paused=subject in paused))
-    return tuple(found)
+    decisions = planned.by_subject
+    return tuple(
+        _expected(target, decisions[target.subject], targets.inventory) for target in targets.each
+    )
+
+
+def _expected(target: Target, decision: Decision, inventory: Inventory) -> AssignmentChecks:
+    match decision:
+        case Refused(reason=reason):
+            findings = (check_results.refused_result(reason),)
+            return AssignmentChecks(subject=target.subject, findings=findings)
+        case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
+            findings = (check_results.alternative_result(reason),)
+            return AssignmentChecks(subject=target.subject, findings=findings)
+        case Paused():
+            return replace(_check_outside(target, inventory), paused=True)
+        case Change() | Satisfied() | Deferred() | Drifted():
+            return _check_outside(target, inventory)
+        case _:
+            assert_never(decision)
 
 
 def verify_all(

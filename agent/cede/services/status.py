@@ -12,7 +12,7 @@ from cede.errors import CedeError, HungError, PolicyError, UnreachableError
 from cede.executor.executor import Outcome
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
-from cede.model.plan import Change, NoOp, Refusal
+from cede.model.plan import Deferred, Satisfied
 from cede.services.assess import AssignmentResult, of_assignments, of_host
 from cede.verifier.check_results import CheckStatus
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cede.adapters.runtime import Runtime
     from cede.model.inventory import Inventory
-    from cede.model.plan import Plan
+    from cede.model.plan import Decision, Plan
     from cede.planner.resolve import Target, Targets
     from cede.state.journal import Journal
     from cede.verifier.check_results import CheckResult
@@ -128,8 +128,7 @@ def _results(
     findings: Mapping[str, Sequence[CheckResult]],
     outcomes: Iterable[Outcome],
 ) -> list[AssignmentResult]:
-    every: list[Change | NoOp | Refusal] = [*planned.changes, *planned.noops, *planned.refusals]
-    decisions = {decision.subject: decision for decision in every}
+    decisions = planned.by_subject
     ended = {outcome.change.subject: outcome for outcome in outcomes}
     return [
         _seen_of(
@@ -144,7 +143,7 @@ def _results(
 
 def _seen_of(
     target: Target,
-    decision: Change | NoOp | Refusal,
+    decision: Decision,
     outcome: Outcome | None,
     findings: Sequence[CheckResult],
 ) -> AssignmentResult:
@@ -183,10 +182,7 @@ def _last_applied(
         return None
     last_applied = inventory.last_applied_in(device.address, domain)
     live, config = result.is_live, result.is_config
-    decision = result.decision
-    well = result.succeeded or (
-        isinstance(decision, NoOp) and not (decision.paused or decision.drifted)
-    )
+    well = result.succeeded or isinstance(result.decision, Satisfied | Deferred)
     if not well and last_applied is not None:
         live, config = live or last_applied.live, config or last_applied.config
     if not (live or config):

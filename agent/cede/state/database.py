@@ -45,13 +45,26 @@ _SECOND = (
 )
 
 
-STEPS = (_FIRST, _SECOND)
+DEVICE_OF_SUBJECT = (  # a change on a device of the policy: its subject is `nic0 -> pv1` or `nic0 in pv1`
+    "CASE WHEN subject LIKE '% -> %' OR subject LIKE '% in %'"
+    " THEN substr(subject, 1, instr(subject, ' ') - 1) ELSE '' END"
+)
+
+
+_THIRD = (
+    "ALTER TABLE task ADD COLUMN device TEXT NOT NULL DEFAULT ''",
+    f"UPDATE task SET device = {DEVICE_OF_SUBJECT}",  # noqa: S608 - a constant
+)
+
+
+STEPS = (_FIRST, _SECOND, _THIRD)
 
 
 VERSION = len(STEPS)
 
 
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
+DEVICE_VERSION = 3  # from which version on a change knows its device's name
 
 
 def version(connection: sqlite3.Connection) -> int:

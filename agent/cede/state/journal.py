@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cede.model.journal_state import Held, JournalState, Unfinished
 from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
+from cede.state import database
 from cede.state.status_store import StatusStore
 
 if TYPE_CHECKING:
@@ -90,8 +91,10 @@ class Journal(StatusStore):
             if connection is None:
                 return JournalState(origins={})
             origins = connection.execute("SELECT address, value FROM origin").fetchall()
+            named = database.version(connection) >= database.DEVICE_VERSION
+            device = "device" if named else database.DEVICE_OF_SUBJECT
             unfinished = connection.execute(
-                "SELECT subject, address, domain, inward, back, begun FROM task"
+                f"SELECT subject, {device}, address, domain, inward, back, begun FROM task"  # noqa: S608 - a constant
                 " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id"
             ).fetchall()
             held = connection.execute(
@@ -103,13 +106,14 @@ class Journal(StatusStore):
                 unfinished=tuple(
                     Unfinished(
                         subject=subject,
+                        device=name,
                         address=Address.parse(at),
                         domain=domain,
                         attaching=bool(attaching),
                         return_to_dom0=bool(back),
                         since=since,
                     )
-                    for subject, at, domain, attaching, back, since in unfinished
+                    for subject, name, at, domain, attaching, back, since in unfinished
                 ),
                 held=tuple(
                     Held(address=Address.parse(at), reason=reason, since=since)
@@ -141,10 +145,11 @@ class Journal(StatusStore):
         back: bool = False,
     ) -> int:
         row = connection.execute(
-            "INSERT INTO task (begun, asked, who, subject, address, domain, inward, back) VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO task (begun, asked, who, subject, device, address, domain, inward, back)"
+            " VALUES (?,?,?,?,?,?,?,?,?)",
             (
-                self._stamp(), requester.command, requester.user, change.subject, _place(change.address), change.domain,
-                change.attaching, change.return_to_dom0 or back,
+                self._stamp(), requester.command, requester.user, change.subject, change.device,
+                _place(change.address), change.domain, change.attaching, change.return_to_dom0 or back,
             ),
         )  # fmt: skip
         return row.lastrowid or 0
