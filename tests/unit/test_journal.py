@@ -76,9 +76,10 @@ import sys
 from pathlib import Path
 from cede.model.pci import Address
 from cede.state.journal import Requester, Journal
-from cede.model.plan import ReturnToDom0, Change
+from cede.model.plan import Change, Purpose, ReturnToDom0
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-work = Change(subject=name, purpose=Purpose.ATTACH, address=Address(0, 1, 0, 0), identity=None, actions=())
+at = Address(0, 1, 0, 0)
+work = Change(subject=name, purpose=Purpose.RELEASE, address=at, identity=None, actions=())
 for number in range(most):
     task = journal.begin_change(work, Requester())
     action = journal.begin_action(task, ReturnToDom0(address=work.address), {"filling": "x" * 3000})
@@ -546,10 +547,10 @@ def test_a_newer_cedes_journal_is_neither_read_nor_written(
     journal.begin_change(ATTACH, ASKED)
     journal.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
     content = path.read_bytes()
-    with raises(PermanentError, "journal-version", "version 3", "version 2") as reported:
+    with raises(PermanentError, "journal-version", "version 4", "version 3") as reported:
         use(opened())
     assert reported.value.remedy
     assert path.read_bytes() == content

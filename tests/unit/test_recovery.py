@@ -212,3 +212,13 @@ def test_an_alias_of_cedes_without_ownership_metadata_counts_and_anothers_hostde
     theirs = Hostdev(address=DISK, alias="ua-mine")
     found = in_place(Inventory(domains=(replace(GUEST, live=(OURS, theirs), config=(theirs,)),)))
     assert [(change.subject, change.address) for change in found] == [("nic0 -> pv1", NIC)]
+
+
+def test_two_devices_that_were_interrupted_under_one_name_are_two_subjects() -> None:
+    other = replace(TAKEN, address=DISK)
+    inventory = replace(
+        host(), devices=(TAKEN, other), unfinished=(ATTACH, replace(ATTACH, address=DISK))
+    )
+    planned = plan(resolve_targets(Policy(source="policy.yaml"), inventory))
+    assert {change.address for change in planned.changes} == {NIC, DISK}
+    assert len(planned.by_subject) == len(planned.decisions)

@@ -59,7 +59,7 @@ def dies(*_):
 connect = sqlite3.connect
 class Connection(sqlite3.Connection):
     def execute(self, text, *values):
-        if text.startswith(("CREATE", "PRAGMA user_version =")):
+        if text.startswith(("CREATE", "ALTER", "UPDATE", "PRAGMA user_version =")):
             dies()
         return super().execute(text, *values)
 sqlite3.connect = lambda *a, **k: connect(*a, **k, factory=Connection)
@@ -257,23 +257,46 @@ def test_conditions_of_a_journal_with_older_words_are_read_by_the_present_ones(
     assert (condition.type, condition.reason) == now
 
 
-@pytest.mark.parametrize("done", range(5))
+@pytest.mark.parametrize(
+    ("subject", "device"),
+    [
+        ("nic0 -> pv1", "nic0"),
+        ("nic0 -> pv1, begun and cut off", "nic0"),
+        ("nic0 in pv1", "nic0"),
+        ("release 0000:01:00.0", ""),
+        ("drain 0000:01:00.0", ""),
+        ("fix this host", ""),
+    ],
+)
+@pytest.mark.usefixtures("of_version_1")
+def test_the_device_of_an_interrupted_change_is_known_from_an_older_journal(
+    opened: Callable[[], Journal], path: Path, subject: str, device: str
+) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE task SET subject = ?", (subject,))
+    journal = opened()
+    assert [one.device for one in journal.load_state().unfinished] == [device], "as it is read"
+    journal.pause(Pause(target="nic1", device="nic1"))
+    assert [one.device for one in journal.load_state().unfinished] == [device], "brought up to date"
+
+
+@pytest.mark.parametrize("done", range(7))
 @pytest.mark.usefixtures("of_version_1")
 def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     opened: Callable[[], Journal], path: Path, done: int
 ) -> None:
-    """Three tables and the version are written; the kill comes before the first of them, or before a later one."""
+    """Three tables, a column and the version are written; the kill comes before the first of them, or a later one."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_THERE, str(path), str(done)],
         env={**os.environ, "PYTHONPATH": str(Path(cede.__file__).parent.parent)},
         check=False,
         timeout=60,
     )
-    assert killed.returncode == (-signal.SIGKILL if done < 4 else 0)
+    assert killed.returncode == (-signal.SIGKILL if done < 6 else 0)
     connection = sqlite3.connect(path)
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    assert database.version(connection) == (1 if done < 4 else 2)
-    assert ("pause" in there) == ("condition" in there) == (done == 4)
+    assert database.version(connection) == (1 if done < 6 else database.VERSION)
+    assert ("pause" in there) == ("condition" in there) == (done == 6)
     connection.close()
     journal = opened()
     assert [held.reason for held in journal.load_state().held] == ["hung"]

@@ -130,6 +130,13 @@ def stale(
     ]
 
 
+def ownership_subject(ownership: Ownership, domain: Domain) -> str:
+    """How a device that cede put into the domain is called in plans; a name that is there twice with its address."""
+    twice = sum(other.name == ownership.name for other in domain.owned) > 1
+    at = f" ({ownership.address})" if twice else ""
+    return f"{ownership.name}{at} in {domain.name}"
+
+
 def leftover(
     domain: Domain,
     ownership: Ownership,
@@ -141,7 +148,7 @@ def leftover(
 
     What is `attaching` to another domain stays on pciback.
     """
-    subject = f"{ownership.name} in {domain.name}"
+    subject = ownership_subject(ownership, domain)
     if not ownership.policy or ownership.policy != policy.source:
         whose = ownership.policy or "no policy that is known"
         return Satisfied(

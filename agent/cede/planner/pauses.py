@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Paused, Purpose, Refused, Satisfied
+from cede.planner.ownership import ownership_subject
 from cede.planner.release import release
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def drain_beyond(
         if pause is None:
             continue
         name = owned[0][1].name if owned else ""
-        subject = f"{name} in {owned[0][0].name}" if owned else f"drain {address}"
+        subject = ownership_subject(owned[0][1], owned[0][0]) if owned else f"drain {address}"
         decision = drain(device, name, subject, pause, inventory)
         if not isinstance(decision, Paused):
             yield decision

@@ -45,7 +45,8 @@ def recover(
     if _complete(incomplete, inventory):
         return None
     domains = tuple(d for d in inventory.wanting(address) if not d.unmanaged(address))
-    subject = f"{incomplete.subject}, begun and cut off"
+    twice = sum(other.subject == incomplete.subject for other in inventory.unfinished) > 1
+    subject = f"{incomplete.subject}{f' ({address})' if twice else ''}, begun and cut off"
     return plan_way_out(
         address, subject, domains, inventory, purpose,
         device_name=incomplete.device, return_to_dom0=incomplete.return_to_dom0,
