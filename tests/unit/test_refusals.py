@@ -6,13 +6,20 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
 
 from cede.errors import FailureKind
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import Refused
+from cede.model.plan import Change, Refused
+from cede.model.policy import Policy
+from cede.planner.attach import plan_assignment
+from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.release import release
+from cede.planner.resolve import resolve_targets
+from cede.planner.rules import RULES, refusals
+from unit.test_planner_properties import inventories, policies
 
 NIC = Address.parse("0000:01:00.0")
 CARD = Device(
@@ -50,3 +57,26 @@ def test_a_release_is_refused_by_a_named_rule(inventory: Inventory, name: str) -
     assert isinstance(refusal, Refused)
     assert refusal.rule == name
     assert re.fullmatch("[a-z][a-z-]*", refusal.rule), "as schemas/plan.schema.json has it"
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), inventories())
+def test_each_rule_refuses_under_its_own_name_and_the_first_one_decides(
+    policy: Policy, inventory: Inventory
+) -> None:
+    targets = resolve_targets(policy, inventory)
+    attaching = [a for target in targets.each if (a := AttachTarget.of(target, targets))]
+    context = PlanContext.of(attaching)
+    for target in attaching:
+        answers = [(rule, rule.ask(target, context)) for rule in RULES]
+        refused = [(rule.name, answer) for rule, answer in answers if isinstance(answer, Refused)]
+        assert all((a.rule, a.subject) == (name, target.subject) for name, a in refused)
+        decision = plan_assignment(target, context)
+        if isinstance(decision, Refused):
+            assert decision == refusals(target, context)[0]
+        elif isinstance(decision, Change):
+            assert refusals(target, context) == ()
+
+
+def test_no_two_rules_have_one_name() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)

@@ -15,6 +15,7 @@ from cede.doctor import (
 from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model.domain import FEATURES
 from cede.model.plan import Change, Plan, Purpose, SwitchOn
+from cede.planner.attach_target import AttachTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,18 +44,19 @@ def of_pair(
 
     `plan` is the planner's for that assignment, `subject` its name in the findings.
     """
-    inventory = facts.inventory
     findings = [finding for rule in _OF_HOST for finding in rule(facts)]
-    for device in (target.device for target in targets.each):
-        if device is not None:
-            at = str(device.address)
+    for target in targets.each:
+        if target.device is not None:
+            at = str(target.device.address)
             findings += [
                 finding
                 for rule in device_rules.RULES
                 for finding in rule(facts)
                 if finding.subject.startswith(at)
             ]
-            findings += pair_rules.pair_refusals(device, domain, subject, inventory, targets.policy)
+        attach = AttachTarget.of(target, targets)
+        if attach is not None:
+            findings += pair_rules.pair_refusals(attach, subject)
     findings += pair_rules.planned(plan, subject)
     findings += pair_rules.features(domain)
     return worst_first(findings)

@@ -20,19 +20,14 @@ from cede.model.plan import (
     SwitchOn,
 )
 from cede.planner.attach import missing_features
-from cede.planner.guards import refuse_guarded
-from cede.planner.ownership import refuse_elsewhere
-from cede.planner.recovery import refuse_held
-from cede.planner.resets import refuse_reset
+from cede.planner.attach_target import AttachTarget, PlanContext
+from cede.planner.rules import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.model.domain import Domain
-    from cede.model.inventory import Inventory
-    from cede.model.pci import Device
     from cede.model.plan import Plan
-    from cede.model.policy import Policy
 
 _SOURCES = {
     "no-reset": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
@@ -65,23 +60,10 @@ def planned(plan: Plan, subject: str) -> Iterator[Finding]:
                 assert_never(decision)
 
 
-def pair_refusals(
-    device: Device, domain: Domain, subject: str, inventory: Inventory, policy: Policy
-) -> Iterator[Finding]:
+def pair_refusals(target: AttachTarget, subject: str) -> Iterator[Finding]:
     """Yield every rule of the planner that refuses the pair, not only the first."""
-    described = policy.devices[0] if policy.devices else None
-    override = described.override if described else ()
-    refusals = (
-        refuse_held(device.address, subject, inventory),
-        refuse_guarded(device, subject, inventory, policy.protect, override),
-        refuse_elsewhere(device, domain, subject, inventory),
-        None
-        if domain.live_hostdev(device.address)
-        else refuse_reset(device, subject, inventory, together=[h.address for h in domain.config]),
-    )
-    for refusal in refusals:
-        if refusal is not None:
-            yield _refused(refusal, subject)
+    for refused in refusals(target, PlanContext.of([target])):
+        yield _refused(refused, subject)
 
 
 def features(domain: Domain) -> Iterator[Finding]:

@@ -6,9 +6,10 @@ nothing is taken then but what cede had taken before, when all that was known. T
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.errors import FailureKind
+from cede.model.domain import Domain, GuestKind
 from cede.model.pci import Device
 from cede.model.plan import (
     Action,
@@ -22,21 +23,24 @@ from cede.model.plan import (
     Satisfied,
     Why,
 )
+from cede.model.policy import When
+from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.guards import refuse_guarded
-from cede.planner.match import fits, refuse_twice
-from cede.planner.pauses import left_alone, pause_of
-from cede.planner.recovery import refuse_held
-from cede.planner.resets import refuse_reset
+from cede.planner.match import fits
+from cede.planner.pauses import left_alone
 from cede.planner.resolve import resolve_targets
+from cede.planner.rules import Asked, first_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address
+    from cede.model.journal_state import Pause
     from cede.model.policy import DevicePolicy, Policy
+    from cede.planner.resolve import Target
 
-_DEFAULT_ROUTE = "default-route"
+# whatever domains may have a device, they start once dom0 is up
+_ANY_GUEST = Domain(name="a guest", uuid="-", kind=GuestKind.PV)
 
 
 def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
@@ -78,105 +82,52 @@ def _assigned(policy: Policy) -> list[DevicePolicy]:
 def _decisions(
     policy: Policy, inventory: Inventory
 ) -> Iterator[tuple[DevicePolicy, Device | None, Decision]]:
-    found = _first_of_each(policy, inventory)
-    addresses = [d.address for d in found.values() if isinstance(d, Device)]
+    targets = resolve_targets(policy, inventory)
+    of_name: dict[str, list[Target]] = {}
+    for target in targets.each:
+        of_name.setdefault(target.assignment.device, []).append(target)
+    candidates = {
+        name: AttachTarget(
+            subject=f"{name} -> {' or '.join(t.assignment.domain for t in those)}",
+            assignment=replace(those[0].assignment, when=When.NEXT_START),
+            device=device,
+            domain=_ANY_GUEST,
+            policy=policy,
+            inventory=inventory,
+        )
+        for name, those in of_name.items()
+        if (device := next((t.device for t in those if t.device is not None), None)) is not None
+    }
+    context = PlanContext.of(candidates.values())
     for named in _assigned(policy):
-        subject = _subject(named.name, policy)
-        device = found[named.name]
-        if isinstance(device, Refused):
-            yield named, None, device
-        elif addresses.count(device.address) > 1:
-            yield named, None, refuse_twice(named.name, device.address, subject)
-        else:
-            yield named, device, _decision(named, device, subject, policy, inventory, addresses)
-
-
-def _first_of_each(policy: Policy, inventory: Inventory) -> Mapping[str, Device | Refused]:
-    """By the name of the device: what any of its assignments turned out to mean, else why none did."""
-    found: dict[str, Device | Refused] = {}
-    for target in resolve_targets(policy, inventory).each:
-        resolve_assignment = target.device or target.refusal
-        if resolve_assignment is not None and isinstance(
-            found.get(target.assignment.device), Refused | None
-        ):
-            found[target.assignment.device] = resolve_assignment
-    return found
-
-
-def _subject(name: str, policy: Policy) -> str:
-    return (
-        f"{name} -> {' or '.join(assignment.domain for assignment in policy.assignments_of(name))}"
-    )
+        candidate, those = candidates.get(named.name), of_name[named.name]
+        if candidate is not None:
+            pauses = [target.pause for target in those if target.device is not None]
+            yield named, candidate.device, _decision(candidate, context, pauses)
+        elif those[0].refusal is not None:
+            yield named, None, those[0].refusal
 
 
 def _decision(
-    named: DevicePolicy,
-    device: Device,
-    subject: str,
-    policy: Policy,
-    inventory: Inventory,
-    together: Collection[Address],
+    candidate: AttachTarget, context: PlanContext, pauses: Sequence[Pause | None]
 ) -> Decision:
-    if device.on_pciback:
-        return Satisfied(
-            subject=subject, why=Why.ASSIGNABLE, reason=f"{device.address} is on pciback already"
-        )
-    pauses = [
-        pause_of(
-            inventory,
-            device=named.name,
-            address=device.address,
-            domain=inventory.domain(assignment.domain),
-            named=assignment.domain,
-        )
-        for assignment in policy.assignments_of(named.name)
-    ]
-    if pauses and all(pauses) and pauses[0] is not None:
+    device, subject = candidate.device, candidate.subject
+    if device.on_pciback and device.address not in context.twice:
+        reason = f"{device.address} is on pciback already"
+        return Satisfied(subject=subject, why=Why.ASSIGNABLE, reason=reason)
+    if all(pauses) and pauses[0] is not None:
         return left_alone(subject, pauses[0], device.address)
-    refusal = (
-        refuse_held(device.address, subject, inventory)
-        or refuse_guarded(device, subject, inventory, policy.protect, named.override)
-        or _refuse_unsure(device, subject, inventory)
-        or refuse_reset(device, subject, inventory, together=together)
-    )
-    if refusal is not None:
-        return refusal
+    answer = first_answer(candidate, context, Asked.AT_BOOT)
+    if answer is not None:
+        return answer
     original = device.original_state
-    load: tuple[Action, ...] = () if inventory.pciback_loaded else (LoadPciback(),)
+    load: tuple[Action, ...] = () if candidate.inventory.pciback_loaded else (LoadPciback(),)
+    driver = device.driver or (original.driver if original else None)
     return Change(
         subject=subject,
         purpose=Purpose.BIND,
-        device=named.name,
+        device=candidate.assignment.device,
         address=device.address,
         identity=device.identity,
-        actions=(
-            *load,
-            BindToPciback(
-                address=device.address,
-                driver=device.driver or (original.driver if original else None),
-            ),
-        ),
+        actions=(*load, BindToPciback(address=device.address, driver=driver)),
     )
-
-
-def _refuse_unsure(device: Device, subject: str, inventory: Inventory) -> Refused | None:
-    """Without a default route it can't be told what dom0 reaches the world by; nor, then, what else is to come."""
-    routed = any(use.guard == _DEFAULT_ROUTE for d in inventory.devices for use in d.uses)
-    if routed or _taken_before(device):
-        return None
-    return Refused(
-        subject=subject,
-        reason=f"dom0 has no default route yet, so it can't be told whether it will need {device.address}, which cede "
-        "never took before",
-        remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
-        kind=FailureKind.TRY_LATER,
-        rule="network-unknown",
-    )
-
-
-def _taken_before(device: Device) -> bool:
-    """Whether it is the very card that cede has taken and not given back: cards of one make differ by MAC or serial."""
-    if device.original_state is None:
-        return False
-    macs = {link.mac for link in device.original_state.links}
-    return not macs or device.serial is not None or device.mac in macs

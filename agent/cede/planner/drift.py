@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cede.planner.attach import AttachTarget
+    from cede.planner.attach_target import AttachTarget
 
 
 def drift(target: AttachTarget) -> str:

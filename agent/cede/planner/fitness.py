@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING
 from cede.model.domain import Domain, GuestKind
 from cede.model.plan import Refused
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
-from cede.planner.attach import AttachTarget
-from cede.planner.guards import guards, refuse_guarded
-from cede.planner.ownership import refuse_elsewhere
-from cede.planner.planner import PlanContext, plan_assignment
-from cede.planner.recovery import refuse_held
-from cede.planner.resets import refuse_reset
+from cede.planner.attach import plan_assignment
+from cede.planner.attach_target import AttachTarget, PlanContext
+from cede.planner.guards import guards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +25,13 @@ if TYPE_CHECKING:
 
 _HERE = Place(file="cede devices", line=1, column=1)
 _FRESH = Domain(name="a fresh guest", uuid="-", kind=GuestKind.PV, domid=-1)
-_SIBLINGS = "siblings in use"
+_SIBLING_ACTIVE = "sibling-active"
+_CAUSES = {
+    "held": "something hangs",
+    "not-listed": "not in libvirt",
+    "no-reset": "no reset",
+    _SIBLING_ACTIVE: "siblings in use",
+}
 
 
 class FitKind(StrEnum):
@@ -67,8 +70,8 @@ def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
     if not isinstance(found, Refused):
         return Fitness(fit=FitKind.YES)
     others = [d for d in inventory.siblings(device) if not d.is_bridge]
-    cause = _cause(target)
-    if cause == _SIBLINGS and _start_together([device, *others], inventory, policy):
+    cause = _cause(found, device, inventory, policy)
+    if found.rule == _SIBLING_ACTIVE and _start_together([device, *others], inventory, policy):
         return Fitness(
             fit=FitKind.TOGETHER,
             cause=cause,
@@ -106,20 +109,15 @@ def _start_together(devices: Sequence[Device], inventory: Inventory, policy: Pol
     return not any(isinstance(plan_assignment(target, plan_context), Refused) for target in targets)
 
 
-def _cause(target: AttachTarget) -> str:
-    """Which of the planner's rules refuses, in its order and in few words."""
-    device, inventory, subject = target.device, target.inventory, target.subject
-    if refuse_held(device.address, subject, inventory):
-        return "something hangs"
-    if refuse_guarded(device, subject, inventory, target.policy.protect):
-        return _names(use.guard for use in guards(device, target.policy.protect)) or "sibling kept"
-    if refuse_elsewhere(device, target.domain, subject, inventory):
-        return f"in {holders(device, inventory)}"
-    if not device.node_device:
-        return "not in libvirt"
-    if refuse_reset(device, subject, inventory):
-        return _SIBLINGS if device.address.bus else "no reset"
-    return "still going"
+def _cause(refused: Refused, device: Device, inventory: Inventory, policy: Policy) -> str:
+    """The rule that refuses, in few words."""
+    match refused.rule:
+        case "host-needs-it":
+            return _names(use.guard for use in guards(device, policy.protect)) or "sibling kept"
+        case "elsewhere" | "owner-unknown":
+            return f"in {holders(device, inventory)}"
+        case rule:
+            return _CAUSES.get(rule, rule)
 
 
 def holders(device: Device, inventory: Inventory) -> str:

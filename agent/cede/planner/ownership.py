@@ -10,36 +10,32 @@ from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
 from cede.model.domain import Ownership
-from cede.model.plan import Adopt, Change, Purpose, Refused, Satisfied, Why
-from cede.planner.release import plan_way_out, refuse_unnamed
+from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
+from cede.planner.release import plan_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, Inventory
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address
     from cede.model.policy import Policy
+    from cede.planner.attach_target import AttachTarget
 
 
 def refuse_elsewhere(
-    device: Device,
-    domain: Domain,
-    subject: str,
-    inventory: Inventory,
-    detaching: Collection[tuple[Address, str]] = (),
+    target: AttachTarget, detaching: Collection[tuple[Address, str]] = ()
 ) -> Refused | None:
-    """Another tool has or reserves the device: Xen's word first, then libvirt's.
+    """Another domain has or reserves the device: Xen's word first, then libvirt's.
 
-    `leaving` are the (address, domain UUID) pairs that are cleaned up in the same pass, so that the next will do.
+    `detaching` are the (address, domain UUID) pairs that are cleaned up in the same pass, so that the next will do.
     """
-    address, given = device.address, inventory.given(device.address)
+    inventory, domain, subject = target.inventory, target.domain, target.subject
+    address, given = target.device.address, target.inventory.given(target.device.address)
     wanting = inventory.wanting(address)
     others = [d for d in wanting if d.uuid != domain.uuid]
     names = ", ".join(d.name for d in others)
     cut_off = inventory.interrupted_in(address) is not None
-    if given is None and device.in_guest and not cut_off:
-        return refuse_unnamed(address, subject)
     if (
         given is not None
         and not cut_off
@@ -86,28 +82,24 @@ def _refuse_given(
     )
 
 
-def refuse_unmanaged(
-    device: Device, domain: Domain, subject: str, *, complete: bool
-) -> Satisfied | Refused:
+def refuse_unmanaged(target: AttachTarget) -> Satisfied | Refused | None:
     """What to say of a hostdev that another tool put into the very domain that the policy wants it in."""
-    if complete:
+    address, name, subject = target.device.address, target.domain.name, target.subject
+    if not target.unmanaged or target.assignment.adopt:
+        return None
+    if target.live is not None and target.config is not None:
         return Satisfied(
             subject=subject,
             why=Why.IN_PLACE,
-            reason=f"{device.address} is in {domain.name} already; another tool put it there, and it stays theirs",
+            reason=f"{address} is in {name} already; another tool put it there, and it stays theirs",
         )
     return Refused(
         subject=subject,
-        reason=f"another tool put {device.address} into {domain.name}, running or persistent only",
+        reason=f"another tool put {address} into {name}, running or persistent only",
         remedy="`adopt: true` in the assignment takes it over, or leave it to them and drop the assignment",
         kind=FailureKind.UNSAFE,
         rule="foreign",
     )
-
-
-def adopt(device: Device, domain: Domain, alias: str, policy: str) -> Adopt:
-    """The action that makes a foreign hostdev cede's."""
-    return Adopt(address=device.address, domain=domain.name, alias=alias, policy=policy)
 
 
 def stale(

@@ -77,7 +77,7 @@ def plan_way_out(
     running = [domain.name for domain in domains if domain.live_hostdev(address)]
     if device is None and running:
         return _refuse_vanished(address, running, subject)
-    if _unnamed(address, inventory):
+    if unnamed(address, inventory):
         return refuse_unnamed(address, subject)
     guarded = (
         None if device is None or device.on_pciback else refuse_guarded(device, subject, inventory)
@@ -197,7 +197,7 @@ def _refuse_given(
     if inventory.interrupted_in(address):
         return None
     given = inventory.given(address)
-    if _unnamed(address, inventory):
+    if unnamed(address, inventory):
         return refuse_unnamed(address, subject)
     if given is None or not _given_elsewhere(address, domains, inventory):
         return None
@@ -210,7 +210,7 @@ def _refuse_given(
     )
 
 
-def _unnamed(address: Address, inventory: Inventory) -> bool:
+def unnamed(address: Address, inventory: Inventory) -> bool:
     """Whether a guest owns it by Xen's word, and xenstore doesn't say which."""
     device = inventory.device(address)
     owned = device is not None and device.in_guest

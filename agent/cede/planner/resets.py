@@ -35,7 +35,21 @@ def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     return () if resets_alone(device) else bus_mates(device, inventory)
 
 
-def refuse_reset(
+def refuse_no_reset(device: Device, subject: str) -> Refused | None:
+    """The refusal for a device that libvirt can't reset in any way, or None."""
+    if resets_alone(device) or device.address.bus != 0:
+        return None
+    return Refused(
+        subject=subject,
+        rule="no-reset",
+        kind=FailureKind.FAILED,
+        reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
+        "reset), so libvirt won't give it away",
+        remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
+    )
+
+
+def refuse_sibling(
     device: Device,
     subject: str,
     inventory: Inventory,
@@ -43,35 +57,24 @@ def refuse_reset(
     together: Collection[Address] = (),
     concurrent: Collection[Address] = (),
 ) -> Refused | None:
-    """The refusal if libvirt would refuse for the reset's sake, or None.
+    """The refusal if a reset of the device would reset another one in use, or None.
 
     `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
     several functions of one bus. `concurrent` are those that are to be hot-plugged in the same pass.
     """
-    if resets_alone(device):
-        return None
-    if device.address.bus == 0:
-        return Refused(
-            subject=subject,
-            reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
-            "reset), so libvirt won't give it away",
-            remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
-            kind=FailureKind.FAILED,
-            rule="no-reset",
-        )
     active = [
         f"{sibling.address} ({owner})"
-        for sibling in inventory.siblings(device)
+        for sibling in reset_together(device, inventory)
         if sibling.address not in together and (owner := _owner(sibling, inventory, concurrent))
     ]
     if not active:
         return None
     return Refused(
         subject=subject,
+        rule="sibling-active",
+        kind=FailureKind.FAILED,
         reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
         remedy="assign all of them to the same domain with `when: next-start`, and restart it",
-        kind=FailureKind.FAILED,
-        rule="sibling-active",
     )
 
 

@@ -1,0 +1,131 @@
+"""Targets whose device and domain are both there, and what all of them together ask for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from cede.model.domain import Domain
+from cede.model.inventory import Inventory
+from cede.model.pci import Address, Device
+from cede.model.policy import Assignment, Policy, When
+from cede.planner.ownership import refuse_elsewhere
+from cede.planner.release import unnamed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from cede.model.domain import Hostdev
+    from cede.planner.resolve import Target, Targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachTarget:
+    """One assignment with the device and the domain that it means, and all that is around them."""
+
+    subject: str
+    assignment: Assignment
+    device: Device
+    domain: Domain
+    policy: Policy
+    inventory: Inventory
+
+    @classmethod
+    def of(cls, target: Target, targets: Targets) -> AttachTarget | None:
+        """One of the `targets`; None if its device or its domain can't be told."""
+        if target.device is None or target.domain is None:
+            return None
+        return cls(
+            subject=target.subject, assignment=target.assignment, device=target.device, domain=target.domain,
+            policy=targets.policy, inventory=targets.inventory,
+        )  # fmt: skip
+
+    @property
+    def pair(self) -> tuple[Address, str]:
+        """Where it should be: the device's address and the domain's UUID."""
+        return (self.device.address, self.domain.uuid)
+
+    @property
+    def live(self) -> Hostdev | None:
+        """The device in the running domain, or None."""
+        return self.domain.live_hostdev(self.device.address)
+
+    @property
+    def config(self) -> Hostdev | None:
+        """The device in the domain's persistent XML, or None."""
+        return self.domain.config_hostdev(self.device.address)
+
+    @property
+    def unmanaged(self) -> bool:
+        """Whether another tool put it there."""
+        return self.domain.unmanaged(self.device.address)
+
+    @property
+    def due(self) -> bool:
+        """Whether the running domain should have it now and doesn't."""
+        return self.domain.running and self.assignment.when is When.NOW and self.live is None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether libxl would refuse to plug it in: it decides at the domain's start whether devices may come."""
+        return self.due and not self.domain.passthrough
+
+    @property
+    def plugging(self) -> bool:
+        """Whether it is to be hot-plugged."""
+        return self.due and not self.blocked
+
+    @property
+    def for_next_start(self) -> bool:
+        """Whether it goes into the persistent XML alone, for the domain's next start."""
+        return self.blocked or self.assignment.when is When.NEXT_START
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """What all targets together ask for.
+
+    `twice` are the addresses that several devices turned out to be, or that one domain is to have twice; `concurrent`
+    those to be hot-plugged now; `next_start` those that a domain, by UUID, may get at its next start. `detaching` are
+    the (address, domain UUID) pairs that are cleaned up in the same pass.
+    """
+
+    twice: frozenset[Address]
+    concurrent: frozenset[Address]
+    next_start: Mapping[str, frozenset[Address]]
+    detaching: frozenset[tuple[Address, str]] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        targets: Iterable[AttachTarget],
+        detaching: Collection[tuple[Address, str]] = (),
+    ) -> Self:
+        """The context of `targets`."""
+        names: dict[Address, set[str]] = {}
+        pairs: Counter[tuple[Address, str]] = Counter()
+        next_start: dict[str, set[Address]] = {}
+        concurrent: set[Address] = set()
+        for target in targets:
+            address = target.device.address
+            names.setdefault(address, set()).add(target.assignment.device)
+            pairs[target.pair] += 1
+            if target.plugging:
+                concurrent.add(address)
+            elif target.for_next_start and not _has_another_owner(target):
+                next_start.setdefault(target.domain.uuid, set()).add(address)
+        twice = {pair[0] for pair, times in pairs.items() if times > 1}
+        twice |= {address for address, several in names.items() if len(several) > 1}
+        return cls(
+            twice=frozenset(twice),
+            concurrent=frozenset(concurrent),
+            next_start={uuid: frozenset(addresses) for uuid, addresses in next_start.items()},
+            detaching=frozenset(detaching),
+        )
+
+
+def _has_another_owner(target: AttachTarget) -> bool:
+    unknown = unnamed(target.device.address, target.inventory)
+    return unknown or refuse_elsewhere(target) is not None

@@ -1,0 +1,269 @@
+"""The rules that end the matter for an assignment, in the order in which they are asked; the first answer counts.
+
+The planner, the early binder, the fitness of a device and the doctor ask these, and no others. An answer is a refusal,
+or that all is well without anything being done. How a device may come out of a domain is asked in `planner.release`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from cede.errors import FailureKind
+from cede.model.domain import GuestKind
+from cede.model.plan import Refused, Satisfied, Why
+from cede.model.policy import When
+from cede.planner.guards import refuse_guarded
+from cede.planner.match import refuse_twice
+from cede.planner.ownership import refuse_elsewhere, refuse_unmanaged
+from cede.planner.recovery import refuse_held
+from cede.planner.release import refuse_half_gone, refuse_unnamed, unnamed
+from cede.planner.resets import refuse_no_reset, refuse_sibling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.model.pci import Device
+    from cede.planner.attach_target import AttachTarget, PlanContext
+
+    Answer = Refused | Satisfied | None
+
+_DEFAULT_ROUTE = "default-route"
+
+
+class Asked(Enum):
+    """When a rule is asked: while dom0 comes up there is no libvirt, no xenstore and no guest to ask about."""
+
+    ALWAYS = "always"
+    AT_BOOT = "at boot"
+    LATER = "later"
+
+
+class Rule(NamedTuple):
+    """A rule by its name, which its refusals carry; `ask` answers for one target among all of a pass."""
+
+    name: str
+    asked: Asked
+    ask: Callable[[AttachTarget, PlanContext], Answer]
+
+
+def first_answer(target: AttachTarget, context: PlanContext, asked: Asked) -> Answer:
+    """What the first rule that has something to say says; `asked` is AT_BOOT or LATER."""
+    answers = (rule.ask(target, context) for rule in RULES if rule.asked in {asked, Asked.ALWAYS})
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def refusals(target: AttachTarget, context: PlanContext) -> tuple[Refused, ...]:
+    """All that stands against it in a pass, not only the first."""
+    answers = (rule.ask(target, context) for rule in RULES if rule.asked is not Asked.AT_BOOT)
+    return tuple(answer for answer in answers if isinstance(answer, Refused))
+
+
+def _matched_twice(target: AttachTarget, context: PlanContext) -> Answer:
+    """Several names of the policy, or one domain twice, turn out to mean one device."""
+    if target.device.address not in context.twice:
+        return None
+    return refuse_twice(target.assignment.device, target.device.address, target.subject)
+
+
+def _held(target: AttachTarget, _: PlanContext) -> Answer:
+    """Something hung on the device."""
+    return refuse_held(target.device.address, target.subject, target.inventory)
+
+
+def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
+    """dom0 lives on the device, on a function that is reset with it, or the policy protects one of them."""
+    policy = target.policy
+    described = policy.device(target.assignment.device)
+    override = described.override if described else ()
+    return refuse_guarded(target.device, target.subject, target.inventory, policy.protect, override)
+
+
+def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """Without a default route it can't be told what dom0 reaches the world by; nor, then, what else is to come."""
+    device = target.device
+    routed = any(use.guard == _DEFAULT_ROUTE for d in target.inventory.devices for use in d.uses)
+    if routed or _taken_before(device):
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="network-unknown",
+        kind=FailureKind.TRY_LATER,
+        reason=f"dom0 has no default route yet, so it can't be told whether it will need {device.address}, which cede "
+        "never took before",
+        remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
+    )
+
+
+def _taken_before(device: Device) -> bool:
+    """Whether it is the very card that cede has taken and not given back: cards of one make differ by MAC or serial."""
+    if device.original_state is None:
+        return False
+    macs = {link.mac for link in device.original_state.links}
+    return not macs or device.serial is not None or device.mac in macs
+
+
+def _alternative(target: AttachTarget, _: PlanContext) -> Answer:
+    """Of several domains declared as alternatives, one has the device: who has it, else the first that runs."""
+    assignments = target.policy.assignments_of(target.assignment.device)
+    group = [domain for a in assignments if (domain := target.inventory.domain(a.domain))]
+    if len(group) < 2:  # noqa: PLR2004 - one alone is no alternative
+        return None
+    address = target.device.address
+    having = [d for d in group if d.live_hostdev(address)] or [
+        d for d in group if d.config_hostdev(address)
+    ]
+    chosen = (having or [d for d in group if d.running] or group)[0]
+    if chosen.uuid == target.domain.uuid:
+        return None
+    return Satisfied(
+        subject=target.subject,
+        why=Why.ALTERNATIVE_HAS_IT,
+        reason=f"its alternative {chosen.name} has {address}, or comes first",
+    )
+
+
+def _owner_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """A guest owns the device by Xen's word, and nothing says which."""
+    address = target.device.address
+    return refuse_unnamed(address, target.subject) if unnamed(address, target.inventory) else None
+
+
+def _elsewhere(target: AttachTarget, context: PlanContext) -> Answer:
+    """Another domain has or reserves the device."""
+    return refuse_elsewhere(target, context.detaching)
+
+
+def _not_listed(target: AttachTarget, _: PlanContext) -> Answer:
+    """libvirt can't take a device that it doesn't list."""
+    if target.device.node_device or target.live is not None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="not-listed",
+        kind=FailureKind.TRY_LATER,
+        reason=f"libvirt doesn't list {target.device.address} among its node devices, so it can't take it",
+        remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
+    )
+
+
+def _pvh(target: AttachTarget, _: PlanContext) -> Answer:
+    """Source: Xen, docs/man/xl.cfg.5.pod.in (pci)."""
+    if target.domain.kind is not GuestKind.PVH:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="pvh",
+        kind=FailureKind.FAILED,
+        reason=f"{target.domain.name} is PVH, and Xen gives no PCI devices to PVH guests",
+        remedy="make it a PV or HVM guest",
+    )
+
+
+def _transient(target: AttachTarget, _: PlanContext) -> Answer:
+    """What isn't written into a persistent XML is gone at the domain's next start."""
+    name = target.domain.name
+    if target.domain.persistent:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="transient",
+        kind=FailureKind.FAILED,
+        reason=f"{name} is transient: it has no persistent XML to make this permanent in",
+        remedy=f"`virsh define` it first, from `virsh dumpxml {name}`",
+    )
+
+
+def _memory_on_demand(target: AttachTarget, _: PlanContext) -> Answer:
+    """Source: Xen, tools/libs/light/libxl_create.c (libxl__domain_config_setdefault)."""
+    domain = target.domain
+    if not domain.populated_on_demand or target.config is not None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="memory-on-demand",
+        kind=FailureKind.FAILED,
+        reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
+        "gets the rest on demand, and with a PCI device libxl would refuse to start it so",
+        remedy=f"make <currentMemory> in its XML as much as <memory> (`virsh edit {domain.name}`), and restart it",
+    )
+
+
+def _domain_off(target: AttachTarget, _: PlanContext) -> Answer:
+    """Nothing can be plugged into a domain that doesn't run."""
+    domain = target.domain
+    if domain.running or target.assignment.when is not When.NOW or target.config is not None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="domain-off",
+        kind=FailureKind.TRY_LATER,
+        reason=f"{domain.name} is shut off, so nothing can be plugged into it",
+        remedy=f"`virsh start {domain.name}`, then apply again; or say `when: next-start`",
+    )
+
+
+def _foreign(target: AttachTarget, _: PlanContext) -> Answer:
+    """Another tool put the device into the very domain."""
+    return refuse_unmanaged(target)
+
+
+def _half_gone(target: AttachTarget, _: PlanContext) -> Answer:
+    """libvirt lists it live, and Xen has taken it out."""
+    address = target.device.address
+    return refuse_half_gone(address, target.subject, (target.domain,), target.inventory)
+
+
+def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
+    """Whether a hostdev is permissive is said when it is put in."""
+    address, permissive = target.device.address, target.assignment.permissive
+    hostdevs = (hostdev for hostdev in (target.live, target.config) if hostdev is not None)
+    if all(hostdev.write_filtering is not permissive for hostdev in hostdevs):
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="other-setting",
+        kind=FailureKind.FAILED,
+        reason=f"{address} is in {target.domain.name} already, but {'not ' if permissive else ''}permissive, and that "
+        "can't be changed in place",
+        remedy=f"`cede release {address}`, then apply again",
+    )
+
+
+def _no_reset(target: AttachTarget, _: PlanContext) -> Answer:
+    """libvirt resets each device before it gives it away."""
+    return None if target.live is not None else refuse_no_reset(target.device, target.subject)
+
+
+def _sibling_active(target: AttachTarget, context: PlanContext) -> Answer:
+    """A reset of its bus would reset a function in use, too; only a start can take several functions of one bus."""
+    if target.live is not None:
+        return None
+    if target.plugging:
+        return refuse_sibling(
+            target.device, target.subject, target.inventory, concurrent=context.concurrent
+        )
+    listed = {hostdev.address for hostdev in target.domain.config}
+    together = listed.union(context.next_start.get(target.domain.uuid, ()))
+    return refuse_sibling(target.device, target.subject, target.inventory, together=together)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("matched-twice", Asked.ALWAYS, _matched_twice),
+    Rule("held", Asked.ALWAYS, _held),
+    Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
+    Rule("network-unknown", Asked.AT_BOOT, _network_unknown),
+    Rule("alternative", Asked.LATER, _alternative),
+    Rule("owner-unknown", Asked.LATER, _owner_unknown),
+    Rule("elsewhere", Asked.LATER, _elsewhere),
+    Rule("not-listed", Asked.LATER, _not_listed),
+    Rule("pvh", Asked.LATER, _pvh),
+    Rule("transient", Asked.LATER, _transient),
+    Rule("memory-on-demand", Asked.LATER, _memory_on_demand),
+    Rule("domain-off", Asked.LATER, _domain_off),
+    Rule("foreign", Asked.LATER, _foreign),
+    Rule("half-gone", Asked.LATER, _half_gone),
+    Rule("other-setting", Asked.LATER, _other_setting),
+    Rule("no-reset", Asked.ALWAYS, _no_reset),
+    Rule("sibling-active", Asked.ALWAYS, _sibling_active),
+)
