@@ -18,6 +18,7 @@ from cede.errors import GuestSilentError
 from cede.guest import probe
 from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import Address
+from sim.passing_time import SimulatedTime
 from unit.raises import raises
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Liar:
     def __init__(self, says: Callable[[str], dict[str, bytes]]) -> None:
         self._says = says
         self.nodes: dict[str, bytes] = {}
-        self.now = 0.0
+        self.time = SimulatedTime(shortest=0.0)
 
     def read_data(self, _domid: int, name: str) -> bytes | None:
         return self.nodes.get(name)
@@ -160,13 +161,10 @@ class Liar:
     def remove_data(self, _domid: int, name: str) -> None:
         self.nodes = {n: v for n, v in self.nodes.items() if not n.startswith(name)}
 
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
     def look(self, seconds: float = 10.0) -> str:
-        return XenstoreChannel(self, 1, clock=lambda: self.now, sleep=self.sleep).probe(
-            SLOT, seconds
-        )
+        clock = self.time.clock
+        channel = XenstoreChannel(self, 1, clock=clock.monotonic, sleep=clock.sleep)
+        return channel.probe(SLOT, seconds)
 
 
 HEX = THERE.encode().hex().encode()
@@ -213,7 +211,7 @@ def test_an_answer_to_another_question_is_not_read() -> None:
     with raises(GuestSilentError, "no-answer"):
         liar.look()
     assert liar.nodes == {}
-    assert liar.now == pytest.approx(10.0, abs=0.1)
+    assert liar.time.elapsed == pytest.approx(10.0, abs=0.1)
 
 
 def test_a_helper_that_missed_the_request_is_reported_again() -> None:

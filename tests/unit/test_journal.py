@@ -39,6 +39,7 @@ from cede.model.plan import (
     Unplug,
 )
 from cede.state.journal import ActionRecord, ChangeRecord, Journal, Requester
+from sim.passing_time import SimulatedTime
 from unit.conftest import descriptors
 from unit.raises import raises
 
@@ -87,17 +88,11 @@ for number in range(most):
 """
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = BEGIN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def time_of_day() -> SimulatedTime:
+    time_of_day = SimulatedTime()
+    time_of_day.today = BEGIN
+    return time_of_day
 
 
 @pytest.fixture
@@ -106,12 +101,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Callable[..., Journal]]:
+def opened(path: Path, time_of_day: SimulatedTime) -> Iterator[Callable[..., Journal]]:
     """Opens the journal at `path` as the next process would."""
     journals: list[Journal] = []
 
     def opened(boot: str = "this") -> Journal:
-        journals.append(Journal(path, boot=boot, now=clock))
+        journals.append(Journal(path, boot=boot, now=time_of_day.clock.now))
         return journals[-1]
 
     yield opened
@@ -137,11 +132,11 @@ def run_writer(path: Path, name: str, most: int) -> subprocess.Popen[str]:
 
 
 def test_a_change_is_reported_with_its_actions_as_they_happened(
-    journal: Journal, clock: Clock
+    journal: Journal, time_of_day: SimulatedTime
 ) -> None:
     task = journal.begin_change(ATTACH, ASKED)
     journal.end_action(journal.begin_action(task, BIND, {"driver": "e1000e"}), 0.5)
-    clock.now += timedelta(seconds=2)
+    time_of_day.today += timedelta(seconds=2)
     failed = journal.begin_action(task, PLUG, {})
     journal.end_action(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
     back_action = ReturnToDom0(address=NIC, driver="e1000e")
@@ -276,10 +271,10 @@ def test_an_action_without_an_original_state_leaves_the_known_one_and_a_new_one_
 
 
 def test_what_hung_is_held_for_as_long_as_dom0_runs(
-    journal: Journal, opened: Callable[..., Journal], clock: Clock
+    journal: Journal, opened: Callable[..., Journal], time_of_day: SimulatedTime
 ) -> None:
     journal.hold(DISK, "unbinding has hung")
-    clock.now += timedelta(seconds=2)
+    time_of_day.today += timedelta(seconds=2)
     journal.hold(NIC, "unplugging has hung")
     held = (
         Held(
@@ -362,7 +357,7 @@ def test_a_history_about_something_has_that_in_address_subject_or_domain(
     ],
 )
 def test_what_ended_long_ago_is_dropped_and_what_is_open_is_not(
-    journal: Journal, clock: Clock, ending: str, days: int, gone: int
+    journal: Journal, time_of_day: SimulatedTime, ending: str, days: int, gone: int
 ) -> None:
     task = journal.begin_change(ATTACH, ASKED)
     journal.begin_action(task, BIND, {})
@@ -370,7 +365,7 @@ def test_what_ended_long_ago_is_dropped_and_what_is_open_is_not(
         journal.end_change(task, ending, complete=ending == "done")
     elif ending != "none":
         journal.mark_complete(NIC)
-    clock.now += timedelta(days=days)
+    time_of_day.today += timedelta(days=days)
     assert journal.trim() == gone
     assert len(journal.history()) == 1 - gone
     assert journal.trim() == 0
@@ -758,7 +753,7 @@ def test_whatever_moment_the_power_fails_what_was_committed_by_then_is_there(
     with tempfile.TemporaryDirectory() as folder:
         path, after = Path(folder, "journal.db"), Path(folder, "after.db")
         tail = path.with_name("journal.db-wal")
-        with closing(Journal(path, boot="this", now=Clock())) as journal:
+        with closing(Journal(path, boot="this", now=SimulatedTime().clock.now)) as journal:
             journal.begin_change(ATTACH, ASKED)
             known_at = [(0, (JournalState(origins={}), ())), (tail.stat().st_size, known(journal))]
             for action in actions:
@@ -767,7 +762,7 @@ def test_whatever_moment_the_power_fails_what_was_committed_by_then_is_there(
             cut = data.draw(st.integers(0, known_at[-1][0]), "bytes that came to the disk")
             shutil.copy(path, after)
             after.with_name("after.db-wal").write_bytes(tail.read_bytes()[:cut])
-        with closing(Journal(after, boot="this", now=Clock())) as again:
+        with closing(Journal(after, boot="this", now=SimulatedTime().clock.now)) as again:
             found = known(again)
             again.begin_change(ATTACH, ASKED)  # and it can be gone on with
         assert found in [was for size, was in known_at if size <= cut][-2:]

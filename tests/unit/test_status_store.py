@@ -26,6 +26,7 @@ from cede.model.plan import (
 )
 from cede.state import database
 from cede.state.journal import Journal, Requester
+from sim.passing_time import SimulatedTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,17 +68,11 @@ Journal(Path(sys.argv[1])).pause(Pause(device="nic0"))
 """
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = BEGIN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def time_of_day() -> SimulatedTime:
+    time_of_day = SimulatedTime()
+    time_of_day.today = BEGIN
+    return time_of_day
 
 
 @pytest.fixture
@@ -86,11 +81,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Callable[[], Journal]]:
+def opened(path: Path, time_of_day: SimulatedTime) -> Iterator[Callable[[], Journal]]:
     journals: list[Journal] = []
 
     def opened() -> Journal:
-        journals.append(Journal(path, boot="this", now=clock))
+        journals.append(Journal(path, boot="this", now=time_of_day.clock.now))
         return journals[-1]
 
     yield opened
@@ -135,12 +130,14 @@ def test_a_pause_is_in_force_until_it_is_resumed(
     assert journal.load_state().pauses == ()
 
 
-def test_a_pause_for_some_time_ends_by_itself(journal: Journal, clock: Clock, path: Path) -> None:
+def test_a_pause_for_some_time_ends_by_itself(
+    journal: Journal, time_of_day: SimulatedTime, path: Path
+) -> None:
     made = journal.pause(Pause(target="nic0", device="nic0"), seconds=7200)
     assert made.until == LATER
-    clock.now += timedelta(hours=2, milliseconds=-1)
+    time_of_day.today += timedelta(hours=2, milliseconds=-1)
     assert journal.load_state().pauses == (made,)
-    clock.now += timedelta(milliseconds=1)
+    time_of_day.today += timedelta(milliseconds=1)
     assert journal.load_state().pauses == ()
     journal.pause(Pause(target="pv1", domain="uuid-of-pv1"))
     with sqlite3.connect(path) as connection:
