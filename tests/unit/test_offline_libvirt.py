@@ -127,14 +127,14 @@ def test_an_unbind_that_hangs_is_reported_as_that(adapter: OfflineLibvirt, kerne
 def test_the_writes_are_real_ones(tree: SysTree) -> None:
     path = tree.function(AT)
     (tree.sys / "bus/pci/drivers_probe").write_text("")
-    OfflineLibvirt(tree.sys).bind_to_pciback(NIC)
+    OfflineLibvirt(tree.sys, tree.root / "libxl").bind_to_pciback(NIC)
     assert (path / "driver_override").read_text() == "pciback"
     assert (tree.sys / "bus/pci/drivers_probe").read_text() == AT
 
 
 def test_a_file_that_isnt_there_is_an_error(tree: SysTree) -> None:
     with raises(PermanentError, "rebind-failed"):
-        OfflineLibvirt(tree.sys).bind_to_pciback(NIC)
+        OfflineLibvirt(tree.sys, tree.root / "libxl").bind_to_pciback(NIC)
 
 
 def test_the_domains_are_those_of_libvirts_files_and_all_off(

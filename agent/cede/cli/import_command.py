@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.pci_ids import PciIds
-from cede.adapters.linux.sysfs import Sysfs
-from cede.adapters.runtime import Runtime
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
 from cede.errors import PolicyError, UsageError
@@ -21,9 +19,9 @@ from cede.importing.policy_yaml import policy_text
 from cede.importing.sources import of_domains, of_guest, of_hide
 from cede.model import pciback_options, serialization
 from cede.model.inventory import Inventory
-from cede.model.pciback_options import Hide
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy_beside
+from cede.services.boot import read_boot_configuration
 from cede.services.observe import observe_host
 
 if TYPE_CHECKING:
@@ -88,15 +86,17 @@ def import_command(
         )
     guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
     asks_libvirt = every_domain or bool(domains)
-    inventory = (
-        _host(runtime) if asks_libvirt else Inventory(devices=Sysfs(runtime.paths.sys).devices())
-    )
+    with runtime.adapters(
+        LibvirtAccess.REQUIRED if asks_libvirt else LibvirtAccess.OFFLINE
+    ) as adapters:
+        devices = adapters.sysfs.devices
+        inventory = observe_host(adapters) if asks_libvirt else Inventory(devices=devices())
+        hidden = read_boot_configuration(adapters).settings if from_hide else ()
     sources = [str(file) for file in files]
     contents = [of_guest(guest, inventory) for guest in guests.values()]
     if asks_libvirt:
         sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
         contents.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
-    hidden = _hidden(runtime) if from_hide else ()
     if from_hide and not hidden:
         sources.append("xen-pciback's hide=, which is not set")
     if hide is not None:
@@ -123,11 +123,6 @@ def _content(file: Path) -> bytes:
         ) from error
 
 
-def _host(runtime: Runtime) -> Inventory:
-    with runtime.adapters() as adapters:
-        return observe_host(adapters)
-
-
 def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
     found = [inventory.domain(name) for name in domains]
     missing = [name for name, domain in zip(domains, found, strict=True) if domain is None]
@@ -138,12 +133,6 @@ def _known(domains: Sequence[str], inventory: Inventory) -> list[str]:
             remedy="`virsh list --all` lists the domains",
         )
     return [domain.name for domain in found if domain is not None]
-
-
-def _hidden(runtime: Runtime) -> tuple[Hide, ...]:
-    """Every `hide=` of this host."""
-    modules = Modules(runtime.paths.root)
-    return pciback_options.settings(modules.kernel_command_line(), modules.options())
 
 
 def _called(runtime: Runtime, imported: ImportedPolicy) -> dict[str, str]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from cede.model.domain import Domain
 
-DEFINITIONS = Path("/etc/libvirt/libxl")
 _LARGEST = 4 * 1024 * 1024
 _WRITE_SECONDS = 20.0
 
@@ -41,7 +40,7 @@ class OfflineLibvirt:
     def __init__(
         self,
         sys_root: Path,
-        definitions: Path = DEFINITIONS,
+        definitions: Path,
         write: Callable[[str, str], None] = _write,
     ) -> None:
         self._devices = f"{sys_root}/bus/pci/devices"

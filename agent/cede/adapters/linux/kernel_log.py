@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cede.model.inventory import KernelLine
 
-KMSG = Path("/dev/kmsg")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _RECORD = re.compile(rb"^\d+,\d+,(?P<microseconds>\d{1,18}),[^;]*;(?P<text>.*)$")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _MAX_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
@@ -23,7 +25,7 @@ _MICROSECONDS = 1_000_000
 class KernelLog:
     """Reads the kernel's ring from its oldest line on, and never waits for a new one."""
 
-    def __init__(self, path: Path = KMSG) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
 
     def lines(self, about: str = "") -> tuple[KernelLine, ...]:
