@@ -23,6 +23,7 @@ from cede.errors import CedeError
 from cede.model.inventory import KernelLine
 from cede.model.pci import Address
 from cede.state.journal import Journal
+from cede.util.log import log_calls
 from cede.util.paths import Paths
 from cede.util.timeouts import ThreadTimeouts
 from sim.nodes import Store
@@ -100,16 +101,16 @@ class SimulatedHost:
 
     def adapters(self) -> Adapters:
         return Adapters(
-            libvirt=self.libvirt,
+            libvirt=log_calls(self.libvirt, "libvirt"),
             sysfs=SimulatedSysfs(self),
             xenstore=self.store.adapter(),
             uses=SimulatedUses(self),
-            links=SimulatedLinks(self),
-            kernel=self.kernel,
+            links=log_calls(SimulatedLinks(self), "links"),
+            kernel=log_calls(self.kernel, "kernel"),
             modules=Modules(self.tree.root),
             kernel_log=SimulatedKernelLog(self),
-            xl=SimulatedXl(self),
-            hypervisor=SimulatedHypervisor(self),
+            xl=log_calls(SimulatedXl(self), "xl"),
+            hypervisor=log_calls(SimulatedHypervisor(self), "xc"),
             journal=self.written,
             clock=self.time.clock,
             timeouts=ThreadTimeouts(),
@@ -134,7 +135,7 @@ class SimulatedHost:
             raise self.silent
         offline = access is LibvirtAccess.OFFLINE
         libvirt = SimulatedLibvirt(self, offline=offline)
-        yield replace(self.adapters(), libvirt=libvirt, clock=runtime.clock)
+        yield replace(self.adapters(), libvirt=log_calls(libvirt, "libvirt"), clock=runtime.clock)
 
     # -- what happens on it
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from cede.cli import main as command_line
 from cede.cli import run_command
 from cede.daemon import host_passes
 from cede.daemon.backoff import Backoff, Waiting, hold_back
-from cede.daemon.event_log import EventReporter, Log, Priority
+from cede.daemon.event_log import EventReporter
 from cede.domain_xml import document
 from cede.errors import (
     FailureKind,
@@ -50,6 +52,7 @@ from cede.model.plan import (
 )
 from cede.services.reconcile import Report
 from cede.util.clock import Clock
+from cede.util.log import NOTICE, LineFormatter, handler_for
 from cede.util.paths import Paths
 from cede.util.text import line_of
 from sim import memory_host
@@ -94,26 +97,42 @@ def said() -> Lines:
 
 
 @pytest.fixture
-def log(said: Lines) -> Log:
-    return Log(said, {}, now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+def log(said: Lines) -> logging.Logger:
+    """A log as the daemon's, which pytest doesn't keep."""
+    made, handler = logging.Logger("events", logging.INFO), handler_for(said, {})  # noqa: LOG001
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    handler.setFormatter(LineFormatter(now=lambda: now))
+    made.addHandler(handler)
+    return made
 
 
 # -- the log
 
 
-def test_on_a_terminal_a_line_has_its_time(log: Log, said: Lines) -> None:
-    log(Priority.INFO, "it runs")
+def test_on_a_terminal_a_line_has_its_time(log: logging.Logger, said: Lines) -> None:
+    log.info("it runs")
     assert said.getvalue() == "03:04:05 it runs\n"
 
 
 def test_to_journald_it_has_its_priority_and_no_time(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as stream:
         found = os.fstat(stream.fileno())
-        Log(stream, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})(Priority.WARNING, "no")
-        Log(stream, {"JOURNAL_STREAM": "1:2"})(Priority.WARNING, "elsewhere")
-    first, second = (tmp_path / "out").read_text().splitlines()
-    assert first == "<4>no"
-    assert second.endswith(":" + second[6:8] + " elsewhere")
+        named = f"{found.st_dev}:{found.st_ino}"
+        levels = (logging.DEBUG, logging.INFO, NOTICE, logging.WARNING, logging.ERROR)
+        for where, some in ((named, levels), ("1:2", (logging.WARNING,))):
+            handler = handler_for(stream, {"JOURNAL_STREAM": where})
+            for level in some:
+                handler.handle(logging.LogRecord("cede", level, "", 0, "no", (), None))
+    *lines, last = (tmp_path / "out").read_text().splitlines()
+    assert lines == ["<7>no", "<6>no", "<5>no", "<4>no", "<3>no"]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d no", last)
+
+
+def test_whoever_spoke_a_line_of_the_log_is_one_and_no_terminal_obeys_it(
+    log: logging.Logger, said: Lines
+) -> None:
+    log.warning("%s", "a\n<0>b\n\x1b[2Jc\0")
+    assert said.getvalue() == "03:04:05 a | <0>b | ?[2Jc?\n"
 
 
 def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
@@ -121,7 +140,7 @@ def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
     assert len(line_of("x" * 10**6)) == 1000
 
 
-def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
+def test_what_stays_as_it_was_is_said_once(log: logging.Logger, said: Lines) -> None:
     event_reporter = EventReporter(log)
     idle = Report(plan=Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="x"),)))
     refused = Report(
@@ -148,7 +167,7 @@ def test_what_stays_as_it_was_is_said_once(log: Log, said: Lines) -> None:
 
 
 def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
-    log: Log, said: Lines
+    log: logging.Logger, said: Lines
 ) -> None:
     event_reporter = EventReporter(log)
     states = [
@@ -163,7 +182,9 @@ def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
     ]
 
 
-def test_why_something_is_put_back_is_reported_before_it_is_done(log: Log, said: Lines) -> None:
+def test_why_something_is_put_back_is_reported_before_it_is_done(
+    log: logging.Logger, said: Lines
+) -> None:
     change = replace(WORK, purpose=Purpose.RESTORE, reason="another tool took it out")
     event_reporter = EventReporter(log)
     event_reporter.action(change, change.actions[0])
@@ -173,7 +194,9 @@ def test_why_something_is_put_back_is_reported_before_it_is_done(log: Log, said:
     assert f"{SUBJECT}: {LoadPciback()}" in done
 
 
-def test_a_failure_is_reported_with_its_remedy_and_the_next_try(log: Log, said: Lines) -> None:
+def test_a_failure_is_reported_with_its_remedy_and_the_next_try(
+    log: logging.Logger, said: Lines
+) -> None:
     error = PermanentError("libxl said no", remedy="read its log")
     done = Report(plan=Plan(decisions=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
@@ -190,7 +213,7 @@ def test_a_failure_is_reported_with_its_remedy_and_the_next_try(log: Log, said: 
 
 
 def test_the_lines_of_the_log_are_the_golden_ones(
-    log: Log, said: Lines, golden: Callable[[str, str], None]
+    log: logging.Logger, said: Lines, golden: Callable[[str, str], None]
 ) -> None:
     """What the screens of `cede run` are: its log, and the state that systemd shows."""
     event_reporter = EventReporter(log)
@@ -250,7 +273,7 @@ def test_a_second_one_is_refused_and_reported_of_the_first(
 
 
 def test_without_a_right_policy_it_does_not_begin(
-    host: SimulatedHost, tmp_path: Path, log: Log
+    host: SimulatedHost, tmp_path: Path, log: logging.Logger
 ) -> None:
     missing = tmp_path / "none.yaml"
     with pytest.raises(PolicyError):
@@ -280,7 +303,7 @@ def _eventually(question: Callable[[], bool]) -> None:
 
 
 def test_it_starts_restores_reloads_and_stops(
-    host: SimulatedHost, tmp_path: Path, log: Log, said: Lines
+    host: SimulatedHost, tmp_path: Path, log: logging.Logger, said: Lines
 ) -> None:
     """With its own signals, in its own order: ready, in sync, reloading, ready, stopping."""
     policy = tmp_path / "policy.yaml"
@@ -315,7 +338,7 @@ def test_it_starts_restores_reloads_and_stops(
 
 
 def test_what_keeps_it_from_a_pass_is_reported_once_until_it_is_another_thing(
-    passes: host_passes.HostPasses, log: Log, said: Lines
+    passes: host_passes.HostPasses, log: logging.Logger, said: Lines
 ) -> None:
     manager = Manager()
     reporter = host_passes.HostReporter(
@@ -351,7 +374,7 @@ def made(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def passes(made: Host, tmp_path: Path, log: Log) -> host_passes.HostPasses:
+def passes(made: Host, tmp_path: Path, log: logging.Logger) -> host_passes.HostPasses:
     return host_passes.HostPasses(
         runtime=made.runtime(tmp_path), stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None,
         log=log,
@@ -454,7 +477,7 @@ def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is
 
 
 def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
-    passes: host_passes.HostPasses, made: Host, log: Log
+    passes: host_passes.HostPasses, made: Host, log: logging.Logger
 ) -> None:
     reporter = host_passes.HostReporter(
         log=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,28 @@ _MODULES = {
 }
 
 
+def _log_to_stderr(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """Log for as long as the command runs."""
+    if value:
+        from cede.util.log import logging_to_stderr
+
+        level = logging.DEBUG if option.name == "debug" else logging.INFO
+        context.with_resource(logging_to_stderr(level))
+
+
+# on every command, so that they may stand before its name as well as after it
+_LOGGING = (
+    click.Option(
+        ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_log_to_stderr,
+        help="Tell on the standard error what is seen, and what is tried again.",
+    ),
+    click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=_log_to_stderr,
+        help="Tell as well of each call to libvirt, Xen, xenstore and programs, and how long it took.",
+    ),
+)  # fmt: skip
+
+
 class _Commands(click.Group):
     """The commands; each is imported when it is used, so that none waits for what the others import."""
 
@@ -52,6 +75,7 @@ class _Commands(click.Group):
             return None
         module = import_module(f"cede.cli.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
+        command.params += [option for option in _LOGGING if option not in command.params]
         return command
 
 
@@ -84,6 +108,9 @@ def _host_runtime() -> Runtime:
     from cede.adapters.composition import host_runtime
 
     return host_runtime()
+
+
+cli.params += _LOGGING
 
 
 def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> NoReturn:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from cede.adapters.runtime import Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import policy_option
 from cede.cli.session import STOPPING, handling
-from cede.daemon.event_log import EventReporter, Log, Priority, standard_log
+from cede.daemon.event_log import EventReporter, event_log
 from cede.daemon.host_passes import HostPasses, HostReporter, clock_time, holder_of
 from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
@@ -33,6 +34,7 @@ from cede.policy import policy_files
 from cede.policy.policy_files import host_policy
 from cede.policy.watcher import PolicyWatcher
 from cede.services.status import failures_recorded
+from cede.util.log import NOTICE
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
@@ -55,7 +57,7 @@ def run_command(runtime: Runtime, policy_path: Path | None, interval: float) -> 
     SIGTERM ends the daemon after the present action. While a policy file is wrong, the daemon says so and follows the
     last valid policy.
     """
-    log = standard_log()
+    log = event_log()
     with _only_one(runtime):
         serve(runtime, policy_path, interval, log, Notify(os.environ))
     return Exit.OK
@@ -84,7 +86,7 @@ def _only_one(runtime: Runtime) -> Iterator[None]:
 
 
 def serve(
-    runtime: Runtime, policy_path: Path | None, interval: float, log: Log, notify: Notify
+    runtime: Runtime, policy_path: Path | None, interval: float, log: logging.Logger, notify: Notify
 ) -> None:
     """Run the daemon until a signal ends it. Raises PolicyError if the policy is wrong at the start."""
     host, clock = runtime.paths, runtime.clock
@@ -124,10 +126,7 @@ def serve(
         stopped=stop.is_set,
         heartbeat=notify.every or interval,
     )
-    log(
-        Priority.INFO,
-        f"follows {watcher.policy.source}, observes the host at least every {interval:.0f} s",
-    )
+    log.info("follows %s, observes the host at least every %.0f s", watcher.policy.source, interval)
     with (
         _signals(stop, triggers, notify),
         _listening(runtime.event_sources(runtime, paths), triggers, log),
@@ -135,13 +134,15 @@ def serve(
         daemon.run()
         notify.stopping()
         passes.close()
-    log(Priority.INFO, "stopped")
+    log.info("stopped")
 
 
 @contextmanager
-def _listening(sources: Sequence[Source], triggers: TriggerQueue, log: Log) -> Iterator[None]:
+def _listening(
+    sources: Sequence[Source], triggers: TriggerQueue, log: logging.Logger
+) -> Iterator[None]:
     listeners = [
-        Listener(source, triggers, lambda text: log(Priority.NOTICE, text)) for source in sources
+        Listener(source, triggers, lambda text: log.log(NOTICE, "%s", text)) for source in sources
     ]
     for listener in listeners:
         listener.start()
@@ -168,11 +169,8 @@ def _signals(stop: Event, triggers: TriggerQueue, notify: Notify) -> AbstractCon
     return handling({**dict.fromkeys(STOPPING, stopped), signal.SIGHUP: reload})
 
 
-def _report_policy(log: Log, news: Policy | PolicyError) -> None:
+def _report_policy(log: logging.Logger, news: Policy | PolicyError) -> None:
     if isinstance(news, PolicyError):
-        log(
-            Priority.ERROR,
-            f"the policy is wrong, so cede follows the last valid one: {news.message}",
-        )
+        log.error("the policy is wrong, so cede follows the last valid one: %s", news.message)
     else:
-        log(Priority.INFO, f"follows the new policy: {len(news.assignments)} assignments")
+        log.info("follows the new policy: %d assignments", len(news.assignments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,7 @@ from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Adapters
 from cede.adapters.runtime import Runtime
-from cede.daemon.event_log import EventReporter, Log, Priority, reason_of
+from cede.daemon.event_log import EventReporter, reason_of
 from cede.errors import CedeError, HungError, PolicyError, TransientError
 from cede.services.reconcile import Report, RequestContext, one_pass
 from cede.services.status import record_failure
@@ -48,7 +49,7 @@ class HostPasses:
     stop: Event
     event_reporter: EventReporter
     alive: Callable[[], None]
-    log: Log
+    log: logging.Logger
     _opened: ExitStack | None = None
     _adapters: Adapters | None = None
     _warned: set[str] = field(default_factory=set)
@@ -94,7 +95,7 @@ class HostPasses:
         for warning in adapters.journal.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                self.log(Priority.WARNING, warning)
+                self.log.warning("%s", warning)
         return report
 
     @contextmanager
@@ -141,7 +142,7 @@ class HostReporter:
     `source` is the policy that it follows, as the journal knows it.
     """
 
-    log: Log
+    log: logging.Logger
     notify: Notify
     event_reporter: EventReporter
     passes: HostPasses
@@ -160,7 +161,7 @@ class HostReporter:
         """What is new, and the state in a line."""
         if self._complaint:
             self._complaint = ""
-            self.log(Priority.INFO, "passes are made again")
+            self.log.info("passes are made again")
         state = self.event_reporter.report(
             report, waiting, lambda at: clock_time(self.passes.runtime.clock, at)
         )
@@ -177,9 +178,9 @@ class HostReporter:
         if said != self._complaint:
             self._complaint = said
             if isinstance(error, TransientError):
-                self.log(Priority.INFO, f"put off: {said}")
+                self.log.info("%s", f"put off: {said}")
             else:
-                self.log(Priority.WARNING, f"no pass could be made: {said}; trying again")
+                self.log.warning("%s", f"no pass could be made: {said}; trying again")
         self.notify.status(f"{error.message}; next try in {seconds:.0f} s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from cede.model.pci import with_original_state
 if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.pci import Address, Device, OriginalState
+
+
+_LOG = logging.getLogger(__name__)
 
 
 def observe(adapters: Adapters) -> Inventory:
@@ -77,4 +81,6 @@ def _known(
 
 def observe_host(adapters: Adapters) -> Inventory:
     """Observe, for as long as the administrator would wait; raises HungError if something doesn't answer even then."""
-    return adapters.timeouts.call("looking at the host", lambda: observe(adapters))
+    inventory = adapters.timeouts.call("looking at the host", lambda: observe(adapters))
+    _LOG.info("saw %d devices and %d domains", len(inventory.devices), len(inventory.domains))
+    return inventory

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
 
 from cede.errors import HungError, PermanentError
+from cede.util.log import argument_text, logged_call
 
 SECONDS = 60.0
 _MAX_BYTES = 4 * 1024 * 1024
@@ -37,7 +38,8 @@ def run(
     `stdin` is a few words, which a pipe takes at once. Raises PermanentError if the program isn't there or fails,
     HungError if it takes longer than `seconds`.
     """
-    ended = _ended(argv, stdin, seconds, most, apart=False)
+    with logged_call(lambda: _shown(argv, stdin)):
+        ended = _ended(argv, stdin, seconds, most, apart=False)
     said = ended.out.decode("utf-8", "replace")
     if ended.status != 0:
         raise PermanentError(
@@ -52,7 +54,14 @@ def run_apart(*argv: str, stdin: str, seconds: float, most: int) -> CompletedPro
 
     Raises as `run` does, but for a program that fails.
     """
-    return _ended(argv, stdin, seconds, most, apart=True)
+    with logged_call(lambda: _shown(argv, "")):
+        return _ended(argv, stdin, seconds, most, apart=True)
+
+
+def _shown(argv: tuple[str, ...], stdin: str | None) -> str:
+    """The command line as a log may have it."""
+    command = " ".join(argument_text(word) for word in argv)
+    return f"{command} <<< {argument_text(stdin)}" if stdin else command
 
 
 def _ended(

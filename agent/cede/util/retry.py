@@ -5,6 +5,7 @@ tenacity's explicit `Retrying` says here, and only here, how long and how often.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cede.util.clock import Clock
 
 _T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 STEP_SECONDS = 60.0
 _MAX_PAUSE = 5.0
 POLL = 0.05
@@ -39,9 +41,16 @@ def retry_transient(call: Callable[[], _T], clock: Clock) -> _T:
         wait=wait_random_exponential(multiplier=0.5, max=_MAX_PAUSE),
         stop=_stop_after(STEP_SECONDS, clock),
         sleep=clock.sleep,
+        before_sleep=_log_failure,
         reraise=True,
     )
     return attempts(call)
+
+
+def _log_failure(state: RetryCallState) -> None:
+    if state.outcome is not None and state.next_action is not None:
+        error, pause = state.outcome.exception(), state.next_action.sleep
+        _LOG.info("trying again in %.1f s: %s", pause, error)
 
 
 def wait_for(

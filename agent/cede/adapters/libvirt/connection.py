@@ -23,6 +23,7 @@ from cede.domain_xml.edits import (
     incremental_edits,
 )
 from cede.errors import GuestSilentError, PermanentError, WorldMovedError
+from cede.util.log import log_calls
 from cede.util.paths import DEFAULT_URI
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Libvirt:
             self._opened = self._open()
 
     def _open(self) -> libvirt.virConnect:
-        connection = libvirt.open(self._uri)
+        connection = log_calls(libvirt, "libvirt").open(self._uri)
         connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES)
         if connection.getType() != "Xen":
             raise PermanentError(

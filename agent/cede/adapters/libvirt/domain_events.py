@@ -16,6 +16,7 @@ import libvirt
 from cede.adapters.libvirt.connection import start_event_loop
 from cede.adapters.libvirt.libvirt_errors import classify
 from cede.errors import UnreachableError
+from cede.util.log import log_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -51,7 +52,7 @@ class LibvirtEvents:
         self._events = SimpleQueue()
         self._ready = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            self._connection = connection = self._connect(self._uri)
+            self._connection = connection = log_calls(self._connect(self._uri), "libvirt")
             connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_TRIES)
             connection.registerCloseCallback(self._closed, None)
             for event, callback in (

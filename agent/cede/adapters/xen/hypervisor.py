@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
 from cede.util.kernel_files import text
+from cede.util.log import log_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ def binding(libraries: Path, version: Path) -> Any:  # noqa: ANN401 - no types
     try:
         number = ".".join((version / part).read_text().strip() for part in ("major", "minor"))
         sys.path.append(str(libraries / f"xen-{number}/lib/python"))
-        return import_module("xen.lowlevel.xc").xc()
+        return log_calls(import_module("xen.lowlevel.xc").xc(), "xc")
     except Exception:  # noqa: BLE001 - the binding raises its own, and OSError, and ImportError
         return None
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import UnreachableError
+from cede.util.log import argument_text, logged_call
 from cede.util.text import line_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class XenstoreClient:
         """Have each change at or below the paths come as an event, and one event for each path at once."""
         self._exchange([(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in paths])
 
-    def events(self) -> Iterator[tuple[str, str]]:
+    def events(self) -> list[tuple[str, str]]:
         """Each event that has come since: the path that changed, and the path that is watched. Doesn't wait."""
         with self._one_at_a_time:
             if self._descriptor >= 0:
@@ -93,8 +94,9 @@ class XenstoreClient:
                     self._receive()
                     for message in self._messages():
                         raise _nonsense(message)
-            found, self._events = self._events, deque(maxlen=_MAX_EVENTS)
-        return iter(found)
+            found = list(self._events)
+            self._events.clear()
+        return found
 
     def fileno(self) -> int:
         """Readable when xenstored has said something; -1 while there is no connection."""
@@ -114,7 +116,11 @@ class XenstoreClient:
             raise UnreachableError(
                 f"xenstore takes at most {_MAX_PAYLOAD} bytes at once", name="xenstore-refused"
             )
-        with self._one_at_a_time, self._closing_failures():
+        with (
+            logged_call(lambda: _shown(asked)),
+            self._one_at_a_time,
+            self._closing_failures(),
+        ):
             if self._descriptor < 0:
                 self._open()
             answers = self._answered(asked)
@@ -219,6 +225,15 @@ class XenstoreClient:
         self._events.clear()
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _shown(asked: Sequence[_Message]) -> str:
+    """Some requests as a log may have them: of a value that is written nothing."""
+    if not asked:
+        return "xenstore: nothing"
+    path = argument_text(_text(asked[0].payload.partition(b"\0")[0]))
+    more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+    return f"xenstore {Operation(asked[0].operation).name} {path}{more}"
 
 
 def _answers(asked: _Message, message: _Message) -> bool:
