@@ -27,6 +27,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +36,7 @@ import jsonschema  # noqa: F401 - so that no child has to
 import libvirt
 
 import cede.cli.main
-from cede.adapters.composition import host_runtime, open_adapters
+from cede.adapters.composition import host_runtime
 from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
 from cede.guest.channels.console_channel import ConsoleChannel
@@ -88,13 +89,14 @@ class Points:
 
         return wrapped
 
-    def runtime(self) -> Runtime:
-        """This host's, with which cede passes the points."""
-        return replace(host_runtime(), open_adapters=self._opened)
+    def runtime(self, of: Runtime | None = None) -> Runtime:
+        """That of this host, or `of` another, with which cede passes the points."""
+        runtime = of or host_runtime()
+        return replace(runtime, open_adapters=partial(self._opened, runtime))
 
     @contextmanager
-    def _opened(self, runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]:
-        with open_adapters(runtime, access) as adapters:
+    def _opened(self, of: Runtime, runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]:
+        with of.open_adapters(runtime, access) as adapters:
             for method in JOURNAL:
                 call = self.around(f"journal.{method}", getattr(adapters.journal, method))
                 setattr(adapters.journal, method, self._counted(method, call))
@@ -315,4 +317,5 @@ def main() -> None:
         (folder / "answer").write_text(json.dumps(reported))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -63,22 +63,22 @@ def wanted(host: Host) -> str:
     return _state(host)
 
 
-LOOKS = ("xenstore", "looking at ")
+LOOKS = ("xenstore", "reading ")
 
 
-def _journalled(points: list[str]) -> list[str]:
+def journalled(points: list[str]) -> list[str]:
     """The moments that differ to whoever comes after: an action written down, done, and written down as done."""
     done = (point.removeprefix("after ") for point in points if point.startswith("after "))
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
 @pytest.mark.long
-def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
+def test_killed_at_everyjournalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
     release = host.ask(do="points", argv=["release", "nic0", "-f", POLICY])
     host.sh("modprobe -r xen-pciback")
-    cycles = list(zip_longest(_journalled(apply), _journalled(release), fillvalue=0.5))
+    cycles = list(zip_longest(journalled(apply), journalled(release), fillvalue=0.5))
     assert len(cycles) > 10
     reported = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
     _judge(reported, faults, "SIGKILL at a journalled point")
