@@ -87,6 +87,18 @@ class TransientError(CedeError):
     name = "busy"
 
 
+class LockedError(TransientError):
+    """Another cede is running, and two at once would undo each other's; `holder` says which, in its own words."""
+
+    name = "another-cede"
+
+    def __init__(self, holder: str, *, remedy: str = "") -> None:
+        super().__init__(
+            f"{holder} is running, and two at once would undo each other's", remedy=remedy
+        )
+        self.holder = holder
+
+
 class PermanentError(CedeError):
     """The same call will fail again: not retried, the administrator must change something."""
 

@@ -39,7 +39,7 @@ from sim.faults import Adapter, Killed, Kind
 from sim.memory_host import Card, Guest, Host
 
 if TYPE_CHECKING:
-    from cede.executor.executor import Outcome
+    from cede.model.outcome import Outcome
     from sim.faults import Scheduled
     from sim.memory_host import ModelJournal
 

@@ -71,8 +71,8 @@ TABLE = [
      "True InDomain, True InPersistentXML, Unknown NotAsked, True AsAssigned"),
     (replace(SEEN, done=True, verified=True, asked=True),
      "True InDomain, True InPersistentXML, True GuestHasIt, True AsAssigned"),
-    (replace(SEEN, done=True, verified=False, asked=True, wrong="guest driver: no driver"),
-     "True InDomain, True InPersistentXML, False FoundOtherwise, False FoundOtherwise"),
+    (replace(SEEN, done=True, verified=False, asked=True, wrong="guest driver: no driver", wrong_in_guest=True),
+     "True InDomain, True InPersistentXML, False GuestFoundOtherwise, False GuestFoundOtherwise"),
     (replace(SEEN, done=True, asked=True, wrong="the console is busy"),
      "True InDomain, True InPersistentXML, Unknown NoAnswer, Unknown NoAnswer"),
     (SEEN, "False Outstanding, False Outstanding, False NotAttached, False Outstanding"),
@@ -137,13 +137,18 @@ def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
 
     from_outside = replace(THERE, decision=IDLE, verified=True)
     silent = replace(SEEN, done=True, asked=True, wrong="guest: the console is busy")
-    otherwise = replace(silent, verified=False, wrong="guest driver: no driver")
+    otherwise = replace(
+        silent, verified=False, wrong="guest driver: no driver", wrong_in_guest=True
+    )
     assert said(silent, from_outside) == ["Unknown NoAnswer", "Unknown NoAnswer"]
-    assert said(otherwise, from_outside) == ["False FoundOtherwise", "False FoundOtherwise"]
+    assert said(otherwise, from_outside) == [
+        "False GuestFoundOtherwise",
+        "False GuestFoundOtherwise",
+    ]
     assert said(otherwise, replace(from_outside, asked=True)) == [
         "True GuestHasIt", "True AsAssigned",
     ]  # fmt: skip
-    outside = replace(otherwise, wrong="xenstore backend: none")
+    outside = replace(otherwise, wrong="xenstore backend: none", wrong_in_guest=False)
     assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
     assert (
         needs_recheck(of_assignments([silent]))

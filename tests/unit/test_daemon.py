@@ -22,7 +22,7 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.executor.executor import Outcome
+from cede.model.outcome import Outcome
 from cede.model.pci import Address
 from cede.model.plan import (
     Change,

@@ -18,7 +18,8 @@ from cede.errors import (
     WorldMovedError,
 )
 from cede.executor import prestate
-from cede.executor.executor import ActionOutcome, Executor, Outcome
+from cede.executor.executor import Executor
+from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.pci import Address, Identity
 from cede.model.plan import (
     Action,

@@ -36,8 +36,8 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.executor.executor import ActionOutcome, Outcome
 from cede.model.journal_state import Pause
+from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.plan import (
     Change,
     Deferred,

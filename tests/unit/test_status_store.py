@@ -238,6 +238,7 @@ def test_a_journal_of_version_1_is_brought_up_to_date_by_who_writes_and_forgets_
         (("Permanent", "Outstanding"), ("Persistent", "Outstanding")),
         (("Proven", "GuestHasIt"), ("Verified", "GuestHasIt")),
         (("InStep", "Stranded"), ("InSync", "RollbackFailed")),
+        (("Proven", "FoundOtherwise"), ("Verified", "GuestFoundOtherwise")),
         (("Attached", "InDomain"), ("Attached", "InDomain")),
     ],
 )

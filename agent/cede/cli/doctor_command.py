@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.doctor.facts import Facts
     from cede.doctor.finding import Finding
-    from cede.executor.executor import Outcome
+    from cede.model.outcome import Outcome
 
 _MAX_BYTES = 1024 * 1024
 _MARK = {Severity.FATAL: "FATAL", Severity.WARNING: "warning", Severity.NOTE: "note"}

@@ -11,7 +11,7 @@ from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfie
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cede.executor.executor import Outcome
+    from cede.model.outcome import Outcome
     from cede.model.plan import Decision, Plan
     from cede.services.reconcile import Report
     from cede.verifier.check_results import AssignmentChecks

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, assert_never
 import click
 
 from cede.domain_xml.edits import EDITS, edited
-from cede.executor.executor import ActionOutcome
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Status
+from cede.model.outcome import ActionOutcome
 from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.verifier.check_results import CheckStatus
 

@@ -9,9 +9,9 @@ import click
 from cede.cli import exit_status, output
 from cede.cli.exit_status import EXIT_OF
 from cede.errors import CedeError
-from cede.executor.executor import Outcome
 from cede.model import serialization
 from cede.model.conditions import Condition
+from cede.model.outcome import Outcome
 from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import Explained

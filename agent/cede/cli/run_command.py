@@ -25,11 +25,11 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import policy_option
 from cede.cli.session import STOPPING, handling
 from cede.daemon.event_log import EventReporter, event_log
-from cede.daemon.host_passes import HostPasses, HostReporter, clock_time, holder_of
+from cede.daemon.host_passes import HostPasses, HostReporter, clock_time
 from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
 from cede.daemon.triggers import Listener, Trigger, TriggerQueue
-from cede.errors import PermanentError, PolicyError, TransientError
+from cede.errors import LockedError, PermanentError, PolicyError
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy
 from cede.policy.watcher import PolicyWatcher
@@ -76,9 +76,9 @@ def _only_one(runtime: Runtime) -> Iterator[None]:
                     seconds=_STARTING_SECONDS,
                 )
             )
-        except TransientError as other:
+        except LockedError as other:
             raise PermanentError(
-                f"{holder_of(other)} is running already",
+                f"{other.holder} is running already",
                 name="another-agent",
                 remedy="leave the host to that one, or stop it first: `systemctl status cede` shows it",
             ) from other

@@ -9,7 +9,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, assert_never
 
-from cede.executor.executor import ActionOutcome
+from cede.model.outcome import ActionOutcome
 from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.util.log import NOTICE, handler_for
 from cede.verifier.check_results import CheckStatus

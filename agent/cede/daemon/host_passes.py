@@ -16,7 +16,7 @@ from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Adapters
 from cede.adapters.runtime import Runtime
 from cede.daemon.event_log import EventReporter, reason_of
-from cede.errors import CedeError, HungError, PolicyError, TransientError
+from cede.errors import CedeError, HungError, LockedError, PolicyError, TransientError
 from cede.services.reconcile import Report, RequestContext, one_pass
 from cede.services.status import record_failure
 from cede.state.journal import Requester
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from cede.util.clock import Clock
 
 _CLOSING_SECONDS = 5.0
-
-
-def holder_of(busy: TransientError) -> str:
-    """Who holds the lock that one_writer couldn't have."""
-    return busy.message.partition(" is running")[0]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,10 +100,8 @@ class HostPasses:
                 held.enter_context(
                     one_writer(f"`cede run` (pid {os.getpid()})", path=self.runtime.paths.lock)
                 )
-            except TransientError as other:
-                raise TransientError(
-                    f"{holder_of(other)} is running", name="another-cede"
-                ) from other
+            except LockedError as other:
+                raise TransientError(f"{other.holder} is running", name="another-cede") from other
             yield
 
     def _progress(self, *event: object) -> None:

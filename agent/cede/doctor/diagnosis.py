@@ -47,12 +47,11 @@ def of_pair(
     findings = [finding for rule in _OF_HOST for finding in rule(facts)]
     for target in targets.each:
         if target.device is not None:
-            at = str(target.device.address)
             findings += [
                 finding
                 for rule in device_rules.RULES
                 for finding in rule(facts)
-                if finding.subject.startswith(at)
+                if finding.address == target.device.address
             ]
         attach = AttachTarget.of(target, targets)
         if attach is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cede.model.pci import Address
 from cede.model.plan import Action
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Finding:
     """What a rule found.
 
     `name` is the rule's own, the same in every version; `subject` is the host, a device or a domain.
-    `remedy` is a command or a line of XML, `source` the file or document that says so; `actions` fix what is
-    wrong, where cede can.
+    `remedy` is a command or a line of XML, `source` the file or document that says so; `address`
+    the device that it is about, None if none; `actions` fix what is wrong, where cede can.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Finding:
     why: str
     remedy: str
     source: str
+    address: Address | None = None
     actions: tuple[Action, ...] = ()
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, InterruptedByPersonError, WorldMovedError
 from cede.executor.actions import ActionRunner
 from cede.executor.conflicts import conflict_groups
 from cede.executor.prestate import changes_nothing, original_state, read_prestate
+from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.plan import Action, BindToPciback, Change
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
@@ -27,34 +27,6 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
 
 SIDE_BY_SIDE = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionOutcome:
-    """One action that was tried: its duration, and the error if it failed.
-
-    `is_rollback` if the action undid another one; `no_change` if there was nothing to change, and so nothing to undo.
-    """
-
-    action: Action
-    seconds: float
-    error: CedeError | None = None
-    is_rollback: bool = False
-    no_change: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The outcome of one change: the actions tried, in order, and those that rolled them back.
-
-    `error` is why the change stopped before its end, or None; `rollback_failed` why the rollback stopped, or None.
-    """
-
-    change: Change
-    tried: tuple[ActionOutcome, ...] = ()
-    rolled_back: tuple[ActionOutcome, ...] = ()
-    error: CedeError | None = None
-    rollback_failed: CedeError | None = None
 
 
 Progress = Callable[[Change, Action | ActionOutcome], None]

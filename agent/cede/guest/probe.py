@@ -68,6 +68,9 @@ _TOOLS = {
 }
 
 
+VIEWS = tuple(source for source, _ in _TOOLS.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What one tool in the guest says of the slot; `function` is None if the tool sees no device there.

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from cede.model.journal_state import Pause
 
+_FOUND_OTHERWISE = "GuestFoundOtherwise"
+_UNPROVEN = {_FOUND_OTHERWISE, "NoAnswer"}  # what a guest is asked again after
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -56,7 +58,8 @@ class AssignmentResult:
 
     `live` and `config` tell where the device was when the pass began. `done` tells that the work of the plan was
     executed, with `error` if it failed and `rollback failed` if it couldn't be taken back. `verified` is what was found
-    afterwards, None if nobody looked, and `asked` whether the guest itself was; `wrong` is what speaks against it.
+    afterwards, None if nobody looked, and `asked` whether the guest itself was; `wrong` is what speaks against it,
+    `wrong_in_guest` whether that is the guest's word.
     """
 
     subject: str
@@ -69,6 +72,7 @@ class AssignmentResult:
     verified: bool | None = None
     asked: bool = False
     wrong: str = ""
+    wrong_in_guest: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -131,14 +135,8 @@ def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
     return frozenset(
         condition.subject
         for condition in conditions
-        if condition.type == VERIFIED and _unverified(condition)
+        if condition.type == VERIFIED and condition.reason in _UNPROVEN
     )
-
-
-def _unverified(was_verified: Condition) -> bool:
-    """Whether a guest didn't answer, or told otherwise; a finding's source comes first in its text."""
-    otherwise = was_verified.reason == "FoundOtherwise" and was_verified.message.startswith("guest")
-    return otherwise or was_verified.reason == "NoAnswer"
 
 
 def _of_assignment(
@@ -178,12 +176,11 @@ def _verified(result: AssignmentResult, was_verified: Condition | None) -> Condi
     if result.verified is None and result.asked:
         return verified(Status.UNKNOWN, "NoAnswer", result.wrong)
     if result.verified is False:
-        return verified(Status.FALSE, "FoundOtherwise", result.wrong)
+        reason = _FOUND_OTHERWISE if result.wrong_in_guest else "HostFoundOtherwise"
+        return verified(Status.FALSE, reason, result.wrong)
     if result.verified and result.asked:
         return verified(Status.TRUE, "GuestHasIt")
-    if was_verified is not None and (
-        was_verified.reason in {"GuestHasIt", "NotAsked"} or _unverified(was_verified)
-    ):
+    if was_verified is not None and (was_verified.reason in {"GuestHasIt", "NotAsked"} | _UNPROVEN):
         return was_verified
     return verified(Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks")
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cede.adapters.ports import Adapters
-    from cede.executor.executor import Outcome
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
+    from cede.model.outcome import Outcome
     from cede.model.plan import Decision
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
-from cede.executor.executor import Outcome
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
+from cede.model.outcome import Outcome
 from cede.model.plan import Deferred, Satisfied
 from cede.services.assess import AssignmentResult, of_assignments, of_host
-from cede.verifier.check_results import CheckStatus
+from cede.verifier.check_results import CheckStatus, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -159,10 +159,11 @@ def _seen_of(
         rollback_failed=outcome is not None and outcome.rollback_failed is not None,
         verified=_verified(findings),
         asked=any(
-            finding.source.startswith("guest") and finding.status is not CheckStatus.INFO
+            finding.witness is Witness.GUEST and finding.status is not CheckStatus.INFO
             for finding in findings
         ),
         wrong=str(failed[0]) if failed else "",
+        wrong_in_guest=bool(failed) and failed[0].witness is Witness.GUEST,
     )
 
 

@@ -23,6 +23,7 @@ _RENAMED = {
     "Proven": "Verified",
     "InStep": "InSync",
     "Stranded": "RollbackFailed",
+    "FoundOtherwise": "GuestFoundOtherwise",  # whoever it was, the guest is asked again
 }
 
 

@@ -1,12 +1,12 @@
 """Check results: what was expected of one item, what was found, and when an assignment is verified.
 
-An assignment is verified when none of its results is failed or not verified. A result that rests on the guest's word
-alone has a source that begins with "guest"; every other result comes from dom0 or Xen.
+An assignment is verified when none of its results is failed or not verified. Each says whose word it rests on: the
+guest's alone, or that of dom0 and Xen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,19 @@ class CheckStatus(StrEnum):
     INFO = "info"
 
 
+class Witness(StrEnum):
+    """Whose word a result rests on."""
+
+    HOST = "host"
+    GUEST = "guest"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The result of one check: its source, what was expected, what was found."""
+    """The result of one check: its source, whose word it rests on, what was expected, what was found."""
 
     source: str
+    witness: Witness = Witness.HOST
     expected: str
     found: str
     status: CheckStatus
@@ -38,6 +46,11 @@ class CheckResult:
             if self.status in {CheckStatus.PASSED, CheckStatus.INFO}
             else f" (expected {self.expected})"
         )
+
+
+def by_guest(*results: CheckResult) -> tuple[CheckResult, ...]:
+    """Return the results as resting on the guest's word."""
+    return tuple(replace(result, witness=Witness.GUEST) for result in results)
 
 
 def check_result(source: str, expected: object, found: object, *, passed: bool) -> CheckResult:
@@ -77,9 +90,10 @@ def unverified_result(source: str, why: str) -> CheckResult:
 
 def not_asked_result() -> CheckResult:
     """Return the result for a guest that the policy says not to ask: all other results are dom0's and Xen's."""
-    return info_result(
+    result = info_result(
         "guest", "not verified: the policy says not to ask the guest (verify: {guest: none})"
     )
+    return replace(result, witness=Witness.GUEST)
 
 
 def info_result(source: str, found: str) -> CheckResult:

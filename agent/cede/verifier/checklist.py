@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.verifier.check_results import CheckStatus, verified
+from cede.guest.probe import VIEWS
+from cede.verifier.check_results import CheckStatus, Witness, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,8 +113,8 @@ def _given(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
 
 
 def _in_guest(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
-    found = {f.source: f for f in facts.findings if f.source.startswith("guest")}
-    seen = next((f for f in found.values() if f.source.endswith(("lspci", "sysfs", "-vv"))), None)
+    found = {f.source: f for f in facts.findings if f.witness is Witness.GUEST}
+    seen = next((found[source] for source in VIEWS if source in found), None)
     unanswered = found.get("guest")
     for station, finding, command in (
         ("guest lspci", seen, "in the guest: lspci -nnk"),

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.guest.pci_function import Interrupt
-from cede.verifier.check_results import check_result, info_result, unverified_result
+from cede.verifier.check_results import by_guest, check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,32 +48,30 @@ def of_guest(
     `card` is what dom0 reads from the real device right after the probe; None if unreadable.
     """
     if not seen.whole:
-        return (unverified_result("guest", "the guest's answer is cut off or garbled"),)
+        return by_guest(unverified_result("guest", "the guest's answer is cut off or garbled"))
     if not seen.views:
-        return (unverified_result("guest", "neither lspci nor sysfs answers there"),)
+        return by_guest(unverified_result("guest", "neither lspci nor sysfs answers there"))
     expected = f"{device.identity} at {slot}"
     dissent = _dissent(seen.views)
     if dissent:
-        return (unverified_result("guest", dissent),)
+        return by_guest(unverified_result("guest", dissent))
     view = seen.views[0]
     if view.function is None:
-        return (check_result(view.source, expected, f"nothing at {slot}", passed=False),)
+        return by_guest(check_result(view.source, expected, f"nothing at {slot}", passed=False))
     function = _merged(seen.views)
     same = (function.vendor, function.device) == (device.identity.vendor, device.identity.device)
+    found = f"{function.vendor}:{function.device} at {function.slot}"
     return (
-        check_result(
-            view.source,
-            expected,
-            f"{function.vendor}:{function.device} at {function.slot}",
-            passed=same,
+        *by_guest(
+            check_result(view.source, expected, found, passed=same),
+            *_kind(function, device),
+            *_origin(function, device),
+            _driver(function),
+            _bars(function, seen),
+            _interrupts(function, card),
         ),
-        *_kind(function, device),
-        *_origin(function, device),
-        _driver(function),
-        _bars(function, seen),
-        _interrupts(function, card),
         *_card(function, device, card),
-        _log(seen.log, slot),
+        *by_guest(_log(seen.log, slot)),
     )
 
 

@@ -108,7 +108,9 @@ def verify(
             inside = until_verified(seen)
             return (*host, *inside, *logs(inside))
     except (GuestSilentError, PermanentError) as error:
-        inside = last or (check_results.unverified_result("guest", _message(error)),)
+        inside = last or check_results.by_guest(
+            check_results.unverified_result("guest", _message(error))
+        )
         return (*host, *inside, *logs(inside))
 
 

@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from cede.errors import PermanentError, TransientError
+from cede.errors import LockedError, PermanentError
 from cede.util.clock import Clock
 from cede.util.retry import wait_until
 
@@ -33,7 +33,7 @@ def one_writer(
 ) -> Iterator[None]:
     """Hold the lock at `path`; `holder_text` is what another one is told meanwhile.
 
-    Waits at most `seconds`, after telling `waiting` whom for. Raises TransientError, naming the holder, if it isn't
+    Waits at most `seconds`, after telling `waiting` whom for. Raises LockedError, naming the holder, if it isn't
     free by then, PermanentError if the file can't be opened.
     """
     try:
@@ -77,10 +77,9 @@ def _take(
     raise _busy(descriptor, path)
 
 
-def _busy(descriptor: int, path: Path) -> TransientError:
+def _busy(descriptor: int, path: Path) -> LockedError:
     holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
-    return TransientError(
-        f"{holder} is running, and two at once would undo each other's",
-        name="another-cede",
+    return LockedError(
+        holder,
         remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
     )

@@ -1,0 +1,36 @@
+"""Outcomes: what the executor did of each change, action by action, and why it stopped where it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cede.errors import CedeError
+from cede.model.plan import Action, Change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionOutcome:
+    """One action that was tried: its duration, and the error if it failed.
+
+    `is_rollback` if the action undid another one; `no_change` if there was nothing to change, and so nothing to undo.
+    """
+
+    action: Action
+    seconds: float
+    error: CedeError | None = None
+    is_rollback: bool = False
+    no_change: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The outcome of one change: the actions tried, in order, and those that rolled them back.
+
+    `error` is why the change stopped before its end, or None; `rollback_failed` why the rollback stopped, or None.
+    """
+
+    change: Change
+    tried: tuple[ActionOutcome, ...] = ()
+    rolled_back: tuple[ActionOutcome, ...] = ()
+    error: CedeError | None = None
+    rollback_failed: CedeError | None = None
