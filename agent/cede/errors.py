@@ -58,6 +58,11 @@ class CedeError(Exception):
         self.remedy = remedy
         self.diagnostics = diagnostics
 
+    @property
+    def with_remedy(self) -> str:
+        """What went wrong and its remedy, in a line."""
+        return f"{self.message} (remedy: {self.remedy})" if self.remedy else self.message
+
 
 class UsageError(CedeError):
     """The command line is wrong, or names what does not exist: fix the command."""

@@ -8,13 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.errors import FailureKind, InterruptedByPersonError, PermanentError, UnreachableError
+from cede.errors import (
+    FailureKind,
+    InterruptedByPersonError,
+    PermanentError,
+    TransientError,
+    UnreachableError,
+    UnsafeError,
+)
 from cede.model.conditions import Condition, Status, changed_conditions, with_times
 from cede.model.journal_state import Pause
+from cede.model.outcome import Outcome
 from cede.model.pci import Address, Identity
 from cede.model.plan import (
     AddToConfig,
     Change,
+    Decision,
     Deferred,
     Drifted,
     HotPlug,
@@ -28,7 +37,8 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.services.assess import AssignmentResult, needs_recheck, of_assignments, of_host
+from cede.services.assess import AssignmentResult, assess, needs_recheck, of_assignments, of_host
+from cede.verifier.check_results import CheckResult, check_result
 
 NIC = Address(0, 1, 0, 0)
 NAME = "nic0 -> pv1"
@@ -107,6 +117,38 @@ TABLE = [
     (replace(SEEN, done=True, error=PermanentError("no"), rollback_failed=True),
      "False RollbackFailed, False RollbackFailed, False NotAttached, False RollbackFailed"),
 ]  # fmt: skip
+
+
+WRONG = (check_result("live XML", "hostdev", "no hostdev", passed=False),)
+RIGHT = (check_result("live XML", "hostdev", "hostdev", passed=True),)
+NO = PermanentError("no", remedy="do")
+# of each decision with what was done and what was checked: how much it matters, and what kind of trouble it is
+STATUSES = [
+    (IDLE, None, RIGHT, "info None"),
+    (IDLE, None, WRONG, "warning failed"),
+    (IDLE, None, (), "warning failed"),
+    (ALTERNATIVE, None, None, "info None"),
+    (WORK, None, None, "warning out-of-sync"),
+    (WORK, Outcome(change=WORK), RIGHT, "info None"),
+    (WORK, Outcome(change=WORK), WRONG, "warning failed"),
+    (WORK, Outcome(change=WORK, error=NO), None, "warning failed"),
+    (WORK, Outcome(change=WORK, error=TransientError("busy")), None, "warning try-later"),
+    (WORK, Outcome(change=WORK, error=UnsafeError("no"), rollback_failed=NO), None, "error failed"),
+    (replace(WORK, action_required="start pv1"), Outcome(change=WORK), None, "notice try-later"),
+    (DEFERRED, None, None, "notice try-later"),
+    (UNSAFE, None, None, "warning unsafe"),
+    (DRIFTED, None, None, "warning out-of-sync"),
+    (PAUSED, None, None, "info None"),
+]
+
+
+@pytest.mark.parametrize(("decision", "outcome", "checks", "said"), STATUSES)
+def test_a_subject_has_one_status_by_its_decision_its_outcome_and_its_checks(
+    decision: Decision, outcome: Outcome | None, checks: tuple[CheckResult, ...] | None, said: str
+) -> None:
+    found = assess(decision, outcome, checks)
+    assert f"{found.severity} {found.kind}" == said
+    assert (found.subject, bool(found.text)) == (NAME, True)
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)

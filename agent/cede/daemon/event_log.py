@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from cede.model.outcome import ActionOutcome
-from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
+from cede.services.assess import Severity
 from cede.util.log import NOTICE, handler_for
-from cede.verifier.check_results import CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cede.daemon.backoff import Waiting
-    from cede.errors import CedeError
-    from cede.model.plan import Action
+    from cede.model.plan import Action, Change
     from cede.services.reconcile import Report
 
-_AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
-
-def reason_of(error: CedeError) -> str:
-    """What went wrong and its remedy."""
-    return f"{error.message} (remedy: {error.remedy})" if error.remedy else error.message
+_LEVELS = {
+    Severity.INFO: logging.INFO,
+    Severity.NOTICE: NOTICE,
+    Severity.WARNING: logging.WARNING,
+    Severity.ERROR: logging.ERROR,
+}
 
 
 class EventReporter:
@@ -49,12 +48,12 @@ class EventReporter:
         else:
             self._log.log(
                 logging.WARNING,
-                f"{what}: failed after {event.seconds:.1f} s: {reason_of(event.error)}",
+                f"{what}: failed after {event.seconds:.1f} s: {event.error.with_remedy}",
             )
 
     def report(self, done: Report, waiting: Sequence[Waiting], when: Callable[[float], str]) -> str:
         """Tell what is new in a report; returns the state in a line."""
-        found = dict(_lines(done))
+        found = {s.subject: (_LEVELS[s.severity], s.text) for s in done.statuses}
         pauses = {one.subject: f"{one.reason}; next try {when(one.until)}" for one in waiting}
         for subject, pause in pauses.items():
             if subject not in {refusal.subject for refusal in done.plan.refusals}:
@@ -68,51 +67,6 @@ class EventReporter:
         good = sum(level == logging.INFO for level, _ in found.values())
         others = [s for s, (level, _) in found.items() if level != logging.INFO]
         return f"{good} of {len(found)} in sync" + (f"; not: {', '.join(others)}" if others else "")
-
-
-def _lines(done: Report) -> dict[str, tuple[int, str]]:
-    """Of each subject how it stands, the weightiest word last."""
-    found: dict[str, tuple[int, str]] = {}
-    for decision in done.plan.decisions:
-        if not isinstance(decision, Change):
-            found[decision.subject] = _line(decision)
-    for checked in done.checked:
-        if checked.verified:
-            found.setdefault(checked.subject, (logging.INFO, "in sync"))
-        else:
-            wrong = "; ".join(str(f) for f in checked.findings if f.status in _AMISS)
-            found[checked.subject] = (logging.WARNING, f"out of sync: {wrong}")
-    for outcome in done.outcomes:
-        subject = outcome.change.subject
-        if outcome.rollback_failed is not None:
-            found[subject] = (
-                logging.ERROR,
-                f"rollback failed: {reason_of(outcome.rollback_failed)}",
-            )
-        elif outcome.error is not None:
-            back = "; taken back to what was before" if outcome.rolled_back else ""
-            found[subject] = (logging.WARNING, f"failed: {reason_of(outcome.error)}{back}")
-        elif outcome.change.action_required:
-            found[subject] = (NOTICE, f"for you to do: {outcome.change.action_required}")
-        else:
-            found.setdefault(subject, (logging.INFO, "in sync"))
-    return found
-
-
-def _line(decision: Satisfied | Deferred | Refused | Paused | Drifted) -> tuple[int, str]:
-    match decision:
-        case Satisfied():
-            return logging.INFO, "in sync"
-        case Deferred():
-            return NOTICE, f"for you to do: {decision.action_required}"
-        case Refused():
-            return logging.WARNING, f"refused: {decision.reason} (remedy: {decision.remedy})"
-        case Paused():
-            return logging.INFO, decision.reason
-        case Drifted():
-            return logging.WARNING, decision.reason
-        case _:
-            assert_never(decision)
 
 
 def event_log() -> logging.Logger:

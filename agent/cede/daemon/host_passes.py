@@ -15,7 +15,7 @@ from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Adapters
 from cede.adapters.runtime import Runtime
-from cede.daemon.event_log import EventReporter, reason_of
+from cede.daemon.event_log import EventReporter
 from cede.errors import CedeError, HungError, LockedError, PolicyError, TransientError
 from cede.services.reconcile import Report, RequestContext, one_pass
 from cede.services.status import record_failure
@@ -167,7 +167,7 @@ class HostReporter:
         runtime = self.passes.runtime
         next_try = stamp(runtime.clock, runtime.clock.monotonic() + seconds)
         record_failure(runtime, self.source, error, self.passes.rejected(), next_try)
-        said = reason_of(error)
+        said = error.with_remedy
         if said != self._complaint:
             self._complaint = said
             if isinstance(error, TransientError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from cede.errors import CedeError, FailureKind, InterruptedByPersonError
@@ -37,11 +38,16 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
+from cede.verifier.check_results import CheckStatus, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cede.model.journal_state import Pause
+    from cede.model.outcome import Outcome
+    from cede.verifier.check_results import CheckResult
+
+_AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 _FOUND_OTHERWISE = "GuestFoundOtherwise"
 _UNPROVEN = {_FOUND_OTHERWISE, "NoAnswer"}  # what a guest is asked again after
@@ -50,6 +56,71 @@ _REFUSED = {
     FailureKind.USAGE: "PolicyWrong",
     FailureKind.TRY_LATER: "NotYet",
 }
+
+
+class Severity(StrEnum):
+    """How much a status matters to the administrator."""
+
+    INFO = "info"
+    NOTICE = "notice"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectStatus:
+    """What a pass came to for one subject of its plan, an assignment or another.
+
+    `kind` is what keeps it from being as it should be, None if nothing does; `text` says how it is.
+    """
+
+    subject: str
+    severity: Severity
+    kind: FailureKind | None
+    text: str
+
+
+def assess(
+    decision: Decision, outcome: Outcome | None = None, checks: Sequence[CheckResult] | None = None
+) -> SubjectStatus:
+    """Assess a subject from its decision, from what the executor did, and from what was checked, None if nothing.
+
+    Exit status and log say only this.
+    """
+    severity, kind, text = _assessed(decision, outcome, checks)
+    return SubjectStatus(subject=decision.subject, severity=severity, kind=kind, text=text)
+
+
+def _assessed(
+    decision: Decision, outcome: Outcome | None, checks: Sequence[CheckResult] | None
+) -> tuple[Severity, FailureKind | None, str]:
+    if outcome is not None and outcome.rollback_failed is not None:
+        text = f"rollback failed: {outcome.rollback_failed.with_remedy}"
+        return Severity.ERROR, FailureKind.FAILED, text
+    if outcome is not None and outcome.error is not None:
+        back = "; taken back to what was before" if outcome.rolled_back else ""
+        text = f"failed: {outcome.error.with_remedy}{back}"
+        return Severity.WARNING, outcome.error.kind, text
+    if checks is not None and not verified(checks):
+        wrong = "; ".join(str(check) for check in checks if check.status in _AMISS)
+        return Severity.WARNING, FailureKind.FAILED, f"out of sync: {wrong}"
+    match decision:
+        case Change() if outcome is None:
+            return Severity.WARNING, FailureKind.OUT_OF_SYNC, "out of sync: not done yet"
+        case Change() | Deferred() if decision.action_required:
+            text = f"for you to do: {decision.action_required}"
+            return Severity.NOTICE, FailureKind.TRY_LATER, text
+        case Refused():
+            text = f"refused: {decision.reason} (remedy: {decision.remedy})"
+            return Severity.WARNING, decision.kind, text
+        case Drifted():
+            return Severity.WARNING, FailureKind.OUT_OF_SYNC, decision.reason
+        case Paused():
+            return Severity.INFO, None, decision.reason
+        case Change() | Satisfied() | Deferred():
+            return Severity.INFO, None, "in sync"
+        case _:
+            assert_never(decision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +232,9 @@ def _of_assignment(
         if result.is_config
         else condition(PERSISTENT, Status.FALSE, reason, message)
     )
-    verified = _verified(result, was_verified)
-    return (there, kept, verified, condition(IN_SYNC, *_in_sync(result, verified, reason, message)))
+    in_guest = _verified(result, was_verified)
+    in_sync = condition(IN_SYNC, *_in_sync(result, in_guest, reason, message))
+    return (there, kept, in_guest, in_sync)
 
 
 def _verified(result: AssignmentResult, was_verified: Condition | None) -> Condition:

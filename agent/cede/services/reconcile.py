@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cede.model.plan import Decision
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
+    from cede.services.assess import SubjectStatus
 
 CONNECT_SECONDS = 10.0
 
@@ -55,6 +56,16 @@ class Report:
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     checked: tuple[AssignmentChecks, ...] = ()
+
+    @property
+    def statuses(self) -> tuple[SubjectStatus, ...]:
+        """What it came to for each subject of the plan, in the plan's order."""
+        outcomes = {outcome.change.subject: outcome for outcome in self.outcomes}
+        checked = {checks.subject: checks.findings for checks in self.checked}
+        return tuple(
+            assess.assess(decision, outcomes.get(decision.subject), checked.get(decision.subject))
+            for decision in self.plan.decisions
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
