@@ -10,7 +10,7 @@ from cede.importing.sources import DesiredDevice, SourceContent
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity
 from cede.model.policy import DevicePolicy, Policy, When
-from cede.planner.match import resolve_device
+from cede.planner.resolve import resolve_targets
 
 # The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
 _KINDS = {
@@ -95,8 +95,9 @@ def import_policy(
 def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy]:
     """Return the existing policy's devices by the addresses that they resolve to, or name."""
     known: dict[Address, DevicePolicy] = {}
+    targets = resolve_targets(existing, inventory)
     for described in existing.devices:
-        device = resolve_device(described, inventory, described.name)
+        device = targets.device(described, described.name)
         address = device.address if isinstance(device, Device) else described.match.address
         if address is not None:
             known.setdefault(address, described)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.journal_state import Pause
     from cede.model.pci import Address, Device
-    from cede.model.policy import Assignment, Policy
+    from cede.model.policy import Assignment, DevicePolicy, Policy
 
 
 def subject_of(assignment: Assignment) -> str:
@@ -68,13 +68,17 @@ class Targets:
         """The names of the devices that can't be told at the moment."""
         return frozenset(t.assignment.device for t in self.each if t.device is None)
 
-    def of_others(self, device: str) -> frozenset[Address]:
-        """The addresses of the devices that other names than `device` mean."""
-        return frozenset(
-            target.device.address
-            for target in self.each
-            if target.device is not None and target.assignment.device != device
-        )
+    def device(self, described: DevicePolicy, subject: str) -> Device | Refused:
+        """What a device of the policy means, assigned or not; a refusal is about `subject`.
+
+        Where no assignment tells, notes of one-offs count as well.
+        """
+        own = [target for target in self.each if target.assignment.device == described.name]
+        found = next((target.device for target in own if target.device is not None), None)
+        if found is not None:
+            return found
+        others = {t.device.address for t in self.each if t.device is not None}
+        return resolve_device(described, self.inventory, subject, taken=others)
 
     def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
         """The subjects of the assignments that these pauses speak of."""

@@ -19,7 +19,6 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.planner.match import resolve_device
 from cede.planner.resolve import resolve_targets, subject_of
 
 if TYPE_CHECKING:
@@ -124,8 +123,8 @@ def named(
         if described is None:
             address = _address(policy, device)
         else:
-            others = resolve_targets(policy, inventory).of_others(device)
-            found = resolve_device(described, inventory, f"{verb} {device}", taken=others)
+            targets = resolve_targets(policy, inventory)
+            found = targets.device(described, f"{verb} {device}")
             return found if isinstance(found, Refused) else found.address
     if inventory.device(address) is None and not inventory.wanting(address):
         raise UsageError(
