@@ -37,7 +37,8 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.services.assess import AssignmentResult, assess, needs_recheck, of_assignments, of_host
+from cede.services.assess import AssignmentResult, assess, needs_recheck, of_assignments
+from cede.services.host_conditions import of_host
 from cede.verifier.check_results import CheckResult, check_result
 
 NIC = Address(0, 1, 0, 0)

@@ -60,9 +60,8 @@ class HotPlug:
     permissive: bool = False
 
     def __str__(self) -> str:
-        return f"hot-plug {self.address} into the running domain {self.domain}" + (
-            ", permissive" if self.permissive else ""
-        )
+        permissive = ", permissive" if self.permissive else ""
+        return f"hot-plug {self.address} into the running domain {self.domain}{permissive}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +75,8 @@ class AddToConfig:
     permissive: bool = False
 
     def __str__(self) -> str:
-        return f"add {self.address} to the persistent XML of {self.domain}" + (
-            ", permissive" if self.permissive else ""
-        )
+        permissive = ", permissive" if self.permissive else ""
+        return f"add {self.address} to the persistent XML of {self.domain}{permissive}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +242,7 @@ class Change:
 
     @property
     def needs_follow_up(self) -> bool:
-        """Whether something is left to do even if all is done.
-
-        The device waits on pciback for another domain, and is dom0's if that doesn't come about; or it has vanished,
-        and its traces are cleaned up once it is back.
-        """
+        """Whether something is left to do even if all is done: once it goes on, or once a vanished device is back."""
         return self.purpose in _KEEPS_BOUND or (self.address is not None and self.identity is None)
 
     @property

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 from cede.errors import CedeError, FailureKind, InterruptedByPersonError
 from cede.model.conditions import (
     ATTACHED,
-    HOST,
     IN_SYNC,
-    JOURNAL_USABLE,
-    LIBVIRT_REACHABLE,
-    MAINTENANCE,
-    PCIBACK_LOADED,
     PERSISTENT,
-    POLICY_VALID,
     VERIFIED,
     Condition,
     Status,
@@ -43,7 +37,6 @@ from cede.verifier.check_results import CheckStatus, verified
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cede.model.journal_state import Pause
     from cede.model.outcome import Outcome
     from cede.verifier.check_results import CheckResult
 
@@ -331,46 +324,3 @@ def _why_changed(change: Change) -> tuple[str, str]:
 def _why_outstanding(change: Change) -> tuple[str, str]:
     drifted = change.purpose is Purpose.RESTORE
     return "Drifted" if drifted else "Outstanding", change.reason
-
-
-def of_host(
-    *,
-    libvirt: CedeError | None = None,
-    policy: CedeError | None = None,
-    journal: Sequence[str] = (),
-    pciback: bool | None = None,
-    pauses: Iterable[Pause] = (),
-) -> tuple[Condition, ...]:
-    """The host's own conditions.
-
-    `libvirt` and `policy` are why it can't be asked or read, `journal` what is said of its file; `pciback` is None if
-    nobody could look.
-    """
-    drained = next((pause for pause in pauses if pause.drained and pause.everything), None)
-    return (
-        _of_host(LIBVIRT_REACHABLE, libvirt is None, "Answers", "Unreachable", _message(libvirt)),
-        _of_host(POLICY_VALID, policy is None, "Read", "Wrong", _message(policy)),
-        _of_host(JOURNAL_USABLE, not journal, "Written", "Damaged", "; ".join(journal)),
-        Condition(
-            subject=HOST, type=PCIBACK_LOADED, status=Status.UNKNOWN, reason="NotLooked"
-        )
-        if pciback is None
-        else _of_host(PCIBACK_LOADED, pciback, "InSysfs", "NotInSysfs", "loaded with the first device"),
-        _of_host(MAINTENANCE, drained is not None, "Drained", "InService", "", str(drained or "")),
-    )  # fmt: skip
-
-
-def _message(error: CedeError | None) -> str:
-    return error.message if error is not None else ""
-
-
-def _of_host(
-    kind: str, so: bool, if_so: str, otherwise: str, message: str, message_if_so: str = ""
-) -> Condition:
-    return Condition(
-        subject=HOST,
-        type=kind,
-        status=Status.TRUE if so else Status.FALSE,
-        reason=if_so if so else otherwise,
-        message=message_if_so if so else message,
-    )

@@ -13,7 +13,8 @@ from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, wi
 from cede.model.journal_state import LastApplied
 from cede.model.outcome import Outcome
 from cede.model.plan import Deferred, Satisfied
-from cede.services.assess import AssignmentResult, of_assignments, of_host
+from cede.services.assess import AssignmentResult, of_assignments
+from cede.services.host_conditions import of_host
 from cede.verifier.check_results import CheckStatus, Witness
 
 if TYPE_CHECKING:
