@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden",
         action="store_true",
-        help="write what comes out to tests/golden instead of comparing with it; read the diff",
+        help="write what comes out to tests/golden and schemas instead of comparing with it; read the diff",
     )
     parser.addoption(
         "--soak",

@@ -34,11 +34,12 @@ class Diagnostic:
 
 
 class CedeError(Exception):
-    """The base of all errors that cede reports on purpose.
+    """An error that cede reports on purpose; the base of all of them.
 
-    `name` says which error it is; where none is given, the class has one for all that ask for the same. `remedy` is
-    what the administrator can do, as a sentence or a command; empty where the message says it all. `diagnostics` are
-    all that is wrong, each with its own name, where the message lists the first of them.
+    `name` says which error it is, the same in every version. Where none is given, the class has one for all that ask
+    for the same. `message` is what went wrong; `remedy` is what the administrator can do, as a sentence or a command,
+    empty where the message says it all; `kind` says what may be done about it, and so the exit status; `diagnostics`
+    are all that is wrong, each with its own name, where the message lists the first of them.
     """
 
     kind = FailureKind.FAILED

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator
 
 from cede.cli import main as command_line
 from cede.domain_xml import document
@@ -41,9 +41,6 @@ PCI_IDS = """\
 C 02  Network controller
 \t00  Ethernet controller
 """
-NAMES = (
-    "boot", "devices", "doctor", "import", "plan", "status", "report", "history", "inventory", "pause",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
     host.tree.mount("/", host.tree.disk("vda", disk))
     rows = cede("devices", "--json").json("devices")["devices"]
-    assert [(row["address"], row["with"], len(row["uses"])) for row in rows] == [
+    assert [(row["address"], row["holder"], len(row["uses"])) for row in rows] == [
         ("0000:00:03.0", "dom0", 1),
         (NIC, "dom0", 0),
     ]
@@ -185,7 +182,7 @@ def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: Sim
     assert (applied["exit"], applied["checked"][0]["verified"]) == (0, True)
     assert [tried["error"] for tried in applied["outcomes"][0]["tried"]] == [None] * 5
     assert of_kind(cede("plan", "--json").json("plan")["plan"], "satisfied")
-    assert cede("devices", "--json").json("devices")["devices"][1]["with"] == "pv1"
+    assert cede("devices", "--json").json("devices")["devices"][1]["holder"] == "pv1"
     assert cede("verify", "--json").json("status")["checked"][0]["verified"]
     released = cede("release", NIC, "--json").json("report")
     actions = [tried["action"]["action"] for tried in released["outcomes"][0]["tried"]]
@@ -318,12 +315,16 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
         ("status", cede("verify", "--explain", "--json")),
         ("report", cede("apply", "--json")),
         ("history", cede("history", "--json", on=None)),
+        ("pause", cede("pause", "pv1", "--reason", "tests", "--json")),
+        ("report", cede("resume", "--json")),
+        ("report", cede("drain", "--json")),
+        ("doctor", cede("doctor", "--json", on=None)),
     ]
     for name, shown in outputs:
         validator = Draft202012Validator(schemas.load(f"{name}.schema.json"))
         for *parent, field in _fields(shown.json(name)):
             for spoil in ("gone", "new", "type"):
-                said = shown.json(name)
+                said = json.loads(shown.out)
                 inside = _inside(said, tuple(parent))
                 if spoil == "new":
                     inside["surprise"] = 1
@@ -331,31 +332,7 @@ def test_a_schema_misses_no_field_that_is_gone_new_or_of_another_type(
                     del inside[field]
                 else:
                     inside[field] = {"a": "stranger"}
-                with pytest.raises(ValidationError):
-                    validator.validate(said)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_schema_is_one_and_reports_of_every_field_what_it_means(name: str) -> None:
-    schema = schemas.load(f"{name}.schema.json")
-    Draft202012Validator.check_schema(schema)
-    places = [
-        schema,
-        *schema["$defs"].values(),
-        *schema["$defs"].get("action", {}).get("oneOf", []),
-    ]
-    for place in places:
-        assert place.get("description") or "anyOf" in place
-        if place.get("type") == "object":
-            assert place["additionalProperties"] is False
-            assert set(place["required"]) == set(place["properties"])
-
-
-def test_what_two_schemas_both_define_they_define_alike() -> None:
-    known: dict[str, Any] = {}
-    for name in NAMES:
-        for term, meaning in schemas.load(f"{name}.schema.json")["$defs"].items():
-            assert known.setdefault(term, meaning) == meaning
+                assert not validator.is_valid(said), (name, *parent, field, spoil)
 
 
 def test_a_missing_policy_file_is_named(cede: Callable[..., Shown], tmp_path: Path) -> None:

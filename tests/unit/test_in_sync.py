@@ -13,7 +13,7 @@ from cede.cli import status_command
 from cede.cli.options import duration
 from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
-from cede.model.conditions import Condition, Status
+from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.pci import Address
 from unit.decisions import of_kind
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
@@ -371,7 +371,7 @@ def looked(reason: str, since: str) -> status_command.Looked:
     return status_command.Looked(
         conditions=(
             Condition(
-                subject="nic0 -> pv1", type="InSync", reason=reason, since=since,
+                subject="nic0 -> pv1", type=ConditionType.IN_SYNC, reason=reason, since=since,
                 status=Status.TRUE if reason == "AsAssigned" else Status.FALSE,
             ),
         )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.pci_ids import Names, PciIds
-from cede.model.pci import Identity
+from cede.adapters.linux.pci_ids import PciIds
+from cede.model.pci import Identity, Names
 
 TEXT = """\
 #	Maintained by

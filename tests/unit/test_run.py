@@ -279,7 +279,7 @@ def test_without_a_right_policy_it_does_not_begin(
     with pytest.raises(PolicyError):
         run_command.serve(host.runtime(), missing, 300.0, log, Notify({}))
     found = host.written.conditions(str(missing))
-    known = {one.type: (one.status, one.reason) for one in found}
+    known = {str(one.type): (one.status, one.reason) for one in found}
     assert known["PolicyValid"] == ("False", "Wrong")
     assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
 

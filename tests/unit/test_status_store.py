@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import cede
-from cede.model.conditions import Condition, Status
+from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
 from cede.model.plan import (
@@ -161,7 +161,12 @@ def test_a_pause_of_the_same_takes_the_place_of_the_one_before_and_a_drain_is_be
 
 def condition(subject: str, reason: str = "Drifted", since: str = EARLY) -> Condition:
     return Condition(
-        subject=subject, type="InSync", status=Status.FALSE, reason=reason, message="ü", since=since
+        subject=subject,
+        type=ConditionType.IN_SYNC,
+        status=Status.FALSE,
+        reason=reason,
+        message="ü",
+        since=since,
     )
 
 

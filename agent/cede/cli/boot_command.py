@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,20 +10,28 @@ import click
 
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import exit_status, output
+from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
+from cede.cli.outputs import PlanOutput
 from cede.cli.report import show_report
 from cede.cli.session import writing
 from cede.errors import UsageError
-from cede.model import serialization
 from cede.model.plan import Change
-from cede.planner.early_boot import early_boot
+from cede.model.serialization import dumps
+from cede.planner.early_boot import EarlyBoot, early_boot
 from cede.policy.policy_files import host_policy
 from cede.services.boot import bind, read_boot_configuration, replan
 from cede.services.observe import observe_host
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
-    from cede.planner.early_boot import EarlyBoot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootOutput(EarlyBoot):
+    """What `cede boot --print --json` prints: how devices are held back from the start, and what is wrong today."""
+
+    exit: Exit
 
 
 @click.command("boot")
@@ -87,7 +96,7 @@ def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
     with runtime.adapters(LibvirtAccess.OFFLINE) as adapters:
         _, planned = replan(adapters, policy)
     if as_json:
-        click.echo(serialization.dumps(plan=planned))
+        click.echo(dumps(PlanOutput(plan=planned)))
     else:
         output.plan(planned)
     return exit_status.of_plan(planned)
@@ -98,7 +107,14 @@ def _print(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
         early = early_boot(policy, observe_host(adapters), read_boot_configuration(adapters))
     code = exit_status.of_kinds(mistake.kind for mistake in early.mistakes)
     if as_json:
-        click.echo(serialization.dumps(exit=code, **serialization.plain(early)))
+        files = BootOutput(
+            exit=code,
+            devices=early.devices,
+            files=early.files,
+            left_out=early.left_out,
+            mistakes=early.mistakes,
+        )
+        click.echo(dumps(files))
     else:
         _show(early)
     return code

@@ -6,23 +6,20 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.linux.device_nodes import Node, device_nodes
+from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import Runtime
 from cede.cli import device_output
-from cede.cli.device_output import Described
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
 from cede.errors import PolicyError, UsageError
-from cede.model import serialization
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device
 from cede.model.policy import Policy
-from cede.planner.fitness import fitness
-from cede.planner.guards import guards
-from cede.planner.resets import bus_mates
+from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import snapshot
+from cede.services.describe_devices import DevicesOutput, describe_device, vanished_devices
 from cede.services.observe import observe_host
 
 
@@ -53,15 +50,15 @@ def devices_command(
         snapshot.save(inventory, file)
     chosen = [_named(text, inventory) for text in devices] or inventory.devices
     policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
-    rows = [_described(device, inventory, policy, ids, nodes) for device in chosen]
-    gone = {} if devices else device_output.vanished(inventory)
-    if as_json:
-        click.echo(
-            serialization.dumps(
-                devices=[_plain(row) for row in rows],
-                vanished=[{"address": str(a), "domains": names} for a, names in gone.items()],
-            )
+    rows = tuple(
+        describe_device(
+            device, inventory, policy, ids.names(device.identity), nodes.get(device.address, ())
         )
+        for device in chosen
+    )
+    gone = () if devices else vanished_devices(inventory)
+    if as_json:
+        click.echo(dumps(DevicesOutput(devices=rows, vanished=gone)))
     elif at_length or devices:
         device_output.at_length(rows, gone)
     else:
@@ -92,27 +89,3 @@ def _policy(runtime: Runtime) -> Policy:
             f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True
         )
         return Policy()
-
-
-def _described(
-    device: Device,
-    inventory: Inventory,
-    policy: Policy,
-    ids: PciIds,
-    nodes: dict[Address, tuple[Node, ...]],
-) -> Described:
-    return Described(
-        device=device,
-        holder=device_output.holder(device, inventory),
-        names=ids.names(device.identity),
-        nodes=nodes.get(device.address, ()),
-        siblings=tuple(other.address for other in bus_mates(device, inventory)),
-        kept=guards(device, policy.protect),
-        fitness=fitness(device, inventory, policy),
-    )
-
-
-def _plain(row: Described) -> dict[str, object]:
-    rest: dict[str, object] = serialization.plain(row)
-    del rest["device"]
-    return {**serialization.plain(row.device), "with": rest.pop("holder"), **rest}

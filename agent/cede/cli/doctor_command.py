@@ -12,18 +12,19 @@ from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.report import plain_outcomes
+from cede.cli.outputs import DoctorOutput
 from cede.cli.session import confirm, writing
 from cede.doctor import diagnosis
 from cede.doctor.finding import Severity, worst_first
 from cede.errors import UsageError
-from cede.model import serialization
 from cede.model.policy import Channel, When
+from cede.model.serialization import dumps
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off
 from cede.services.collect_facts import collect_facts
+from cede.services.outputs import ChangeOutcome
 from cede.services.reconcile import Report, carry_out
 
 if TYPE_CHECKING:
@@ -173,11 +174,13 @@ def _show(
     code = Exit.FAILED if failed or diagnosis.fatal(found) else Exit.OK
     if as_json:
         click.echo(
-            serialization.dumps(
-                exit=code,
-                findings=found,
-                fix=diagnosis.fix_plan(found, facts.inventory),
-                outcomes=plain_outcomes(outcomes),
+            dumps(
+                DoctorOutput(
+                    exit=code,
+                    findings=found,
+                    fix=diagnosis.fix_plan(found, facts.inventory),
+                    outcomes=ChangeOutcome.of(outcomes),
+                )
             )
         )
         return code

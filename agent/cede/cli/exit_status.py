@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """Exit status of every cede command; scripts rely on these."""
+    """Exit status: 0 done or in sync, 1 failed, 2 command line or file wrong, 3 unsafe, 4 out of sync, 75 try later.
+
+    Scripts rely on these.
+    """
 
     OK = 0
     FAILED = 1

@@ -10,7 +10,8 @@ from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
-from cede.model import serialization
+from cede.cli.outputs import HistoryOutput
+from cede.model.serialization import dumps
 
 
 @click.command("history")
@@ -36,7 +37,7 @@ def history_command(runtime: Runtime, about: str, most: int, as_json: bool) -> i
     for warning in journal.warnings:
         click.echo(f"cede: {warning}", err=True)
     if as_json:
-        click.echo(serialization.dumps(history=records))
+        click.echo(dumps(HistoryOutput(history=records)))
     else:
         output.history(records)
     return Exit.OK

@@ -14,11 +14,12 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
 from cede.errors import PolicyError, UsageError
 from cede.importing import xl_cfg
-from cede.importing.imported_policy import ImportedPolicy, import_policy
+from cede.importing.imported_policy import ImportedPolicy, ImportOutput, import_policy
 from cede.importing.policy_yaml import policy_text
 from cede.importing.sources import of_domains, of_guest, of_hide
-from cede.model import pciback_options, serialization
+from cede.model import pciback_options
 from cede.model.inventory import Inventory
+from cede.model.serialization import dumps
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy_beside
 from cede.services.boot import read_boot_configuration
@@ -185,7 +186,13 @@ def _write(path: Path, text: str, *, force: bool) -> None:
 
 def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: bool) -> None:
     if as_json:
-        click.echo(serialization.dumps(**serialization.plain(imported), policy=text))
+        proposed = ImportOutput(
+            devices=imported.devices,
+            assignments=imported.assignments,
+            notes=imported.notes,
+            policy=text,
+        )
+        click.echo(dumps(proposed))
         return
     if output is None:
         click.echo(text, nl=False)

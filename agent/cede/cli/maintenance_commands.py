@@ -12,13 +12,14 @@ from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
+from cede.cli.outputs import PauseOutput
 from cede.cli.report import show_report
 from cede.cli.session import confirm, writing
 from cede.errors import UsageError
-from cede.model import serialization
 from cede.model.journal_state import Pause
 from cede.model.pci import Address
 from cede.model.plan import Plan
+from cede.model.serialization import dumps
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
@@ -75,7 +76,7 @@ def pause_command(
         )
         now = adapters.journal.load_state().pauses
     if as_json:
-        click.echo(serialization.dumps(pauses=now))
+        click.echo(dumps(PauseOutput(pauses=now)))
     else:
         click.echo(f"{target}: {made}")
     return Exit.OK

@@ -9,9 +9,10 @@ import click
 from cede.adapters.runtime import Runtime
 from cede.cli import exit_status, output
 from cede.cli.options import json_option, policy_option, scheduled_option
+from cede.cli.outputs import PlanOutput
 from cede.domain_xml.edits import EDITS
 from cede.errors import UsageError
-from cede.model import serialization
+from cede.model.serialization import dumps
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy
@@ -62,7 +63,7 @@ def plan_command(
                 )
                 before = {name: adapters.libvirt.persistent_xml(name) for name in names}
     if as_json:
-        click.echo(serialization.dumps(plan=planned))
+        click.echo(dumps(PlanOutput(plan=planned)))
     else:
         output.plan(planned)
         output.xml_diff(planned, before)

@@ -8,10 +8,11 @@ import click
 
 from cede.cli import exit_status, output
 from cede.cli.exit_status import EXIT_OF
+from cede.cli.outputs import ReportOutput, StatusOutput
 from cede.errors import CedeError
-from cede.model import serialization
 from cede.model.conditions import Condition
-from cede.model.outcome import Outcome
+from cede.model.serialization import dumps
+from cede.services.outputs import ChangeOutcome, CheckedAssignment
 from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import Explained
@@ -22,30 +23,18 @@ def show_report(done: Report, *, as_json: bool) -> int:
     code = exit_status.of_report(done)
     if as_json:
         click.echo(
-            serialization.dumps(
-                exit=code,
-                plan=done.plan,
-                outcomes=plain_outcomes(done.outcomes),
-                checked=plain_checked(done.checked),
+            dumps(
+                ReportOutput(
+                    exit=code,
+                    plan=done.plan,
+                    outcomes=ChangeOutcome.of(done.outcomes),
+                    checked=CheckedAssignment.of(done.checked),
+                )
             )
         )
     else:
         output.report(done)
     return code
-
-
-def plain_outcomes(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
-    """Return the outcome of each change, as a report's JSON has it."""
-    return [
-        {
-            "subject": outcome.change.subject,
-            "tried": outcome.tried,
-            "rolled_back": outcome.rolled_back,
-            "error": outcome.error,
-            "rollback_failed": outcome.rollback_failed,
-        }
-        for outcome in outcomes
-    ]
 
 
 def show_checked(
@@ -61,13 +50,15 @@ def show_checked(
     code = EXIT_OF[failed.kind] if failed else exit_status.of_checks(found)
     if as_json:
         click.echo(
-            serialization.dumps(
-                exit=code,
-                checked=plain_checked(found),
-                conditions=conditions,
-                explained=explained,
-                restarted=restarted,
-                error=failed,
+            dumps(
+                StatusOutput(
+                    exit=code,
+                    checked=CheckedAssignment.of(found),
+                    conditions=tuple(conditions),
+                    explained=explained,
+                    restarted=restarted,
+                    error=failed,
+                )
             )
         )
         return code
@@ -77,8 +68,3 @@ def show_checked(
     if failed is not None:
         output.error(failed)
     return code
-
-
-def plain_checked(found: Sequence[AssignmentChecks]) -> list[dict[str, object]]:
-    """Return what was checked, as JSON, each with whether it is verified."""
-    return [{**serialization.plain(checks), "verified": checks.verified} for checks in found]

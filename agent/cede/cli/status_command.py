@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -16,11 +15,12 @@ from cede.adapters.runtime import Runtime
 from cede.cli import exit_status, output
 from cede.cli.exit_status import EXIT_OF, Exit
 from cede.cli.options import json_option, policy_option
-from cede.cli.report import plain_checked
+from cede.cli.outputs import StatusOutput
 from cede.errors import CedeError, PolicyError
-from cede.model import serialization
 from cede.model.conditions import Condition, changed_conditions
+from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
+from cede.services.outputs import CheckedAssignment
 from cede.services.reconcile import current_conditions, replan, status
 from cede.services.status import SILENT, last_seen_conditions
 from cede.verifier.check_results import AssignmentChecks
@@ -111,22 +111,20 @@ def _last_seen(runtime: Runtime, policy: Policy, why: CedeError) -> Looked:
 
 def _show(found: Looked, *, as_json: bool) -> None:
     if as_json:
-        click.echo(serialization.dumps(**_plain(found)))
+        click.echo(dumps(_output(found)))
         return
     if found.silent is not None:
         output.error(found.silent)
     output.status(found.checked, found.conditions)
 
 
-def _plain(found: Looked) -> dict[str, object]:
-    return {
-        "exit": found.exit,
-        "checked": plain_checked(found.checked),
-        "conditions": found.conditions,
-        "explained": (),
-        "restarted": (),
-        "error": found.silent,
-    }
+def _output(found: Looked) -> StatusOutput:
+    return StatusOutput(
+        exit=found.exit,
+        checked=CheckedAssignment.of(found.checked),
+        conditions=found.conditions,
+        error=found.silent,
+    )
 
 
 def _watch(
@@ -144,7 +142,7 @@ def _watch(
             code = view.exit
             if as_json:
                 if new:
-                    click.echo(json.dumps(serialization.plain(_plain(view))))
+                    click.echo(dumps(_output(view), indent=None))
             elif terminal:
                 click.echo(_CLEAR, nl=False, color=True)
                 click.echo(f"every {seconds:g} s; Ctrl-C ends it\n")

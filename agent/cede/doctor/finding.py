@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cede.model.pci import Address
-from cede.model.plan import Action
+from cede.model.plan import Action, RuleName, Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,18 +31,19 @@ _ORDER = tuple(Severity)
 class Finding:
     """What a rule found.
 
-    `name` is the rule's own, the same in every version; `subject` is the host, a device or a domain.
-    `remedy` is a command or a line of XML, `source` the file or document that says so; `address`
-    the device that it is about, None if none; `actions` fix what is wrong, where cede can.
+    `name` is the rule's own, the same in every version; `subject` is the host, a device, a domain or a file; `what`
+    says what is wrong; `why` is why that matters, or how it shows; `remedy` is a command or a line of XML; `source` is
+    the file or document that says so; `address` is the device that it is about, None if none; `actions` fix what is
+    wrong, where cede can.
     """
 
-    name: str
+    name: RuleName
     severity: Severity
-    subject: str
-    what: str
-    why: str
-    remedy: str
-    source: str
+    subject: Sentence
+    what: Sentence
+    why: Sentence
+    remedy: Sentence
+    source: Sentence
     address: Address | None = None
     actions: tuple[Action, ...] = ()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from cede.doctor.finding import Finding, Severity
 from cede.errors import FailureKind
-from cede.model.domain import E820_HOST, PASSTHROUGH, GuestKind
+from cede.model.domain import E820_HOST, PASSTHROUGH, Feature, GuestKind
 from cede.model.plan import (
     Change,
     Deferred,
@@ -108,7 +108,7 @@ def _switch(domain: Domain, feature: str, *, switched: bool) -> str:
     return f"{restart}: its XML has {feature} on already" if switched else f"{line}, then {restart}"
 
 
-def _steps(domain: Domain, feature: str, lacking: tuple[str, ...]) -> tuple[SwitchOn, ...]:
+def _steps(domain: Domain, feature: Feature, lacking: tuple[Feature, ...]) -> tuple[SwitchOn, ...]:
     if feature not in lacking or not domain.persistent:
         return ()
     return (SwitchOn(domain=domain.name, features=(feature,)),)

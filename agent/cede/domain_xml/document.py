@@ -14,7 +14,15 @@ from lxml import etree
 
 from cede.domain_xml import metadata
 from cede.errors import PermanentError
-from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Ownership
+from cede.model.domain import (
+    FEATURES,
+    OWN_ALIAS,
+    Domain,
+    Feature,
+    GuestKind,
+    Hostdev,
+    Ownership,
+)
 from cede.model.pci import Address
 
 _PARSER = etree.XMLParser(
@@ -102,7 +110,7 @@ def _feature(tree: etree._Element, name: str) -> bool | None:
     return None if feature is None else feature.get("state") == "on"
 
 
-def _switched_on(tree: etree._Element) -> tuple[str, ...]:
+def _switched_on(tree: etree._Element) -> tuple[Feature, ...]:
     return tuple(name for name in FEATURES if _feature(tree, name))
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import Annotated
 
 from cede.importing.sources import DesiredDevice, SourceContent
+from cede.model.domain import DomainName
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity
+from cede.model.plan import Sentence
 from cede.model.policy import DevicePolicy, Policy, When
 from cede.planner.resolve import resolve_targets
+from cede.util.json_keywords import Keywords
 
 # The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
 _KINDS = {
@@ -19,36 +23,66 @@ _KINDS = {
 }  # fmt: skip
 
 
+DeviceName = Annotated[
+    str,
+    Keywords(
+        name="device_name",
+        description="the name of a device in the policy",
+        pattern="^[A-Za-z0-9_-]{1,64}$",
+    ),
+]
+Origins = Annotated[tuple[str, ...], Keywords(min_items=1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedDevice:
-    """A device for the policy; `identity` is None where this host lacks it."""
+    """A device for the policy.
 
-    name: str
+    `identity` is None where this host lacks it; `origins` are where it was found; `notes` are what could not be carried
+    over.
+    """
+
+    name: DeviceName
     address: Address
     identity: Identity | None = None
-    origins: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    origins: Origins = ()
+    notes: tuple[Sentence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedAssignment:
-    """An assignment for the policy."""
+    """An assignment for the policy.
 
-    device: str
-    domain: str
+    With `permissive` the guest may write all of the configuration space; with `adopt` a hostdev is there that cede is
+    to take over; `when` tells whether a running domain has it now or gets it at its next start; `origins` are where it
+    was found.
+    """
+
+    device: DeviceName
+    domain: DomainName
     permissive: bool = False
     adopt: bool = False
     when: When = When.NOW
-    origins: tuple[str, ...] = ()
+    origins: Origins = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedPolicy:
-    """The content of the proposed policy; `notes` are what is left out, and why."""
+    """The content of the proposed policy.
+
+    `devices` and `assignments` are in the order of addresses; `notes` are what is left out, and why.
+    """
 
     devices: tuple[ImportedDevice, ...] = ()
     assignments: tuple[ImportedAssignment, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Sentence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOutput(ImportedPolicy):
+    """What `cede import --json` prints; `policy` is the proposed policy as YAML, with comments."""
+
+    policy: Sentence
 
 
 def import_policy(

@@ -8,22 +8,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cede.util.json_keywords import Keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+Time = Annotated[
+    str,
+    Keywords(
+        name="time",
+        description="a moment in UTC, ISO 8601",
+        format="date-time",
+        examples=("2026-01-31T03:00:00.000+00:00",),
+    ),
+]
+
+
 HOST = ""  # the subject of the host's own conditions
 
 
-ATTACHED, PERSISTENT, VERIFIED, IN_SYNC = "Attached", "Persistent", "Verified", "InSync"
+class ConditionType(StrEnum):
+    """What is so or not: of an assignment the first four, of the host the others."""
+
+    ATTACHED = "Attached"
+    PERSISTENT = "Persistent"
+    VERIFIED = "Verified"
+    IN_SYNC = "InSync"
+    LIBVIRT_REACHABLE = "LibvirtReachable"
+    POLICY_VALID = "PolicyValid"
+    JOURNAL_USABLE = "JournalUsable"
+    PCIBACK_LOADED = "PcibackLoaded"
+    MAINTENANCE = "Maintenance"
 
 
-LIBVIRT_REACHABLE, PCIBACK_LOADED = "LibvirtReachable", "PcibackLoaded"
+ATTACHED, PERSISTENT, VERIFIED, IN_SYNC = tuple(ConditionType)[:4]
 
 
-POLICY_VALID, JOURNAL_USABLE, MAINTENANCE = "PolicyValid", "JournalUsable", "Maintenance"
+LIBVIRT_REACHABLE, POLICY_VALID, JOURNAL_USABLE, PCIBACK_LOADED, MAINTENANCE = tuple(ConditionType)[
+    4:
+]
 
 
 class Status(StrEnum):
@@ -38,16 +64,17 @@ class Status(StrEnum):
 class Condition:
     """One thing that is so or not of `subject` (empty for the host), and when it became so.
 
-    `reason` is one word in CamelCase for programs, `message` a sentence for people. `next_try` is empty if cede won't
-    try by itself, or nobody knows when.
+    `reason` is one word in CamelCase for programs; `message` is a sentence for people, or empty. `since` is when
+    `status` and `reason` became so; `next_try` is when cede tries again, empty if it won't by itself, or nobody knows
+    when.
     """
 
     subject: str
-    type: str
+    type: ConditionType
     status: Status
-    reason: str
+    reason: Annotated[str, Keywords(pattern="^[A-Z][A-Za-z]+$")]
     message: str = ""
-    since: str = ""
+    since: Time = ""
     next_try: str = ""
 
     def __str__(self) -> str:

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Final, Literal
 
 from cede.model.pci import Address
+from cede.util.json_keywords import Keywords
 
 OWN_ALIAS = "ua-cede-"
 
 
-PASSTHROUGH, E820_HOST = "passthrough", "e820_host"
+Feature = Literal["passthrough", "e820_host"]  # as libvirt calls Xen's features
 
 
-FEATURES = (PASSTHROUGH, E820_HOST)
+PASSTHROUGH: Final = "passthrough"
+
+
+E820_HOST: Final = "e820_host"
+
+
+FEATURES: tuple[Feature, ...] = (PASSTHROUGH, E820_HOST)
+
+
+DomainName = Annotated[
+    str, Keywords(name="domain_name", description="the name of a Xen guest", min_length=1)
+]
+
+
+KiB = Annotated[int, Keywords(minimum=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostdev:
-    """A `<hostdev type='pci'>` of a domain (https://libvirt.org/formatdomain.html#host-device-assignment)."""
+    """A `<hostdev type='pci'>` of a domain (https://libvirt.org/formatdomain.html#host-device-assignment).
+
+    `alias` is None where it has none; with `managed`, libvirt gives it back to dom0 at every stop; `write_filtering` is
+    false if it is permissive.
+    """
 
     address: Address
     alias: str | None = None
@@ -35,7 +55,8 @@ class Hostdev:
 class Ownership:
     """What cede noted in a domain's metadata about a device it put there, and on whose behalf.
 
-    `policy` is the source of the policy that assigned it (schemas/metadata.rng).
+    `name` is the device's name in the policy; `policy` is the source of the policy that assigned it
+    (schemas/metadata.rng).
     """
 
     name: str
@@ -55,12 +76,13 @@ class GuestKind(StrEnum):
 class Domain:
     """A guest as libvirt's Xen driver knows it.
 
-    `domid` is None while it is off. `live` are the hostdevs it runs with, `config` those of its persistent XML.
+    `domid` is Xen's id, None while it is off; `name`, `uuid`, `paused` and `persistent` are as libvirt has them. `live`
+    are the hostdevs it runs with; `config` are those of its persistent XML; `ownership` is what cede noted there.
     `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation; `e820_host`
     whether a PV guest sees the host's memory map, without which a BAR can collide with its memory. `features` are the
-    Xen features that its persistent XML switches on, which count from its next start. `load_state` is the most it can
-    have and `current_memory` what its persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block
-    devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
+    Xen features that its persistent XML switches on, which count from its next start. `memory` is the most it can have,
+    in KiB, 0 if unknown; `current_memory` is what its persistent XML starts it with, in KiB, 0 if unknown. `host_disks`
+    are the block devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
     """
 
     name: str
@@ -71,9 +93,9 @@ class Domain:
     persistent: bool = True
     passthrough: bool = True
     e820_host: bool = True
-    features: tuple[str, ...] = FEATURES
-    memory: int = 0
-    current_memory: int = 0
+    features: tuple[Feature, ...] = FEATURES
+    memory: KiB = 0
+    current_memory: KiB = 0
     live: tuple[Hostdev, ...] = ()
     config: tuple[Hostdev, ...] = ()
     ownership: tuple[Ownership, ...] = ()

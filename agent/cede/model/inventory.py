@@ -21,9 +21,10 @@ INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/publi
 class BackendDevice:
     """One device that Xen's PCI backend has given to a guest, whoever did it.
 
-    Read from `/local/domain/0/backend/pci/<domid>/0` (xen/include/public/io/pciif.h and
-    tools/libs/light/libxl_pci.c): `state` is state-N, `backend_state` and `frontend_state` the xenbus states of the
-    connection (4 is Connected), `virtual_slot` where the guest sees it, None as long as that isn't said.
+    Read from `/local/domain/0/backend/pci/<domid>/0` (xen/include/public/io/pciif.h and tools/libs/light/libxl_pci.c).
+    `domid` is the guest's id; `index` is the device's number N there; `state` is state-N; `options` is opts-N;
+    `backend_state` and `frontend_state` are the xenbus states of the connection (4 is Connected); `virtual_slot` is
+    where the guest sees it, None as long as that isn't said.
     """
 
     domid: int
@@ -55,6 +56,11 @@ class LibxlNote:
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
     """The whole host at one moment, all that a plan is made from.
+
+    `devices` are all PCI functions; `domains` are all but dom0; `backend` is what Xen's PCI backend has given away;
+    `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds;
+    `unfinished` is what was
+    begun and not ended; `held` and `pauses` are what is left alone; `last_applied` is where the last pass left devices.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.

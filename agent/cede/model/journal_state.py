@@ -15,8 +15,9 @@ from cede.model.pci import Address, OriginalState
 class Pause:
     """What the administrator told cede to leave alone, as they named it (`target`); everything if that is empty.
 
-    `domain` is a UUID, `device` a name of the policy or an address; one of both is empty. With `drained` the device is
-    dom0's meanwhile. `until` is empty if only the administrator ends it.
+    `domain` is a UUID, or empty; `device` is a name of the policy or an address, or empty. With `drained` the device is
+    dom0's meanwhile. `requester` is who said so; `reason` is why, in their words; `since` is when they said so; `until`
+    is when it ends by itself, empty if only the administrator ends it.
     """
 
     target: str = ""
@@ -43,7 +44,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastApplied:
-    """Where the last pass left a device that the policy assigns: in which domain, by UUID, and in which of its XMLs."""
+    """Where the last pass left a device that the policy assigns.
+
+    `domain` is the domain's UUID; `live` and `config` tell which of its XMLs had it.
+    """
 
     address: Address
     domain: str
@@ -66,9 +70,9 @@ class JournalState:
 class Unfinished:
     """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
 
-    `device` is its name in the policy, empty where no policy named it. `attaching` tells an attach from a release;
-    `domain` is the one that it was about, empty if that was none; `return_to_dom0` whether dom0 is to have the device
-    if it comes out of there.
+    `subject` is what it was about; `device` is its name in the policy, empty where no policy named it; `attaching`
+    tells whether it was an attach, not a release; `domain` is the one that it was about, empty if that was none;
+    `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it was begun.
     """
 
     subject: str
@@ -82,7 +86,10 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A device that is not touched until the administrator asks for it by name: something hung on it."""
+    """A device that is not touched until the administrator asks for it by name: something hung on it.
+
+    `reason` is what hung; `since` is when it did.
+    """
 
     address: Address
     reason: str

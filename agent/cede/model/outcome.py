@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from cede.errors import CedeError
 from cede.model.plan import Action, Change
+from cede.util.json_keywords import Keywords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionOutcome:
-    """One action that was tried: its duration, and the error if it failed.
+    """One action that was tried.
 
-    `is_rollback` if the action undid another one; `no_change` if there was nothing to change, and so nothing to undo.
+    `seconds` is how long it took; `error` is None if it went well; `is_rollback` tells whether the action undid another
+    one; `no_change` whether there was nothing to change, and so nothing to undo.
     """
 
     action: Action
-    seconds: float
+    seconds: Annotated[float, Keywords(minimum=0)]
     error: CedeError | None = None
     is_rollback: bool = False
     no_change: bool = False

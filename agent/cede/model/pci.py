@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Literal, Self
+
+from cede.util.json_keywords import Keywords
 
 _SBDF = re.compile(
     r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
@@ -99,17 +101,28 @@ NETWORK_CLASS = "02"
 TRAITS = ("address", "path", "mac", "serial", "physical_function", "vendor", "device", "subsystem")
 
 
+PciId = Annotated[
+    str,
+    Keywords(
+        name="pci_id",
+        description="four hex digits without 0x, as `lspci -n` prints them",
+        pattern="^[0-9a-f]{4}$",
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a device says it is, lower-case hex without 0x (PCI Local Bus Specification 3.0, 6.2.1).
 
-    `vendor` and `device` have four digits, `subsystem` is `vvvv:dddd` or empty, `class_code` has six digits.
+    `subsystem` is vendor and device of the subsystem (`vvvv:dddd`), or empty; `class_code` is class, subclass and
+    programming interface, or empty.
     """
 
-    vendor: str
-    device: str
-    subsystem: str = ""
-    class_code: str = ""
+    vendor: PciId
+    device: PciId
+    subsystem: Annotated[str, Keywords(pattern="^([0-9a-f]{4}:[0-9a-f]{4})?$")] = ""
+    class_code: Annotated[str, Keywords(pattern="^([0-9a-f]{6})?$")] = ""
 
     def __str__(self) -> str:
         return f"{self.vendor}:{self.device}"
@@ -124,7 +137,7 @@ class HostUse:
     """
 
     guard: str
-    chain: tuple[str, ...]
+    chain: Annotated[tuple[str, ...], Keywords(min_items=1)]
 
     def __str__(self) -> str:
         below = (f", which holds {link}" for link in self.chain[2:])
@@ -135,8 +148,9 @@ class HostUse:
 class Link:
     """A network interface of dom0 as `ip -json address` tells it.
 
-    `up` is what the administrator set, `carrier` whether the wire answers; `master` is the bridge or bond that it is a
-    port of; `addresses` have a prefix length (`192.0.2.1/24`) and leave out what the kernel or a DHCP client made.
+    `name`, `mac` and `mtu` are the kernel's; `up` is what the administrator set; `carrier` tells whether the wire
+    answers; `master` is the bridge or bond that it is a port of; `addresses` have a prefix length (`192.0.2.1/24`) and
+    leave out what the kernel or a DHCP client made.
     """
 
     name: str
@@ -148,16 +162,19 @@ class Link:
     addresses: tuple[str, ...] = ()
 
 
+SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginalState:
     """What dom0 had in a device before cede took it, so that giving it back restores this and not something like it.
 
-    `identity` and `serial` tell whether it is still the same card. `disks` are the ones behind a controller, each by
-    its WWID or else its size.
+    `identity` and `serial` tell whether it is still the same card; `driver` is the one that was bound; `links` are its
+    network interfaces; `disks` are the ones behind a controller, each by its WWID or else its size.
     """
 
     identity: Identity
-    serial: str | None = None
+    serial: SerialNumber | None = None
     driver: str | None = None
     links: tuple[Link, ...] = ()
     disks: tuple[str, ...] = ()
@@ -167,12 +184,15 @@ class OriginalState:
 class Device:
     """One PCI function as dom0's sysfs shows it (Documentation/ABI/testing/sysfs-bus-pci).
 
-    `driver` is the name behind the driver link or None; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...),
-    empty if there are none; `in_pciback_slots` tells whether pciback would seize it at the next probe. `serial` is the
-    PCIe device serial number (`00-11-22-33-44-55-66-77`), `path` the way from the root bus (`pci0000:00/08.0/00.0`).
-    An SR-IOV virtual function names its `physical_function` and its `function_index` there, counted from 0.
-    `node_device` tells whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest owns it,
-    though xenstore names none; `origin` is what dom0 had before cede took it.
+    `driver` is the name behind the driver link or None (`pciback` holds it for guests); `driver_override` is the only
+    driver that may bind, if there is such a rule; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...), empty if
+    there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them;
+    `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`); `path` is the way from the root bus, bridge
+    by bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and
+    its `function_index` there, counted from 0. `in_pciback_slots` tells whether pciback binds it at the next probe;
+    `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest owns it, though
+    xenstore names none; `uses` are why the host keeps it; `original_state` is what dom0 had before cede took it, None
+    if cede has not, or doesn't know.
     """
 
     address: Address
@@ -181,11 +201,11 @@ class Device:
     driver_override: str | None = None
     reset_methods: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
-    mac: str | None = None
-    serial: str | None = None
+    mac: Annotated[str, Keywords(pattern="^[0-9a-f]{2}(:[0-9a-f]{2})+$")] | None = None
+    serial: SerialNumber | None = None
     path: str = ""
     physical_function: Address | None = None
-    function_index: int | None = None
+    function_index: Annotated[int, Keywords(minimum=0)] | None = None
     in_pciback_slots: bool = False
     node_device: bool = True
     in_guest: bool = False
@@ -201,6 +221,37 @@ class Device:
     def on_pciback(self) -> bool:
         """Whether dom0 holds it for guests."""
         return self.driver == PCIBACK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a device is called in pci.ids: its `kind`, its `vendor` and `device`, each empty if unknown."""
+
+    kind: str = ""
+    vendor: str = ""
+    device: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.vendor, self.device) if part)
+
+
+NodeKind = Literal["interface", "disk", "sound card", "display", "USB"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One thing that dom0 has through a PCI function.
+
+    `kind` is what it is; `name` is the kernel's name for it; `about` is its size and what it calls itself, or empty.
+    """
+
+    kind: NodeKind
+    name: str
+    about: str = ""
+
+    def __str__(self) -> str:
+        called = f"{self.kind} {self.name}" if self.kind == "USB" else self.name
+        return f"{called} ({self.about})" if self.about else called
 
 
 def with_original_state(device: Device, origin: OriginalState | None) -> Device:

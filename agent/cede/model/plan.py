@@ -8,10 +8,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from cede.errors import FailureKind
+from cede.model.domain import DomainName, Feature
 from cede.model.journal_state import Pause
 from cede.model.pci import Address, Identity
+from cede.util.json_keywords import Keywords
+
+Subject = Annotated[
+    str,
+    Keywords(
+        name="subject",
+        description="what it is about: an assignment as `device -> domain`, or `release ADDRESS`",
+        min_length=1,
+        examples=("nic0 -> pv1", "release 0000:01:00.0"),
+    ),
+]
+
+
+RuleName = Annotated[
+    str,
+    Keywords(
+        name="rule_name",
+        description="the name of a rule, the same in every version",
+        pattern="^[a-z][a-z0-9-]*$",
+    ),
+]
+
+
+Alias = Annotated[
+    str,
+    Keywords(
+        name="alias",
+        description="the alias by which cede knows its own hostdev",
+        pattern="^ua-cede-[A-Za-z0-9_-]+$",
+    ),
+]
+
+
+Sentence = Annotated[str, Keywords(min_length=1)]
+
+
+Reason = Annotated[
+    str, Keywords(name="reason", description="why, as a sentence for people", min_length=1)
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +81,10 @@ class DontLoadAtBoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindToPciback:
-    """Take the device from its dom0 driver and bind it to pciback."""
+    """Take the device from its dom0 driver and bind it to pciback.
+
+    `driver` is the one that it is taken from.
+    """
 
     address: Address
     driver: str | None
@@ -52,11 +96,14 @@ class BindToPciback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HotPlug:
-    """Give the device to the running domain."""
+    """Give the device to the running domain.
+
+    With `permissive` the guest may write all of the configuration space.
+    """
 
     address: Address
-    domain: str
-    alias: str
+    domain: DomainName
+    alias: Alias
     permissive: bool = False
 
     def __str__(self) -> str:
@@ -66,11 +113,14 @@ class HotPlug:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddToConfig:
-    """Write the hostdev into the domain's persistent XML, so that it is there after a restart."""
+    """Write the hostdev into the domain's persistent XML, so that it is there after a restart.
+
+    `policy` is what the ownership metadata names; with `permissive` the guest may write all of the configuration space.
+    """
 
     address: Address
-    domain: str
-    alias: str
+    domain: DomainName
+    alias: Alias
     policy: str
     permissive: bool = False
 
@@ -81,10 +131,10 @@ class AddToConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchOn:
-    """Switch on Xen features in the domain's persistent XML; they count from its next start."""
+    """Switch on Xen `features` in the domain's persistent XML; they count from its next start."""
 
-    domain: str
-    features: tuple[str, ...]
+    domain: DomainName
+    features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
 
     def __str__(self) -> str:
         return f"switch on {' and '.join(self.features)} in the persistent XML of {self.domain}"
@@ -92,11 +142,14 @@ class SwitchOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """Put cede's mark on a hostdev that another tool put into the persistent XML."""
+    """Put cede's mark on a hostdev that another tool put into the persistent XML.
+
+    `policy` is what the ownership metadata names.
+    """
 
     address: Address
-    domain: str
-    alias: str
+    domain: DomainName
+    alias: Alias
     policy: str
 
     def __str__(self) -> str:
@@ -108,7 +161,7 @@ class Unplug:
     """Take the device out of the running domain and wait until Xen's backend has let go."""
 
     address: Address
-    domain: str
+    domain: DomainName
 
     def __str__(self) -> str:
         return f"unplug {self.address} from the running domain {self.domain}"
@@ -119,7 +172,7 @@ class ForceDetach:
     """Take out of a running domain what Xen gave it in an attach that libvirt never finished, and so doesn't list."""
 
     address: Address
-    domain: str
+    domain: DomainName
 
     def __str__(self) -> str:
         return f"take {self.address}, left from an attach that was cut off, out of the running domain {self.domain}"
@@ -130,7 +183,7 @@ class RemoveFromConfig:
     """Take the hostdev out of the domain's persistent XML."""
 
     address: Address
-    domain: str
+    domain: DomainName
 
     def __str__(self) -> str:
         return f"remove {self.address} from the persistent XML of {self.domain}"
@@ -138,10 +191,10 @@ class RemoveFromConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchOff:
-    """Switch Xen features off again in the domain's persistent XML: the way back from SwitchOn."""
+    """Switch Xen `features` off again in the domain's persistent XML: the way back from SwitchOn."""
 
-    domain: str
-    features: tuple[str, ...]
+    domain: DomainName
+    features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
 
     def __str__(self) -> str:
         return f"switch off {' and '.join(self.features)} in the persistent XML of {self.domain}"
@@ -202,7 +255,7 @@ _KEEPS_BOUND = frozenset({Purpose.BIND, Purpose.HAND_OVER})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The actions for one subject, in order; a failed one ends the rest of them.
+    """The `actions` for one subject, in order; a failed one ends the rest of them.
 
     `device` is its name in the policy, empty where no policy names it. `address` is None for what is about the host or
     a domain itself. `identity` is what the device must still be at each action; None for one that has vanished.
@@ -210,12 +263,12 @@ class Change:
     nothing. `reason` says why there is something to do, where that isn't a first attach or the administrator's command.
     """
 
-    subject: str
+    subject: Subject
     purpose: Purpose
     device: str = ""
     address: Address | None
     identity: Identity | None
-    actions: tuple[Action, ...]
+    actions: Annotated[tuple[Action, ...], Keywords(min_items=1)]
     action_required: str = ""
     reason: str = ""
 
@@ -273,29 +326,29 @@ class Why(StrEnum):
 class Satisfied:
     """Nothing to do, now or later; `reason` says it in a sentence."""
 
-    subject: str
+    subject: Subject
     why: Why
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
     """Nothing that cede could do before the administrator has done what is `action_required`."""
 
-    subject: str
-    action_required: str
-    reason: str
+    subject: Subject
+    action_required: Sentence
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """What cede won't do, why, and what the administrator can do; `rule` has the same name in every version."""
+    """What cede won't do; `rule` has the same name in every version; `remedy` is what the administrator can do."""
 
-    subject: str
-    rule: str
+    subject: Subject
+    rule: RuleName
     kind: FailureKind
-    reason: str
-    remedy: str
+    reason: Reason
+    remedy: Sentence
 
     @property
     def may_pass(self) -> bool:
@@ -305,19 +358,19 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """Left alone, since the administrator said so; with `pause.drained` the device is dom0's meanwhile."""
+    """Left alone, since the administrator said so: `pause`; with `pause.drained` the device is dom0's meanwhile."""
 
-    subject: str
+    subject: Subject
     pause: Pause
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drifted:
     """Left as it is although another tool took the device out, since the policy wants that only reported."""
 
-    subject: str
-    reason: str
+    subject: Subject
+    reason: Reason
 
 
 Decision = Change | Satisfied | Deferred | Refused | Paused | Drifted
@@ -325,7 +378,7 @@ Decision = Change | Satisfied | Deferred | Refused | Paused | Drifted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One decision of each subject, in the order in which they were made."""
+    """The `decisions`, one of each subject, in the order in which they were made."""
 
     decisions: tuple[Decision, ...] = ()
 

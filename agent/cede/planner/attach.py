@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, GuestKind
+from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, Feature, GuestKind
 from cede.model.plan import (
     Action,
     AddToConfig,
@@ -100,9 +100,9 @@ def _steps(target: AttachTarget) -> Iterable[Action]:
         yield Adopt(address=address, domain=domain.name, alias=alias, policy=target.policy.source)
 
 
-def missing_features(domain: Domain) -> tuple[str, ...]:
+def missing_features(domain: Domain) -> tuple[Feature, ...]:
     """What the domain must be started with and its XML doesn't say: PV needs the host's memory map too."""
-    lacking = (
+    lacking: tuple[tuple[Feature, bool], ...] = (
         (PASSTHROUGH, not domain.passthrough),
         (E820_HOST, domain.kind is GuestKind.PV and not domain.e820_host),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.model.pci import PCIBACK
+from cede.model.pci import PCIBACK, Address
 from cede.model.plan import Refused
 from cede.planner.boot_plan import held_back
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Device
     from cede.model.policy import Policy
 
 _HEAD = "# For cede, which tells it anew with `cede boot --print`."
@@ -29,7 +29,11 @@ _REBUILD = {"initramfs-tools": "update-initramfs -u -k all", "dracut": "dracut -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file to write, or a line to add to one: its lines, what they do, and the command that makes it count."""
+    """A file to write, or a line to add to one.
+
+    `path` is where it is; `lines` are what is to stand in it; `why` is what the lines do; `then` is the command that
+    makes it count, empty if none is needed.
+    """
 
     path: str
     lines: tuple[str, ...]
@@ -39,7 +43,11 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyBoot:
-    """The files that would hold `devices` back from the start, what is left out and why, and today's mistakes."""
+    """How devices are held back from the very start, and what is wrong with how they are today.
+
+    `devices` are the addresses that may be held back, in order; `files` are to be written or added to; `left_out` are
+    the devices of the policy that are not held back, and why; `mistakes` are what is wrong with what the host is told.
+    """
 
     devices: tuple[Address, ...]
     files: tuple[File, ...]

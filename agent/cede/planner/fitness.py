@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cede.model.domain import Domain, GuestKind
+from cede.model.pci import Address
 from cede.model.plan import Refused
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
 from cede.planner.attach import plan_assignment
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Device
 
 _HERE = Place(file="cede devices", line=1, column=1)
 _FRESH = Domain(name="a fresh guest", uuid="-", kind=GuestKind.PV, domid=-1)
@@ -44,8 +45,9 @@ class FitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitness:
-    """The answer, `cause` in a word or two if it isn't yes, then with the planner's reason and remedy.
+    """Whether a running PV guest that is made for passthrough can get a device, as the planner answers.
 
+    `cause` is why not, in a word or two; `reason` and `remedy` are the planner's; all three are empty for `yes`.
     `together` are the other devices that must go into the same guest at once with it, which only a start can do.
     """
 

@@ -7,7 +7,7 @@ Source: drivers/xen/xen-pciback/pci_stub.c (pcistub_init), modprobe.d(5).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cede.errors import FailureKind
 from cede.model.pci import PCIBACK
@@ -52,9 +52,16 @@ class BootConfiguration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """Something wrong with what the host is told: `name` for scripts, where it stands, what it is, what to do."""
+    """Something wrong with what the host is told at boot.
 
-    name: str
+    `name` is its kind, for scripts; `place` is the file, or the kernel's command line; `what` says what is wrong;
+    `remedy` is what the administrator can do.
+    """
+
+    name: Literal[
+        "ignored", "malformed", "twice", "no-device", "guarded", "not-assigned", "overruled", "late", "ineffective",
+        "missing",
+    ]  # fmt: skip
     place: str
     what: str
     remedy: str

@@ -37,6 +37,7 @@ from cede.verifier.check_results import CheckStatus, verified
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cede.model.conditions import ConditionType
     from cede.model.outcome import Outcome
     from cede.verifier.check_results import CheckResult
 
@@ -206,7 +207,7 @@ def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
 def _of_assignment(
     result: AssignmentResult, was: Condition | None, was_verified: Condition | None, *, waits: bool
 ) -> tuple[Condition, ...]:
-    def condition(kind: str, status: Status, reason: str, message: str = "") -> Condition:
+    def condition(kind: ConditionType, status: Status, reason: str, message: str = "") -> Condition:
         return Condition(
             subject=result.subject, type=kind, status=status, reason=reason, message=message
         )

@@ -12,6 +12,7 @@ from cede.model.conditions import (
     PCIBACK_LOADED,
     POLICY_VALID,
     Condition,
+    ConditionType,
     Status,
 )
 
@@ -54,7 +55,7 @@ def _message(error: CedeError | None) -> str:
 
 
 def _of_host(
-    kind: str, so: bool, if_so: str, otherwise: str, message: str, message_if_so: str = ""
+    kind: ConditionType, so: bool, if_so: str, otherwise: str, message: str, message_if_so: str = ""
 ) -> Condition:
     return Condition(
         subject=HOST,

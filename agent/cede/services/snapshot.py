@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from cede.errors import UsageError
 from cede.model import serialization
@@ -13,8 +14,16 @@ from cede.model.inventory import Inventory
 if TYPE_CHECKING:
     from pathlib import Path
 
-_VERSION = 1
+_VERSION: Literal[1] = 1
 _MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedHost:
+    """A host in a file, as `cede devices --save` writes it and `cede plan --host` reads it."""
+
+    version: Literal[1]
+    inventory: Inventory
 
 
 def save(inventory: Inventory, path: Path) -> None:
@@ -25,7 +34,8 @@ def save(inventory: Inventory, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(serialization.dumps(version=_VERSION, inventory=inventory) + "\n")
+            saved = SavedHost(version=_VERSION, inventory=inventory)
+            file.write(serialization.dumps(saved) + "\n")
     except OSError as error:
         raise UsageError(
             f"{path} can't be written: {error.strerror}", name="file-unwritable"

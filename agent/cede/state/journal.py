@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cede.model.conditions import Time
 from cede.model.journal_state import Held, JournalState, Unfinished
 from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
 from cede.state import database
 from cede.state.status_store import StatusStore
+from cede.util.json_keywords import Keywords
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,34 +37,46 @@ class Requester:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRecord:
-    """One action in the history; `seconds` is None if it never ended. `is_rollback` if it took an earlier one back."""
+    """One action in the history.
+
+    `text` is the action as a sentence; `started` is when it began; `seconds` is how long it took, None if it never
+    ended; `outcome` is how it ended; `message` is why it failed; `is_rollback` tells whether it took an earlier one
+    back.
+    """
 
     text: str
-    started: str
+    started: Time
     seconds: float | None
-    outcome: str
+    outcome: Annotated[str, Keywords(enum=("done", "failed", "incomplete"))]
     message: str
     is_rollback: bool
+
+
+_ENDINGS = (
+    "done", "failed", "rolled back", "rollback failed", "hung", "interrupted", "found", "incomplete",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRecord:
     """One change in the history, with its actions in order. Times are UTC, ISO 8601.
 
-    `outcome` is `done`, `failed`, `rolled back`, `rollback failed`, `interrupted`, `found` (by a rebuilt journal) or
-    `cut off`, if cede was killed there. `address` is None for what was about no device. `open` tells that something of
-    it may still be left to finish or to undo.
+    `number` counts the changes; `ended` is None if it never did; `outcome` is how it ended: `found` by a rebuilt
+    journal, `incomplete` if cede was killed there. `subject` is what it was about; `address` is None for what was about
+    no device; `domain` is empty for what was about none. `command` is as it was given, by the person or service
+    `requester`. `message` is why it did not end well; `remedy` is what the administrator can do; `open` tells that
+    something of it may still be left to finish or to undo; `actions` are its actions in order.
     """
 
     number: int
-    started: str
-    ended: str | None
+    started: Time
+    ended: Time | None
     subject: str
     address: Address | None
     domain: str
     command: str
     requester: str
-    outcome: str
+    outcome: Annotated[str, Keywords(enum=_ENDINGS)]
     message: str
     remedy: str
     open: bool

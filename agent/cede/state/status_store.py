@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cede.model.conditions import Condition, Status
+from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
 from cede.state import database
@@ -110,7 +110,7 @@ class StatusStore(JournalFile):
             ).fetchall()
             return tuple(
                 Condition(
-                    subject=subject, type=_RENAMED.get(kind, kind), status=Status(status),
+                    subject=subject, type=ConditionType(_RENAMED.get(kind, kind)), status=Status(status),
                     reason=_RENAMED.get(reason, reason), message=message,
                     since=since, next_try=next_try,
                 )
@@ -133,7 +133,7 @@ class StatusStore(JournalFile):
                 (
                     "" if not condition.subject else source,
                     condition.subject,
-                    condition.type,
+                    str(condition.type),
                     str(condition.status),
                     condition.reason,
                     condition.message,

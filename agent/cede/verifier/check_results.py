@@ -32,7 +32,11 @@ class Witness(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The result of one check: its source, whose word it rests on, what was expected, what was found."""
+    """The result of one check.
+
+    `source` is where it looked; `witness` says whose word it rests on; `expected` is what was expected; `found` is what
+    was found.
+    """
 
     source: str
     witness: Witness = Witness.HOST

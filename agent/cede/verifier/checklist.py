@@ -25,7 +25,10 @@ _DRIVER = "/sys/bus/pci/drivers/pciback"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChecklistItem:
-    """One item of the path: its name, its status, what was found, and the command to see the same."""
+    """One item of a device's path into its guest.
+
+    `item` is its name; `found` is what was found; `command` shows the same.
+    """
 
     item: str
     status: CheckStatus

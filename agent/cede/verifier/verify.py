@@ -16,6 +16,7 @@ from cede.guest.channels.console_channel import ConsoleChannel
 from cede.guest.channels.ssh_channel import SshChannel
 from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
+from cede.model.plan import Subject
 from cede.model.policy import Channel, When
 from cede.util.retry import wait_for
 from cede.verifier import check_results, guest_checks, host_checks
@@ -185,9 +186,12 @@ def _opened(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """The checklist of one assignment; empty if the assignment has no device or no domain."""
+    """The checklist of one assignment.
 
-    subject: str
+    `checks` are all its items in order, none if the assignment has no device or no domain.
+    """
+
+    subject: Subject
     checks: tuple[ChecklistItem, ...]
 
 

@@ -7,36 +7,27 @@ it is. Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, Document
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cede.model.pci import Address
+from cede.model.pci import Address, Node, NodeKind
 from cede.util.kernel_files import listing, realpath, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What people choose by. Terminals and inputs are left out: the USB device they are on is named.
-_CLASSES = {"net": "interface", "block": "disk", "sound": "sound card", "drm": "display"}
+_CLASSES: dict[str, NodeKind] = {
+    "net": "interface",
+    "block": "disk",
+    "sound": "sound card",
+    "drm": "display",
+}
 _FUNCTION = re.compile(r"/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/)")
 _CARD = re.compile(r"card\d+")
 _USB_HUB = "09"
 _SECTOR, _KIB = 512, 1024
 _MAX_LENGTH = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One thing that dom0 has through a PCI function: its kind, the kernel's name for it, and more in words."""
-
-    kind: str
-    name: str
-    about: str = ""
-
-    def __str__(self) -> str:
-        called = f"{self.kind} {self.name}" if self.kind == "USB" else self.name
-        return f"{called} ({self.about})" if self.about else called
 
 
 def device_nodes(sys_root: Path) -> dict[Address, tuple[Node, ...]]:

@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from cede.model.pci import Identity
+from cede.model.pci import Identity, Names
 
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_LENGTH = 80
 # A line that is not indented begins another vendor or class.
 _NEXT_BLOCK = re.compile(rb"\n[^\t\n#]")
 _NEXT_SUBCLASS = re.compile(rb"\n\t[^\t]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What a device is called; each is empty where the list doesn't know it."""
-
-    kind: str = ""
-    vendor: str = ""
-    device: str = ""
-
-    def __str__(self) -> str:
-        return " ".join(part for part in (self.vendor, self.device) if part)
 
 
 class PciIds:
