@@ -34,10 +34,12 @@ def store() -> Store:
 
 @pytest.fixture
 def host(tree: SysTree) -> Iterator[SimulatedHost]:
-    """A card with its dom0 driver at 0000:01:00.0, and the running PV guest pv1."""
+    """Two like cards with their dom0 driver, at 0000:01:00.0 and 0000:02:00.0; the running PV guests pv1 and pv2."""
     host = SimulatedHost(tree)
-    host.card("0000:01:00.0")
-    host.guest("pv1", 1)
+    for address in ("0000:01:00.0", "0000:02:00.0"):
+        host.card(address)
+    for domid, name in enumerate(("pv1", "pv2"), 1):
+        host.guest(name, domid)
     yield host
     host.written.close()
 

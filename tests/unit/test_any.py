@@ -29,14 +29,6 @@ assignments:
 
 
 @pytest.fixture
-def host(host: SimulatedHost) -> SimulatedHost:
-    """A second card like the first, and a second running guest."""
-    host.card(SECOND)
-    host.guest("pv2", 2)
-    return host
-
-
-@pytest.fixture
 def any_policy(policy: Path) -> Path:
     policy.write_text(ANY)
     return policy

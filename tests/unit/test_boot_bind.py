@@ -45,8 +45,7 @@ def policy() -> Policy:
 
 @pytest.fixture
 def alone(host: SimulatedHost) -> SimulatedHost:
-    """The host with a second card, reached by a third."""
-    host.card(OTHER)
+    """The host, reached by a third card."""
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
     host.native["0000:00:02.0"] = "virtio-pci"
     host.tree.route(ROUTE)

@@ -82,7 +82,7 @@ def test_an_attach_takes_its_actions_in_order_and_the_guest_has_the_device(
         "plug pv1 0000:01:00.0",
         "redefine pv1",
     ]
-    (guest,) = host.libvirt.domains()
+    guest, _ = host.libvirt.domains()
     assert [h.owned for h in (*guest.live, *guest.config)] == [True, True]
 
 
@@ -129,7 +129,7 @@ def test_what_another_change_has_switched_on_stays_on_when_one_is_rolled_back(
     done = take(host, on, LOAD, ADD)
     assert [one.no_change for one in done.tried] == [True, False]
     assert (done.rolled_back, done.rollback_failed) == ((), None)
-    (guest,) = host.libvirt.domains()
+    guest, _ = host.libvirt.domains()
     assert guest.features == ("passthrough",)
 
 
@@ -242,7 +242,7 @@ def test_a_release_lifts_the_quarantine_before_dom0_probes(host: SimulatedHost) 
         "reattach 0000:01:00.0",
     ]
     assert (driver(host), host.in_quarantine) == ("e1000e", set())
-    (guest,) = host.libvirt.domains()
+    guest, _ = host.libvirt.domains()
     assert (guest.live, guest.config) == ((), ())
 
 

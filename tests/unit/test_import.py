@@ -106,11 +106,11 @@ def test_what_is_hidden_is_taken_from_the_command_line_and_modprobe(
     assert policy_files.parse(cede("import", "--from-hide", on=None).out, "out").devices == ()
     (root / "proc/cmdline").write_text("ro xen-pciback.hide=(01:00.0)\n")
     (root / "etc/modprobe.d").mkdir(parents=True)
-    (root / "etc/modprobe.d/xen.conf").write_text("options xen-pciback hide=(02:00.0)(oops)\n")
+    (root / "etc/modprobe.d/xen.conf").write_text("options xen-pciback hide=(03:00.0)(oops)\n")
     said = cede("import", "--from-hide", "--json", on=None).json("import")
     assert [(d["address"], d["identity"] is None) for d in said["devices"]] == [
         (NIC, False),
-        ("0000:02:00.0", True),
+        ("0000:03:00.0", True),
     ]
     assert said["assignments"] == []
     assert "'(oops)'" in said["notes"][0]

@@ -25,12 +25,12 @@ def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> Non
 
     def find(_find: object, disks: Mapping[str, object], _interfaces: object) -> object:
         asked.append(disks)
-        return {NIC: [use], Address(0, 2, 0, 0): [use]}
+        return {NIC: [use], Address(0, 9, 0, 0): [use]}
 
     host.instead["uses"] = find
-    (device,) = observe(host.adapters()).devices
-    assert device.uses == (use,)
-    assert [list(disks) for disks in asked] == [["pv1"]]
+    device, other = observe(host.adapters()).devices
+    assert (device.uses, other.uses) == ((use,), ())
+    assert [list(disks) for disks in asked] == [["pv1", "pv2"]]
 
 
 def test_sysfs_is_read_while_libvirt_prepares_its_answer(
@@ -47,7 +47,7 @@ def test_sysfs_is_read_while_libvirt_prepares_its_answer(
         return devices()
 
     host.instead |= {"domains": answer_late, "devices": reading}
-    assert [domain.name for domain in observe(host.adapters()).domains] == ["pv1"]
+    assert [domain.name for domain in observe(host.adapters()).domains] == ["pv1", "pv2"]
 
 
 @pytest.mark.parametrize("question", ["domains", "node_devices"])

@@ -162,10 +162,9 @@ def test_screens_of_verify(
     scenes("the guest doesn't shut down", "verify", "--restart", "--yes")
 
 
-def test_screens_of_attach(scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost) -> None:
+def test_screens_of_attach(scenes: Scenes, cede: Callable[..., Shown]) -> None:
     scenes("by address", "attach", "01:00.0", "pv1")
     scenes("again", "attach", NIC, "pv1")
-    host.guest("pv2", 2)
     scenes("into another domain", "attach", NIC, "pv2")
     cede("drain", "--yes")
     scenes("of a drained device", "attach", NIC, "pv1")
@@ -268,7 +267,7 @@ def test_screens_of_devices(
     scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     root_disk(host)
-    host.card(SECOND, driver="pciback")
+    host.tree.bind(SECOND, "pciback")
     host.tree.slots(SECOND)
     scenes("all", "devices")
     scenes("the one that dom0 lives on", "devices", "00:03.0")
@@ -303,7 +302,7 @@ def test_screens_of_import(
     scenes("an unknown domain", "import", "--from-domain", "nobody", on=None)
     scenes("to nowhere", "import", str(cfg), "-o", "/nowhere/at/all.yaml", on=None)
     scenes("hidden devices, of which there are none", "import", "--from-hide", on=None)
-    scenes("of a text that is wrong", "import", "--hide", "(02:00.0)(oops)", on=None)
+    scenes("of a text that is wrong", "import", "--hide", "(03:00.0)(oops)", on=None)
     cfg.write_text("name = 'g'\npci = ['01:00.0,permisive=1']\nimport os\n")
     scenes("a file that is wrong", "import", str(cfg), on=None)
     cfg.write_text("name = ''\npci = ['01:00.0']\n")
