@@ -57,7 +57,7 @@ def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
 
 @pytest.fixture
 def watch(xenstored: FakeXenstored) -> Iterator[XenstoreWatch]:
-    made = XenstoreWatch(XenstoreClient(str(xenstored.path)))
+    made = XenstoreWatch(XenstoreClient(xenstored.path))
     yield made
     made.close()
 
@@ -135,7 +135,7 @@ def test_nonsense_instead_of_an_event_is_unreachable(
 def test_a_storm_of_events_that_nobody_reads_is_kept_short(
     xenstored: FakeXenstored,
 ) -> None:
-    client = XenstoreClient(str(xenstored.path))
+    client = XenstoreClient(xenstored.path)
     client.watch([BACKEND])
     storm = xenstored.event(BACKEND, BACKEND) * 10_000
     xenstored.answer = lambda operation, request, payload: (
@@ -148,7 +148,7 @@ def test_a_storm_of_events_that_nobody_reads_is_kept_short(
 
 def test_nobody_at_the_socket_is_unreachable_and_leaves_nothing_open(tmp_path: Path) -> None:
     before = descriptors()
-    adapter = XenstoreWatch(XenstoreClient(str(tmp_path / "none")))
+    adapter = XenstoreWatch(XenstoreClient(tmp_path / "none"))
     with raises(UnreachableError, "xenstore-unreachable") as caught:
         adapter.open()
     assert caught.value.remedy

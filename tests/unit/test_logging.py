@@ -63,7 +63,7 @@ def test_without_the_switch_no_call_is_told(
     words: tuple[str, ...],
 ) -> None:
     for shown in (cede(*words, "plan"), cede("plan", *words)):
-        assert bool(words) == ("saw 1 devices and 1 domains" in shown.err)
+        assert bool(words) == ("saw 2 devices and 2 domains" in shown.err)
         assert " ms" not in shown.err
         assert words or shown.err == ""
 
@@ -135,7 +135,7 @@ def test_a_question_to_xenstore_is_told_without_what_was_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     xenstored = FakeXenstored(tmp_path / "socket")
-    client = XenstoreClient(str(xenstored.path))
+    client = XenstoreClient(xenstored.path)
     with debugging():
         client.write("/a\x1b[2J", b"secret")
         client.ask(Operation.READ, ["/a", "/b", "/c"])

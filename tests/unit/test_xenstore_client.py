@@ -9,13 +9,13 @@ import time
 import tty
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.adapters.xen import xenstore_client
 from cede.adapters.xen.xenstore import Xenstore
 from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
 from cede.errors import UnreachableError
@@ -25,7 +25,6 @@ from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 READ = Operation.READ
 
@@ -39,7 +38,7 @@ def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
 
 @pytest.fixture
 def client(xenstored: FakeXenstored) -> Iterator[XenstoreClient]:
-    made = XenstoreClient(str(xenstored.path), timeout=60)
+    made = XenstoreClient(xenstored.path, timeout=60)
     yield made
     made.close()
 
@@ -201,7 +200,7 @@ def wrong(kind: str, operation: Operation, request: int) -> bytes | None:
 def test_an_answer_that_is_wrong_is_no_answer_and_the_next_question_has_a_new_connection(
     xenstored: FakeXenstored, kind: str, why: str
 ) -> None:
-    client = XenstoreClient(str(xenstored.path), timeout=0.2)
+    client = XenstoreClient(xenstored.path, timeout=0.2)
     xenstored.nodes = {"/a": b"value"}
     xenstored.answer = lambda operation, request, _: wrong(kind, operation, request)
     with raises(UnreachableError, "xenstore-unreachable", why) as caught:
@@ -229,7 +228,7 @@ def test_an_answer_too_many_is_never_taken_for_the_answer_to_the_next_question(
 def test_a_late_answer_is_never_taken_for_the_answer_to_another_question(
     xenstored: FakeXenstored,
 ) -> None:
-    client = XenstoreClient(str(xenstored.path), timeout=0.1)
+    client = XenstoreClient(xenstored.path, timeout=0.1)
     late = threading.Event()
 
     def slowly(operation: Operation, request: int, payload: bytes) -> bytes | None:
@@ -249,7 +248,7 @@ def test_a_late_answer_is_never_taken_for_the_answer_to_another_question(
 def test_a_slow_xenstored_is_waited_for_no_longer_than_its_time_in_all(
     xenstored: FakeXenstored,
 ) -> None:
-    client = XenstoreClient(str(xenstored.path), timeout=0.3)
+    client = XenstoreClient(xenstored.path, timeout=0.3)
     xenstored.nodes = {"/a": b"x" * 1000}
     xenstored.pieces, xenstored.pause = 1, 0.01  # never silent, never done
     started = time.monotonic()
@@ -261,7 +260,7 @@ def test_a_slow_xenstored_is_waited_for_no_longer_than_its_time_in_all(
 
 def test_where_no_xenstored_is_the_error_says_where_it_was_looked_for(tmp_path: Path) -> None:
     before = descriptors()
-    client = XenstoreClient(str(tmp_path / "none"))
+    client = XenstoreClient(tmp_path / "none")
     with raises(UnreachableError, "xenstore-unreachable", f"{tmp_path}/none") as caught:
         client.ask(READ, ["/a"])
     assert "dom0" in caught.value.remedy
@@ -291,8 +290,6 @@ def test_a_xenstored_in_a_domain_of_its_own_is_asked_through_the_device_one_mess
     theirs, ours = os.openpty()  # a character device, as /dev/xen/xenbus is
     tty.setraw(theirs)
     tty.setraw(ours)
-    monkeypatch.setattr(xenstore_client, "SOCKET", "/nowhere/socket")
-    monkeypatch.setattr(xenstore_client, "DEVICE", os.ttyname(ours))
     writes: list[bytes] = []
     write = os.write
 
@@ -310,8 +307,8 @@ def test_a_xenstored_in_a_domain_of_its_own_is_asked_through_the_device_one_mess
     served = threading.Event()
     thread = threading.Thread(target=serve)
     thread.start()
-    monkeypatch.setattr(os, "write", spied)
-    client = XenstoreClient(timeout=5)
+    monkeypatch.setattr(os, "write", spied)  # a terminal keeps no borders between writes
+    client = XenstoreClient(Path("/nowhere/socket"), Path(os.ttyname(ours)), timeout=5)
     assert client.ask(READ, ["/a", "/b"]) == [b"/a", b"/b"]
     assert [len(sent) for sent in writes] == [HEADER.size + 3] * 2
     client.close()
@@ -335,7 +332,7 @@ FRAMES = st.builds(
 @given(st.lists(FRAMES | st.binary(max_size=30), max_size=6))
 def test_whatever_xenstored_says_is_an_answer_an_event_or_unreachable(said: list[bytes]) -> None:
     ours, theirs = socket.socketpair()
-    client = XenstoreClient("/nowhere/socket", timeout=5)
+    client = XenstoreClient(Path("/nowhere/socket"), timeout=5)
     ours.setblocking(False)
     client._descriptor = ours.detach()
     theirs.sendall(b"".join(said))

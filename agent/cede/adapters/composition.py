@@ -20,6 +20,7 @@ from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.adapters.xen.commands import Kernel, Xl
 from cede.adapters.xen.hypervisor import Hypervisor, binding
 from cede.adapters.xen.xenstore import Xenstore
+from cede.adapters.xen.xenstore_client import XenstoreClient
 from cede.adapters.xen.xenstore_watch import XenstoreWatch
 from cede.errors import CedeError, PermanentError
 from cede.policy.policy_files import fingerprint
@@ -104,7 +105,7 @@ def open_adapters(
             if access is LibvirtAccess.REQUIRED:
                 raise
             connection = cast("ports.Libvirt", Unavailable(error))
-    xenstore = cast("ports.Xenstore", EmptyXenstore()) if offline else Xenstore()
+    xenstore = cast("ports.Xenstore", EmptyXenstore()) if offline else Xenstore(_xenstore(paths))
     journal = runtime.journal()
     links = Links()
     try:
@@ -129,6 +130,10 @@ def open_adapters(
         connection.close()
 
 
+def _xenstore(paths: Paths) -> XenstoreClient:
+    return XenstoreClient(paths.run / "xenstored/socket", paths.dev / "xen/xenbus")
+
+
 def _hypervisor(paths: Paths) -> Hypervisor:
     files = paths.sys / "hypervisor"
     return Hypervisor(files, lambda: binding(paths.root / "usr/lib", files / "version"))
@@ -139,7 +144,7 @@ def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]
     from cede.adapters.libvirt.domain_events import LibvirtEvents
 
     changes = FileChanges(paths, lambda: fingerprint(paths))
-    return (LibvirtEvents(runtime.uri), XenstoreWatch(), Uevents(), changes)
+    return (LibvirtEvents(runtime.uri), XenstoreWatch(_xenstore(runtime.paths)), Uevents(), changes)
 
 
 def _user() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
+from cede.adapters.xen.xenstore_client import Operation
 from cede.errors import WorldMovedError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
@@ -53,8 +53,8 @@ class Xenstore:
     Nothing found would say that no guest has any device, so a xenstore that doesn't answer is always an error.
     """
 
-    def __init__(self, client: Nodes | None = None) -> None:
-        self._client: Nodes = client or XenstoreClient()
+    def __init__(self, client: Nodes) -> None:
+        self._client = client
 
     def close(self) -> None:
         """Close the connection; the next question opens a new one."""

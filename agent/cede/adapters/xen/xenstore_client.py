@@ -26,8 +26,6 @@ from cede.util.text import line_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SOCKET = "/run/xenstored/socket"
-DEVICE = "/dev/xen/xenbus"  # where xenstored runs in a domain of its own
 _HEADER = struct.Struct("=4I")  # operation, request, transaction, length
 _MAX_PAYLOAD = 4096  # XENSTORE_PAYLOAD_MAX
 _MAX_EVENTS = 4096  # kept until somebody reads them
@@ -61,11 +59,15 @@ class XenstoreClient:
     """One connection, opened at the first question, and anew after a failure or a close.
 
     Whoever asks waits for the answers; several threads may. Every method raises UnreachableError if xenstored isn't
-    there, refuses, is silent for `timeout` seconds, or says what the protocol doesn't know.
+    there, refuses, is silent for `timeout` seconds, or says what the protocol doesn't know. Where xenstored runs in a
+    domain of its own, there is no `socket` but only the kernel's `device` (/dev/xen/xenbus).
     """
 
-    def __init__(self, path: str | None = None, *, timeout: float = _TIMEOUT) -> None:
-        self._path = path
+    def __init__(
+        self, socket: Path, device: Path | None = None, *, timeout: float = _TIMEOUT
+    ) -> None:
+        self._socket = socket
+        self._device = device
         self._timeout = timeout
         self._descriptor = -1
         self._writes_many = False
@@ -187,13 +189,15 @@ class XenstoreClient:
                 yield _Message(operation, request, payload)
 
     def _open(self) -> None:
-        path = self._path or (SOCKET if Path(SOCKET).exists() else DEVICE)
+        path = self._socket
+        if self._device is not None and self._device.exists() and not path.exists():
+            path = self._device
         try:
-            self._writes_many = not Path(path).is_char_device()
+            self._writes_many = not path.is_char_device()
             if self._writes_many:
                 with socket.socket(socket.AF_UNIX) as connection:
                     connection.settimeout(self._timeout)
-                    connection.connect(path)
+                    connection.connect(str(path))
                     self._descriptor = connection.detach()
             else:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)

@@ -22,8 +22,8 @@ class XenstoreWatch:
 
     name = "xenstore"
 
-    def __init__(self, client: XenstoreClient | None = None) -> None:
-        self._client = client or XenstoreClient()
+    def __init__(self, client: XenstoreClient) -> None:
+        self._client = client
         self._new: set[str] = set()
 
     def open(self) -> None:
