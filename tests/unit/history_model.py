@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, FailureKind, HungError, UnsafeError
 from cede.model.domain import GuestKind
-from cede.model.journal_state import Pause
 from cede.model.pci import PCIBACK, Address, Link
-from cede.model.plan import Deferred, Plan, Purpose
+from cede.model.plan import Deferred, Plan
 from cede.model.policy import (
     Assignment,
     Channel,
@@ -22,17 +21,13 @@ from cede.model.policy import (
     Verification,
     When,
 )
-from cede.planner.planner import plan
-from cede.planner.release import detach, release
-from cede.planner.resolve import resolve_targets
-from cede.services.observe import observe_host
+from cede.services import maintenance
+from cede.services.one_off import plan_detach, plan_release, take_out
 from cede.services.reconcile import (
     Report,
     RequestContext,
-    apply,
-    carry_out,
+    carry_out_pass,
     replan,
-    save_pass,
     status,
 )
 from sim.faults import Adapter, Killed, Kind
@@ -40,6 +35,7 @@ from sim.memory_host import Card, Guest, Host
 
 if TYPE_CHECKING:
     from cede.model.outcome import Outcome
+    from cede.planner.resolve import Targets
     from sim.faults import Scheduled
     from sim.memory_host import ModelJournal
 
@@ -188,15 +184,11 @@ class History:
         self.policy = policy
         targets, planned = replan(self.adapters, policy)
         inventory = targets.inventory
-        later = {r.subject for r in planned.refusals if r.kind is FailureKind.TRY_LATER}
-        self.keep_bound = {
-            t.device.address for t in targets.each if t.device and t.subject in later
-        }
+        self.keep_bound = _waiting(targets, planned)
         held = {held.address for held in inventory.held}
         assert not held & {change.address for change in planned.changes}, "what hangs is touched"
-        done = apply(self.adapters, targets, planned, self.context)
+        done = carry_out_pass(self.adapters, targets, planned, self.context)
         self._hung(done.outcomes)
-        save_pass(self.adapters, targets, done)
         if not self.host.gate.met:
             self._recorded({(left.address, left.domain) for left in inventory.last_applied})
         paused = {one.address for one in done.plan.changes if not one.detaching} & {
@@ -223,48 +215,38 @@ class History:
         if verb == "detach":
             self.detached.add(address)
         was = replace(self.host.cards[address])
-        inventory = observe_host(self.adapters)
-        self.adapters.journal.unhold(address)
-        planned = Plan(decisions=(_WAYS[verb](address, f"{verb} {address}", inventory),))
-        outcomes = carry_out(self.adapters, inventory, planned, self.context)
-        self._hung(outcomes)
+        planned = _WAYS[verb](self.adapters, lambda: self.policy, str(address))
+        done = take_out(self.adapters, planned, self.context)
+        self._hung(done.outcomes)
         if verb == "release" and self.host.cards[address] != was:
             # one that came to nothing leaves it as the person had it
             self.detached.discard(address)
-        return Report(plan=planned, outcomes=outcomes)
+        return done
 
     def leave_alone(self, what: str, *, drained: bool) -> None:
         """As `cede pause` and `cede drain` do it."""
-        guest = self.host.guests.get(what)
-        pause = Pause(
-            target=what,
-            domain=self.host.domain(guest).uuid if guest else "",
-            device="" if guest or what == "everything" else what,
-            drained=drained,
+        name = "" if what == "everything" else what
+        if not drained:
+            maintenance.pause(self.adapters, self.policy, name, self.context)
+            return
+        planned = maintenance.plan_drain(self.adapters, self.policy, name, self.context)
+        assert not any(change.attaching for change in planned.plan.changes), (
+            "a drain gives something away"
         )
-        inventory = observe_host(self.adapters)
-        pauses = (pause, *inventory.pauses)
-        whole = plan(resolve_targets(self.policy, replace(inventory, pauses=pauses)))
-        self.adapters.journal.pause(pause)
-        if drained:
-            planned = Plan(decisions=tuple(c for c in whole.changes if c.purpose is Purpose.DRAIN))
-            assert not any(change.attaching for change in planned.changes), (
-                "a drain gives something away"
-            )
-            stop = self.context
-            outcomes = carry_out(self.adapters, inventory, planned, stop)
-            self._hung(outcomes)
-            for one in outcomes:
-                assert one.change.address is not None
-                card = self.host.cards[one.change.address]
-                well = one.error is None and one.change.identity and not self.host.gate.met
-                excused = not well or self._persons(card.address)
-                assert excused or card.at_home, f"{card} was drained and isn't home"
+        done = maintenance.drain(self.adapters, planned, self.context)
+        self._hung(done.outcomes)
+        for one in done.outcomes:
+            assert one.change.address is not None
+            card = self.host.cards[one.change.address]
+            well = one.error is None and one.change.identity and not self.host.gate.met
+            excused = not well or self._persons(card.address)
+            assert excused or card.at_home, f"{card} was drained and isn't home"
 
     def resume(self) -> None:
         """As `cede resume` does it."""
-        self.adapters.journal.resume(self.adapters.journal.load_state().pauses)
-        self.apply(self.policy)
+        planned = maintenance.plan_resume(self.adapters, self.policy, "")
+        self.keep_bound |= _waiting(planned.targets, planned.whole)
+        self._hung(maintenance.resume(self.adapters, planned, self.context).outcomes)
 
     def _hung(self, outcomes: tuple[Outcome, ...]) -> None:
         for one in outcomes:
@@ -365,7 +347,8 @@ class History:
         memory = self.host.journal.load_state()
         theirs = {card.address for card in self.host.cards.values() if self._taken(card)}
         assert {started.address for started in memory.unfinished} <= theirs
-        assert memory.held == ()
+        # a release that is refused, since the device is in the administrator's guest, lets go of nothing
+        assert {held.address for held in memory.held} <= theirs
         for guest in self.host.guests.values():
             assert {ownership.address for ownership in self.host.domain(guest).owned} <= theirs
 
@@ -382,4 +365,10 @@ class History:
         )
 
 
-_WAYS: dict[str, Any] = {"release": release, "detach": detach}
+def _waiting(targets: Targets, planned: Plan) -> set[Address]:
+    """The devices that the policy gives away later."""
+    later = {r.subject for r in planned.refusals if r.kind is FailureKind.TRY_LATER}
+    return {t.device.address for t in targets.each if t.device and t.subject in later}
+
+
+_WAYS = {"release": plan_release, "detach": plan_detach}

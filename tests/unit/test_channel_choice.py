@@ -11,8 +11,9 @@ from cede.errors import WorldMovedError
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity
-from cede.model.policy import Assignment, Channel, Place, Policy, Verification, When
+from cede.model.policy import Assignment, Channel, Place, Policy, Verification
 from cede.services import one_off
+from cede.services.one_off import AttachRequest
 from cede.verifier.check_results import CheckStatus
 from cede.verifier.verify import verify
 from unit.raises import raises
@@ -34,10 +35,11 @@ INVENTORY = Inventory(
 
 
 def chosen(domain: str, channel: Channel | None, *said: Assignment) -> Verification:
-    policy = one_off.policy(
-        Policy(assignments=said), str(NIC), domain, INVENTORY,
-        permissive=False, when=When.NOW, channel=channel,
-    )  # fmt: skip
+    policy = one_off.policy_of(
+        Policy(assignments=said),
+        AttachRequest(device=str(NIC), domain=domain, channel=channel),
+        INVENTORY,
+    )
     return policy.assignments[0].verification
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -37,10 +38,9 @@ from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks, CheckResult, CheckStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from cede.daemon.backoff import Waiting
-    from cede.daemon.loop import NeedsRecheck, NextTries, Review
 
 NIC = "nic0 -> pv1"
 TO_DO = Change(
@@ -88,7 +88,7 @@ class World:
 
     def daemon(self) -> Daemon:
         return Daemon(
-            passes=self.one_pass,
+            passes=self.begin_pass,
             policies=self,
             schedule=Schedule(chance=lambda: 0.5, interval=300.0),
             reporter=self,
@@ -121,22 +121,17 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def one_pass(
-        self,
-        policy: Policy,
-        why: str,
-        review: Review,
-        needs_recheck: NeedsRecheck,
-        next_tries: NextTries,
-    ) -> Report:
+    @contextmanager
+    def begin_pass(self, policy: Policy, why: str) -> Iterator[PlannedPass]:
         del policy
         self.passes.append((self.now, why))
         self.now += self.takes
         error = self.fails.popleft() if self.fails else None
         if error is not None:
             raise error
-        planned = review(self.plan())
-        again = needs_recheck(self.unverified)
+        yield PlannedPass(world=self, plan=self.plan(), unverified=self.unverified)
+
+    def carry_out(self, planned: Plan, again: Collection[str]) -> Report:
         self.asked_again += [self.now] * len(again)
         self.worked += [self.now] * len(planned.changes)
         decision = CheckStatus.PASSED if self.verified else CheckStatus.UNVERIFIED
@@ -150,7 +145,6 @@ class World:
         )
         if again or planned.changes:
             self.unverified = () if self.verified else (NIC,)
-        self.tries.append((self.now, dict(next_tries(report))))
         return report
 
     def reload(self, *, forced: bool) -> bool:
@@ -174,6 +168,22 @@ class World:
     @property
     def times(self) -> list[float]:
         return [at for at, _ in self.passes]
+
+
+@dataclass
+class PlannedPass:
+    """A pass of the world, of which nothing is done yet."""
+
+    world: World
+    plan: Plan
+    unverified: Collection[str]
+
+    def carry_out(self, planned: Plan, needs_recheck: Collection[str]) -> Report:
+        return self.world.carry_out(planned, needs_recheck)
+
+    def record(self, report: Report, next_tries: Mapping[str, float]) -> None:
+        del report
+        self.world.tries.append((self.world.now, dict(next_tries)))
 
 
 def test_undisturbed_it_makes_a_pass_when_the_timer_says_and_the_first_one_at_once() -> None:

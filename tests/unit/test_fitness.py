@@ -18,6 +18,7 @@ from cede.planner.fitness import FitKind, Fitness, fitness
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services import one_off
+from cede.services.one_off import AttachRequest
 from unit.test_planner_properties import inventories
 
 FIRST, SECOND = Address(0, 2, 0, 0), Address(0, 2, 0, 1)
@@ -87,10 +88,11 @@ def test_it_agrees_with_a_plan_for_a_fresh_guest(inventory: Inventory, protected
     host = replace(inventory, domains=(*inventory.domains, fresh))
     for device in inventory.devices:
         found = fitness(device, inventory, policy)
-        once = one_off.policy(
-            policy, str(device.address), "fresh", host,
-            permissive=False, when=When.NOW, channel=Channel.NONE,
-        )  # fmt: skip
+        once = one_off.policy_of(
+            policy,
+            AttachRequest(device=str(device.address), domain="fresh", channel=Channel.NONE),
+            host,
+        )
         planned = one_off.plan_of_assignment(plan(resolve_targets(once, host)), once)
         plugs = any(isinstance(action, HotPlug) for action in planned.actions)
         assert plugs is (found.fit is FitKind.YES), found
@@ -114,9 +116,15 @@ def test_what_goes_together_is_planned_together_for_the_next_start(inventory: In
         if found.fit is not FitKind.TOGETHER:
             continue
         every = [
-            one_off.policy(
-                Policy(), str(address), "fresh", host,
-                permissive=False, when=When.NEXT_START, channel=Channel.NONE,
+            one_off.policy_of(
+                Policy(),
+                AttachRequest(
+                    device=str(address),
+                    domain="fresh",
+                    when=When.NEXT_START,
+                    channel=Channel.NONE,
+                ),
+                host,
             )
             for address in (device.address, *found.together)
         ]  # fmt: skip

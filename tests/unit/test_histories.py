@@ -39,7 +39,8 @@ ASKED = (
     *APPLIED,
     *APPLIED,
     *(f"{verb} {card}" for verb in ("release", "detach") for card in (*OURS, THEIRS)),
-    *(f"{verb} {what}" for verb in ("cede-pause", "drain") for what in (NIC, "pv1", "everything")),
+    *(f"{verb} {what}" for verb in ("cede-pause", "drain") for what in (NIC, "pv1")),
+    "drain everything",
     "cede-resume",
 )
 EVENTS = (

@@ -382,7 +382,10 @@ def passes(made: Host, tmp_path: Path, log: logging.Logger) -> host_passes.HostP
 
 
 def _once(passes: host_passes.HostPasses) -> Report:
-    return passes(POLICIES["A"], "timer", lambda planned: planned, tuple, lambda _: {})
+    with passes(POLICIES["A"], "timer") as current:
+        report = current.carry_out(current.plan, ())
+        current.record(report, {})
+    return report
 
 
 @pytest.mark.parametrize(
@@ -446,20 +449,24 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
                 backoff.failed(outcome.change.subject, outcome.error.message, now)
         return backoff.next_tries(now)
 
-    def review(planned: Plan) -> Plan:
-        return hold_back(planned, {one.subject: one.reason for one in backoff.waiting(now)})
+    def one_pass(why: str) -> Report:
+        with passes(POLICIES["A"], why) as current:
+            waiting = {one.subject: one.reason for one in backoff.waiting(now)}
+            report = current.carry_out(hold_back(current.plan, waiting), ())
+            current.record(report, failed(report))
+        return report
 
     passes._adapters = replace(made.adapters(), libvirt=LibvirtWithoutPciback(made))
-    passes(POLICIES["A"], "timer", review, tuple, failed)
+    one_pass("timer")
     passes.close()
     for _ in range(2):
         status, reason, message, next_try = _known(made, "InSync")
         assert (status, reason, message) == ("False", "Failed", f"libxl said no to {NIC}")
         assert _in_seconds(made, next_try) == 5.0
-        done = passes(POLICIES["A"], "xenstore", review, tuple, failed)
+        done = one_pass("xenstore")
         assert done.outcomes == (), "it waits"
     backoff.forget()
-    passes(POLICIES["A"], "reload", review, tuple, failed)
+    one_pass("reload")
     assert _known(made, "InSync") == ("True", "AsAssigned", "", "")
 
 

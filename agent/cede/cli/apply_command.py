@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,9 +13,8 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
 from cede.cli.report import show_report
 from cede.cli.session import confirm, writing
-from cede.model.plan import Plan
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import one_pass
+from cede.services.reconcile import carry_out_pass, replan
 from cede.services.status import failures_recorded
 
 
@@ -46,14 +44,11 @@ def apply_command(
         adapters, context = stack.enter_context(
             writing(runtime, "cede apply", seconds, as_json=as_json)
         )
-
-        def reviewed(planned: Plan) -> Plan:
-            if not as_json:
-                output.plan(planned)
-            if planned.changes and not confirm(yes=yes or as_json):
-                click.echo("Nothing was changed.")
-                raise click.exceptions.Exit(Exit.OUT_OF_SYNC)
-            return planned
-
-        done = one_pass(adapters, policy, replace(context, scheduled=scheduled), review=reviewed)
+        targets, planned = replan(adapters, policy, scheduled=scheduled)
+        if not as_json:
+            output.plan(planned)
+        if planned.changes and not confirm(yes=yes or as_json):
+            click.echo("Nothing was changed.")
+            return Exit.OUT_OF_SYNC
+        done = carry_out_pass(adapters, targets, planned, context)
     return show_report(done, as_json=as_json)

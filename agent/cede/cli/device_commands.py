@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,23 +12,16 @@ from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.report import show_report
 from cede.cli.session import writing
-from cede.errors import TransientError
-from cede.model.plan import Change, Paused, Plan, Purpose, Refused
 from cede.model.policy import Channel, When
-from cede.planner.planner import plan
-from cede.planner.release import detach, release
-from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off
-from cede.services.observe import observe_host
-from cede.services.reconcile import Report, apply, carry_out
+from cede.services.reconcile import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cede.model.inventory import Inventory
-    from cede.model.pci import Address
-    from cede.model.plan import Decision
+    from cede.adapters.ports import Adapters
+    from cede.model.policy import Policy
 
 
 @click.command("attach")
@@ -72,26 +64,16 @@ def attach_command(
         adapters,
         context,
     ):
-        inventory = observe_host(adapters)
-        policy = one_off.policy(
-            host_policy_if_any(policy_path, runtime.paths), device, domain, inventory,
-            permissive=permissive, when=When.NEXT_START if next_start else When.NOW,
+        request = one_off.AttachRequest(
+            device=device,
+            domain=domain,
+            permissive=permissive,
+            when=When.NEXT_START if next_start else When.NOW,
             channel=Channel(channel) if channel else None,
-        )  # fmt: skip
-        # the administrator who names a device means it, paused or not; what is drained is another matter
-        drained = tuple(pause for pause in inventory.pauses if pause.drained)
-        targets = resolve_targets(policy, replace(inventory, pauses=drained))
-        planned = one_off.plan_of_assignment(plan(targets), policy)
-        if any(
-            isinstance(decision, Paused)
-            or (isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
-            for decision in planned.decisions
-        ):
-            raise TransientError(
-                f"{device} or {domain} is drained",
-                name="drained",
-                remedy="`cede resume` ends the drain; `cede status` shows it",
-            )
+        )
+        targets, planned = one_off.plan_attach(
+            adapters, host_policy_if_any(policy_path, runtime.paths), request
+        )
         if not as_json:
             output.plan(planned)
         done = apply(adapters, targets, planned, context)
@@ -108,7 +90,9 @@ def detach_command(
     runtime: Runtime, device: str, policy_path: Path | None, as_json: bool, seconds: float
 ) -> int:
     """Take DEVICE out of its guest and keep it on pciback, ready for another guest."""
-    return _take(detach, "detach", runtime, device, policy_path, seconds, as_json=as_json)
+    return _take_out(
+        one_off.plan_detach, "detach", runtime, device, policy_path, seconds, as_json=as_json
+    )
 
 
 @click.command("release")
@@ -125,11 +109,13 @@ def release_command(
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
     the next `cede apply` gives it to the guest again.
     """
-    return _take(release, "release", runtime, device, policy_path, seconds, as_json=as_json)
+    return _take_out(
+        one_off.plan_release, "release", runtime, device, policy_path, seconds, as_json=as_json
+    )
 
 
-def _take(
-    plan_for: Callable[[Address, str, Inventory], Decision],
+def _take_out(
+    plan_for: Callable[[Adapters, Callable[[], Policy], str], one_off.WayOut],
     verb: str,
     runtime: Runtime,
     device: str,
@@ -139,20 +125,8 @@ def _take(
     as_json: bool,
 ) -> int:
     with writing(runtime, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
-        inventory = observe_host(adapters)
-        found = one_off.named(
-            lambda: host_policy_if_any(policy_path, runtime.paths), device, inventory, verb
-        )
-        if isinstance(found, Refused):
-            planned = Plan(decisions=(found,))
-        else:
-            planned = Plan(decisions=(plan_for(found, f"{verb} {found}", inventory),))
-            if not planned.refusals and any(held.address == found for held in inventory.held):
-                adapters.journal.unhold(found)
+        planned = plan_for(adapters, lambda: host_policy_if_any(policy_path, runtime.paths), device)
         if not as_json:
-            output.plan(planned)
-        done = Report(
-            plan=planned,
-            outcomes=carry_out(adapters, inventory, planned, context),
-        )
+            output.plan(planned.plan)
+        done = one_off.take_out(adapters, planned, context)
     return show_report(done, as_json=as_json)

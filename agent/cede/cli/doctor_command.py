@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,37 +13,23 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.outputs import DoctorOutput
 from cede.cli.session import confirm, writing
-from cede.doctor import diagnosis
-from cede.doctor.finding import Severity, worst_first
+from cede.doctor.finding import Severity
 from cede.errors import UsageError
-from cede.model.policy import Channel, When
+from cede.model.plan import Plan
+from cede.model.policy import Policy
 from cede.model.serialization import dumps
-from cede.planner.planner import plan
-from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy_if_any
-from cede.services import one_off
-from cede.services.collect_facts import collect_facts
+from cede.services import diagnose
+from cede.services.diagnose import DoctorRequest
 from cede.services.outputs import ChangeOutcome
-from cede.services.reconcile import Report, carry_out
+from cede.services.reconcile import Report
 
 if TYPE_CHECKING:
-    from cede.adapters.ports import Adapters
-    from cede.doctor.facts import Facts
-    from cede.doctor.finding import Finding
     from cede.model.outcome import Outcome
+    from cede.services.diagnose import Diagnosis
 
 _MAX_BYTES = 1024 * 1024
 _MARK = {Severity.FATAL: "FATAL", Severity.WARNING: "warning", Severity.NOTE: "note"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorRequest:
-    """What to examine: the host; with a device and a domain, that pair too; and the log of a guest."""
-
-    device: str = ""
-    domain: str = ""
-    policy: Path | None = None
-    log: tuple[str, ...] = ()
 
 
 @click.command("doctor")
@@ -90,13 +75,16 @@ def doctor_command(
             name="missing-argument",
         )
     request = DoctorRequest(
-        device=device, domain=domain, policy=policy_path, log=() if log is None else _lines(log)
+        device=device,
+        domain=domain,
+        policy=host_policy_if_any(policy_path, runtime.paths) if domain else Policy(),
+        log=() if log is None else _lines(log),
     )
     if fix:
         return _fix(runtime, request, seconds, yes=yes, as_json=as_json)
     with runtime.adapters(LibvirtAccess.OPTIONAL) as adapters:
-        facts, findings = _diagnosed(runtime, adapters, request)
-    return _show(facts, findings, (), as_json=as_json)
+        found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
+    return _show(found, (), as_json=as_json)
 
 
 def _fix(
@@ -110,49 +98,19 @@ def _fix(
         as_json=as_json,
         libvirt=LibvirtAccess.OPTIONAL,
     ) as (adapters, context):
-        facts, findings = _diagnosed(runtime, adapters, request)
-        planned = diagnosis.fix_plan(findings, facts.inventory)
-        if not planned.changes:
+        found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
+        if not found.fix.changes:
             if not as_json:
                 click.echo("There is nothing for --fix to do.")
-            return _show(facts, findings, (), as_json=as_json)
+            return _show(found, (), as_json=as_json)
         if not as_json:
-            output.plan(planned)
+            output.plan(found.fix)
         if not confirm(yes=yes or as_json):
             click.echo("Nothing was changed.")
-            return Exit.FAILED if diagnosis.fatal(findings) else Exit.OK
-        outcomes = carry_out(adapters, facts.inventory, planned, context)
-        facts, findings = _diagnosed(runtime, adapters, request)
-    return _show(facts, findings, outcomes, as_json=as_json)
-
-
-def _diagnosed(
-    runtime: Runtime, adapters: Adapters, request: DoctorRequest
-) -> tuple[Facts, tuple[Finding, ...]]:
-    """Collect the facts and apply the rules. Raises UsageError for a name that does not exist."""
-    facts = collect_facts(adapters, is_root=runtime.is_root)
-    if not request.domain:
-        return facts, diagnosis.of_host(facts)
-    if not facts.complete:
-        return facts, diagnosis.of_host(facts)  # which domain has which device is unknown
-    inventory = facts.inventory
-    domain = inventory.domain(request.domain)
-    if domain is None:
-        raise UsageError(
-            f"libvirt knows no domain {request.domain}",
-            name="no-such-domain",
-            remedy="`virsh list --all` lists the domains",
-        )
-    policy = one_off.policy(
-        host_policy_if_any(request.policy, runtime.paths), request.device, request.domain, inventory,
-        permissive=False, when=When.NOW, channel=Channel.NONE,
-    )  # fmt: skip
-    targets = resolve_targets(policy, inventory)
-    planned = one_off.plan_of_assignment(plan(targets), policy)
-    findings = diagnosis.of_pair(
-        facts, f"{request.device} -> {request.domain}", domain, targets, planned
-    )
-    return facts, worst_first([*findings, *diagnosis.of_guest(request.log, domain)])
+            return Exit.FAILED if found.fatal else Exit.OK
+        outcomes = diagnose.fix(adapters, found, context)
+        found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
+    return _show(found, outcomes, as_json=as_json)
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -167,26 +125,24 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(said.decode("utf-8", "replace").splitlines())
 
 
-def _show(
-    facts: Facts, found: tuple[Finding, ...], outcomes: tuple[Outcome, ...], *, as_json: bool
-) -> int:
+def _show(found: Diagnosis, outcomes: tuple[Outcome, ...], *, as_json: bool) -> int:
     failed = any(outcome.error is not None for outcome in outcomes)
-    code = Exit.FAILED if failed or diagnosis.fatal(found) else Exit.OK
+    code = Exit.FAILED if failed or found.fatal else Exit.OK
     if as_json:
         click.echo(
             dumps(
                 DoctorOutput(
                     exit=code,
-                    findings=found,
-                    fix=diagnosis.fix_plan(found, facts.inventory),
+                    findings=found.findings,
+                    fix=found.fix,
                     outcomes=ChangeOutcome.of(outcomes),
                 )
             )
         )
         return code
     if outcomes:
-        output.report(Report(plan=diagnosis.fix_plan((), facts.inventory), outcomes=outcomes))
-    for finding in found:
+        output.report(Report(plan=Plan(), outcomes=outcomes))
+    for finding in found.findings:
         click.echo(
             f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})"
         )
@@ -196,7 +152,7 @@ def _show(
             + (" (`cede doctor --fix` does this)" if finding.actions else "")
         )
         click.echo(f"  source: {finding.source}")
-    if not diagnosis.fatal(found):
-        seen = "" if facts.is_root else "; without root it sees less"
+    if not found.fatal:
+        seen = "" if found.facts.is_root else "; without root it sees less"
         click.echo(f"cede found nothing that would make passthrough fail{seen}.")
     return code

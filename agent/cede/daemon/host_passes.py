@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,17 +17,53 @@ from cede.adapters.ports import Adapters
 from cede.adapters.runtime import Runtime
 from cede.daemon.event_log import EventReporter
 from cede.errors import CedeError, HungError, LockedError, PolicyError, TransientError
-from cede.services.reconcile import Report, RequestContext, one_pass
+from cede.services.reconcile import (
+    Report,
+    RequestContext,
+    apply,
+    replan,
+    save_pass,
+    unverified,
+)
 from cede.services.status import record_failure
 from cede.state.journal import Requester
 
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
-    from cede.daemon.loop import NeedsRecheck, NextTries, Review
+    from cede.model.plan import Plan
     from cede.model.policy import Policy
+    from cede.planner.resolve import Targets
     from cede.util.clock import Clock
 
 _CLOSING_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPass:
+    """A pass on this host, planned; `rejected` tells why the policy's files aren't followed as they are."""
+
+    adapters: Adapters
+    targets: Targets
+    plan: Plan
+    context: RequestContext
+    clock: Clock
+    rejected: PolicyError | None
+
+    @property
+    def unverified(self) -> Collection[str]:
+        """The subjects whose guests proved nothing when they were asked last."""
+        return unverified(self.adapters, self.targets.policy)
+
+    def carry_out(self, planned: Plan, needs_recheck: Collection[str]) -> Report:
+        """Apply `planned`, and verify."""
+        return apply(
+            self.adapters, self.targets, planned, self.context, needs_recheck=needs_recheck
+        )
+
+    def record(self, report: Report, next_tries: Mapping[str, float]) -> None:
+        """Record the report, and when each subject is tried again, in times of the monotonic clock."""
+        stamps = {subject: stamp(self.clock, at) for subject, at in next_tries.items()}
+        save_pass(self.adapters, self.targets, report, stamps, self.rejected)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,37 +87,28 @@ class HostPasses:
     made: int = 0
     seconds: float = 0.0
 
-    def __call__(
-        self,
-        policy: Policy,
-        why: str,
-        review: Review,
-        needs_recheck: NeedsRecheck,
-        next_tries: NextTries,
-    ) -> Report:
-        """One pass; raises the CedeError that kept it from its end."""
-        asked = Requester(command=f"cede run ({why})", user=self.runtime.user())
+    @contextmanager
+    def __call__(self, policy: Policy, why: str) -> Iterator[HostPass]:
+        """Observe and plan; raises the CedeError that kept the pass from its end."""
         context = RequestContext(
-            requester=asked,
+            requester=Requester(command=f"cede run ({why})", user=self.runtime.user()),
             progress=self._progress,
             stop=self.stop,
             alive=self.alive,
-            scheduled=True,
         )
-
-        def next_try(report: Report) -> dict[str, str]:
-            return {
-                subject: stamp(self.runtime.clock, at) for subject, at in next_tries(report).items()
-            }
-
         with self._writing():
             started = self.runtime.clock.monotonic()
             try:
                 adapters = self._open()
-                report = one_pass(
-                    adapters, policy, context, review=review, needs_recheck=needs_recheck,
-                    next_try=next_try, rejected=self.rejected(),
-                )  # fmt: skip
+                targets, planned = replan(adapters, policy, scheduled=True)
+                yield HostPass(
+                    adapters=adapters,
+                    targets=targets,
+                    plan=planned,
+                    context=context,
+                    clock=self.runtime.clock,
+                    rejected=self.rejected(),
+                )
                 adapters.journal.close()  # another cede may set a damaged one aside meanwhile
             except CedeError:
                 self.close()
@@ -91,7 +118,6 @@ class HostPasses:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self.log.warning("%s", warning)
-        return report
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

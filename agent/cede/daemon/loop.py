@@ -7,6 +7,7 @@ that days of it can be walked through in a test.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,26 +30,31 @@ RELOAD = "reload"
 STABLE_SECONDS = 1.0
 _MAX_WAIT = 3600.0
 _MAX_REASON = 200
-Review = Callable[[Plan], Plan]
-NeedsRecheck = Callable[[Collection[str]], Collection[str]]
-NextTries = Callable[[Report], Mapping[str, float]]
+
+
+class Pass(Protocol):
+    """One pass that was planned, and of which nothing is done yet."""
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be done."""
+
+    @property
+    def unverified(self) -> Collection[str]:
+        """The subjects whose guests proved nothing when they were asked last."""
+
+    def carry_out(self, planned: Plan, needs_recheck: Collection[str]) -> Report:
+        """Apply `planned`, and verify; the guests of `needs_recheck` are asked even if nothing was done."""
+
+    def record(self, report: Report, next_tries: Mapping[str, float]) -> None:
+        """Record the report, and when each subject is tried again, in times of the daemon's clock."""
 
 
 class Passes(Protocol):
-    """Makes one pass under the one-writer lock; raises a CedeError if it can't."""
+    """Begins a pass, and holds the one-writer lock until it ends; raises a CedeError if it can't."""
 
-    def __call__(
-        self,
-        policy: Policy,
-        why: str,
-        review: Review,
-        needs_recheck: NeedsRecheck,
-        next_tries: NextTries,
-    ) -> Report:
-        """`why` tells what woke it; `review` and `needs_recheck` are those of `reconcile.one_pass`.
-
-        `next_tries` is its `next_try` in times of the daemon's clock; it is called once, with what was done.
-        """
+    def __call__(self, policy: Policy, why: str) -> AbstractContextManager[Pass]:
+        """Observe and plan; `why` tells what woke it."""
 
 
 class Policies(Protocol):
@@ -163,9 +169,8 @@ class Daemon:
         self.schedule.pass_started(self.clock())
         self.reporter.alive()
         try:
-            report = self.passes(
-                policy, _why(triggered), self._review, self._needs_recheck, self._next_tries
-            )
+            with self.passes(policy, _why(triggered)) as current:
+                report = self._carry_out(current)
         except InterruptedByPersonError:
             return  # it is stopped, and what is left to do is in the journal
         except CedeError as error:
@@ -181,23 +186,23 @@ class Daemon:
         self.schedule.pass_ended(Ended.WELL, now, retry=min(retries, default=None))
         self.reporter.passed(report, self.backoff.waiting(now))
 
-    def _review(self, planned: Plan) -> Plan:
-        """The plan without what is left alone for now."""
+    def _carry_out(self, current: Pass) -> Report:
         self.reporter.observed()
+        planned = self._due(current.plan)
+        self._asked = self.backoff.due_for_recheck(current.unverified, self.clock())
+        report = current.carry_out(planned, self._asked)
+        self._learn(report)
+        current.record(report, self.backoff.next_tries(self.clock()))
+        return report
+
+    def _due(self, planned: Plan) -> Plan:
+        """The plan without what is left alone for now."""
         words = {
             waiting.subject: f"{waiting.reason}; next try {self.when(waiting.until)}"
             for waiting in self.backoff.waiting(self.clock())
         }
         self.backoff.keep(planned.by_subject)
         return hold_back(planned, words)
-
-    def _needs_recheck(self, unverified: Collection[str]) -> Collection[str]:
-        self._asked = self.backoff.due_for_recheck(unverified, self.clock())
-        return self._asked
-
-    def _next_tries(self, report: Report) -> Mapping[str, float]:
-        self._learn(report)
-        return self.backoff.next_tries(self.clock())
 
     def _learn(self, report: Report) -> None:
         now = self.clock()

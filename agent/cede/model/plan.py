@@ -6,6 +6,7 @@ is exactly one of six kinds; whoever reads one matches on it, and ends with `ass
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -401,3 +402,15 @@ class Plan:
     def actions(self) -> tuple[Action, ...]:
         """All actions in the order they are taken."""
         return tuple(action for change in self.changes for action in change.actions)
+
+
+def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
+    """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
+    return Plan(
+        decisions=tuple(
+            decision
+            for decision in planned.decisions
+            if decision.subject in subjects
+            or (drained and isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
+        )
+    )

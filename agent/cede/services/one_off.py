@@ -1,13 +1,13 @@
-"""One-offs: what the administrator names on the command line, as a policy of one assignment or as an address."""
+"""One-offs: attach, detach and release of one device that the administrator names."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cede.errors import UsageError
+from cede.errors import TransientError, UsageError
 from cede.model.pci import Address
-from cede.model.plan import Change, Plan, Purpose, Refused
+from cede.model.plan import Change, Paused, Plan, Purpose, Refused, filter_plan
 from cede.model.policy import (
     Assignment,
     Channel,
@@ -19,31 +19,113 @@ from cede.model.policy import (
     Verification,
     When,
 )
+from cede.planner.planner import plan
+from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets, subject_of
+from cede.services.observe import observe_host
+from cede.services.reconcile import Report, carry_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
+    from cede.adapters.ports import Adapters
     from cede.model.inventory import Inventory
+    from cede.model.plan import Decision
+    from cede.planner.resolve import Targets
+    from cede.services.reconcile import RequestContext
 
 SOURCE = "cede attach"
 _HERE = Place(file="command line", line=1, column=1)
 
 
-def policy(
-    host: Policy,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachRequest:
+    """What the administrator asks for: `device` is an address or a name in the policy, `channel` None as it says."""
+
+    device: str
+    domain: str
+    permissive: bool = False
+    when: When = When.NOW
+    channel: Channel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayOut:
+    """What a detach or a release would do; `held` is the device's address if cede left it alone until now."""
+
+    inventory: Inventory
+    plan: Plan
+    held: Address | None = None
+
+
+def plan_attach(adapters: Adapters, host: Policy, request: AttachRequest) -> tuple[Targets, Plan]:
+    """The one assignment, with the guards of the host's policy; carried out by `cede.services.reconcile.apply`.
+
+    A paused device or domain is given all the same, since the administrator names it. Raises UsageError if there is no
+    such device, TransientError if the device or the domain is drained.
+    """
+    inventory = observe_host(adapters)
+    policy = policy_of(host, request, inventory)
+    drained = tuple(pause for pause in inventory.pauses if pause.drained)
+    targets = resolve_targets(policy, replace(inventory, pauses=drained))
+    planned = plan_of_assignment(plan(targets), policy)
+    if any(_is_drained(decision) for decision in planned.decisions):
+        raise TransientError(
+            f"{request.device} or {request.domain} is drained",
+            name="drained",
+            remedy="`cede resume` ends the drain; `cede status` shows it",
+        )
+    return targets, planned
+
+
+def _is_drained(decision: Decision) -> bool:
+    drains = isinstance(decision, Change) and decision.purpose is Purpose.DRAIN
+    return drains or isinstance(decision, Paused)
+
+
+def plan_release(adapters: Adapters, host: Callable[[], Policy], device: str) -> WayOut:
+    """The way of the device out of its guest and back to dom0. Raises UsageError if there is no such device.
+
+    `host` reads the policy, which is asked only for a name: one that can't be read keeps no device in a guest.
+    """
+    return _plan_way_out(release, "release", adapters, host, device)
+
+
+def plan_detach(adapters: Adapters, host: Callable[[], Policy], device: str) -> WayOut:
+    """The same, but for the end: the device stays on pciback, ready for another guest."""
+    return _plan_way_out(detach, "detach", adapters, host, device)
+
+
+def _plan_way_out(
+    plan_for: Callable[[Address, str, Inventory], Decision],
+    verb: str,
+    adapters: Adapters,
+    host: Callable[[], Policy],
     device: str,
-    domain: str,
-    inventory: Inventory,
-    *,
-    permissive: bool,
-    when: When,
-    channel: Channel | None,
-) -> Policy:
+) -> WayOut:
+    inventory = observe_host(adapters)
+    found = named(host, device, inventory, verb)
+    if isinstance(found, Refused):
+        return WayOut(inventory=inventory, plan=Plan(decisions=(found,)))
+    planned = Plan(decisions=(plan_for(found, f"{verb} {found}", inventory),))
+    held = not planned.refusals and any(one.address == found for one in inventory.held)
+    return WayOut(inventory=inventory, plan=planned, held=found if held else None)
+
+
+def take_out(adapters: Adapters, planned: WayOut, context: RequestContext) -> Report:
+    """Carry out a detach or a release; a device that cede left alone is cede's again with it."""
+    if planned.held is not None:
+        adapters.journal.unhold(planned.held)
+    outcomes = carry_out(adapters, planned.inventory, planned.plan, context)
+    return Report(plan=planned.plan, outcomes=outcomes)
+
+
+def policy_of(host: Policy, request: AttachRequest, inventory: Inventory) -> Policy:
     """The host's policy, its protection above all, with this one assignment instead of its own.
 
-    Raises UsageError if `device` is neither an address that this host has nor a name in the policy.
+    Raises UsageError if the device is neither an address that this host has nor a name in the policy.
     """
+    device, domain, channel = request.device, request.domain, request.channel
     described = host.device(device)
     if described is None:
         found = inventory.device(_address(host, device))
@@ -62,8 +144,8 @@ def policy(
     assignment = Assignment(
         device=described.name,
         domain=domain,
-        permissive=permissive,
-        when=when,
+        permissive=request.permissive,
+        when=request.when,
         verification=_verification(host, domain, inventory, channel),
         place=_HERE,
     )
@@ -94,18 +176,6 @@ def _verification(
 def plan_of_assignment(planned: Plan, one: Policy) -> Plan:
     """The part of a plan that is about the one assignment; earlier one-offs stay as they are."""
     return filter_plan(planned, {subject_of(one.assignments[0])})
-
-
-def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
-    """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
-    return Plan(
-        decisions=tuple(
-            decision
-            for decision in planned.decisions
-            if decision.subject in subjects
-            or (drained and isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
-        )
-    )
 
 
 def named(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, assert_never
@@ -35,7 +35,7 @@ from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import of_host, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cede.adapters.ports import Adapters
     from cede.model.conditions import Condition
@@ -72,7 +72,6 @@ class Report:
 class RequestContext:
     """On whose behalf a pass runs, who is told of its progress, and what stops it after the present action.
 
-    `scheduled` tells that a timer or a daemon asks, and no person just now: then each assignment's `on_drift` decides.
     `alive` is called between the assignments that are verified, which take their time without progress. At most
     `side_by_side` groups of changes that don't touch each other are executed at once.
     """
@@ -80,7 +79,6 @@ class RequestContext:
     requester: Requester = field(default_factory=Requester)
     progress: Progress = silence
     stop: Event = field(default_factory=Event)
-    scheduled: bool = False
     alive: Callable[[], None] = lambda: None
     side_by_side: int = SIDE_BY_SIDE
 
@@ -114,29 +112,23 @@ def carry_out(
     return outcomes
 
 
-def one_pass(
-    adapters: Adapters,
-    policy: Policy,
-    context: RequestContext,
-    *,
-    review: Callable[[Plan], Plan] = lambda planned: planned,
-    needs_recheck: Callable[[Collection[str]], Collection[str]] = lambda unverified: unverified,
-    next_try: Callable[[Report], Mapping[str, str] | None] = lambda _: None,
-    rejected: CedeError | None = None,
+def carry_out_pass(
+    adapters: Adapters, targets: Targets, planned: Plan, context: RequestContext
 ) -> Report:
-    """Observe, plan, execute, verify, record: all of it once.
+    """The second half of a pass over a whole policy: apply what `replan` has planned, verify and record it.
 
-    `review` sees the plan before anything of it is done, and returns it with what is not to be done as refusals; what
-    it raises ends the pass there. `needs_recheck` sees the subjects that their guests didn't prove when they were asked
-    last, and returns those whose guests are asked now even if nothing has to be done. `next_try` sees the report, and
-    tells when each subject is tried again; for it and for `rejected` see `cede.services.status`.
+    Guests that proved nothing when they were asked last are asked again.
     """
-    targets, planned = replan(adapters, policy, scheduled=context.scheduled)
-    reviewed = review(planned)
-    again = needs_recheck(assess.needs_recheck(adapters.journal.conditions(policy.source)))
-    done = apply(adapters, targets, reviewed, context, needs_recheck=again)
-    save_pass(adapters, targets, done, next_try(done), rejected)
+    done = apply(
+        adapters, targets, planned, context, needs_recheck=unverified(adapters, targets.policy)
+    )
+    save_pass(adapters, targets, done)
     return done
+
+
+def unverified(adapters: Adapters, policy: Policy) -> frozenset[str]:
+    """The subjects whose guests proved nothing when they were asked last."""
+    return assess.needs_recheck(adapters.journal.conditions(policy.source))
 
 
 def apply(

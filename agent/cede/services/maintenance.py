@@ -1,0 +1,204 @@
+"""Pause, drain and resume: what the administrator takes out of cede's hands, and gives back to it.
+
+A drain and a resume are planned first, which touches nothing, and done as planned after the administrator has agreed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cede.errors import UsageError
+from cede.model.journal_state import Pause
+from cede.model.pci import Address
+from cede.model.plan import Change, filter_plan
+from cede.planner.planner import plan
+from cede.planner.resolve import resolve_targets
+from cede.services.observe import observe_host
+from cede.services.reconcile import Report, apply, carry_out, save_pass
+
+if TYPE_CHECKING:
+    from cede.adapters.ports import Adapters
+    from cede.model.inventory import Inventory
+    from cede.model.plan import Plan
+    from cede.model.policy import Policy
+    from cede.planner.resolve import Targets
+    from cede.services.reconcile import RequestContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenancePlan:
+    """What a drain or a resume would do.
+
+    `pauses` are those that it makes or ends. `whole` is the plan of the whole policy, which the status is recorded
+    with; `plan` is the part of it that is done now. `unassigned` are the changes that no resume puts back.
+    """
+
+    pauses: tuple[Pause, ...]
+    targets: Targets
+    whole: Plan
+    plan: Plan
+    unassigned: tuple[Change, ...] = ()
+
+
+def pause(
+    adapters: Adapters,
+    policy: Policy,
+    name: str,
+    context: RequestContext,
+    *,
+    reason: str = "",
+    seconds: float | None = None,
+) -> Pause:
+    """Leave a domain or a device as it is, for `seconds` or until it is resumed; returns the pause as recorded.
+
+    `name` is a domain's name or UUID, a device's name in the policy, or an address. Raises UsageError for any other.
+    """
+    named = find_named(name, policy, observe_host(adapters))
+    return adapters.journal.pause(
+        replace(named, requester=context.requester.user, reason=reason), seconds=seconds
+    )
+
+
+def plan_drain(
+    adapters: Adapters, policy: Policy, name: str, context: RequestContext, *, reason: str = ""
+) -> MaintenancePlan:
+    """The way back to dom0 of what cede gave to the domain or the device called `name`; of everything if it is empty.
+
+    Raises UsageError if there is neither a domain nor a device of that name.
+    """
+    inventory = observe_host(adapters)
+    named = find_named(name, policy, inventory) if name else Pause()
+    drained = replace(named, drained=True, requester=context.requester.user, reason=reason)
+    ahead = _with_pause(inventory, replace(drained, since=adapters.journal.time))
+    targets = resolve_targets(policy, ahead)
+    whole = plan(targets)
+    subjects = targets.affected([drained])
+    assigned = {target.subject for target in targets.each}
+    beyond = {refusal.subject for refusal in whole.refusals if refusal.subject not in assigned}
+    part = filter_plan(whole, subjects | beyond, drained=True)
+    return MaintenancePlan(
+        pauses=(drained,),
+        targets=targets,
+        whole=whole,
+        plan=part,
+        unassigned=tuple(
+            change for change in part.changes if change.subject not in subjects and change.domains
+        ),
+    )
+
+
+def drain(adapters: Adapters, planned: MaintenancePlan, context: RequestContext) -> Report:
+    """Record the drain, then carry it out; a pass that comes later goes on with one that was interrupted."""
+    for drained in planned.pauses:
+        adapters.journal.pause(drained)
+    outcomes = carry_out(adapters, planned.targets.inventory, planned.plan, context)
+    done = Report(plan=planned.plan, outcomes=outcomes)
+    save_pass(adapters, planned.targets, replace(done, plan=planned.whole))
+    return done
+
+
+def plan_resume(adapters: Adapters, policy: Policy, name: str) -> MaintenancePlan:
+    """What is put back once the pauses and drains of `name` have ended; of all of them if it is empty.
+
+    Raises UsageError if `name` itself is neither paused nor drained.
+    """
+    inventory = observe_host(adapters)
+    ended = _ended(name, policy, inventory)
+    left = tuple(pause for pause in inventory.pauses if pause not in ended)
+    targets = resolve_targets(policy, replace(inventory, pauses=left))
+    whole = plan(targets, scheduled=True)
+    return MaintenancePlan(
+        pauses=ended,
+        targets=targets,
+        whole=whole,
+        plan=filter_plan(whole, targets.affected(ended)),
+    )
+
+
+def resume(adapters: Adapters, planned: MaintenancePlan, context: RequestContext) -> Report:
+    """End the pauses, then put back what they kept back, and verify it."""
+    adapters.journal.resume(planned.pauses)
+    done = apply(adapters, planned.targets, planned.plan, context)
+    save_pass(adapters, planned.targets, replace(done, plan=planned.whole))
+    return done
+
+
+def find_named(name: str, policy: Policy, inventory: Inventory) -> Pause:
+    """Return a pause of what `name` means: a domain (by name or UUID), a device of the policy, or an address.
+
+    Raises UsageError if `name` is none of them, or both a domain and a device.
+    """
+    try:
+        address = Address.parse(name)
+    except ValueError:
+        address = None
+    if address is not None:
+        if inventory.device(address) is None and not inventory.wanting(address):
+            raise UsageError(
+                f"this host has no device at {address}",
+                name="no-such-device",
+                remedy="`cede devices` lists them",
+            )
+        return Pause(target=name, device=str(address))
+    domain, device = inventory.domain(name), policy.device(name)
+    if domain is not None and device is not None:
+        raise UsageError(
+            f"{name!r} is both a domain and a device of the policy",
+            name="ambiguous-target",
+            remedy=f"name the domain by its UUID ({domain.uuid}), or the device by its address",
+        )
+    if domain is not None:
+        return Pause(target=domain.name, domain=domain.uuid)
+    if device is None:
+        known = ", ".join(described.name for described in policy.devices) or "none"
+        raise UsageError(
+            f"{name!r} is neither a domain, nor a PCI address, nor a device of the policy, which has: {known}",
+            name="no-such-target",
+            remedy="`virsh list --all` lists domains, `cede devices` devices",
+        )
+    return Pause(target=name, device=name)
+
+
+def _ended(name: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]:
+    """Return the pauses that `name` ends, by whichever name the paused domain or device was paused."""
+    if not name:
+        return inventory.pauses
+    names = {name}
+    try:
+        names.add(str(Address.parse(name)))
+    except ValueError:
+        domain = inventory.domain(name)
+        names |= {domain.uuid, domain.name} if domain is not None else set()
+    described = policy.device(name)
+    if described is not None and described.match.address is not None:
+        names.add(str(described.match.address))
+    names |= {
+        device.name
+        for device in policy.devices
+        if device.match.address is not None and str(device.match.address) in names
+    }
+    pauses = tuple(
+        pause
+        for pause in inventory.pauses
+        if not pause.everything and names & {pause.target, pause.device, pause.domain}
+    )
+    if not pauses:
+        there = "; ".join(
+            f"{pause.target or 'everything'} is {pause}" for pause in inventory.pauses
+        )
+        raise UsageError(
+            f"{name} itself is neither paused nor drained",
+            name="not-paused",
+            remedy=f"`cede resume` without a name ends all of these: {there}" if there else "",
+        )
+    return pauses
+
+
+def _with_pause(inventory: Inventory, pause: Pause) -> Inventory:
+    others = (
+        one
+        for one in inventory.pauses
+        if (one.domain, one.device, one.drained) != (pause.domain, pause.device, pause.drained)
+    )
+    return replace(inventory, pauses=(pause, *others))
