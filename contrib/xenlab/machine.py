@@ -125,7 +125,6 @@ DOM0_PACKAGES = (
     "python3-jsonschema",
     "python3-libvirt",
     "python3-lxml",
-    "python3-pyxs",
     "python3-rich",
     "python3-tenacity",
     "python3-yaml",

@@ -48,7 +48,7 @@ def recipe(
 
 _WARM = (
     "click.shell_completion", "compileall", "concurrent.futures.thread", "difflib", "jsonschema", "libvirt",
-    "lxml.etree", "pyxs", "sqlite3", "tarfile", "tenacity", "yaml",
+    "lxml.etree", "sqlite3", "tarfile", "tenacity", "yaml",
 )  # fmt: skip
 
 

@@ -52,12 +52,15 @@ def _kernels() -> socket.socket:
 
 
 class Uevents:
-    """Listens to the kernel alone: what another process sends to this socket is dropped. `tell` puts it into words."""
+    """Listens to the kernel alone: what another process sends to this socket is dropped.
+
+    `describe` puts an event into words.
+    """
 
     name = "kernel"
 
-    def __init__(self, tell: Callable[[bytes], str] = words) -> None:
-        self._tell = tell
+    def __init__(self, describe: Callable[[bytes], str] = words) -> None:
+        self._describe = describe
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
@@ -89,7 +92,7 @@ class Uevents:
                 raise UnreachableError(
                     f"the kernel's uevents broke off: {error}", name="uevents-unreachable"
                 ) from error
-            if came is not None and (what := self._tell(came)):
+            if came is not None and (what := self._describe(came)):
                 found.append(what)
         return found
 
