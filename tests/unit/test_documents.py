@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -89,6 +90,39 @@ def test_policy_that_a_document_shows_is_valid(document: str, tmp_path: Path) ->
     )
     (tmp_path / "policy.yaml").write_text(block)
     assert host_policy(tmp_path / "policy.yaml", Paths()).assignments
+
+
+def names_in(file: Path) -> set[str]:
+    """Each function, class, method and assigned name of a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def test_architecture_names_files_and_symbols_of_the_code() -> None:
+    text = (CHECKOUT / "contrib/docs/architecture.md").read_text()
+    symbols = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert symbols
+    for path, name in symbols:
+        assert name in names_in(CHECKOUT / "agent/cede" / path), f"{path}::{name}"
+    for path in re.findall(r"`([a-z_]+/(?:[a-z_/]*|[\w/]+\.py))`", text):
+        assert (CHECKOUT / "agent/cede" / path).exists() or (CHECKOUT / path).exists(), path
+
+
+def test_architecture_answers_ten_questions_with_a_file_each() -> None:
+    text = (CHECKOUT / "contrib/docs/architecture.md").read_text()
+    section = text.partition("## Ten questions")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\| .*\? \| `[\w/]+\.py::\w+` \|$", section, re.MULTILINE)) == 10
+
+
+def test_architecture_names_every_room_of_the_package() -> None:
+    text = (CHECKOUT / "contrib/docs/architecture.md").read_text()
+    rooms = {file.parent.name for file in (CHECKOUT / "agent/cede").glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
 
 
 def test_readme_installs_each_dependency_from_debian() -> None:

@@ -1,1 +1,1 @@
-"""Adapters: one to each outside world. An adapter hides how its world is asked, and knows no other adapter."""
+"""Adapters: one to each outside world. An adapter hides how its world is reached, and knows no other adapter."""

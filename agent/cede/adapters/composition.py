@@ -46,19 +46,19 @@ def host_runtime() -> Runtime:
 
 
 class Unavailable:
-    """An adapter that doesn't open: whoever asks it anything is told why."""
+    """An adapter that could not be opened: every call raises the error."""
 
     def __init__(self, why: CedeError) -> None:
         self._why = why
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Raises what came of opening it."""
+        """Raise the error of the opening."""
         if name.startswith("__"):
             raise AttributeError(name)
         raise self._why
 
     def close(self) -> None:
-        """It is closed."""
+        """Do nothing."""
 
 
 class EmptyXenstore:

@@ -1,4 +1,4 @@
-"""Which assignments are left alone for a while: what keeps failing, and what has to be done again and again.
+"""Backoff: which assignments wait, because they keep failing or flap.
 
 Pure; times are seconds of one clock that is handed in. The administrator who asks with `cede apply` is never held back.
 """
@@ -38,21 +38,21 @@ class _History:
 
 
 class Backoff:
-    """Remembers what came of each subject's work, for as long as the policy names the subject."""
+    """Remembers the outcomes of each subject, for as long as the policy names the subject."""
 
     def __init__(self) -> None:
         self._of: dict[str, _History] = {}
 
     def failed(self, subject: str, why: str, now: float) -> None:
-        """Its work failed: the next try comes after a pause that doubles each time."""
+        """Record a failed change: the next try comes after a pause that doubles each time."""
         history = self._of.setdefault(subject, _History())
         history.failures += 1
         times = "once" if history.failures == 1 else f"{history.failures} times in a row"
-        history.reason = f"it failed {times}: {why}"
+        history.reason = f"failed {times}: {why}"
         history.until = now + _doubled(FIRST_SECONDS, history.failures)
 
     def done(self, subject: str, now: float) -> None:
-        """Its work was done. If that was needed too often of late, the next time comes after a pause."""
+        """Record a change that was done. If that was needed too often, the next one comes after a pause."""
         history = self._of.setdefault(subject, _History())
         history.failures, history.reason = 0, ""
         if history.done and now - history.done[-1] > FLAP_SECONDS + _doubled(
@@ -64,48 +64,48 @@ class Backoff:
         if flapping or history.rounds:
             history.rounds += 1
             history.reason = (
-                f"it had to be done {FLAPS} times within {FLAP_SECONDS / 60:.0f} min"
+                f"flapping: cede changed this {FLAPS} times within {FLAP_SECONDS / 60:.0f} min"
                 if flapping
                 else "it had to be done again and again"
             )
             history.until = now + _doubled(_FIRST_AFTER_FLAPS, history.rounds)
 
     def unverified(self, subject: str, now: float) -> None:
-        """The guest didn't prove it: it is asked again after a pause that doubles each time."""
+        """Record that the guest did not confirm the device: cede asks again after a pause that doubles each time."""
         history = self._of.setdefault(subject, _History())
         history.asked += 1
         history.until = max(history.until, now + _doubled(FIRST_SECONDS, history.asked))
 
     def verified(self, subject: str) -> None:
-        """The guest did."""
+        """Record that the guest confirmed the device."""
         if subject in self._of:
             self._of[subject].asked = 0
 
     def out_of_sync(self, subject: str, now: float) -> None:
-        """Nothing has to be done, yet dom0 sees it otherwise, as while its guest starts: it is observed again soon."""
+        """Record that nothing is to be done, yet dom0 sees the subject out of sync: cede observes again soon."""
         history = self._of.setdefault(subject, _History())
         history.looks += 1
         history.until = max(history.until, now + _doubled(FIRST_SECONDS, history.looks))
 
     def in_sync(self, subject: str) -> None:
-        """dom0 sees it as it should be."""
+        """Record that dom0 sees the subject in sync."""
         if subject in self._of:
             self._of[subject].looks = 0
 
     def due_for_recheck(self, unverified: Collection[str], now: float) -> frozenset[str]:
-        """Of the subjects that their guests didn't prove, those whose guests are to be asked again now."""
+        """Return the unverified subjects whose guests cede is to ask again now."""
         return frozenset(s for s in unverified if s not in self._of or self._of[s].until <= now)
 
     def keep(self, subjects: Collection[str]) -> None:
-        """Forget all others."""
+        """Forget all other subjects."""
         self._of = {s: h for s, h in self._of.items() if s in subjects}
 
     def forget(self) -> None:
-        """Begin anew: the policy changed, or the administrator asks for it."""
+        """Forget everything: the policy changed, or the administrator reloads the daemon."""
         self._of.clear()
 
     def waiting(self, now: float) -> tuple[Waiting, ...]:
-        """Who is left alone now, by subject."""
+        """Return who waits now, by subject."""
         return tuple(
             Waiting(subject=s, reason=h.reason, until=h.until)
             for s, h in sorted(self._of.items())
@@ -113,7 +113,7 @@ class Backoff:
         )
 
     def next_tries(self, now: float) -> dict[str, float]:
-        """When each of those that wait, or whose guests are asked again, has its turn."""
+        """Return when each waiting or unverified subject is due."""
         return {
             s: h.until
             for s, h in self._of.items()
@@ -134,7 +134,7 @@ def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
                 rule="backoff",
                 kind=FailureKind.TRY_LATER,
                 reason=f"left alone: {waiting[decision.subject]}",
-                remedy="`cede apply` tries it at once; `systemctl reload cede` forgets the pause",
+                remedy="`cede apply` tries at once; `systemctl reload cede` ends the wait",
             )
             if isinstance(decision, Change) and decision.subject in waiting
             else decision

@@ -1,4 +1,4 @@
-"""What the daemon says: one line for each thing that happened, nothing for a pass that found all as it was.
+"""The daemon's log: one line for each event, nothing for a pass that found no change.
 
 journald adds the time and reads the priority from the line's beginning (sd-daemon(3)); on a terminal the time is added.
 """
@@ -30,19 +30,19 @@ _LEVELS = {
 
 
 class EventReporter:
-    """Knows what was said of each subject, and says it again only when it is no longer so."""
+    """Logs the state of each subject only when it changes."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._said: dict[str, str] = {}
 
     def action(self, change: Change, event: Action | ActionOutcome) -> None:
-        """Why a work is begun, where there is more to say than that it is wanted; then each step that ended."""
+        """Log why a change begins, if there is a reason, and each action that ended."""
         if not isinstance(event, ActionOutcome):
             if change.reason and event is change.actions[0]:
                 self._log.log(NOTICE, f"{change.subject}: {change.reason}")
             return
-        what = f"{change.subject}: {'taking back: ' if event.is_rollback else ''}{event.action}"
+        what = f"{change.subject}: {'rollback: ' if event.is_rollback else ''}{event.action}"
         if event.error is None:
             self._log.log(logging.INFO, f"{what}: done, {event.seconds:.1f} s")
         else:
@@ -52,7 +52,7 @@ class EventReporter:
             )
 
     def report(self, done: Report, waiting: Sequence[Waiting], when: Callable[[float], str]) -> str:
-        """Tell what is new in a report; returns the state in a line."""
+        """Log what is new in a report; return the state in one line."""
         found = {s.subject: (_LEVELS[s.severity], s.text) for s in done.statuses}
         pauses = {one.subject: f"{one.reason}; next try {when(one.until)}" for one in waiting}
         for subject, pause in pauses.items():

@@ -169,15 +169,15 @@ class HostReporter:
     _complaint: str = ""
 
     def observed(self) -> None:
-        """Ready; also after a reload, and when libvirt can't be reached yet: it is waited for, not the host's start."""
+        """Report readiness, also after a reload, and while libvirt does not answer yet: the boot must not wait."""
         self.notify.ready()
 
     def alive(self) -> None:
-        """A sign of life."""
+        """Send a heartbeat."""
         self.notify.alive()
 
     def passed(self, report: Report, waiting: Sequence[Waiting]) -> None:
-        """What is new, and the state in a line."""
+        """Report what is new, and the state in one line."""
         if self._complaint:
             self._complaint = ""
             self.log.info("passes are made again")
@@ -189,7 +189,7 @@ class HostReporter:
         self.notify.status(f"{state}; seen at {now:%H:%M:%S}, {count}")
 
     def failed(self, error: CedeError, seconds: float) -> None:
-        """A failure is told once, until it is another one; the host's conditions have it each time."""
+        """Log a failure once, until it changes; the host's conditions have it each time."""
         runtime = self.passes.runtime
         next_try = stamp(runtime.clock, runtime.clock.monotonic() + seconds)
         record_failure(runtime, self.source, error, self.passes.rejected(), next_try)
@@ -197,9 +197,9 @@ class HostReporter:
         if said != self._complaint:
             self._complaint = said
             if isinstance(error, TransientError):
-                self.log.info("%s", f"put off: {said}")
+                self.log.info("%s", f"postponed: {said}")
             else:
-                self.log.warning("%s", f"no pass could be made: {said}; trying again")
+                self.log.warning("%s", f"the pass failed: {said}; trying again")
         self.notify.status(f"{error.message}; next try in {seconds:.0f} s")
 
 

@@ -24,7 +24,7 @@ _LASTED_SECONDS = 10.0  # a source that was heard so long isn't one that fails a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """Who woke and why; an `urgent` one ends the pauses between failed passes."""
+    """What triggers a pass, and why; an `urgent` trigger ends the pause after failed passes."""
 
     source: str
     what: str
@@ -42,7 +42,7 @@ class TriggerQueue:
         self._waiting: set[tuple[str, bool]] = set()
 
     def put(self, trigger: Trigger) -> None:
-        """Wake the daemon; nothing is added while a wake of the same source waits."""
+        """Trigger a pass; nothing is added while a trigger of the same source waits."""
         key = (trigger.source, trigger.urgent)
         if key not in self._waiting:
             self._waiting.add(key)
@@ -120,7 +120,7 @@ class Listener:
         self._since = time.monotonic()
         was_lost, self._complaint = bool(self._complaint), ""
         if was_lost:
-            self._report(f"{self._source.name} is listened to again")
+            self._report(f"{self._source.name} sends events again")
         what = "is back" if was_lost else "is listened to"
         self._triggers.put(Trigger(source=self._source.name, what=what, urgent=was_lost))
 
@@ -130,5 +130,5 @@ class Listener:
         self._since = 0.0
         if self._complaint != error.message:
             self._complaint = error.message
-            self._report(f"{self._source.name} isn't listened to for now: {error.message}")
+            self._report(f"{self._source.name} sends no events for now: {error.message}")
         self._stop.wait(self._pauses(self._failures))

@@ -1,7 +1,7 @@
 """libvirt's XML <-> values, without I/O.
 
-Domain XML is edited as a tree: what cede doesn't know (comments, unknown elements, other people's hostdevs) stays as it
-was. Everything read here may have been written by a stranger, so the parser resolves no entity and opens no network.
+Domain XML is edited as a tree: what cede does not know (comments, unknown elements, unmanaged hostdevs) stays as it
+was. The XML is not trusted, so the parser resolves no entities and opens no network.
 
 Source: https://libvirt.org/formatdomain.html#host-device-assignment and https://libvirt.org/drvxen.html
 """
@@ -36,12 +36,12 @@ HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
 
 
 def parsed(xml: str) -> etree._Element:
-    """Parse what libvirt sent; raises PermanentError if that is no XML."""
+    """Parse XML from libvirt. Raises PermanentError if malformed."""
     try:
         return etree.fromstring(xml.encode(), _PARSER)
     except etree.XMLSyntaxError as error:
         raise PermanentError(
-            f"libvirt sent XML that can't be read: {error}", name="unreadable-xml"
+            f"libvirt sent malformed XML: {error}", name="unreadable-xml"
         ) from error
 
 
@@ -76,7 +76,7 @@ def _hostdev(hostdev: etree._Element) -> Hostdev | None:
 
 
 def hostdevs(domain_xml: str) -> tuple[Hostdev, ...]:
-    """The PCI hostdevs of a domain's XML, in document order."""
+    """Return the PCI hostdevs of a domain's XML, in document order."""
     return _hostdevs(parsed(domain_xml))
 
 
@@ -96,9 +96,9 @@ def _kind(tree: etree._Element) -> GuestKind:
 
 
 def _passthrough(tree: etree._Element) -> bool:
-    """Whether libxl was told at creation that PCI devices may come.
+    """Whether libxl allows PCI devices in this domain, which it decides when it creates the domain.
 
-    libvirt passes the feature on, and counts a hostdev present at the start as the same target
+    libvirt passes the feature on, and a hostdev that is present at the start has the same effect
     (libxl_conf.c, libxlMakeDomCreateInfo and libxl_create.c).
     """
     feature = _feature(tree, "passthrough")
@@ -115,7 +115,7 @@ def _switched_on(tree: etree._Element) -> tuple[Feature, ...]:
 
 
 def _kibibytes(tree: etree._Element, path: str) -> int:
-    """The number there, which libvirt always tells in KiB; 0 if there is none."""
+    """Return the number, which libvirt always gives in KiB; 0 if there is none."""
     text = _text(tree, path)
     return int(text) if text.isascii() and text.isdecimal() else 0
 
@@ -126,9 +126,9 @@ def _attributes(tree: etree._Element, path: str, *names: str) -> tuple[str, ...]
 
 
 def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False) -> Domain:
-    """A domain from its running and its persistent XML (None: not running, not persistent).
+    """Build a domain from its running and its persistent XML (None: not running, not persistent).
 
-    Raises PermanentError if both are None or one can't be read.
+    Raises PermanentError if both are None or one is malformed.
     """
     live = None if live_xml is None else parsed(live_xml)
     config = None if config_xml is None else parsed(config_xml)
@@ -175,16 +175,16 @@ def _build_hostdev(address: Address, alias: str, *, permissive: bool) -> etree._
 
 
 def new_hostdev(address: Address, alias: str, *, permissive: bool = False) -> str:
-    """The `<hostdev>` that cede attaches.
+    """Return the `<hostdev>` that cede attaches.
 
-    managed='no': with 'yes' libvirt would hand the device back to its dom0 driver at every reboot of the guest.
+    managed='no': with 'yes' libvirt would return the device to its dom0 driver whenever the guest reboots.
     `permissive` lets the guest write all of the configuration space.
     """
     return etree.tostring(_build_hostdev(address, alias, permissive=permissive), encoding="unicode")
 
 
 def hostdev_as_shown(domain_xml: str, address: Address) -> str | None:
-    """The `<hostdev>` element at `address`, whole, as the live XML shows it; None if there is none.
+    """Return the `<hostdev>` element at `address` as the live XML shows it; None if there is none.
 
     A live detach needs exactly this: libvirt 11.3 leaks the device when `<driver name='xen'/>` is missing from it.
     """
@@ -202,9 +202,9 @@ def with_hostdev(
     permissive: bool = False,
     policy: str | None = None,
 ) -> str:
-    """The same domain with the hostdev added after the last one; unchanged if it is there already.
+    """Add the hostdev after the last one; return the XML unchanged if the hostdev is present.
 
-    With `policy` the domain's metadata notes on whose behalf.
+    With `policy`, also add the ownership metadata.
     """
     tree = parsed(domain_xml)
     present = tree.findall(HOSTDEV)
@@ -233,7 +233,7 @@ def with_hostdev(
 
 
 def without_hostdev(domain_xml: str, address: Address) -> str:
-    """The same domain without the hostdev at `address` and cede's note of it; unchanged if there is neither."""
+    """Remove the hostdev at `address` and its ownership metadata; return the XML unchanged if there is neither."""
     tree = parsed(domain_xml)
     removed = metadata.remove(tree, address)
     for element in tree.findall(HOSTDEV):
@@ -248,7 +248,7 @@ def without_hostdev(domain_xml: str, address: Address) -> str:
 
 
 def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
-    """The same domain with cede's alias and note on the hostdev at `address` that another tool put there."""
+    """Add cede's alias and ownership metadata to the unmanaged hostdev at `address`."""
     tree = parsed(domain_xml)
     for element in tree.findall(HOSTDEV):
         if _hostdev_address(element) != address:
@@ -265,7 +265,7 @@ def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
 
 
 def with_features(domain_xml: str, features: Collection[str]) -> str:
-    """The same domain with Xen features switched on (`passthrough`, `e820_host`); unchanged if all are on.
+    """Switch Xen features on (`passthrough`, `e820_host`); return the XML unchanged if all are on.
 
     Source: https://libvirt.org/formatdomain.html#hypervisor-features
     """
@@ -278,7 +278,7 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
 
 
 def without_features(domain_xml: str, features: Collection[str]) -> str:
-    """The same domain without these Xen features; unchanged if it has none of them."""
+    """Remove these Xen features; return the XML unchanged if it has none of them."""
     tree = parsed(domain_xml)
     elements = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
     for element in elements:

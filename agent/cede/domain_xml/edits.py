@@ -1,8 +1,7 @@
-"""Edits of a domain's persistent XML: what an action makes of it, and that as changes which libvirt makes one by one.
+"""Edits of a domain's persistent XML: the XML after an action, and the incremental changes that lead there.
 
-Whoever defines a domain replaces all of it, also what another tool changed since it was read, and libvirt has no way
-to define only what nobody changed. A hostdev that is added or removed, or ownership metadata that is set, leaves
-everything else as it is at that moment.
+Defining a domain replaces all of its XML, also what another tool changed since it was read. Adding or removing one
+hostdev, or setting the ownership metadata, leaves everything else as it is at that moment.
 
 Source: virDomainAttachDeviceFlags, virDomainDetachDeviceFlags and virDomainSetMetadata with VIR_DOMAIN_AFFECT_CONFIG,
 https://libvirt.org/html/libvirt-libvirt-domain.html
@@ -25,7 +24,7 @@ EDITS = (AddToConfig, Adopt, RemoveFromConfig, SwitchOn, SwitchOff)
 
 
 def edited(action: Action, domain_xml: str) -> str:
-    """`domain_xml` after the action; unchanged by an action that edits no XML."""
+    """Return `domain_xml` after the action; unchanged by an action that edits no XML."""
     match action:
         case AddToConfig():
             return document.with_hostdev(
@@ -39,7 +38,7 @@ def edited(action: Action, domain_xml: str) -> str:
             return document.adopted(domain_xml, action.address, action.alias, action.policy)
         case RemoveFromConfig():
             if document.domain(None, domain_xml).unmanaged(action.address):
-                return domain_xml  # somebody put it there since this was planned
+                return domain_xml  # another tool added this hostdev since the plan was made
             return document.without_hostdev(domain_xml, action.address)
         case SwitchOn():
             return document.with_features(domain_xml, action.features)
@@ -74,10 +73,10 @@ IncrementalEdit = AttachHostdev | DetachHostdev | SetMetadata
 
 
 def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | None:
-    """What leads from one XML to the other; None if it takes a definition of the whole.
+    """Return the changes from one XML to the other; None if only a definition of the whole leads there.
 
-    The note comes before the hostdev that it tells of and goes after it, so that what is cut off in between is a note
-    without a hostdev: the same as if somebody had taken the hostdev out.
+    The metadata is added before its hostdev and removed after, so an interruption leaves metadata without a hostdev: as
+    if another tool had removed the hostdev.
     """
     old, new = document.parsed(before), document.parsed(after)
     was, is_now = _hostdevs(old), _hostdevs(new)
@@ -94,7 +93,7 @@ def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | 
 
 
 def _hostdevs(domain: etree._Element) -> dict[bytes, str]:
-    """The text of each PCI hostdev, by its source."""
+    """Return the text of each PCI hostdev, by its source."""
     return {
         _canonical(source): _text(element)
         for element in domain.iterfind(document.HOSTDEV)
@@ -114,7 +113,7 @@ def _note(domain: etree._Element) -> str | None:
 
 
 def _rest(domain: etree._Element) -> bytes:
-    """Everything else; an empty `<metadata>` is none."""
+    """Return everything else; an empty `<metadata>` counts as none."""
     rest = deepcopy(domain)
     for path in (document.HOSTDEV, f"./metadata/{metadata.ROOT}"):
         for element in rest.findall(path):
@@ -132,7 +131,7 @@ def _text(element: etree._Element) -> str:
 
 
 def _canonical(element: etree._Element) -> bytes:
-    """The element without white space between its children."""
+    """Return the element without white space between its children."""
     bare = deepcopy(element)
     for one in bare.iter():
         one.text = (one.text or "").strip() or None

@@ -1,7 +1,7 @@
-"""cede's notes in a domain's metadata: which devices it put there, and for which policy.
+"""Ownership metadata in a domain's XML: which devices cede added, and for which policy.
 
-A hostdev's alias says *that* it is cede's, the note says *whose*: what another policy wants is not cleaned up by this
-one. The element is in a namespace of its own, so libvirt keeps it untouched. Shape: schemas/metadata.rng; source:
+A hostdev's alias says that cede added it, the metadata for which policy: one policy does not remove the devices of
+another. The element is in a namespace of its own, so libvirt keeps it untouched. Shape: schemas/metadata.rng; source:
 https://libvirt.org/formatdomain.html#general-metadata
 """
 
@@ -20,7 +20,7 @@ _DEVICE = f"{{{NAMESPACE}}}device"
 
 
 def read(domain: etree._Element) -> tuple[Ownership, ...]:
-    """The notes in a domain's tree; one that can't be read is no note."""
+    """Return the ownership metadata of a domain; skips what can't be parsed."""
     ownerships = (_mark(element) for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}"))
     return tuple(ownership for ownership in ownerships if ownership is not None)
 
@@ -35,15 +35,15 @@ def _mark(element: etree._Element) -> Ownership | None:
 
 
 def add(domain: etree._Element, ownership: Ownership) -> None:
-    """Note it in a domain's tree instead of what was noted on that address before.
+    """Add ownership metadata to a domain, replacing any of the same address.
 
-    Elements around it that are missing are made. Raises PermanentError for what XML can't hold.
+    Makes missing parent elements. Raises PermanentError for text that XML can't hold.
     """
     remove(domain, ownership.address)
     metadata = domain.find("./metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
-        # libvirt writes it after the domain's name and titles; in front is as good to read
+        # libvirt itself puts metadata after name and title; the position does not matter
         metadata.tail = domain.text
         domain.insert(0, metadata)
     root = metadata.find(f"./{ROOT}")
@@ -56,7 +56,7 @@ def add(domain: etree._Element, ownership: Ownership) -> None:
         )
     except ValueError as error:
         raise PermanentError(
-            f"{ownership.policy!r} can't be noted in XML: {error}",
+            f"XML can't hold the policy's path {ownership.policy!r}: {error}",
             name="unprintable",
             remedy="give the policy a path without control characters",
         ) from error
@@ -73,7 +73,7 @@ def _append(parent: etree._Element, element: etree._Element) -> None:
 
 
 def remove(domain: etree._Element, address: Address) -> bool:
-    """Remove the notes on `address`, and the elements around them that are empty then; False if there were none."""
+    """Remove the metadata of `address`, and parents that become empty; False if there was none."""
     elements = [
         element
         for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}")

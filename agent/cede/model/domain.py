@@ -53,7 +53,7 @@ class Hostdev:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """What cede noted in a domain's metadata about a device it put there, and on whose behalf.
+    """The ownership metadata of a device that cede added to a domain.
 
     `name` is the device's name in the policy; `policy` is the source of the policy that assigned it
     (schemas/metadata.rng).

@@ -47,7 +47,7 @@ class KernelLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibxlNote:
-    """What libxl noted of a device that it gave away: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
+    """libxl's record of a device given to a domain: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
 
     address: Address
     domid: int

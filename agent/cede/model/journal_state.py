@@ -39,7 +39,7 @@ class Pause:
         wide = "" if self.everything else f" as {self.target}"
         until = f" until {self.until}" if self.until else ""
         why = f": {self.reason}" if self.reason else ""
-        return f"{what}{wide} by {self.requester or 'somebody'} since {self.since}{until}{why}"
+        return f"{what}{wide} by {self.requester or 'unknown'} since {self.since}{until}{why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostUse:
-    """One way in which dom0 itself lives on a device.
+    """One use of a device by dom0 itself.
 
     `guard` is the name of the rule (`filesystem`, `swap`, `default-route`, `boot-vga`, `bridge`); `chain` leads from
     the device to what needs it, each link a readable phrase.
@@ -167,7 +167,7 @@ SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginalState:
-    """What dom0 had in a device before cede took it, so that giving it back restores this and not something like it.
+    """What dom0 had in a device before cede bound it to pciback; the return to dom0 restores this.
 
     `identity` and `serial` tell whether it is still the same card; `driver` is the one that was bound; `links` are its
     network interfaces; `disks` are the ones behind a controller, each by its WWID or else its size.

@@ -47,7 +47,7 @@ class Hidden:
         return Address(self.segment, self.bus, self.slot, self.function)
 
     def covers(self, address: Address) -> bool:
-        """Whether pciback would seize the device at that address."""
+        """Whether pciback would bind the device at that address."""
         return (
             (self.segment, self.bus) == (address.segment, address.bus)
             and self.slot in {None, address.slot}

@@ -159,7 +159,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplug:
-    """Take the device out of the running domain and wait until Xen's backend has let go."""
+    """Take the device out of the running domain and wait until Xen's backend has released it."""
 
     address: Address
     domain: DomainName
@@ -176,7 +176,7 @@ class ForceDetach:
     domain: DomainName
 
     def __str__(self) -> str:
-        return f"take {self.address}, left from an attach that was cut off, out of the running domain {self.domain}"
+        return f"take {self.address}, left from an interrupted attach, out of the running domain {self.domain}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,7 @@ class SwitchOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnToDom0:
-    """Lift the quarantine, drop the pciback slot, bind the dom0 driver again, and see that it lives.
+    """Lift the quarantine, drop the pciback slot, bind the dom0 driver again, and check that the device works.
 
     `driver` is the one that dom0 had it with before, None if that isn't known: then any will do. With `undriven` there
     was none, and the device is only let go.
@@ -215,8 +215,8 @@ class ReturnToDom0:
 
     def __str__(self) -> str:
         if self.undriven:
-            return f"give {self.address} back to dom0, which had no driver for it"
-        return f"give {self.address} back to {self.driver or 'its dom0 driver'}"
+            return f"return {self.address} to dom0, which had no driver for it"
+        return f"return {self.address} to {self.driver or 'its dom0 driver'}"
 
 
 Action = (

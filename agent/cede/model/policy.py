@@ -1,6 +1,6 @@
-"""What the administrator wants: the policy as values.
+"""The policy as values.
 
-`assigned` is what a policy says, `attached` what is so; this module knows only the first.
+*Assigned* is what the policy says, *attached* what is so; this module knows only the first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cede.model.pci import Address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where in which file something was said; line and column count from 1."""
+    """A place in a file; line and column count from 1."""
 
     file: str
     line: int
@@ -26,7 +26,7 @@ class Place:
 
 
 class Channel(StrEnum):
-    """How the guest is asked whether it has the device."""
+    """How cede asks the guest whether it has the device."""
 
     CONSOLE = "console"
     SSH = "ssh"
@@ -50,7 +50,7 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """How a policy points at a device; what is None doesn't matter, all that is said must hold.
+    """Which device a policy means; fields that are None do not count, all others must hold.
 
     `path` is the way from the root bus, bridge by bridge (`pci0000:00/08.0/00.0`), which holds when bus numbers shift.
     `class_code` may be the first two, four or all six digits. `physical_function` with `function_index` (from 0) is an
@@ -72,7 +72,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expect:
-    """The identity that must be found before anything is done; what is None doesn't matter."""
+    """The identity that cede checks before every attach; fields that are None do not count."""
 
     vendor: str | None = None
     device: str | None = None
@@ -107,10 +107,10 @@ class Protect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How one guest is asked, and in whose name.
+    """How cede asks one guest, and as which user.
 
-    The console logs in as `user` with the password in `password_file`, where a login is asked for. ssh goes to `host`,
-    as ssh(1) takes it, as `user` and with `identity_file` where they are said. `timeout` is in seconds, for all of it.
+    On the console cede logs in as `user` with the password in `password_file`, if asked to. ssh goes to `host`,
+    as ssh(1) takes it, as `user` and with `identity_file` if given. `timeout` is in seconds, for all questions.
     """
 
     guest: Channel = Channel.CONSOLE
@@ -123,10 +123,10 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One device wanted in one domain (by name or UUID).
+    """One device assigned to one domain (by name or UUID).
 
     `permissive` lets the guest write all of the configuration space. `adopt` takes over a hostdev that the
-    administrator put there.
+    administrator added.
     """
 
     device: str
@@ -141,10 +141,10 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Everything that is wanted; every assignment's device is among the devices.
+    """The whole policy; every assignment's device is among the devices.
 
     `alternatives` are groups of domains of which one at a time has a device that is assigned to several of them.
-    `source` is the file or folder that it came from, as cede's marks in a domain remember it.
+    `source` is the file or folder of the policy, as the ownership metadata in domains has it.
     """
 
     devices: tuple[DevicePolicy, ...] = ()

@@ -101,7 +101,7 @@ def _steps(target: AttachTarget) -> Iterable[Action]:
 
 
 def missing_features(domain: Domain) -> tuple[Feature, ...]:
-    """What the domain must be started with and its XML doesn't say: PV needs the host's memory map too."""
+    """Return the features that the domain needs at its start and its XML lacks; PV also needs the memory map."""
     lacking: tuple[tuple[Feature, bool], ...] = (
         (PASSTHROUGH, not domain.passthrough),
         (E820_HOST, domain.kind is GuestKind.PV and not domain.e820_host),

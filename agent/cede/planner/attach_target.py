@@ -44,7 +44,7 @@ class AttachTarget:
 
     @property
     def pair(self) -> tuple[Address, str]:
-        """Where it should be: the device's address and the domain's UUID."""
+        """The device's address and the domain's UUID."""
         return (self.device.address, self.domain.uuid)
 
     @property
@@ -59,27 +59,27 @@ class AttachTarget:
 
     @property
     def unmanaged(self) -> bool:
-        """Whether another tool put it there."""
+        """Whether another tool put the device there."""
         return self.domain.unmanaged(self.device.address)
 
     @property
     def due(self) -> bool:
-        """Whether the running domain should have it now and doesn't."""
+        """Whether the running domain should have the device now and does not."""
         return self.domain.running and self.assignment.when is When.NOW and self.live is None
 
     @property
     def blocked(self) -> bool:
-        """Whether libxl would refuse to plug it in: it decides at the domain's start whether devices may come."""
+        """Whether libxl would refuse a hot-plug, because the domain was started without passthrough."""
         return self.due and not self.domain.passthrough
 
     @property
     def plugging(self) -> bool:
-        """Whether it is to be hot-plugged."""
+        """Whether the device is to be hot-plugged."""
         return self.due and not self.blocked
 
     @property
     def for_next_start(self) -> bool:
-        """Whether it goes into the persistent XML alone, for the domain's next start."""
+        """Whether the device goes only into the persistent XML, for the domain's next start."""
         return self.blocked or self.assignment.when is When.NEXT_START
 
 

@@ -44,12 +44,12 @@ _ANY_GUEST = Domain(name="a guest", uuid="-", kind=GuestKind.PV)
 
 
 def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
-    """What to do so that each assigned device is on pciback; one decision per device, whatever domains may have it."""
+    """Plan to bind each assigned device to pciback; one decision per device, whatever domains may have it."""
     return Plan(decisions=tuple(decision for _, _, decision in _decisions(policy, inventory)))
 
 
 def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:
-    """The devices that pciback may hold back from dom0's drivers right from the start, and the plan they are from."""
+    """Return the devices that pciback may hold back from dom0's drivers from the start, and their plan."""
     devices = []
     decisions = list(_decisions(policy, inventory))
     for named, device, decision in decisions:
@@ -61,7 +61,7 @@ def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...],
 
 
 def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
-    """The assigned devices that may still appear: nothing fits them yet, or it lacks the driver that it had."""
+    """Return the names of devices that may still appear: nothing matches yet, or the driver is not bound yet."""
     return tuple(
         named.name
         for named in _assigned(policy)

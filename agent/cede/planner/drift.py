@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def drift(target: AttachTarget) -> str:
-    """What was taken away of the target, as a sentence; empty if nothing was."""
+    """Return what another tool took out, as a sentence; empty if nothing."""
     address, domain, inventory = target.device.address, target.domain, target.inventory
     if any(incomplete.address == address for incomplete in inventory.unfinished):
         return ""

@@ -36,7 +36,7 @@ _CAUSES = {
 
 
 class FitKind(StrEnum):
-    """Whether a running guest can be given a device."""
+    """Whether a running guest can have a device."""
 
     YES = "yes"
     TOGETHER = "together"

@@ -1,7 +1,7 @@
-"""The host's own: what must never be given away, and why.
+"""Guards: what the host itself uses must never be given away.
 
-A guard speaks of actual use, with the chain that led there. "It has a driver" is no reason to refuse. The only way past
-a guard is an override in the policy, for that device and by the guard's name; a bridge has none.
+A guard means actual use, with the chain that leads there; a bound driver alone is no reason to refuse. Only an override
+in the policy passes a guard, for one device and by the guard's name; a bridge can't be overridden.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BRIDGE = "bridge"
 
 
 def guards(device: Device, protect: Iterable[Protect] = ()) -> tuple[HostUse, ...]:
-    """Every reason for which the host keeps the device itself; empty if it may go."""
+    """Return every reason why the host keeps the device itself; empty if there is none."""
     here = str(device.address)
     bridge = [HostUse(guard=BRIDGE, chain=(here, "a bus"))] if device.is_bridge else []
     protected = [
@@ -37,7 +37,7 @@ def guards(device: Device, protect: Iterable[Protect] = ()) -> tuple[HostUse, ..
 
 
 def protected(protect: Iterable[Protect], inventory: Inventory) -> frozenset[Address]:
-    """The addresses of all devices that the policy protects."""
+    """Return the addresses of all devices that the policy protects."""
     return frozenset(
         device.address
         for rule in protect
@@ -53,7 +53,7 @@ def refuse_guarded(
     protect: Iterable[Protect] = (),
     override: Iterable[str] | None = None,
 ) -> Refused | None:
-    """The refusal for a device that the host lives on, or that can't be reset without one, or None.
+    """Refuse a device that the host uses, or that can't be reset without such a device; None if neither.
 
     `override` are the guards that the policy overrides for it; None where no policy has a say.
     """
@@ -78,8 +78,8 @@ def refuse_guarded(
     names = ", ".join(sorted({reason.guard for reason in uses} - {BRIDGE}))
     return Refused(
         subject=subject,
-        reason="the host itself needs it: " + "; ".join(str(reason) for reason in uses),
-        remedy="choose another device, or move the host off this one first"
+        reason="the host itself uses the device: " + "; ".join(str(reason) for reason in uses),
+        remedy="choose another device, or move the host off this device first"
         + (
             f" (`override: [{names}]` in the policy, if you know better)"
             if names and override is not None

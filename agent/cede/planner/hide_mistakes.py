@@ -81,8 +81,8 @@ def mistakes(
             yield Mistake(
                 name="ignored",
                 place=_quoted(setting.place),
-                what="it has no effect: the module is called xen-pciback since Linux 3.1",
-                remedy="say xen-pciback.hide= instead",
+                what="no effect: the module is called xen-pciback since Linux 3.1",
+                remedy="use xen-pciback.hide= instead",
             )
     for setting in heeded:
         yield from _unreadable(setting)
@@ -102,8 +102,8 @@ def _unreadable(setting: Hide) -> Iterator[Mistake]:
         yield Mistake(
             name="malformed",
             place=_quoted(setting.place),
-            what=f"it can't be read from {_short(setting.bad)!a} on, and the kernel then refuses the whole module",
-            remedy=f"correct it: no commas, and {SPELLING}",
+            what=f"the kernel can't parse hide= from {_short(setting.bad)!a} on, and refuses the whole module",
+            remedy=f"correct hide=: no commas, and {SPELLING}",
             kind=FailureKind.FAILED,
         )
 
@@ -114,8 +114,8 @@ def _twice(setting: Hide, inventory: Inventory) -> Iterator[Mistake]:
             yield Mistake(
                 name="twice",
                 place=_quoted(setting.place),
-                what=f"{address} stands there more than once",
-                remedy="one is enough",
+                what=f"{address} occurs more than once",
+                remedy="keep one entry",
             )
 
 
@@ -132,7 +132,7 @@ def _misdirected(
             name="no-device",
             place=place,
             what=f"this host has no device at {address}: an address is a place, and cards move",
-            remedy=f"`cede devices` lists what there is; take ({address}) out",
+            remedy=f"`cede devices` lists the devices; remove ({address})",
         )
         return
     if address in wanted:
@@ -142,16 +142,16 @@ def _misdirected(
         yield Mistake(
             name="guarded",
             place=place,
-            what=f"{address} is hidden from the host, which needs it: {'; '.join(map(str, uses))}",
-            remedy=f"take ({address}) out before the next boot",
+            what=f"{address} is hidden from the host, which uses the device: {'; '.join(map(str, uses))}",
+            remedy=f"remove ({address}) before the next boot",
             kind=FailureKind.UNSAFE,
         )
     else:
         yield Mistake(
             name="not-assigned",
             place=place,
-            what=f"{address} is hidden from dom0, and the policy gives it to nobody",
-            remedy=f"take ({address}) out, or assign it",
+            what=f"{address} is hidden from dom0, and the policy does not assign it",
+            remedy=f"remove ({address}), or assign the device",
         )
 
 
@@ -170,14 +170,14 @@ def _without_effect(
                 dict.fromkeys(_quoted(hide.place) for hide in heeded if hide is not ruling)
             ),
             what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
-            remedy="keep one of them",
+            remedy="keep one setting",
         )
     if hidden and not configuration.early:
         yield Mistake(
             name="late",
             place=place,
-            what="xen-pciback is neither built in nor named for the initramfs, so other drivers may be there before it",
-            remedy="name it for the initramfs (`cede boot --print` tells how), or leave it to `cede boot`",
+            what="xen-pciback is neither built in nor named for the initramfs, so other drivers may bind first",
+            remedy="add xen-pciback to the initramfs (`cede boot --print` says how), or leave that to `cede boot`",
         )
     for address in hidden:
         device = inventory.device(address)
@@ -186,7 +186,7 @@ def _without_effect(
         yield Mistake(
             name="ineffective",
             place=place,
-            what=f"{device.address} is to be hidden, and has its driver {device.driver} all the same",
+            what=f"{device.address} is set to be hidden, but is bound to {device.driver}",
             remedy="rebuild the initramfs and restart the host; see dom0's kernel log (dmesg) for xen_pciback",
         )
     missing = [address for address in wanted if address not in hidden]
@@ -195,7 +195,7 @@ def _without_effect(
             name="missing",
             place=place,
             what=f"{', '.join(map(str, missing))} is assigned, but not hidden",
-            remedy="add it, or leave it to `cede boot`",
+            remedy="add the device to hide=, or leave that to `cede boot`",
         )
 
 

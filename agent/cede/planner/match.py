@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def fits(match: Match, device: Device) -> bool:
-    """Whether all that `match` says is true of `device`."""
+    """Whether every field of `match` holds for `device`."""
     identity = device.identity
     return all(
         described is None or described == found
@@ -42,7 +42,7 @@ def fits(match: Match, device: Device) -> bool:
 
 
 def differences(expect: Expect, device: Device) -> tuple[str, ...]:
-    """What `expect` says that isn't true of `device`, each as a phrase.
+    """Return each field of `expect` that differs from `device`, as a phrase.
 
     A device on pciback has no interface, so its MAC is unknown there and can't speak against it.
     """
@@ -72,7 +72,7 @@ def resolve_device(
     taken: Collection[Address] = (),
     avoid: Collection[Address] = (),
 ) -> Device | Refused:
-    """The one device that the policy means, or the refusal that says why there isn't exactly one.
+    """Return the one device that the policy means, or the refusal if there is not exactly one.
 
     With `any` it is the one that cede gave under this name before, in `domain` first of all, else the first that nobody
     has and that is not to `avoid`, else the first; so a device keeps being the one that was once chosen. What is
@@ -95,7 +95,7 @@ def resolve_device(
         return Refused(
             subject=subject,
             reason=f"{described.name} ({described.place}) matches {len(devices)} devices: {names}",
-            remedy="add an address, a path or a serial to its match, so that it fits exactly one, or say `any: true`",
+            remedy="add an address, a path or a serial to the match, so that one device matches, or set `any: true`",
             kind=FailureKind.USAGE,
             rule="matches-several",
         )
@@ -112,7 +112,7 @@ def resolve_device(
 
 
 def _candidates(match: Match, inventory: Inventory) -> list[Device]:
-    """All that fit, looked for among the fewest that share one trait."""
+    """Return all devices that match, searched among the fewest that share a trait."""
     said = ((trait, getattr(match, trait)) for trait in TRAITS)
     pools = [inventory.having(trait, value) for trait, value in said if value is not None]
     return [
@@ -121,7 +121,7 @@ def _candidates(match: Match, inventory: Inventory) -> list[Device]:
 
 
 def _hidden(match: Match, owned: Iterable[list[Device]]) -> list[Device]:
-    """A NIC on pciback has no interface and so no MAC: cede's own note says which one it was.
+    """Find a NIC on pciback, which has no interface and so no MAC, by cede's ownership metadata.
 
     Where notes contradict each other, `any` of them will not do: only one can be the card with that MAC.
     """
@@ -133,7 +133,7 @@ def _hidden(match: Match, owned: Iterable[list[Device]]) -> list[Device]:
 def _owned(
     name: str, inventory: Inventory, domain: str, source: str | None
 ) -> tuple[list[Device], ...]:
-    """The devices that cede gave under `name`: for this policy in `domain`, elsewhere, and in `domain` for another."""
+    """Return the devices that cede gave under `name`: for this policy in `domain`, elsewhere, for another policy."""
     own_here: list[Device] = []
     own: list[Device] = []
     here: list[Device] = []
@@ -168,7 +168,7 @@ def _free(device: Device, inventory: Inventory) -> bool:
 def _refuse_none_left(described: DevicePolicy, subject: str) -> Refused:
     return Refused(
         subject=subject,
-        reason=f"{described.name} ({described.place}) matches only devices that other names of the policy have",
+        reason=f"{described.name} ({described.place}) matches only devices that other names of the policy use",
         remedy="widen its match, or take an assignment out of the policy",
         kind=FailureKind.USAGE,
         rule="none-left",
@@ -192,7 +192,7 @@ def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Ref
     return Refused(
         subject=subject,
         reason=f"no device of this host matches {described.name} ({described.place}){listed}",
-        remedy=f"`cede release {address}` removes what is left of it"
+        remedy=f"`cede release {address}` removes the hostdev that is left"
         if holders
         else "`cede devices` lists what there is",
         kind=FailureKind.USAGE,
@@ -201,11 +201,11 @@ def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Ref
 
 
 def refuse_twice(name: str, address: Address, subject: str) -> Refused:
-    """What to say of the device called `name` if others of the policy turn out to be the same one."""
+    """Refuse the device called `name` because other names of the policy mean the same device."""
     return Refused(
         subject=subject,
-        reason=f"several devices of the policy turn out to be {address}, {name} among them",
-        remedy="make each match another device",
+        reason=f"several names of the policy mean {address}, {name} among them",
+        remedy="change the matches so that each name means another device",
         kind=FailureKind.USAGE,
         rule="matched-twice",
     )

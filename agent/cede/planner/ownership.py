@@ -46,7 +46,7 @@ def refuse_elsewhere(
         return Refused(
             subject=subject,
             reason=f"{address} is still in {names}, for which it is no longer assigned",
-            remedy=f"apply again once it is out of there, or `cede release {address}`",
+            remedy=f"apply again after the device has left that domain, or `cede release {address}`",
             kind=FailureKind.TRY_LATER,
             rule="elsewhere",
         )
@@ -56,7 +56,7 @@ def refuse_elsewhere(
             reason=f"{address} is in {names}"
             if given and given.domid != domain.domid
             else f"{address} is in the XML of {names}",
-            remedy=f"take it out of {names} with the tool that put it there, or correct the policy"
+            remedy=f"take the device out of {names} with the tool that put it there, or correct the policy"
             if any(d.unmanaged(address) for d in others)
             else f"`cede release {address}` first, or correct the policy",
             kind=FailureKind.UNSAFE,
@@ -68,7 +68,7 @@ def refuse_elsewhere(
 def _refuse_given(
     given: BackendDevice, domain: Domain, subject: str, inventory: Inventory
 ) -> Refused:
-    """libvirt doesn't list it where Xen says it is: an attach would reset a device in use."""
+    """Refuse a device that Xen gave to a guest and libvirt does not list: an attach would reset a device in use."""
     holder = inventory.domain_by_id(given.domid)
     again = "then apply again" if given.domid == domain.domid else "or correct the policy"
     return Refused(
@@ -83,7 +83,7 @@ def _refuse_given(
 
 
 def refuse_unmanaged(target: AttachTarget) -> Satisfied | Refused | None:
-    """What to say of a hostdev that another tool put into the very domain that the policy wants it in."""
+    """Decide on an unmanaged hostdev in the assigned domain itself."""
     address, name, subject = target.device.address, target.domain.name, target.subject
     if not target.unmanaged or target.assignment.adopt:
         return None
@@ -91,12 +91,12 @@ def refuse_unmanaged(target: AttachTarget) -> Satisfied | Refused | None:
         return Satisfied(
             subject=subject,
             why=Why.IN_PLACE,
-            reason=f"{address} is in {name} already; another tool put it there, and it stays theirs",
+            reason=f"{address} is in {name} already; another tool put it there, and cede leaves it alone",
         )
     return Refused(
         subject=subject,
         reason=f"another tool put {address} into {name}, running or persistent only",
-        remedy="`adopt: true` in the assignment takes it over, or leave it to them and drop the assignment",
+        remedy="set `adopt: true` in the assignment to take the hostdev over, or delete the assignment",
         kind=FailureKind.UNSAFE,
         rule="foreign",
     )
@@ -108,7 +108,7 @@ def stale(
     keep: Collection[tuple[Address, str]],
     unsure: Collection[str],
 ) -> list[tuple[Domain, Ownership]]:
-    """What cede once gave, for this policy or another, and what this one doesn't want where it is.
+    """Return what cede gave, for this policy or another, that this policy does not assign there.
 
     `keep` are the (address, domain UUID) pairs that it wants now; `unsure` the devices that can't be told at the
     moment, whose marks are therefore left alone.
@@ -136,7 +136,7 @@ def leftover(
     inventory: Inventory,
     attaching: Collection[Address],
 ) -> Change | Satisfied | Refused:
-    """To be taken out and given back if this policy gave it; marks of another are none of its business.
+    """Take the device out and return it to dom0 if this policy gave it; leave those of other policies alone.
 
     What is `attaching` to another domain stays on pciback.
     """
@@ -155,5 +155,5 @@ def leftover(
     ) or Satisfied(
         subject=subject,
         why=Why.NOTHING_LEFT,
-        reason=f"nothing but a note is left of it in the transient {domain.name}",
+        reason=f"only ownership metadata is left in the transient {domain.name}",
     )  # fmt: skip

@@ -26,7 +26,7 @@ def pause_of(
     domain: Domain | None = None,
     named: str = "",
 ) -> Pause | None:
-    """What a person said of the device (by its name in the policy, or address) or domain; the farthest-going word.
+    """Return the pause of the device (by its name in the policy, or address) or domain; drains before pauses.
 
     `named` is how the policy calls the domain, for one that libvirt no longer knows.
     """
@@ -46,7 +46,7 @@ def pause_of(
 
 
 def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Paused:
-    """Nothing is done about the subject as long as that holds."""
+    """Decide to leave the subject alone as long as the pause lasts."""
     at = f"{address} " if address is not None and pause.drained else ""
     return Paused(subject=subject, pause=pause, reason=f"{at}{pause}; `cede resume` ends that")
 
@@ -54,7 +54,7 @@ def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Pa
 def drain(
     device: Device, name: str, subject: str, pause: Pause, inventory: Inventory
 ) -> Change | Paused | Refused:
-    """The way back to dom0 of what cede has given away; nothing to do if it is there, or with another tool by now."""
+    """Plan the return to dom0; nothing to do if the device is there, or another tool has it by now."""
     address = device.address
     if not _ceded(device, inventory):
         return left_alone(subject, pause, address)
@@ -68,7 +68,7 @@ def drain(
 
 
 def _ceded(device: Device, inventory: Inventory) -> bool:
-    """Whether cede has it in a domain or on pciback, or hasn't yet seen it back in dom0."""
+    """Whether cede has the device in a domain or on pciback, or has not seen it back in dom0 yet."""
     address = device.address
     if any(domain.unmanaged(address) for domain in inventory.domains):
         return False
@@ -81,7 +81,7 @@ def _ceded(device: Device, inventory: Inventory) -> bool:
 def drain_beyond(
     inventory: Inventory, handled: Collection[Address | None]
 ) -> Iterator[Change | Refused]:
-    """The way back of what no assignment speaks of: one-offs, and devices that wait on pciback for one."""
+    """Plan the return of devices without an assignment: one-offs, and devices that wait on pciback."""
     if not any(pause.drained for pause in inventory.pauses):
         return
     for device in inventory.devices:
@@ -107,7 +107,7 @@ def drain_beyond(
 
 
 def unless_paused(change: Change, inventory: Inventory) -> Change | Paused:
-    """A way out of what left the policy or was cut off, unless the administrator said to leave it as it is."""
+    """Return the change of what left the policy or was interrupted, unless the administrator paused it."""
     for domain in [inventory.domain(name) for name in change.domains] or [None]:
         pause = pause_of(inventory, device=change.device, address=change.address, domain=domain)
         if pause is not None and not pause.drained:

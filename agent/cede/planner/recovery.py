@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def recover(
     incomplete: Unfinished, inventory: Inventory, purpose: Purpose = Purpose.RECOVER
 ) -> Change | Refused | None:
-    """The way out for what was left on the way in, or not quite out; None if nothing is left to do.
+    """Plan the way out for an interrupted attach or release; None if nothing is left to do.
 
     The note in the domain's XML is what an attach writes last: with it the attach was complete, and is a matter for
     the policy that it names.
@@ -86,7 +86,7 @@ def orphans(
 
 
 def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
-    """Whether nothing of it is left: neither now, nor once a device that has vanished is back."""
+    """Whether nothing of the change is left, also after a vanished device is back."""
     if _complete(incomplete, inventory):
         return True
     return (
@@ -95,7 +95,7 @@ def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
 
 
 def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refused | None:
-    """The refusal for a device on which something hangs."""
+    """Refuse a device on which a call hangs."""
     held = next((h for h in inventory.held if h.address == address), None)
     if held is None:
         return None
@@ -103,14 +103,14 @@ def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refused
     return Refused(
         subject=subject,
         reason=f"{address} is left alone: {held.reason}{since}",
-        remedy=f"see dom0's kernel log (dmesg); `cede release {address}` tries it again all the same",
+        remedy=f"see dom0's kernel log (dmesg); `cede release {address}` tries again all the same",
         kind=FailureKind.FAILED,
         rule="held",
     )
 
 
 def in_place(inventory: Inventory) -> Iterator[Change]:
-    """What cede has in guests by the notes in their XML, for a journal that lost its own."""
+    """Yield what cede has in guests by the ownership metadata in their XML, for a rebuilt journal."""
     for domain in inventory.domains:
         for ownership in domain.owned:
             device = inventory.device(ownership.address)
@@ -132,7 +132,7 @@ def in_place(inventory: Inventory) -> Iterator[Change]:
 
 
 def rollback_actions(taken: Iterable[Action]) -> tuple[Action, ...]:
-    """The actions that take back those `taken`, the last one first.
+    """Return the actions that undo those `taken`, the last one first.
 
     What is harmless stays: a loaded module, a mark on a hostdev that was adopted. A way out is never taken back.
     """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def release(
     address: Address, subject: str, inventory: Inventory, purpose: Purpose = Purpose.RELEASE
 ) -> Change | Satisfied | Refused:
-    """What to do so that dom0 has the device at `address` back; one that has vanished is only struck from the XML."""
+    """Plan the return of the device at `address` to dom0; a vanished one is only removed from the XML."""
     domains = inventory.wanting(address)
     decision = _refuse_unmanaged(address, subject, inventory) or plan_way_out(
         address, subject, domains, inventory, purpose
@@ -46,7 +46,7 @@ def release(
         return Refused(
             subject=subject,
             reason=f"this host has no device at {address}, and no domain lists one",
-            remedy="`cede devices` lists what there is",
+            remedy="`cede devices` lists the devices",
             kind=FailureKind.USAGE,
             rule="no-device",
         )
@@ -116,13 +116,13 @@ def plan_way_out(
 
 
 def force_detach(address: Address, inventory: Inventory) -> tuple[ForceDetach, ...]:
-    """The action out of a domain in which something of cede's was cut off, if there is one."""
+    """Return the action that detaches an interrupted attach by force, if there is one."""
     domain = inventory.interrupted_in(address)
     return () if domain is None else (ForceDetach(address=address, domain=domain.name),)
 
 
 def return_action(device: Device) -> ReturnToDom0:
-    """The action back to what dom0 had before, as far as that is known."""
+    """Return the action that returns the device to its original driver, as far as that is known."""
     original = device.original_state
     return ReturnToDom0(
         address=device.address,
@@ -149,13 +149,13 @@ def _given_elsewhere(address: Address, domains: Sequence[Domain], inventory: Inv
 
 
 def _held(device: Device) -> bool:
-    """Whether dom0 doesn't have it as it was; with an `origin` a giving back was begun, and never verified."""
+    """Whether dom0 does not have the device as before; with an original state, a return was begun and not verified."""
     held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
     return held or device.original_state is not None
 
 
 def _let_go(device: Device, inventory: Inventory) -> bool:
-    """Whether a giving back was cut off before dom0 probed for a driver, of a device that cede never saw with one."""
+    """Whether a return was interrupted before dom0 probed for a driver, of a device that cede never saw with one."""
     started = any(
         u.address == device.address and u.return_to_dom0 and not u.attaching
         for u in inventory.unfinished
@@ -164,27 +164,27 @@ def _let_go(device: Device, inventory: Inventory) -> bool:
 
 
 def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refused:
-    """libvirt is never asked to take a device out of a running guest that is no longer there to be taken.
+    """Refuse to detach a vanished device from a running guest.
 
     The persistent XML keeps its note until then, or a card that comes back would be nobody's.
     """
     return Refused(
         subject=subject,
         reason=f"{address} has vanished from the host while it was in the running {', '.join(running)}",
-        remedy=f"shut {running[0]} down, then try again; that strikes it from the persistent XML",
+        remedy=f"shut {running[0]} down, then try again; that removes the hostdev from the persistent XML",
         kind=FailureKind.TRY_LATER,
         rule="vanished",
     )
 
 
 def _refuse_unmanaged(address: Address, subject: str, inventory: Inventory) -> Refused | None:
-    """What cede didn't put there it doesn't take away."""
+    """Refuse to take out what cede did not add."""
     for domain in inventory.wanting(address):
         if domain.unmanaged(address):
             return Refused(
                 subject=subject,
-                reason=f"another tool put {address} into {domain.name}: it lacks cede's alias",
-                remedy="take it out with the tool that put it there (virsh detach-device, virt-manager)",
+                reason=f"another tool put {address} into {domain.name}: the hostdev lacks cede's alias",
+                remedy="take the device out with the tool that put it there (virsh detach-device, virt-manager)",
                 kind=FailureKind.UNSAFE,
                 rule="foreign",
             )
@@ -211,7 +211,7 @@ def _refuse_given(
 
 
 def unnamed(address: Address, inventory: Inventory) -> bool:
-    """Whether a guest owns it by Xen's word, and xenstore doesn't say which."""
+    """Whether Xen says that a guest owns the device, and xenstore does not say which."""
     device = inventory.device(address)
     owned = device is not None and device.in_guest
     return owned and inventory.given(address) is None and not inventory.interrupted_in(address)
@@ -220,7 +220,7 @@ def unnamed(address: Address, inventory: Inventory) -> bool:
 def refuse_half_gone(
     address: Address, subject: str, domains: Iterable[Domain], inventory: Inventory
 ) -> Refused | None:
-    """libvirt is never asked to take out what Xen no longer has there: its live detach fails, and that crashes it."""
+    """Refuse a live detach of what Xen no longer has there: the detach fails, and that crashes libvirtd."""
     running = next((domain for domain in domains if domain.live_hostdev(address)), None)
     if running is None or inventory.given(address) is not None:
         return None
@@ -234,10 +234,10 @@ def refuse_half_gone(
 
 
 def refuse_unnamed(address: Address, subject: str) -> Refused:
-    """Only the end of that guest gives it up, and only Xen knows which one it is."""
+    """Refuse a device whose guest only Xen knows: only the end of that guest frees the device."""
     return Refused(
         subject=subject,
-        reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was cut off there",
+        reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was interrupted",
         remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
         kind=FailureKind.UNSAFE,
         rule="owner-unknown",
@@ -245,7 +245,7 @@ def refuse_unnamed(address: Address, subject: str) -> Refused:
 
 
 def detach(address: Address, subject: str, inventory: Inventory) -> Change | Satisfied | Refused:
-    """What to do so that no guest has the device; it stays on pciback, ready for another."""
+    """Plan to take the device out of its guest; it stays on pciback, ready for another guest."""
     decision = release(address, subject, inventory, Purpose.DETACH)
     if not isinstance(decision, Change):
         return decision
@@ -253,5 +253,5 @@ def detach(address: Address, subject: str, inventory: Inventory) -> Change | Sat
     if actions:
         return replace(decision, actions=actions)
     return Satisfied(
-        subject=subject, why=Why.ASSIGNABLE, reason=f"no domain has {address}; it is assignable"
+        subject=subject, why=Why.ASSIGNABLE, reason=f"no domain has {address}, which is assignable"
     )

@@ -21,17 +21,17 @@ _ALONE = frozenset({"flr", "af_flr", "pm", "device_specific", "acpi"})
 
 
 def resets_alone(device: Device) -> bool:
-    """Whether a reset of it leaves its siblings alone."""
+    """Whether a reset of the device leaves its siblings alone."""
     return bool(_ALONE.intersection(device.reset_methods))
 
 
 def bus_mates(device: Device, inventory: Inventory) -> tuple[Device, ...]:
-    """The other functions on its bus, which a reset of the bus resets too; none on the root bus, which has no reset."""
+    """Return the other functions on its bus, which a bus reset resets too; none on the root bus, which has no reset."""
     return () if device.address.bus == 0 else inventory.siblings(device)
 
 
 def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
-    """The other functions that a reset of `device` would reset too."""
+    """Return the other functions that a reset of `device` would reset too."""
     return () if resets_alone(device) else bus_mates(device, inventory)
 
 
@@ -44,8 +44,8 @@ def refuse_no_reset(device: Device, subject: str) -> Refused | None:
         rule="no-reset",
         kind=FailureKind.FAILED,
         reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
-        "reset), so libvirt won't give it away",
-        remedy="choose a device with a reset; /sys/bus/pci/devices/*/reset_method names them",
+        "reset), so libvirt refuses to attach it",
+        remedy="choose a device with a reset; see /sys/bus/pci/devices/*/reset_method",
     )
 
 
@@ -73,17 +73,17 @@ def refuse_sibling(
         subject=subject,
         rule="sibling-active",
         kind=FailureKind.FAILED,
-        reason=f"{device.address} can only be reset with its whole bus, and on that is {', '.join(active)}",
-        remedy="assign all of them to the same domain with `when: next-start`, and restart it",
+        reason=f"{device.address} can only be reset with its whole bus, on which is {', '.join(active)}",
+        remedy="assign all of them to the same domain with `when: next-start`, and restart the domain",
     )
 
 
 def _owner(device: Device, inventory: Inventory, concurrent: Collection[Address]) -> str:
-    """Who has the device or will have it in a moment; empty if it is idle on pciback."""
+    """Return who has the device or gets it in the same pass; empty if idle on pciback."""
     given = inventory.given(device.address)
     if given is not None:
         domain = inventory.domain_by_id(given.domid)
         return f"in {domain.name if domain else f'domain {given.domid}'}"
     if not device.on_pciback:
         return f"with dom0's {device.driver}" if device.driver else "active in dom0"
-    return "wanted in a guest as well" if device.address in concurrent else ""
+    return "assigned to a guest too" if device.address in concurrent else ""

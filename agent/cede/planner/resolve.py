@@ -161,7 +161,7 @@ def _refuse_unknown(assignment: Assignment) -> Refused:
     return Refused(
         subject=subject_of(assignment),
         reason=f"libvirt knows no domain {assignment.domain} ({assignment.place})",
-        remedy="`virsh list --all` lists those that it knows",
+        remedy="`virsh list --all` lists the domains",
         kind=FailureKind.USAGE,
         rule="no-domain",
     )

@@ -1,7 +1,7 @@
-"""The rules that end the matter for an assignment, in the order in which they are asked; the first answer counts.
+"""The rules for an assignment, in the order in which they are asked; the first answer decides.
 
-The planner, the early binder, the fitness of a device and the doctor ask these, and no others. An answer is a refusal,
-or that all is well without anything being done. How a device may come out of a domain is asked in `planner.release`.
+The planner, the early binder, the fitness of a device and the doctor ask these rules and no others. An answer is a
+refusal, or that nothing is to be done. The rules for the way out of a domain are in `planner.release`.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ class Rule(NamedTuple):
 
 
 def first_answer(target: AttachTarget, context: PlanContext, asked: Asked) -> Answer:
-    """What the first rule that has something to say says; `asked` is AT_BOOT or LATER."""
+    """Return the first answer of a rule, or None; `asked` is AT_BOOT or LATER."""
     answers = (rule.ask(target, context) for rule in RULES if rule.asked in {asked, Asked.ALWAYS})
     return next((answer for answer in answers if answer is not None), None)
 
 
 def refusals(target: AttachTarget, context: PlanContext) -> tuple[Refused, ...]:
-    """All that stands against it in a pass, not only the first."""
+    """Return every refusal in a pass, not only the first."""
     answers = (rule.ask(target, context) for rule in RULES if rule.asked is not Asked.AT_BOOT)
     return tuple(answer for answer in answers if isinstance(answer, Refused))
 
 
 def _matched_twice(target: AttachTarget, context: PlanContext) -> Answer:
-    """Several names of the policy, or one domain twice, turn out to mean one device."""
+    """Refuse if several names of the policy, or one domain twice, mean one device."""
     if target.device.address not in context.twice:
         return None
     return refuse_twice(target.assignment.device, target.device.address, target.subject)
 
 
 def _held(target: AttachTarget, _: PlanContext) -> Answer:
-    """Something hung on the device."""
+    """Refuse a device on which a call hangs."""
     return refuse_held(target.device.address, target.subject, target.inventory)
 
 
 def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
-    """dom0 lives on the device, on a function that is reset with it, or the policy protects one of them."""
+    """Refuse if dom0 uses the device or a function that is reset with it, or the policy protects one of them."""
     policy = target.policy
     described = policy.device(target.assignment.device)
     override = described.override if described else ()
@@ -80,7 +80,7 @@ def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
 
 
 def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
-    """Without a default route it can't be told what dom0 reaches the world by; nor, then, what else is to come."""
+    """Refuse a new device before dom0 has a default route, which shows what dom0 needs for its network."""
     device = target.device
     routed = any(use.guard == _DEFAULT_ROUTE for d in target.inventory.devices for use in d.uses)
     if routed or _taken_before(device):
@@ -89,14 +89,14 @@ def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
         subject=target.subject,
         rule="network-unknown",
         kind=FailureKind.TRY_LATER,
-        reason=f"dom0 has no default route yet, so it can't be told whether it will need {device.address}, which cede "
-        "never took before",
-        remedy="`cede apply` takes it once the network is up; from then on it is taken at every boot",
+        reason=f"dom0 has no default route yet, so dom0 may need {device.address} for its network; cede never "
+        "bound this device before",
+        remedy="`cede apply` binds the device once the network is up, and `cede boot` at every boot after that",
     )
 
 
 def _taken_before(device: Device) -> bool:
-    """Whether it is the very card that cede has taken and not given back: cards of one make differ by MAC or serial."""
+    """Whether cede has bound this very card and not returned it; like cards differ by MAC or serial."""
     if device.original_state is None:
         return False
     macs = {link.mac for link in device.original_state.links}
@@ -142,7 +142,7 @@ def _not_listed(target: AttachTarget, _: PlanContext) -> Answer:
         subject=target.subject,
         rule="not-listed",
         kind=FailureKind.TRY_LATER,
-        reason=f"libvirt doesn't list {target.device.address} among its node devices, so it can't take it",
+        reason=f"libvirt does not list {target.device.address} among its node devices, and so can't take it",
         remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
     )
 
@@ -156,7 +156,7 @@ def _pvh(target: AttachTarget, _: PlanContext) -> Answer:
         rule="pvh",
         kind=FailureKind.FAILED,
         reason=f"{target.domain.name} is PVH, and Xen gives no PCI devices to PVH guests",
-        remedy="make it a PV or HVM guest",
+        remedy=f"make {target.domain.name} a PV or HVM guest",
     )
 
 
@@ -169,7 +169,7 @@ def _transient(target: AttachTarget, _: PlanContext) -> Answer:
         subject=target.subject,
         rule="transient",
         kind=FailureKind.FAILED,
-        reason=f"{name} is transient: it has no persistent XML to make this permanent in",
+        reason=f"{name} is transient, and so has no persistent XML for the hostdev",
         remedy=f"`virsh define` it first, from `virsh dumpxml {name}`",
     )
 
@@ -184,8 +184,8 @@ def _memory_on_demand(target: AttachTarget, _: PlanContext) -> Answer:
         rule="memory-on-demand",
         kind=FailureKind.FAILED,
         reason=f"{domain.name} starts with {domain.current_memory} KiB of its {domain.memory} KiB of memory and "
-        "gets the rest on demand, and with a PCI device libxl would refuse to start it so",
-        remedy=f"make <currentMemory> in its XML as much as <memory> (`virsh edit {domain.name}`), and restart it",
+        "gets the rest on demand; with a PCI device libxl refuses to start such a guest",
+        remedy=f"set <currentMemory> to the value of <memory> (`virsh edit {domain.name}`), and restart the domain",
     )
 
 
@@ -198,8 +198,8 @@ def _domain_off(target: AttachTarget, _: PlanContext) -> Answer:
         subject=target.subject,
         rule="domain-off",
         kind=FailureKind.TRY_LATER,
-        reason=f"{domain.name} is shut off, so nothing can be plugged into it",
-        remedy=f"`virsh start {domain.name}`, then apply again; or say `when: next-start`",
+        reason=f"{domain.name} is shut off, so cede can't hot-plug the device",
+        remedy=f"`virsh start {domain.name}`, then apply again; or set `when: next-start`",
     )
 
 
@@ -215,7 +215,7 @@ def _half_gone(target: AttachTarget, _: PlanContext) -> Answer:
 
 
 def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
-    """Whether a hostdev is permissive is said when it is put in."""
+    """Refuse to change `permissive` of a hostdev in place: only an attach sets it."""
     address, permissive = target.device.address, target.assignment.permissive
     hostdevs = (hostdev for hostdev in (target.live, target.config) if hostdev is not None)
     if all(hostdev.write_filtering is not permissive for hostdev in hostdevs):
@@ -224,7 +224,7 @@ def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
         subject=target.subject,
         rule="other-setting",
         kind=FailureKind.FAILED,
-        reason=f"{address} is in {target.domain.name} already, but {'not ' if permissive else ''}permissive, and that "
+        reason=f"{address} is in {target.domain.name} already, but {'not ' if permissive else ''}permissive, which "
         "can't be changed in place",
         remedy=f"`cede release {address}`, then apply again",
     )

@@ -211,6 +211,6 @@ def _address(host: Policy, device: str) -> Address:
     except ValueError as error:
         known = ", ".join(d.name for d in host.devices) or "none"
         raise UsageError(
-            f"{device!r} is neither a PCI address nor a device of {host.source} (it has: {known})",
+            f"{device!r} is neither a PCI address nor a device of {host.source}, which has: {known}",
             name="no-such-device",
         ) from error

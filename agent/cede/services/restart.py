@@ -33,13 +33,13 @@ def restart(
     """
     if not domain.persistent:
         raise UnsafeError(
-            f"{domain.name} is transient: shut down, it would be gone",
+            f"{domain.name} is transient, and would be gone after a shutdown",
             name="domain-transient",
-            remedy="define it first: virsh dumpxml, then virsh define",
+            remedy="first make the domain persistent: virsh dumpxml, then virsh define",
         )
     if not domain.running:
         raise WorldMovedError(
-            f"{domain.name} isn't running",
+            f"{domain.name} is not running",
             name="domain-not-running",
             remedy=f"virsh start {domain.name}",
         )
@@ -55,8 +55,8 @@ def restart(
 
     if not wait_until(off, seconds, adapters.clock, pause=_POLL):
         raise TransientError(
-            f"{domain.name} was asked to shut down and hasn't within {seconds:.0f} s; it is not forced",
+            f"{domain.name} did not shut down within {seconds:.0f} s; cede does not force a guest",
             name="shutdown-timeout",
-            remedy="shut it down from inside and start it, then `cede verify`",
+            remedy=f"shut {domain.name} down from inside and start it, then `cede verify`",
         )
     adapters.timeouts.call(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

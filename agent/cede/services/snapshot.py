@@ -52,11 +52,11 @@ def read(path: Path) -> Inventory:
         ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is no JSON: {error}", name="unreadable-snapshot", remedy=_REMEDY
+            f"{path} is not JSON: {error}", name="unreadable-snapshot", remedy=_REMEDY
         ) from error
     if not isinstance(data, dict) or data.get("version") != _VERSION:
         raise UsageError(
-            f"{path} is no saved host of version {_VERSION}",
+            f"{path} is not a saved host of version {_VERSION}",
             name="unreadable-snapshot",
             remedy=_REMEDY,
         )

@@ -1,4 +1,4 @@
-"""The journal's SQLite file: its tables by version, how it is made, opened, and set aside if it is damaged."""
+"""The journal's SQLite file: its tables by version; made, opened, and set aside if damaged."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ DEVICE_VERSION = 3  # from which version on a change knows its device's name
 
 
 def version(connection: sqlite3.Connection) -> int:
-    """Which version's tables are there; 0 if cede was killed before it came to any."""
+    """Return the version of the tables; 0 if cede was killed before it made any."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     return int(found)
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make what is missing, all or nothing; another process that does the same is waited for."""
+    """Make the missing tables, all or none; wait for another process that does the same."""
     if version(connection) == VERSION:
         return
     with connection:
@@ -96,10 +96,10 @@ def _now() -> datetime:
 
 
 class JournalFile:
-    """The file is made at the first thing that is written; reading a journal that isn't there finds nothing.
+    """Made at the first write; a journal that does not exist yet reads as empty.
 
-    `boot` is this boot's id: what hung in an earlier one hangs no longer. `warnings` tells of a damaged file, which is
-    set aside and not thrown away. A process that has it locked is waited for `timeout` seconds. Every method raises
+    `boot` is this boot's id: a call that hung in an earlier boot hangs no longer. `warnings` has a damaged file, which
+    is renamed, not deleted. A process that has it locked is waited for `timeout` seconds. Every method raises
     PermanentError if the file can't be read or written.
     """
 
@@ -121,7 +121,7 @@ class JournalFile:
         self._open: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Close the file; it can be opened again."""
+        """Close the file; the next call opens it again."""
         with self._lock:
             if self._open is not None:
                 self._open.close()
@@ -138,10 +138,10 @@ class JournalFile:
             yield
         except (sqlite3.Error, OSError) as error:
             raise PermanentError(
-                f"the journal {self._path} can't be used: {error}",
+                f"cede can't use the journal {self._path}: {error}",
                 name="journal-unusable",
-                remedy="is the file system full or read-only (df -h), and is this root? Without its journal cede "
-                "does nothing, since nothing of it could be found again",
+                remedy="is the file system full or read-only (df -h), and does cede run as root? Without its "
+                "journal cede changes nothing, since no change could be undone",
             ) from error
 
     @contextmanager
@@ -150,9 +150,9 @@ class JournalFile:
             yield
         except (ValueError, TypeError) as error:
             raise PermanentError(
-                f"the journal {self._path} holds what can't be read: {error}",
+                f"cede can't read a value in the journal {self._path}: {error}",
                 name="journal-unreadable",
-                remedy=f"mv {self._path} {self._path}.old: a new one is begun from what is observed",
+                remedy=f"mv {self._path} {self._path}.old; cede then begins a new journal from what it observes",
             ) from error
 
     @contextmanager
@@ -165,7 +165,7 @@ class JournalFile:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """None where there is no journal, nor a readable one."""
+        """Yield a connection to read with; None if there is no readable journal."""
         with self._lock, self._said(), self._understood():
             if self._open is not None:
                 yield self._open
@@ -197,11 +197,13 @@ class JournalFile:
                 self._prepare(connection)
                 return connection
         except BaseException:
-            connection.close()  # or its locks live as long as the error
+            connection.close()  # else its locks live as long as the error
             raise
         connection.close()
         path = self._set_aside()
-        self._warn(f"{damage}; it is kept as {path}, and a new one begun from what is observed")
+        self._warn(
+            f"{damage}; cede keeps it as {path}, and begins a new journal from what it observes"
+        )
         self.rebuilt = True
         return self._opened()
 
@@ -213,13 +215,13 @@ class JournalFile:
         bring_up_to_date(connection)
 
     def _made(self, connection: sqlite3.Connection) -> bool:
-        """Whether its tables are there: cede may have been killed before it came to that."""
+        """Whether the tables exist: cede may have been killed before it made them."""
         number = version(connection)
         if not 0 <= number <= VERSION:
             raise PermanentError(
-                f"the journal {self._path} is of version {number}; this cede writes version {VERSION}",
+                f"the journal {self._path} has version {number}, and this cede reads version {VERSION} at most",
                 name="journal-version",
-                remedy="use the newer cede that wrote it",
+                remedy="use the newer cede that wrote the journal",
             )
         return bool(number)
 
@@ -237,7 +239,7 @@ class JournalFile:
 
 
 def _damage(connection: sqlite3.Connection) -> str:
-    """What is wrong with the file; empty if nothing is."""
+    """Return what is wrong with the file; empty if nothing is."""
     try:
         (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

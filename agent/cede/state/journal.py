@@ -1,7 +1,7 @@
 """The journal: changes and their actions as they start and end, and what planning needs to know of them.
 
-Each action is written down, and on the disk, before it is done. So whatever ends the process, the next one knows what
-had been started, and `cede history` tells the rest. Source: https://www.sqlite.org/wal.html, pragma synchronous=FULL.
+Each action is in the journal, and on the disk, before it is done. So whatever ends the process, the next one knows
+what was begun; `cede history` shows the rest. Source: https://www.sqlite.org/wal.html, pragma synchronous=FULL.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """On whose behalf something is done: the command as it was given, and the person or service that gave it."""
+    """Who requested a change: the command as it was given, and the user or service that gave it."""
 
     command: str = ""
     user: str = ""
@@ -90,17 +90,17 @@ _MAX_BYTES = 32 * 1024 * 1024
 
 
 _AT_ONCE = 100
-# what the tables say -> what it is called
+# the words of older tables -> the present ones
 _OUTCOMES = {"cut off": "incomplete", "stranded": "rollback failed"}
 
 
 class Journal(StatusStore):
-    """Everything that is remembered; see `JournalFile` for how it is opened and what it raises."""
+    """All that cede remembers; see `JournalFile` for how the file is opened and which errors are raised."""
 
     # -- what planning needs
 
     def load_state(self) -> JournalState:
-        """The origins of devices that cede took, what is unfinished, and what hung in this boot."""
+        """Return what planning needs: original states, unfinished changes, held devices, pauses, last-applied state."""
         with self._reading() as connection:
             if connection is None:
                 return JournalState(origins={})
@@ -140,9 +140,9 @@ class Journal(StatusStore):
     # -- what executing needs
 
     def begin_change(self, change: Change, requester: Requester) -> int:
-        """A change for `change`, which takes the place of earlier ones on the same device; returns its number.
+        """Begin `change`, which replaces earlier ones on the same device; return its number.
 
-        What was to go back to dom0 still is. If nothing comes of it, the earlier ones stand again.
+        A device that was to be returned to dom0 still is. If this change does nothing, the earlier ones count again.
         """
         with self._writing() as connection:
             (back,) = connection.execute(
@@ -177,9 +177,9 @@ class Journal(StatusStore):
         original_state: OriginalState | None = None,
         is_rollback: bool = False,
     ) -> int:
-        """A action that is about to be done, and what was so `was`; returns its number.
+        """Write down an action that is about to be done, with its `prestate`; return its number.
 
-        `origin` is kept until the device is given back.
+        `original_state` is kept until the device is returned to dom0.
         """
         with self._writing() as connection:
             if original_state is not None:
@@ -201,7 +201,7 @@ class Journal(StatusStore):
             return row.lastrowid or 0
 
     def end_action(self, action_id: int, seconds: float, error: CedeError | None = None) -> None:
-        """How the action ended."""
+        """Write down how the action ended."""
         with self._writing() as connection:
             connection.execute(
                 "UPDATE deed SET seconds = ?, outcome = ?, message = ? WHERE id = ?",
@@ -211,7 +211,7 @@ class Journal(StatusStore):
     def end_change(
         self, change_id: int, outcome: str, error: CedeError | None = None, *, complete: bool = True
     ) -> None:
-        """How the change ended; unless `settled`, the next pass finishes or undoes what is left of it."""
+        """Write down how the change ended; unless `complete`, the next pass finishes or undoes the rest."""
         with self._writing() as connection:
             connection.execute(
                 "UPDATE task SET ended = ?, outcome = ?, message = ?, remedy = ?, open = ? WHERE id = ?",
@@ -233,7 +233,7 @@ class Journal(StatusStore):
                 )
 
     def original_state(self, address: Address) -> OriginalState | None:
-        """What dom0 had in the device before cede took it; None if that isn't known."""
+        """Return the state of the device in dom0 before cede bound it to pciback; None if unknown."""
         with self._reading() as connection:
             row = (
                 connection
@@ -244,17 +244,17 @@ class Journal(StatusStore):
             return _origin(row[0]) if row else None
 
     def forget_original_state(self, address: Address) -> None:
-        """The device is dom0's again, as it was."""
+        """Forget the original state of a device that is back in dom0."""
         with self._writing() as connection:
             connection.execute("DELETE FROM origin WHERE address = ?", (str(address),))
 
     def mark_complete(self, address: Address) -> None:
-        """Nothing is left of what was begun on that device: it was seen to be so."""
+        """Mark the changes of a device as complete: the host was observed to have nothing left of them."""
         with self._writing() as connection:
             connection.execute("UPDATE task SET open = 0 WHERE address = ?", (str(address),))
 
     def hold(self, address: Address, reason: str) -> None:
-        """Leave the device alone for as long as dom0 runs, or until `unhold`."""
+        """Leave the device alone until the next boot of dom0, or until `unhold`."""
         with self._writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO held VALUES (?,?,?,?)",
@@ -262,12 +262,12 @@ class Journal(StatusStore):
             )
 
     def unhold(self, address: Address) -> None:
-        """The administrator asked for it by name: it may be touched again."""
+        """Touch the device again: the administrator named it in a command."""
         with self._writing() as connection:
             connection.execute("DELETE FROM held WHERE address = ?", (str(address),))
 
     def record_found(self, changes: Iterator[Change], requester: Requester) -> None:
-        """After a rebuild: what was found in place, so that the history doesn't begin with nothing."""
+        """Write down what was found in place after a rebuild, so that the history does not begin empty."""
         with self._writing() as connection:
             for change in changes:
                 number = self._insert_change(connection, change, requester)
@@ -280,7 +280,7 @@ class Journal(StatusStore):
     # -- history
 
     def history(self, *, most: int = 50, about: str = "") -> tuple[ChangeRecord, ...]:
-        """The latest changes, the newest first; with `about`, those with that in their address, subject or domain."""
+        """Return the latest changes, the newest first; with `about`, those with it in address, subject or domain."""
         with self._reading() as connection:
             if connection is None:
                 return ()
@@ -301,7 +301,7 @@ class Journal(StatusStore):
             )  # fmt: skip
 
     def trim(self, *, days: int = _KEPT_DAYS, most_bytes: int = _MAX_BYTES) -> int:
-        """Drop ended changes older than `days`, then the oldest until the rest fits; returns how many went."""
+        """Drop ended changes older than `days`, then the oldest until the rest fits; return how many."""
         limit = (self._now() - timedelta(days=days)).isoformat(timespec="milliseconds")
         with self._writing() as connection:
             gone = connection.execute(

@@ -1,4 +1,4 @@
-"""How things stand: what a person paused, where the last pass left each device, and the conditions since when."""
+"""The status store: pauses, where the last pass left each device, and the conditions with their times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-# as older journals have them
+# words of older journals
 _RENAMED = {
     "Permanent": "Persistent",
     "Proven": "Verified",
@@ -28,19 +28,19 @@ _RENAMED = {
 
 
 class StatusStore(JournalFile):
-    """The part of the journal that is about now, not about then; each policy (`source`) has conditions of its own."""
+    """The part of the journal about the present; each policy (`source`) has its own conditions."""
 
     @property
     def time(self) -> str:
-        """Now, as the journal writes it."""
+        """The present time, as the journal writes it."""
         return self._stamp()
 
     # -- pauses
 
     def pause(self, pause: Pause, *, seconds: float | None = None) -> Pause:
-        """Leave it alone from now on, instead of what was said of the same before; returns it with its times.
+        """Save `pause`, replacing an earlier one of the same domain or device; return it with its times.
 
-        It ends by itself after `seconds`, if any.
+        The pause ends by itself after `seconds`, if given.
         """
         at = self._stamp()
         until = ""
@@ -59,7 +59,7 @@ class StatusStore(JournalFile):
         return pause
 
     def resume(self, pauses: Iterable[Pause]) -> None:
-        """Leave those alone no longer."""
+        """End these pauses."""
         with self._writing() as connection:
             connection.executemany(
                 "DELETE FROM pause WHERE domain = ? AND device = ? AND drained = ?",
@@ -67,7 +67,7 @@ class StatusStore(JournalFile):
             )
 
     def _pauses(self, connection: sqlite3.Connection) -> tuple[Pause, ...]:
-        """Those that are in force now; what was drained comes first, since it goes further."""
+        """Return the pauses in force now, drains first."""
         if database.version(connection) < database.STATUS_VERSION:
             return ()
         rows = connection.execute(
@@ -99,7 +99,7 @@ class StatusStore(JournalFile):
     # -- conditions
 
     def conditions(self, source: str) -> tuple[Condition, ...]:
-        """Those that the last pass for the policy `source` left, and those of the host."""
+        """Return the conditions that the last pass for the policy `source` saved, and those of the host."""
         with self._reading() as connection:
             if connection is None or database.version(connection) < database.STATUS_VERSION:
                 return ()
@@ -123,10 +123,9 @@ class StatusStore(JournalFile):
         conditions: Sequence[Condition],
         attachments: Sequence[LastApplied] | None = None,
     ) -> None:
-        """Keep these instead of what was kept for that policy, and of the host's; None leaves attachments as they were.
+        """Replace the conditions of that policy and of the host; `attachments` of None leaves those unchanged.
 
-        An empty subject is the host, which has one set of conditions whatever the policy. Nothing is written if
-        nothing changed.
+        An empty subject is the host, which has the same conditions for every policy. Writes only what changed.
         """
         with self._writing() as connection:
             rows: set[_Row] = {
@@ -175,7 +174,7 @@ def _replace(
     rows: set[_Row],
     width: int,
 ) -> None:
-    """Make `rows` of what the table `had`, touching only what differs; the first `width` columns are the `key`."""
+    """Change a table from `had` to `rows`, writing only what differs; the first `width` columns are the `key`."""
     gone = [row[:width] for row in had - rows]
     if gone:
         connection.executemany(f"DELETE FROM {table} WHERE {key}", gone)  # noqa: S608 - both are written above

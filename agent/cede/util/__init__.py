@@ -1,1 +1,1 @@
-"""Timeouts, retries, processes and files: nothing in here knows of Xen."""
+"""Timeouts, retries, processes and kernel files: nothing here knows Xen."""

@@ -1,7 +1,7 @@
-"""Reading the small files that a kernel makes, in a tree that changes under the reader.
+"""Read the small files of sysfs and procfs, in a tree that changes while it is read.
 
-Nothing here raises: what can't be read isn't there. Paths are plain strings, and files are read without a buffer in
-between: a host has thousands of such files, and every command looks at all of them.
+Nothing here raises: what can't be read does not exist. Paths are plain strings and files are read unbuffered: a host
+has thousands of such files, and every command reads all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _CHUNK = 65536
 
 
 def text(path: str | os.PathLike[str]) -> str:
-    """A file's text without the line end; empty if it can't be read."""
+    """Return a file's text without the final newline; empty if unreadable."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -30,7 +30,7 @@ def text(path: str | os.PathLike[str]) -> str:
 
 
 def listing(path: str | os.PathLike[str]) -> list[str]:
-    """What a folder holds, in order; empty if it can't be read."""
+    """Return the names in a folder, sorted; empty if unreadable."""
     try:
         return sorted(os.listdir(path))
     except (OSError, ValueError):
@@ -38,7 +38,7 @@ def listing(path: str | os.PathLike[str]) -> list[str]:
 
 
 def readlink(path: str | os.PathLike[str]) -> str:
-    """What a link names, as it stands there; empty if there is no such link."""
+    """Return the target of a link as written; empty if there is no such link."""
     try:
         return os.readlink(path)
     except (OSError, ValueError):
@@ -46,12 +46,12 @@ def readlink(path: str | os.PathLike[str]) -> str:
 
 
 def link_name(path: str | os.PathLike[str]) -> str | None:
-    """The last part of what a link names; None if there is no such link."""
+    """Return the last part of a link's target; None if there is no such link."""
     return readlink(path).rpartition("/")[2] or None
 
 
 def matching(path: str | os.PathLike[str], pattern: str) -> list[str]:
-    """What a pattern with several parts fits below `path`, relative to it, in order."""
+    """Return what a glob pattern matches below `path`, relative to it, sorted."""
     try:
         return sorted(glob.glob(pattern, root_dir=path))
     except (OSError, ValueError):
@@ -59,7 +59,7 @@ def matching(path: str | os.PathLike[str], pattern: str) -> list[str]:
 
 
 def realpath(path: str | os.PathLike[str]) -> str | None:
-    """Where links lead to; None if nothing is there."""
+    """Resolve all links; None if the path does not exist."""
     try:
         return os.path.realpath(path, strict=True)
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""Running a program: a list of arguments, never a shell; bounded in output and in time.
+"""Run a program: a list of arguments, never a shell; limited in output and in time.
 
-A program whose system call hangs in the kernel can't even be killed; it is left behind, not waited for.
+A program whose system call hangs in the kernel can't be killed; cede abandons such a process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_WORDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletedProcess:
-    """How a program ended, and what it said, as far as it was kept."""
+    """The exit status and the output of a program."""
 
     status: int
     out: bytes
@@ -43,16 +43,16 @@ def run(
     said = ended.out.decode("utf-8", "replace")
     if ended.status != 0:
         raise PermanentError(
-            f"{' '.join(argv)} failed ({ended.status}): {said.strip() or 'without a word'}",
+            f"{' '.join(argv)} failed ({ended.status}): {said.strip() or 'no output'}",
             name="command-failed",
         )
     return said
 
 
 def run_apart(*argv: str, stdin: str, seconds: float, most: int) -> CompletedProcess:
-    """Run a program that may fail, its words and its errors apart; what goes beyond `most` bytes of each is dropped.
+    """Run a program that may fail, with stdout and stderr apart; output beyond `most` bytes of each is dropped.
 
-    Raises as `run` does, but for a program that fails.
+    Raises as `run` does, except for a program that fails.
     """
     with logged_call(lambda: _shown(argv, "")):
         return _ended(argv, stdin, seconds, most, apart=True)
@@ -85,7 +85,7 @@ def _ended(
             )
         except OSError as error:
             raise PermanentError(
-                f"{argv[0]} is not installed, or can't be run: {error}", name="command-missing"
+                f"cede can't run {argv[0]}: {error}", name="command-missing"
             ) from error
         finally:
             for writing in writing_ends:
@@ -108,7 +108,7 @@ def _ended(
 
 
 def _heard(pipes: list[int], until: float, most: int) -> list[bytes]:
-    """All that comes before each pipe's end, as far as it is kept; TimeoutError if that isn't there in time."""
+    """Read each pipe to its end, keeping `most` bytes. Raises TimeoutError at `until`."""
     kept = {pipe: bytearray() for pipe in pipes}
     with DefaultSelector() as selector:
         for pipe in pipes:

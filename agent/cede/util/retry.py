@@ -1,6 +1,6 @@
-"""The one place that retries: a busy world is tried again, anything else is not.
+"""Retries: a transient error is tried again, any other is not.
 
-tenacity's explicit `Retrying` says here, and only here, how long and how often.
+tenacity's explicit `Retrying` says how long and how often.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POLL = 0.05
 
 
 def retry_transient(call: Callable[[], _T], clock: Clock) -> _T:
-    """Call, again for at most 60 s while the world is busy or libvirt is away; the last error is raised as it was.
+    """Call, again for at most 60 s while libvirt or Xen is busy or away. Raises the last error.
 
     `call` must look first at what an earlier try has done: one that was cut off may have done its work.
     """
@@ -61,7 +61,7 @@ def wait_for(
     *,
     pause: float = POLL,
 ) -> _T:
-    """Ask until the answer is good, for at most `seconds`, every `pause` seconds; returns the last answer, good or not.
+    """Ask every `pause` seconds until the answer is good, for at most `seconds`; return the last answer.
 
     What `question` raises is raised.
     """
@@ -89,7 +89,7 @@ def wait_until(
     *,
     pause: float = POLL,
 ) -> bool:
-    """Ask until the answer is yes, as `wait_for` does; returns the last answer."""
+    """Ask until the answer is True, as `wait_for` does; return the last answer."""
     return wait_for(question, bool, seconds, clock, pause=pause)
 
 

@@ -1,4 +1,4 @@
-"""Where the JSON Schemas are found, installed or in a checkout."""
+"""Load JSON Schemas, installed or in a checkout."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CHECKOUT = Path(__file__).parents[3] / "schemas"
 
 
 def load(name: str) -> dict[str, Any]:
-    """The schema in the file `name`, such as `policy.schema.json`.
+    """Load the schema in the file `name`, such as `policy.schema.json`.
 
-    Raises FileNotFoundError if neither the installed package nor the checkout has it.
+    Raises FileNotFoundError if neither the installed package nor the checkout has the file.
     """
     packaged = files("cede") / "schemas" / name
     source = packaged if packaged.is_file() else _CHECKOUT / name

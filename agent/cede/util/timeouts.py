@@ -1,7 +1,7 @@
-"""Deadlines: no call can hang cede.
+"""Time limits: no call can hang cede.
 
-A call into libvirt, sysfs or a guest runs in a thread of its own. One that doesn't return in its time is left behind
-(the kernel may never let go of an `unbind`), reported, and nothing more is done to that device.
+A call into libvirt, sysfs or a guest runs in a thread of its own. A call that does not return in time is abandoned (an
+`unbind` may never return from the kernel) and reported, and cede does nothing more with that device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Timeouts(Protocol):
     """How calls are made that may hang."""
 
     def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
-        """What `call` returns or raises; HungError, saying `what` hangs, if it does neither in `seconds`."""
+        """Return or raise what `call` does. Raises HungError, naming `what`, if `call` takes longer than `seconds`."""
 
     def start(
         self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
@@ -57,8 +57,8 @@ class ThreadTimeouts:
                 returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
             except Empty:
                 raise HungError(
-                    f"{what} has hung for {seconds:.0f} s and was left behind",
-                    remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a restart of the host",
+                    f"{what} has hung for {seconds:.0f} s, and cede no longer waits",
+                    remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a reboot of the host",
                 ) from None
             if isinstance(value, BaseException) and not returned:
                 raise value

@@ -58,7 +58,7 @@ def _apply_edit(domain: libvirt.virDomain, change: IncrementalEdit) -> None:
 
 
 class Console:
-    """A guest's text console through libvirt, never forced: somebody else's session is left alone."""
+    """A guest's text console through libvirt, never forced: a session of another user is left alone."""
 
     def __init__(self, stream: libvirt.virStream) -> None:
         self._stream = stream
@@ -88,21 +88,21 @@ class Console:
                 sent = self._stream.send(rest)
             except libvirt.libvirtError as error:
                 raise GuestSilentError(
-                    f"the guest's console went away: {error}", name="console-closed"
+                    f"the guest's console was closed: {error}", name="console-closed"
                 ) from error
             if sent < 0:
                 raise GuestSilentError("the guest's console takes no input", name="console-closed")
             rest = rest[sent:]
 
     def receive(self, seconds: float) -> bytes | None:
-        """What the guest printed next; None if that takes longer, b"" if the console has ended."""
+        """Return what the guest printed next; None if that takes longer, b"" if the console was closed."""
         try:
             return self._arrived.get(timeout=max(0.0, seconds))
         except Empty:
             return None
 
     def close(self) -> None:
-        """Let go of the console, so that others can have it."""
+        """Close the console, so that others can open it."""
         with suppress(libvirt.libvirtError):  # the callback removed itself at the stream's end
             self._stream.eventRemoveCallback()
         with suppress(libvirt.libvirtError):  # the stream ended by itself
@@ -110,7 +110,7 @@ class Console:
 
 
 class Libvirt:
-    """One connection; every failure leaves as one of cede's errors, classed by what may be done about it."""
+    """One connection; every failure is raised as one of cede's errors, named for what the caller may do."""
 
     def __init__(self, uri: str, logs: Path = libxl_logs.FOLDER) -> None:
         start_event_loop()
@@ -133,7 +133,7 @@ class Libvirt:
 
     @property
     def _connection(self) -> libvirt.virConnect:
-        """The connection, opened anew if its daemon went away meanwhile."""
+        """The connection, reopened if its daemon was restarted meanwhile."""
         with self._opening:
             if not self._opened.isAlive():
                 with suppress(libvirt.libvirtError):  # it is lost in any case
@@ -148,7 +148,7 @@ class Libvirt:
 
     @contextmanager
     def _classified(self, *, about: str = "") -> Iterator[None]:
-        """Turn libvirt's errors into cede's; with the domain that it is `about`, add what libxl logged meanwhile."""
+        """Turn libvirt's errors into cede's; for the domain `about`, add what libxl logged meanwhile."""
         before = libxl_logs.log_sizes(self._logs, about) if about else ()
         try:
             yield
@@ -160,7 +160,7 @@ class Libvirt:
             ) from error
 
     def domains(self) -> tuple[Domain, ...]:
-        """Every domain but dom0, running or not, with its live and its persistent hostdevs."""
+        """Return every domain but dom0, running or not, with its live and its persistent hostdevs."""
         with self._classified():
             connection = self._connection
             handles = connection.listAllDomains()
@@ -181,14 +181,14 @@ class Libvirt:
             config = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if kept else None
         except libvirt.libvirtError as error:
             if error.get_error_code() == NO_DOMAIN:
-                return None  # it went while we were looking
+                return None  # it vanished while it was read
             raise classify(error.get_error_code() or 0, str(error)) from error
         if live is None and config is None:
-            return None  # a transient one that ended while we were looking
+            return None  # a transient domain that ended while it was read
         return document.domain(live, config, paused=paused)
 
     def node_devices(self) -> frozenset[str]:
-        """The names of the PCI node devices that libvirt lists (`pci_0000_01_00_0`)."""
+        """Return the names of the PCI node devices that libvirt lists (`pci_0000_01_00_0`)."""
         with self._classified():
             found = self._connection.listAllDevices(
                 libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
@@ -196,7 +196,7 @@ class Libvirt:
             return frozenset(device.name() for device in found)
 
     def domain(self, name: str) -> Domain | None:
-        """The domain of that name as it is now; None if there is none."""
+        """Return the domain of that name as it is now; None if there is none."""
         try:
             with self._classified():
                 handle = self._connection.lookupByName(name)
@@ -206,7 +206,7 @@ class Libvirt:
             return None
 
     def running(self, name: str) -> Domain | None:
-        """The domain of that name with what it has live, its persistent XML left out; None if it doesn't run."""
+        """Return the running domain of that name, without its persistent XML; None if it does not run."""
         try:
             with self._classified():
                 handle = self._connection.lookupByName(name)
@@ -218,7 +218,7 @@ class Libvirt:
     def bind_to_pciback(self, address: Address) -> None:
         """virNodeDeviceDetachFlags: unbind from the dom0 driver, bind to pciback.
 
-        libvirt doesn't check what was bound in the end: read sysfs after it.
+        libvirt does not check which driver is bound afterwards: read sysfs.
         """
         with self._classified():
             self._connection.nodeDeviceLookupByName(address.node_device).detachFlags(None, 0)
@@ -237,10 +237,10 @@ class Libvirt:
             )
 
     def unplug(self, domain: str, address: Address) -> bool:
-        """Take the device out of the running domain; False if it wasn't there.
+        """Take the device out of the running domain; False if the live XML does not list it.
 
-        The element goes back exactly as the live XML shows it, and only if it shows it: libvirt 11.3 leaks a device
-        whose element lacks the driver, and a failed live detach is never provoked.
+        Passes the element exactly as the live XML shows it: libvirt 11.3 leaks a device whose element lacks the driver,
+        and a live detach that fails must never be provoked.
         """
         with self._classified(about=domain):
             handle = self._connection.lookupByName(domain)
@@ -251,7 +251,7 @@ class Libvirt:
             return True
 
     def last_libxl_line(self, domain: str) -> str:
-        """The last thing that libxl logged of the domain, through libvirt; empty if nothing."""
+        """Return the last line that libxl logged of the domain, through libvirt; empty if none."""
         return libxl_logs.last_line(self._logs, domain)
 
     def shut_down(self, domain: str) -> None:
@@ -265,7 +265,7 @@ class Libvirt:
             self._connection.lookupByName(domain).create()
 
     def persistent_xml(self, domain: str) -> str:
-        """The domain's persistent XML, without its secrets."""
+        """Return the domain's persistent XML, without its secrets."""
         with self._classified():
             found: str = self._connection.lookupByName(domain).XMLDesc(
                 libvirt.VIR_DOMAIN_XML_INACTIVE
@@ -275,10 +275,10 @@ class Libvirt:
     def redefine(self, domain: str, edit: Callable[[str], str]) -> bool:
         """Edit the persistent XML; False if the edit changes nothing.
 
-        Hostdevs and cede's note are changed one by one, each without touching what somebody else changes meanwhile.
-        Only another edit takes a definition of the whole: the XML is read again right before it, and if somebody
-        changed it the edit is made anew on theirs. Secrets stay in it (XML_SECURE), or the define would erase a VNC
-        password. Raises WorldMovedError if somebody keeps changing it.
+        Hostdevs and ownership metadata are changed one by one, so that edits of other tools stay. Any other edit
+        defines the whole domain: the XML is read again right before, and if another tool changed it, the edit is
+        repeated on the new XML. Secrets are included (XML_SECURE), or the define would erase a VNC password. Raises
+        WorldMovedError if another tool keeps changing the XML.
         """
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         with self._classified():
@@ -299,14 +299,14 @@ class Libvirt:
                     return True
                 read = again
         raise WorldMovedError(
-            f"somebody keeps changing the XML of {domain}",
+            f"another tool keeps changing the XML of {domain}",
             name="xml-keeps-changing",
             remedy="apply again",
         )
 
     @contextmanager
     def console(self, domain: str) -> Iterator[Console]:
-        """The domain's first console. Raises GuestSilentError if somebody is on it, or there is none."""
+        """Open the domain's first console. Raises GuestSilentError if another session has it, or there is none."""
         with self._classified():
             stream = self._connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
             handle = self._connection.lookupByName(domain)
@@ -315,13 +315,13 @@ class Libvirt:
             except libvirt.libvirtError as error:
                 if error.get_error_code() == OP_FAILED:
                     raise GuestSilentError(
-                        f"somebody is on the console of {domain}; it is not taken from them",
+                        f"another session has the console of {domain}; cede does not end that session",
                         name="console-busy",
-                        remedy="verify again when they have left",
+                        remedy="close that session, then verify again",
                     ) from error
                 if error.get_error_code() in NO_CONSOLE:
                     raise GuestSilentError(
-                        f"{domain} has no console to ask on: {error}", name="no-console"
+                        f"{domain} has no console: {error}", name="no-console"
                     ) from error
                 raise
         opened = Console(stream)
@@ -344,7 +344,7 @@ _starting = threading.Lock()
 
 
 def start_event_loop() -> None:
-    """Start it if it doesn't run; it must before the first connection is opened."""
+    """Start libvirt's event loop once; call this before the first connection is opened."""
     global _event_loop  # noqa: PLW0603 - libvirt has one default event loop a process
     with _starting:
         if _event_loop is None:

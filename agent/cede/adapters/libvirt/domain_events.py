@@ -1,6 +1,6 @@
-"""The adapter to libvirt's events: that a domain started, ended, was redefined or had its metadata changed.
+"""The adapter to libvirt's events: a domain started, ended, was redefined, or its metadata changed.
 
-The Xen driver has no device events; xenstore tells of those. Sources:
+The Xen driver has no device events; xenstore's watches report those. Sources:
 https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectDomainEventID, src/libxl/libxl_driver.c.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
-_MOST = 64  # kept in words; the rest only counts as having come
+_MOST = 64  # more are dropped; the event itself still arrives
 _WORDS = (
     "was defined", "was undefined", "started", "was suspended", "was resumed", "stopped",
     "shuts down", "sleeps", "crashed",
@@ -30,7 +30,7 @@ _WORDS = (
 
 
 class LibvirtEvents:
-    """Listens on a connection of its own. Callbacks come in libvirt's thread, and are read from a queue."""
+    """Listens on its own connection. Callbacks run in libvirt's thread and fill a queue."""
 
     name = "libvirt"
 
@@ -71,7 +71,7 @@ class LibvirtEvents:
         return self._ready
 
     def read(self) -> Collection[str]:
-        """What the callbacks told since. Raises UnreachableError if the connection was closed."""
+        """Return the events since the last read. Raises UnreachableError if the connection was closed."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._ready)
         found: list[str] = []
@@ -83,7 +83,7 @@ class LibvirtEvents:
         return found
 
     def close(self) -> None:
-        """Let go of the connection; errors no longer matter."""
+        """Close the connection; errors no longer matter."""
         connection, self._connection = self._connection, None
         callbacks, self._callbacks = self._callbacks, []
         if connection is not None:

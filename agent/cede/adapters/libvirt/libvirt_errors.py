@@ -1,4 +1,4 @@
-"""libvirt's errors, classed by what the caller may do.
+"""libvirt's errors -> cede's, named for what the caller may do.
 
 Under the Xen driver the code alone says little (most refusals are INTERNAL_ERROR), so the text counts too.
 Source: include/libvirt/virterror.h, src/libxl/libxl_driver.c, src/hypervisor/virhostdev.c.
@@ -37,44 +37,46 @@ _MOVED = (
 
 
 def classify(code: int, text: str, *, cause: str = "") -> CedeError:
-    """The error to raise for libvirt's `code` and `text`; `cause` is what libxl logged about it, if anything.
+    """Return the error to raise for libvirt's `code` and `text`; `cause` is what libxl logged, if anything.
 
-    Returns it instead of raising, so that the caller's own line stands in the traceback.
+    Returned, not raised, so that the traceback has the caller's line.
     """
     lower = text.lower()
     said = f"{text} ({cause})" if cause else text
     if code in _CONNECTION or any(broken in lower for broken in _BROKEN_CONNECTION):
         return UnreachableError(
-            f"libvirt doesn't answer: {said}",
+            f"libvirt does not answer: {said}",
             name="libvirt-unreachable",
-            remedy="is its daemon running? systemctl status libvirtd (or virtxend and virtnodedevd)",
+            remedy="is the daemon running? systemctl status libvirtd (or virtxend and virtnodedevd)",
         )
     if code == OP_TIMEOUT:
-        return TransientError(f"libvirt is busy with that domain: {said}", name="domain-busy")
+        return TransientError(f"libvirt is busy with the domain: {said}", name="domain-busy")
     if code in _GONE:
         return WorldMovedError(
-            f"gone meanwhile: {said}", name="gone-meanwhile", remedy="plan again"
+            f"vanished since the plan was made: {said}", name="gone-meanwhile", remedy="plan again"
         )
     if any(moved in lower for moved in _MOVED) or (code == OP_FAILED and "not found" in lower):
         return WorldMovedError(
-            f"not as it was planned on: {said}", name="changed-meanwhile", remedy="plan again"
+            f"the host has changed since the plan was made: {said}",
+            name="changed-meanwhile",
+            remedy="plan again",
         )
     if "in use by driver" in lower:
-        return UnsafeError(said, name="in-use", remedy="take it out of that domain first")
+        return UnsafeError(said, name="in-use", remedy="take the device out of that domain first")
     if "unable to reset pci device" in lower or "not doing bus reset" in lower:
         return PermanentError(
-            f"libvirt insists on a reset before it gives a device away: {said}",
+            f"libvirt can't reset the device, and attaches none without a reset: {said}",
             name="reset-impossible",
-            remedy="see the kernel's reset_method of the device and of its siblings on the bus",
+            remedy="see reset_method in sysfs of the device and of its siblings on the bus",
         )
     if "not ready" in cause.lower() or "is not assignable" in cause.lower():
-        # a libxl that was cut off leaves its note on the device, which the next one trips over and then removes
+        # an interrupted libxl leaves its record of the device; the next attach fails once, and removes the record
         return TransientError(said, name="libxl-cut-off")
     if "libxenlight failed to attach" in lower:
         return PermanentError(
             said,
             name="attach-failed",
             remedy="libxl's reason is in the logs in /var/log/libvirt/libxl; if the domain was started without "
-            "<features><xen><passthrough state='on'/></xen></features>, set that and restart it",
+            "<features><xen><passthrough state='on'/></xen></features>, switch that on and restart the domain",
         )
     return PermanentError(said, name="libvirt-failed")

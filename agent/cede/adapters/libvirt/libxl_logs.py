@@ -1,6 +1,6 @@
-"""What libxl says of a failure: libvirt passes on that it failed, and leaves the reason in log files.
+"""The adapter to libxl's logs: libvirt only says that libxl failed, and the reason is in log files.
 
-Source: src/libxl/libxl_logger.c (libvirt): one file for each domain, and one for what is about none.
+Source: src/libxl/libxl_logger.c (libvirt): one file for each domain, and one for everything else.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LogSizes = tuple[tuple[Path, int], ...]
 
 
 def log_sizes(folder: Path, domain: str) -> LogSizes:
-    """How long the logs are now that can tell of `domain`; what comes later is about what is done next."""
+    """Return the present sizes of the logs about `domain`; later lines belong to the next action."""
     return tuple(
         (log, _size(log)) for log in (folder / f"{n}.log" for n in (domain, _OF_NO_DOMAIN))
     )
 
 
 def first_error(since: LogSizes) -> str:
-    """The first thing that libxl complained of after these marks; empty if it said nothing that can be read."""
+    """Return the first line that libxl logged after these sizes; empty if none can be read."""
     for log, size in since:
         said = _said(log, size)
         if said:
@@ -34,13 +34,13 @@ def first_error(since: LogSizes) -> str:
 
 
 def last_line(folder: Path, domain: str) -> str:
-    """The last thing that libxl said of `domain`; empty if there is nothing, or it can't be read."""
+    """Return the last line that libxl logged of `domain`; empty if none can be read."""
     said = _said(folder / f"{domain}.log", 0)
     return said[-1] if said else ""
 
 
 def _said(log: Path, after: int) -> list[str]:
-    """libxl's own words in the log, what stands before `after` or far from its end left out."""
+    """Return libxl's lines in the log behind the offset `after`, at most its last 64 KiB."""
     try:
         with log.open("rb") as file:
             file.seek(max(after, _size(log) - _MAX_BYTES))

@@ -1,7 +1,7 @@
-"""The adapter that stands in for libvirt before it runs: its domains from its files, its binding by the same writes.
+"""The adapter in place of libvirt before that runs: domains from libvirt's files, binding by the same writes to sysfs.
 
-Sources: Documentation/ABI/testing/sysfs-bus-pci; drivers/xen/xen-pciback/pci_stub.c (pcistub_probe, which heeds
-driver_override since Linux 4.9 and notes the slot when it binds); libvirt's src/util/virpci.c
+Sources: Documentation/ABI/testing/sysfs-bus-pci; drivers/xen/xen-pciback/pci_stub.c (pcistub_probe, which respects
+driver_override since Linux 4.9 and adds the slot when it binds); libvirt's src/util/virpci.c
 (virPCIDeviceBindWithDriverOverride) and src/libxl/libxl_conf.h (LIBXL_CONFIG_BASE_DIR).
 """
 
@@ -27,14 +27,14 @@ _WRITE_SECONDS = 20.0
 
 
 def _write(path: str, said: str) -> None:
-    """A process of its own: an `unbind` can hang for ever, and would take this one with it."""
+    """Write in a process of its own: an `unbind` can hang for ever, and would hang this process."""
     process.run("tee", path, stdin=said, seconds=_WRITE_SECONDS)
 
 
 class OfflineLibvirt:
-    """Binds below `sys_root` (normally `/sys`), each write bounded by 20 s; reads the domains in `definitions`.
+    """Binds below `sys_root` (normally `/sys`), each write limited to 20 s; reads the domains in `definitions`.
 
-    It has only those methods of `Libvirt` that make sense while no guest runs.
+    Has only those methods of `Libvirt` that make sense while no guest runs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OfflineLibvirt:
         """Nothing was opened."""
 
     def domains(self) -> tuple[Domain, ...]:
-        """The persistent domains, as if all were off: only libvirt knows which run. An unreadable file is none."""
+        """Return the persistent domains, all as off, since only libvirt knows which run. Skips unreadable files."""
         found = []
         for name in listing(self._definitions):
             path = self._definitions / name
@@ -62,7 +62,7 @@ class OfflineLibvirt:
         return tuple(domain for domain in found if domain.name)
 
     def node_devices(self) -> frozenset[str]:
-        """Every PCI function: libvirt will list them all."""
+        """Return every PCI function: libvirt will list them all."""
         found = set()
         for name in listing(self._devices):
             with suppress(ValueError):
@@ -70,20 +70,20 @@ class OfflineLibvirt:
         return frozenset(found)
 
     def bind_to_pciback(self, address: Address) -> None:
-        """Unbind the device from its driver and have pciback probe it; nothing if pciback has it.
+        """Unbind the device from its driver and let pciback probe it; do nothing if pciback has the device.
 
-        What was bound in the end must be read. Raises PermanentError if the kernel refuses a write, HungError if it
-        doesn't answer.
+        Read sysfs afterwards for the driver. Raises PermanentError if the kernel refuses a write, HungError if the
+        write does not return.
         """
         if self._driver(address) == PCIBACK:
             return
-        # before the unbinding: from then on no other driver gets it, whatever else probes meanwhile
+        # before the unbind, so that no other driver can bind the device in between
         self._rebind(address, f"{self._devices}/{address}/driver_override", PCIBACK)
         self._unbind(address)
         self._rebind(address, self._probe, str(address))
 
     def reattach(self, address: Address) -> None:
-        """Let any driver have it again, and probe for one. Raises as `seize` does."""
+        """Let any driver bind the device again, and probe. Raises as `bind_to_pciback` does."""
         self._rebind(address, f"{self._devices}/{address}/driver_override", "\n")
         if self._driver(address) == PCIBACK:
             self._unbind(address)
@@ -101,14 +101,14 @@ class OfflineLibvirt:
             self._rebind(address, f"{self._devices}/{address}/driver/unbind", str(address))
         except PermanentError:
             if self._driver(address) == driver:
-                raise  # else it went by itself in that moment
+                raise  # else the driver let go by itself
 
     def _rebind(self, address: Address, path: str, said: str) -> None:
         try:
             self._write(path, said)
         except PermanentError as error:
             raise PermanentError(
-                f"the kernel doesn't rebind {address}: {error.message}",
+                f"the kernel does not rebind {address}: {error.message}",
                 name="rebind-failed",
                 remedy="see the end of dom0's kernel log (dmesg)",
             ) from error

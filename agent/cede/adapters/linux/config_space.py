@@ -1,4 +1,4 @@
-"""What stands in a function's configuration space: the card's serial number, and what a driver has switched on in it.
+"""Parse a function's configuration space: the serial number, and what a driver has switched on.
 
 Sources: PCI Express Base Specification 3.0, 7.9.3 (extended capability header) and 7.12 (device serial number);
 pciutils' ls-ecaps.c for the spelling; PCI Local Bus Specification 3.0, 6.2.2 (command), 6.7 (capabilities), 6.8 (MSI).
@@ -30,7 +30,10 @@ _NOBODY = 0xFFFF
 
 
 def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
-    """What a driver has switched on, `read` as below; None if the function doesn't answer (gone, or in D3cold)."""
+    """Return what a driver has switched on; None if the function does not answer (gone, or in D3cold).
+
+    `read(offset, size)` returns the bytes there, as for `serial_number`.
+    """
     command, status = _word(read, _COMMAND), _word(read, _STATUS)
     if command is None or status is None or command == _NOBODY:
         return None
@@ -62,11 +65,11 @@ def _byte(read: Callable[[int, int], bytes], offset: int) -> int:
 
 
 def serial_number(read: Callable[[int, int], bytes]) -> str | None:
-    """The device serial number as lspci prints it, `00-11-22-33-44-55-66-77`; None if there is none.
+    """Return the device serial number as lspci prints it, `00-11-22-33-44-55-66-77`; None if there is none.
 
-    `read(offset, size)` gives the bytes that are there, fewer or none where the space ends. Only the headers of the
-    list and the number itself are read: each dword costs a round trip to the card. A list that runs in a circle or
-    out of the space ends, and a number of all zeros or all ones is nobody's.
+    `read(offset, size)` returns the bytes there, fewer or none where the space ends. Reads only the list's headers and
+    the number: each dword is a round trip to the card. A list that loops or leaves the space ends; a number of all
+    zeros or all ones is none.
     """
     offset = LEGACY_SIZE
     for _ in range(_MAX_CAPABILITIES):

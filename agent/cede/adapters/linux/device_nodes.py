@@ -1,7 +1,7 @@
 """The adapter to what hangs on PCI functions: the disks, interfaces, USB devices and so on that go with a device.
 
-Each folder of a class in sysfs is a list of links that name the way to the device, so one look at each link tells whose
-it is. Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, Documentation/ABI/stable/sysfs-block.
+Each class in sysfs is a folder of links, and a link's target names the PCI function.
+Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, Documentation/ABI/stable/sysfs-block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cede.util.kernel_files import listing, realpath, text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What people choose by. Terminals and inputs are left out: the USB device they are on is named.
+# What one chooses a device by. Terminals and inputs are left out: their USB device is listed.
 _CLASSES: dict[str, NodeKind] = {
     "net": "interface",
     "block": "disk",
@@ -31,7 +31,7 @@ _MAX_LENGTH = 60
 
 
 def device_nodes(sys_root: Path) -> dict[Address, tuple[Node, ...]]:
-    """By address, what hangs on each function below `sys_root` (normally `/sys`); nothing of it raises."""
+    """Return by address what hangs on each function below `sys_root` (normally `/sys`). Raises nothing."""
     found: dict[Address, list[Node]] = {}
     for address, node in (*_of_classes(sys_root), *_of_usb(sys_root)):
         found.setdefault(address, []).append(node)
@@ -66,13 +66,13 @@ def _of_usb(sys_root: Path) -> Iterator[tuple[Address, Node]]:
 
 
 def _owner(path: str) -> Address | None:
-    """The last function on the way: what goes when that is given away."""
+    """Return the last PCI function on the path: giving that away takes the node along."""
     functions = _FUNCTION.findall(path)
     return Address.parse(functions[-1]) if functions else None
 
 
 def _is_disk(path: str) -> bool:
-    """A whole disk with something in it, no partition and no empty card reader."""
+    """Whether the path is a whole disk: neither a partition nor an empty card reader."""
     return not text(f"{path}/partition") and text(f"{path}/size") not in {"", "0"}
 
 
@@ -94,7 +94,7 @@ def _size(sectors: str) -> str:
 
 
 def _called(maker: str, model: str) -> str:
-    """What a device says of itself, on one printable line of bounded length; the maker once."""
+    """Return what a device calls itself, printable and at most 60 characters long, with the maker once."""
     words = " ".join((model if model.startswith(maker) else f"{maker} {model}").split())
     clean = "".join(c if c.isprintable() else "?" for c in words)
     return clean if len(clean) <= _MAX_LENGTH else clean[: _MAX_LENGTH - 3] + "..."

@@ -1,7 +1,7 @@
-"""The door to changes of files: the kernel says that something happened near them, a look says whether it was to them.
+"""The adapter to changes of files: inotify reports events in their folders, a fingerprint says whether they changed.
 
-inotify by three calls into libc, which needs no library. What isn't there yet is waited for in the nearest folder that
-is. Source: inotify(7).
+Three calls into libc, without a library. A file that does not exist yet is watched for in the nearest existing folder.
+Source: inotify(7).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AT_ONCE = 65536
 
 
 class FileChanges:
-    """Watches the folders of `paths`; `fingerprint` is a look at them, the same as long as nothing changed."""
+    """Watches the folders of `paths`; `fingerprint()` stays the same as long as nothing changed."""
 
     name = "policy"
 
@@ -40,12 +40,12 @@ class FileChanges:
         self._known: object = None
 
     def open(self) -> None:
-        """Begin to watch. Raises UnreachableError if the kernel has no watch left."""
+        """Start watching. Raises UnreachableError if the kernel has no watch left."""
         libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._inotify < 0:
             raise UnreachableError(
-                f"files can't be watched: {os.strerror(ctypes.get_errno())}",
+                f"the kernel can't watch files: {os.strerror(ctypes.get_errno())}",
                 name="watch-failed",
                 remedy="raise fs.inotify.max_user_instances with sysctl",
             )
@@ -58,11 +58,11 @@ class FileChanges:
         return self._inotify
 
     def read(self) -> Collection[str]:
-        """One word if the files changed since the last look, else nothing."""
+        """Return one event if the files changed since the last read, else none."""
         with suppress(BlockingIOError):
             while len(os.read(self._inotify, _AT_ONCE)) == _AT_ONCE:
                 pass
-        self._watched = set()  # one that was deleted and made anew is another folder
+        self._watched = set()  # a folder that was deleted and made again is another one
         self._watch(ctypes.CDLL(None, use_errno=True))
         found = self._fingerprint()
         changed, self._known = found != self._known, found
@@ -75,7 +75,7 @@ class FileChanges:
             os.close(opened)
 
     def _watch(self, libc: ctypes.CDLL) -> None:
-        """Watch each folder of interest; to add one that is watched already changes nothing."""
+        """Watch each folder; adding a watched one again changes nothing."""
         for folder in self._folders():
             if folder not in self._watched:
                 self._watched.add(folder)

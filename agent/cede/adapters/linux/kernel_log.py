@@ -1,6 +1,6 @@
 """The adapter to dom0's kernel log: what the kernel said of a device, and when.
 
-A driver's refusal, pciback's "assign to virtual slot" and a fault of the bus are told nowhere else.
+Only the kernel log has a driver's refusal, pciback's "assign to virtual slot" and bus errors.
 Source: Documentation/ABI/testing/dev-kmsg (Linux).
 """
 
@@ -23,15 +23,15 @@ _MICROSECONDS = 1_000_000
 
 
 class KernelLog:
-    """Reads the kernel's ring from its oldest line on, and never waits for a new one."""
+    """Reads the kernel's ring buffer from its oldest line on, and never waits for a new one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def lines(self, about: str = "") -> tuple[KernelLine, ...]:
-        """Every line that the ring holds with `about` in it, the oldest first.
+        """Return every line in the ring buffer that contains `about`, the oldest first.
 
-        Empty if it can't be read (by others than root, say).
+        Empty if the log can't be read, for example without root.
         """
         wanted = about.encode()
         lines = b"".join(self._records()).split(b"\n")
@@ -56,7 +56,7 @@ class KernelLog:
                 try:
                     record = os.read(log, _MAX_RECORD)
                 except BrokenPipeError:
-                    continue  # overwritten before it was read; the next one is the oldest now
+                    continue  # overwritten before it was read; the next record is the oldest now
                 if not record:
                     break
                 found.append(record)
@@ -68,7 +68,7 @@ class KernelLog:
 
 
 def _text(raw: bytes) -> str:
-    """The message as the kernel was given it, without what a terminal would act on."""
+    """Return the message without escapes and control characters."""
     text = raw.decode("utf-8", "replace")
     if "\\x" in text:
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)

@@ -1,4 +1,4 @@
-"""The adapter to how dom0's kernel modules are configured: is there a xen-pciback, how is it set, is it loaded at boot.
+"""The adapter to dom0's module configuration: is xen-pciback available, with which options, and loaded at boot.
 
 Sources: modprobe.d(5), modules-load.d(5), modules.dep(5), initramfs-tools(7), dracut.conf(5), the kernel's
 Documentation/admin-guide/kernel-parameters.rst.
@@ -34,7 +34,7 @@ _MODE = 0o644
 
 
 def _loads(word: str) -> bool:
-    """`modules-load=` loads it; a bare `xen-pciback.hide=` only tells it what to do once it is."""
+    """Whether a word of the command line loads xen-pciback; `xen-pciback.hide=` alone does not."""
     name, _, value = word.partition("=")
     asked = name in {"modules-load", "modules_load", "rd.driver.pre"}
     return asked and any(is_pciback(module) for module in value.split(","))
@@ -47,7 +47,7 @@ class Modules:
         self._root = root
 
     def available(self) -> bool | None:
-        """Whether the running kernel has xen-pciback, built in or as a module; None if its lists can't be read."""
+        """Whether the running kernel has xen-pciback, built in or as a module; None if unknown."""
         release = text(self._root / "proc/sys/kernel/osrelease")
         folder = self._root / "lib/modules" / release
         lists = [text(folder / name) for name in ("modules.dep", "modules.builtin")]
@@ -56,25 +56,25 @@ class Modules:
         return any(re.search(rf"/{MODULE}\.ko\b", said) for said in lists)
 
     def loaded(self) -> str | None:
-        """How xen-pciback is there now: `module` or `built in`; None if it isn't."""
+        """Return how xen-pciback is loaded: `module` or `built in`; None if not loaded."""
         if not (self._root / "sys/module/xen_pciback").is_dir():
             return None
         lines = text(self._root / "proc/modules").splitlines()
         return "module" if any(is_pciback(line.split(" ")[0]) for line in lines) else "built in"
 
     def built_in(self) -> bool:
-        """Whether it is part of the kernel itself."""
+        """Whether xen-pciback is built into the kernel."""
         release = text(self._root / "proc/sys/kernel/osrelease")
         return f"/{MODULE}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
 
     def modprobe_files(self) -> dict[str, str]:
-        """The text of each modprobe.d file that counts, by path, in the order in which modprobe reads them."""
+        """Return the text of each effective modprobe.d file, by path, in the order in which modprobe reads them."""
         return {f"/{path}": text(self._root / path) for path in self._files("modprobe.d")}
 
     def options(self) -> tuple[tuple[str, str], ...]:
-        """What modprobe's configuration says of xen-pciback: (path, line), a file in /etc hiding its namesakes.
+        """Return modprobe's lines about xen-pciback as (path, line); a file in /etc hides its namesakes.
 
-        A backslash at its end continues a line.
+        A backslash at the end continues a line.
         """
         return tuple(
             (path, line.strip())
@@ -84,11 +84,11 @@ class Modules:
         )
 
     def kernel_command_line(self) -> str:
-        """dom0's kernel's command line."""
+        """Return the command line of dom0's kernel."""
         return text(self._root / "proc/cmdline")
 
     def loaders(self) -> tuple[str, ...]:
-        """What has it loaded at boot: files that name it, and words of the kernel's command line."""
+        """Return what loads xen-pciback at boot: files that name it, and words of the kernel's command line."""
         named = [*self._files("modules-load.d"), *self._matching(_LISTS)]
         found = [f"/{path}" for path in named if names_pciback(text(self._root / path))]
         found += [f"/{path}" for path in self._matching(_DRACUT) if self._added(path)]
@@ -96,11 +96,11 @@ class Modules:
         return tuple(found)
 
     def loaded_at_boot(self) -> bool:
-        """Whether something has it loaded at boot, or it needn't be."""
+        """Whether xen-pciback is built in, or something loads it at boot."""
         return self.built_in() or bool(self.loaders())
 
     def initramfs_makers(self) -> tuple[str, ...]:
-        """What this host makes its initramfs with: `initramfs-tools`, `dracut`, both or neither."""
+        """Return what makes this host's initramfs: `initramfs-tools`, `dracut`, both or neither."""
         return tuple(
             maker
             for maker, paths in _MAKERS.items()
@@ -108,18 +108,18 @@ class Modules:
         )
 
     def own_file(self) -> str | None:
-        """The text of cede's own file, None if there is none."""
+        """Return the text of cede's own file in modules-load.d; None if there is none."""
         path = self._root / _OWN_FILE
         return text(path) + "\n" if path.exists() else None
 
     def load_at_boot(self) -> None:
-        """Name it in cede's own file, whose other lines stay. Raises PermanentError if that can't be written."""
+        """Add xen-pciback to cede's own file, whose other lines stay. Raises PermanentError if the write fails."""
         was = self.own_file()
         if was is None or not names_pciback(was):
             self._write((was or _HEAD) + f"{MODULE}\n")
 
     def dont_load_at_boot(self) -> None:
-        """Take it out of cede's own file, and the file away if nothing else is in it. Raises PermanentError."""
+        """Remove xen-pciback from cede's own file, and the file if nothing else is left. Raises PermanentError."""
         kept = [line for line in (self.own_file() or "").splitlines() if not names_pciback(line)]
         if any(line.strip() and not line.startswith(("#", ";")) for line in kept):
             self._write("\n".join(kept) + "\n")
@@ -133,7 +133,7 @@ class Modules:
                 ) from error
 
     def _files(self, kind: str) -> list[str]:
-        """The files that count, by name: one in /etc hides its namesakes below."""
+        """Return the effective files, by name: a file in /etc hides its namesakes below."""
         found: dict[str, str] = {}
         for folder in (f"{root}/{kind}" for root in reversed(_ROOTS)):
             for name in listing(self._root / folder):
@@ -145,7 +145,7 @@ class Modules:
         return [path for pattern in patterns for path in matching(self._root, pattern)]
 
     def _added(self, path: str) -> bool:
-        """Whether dracut is told to take it along: `add_drivers+=" xen-pciback "`."""
+        """Whether dracut adds xen-pciback: `add_drivers+=" xen-pciback "`."""
         lines = (COMMENT.sub("", line) for line in text(self._root / path).splitlines())
         return any(
             "drivers" in line and any(map(is_pciback, re.split(r"[\s\"'=]+", line)))
@@ -153,7 +153,7 @@ class Modules:
         )
 
     def _write(self, said: str) -> None:
-        """The whole file or none of it: what reads it may be the next boot, after a loss of power."""
+        """Write the file atomically: the next boot may read it after a loss of power."""
         path = self._root / _OWN_FILE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

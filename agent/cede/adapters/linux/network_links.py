@@ -1,4 +1,4 @@
-"""The adapter to dom0's network interfaces: what one was before its card was taken, and making it so again.
+"""The adapter to dom0's network interfaces: read their settings, and restore them after a device returns.
 
 Source: ip-link(8), ip-address(8) (iproute2, `-json`).
 """
@@ -27,9 +27,9 @@ class Links:
         self._run = run
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
-        """These interfaces as they are now, in the kernel's order; one that isn't there is left out.
+        """Return these interfaces as they are now, in the kernel's order, without those that do not exist.
 
-        Raises PermanentError if `ip` isn't there, fails or prints what can't be read.
+        Raises PermanentError if `ip` is not installed, fails, or prints what can't be parsed.
         """
         if not names:
             return ()
@@ -49,9 +49,9 @@ class Links:
         )
 
     def restore(self, link: Link, now: Link) -> None:
-        """Make the interface that is as `now` says what `was` says: name, MTU, master, up, addresses.
+        """Change the interface from `now` to `link`: name, MTU, master, up, addresses.
 
-        Raises PermanentError for the first of these that the kernel refuses.
+        Raises PermanentError for the first change that the kernel refuses.
         """
         for command in _commands(link, now):
             self._run("ip", *command)
@@ -63,7 +63,7 @@ class Links:
             return read(json.loads(said))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PermanentError(
-                f"ip -json address printed what can't be read: {said[:200]!r}",
+                f"`ip -json address` printed what cede can't parse: {said[:200]!r}",
                 name="unreadable-answer",
             ) from error
 
@@ -72,7 +72,7 @@ def _link(found: dict[str, Any]) -> Link:
     flags = found["flags"]
     return Link(
         name=str(found["ifname"]),
-        # a bond lends its ports its own MAC, which a card doesn't come back with
+        # a bond gives its ports its own MAC; the card returns with its permanent one
         mac=str(found.get("permaddr") or found.get("address", "")),
         up="UP" in flags,
         carrier="LOWER_UP" in flags,
@@ -87,14 +87,14 @@ def _link(found: dict[str, Any]) -> Link:
 
 
 def _kept(address: dict[str, Any]) -> bool:
-    """Not what the kernel makes itself, nor a lease: a DHCP client takes its own anew when it sees the carrier."""
+    """Whether to restore the address: not one that the kernel makes, nor a lease, which a DHCP client renews."""
     made = address.get("protocol") in _KERNEL_MADE or address.get("scope") in {"link", "host"}
     return not (made or address.get("dynamic"))
 
 
 def _commands(link: Link, now: Link) -> Iterator[tuple[str, ...]]:
     joins = link.master is not None and now.master != link.master
-    # neither a new name nor a bond takes an interface that is up
+    # an interface that is up can neither be renamed nor join a bond
     down = now.name != link.name or (joins and now.up)
     if down:
         yield ("link", "set", "dev", now.name, "down")
@@ -107,6 +107,6 @@ def _commands(link: Link, now: Link) -> Iterator[tuple[str, ...]]:
     if link.up != (now.up and not down):
         yield ("link", "set", "dev", link.name, "up" if link.up else "down")
     for address in link.addresses:
-        # one that goes down loses those of IPv6
+        # an interface that goes down loses its IPv6 addresses
         if down or address not in now.addresses:
             yield ("address", "replace", address, "dev", link.name)

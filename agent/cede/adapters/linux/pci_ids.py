@@ -1,6 +1,6 @@
-"""The adapter to pci.ids, the list of what PCI ids are called in words.
+"""The adapter to pci.ids, the list of names for PCI ids.
 
-It is 1.3 MB of text of which a host needs a few dozen lines, so only those are looked for, and nothing else is split or
+The list is 1.3 MB, and a host needs a few dozen lines; so only those are searched, and nothing else is split or
 decoded. Source: https://pci-ids.ucw.cz and pci.ids' own header.
 """
 
@@ -20,16 +20,16 @@ _NEXT_SUBCLASS = re.compile(rb"\n\t[^\t]")
 
 
 class PciIds:
-    """The list in the first of `paths` that can be read; without any, nothing has a name."""
+    """The list in the first of `paths` that can be read; without one, nothing has a name."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._text = _content(paths)
-        # the classes come last; without this mark each is looked for in all of it
+        # the classes come last; without this mark the whole text is searched
         self._classes = max(0, self._text.rfind(b"\nC 00  "))
         self._vendors: dict[str, tuple[int, int]] = {}
 
     def names(self, identity: Identity) -> Names:
-        """What a device with that identity is called."""
+        """Return the names for an identity."""
         vendor = self._vendor(identity.vendor)
         device = self._block(*vendor, b"\n\t%s  " % identity.device.encode())
         of_class, of_kind = identity.class_code[:2].encode(), identity.class_code[2:4].encode()
@@ -42,14 +42,14 @@ class PciIds:
         )
 
     def _vendor(self, vendor: str) -> tuple[int, int]:
-        """The vendor's block, looked for once: that means a walk through the whole text."""
+        """Return the vendor's block, searched once: that is a walk through the whole text."""
         if vendor not in self._vendors:
             opening = b"\n%s  " % vendor.encode()
             self._vendors[vendor] = self._block(0, self._classes or len(self._text), opening)
         return self._vendors[vendor]
 
     def _block(self, start: int, end: int, opening: bytes) -> tuple[int, int]:
-        """Where what follows `opening` within a block begins, and where its own block ends; (0, 0) without one."""
+        """Return where the text behind `opening` begins, and where its block ends; (0, 0) if not found."""
         at = self._text.find(opening, start, end)
         if at < 0:
             return (0, 0)

@@ -1,4 +1,4 @@
-"""The adapter to dom0's sysfs: what PCI functions there are, who drives them, and pciback's own files.
+"""The adapter to dom0's sysfs: the PCI functions, their drivers, and pciback's own files.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci, Documentation/ABI/testing/sysfs-driver-pciback (Linux).
 """
@@ -27,13 +27,13 @@ _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
 
 
 def _event(path: str) -> dict[str, str]:
-    """What the kernel says of the function in its `uevent`: one file instead of five (drivers/pci/pci-driver.c)."""
+    """Return the function's `uevent` as a mapping: one file instead of five (drivers/pci/pci-driver.c)."""
     lines = (line.partition("=") for line in text(f"{path}/uevent").lower().splitlines())
     return {name: value for name, _, value in lines}
 
 
 def _address(name: str) -> Address | None:
-    """None for a segment beyond Xen's 16 bits (behind Intel's VMD), which no guest can be given."""
+    """Parse an address; None for a segment beyond Xen's 16 bits (behind Intel's VMD), which no guest can have."""
     try:
         return Address.parse(name)
     except ValueError:
@@ -53,7 +53,7 @@ def _way(path: str) -> str:
 
 
 def _read_config(path: str, ask: Callable[[int, Callable[[int, int], bytes]], _T]) -> _T | None:
-    """What `ask` makes of the size and the reader of the function's `config`; None if that can't be read."""
+    """Call `ask` with the size and a reader of the function's `config`; None if that can't be read."""
     try:
         config = os.open(f"{path}/config", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -62,26 +62,26 @@ def _read_config(path: str, ask: Callable[[int, Callable[[int, int], bytes]], _T
         size = os.fstat(config).st_size
         return ask(size, lambda offset, length: os.pread(config, length, offset))
     except OSError:
-        return None  # it went while we were looking
+        return None  # it vanished while it was read
     finally:
         os.close(config)
 
 
 def _serial(path: str) -> str | None:
-    """The serial number in the function's `config`; others than root see the first 64 bytes only."""
+    """Return the serial number in the function's `config`; without root only the first 64 bytes are readable."""
     return _read_config(
         path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
     )
 
 
 class _VirtualFunctions:
-    """Which virtual function is whose, each physical one asked once (its `virtfnN` links)."""
+    """Finds the physical function of each virtual one, reading each `virtfnN` folder once."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, int]] = {}
 
     def of(self, path: str, name: str) -> tuple[Address | None, int | None]:
-        """The physical function of the one called `name`, and the index there; both None for any other."""
+        """Return the physical function of `name`, and the index there; None and None if not virtual."""
         physical = link_name(f"{path}/physfn")
         if physical is None:
             return None, None
@@ -117,7 +117,7 @@ class Sysfs:
         return os.path.isdir(self._pciback)
 
     def pciback_slots(self) -> frozenset[Address]:
-        """The addresses that pciback binds at the next probe (`slots`); empty if it isn't loaded."""
+        """Return the addresses that pciback binds at the next probe (`slots`); empty if not loaded."""
         return self._listed("slots")
 
     def _listed(self, file: str) -> frozenset[Address]:
@@ -125,52 +125,52 @@ class Sysfs:
         return frozenset(address for address in addresses if address is not None)
 
     def remove_pciback_slot(self, address: Address) -> None:
-        """Make pciback forget the address, so that the next probe leaves the device to its own driver.
+        """Remove the address from pciback's slots, so that the next probe leaves the device to its own driver.
 
-        Raises PermanentError if the kernel refuses, HungError if it doesn't answer.
+        Raises PermanentError if the kernel refuses, HungError if the write does not return.
         """
-        # in a process of its own: a write into sysfs can hang for ever, and would take this one with it
+        # in a process of its own: a write to sysfs can hang for ever, and would hang this process
         try:
             process.run("tee", f"{self._pciback}/remove_slot", stdin=str(address))
         except PermanentError as error:
             raise PermanentError(
-                f"pciback won't drop the slot of {address}: {error.message}",
+                f"pciback does not drop the slot of {address}: {error.message}",
                 name="slot-kept",
                 remedy=f"echo {address} > {self._pciback}/remove_slot",
             ) from error
 
     def driver(self, address: Address) -> str | None:
-        """The name of the driver bound right now, or None."""
+        """Return the name of the driver bound now, or None."""
         return link_name(f"{self._devices}/{address}/driver")
 
     def driver_override(self, address: Address) -> str | None:
-        """The only driver that may bind to the device, None if any may."""
+        """Return the only driver that may bind the device; None if any may."""
         override = text(f"{self._devices}/{address}/driver_override")
         return None if override in {"", "(null)"} else override
 
     def serial(self, address: Address) -> str | None:
-        """The PCIe device serial number, None if it has none."""
+        """Return the PCIe device serial number; None if the device has none."""
         return _serial(f"{self._devices}/{address}")
 
     def switched_on(self, address: Address) -> SwitchedOn | None:
-        """What is switched on in the card itself, whoever did it; None if that can't be read."""
+        """Return what is switched on in the device itself; None if unreadable."""
         return _read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
 
     def permissive(self) -> frozenset[Address]:
-        """The addresses whose guests pciback lets write where they like (`permissive`)."""
+        """Return the addresses that pciback treats as permissive."""
         return self._listed("permissive")
 
     def modalias(self, address: Address) -> str:
-        """What modprobe finds the device's driver by; empty if that can't be read."""
+        """Return the alias by which modprobe finds the device's driver; empty if unreadable."""
         return text(f"{self._devices}/{address}/modalias")
 
     def interfaces(self, address: Address) -> tuple[str, ...]:
-        """The network interfaces that hang on the device, virtio's one level down included."""
+        """Return the network interfaces of the device, including virtio's one level down."""
         here = f"{self._devices}/{address}"
         return tuple(name for name, _ in _net(here, listing(here)))
 
     def disks(self, address: Address) -> tuple[str, ...]:
-        """The whole disks behind the device, each by its WWID or else its size in sectors, sorted."""
+        """Return the whole disks behind the device, sorted, each by its WWID or else its size in sectors."""
         here = realpath(f"{self._devices}/{address}")
         found = []
         for name in listing(self._blocks):
@@ -182,26 +182,26 @@ class Sysfs:
                 and not os.path.exists(f"{path}/partition")
             ):
                 size = text(f"{path}/size")
-                if size not in {"", "0"}:  # an empty card reader is no disk
+                if size not in {"", "0"}:  # an empty card reader
                     found.append(text(f"{path}/wwid") or text(f"{path}/device/wwid") or size)
         return tuple(sorted(found))
 
     def devices(self) -> tuple[Device, ...]:
-        """Every PCI function, in address order; what dom0 needs of each isn't told."""
+        """Return every PCI function in address order, without dom0's uses of it."""
         slots, virtual = self.pciback_slots(), _VirtualFunctions()
         found = (self._device(name, slots, virtual) for name in listing(self._devices))
         return tuple(sorted((d for d in found if d is not None), key=lambda d: d.address))
 
     def device(self, address: Address) -> Device | None:
-        """The PCI function at `address`, None if there is none; what dom0 needs of it isn't told."""
+        """Return the PCI function at `address`, without dom0's uses of it; None if there is none."""
         return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
 
     def power(self, address: Address) -> str:
-        """The device's power state (`D0`, `D3hot`, `D3cold`, `unknown`), empty if that can't be read."""
+        """Return the device's power state (`D0`, `D3hot`, `D3cold`, `unknown`); empty if unreadable."""
         return text(f"{self._devices}/{address}/power_state")
 
     def identity(self, address: Address) -> Identity | None:
-        """What the function at `address` says it is; None if there is none, or it is just going."""
+        """Return the identity of the function at `address`; None if there is none, or it is vanishing."""
         event = _event(f"{self._devices}/{address}")
         vendor, _, device = event.get("pci_id", "").partition(":")
         if not vendor or not device:
@@ -219,7 +219,7 @@ class Sysfs:
         address = _address(name)
         identity = self.identity(address) if address else None
         if address is None or identity is None:
-            return None  # it went while we were looking
+            return None  # it vanished while it was read
         path = f"{self._devices}/{name}"
         physical_function, function_index = virtual.of(path, name)
         net = _net(path, listing(path))
@@ -240,7 +240,7 @@ class Sysfs:
 
 
 def _net(path: str, entries: Sequence[str]) -> list[tuple[str, str]]:
-    """The network interfaces below a function that holds `entries`, by name, each with its folder; virtio's too."""
+    """Return the network interfaces below a function with the folder `entries`, each with its folder; virtio's too."""
     folders = [f"{path}/net"] if "net" in entries else []
     folders += [f"{path}/{entry}/net" for entry in entries if entry.startswith("virtio")]
     return sorted((name, f"{folder}/{name}") for folder in folders for name in listing(folder))

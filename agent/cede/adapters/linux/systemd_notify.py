@@ -1,6 +1,6 @@
-"""The adapter to systemd: that the daemon is ready, alive, reloading or stopping, and its state in a line.
+"""The adapter to systemd: tells it that the daemon is ready, alive, reloading or stopping, and its state in a line.
 
-A datagram to the socket that systemd names. Source: sd_notify(3), systemd.service(5).
+Sends datagrams to the socket that systemd names. Source: sd_notify(3), systemd.service(5).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_STATUS = 200
 
 
 class Notify:
-    """Says nothing where no systemd asks for it. A message that can't be sent is lost, as sd_notify has it."""
+    """Sends nothing without NOTIFY_SOCKET. A message that can't be sent is lost, as with sd_notify."""
 
     def __init__(
         self, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic
@@ -33,31 +33,31 @@ class Notify:
 
     @property
     def every(self) -> float | None:
-        """Seconds between two signs of life at most; None if nobody waits for them."""
+        """The longest time between two heartbeats, in seconds; None if systemd expects none."""
         return self._every
 
     def ready(self) -> None:
-        """It has begun its work, or reloaded."""
+        """Report that the daemon has started or reloaded."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """It reads its policy anew; `ready` ends it."""
+        """Report that the daemon reloads its policy; `ready` ends that."""
         stamp = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
 
     def stopping(self) -> None:
-        """It ends."""
+        """Report that the daemon ends."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Its state, in one line."""
+        """Report the state in one line."""
         line = " ".join(text.split())[:_MAX_STATUS]
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def alive(self) -> None:
-        """A sign of life; one that comes too early is left out."""
+        """Send a heartbeat, unless the last one is recent."""
         now = self._clock()
         if self._every is not None and now >= self._next:
             self._next = now + self._every / 2
@@ -74,7 +74,7 @@ class Notify:
 
 
 def _half(environ: Mapping[str, str], pid: int) -> float | None:
-    """Half the time after which systemd takes this process for dead, in seconds; None if it doesn't watch it."""
+    """Return half of systemd's watchdog time, in seconds; None without a watchdog."""
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None

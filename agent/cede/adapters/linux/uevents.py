@@ -1,6 +1,6 @@
-"""The adapter to the kernel's uevents: PCI devices that come, go, or get or lose a driver, as the kernel sends them.
+"""The adapter to the kernel's uevents: PCI devices that come, go, or get or lose a driver.
 
-A socket of our own and not pyudev: nothing of what udev adds is needed, and the socket is less than its import.
+A plain socket instead of pyudev: nothing that udev adds is needed.
 Sources: lib/kobject_uevent.c, drivers/base/dd.c (bind and unbind), netlink(7).
 """
 
@@ -30,7 +30,7 @@ _WORDS = {
 
 
 def words(message: bytes) -> str:
-    """What a uevent tells, `0000:01:00.0 got a driver`; empty for what isn't about a PCI device's coming and going.
+    """Return a uevent in words, `0000:01:00.0 got a driver`; empty for other events than these of PCI devices.
 
     The message is `ACTION@DEVPATH` and then `KEY=VALUE`, each ended by a zero byte.
     """
@@ -70,15 +70,15 @@ class Uevents:
             self._socket.setblocking(False)
         except OSError as error:
             raise UnreachableError(
-                f"the kernel's uevents can't be heard: {error}", name="uevents-unreachable"
+                f"cede can't receive the kernel's uevents: {error}", name="uevents-unreachable"
             ) from error
 
     def fileno(self) -> int:
-        """Readable when the kernel has sent one."""
+        """Return the descriptor, readable when an event has come."""
         return self._socket.fileno() if self._socket is not None else -1
 
     def read(self) -> Collection[str]:
-        """What came since, in words. Raises UnreachableError if the socket fails."""
+        """Return the events since the last read, in words. Raises UnreachableError if the socket fails."""
         found: list[str] = []
         for _ in range(_MAX_AT_ONCE):
             try:
@@ -86,11 +86,12 @@ class Uevents:
             except BlockingIOError:
                 break
             except OSError as error:
-                if error.errno == errno.ENOBUFS:  # more came than there was room for
-                    found.append("more events than could be heard")
+                if error.errno == errno.ENOBUFS:  # more came than the buffer holds
+                    found.append("more events than the buffer holds")
                     continue
                 raise UnreachableError(
-                    f"the kernel's uevents broke off: {error}", name="uevents-unreachable"
+                    f"the socket for the kernel's uevents failed: {error}",
+                    name="uevents-unreachable",
                 ) from error
             if came is not None and (what := self._describe(came)):
                 found.append(what)

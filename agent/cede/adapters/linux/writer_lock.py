@@ -1,4 +1,4 @@
-"""One writer: a lock that dies with its process, and says who holds it.
+"""One writer: a lock that ends with its process, and names its holder.
 
 Source: flock(2); the kernel drops the lock when the last descriptor closes, however the process ended.
 """
@@ -40,13 +40,13 @@ def one_writer(
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
     except OSError as error:
         raise PermanentError(
-            f"the lock {path} can't be opened: {error.strerror}",
+            f"cede can't open the lock {path}: {error.strerror}",
             name="lock-unusable",
             remedy="run as root",
         ) from error
     try:
         _take(descriptor, path, seconds, waiting, clock or Clock())
-        with suppress(OSError):  # the lock holds without its holder's name, too
+        with suppress(OSError):  # the lock also holds without its holder's name
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, holder_text.encode("utf-8", "backslashreplace"), 0)
         yield
@@ -81,5 +81,5 @@ def _busy(descriptor: int, path: Path) -> LockedError:
     holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another cede"
     return LockedError(
         holder,
-        remedy=f"try again when it has ended, or wait longer with --wait (`fuser {path}`)",
+        remedy=f"try again after that cede has ended, or wait longer with --wait (`fuser {path}`)",
     )

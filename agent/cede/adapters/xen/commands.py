@@ -1,6 +1,6 @@
-"""The adapter to programs that have no better one: `modprobe`, and `xl` for what libvirt can't say.
+"""The adapter to programs: `modprobe`, `udevadm`, and `xl` for what libvirt has no call for.
 
-Arguments go as a list, never through a shell; output is bounded by what these programs print; every call has a limit.
+Arguments go as a list, never through a shell; output and time are limited.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Kernel:
-    """dom0's kernel, as far as it is spoken to through programs."""
+    """dom0's kernel, through programs."""
 
     def load_pciback(self) -> None:
-        """`modprobe xen-pciback`; raises PermanentError with the remedy if that fails."""
+        """Run `modprobe xen-pciback`. Raises PermanentError with the remedy if that fails."""
         try:
             process.run("modprobe", "xen-pciback")
         except PermanentError as error:
@@ -31,7 +31,7 @@ class Kernel:
             ) from error
 
     def await_udev(self, seconds: float) -> bool:
-        """`udevadm settle`: wait until udev has loaded drivers and named interfaces; False if it hasn't by then."""
+        """Run `udevadm settle`: wait until udev has loaded drivers and named interfaces; False if that takes longer."""
         try:
             process.run("udevadm", "settle", f"--timeout={seconds:.0f}", seconds=seconds + 5.0)
         except (PermanentError, HungError):
@@ -39,15 +39,15 @@ class Kernel:
         return True
 
     def load_driver(self, modalias: str) -> None:
-        """`modprobe -b` of the driver for what a device's `modalias` says; raises PermanentError if there is none."""
+        """Run `modprobe -b` with a device's `modalias`. Raises PermanentError if there is no driver."""
         process.run("modprobe", "-b", modalias)
 
 
 class Xl:
-    """Xen's own toolstack, for what libvirt has no call for: lifting a quarantine, and what libvirt lost sight of."""
+    """Xen's own toolstack, for what libvirt has no call for: quarantine, and devices that libvirt lost track of."""
 
     def installed(self) -> bool:
-        """Whether there is an xl to run, for root at least: others mostly don't search /usr/sbin."""
+        """Whether xl is installed; /usr/sbin is searched too, which is not in every user's PATH."""
         return (
             shutil.which("xl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
             is not None
@@ -63,8 +63,8 @@ class Xl:
     def assignable_remove(self, address: Address) -> bool:
         """`xl pci-assignable-remove`: takes the device out of Xen's quarantine and drops its pciback slot.
 
-        Returns False for a device that never was in a guest, which xl answers with "failed to de-quarantine" and
-        leaves as it was. Raises PermanentError for any other failure.
+        Returns False for a device that never was in a guest: xl says "failed to de-quarantine" and changes
+        nothing. Raises PermanentError for any other failure.
         """
         try:
             process.run("xl", "pci-assignable-remove", str(address))

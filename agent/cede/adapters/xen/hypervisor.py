@@ -1,7 +1,7 @@
-"""The adapter to the hypervisor itself: who really owns a device, what Xen logged, and the last way out of a guest.
+"""The adapter to the hypervisor: which guest really owns a device, what Xen logged, and the last way out of a guest.
 
-xenstore is what toolstacks wrote down; this is what the IOMMU was programmed to. The two differ after a toolstack died
-in the middle of an attach. Spoken through Xen's own Python binding, which xen-utils brings along, in its own folder.
+xenstore has what toolstacks wrote; the hypervisor has what the IOMMU is programmed to. Both differ after a toolstack
+died during an attach. Uses Xen's own Python binding, which xen-utils installs in a folder of its own.
 Source: tools/python/xen/lowlevel/xc/xc.c, xen/drivers/passthrough/pci.c (test_assign_device, dump_pci_devices).
 """
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
-_NO_DOMAIN = 0x7FF4  # DOMID_INVALID: whether any guest could be given it
-_NO_IOMMU = -1  # what the binding makes of ENOSYS; else it is 0, or the device that can't be given
-_ERRORS = (Exception,)  # xen.lowlevel.xc.Error, which has no name here before it is loaded
-_NO_BINDING = "restart the guest: its end gives up every device that it has"
+_NO_DOMAIN = 0x7FF4  # DOMID_INVALID: asks whether any guest may get the device
+_NO_IOMMU = -1  # the binding's ENOSYS; else 0, or the device that can't be given
+_ERRORS = (Exception,)  # xen.lowlevel.xc.Error, unknown before the binding is loaded
+_NO_BINDING = "shut the guest down: its end frees all its devices"
 
 
 def binding(libraries: Path, version: Path) -> Any:  # noqa: ANN401 - no types
-    """The binding of the Xen that runs; None where there is no Xen, or its version brings none."""
+    """Load the binding of the running Xen; None without Xen, or if that version has none."""
     try:
         number = ".".join((version / part).read_text().strip() for part in ("major", "minor"))
         sys.path.append(str(libraries / f"xen-{number}/lib/python"))
@@ -59,22 +59,22 @@ class Hypervisor:
         return self._given
 
     def kind(self) -> str:
-        """What is below this system: `xen`, or empty on bare metal (/sys/hypervisor/type)."""
+        """Return the hypervisor below this system: `xen`, or empty on bare metal (/sys/hypervisor/type)."""
         return text(self._files / "type")
 
     def is_dom0(self) -> bool | None:
-        """Whether Xen calls this its initial domain; None if that can't be read."""
+        """Whether this is Xen's initial domain; None if unknown."""
         try:
             return bool(int(text(self._files / "properties/features"), 16) & _INITIAL_DOMAIN)
         except ValueError:
             return None
 
     def virtualisation(self) -> tuple[str, ...]:
-        """What the hardware under it can do, as `xl info` says in virt_caps; empty if it can't be asked."""
+        """Return Xen's virt_caps as `xl info` shows them; empty if unknown."""
         return tuple(self._ask("physinfo", "virt_caps").split())
 
     def command_line(self) -> str:
-        """What Xen was booted with; empty if it can't be asked."""
+        """Return Xen's command line; empty if unknown."""
         return self._ask("xeninfo", "xen_commandline")
 
     def _ask(self, question: str, name: str) -> str:
@@ -86,9 +86,9 @@ class Hypervisor:
             return ""
 
     def in_guest(self, address: Address) -> bool | None:
-        """Whether a guest owns the device, None if that can't be asked.
+        """Whether a guest owns the device; None if unknown.
 
-        False means dom0, or the quarantine that a device comes to when it leaves a guest.
+        False means dom0, or the quarantine in which Xen puts a device that leaves a guest.
         """
         if self._xc is None:
             return None
@@ -99,9 +99,9 @@ class Hypervisor:
         return None if refused == _NO_IOMMU else bool(refused)
 
     def quarantined(self, address: Address) -> bool | None:
-        """Whether the device is in Xen's quarantine; None if that can't be seen.
+        """Whether the device is in Xen's quarantine; None if unknown.
 
-        Makes Xen print a line for each device of the host, on a serial console too: not for every day.
+        Makes Xen print a line for each device of the host, also on a serial console: call this rarely.
         """
         owner = self._owner(address)
         return None if owner is None else not re.fullmatch(r"d\d+", owner)
@@ -119,7 +119,7 @@ class Hypervisor:
         return found[-1] if found else None
 
     def log(self) -> str:
-        """Xen's own log, as much as its ring holds (`xl dmesg`); empty if it can't be read."""
+        """Return Xen's log, as much as its ring buffer holds (`xl dmesg`); empty if unreadable."""
         if self._xc is None:
             return ""
         try:
@@ -129,18 +129,18 @@ class Hypervisor:
         return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
 
     def faults(self, address: Address) -> int:
-        """How many DMA faults of the device stand in Xen's log (VT-d and AMD-Vi word it alike enough)."""
+        """Count the DMA faults of the device in Xen's log (VT-d and AMD-Vi)."""
         lines = (line for line in self.log().splitlines() if str(address) in line)
         return sum("fault" in line.lower() for line in lines)
 
     def deassign(self, domid: int, address: Address) -> None:
-        """Take the device from the guest `domid` where no toolstack knows that it has it; it comes to quarantine.
+        """Take the device from the guest `domid` when no toolstack lists it there; Xen quarantines the device.
 
-        Raises PermanentError if Xen refuses, or there is no binding to ask it with.
+        Raises PermanentError if Xen refuses, or there is no binding.
         """
         if self._xc is None:
             raise PermanentError(
-                f"Xen can't be asked to take {address} from domain {domid}: its Python binding is missing",
+                f"cede can't take {address} from domain {domid}: Xen's Python binding is missing",
                 name="xen-binding-missing",
                 remedy=_NO_BINDING,
             )
@@ -148,18 +148,18 @@ class Hypervisor:
             refused = self._xc.deassign_device(domid, _spelt(address))
         except _ERRORS as error:
             raise PermanentError(
-                f"Xen doesn't take {address} from domain {domid}: {error}",
+                f"Xen does not take {address} from domain {domid}: {error}",
                 name="deassign-failed",
                 remedy=_NO_BINDING,
             ) from error
         if refused:
             raise PermanentError(
-                f"Xen doesn't take {address} from domain {domid}",
+                f"Xen does not take {address} from domain {domid}",
                 name="deassign-failed",
                 remedy=_NO_BINDING,
             )
 
 
 def _spelt(address: Address) -> str:
-    """As the binding reads it: four hexadecimal numbers with commas between."""
+    """Return the address as the binding reads it: four hexadecimal numbers with commas."""
     return f"{address.segment:#x},{address.bus:#x},{address.slot:#x},{address.function:#x}"

@@ -1,7 +1,7 @@
-"""The adapter to what dom0 itself lives on, and what guests live on through dom0.
+"""The adapter to what dom0 itself uses, and what guests use through dom0.
 
-"A driver is loaded" is no reason to keep a device, nor is a disk that nobody mounted or an interface that is merely up;
-this finds actual use, and the chain that leads from the device to what needs it.
+A loaded driver is no reason to keep a device, nor is an unmounted disk or an interface that is merely up: this finds
+actual use, and the chain from the device to what needs it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NONE: Mapping[str, Sequence[str]] = {}
 
 
 class HostUses:
-    """Looks below `sys_root`, `proc_root`, `run_root` and `dev_root` (normally `/sys`, `/proc`, `/run`, `/dev`).
+    """Searches below `sys_root`, `proc_root`, `run_root` and `dev_root` (normally `/sys`, `/proc`, `/run`, `/dev`).
 
-    `addresses` tells dom0's own IP addresses, each with its interface; it is asked only if somebody is logged in over
-    ssh, and its error is the caller's, because "nobody" would be a wrong answer. Nothing else raises: what vanishes
-    while it is read, or can't be understood, is no use.
+    `addresses()` returns the interface of each of dom0's IP addresses; it is called only if there is an ssh session,
+    and its error is raised, because "no session" would be wrong. Nothing else raises: what vanishes while it is read,
+    or can't be parsed, is not a use.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class HostUses:
         disks: Mapping[str, Sequence[str]] = _NONE,
         interfaces: Mapping[str, Sequence[str]] = _NONE,
     ) -> dict[Address, list[HostUse]]:
-        """For each device in use, every use with its chain.
+        """Return every use, with its chain, of each device in use.
 
-        `disks` are the block devices (`/dev/...`) and `interfaces` the host's interfaces that each domain, by name,
-        lives on. Raises what `addresses` raises.
+        `disks` are the block devices (`/dev/...`), `interfaces` the host's interfaces that each domain, by name, uses.
+        Raises what `addresses` raises.
         """
         uses: dict[Address, list[HostUse]] = {}
         for address, use in (
@@ -64,7 +64,7 @@ class HostUses:
         ):
             _add(uses, address, use)
         for address, use in sorted(self._disks.members(), key=lambda found: -len(found[1].chain)):
-            # where a longer chain leads over the same link it has said why already
+            # a longer chain over the same link already says why
             if not any(_links(use)[-1] in _links(known) for known in uses.get(address, ())):
                 _add(uses, address, use)
         return uses

@@ -1,6 +1,6 @@
-"""Reading a tree that changes under the reader, and the way from a path in it to PCI functions.
+"""From a path in sysfs to its PCI functions, in a tree that changes while it is read.
 
-Nothing here raises: what can't be read isn't there.
+Nothing here raises: what can't be read does not exist.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Use = tuple[Address, HostUse]
 
 
 def children(path: Path, pattern: str) -> list[Path]:
-    """What is below `path`, in the order of names."""
+    """Return what `pattern` matches below `path`, sorted."""
     return [path / name for name in matching(path, pattern)]
 
 
 def real(path: Path) -> Path | None:
-    """Where links lead to; None if nothing is there."""
+    """Resolve all links; None if the path does not exist."""
     found = realpath(path)
     return None if found is None else Path(found)
 
 
 def controllers(path: Path, guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
-    """The PCI functions that something at the resolved `path` stops without, each with its chain.
+    """Yield the PCI functions that the resolved `path` needs, each with its chain.
 
-    That is the last one on the way, the physical function if that is a virtual one, and any that has a whole root bus
-    behind itself (Intel's VMD, whose own segments lie beyond Xen's). Bridges are guarded as such.
+    These are the last function on the path, the physical function of a virtual one, and any that has a whole root bus
+    behind it (Intel's VMD, whose segments lie beyond Xen's). Bridges have their own guard.
     """
     needed = _needed(path)
     for number, function in enumerate(needed):
@@ -48,7 +48,7 @@ def controllers(path: Path, guard: str, chain: tuple[str, ...]) -> Iterator[Use]
 
 
 def _needed(path: Path) -> list[str]:
-    """The functions from the root on, each needed by the next."""
+    """Return the functions from the root on, each needed by the next."""
     parts = path.parts
     places = [n for n, part in enumerate(parts) if _FUNCTION.match(part)]
     if not places:

@@ -1,4 +1,4 @@
-"""What lies on disks: mounted file systems, swap, guests' disks, and members of what is made of several.
+"""Uses of disks: mounted file systems, swap, guests' disks, and members of volume groups, arrays and pools.
 
 Sources: proc(5), Documentation/ABI/stable/sysfs-block (holders, slaves), Documentation/admin-guide/bcache.rst,
 udev's database (sd-device's device-private.c), OpenZFS' spa_stats.c.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from cede.adapters.linux.host_uses.device_tree import Use
 
-_NUMBER = re.compile(r"^[1-9]\d*:\d+$")  # a major of 0 is no block device's
+_NUMBER = re.compile(r"^[1-9]\d*:\d+$")  # no block device has major 0
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNT_FIELDS, _SWAP_FIELDS = 5, 2
 
 
 class Disks:
-    """Looks at block devices below `sys_root`."""
+    """Finds uses of block devices below `sys_root`."""
 
     def __init__(self, sys_root: Path, proc_root: Path, run_root: Path, dev_root: Path) -> None:
         self._sys = sys_root
@@ -35,31 +35,31 @@ class Disks:
         self._dev = dev_root
 
     def filesystems(self) -> Iterator[Use]:
-        """Everything that is mounted where cede runs."""
+        """Yield the devices of everything that is mounted where cede runs."""
         for line in text(self._proc / "self/mountinfo").splitlines():
             fields = line.split()
             if len(fields) >= _MOUNT_FIELDS:
                 where = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
                 yield from self._down(self._numbered(fields[2]), "filesystem", (where,))
         for link in children(self._sys / "fs/btrfs", "*/devices/*"):
-            # btrfs mounts under a number that is no disk's; the kernel lists here what is mounted
+            # btrfs mounts have their own device number; the kernel lists the disks here
             yield from self._down(real(link), "filesystem", ("a mounted btrfs",))
 
     def swaps(self) -> Iterator[Use]:
-        """Swap on block devices; a swap file lies on a mounted file system."""
+        """Yield the devices of swap partitions; a swap file is on a mounted file system."""
         for line in text(self._proc / "swaps").splitlines()[1:]:
             fields = line.split()
             if len(fields) >= _SWAP_FIELDS and fields[1] == "partition":
                 yield from self._down(self._node(fields[0]), "swap", ("swap",))
 
     def of_guests(self, disks: Mapping[str, Sequence[str]]) -> Iterator[Use]:
-        """The block devices that domains have as disks."""
+        """Yield the devices of the block devices that domains have as disks."""
         for domain, paths in disks.items():
             for path in paths:
                 yield from self._down(self._node(path), "guest-disk", (f"the disk of {domain}",))
 
     def members(self) -> Iterator[Use]:
-        """Disks that belong to something active, whether or not anything of that is mounted."""
+        """Yield the devices of disks in an active volume group, array or pool, mounted or not."""
         pools = {pool.name for pool in children(self._proc / "spl/kstat/zfs", "*/")}
         for link in children(self._sys / "class/block", "*"):
             block = real(link)
@@ -71,9 +71,9 @@ class Disks:
                 yield from self._down(block, "member", self._pool(block, pools))
 
     def _pool(self, block: Path, pools: set[str]) -> tuple[str, ...]:
-        """The imported ZFS pool that udev takes the block device for a member of; empty if it doesn't.
+        """Return the imported ZFS pool of which udev says the block device is a member; empty if none.
 
-        A pool may have been imported under another name than udev has seen: then it counts all the same.
+        A pool that was imported under another name than udev knows counts too.
         """
         known = text(self._run / "udev/data" / f"b{text(block / 'dev')}").splitlines()
         if "E:ID_FS_TYPE=zfs_member" not in known:
@@ -85,13 +85,13 @@ class Disks:
         return real(self._sys / "dev/block" / number) if _NUMBER.match(number) else None
 
     def _node(self, path: str) -> Path | None:
-        """The block device behind a path like `/dev/disk/by-id/...`; None for what is none, or below no `/dev`."""
+        """Return the block device behind a path like `/dev/disk/by-id/...`; None if there is none below `/dev`."""
         if not path.startswith("/dev/"):
             return None
         node = real(self._dev / path.removeprefix("/dev/"))
         root = real(self._dev)
         if node is None or root is None:
-            kernels = path.removeprefix("/dev/")  # printed by the kernel, and nobody made a node
+            kernels = path.removeprefix("/dev/")  # the kernel's name, without a node
         elif node.is_relative_to(root):
             kernels = str(node.relative_to(root))
         else:
@@ -99,7 +99,7 @@ class Disks:
         return real(self._sys / "class/block" / kernels.replace("/", "!")) or self._of_node(node)
 
     def _of_node(self, node: Path | None) -> Path | None:
-        """The block device of a node whose name isn't the kernel's, as device-mapper's own nodes."""
+        """Return the block device of a node with another name than the kernel's, such as device-mapper's."""
         try:
             status = node.stat() if node else None
         except OSError:
@@ -122,13 +122,13 @@ class Disks:
         disk = block.parent if (block / "partition").exists() else block
         for slave in children(disk, "slaves/*"):
             yield from self._down(real(slave), guard, chain, seen)
-        # the cached device links to its backing disk's folder, which the disk itself has as its own
+        # a cached bcache device links to the folder of its backing disk
         caches = "bcache/cache/cache[0-9]*" if (disk / "bcache").is_symlink() else ""
         for cache in children(disk, caches) if caches else ():
             member = real(cache)  # .../sdc/bcache
             yield from self._down(member and member.parent, guard, chain, seen)
         for path in children(disk.parent, "nvme[0-9]*"):
-            # a disk with several paths lives in its subsystem, with links to its controllers
+            # a multipath NVMe disk is in its subsystem, which links to its controllers
             controller = real(path) if path.is_symlink() else None
             if controller is not None:
                 yield from controllers(controller, guard, chain)
@@ -136,6 +136,6 @@ class Disks:
 
 
 def _label(block: Path) -> str:
-    """The name, and for a device-mapper's `dm-0` what people call it."""
+    """Return the name, and for device-mapper's `dm-0` its own name too."""
     called = text(block / "dm/name")
     return f"{block.name} ({called})" if called else block.name

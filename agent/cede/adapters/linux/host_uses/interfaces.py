@@ -1,4 +1,4 @@
-"""What goes over network cards: the default route, ssh sessions, guests' networks.
+"""Uses of network cards: the default route, ssh sessions, guests' networks.
 
 Sources: proc(5), Documentation/networking/proc_net_tcp.rst, Documentation/ABI/testing/sysfs-class-net (lower_*), and
 the kernel's net/ipv4/fib_trie.c and net/ipv6/route.c for the flags.
@@ -30,7 +30,7 @@ _WORD = 8
 
 
 class Interfaces:
-    """Looks at interfaces below `sys_root`; `addresses` tells which of them has which IP address."""
+    """Finds uses of interfaces below `sys_root`; `addresses()` returns the interface of each IP address."""
 
     def __init__(
         self, sys_root: Path, proc_root: Path, addresses: Callable[[], Mapping[str, str]]
@@ -40,7 +40,7 @@ class Interfaces:
         self._addresses = addresses
 
     def default_routes(self) -> Iterator[Use]:
-        """The ways to everywhere, IPv4 and IPv6."""
+        """Yield the devices of the default routes, IPv4 and IPv6."""
         for fields in self._table("net/route", _ROUTE_FIELDS):
             if fields[1] == _IPV4_DEFAULT and _number(fields[3]) & _UP:
                 yield from self._down(fields[0], "default-route", ("the default route",))
@@ -49,7 +49,7 @@ class Interfaces:
                 yield from self._down(fields[-1], "default-route", ("the default route",))
 
     def ssh_sessions(self) -> Iterator[Use]:
-        """Connections to dom0's sshd, whoever may be at the other end; raises what `addresses` raises."""
+        """Yield the devices of connections to dom0's sshd. Raises what `addresses` raises."""
         sockets = [*self._table("net/tcp", _TCP_FIELDS), *self._table("net/tcp6", _TCP_FIELDS)]
         ports = self._sshd_ports(sockets)
         here = {
@@ -67,18 +67,18 @@ class Interfaces:
             yield from self._down(name, "ssh", (f"an ssh session to {address}",))
 
     def of_guests(self, interfaces: Mapping[str, Sequence[str]]) -> Iterator[Use]:
-        """The bridges and cards that domains' NICs are on."""
+        """Yield the devices of the bridges and cards that domains' NICs use."""
         for domain, names in interfaces.items():
             for name in names:
                 yield from self._down(name, "guest-network", (f"the network of {domain}",))
 
     def _table(self, name: str, fields: int) -> list[list[str]]:
-        """The rows of a table that have at least so many fields."""
+        """Return the rows of a table in /proc that have at least so many fields."""
         rows = [line.split() for line in text(self._proc / name).splitlines()]
         return [row for row in rows if len(row) >= fields]
 
     def _sshd_ports(self, sockets: list[list[str]]) -> set[int]:
-        """Where sshd listens; 22 if that can't be found out, as when systemd listens for it."""
+        """Return the ports on which sshd listens; 22 if unknown, as when systemd listens for sshd."""
         listening = {
             f"socket:[{fields[9]}]": _endpoint(fields[1])[1]
             for fields in sockets
@@ -118,7 +118,7 @@ def _number(digits: str) -> int:
 
 
 def _endpoint(hexed: str) -> tuple[str, int]:
-    """`0F02000A:0016` as ("10.0.2.15", 22): words of network order, printed as the host's integers."""
+    """Parse `0F02000A:0016` as ("10.0.2.15", 22): network order, printed as the host's integers."""
     address, _, port = hexed.rpartition(":")
     try:
         words = [int(address[n : n + _WORD], 16) for n in range(0, len(address), _WORD)]

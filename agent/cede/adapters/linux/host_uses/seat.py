@@ -1,4 +1,4 @@
-"""What the administrator in front of the machine needs: the display it boots on, and the only keyboard.
+"""Uses by the administrator in front of the machine: the boot display, and the only keyboard.
 
 Sources: Documentation/ABI/testing/sysfs-bus-pci (boot_vga), the kernel's drivers/input/input.c (capabilities) and
 include/uapi/linux/input-event-codes.h.
@@ -22,33 +22,33 @@ _LETTERS = sum(1 << key for key in range(_KEY_Q, _KEY_P + 1))
 
 
 class Seat:
-    """Looks at displays and input devices below `sys_root`."""
+    """Finds uses of displays and input devices below `sys_root`."""
 
     def __init__(self, sys_root: Path) -> None:
         self._sys = sys_root
 
     def boot_display(self) -> Iterator[Use]:
-        """The display that the firmware booted on."""
+        """Yield the device of the display that the firmware booted on."""
         for path in children(self._sys, "bus/pci/devices/*/boot_vga"):
             device = real(path.parent)
             if device is not None and text(path) == "1":
                 yield from controllers(device, "boot-vga", ("the boot display",))
 
     def keyboard(self) -> Iterator[Use]:
-        """The one function behind which all keyboards are, if it is one; a PS/2 keyboard is behind none."""
+        """Yield the function behind which all keyboards are, if there is one; a PS/2 keyboard is behind none."""
         ways = []
         for path in children(self._sys, "class/input/input*"):
             device = real(path)
             if device is None or not _is_keyboard(text(device / "capabilities/key")):
                 continue
-            if "virtual" not in device.parts:  # made by a program, nothing to type on
+            if "virtual" not in device.parts:  # made by a program
                 ways.append(list(controllers(device, "keyboard", ("the only keyboard",))))
         if ways and all(way == ways[0] for way in ways):
             yield from ways[0]
 
 
 def _is_keyboard(bitmap: str) -> bool:
-    """Whether it has the letters Q to P; words of a machine's `long`, the lowest last."""
+    """Whether the keys include Q to P; the bitmap is in words of a `long`, the lowest last."""
     try:
         lowest = int(bitmap.rsplit(maxsplit=1)[-1], 16)
     except (IndexError, ValueError):
