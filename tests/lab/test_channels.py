@@ -141,7 +141,7 @@ def test_a_login_is_used_once_and_left_again_and_a_busy_console_is_left_alone(ho
         " 'virsh -c xen:///system console pv2' /dev/null < /run/person > /run/seen 2>&1 &"
     )
     host.sh("until grep -q Escape /run/seen; do sleep 0.1; done")
-    assert "somebody is on the console" in verified(host, "guest: console", "pv2").guest
+    assert "another session has the console" in verified(host, "guest: console", "pv2").guest
 
 
 def test_a_console_full_of_noise_proves_nothing_in_bounded_time(host: Host) -> None:
