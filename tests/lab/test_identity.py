@@ -172,7 +172,7 @@ def test_what_xl_took_out_is_not_asked_of_libvirt(host: Host) -> None:
 def test_a_disk_below_a_mounted_logical_volume_keeps_its_controller(host: Host) -> None:
     host.policy("usb", "0000:00:12.0", "pv1")
     unused = host.cede("plan")
-    assert "the host itself needs it" not in unused.stdout, unused.stdout
+    assert "the host itself uses the device" not in unused.stdout, unused.stdout
     host.sh(
         "disk=/dev/$(ls /sys/bus/pci/devices/0000:00:12.0/usb*/*/*/host*/target*/*/block);"
         " wipefs -qa $disk; pvcreate -qy $disk; vgcreate -q data $disk; lvcreate -qy -n home -l 100%FREE data;"
@@ -182,7 +182,7 @@ def test_a_disk_below_a_mounted_logical_volume_keeps_its_controller(host: Host) 
     assert done.returncode == 3, done.stdout
     assert "dm-0 (data-home), which holds /mnt/home" in done.stdout
     host.sh("umount /mnt/home; vgchange -qan data")
-    assert "the host itself needs it" not in host.cede("plan").stdout
+    assert "the host itself uses the device" not in host.cede("plan").stdout
 
 
 def test_what_left_the_policy_is_taken_out_and_given_back(host: Host) -> None:

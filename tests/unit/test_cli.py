@@ -353,7 +353,7 @@ def test_a_wrong_policy_file_is_reported_with_its_line(
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("release", "nosuch"), 2, ": nic0)"),
+        (("release", "nosuch"), 2, "has: nic0"),
         (("release", "0000:0f:00.0"), 2, "`cede devices`"),
         (("release",), 2, "'DEVICE'"),
         (("frobnicate",), 2, "frobnicate"),
