@@ -92,7 +92,7 @@ def _assessed(
         text = f"rollback failed: {outcome.rollback_failed.with_remedy}"
         return Severity.ERROR, FailureKind.FAILED, text
     if outcome is not None and outcome.error is not None:
-        back = "; taken back to what was before" if outcome.rolled_back else ""
+        back = "; rolled back" if outcome.rolled_back else ""
         text = f"failed: {outcome.error.with_remedy}{back}"
         return Severity.WARNING, outcome.error.kind, text
     if checks is not None and not verified(checks):
