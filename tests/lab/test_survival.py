@@ -73,7 +73,7 @@ def journalled(points: list[str]) -> list[str]:
 
 
 @pytest.mark.long
-def test_killed_at_everyjournalled_point_it_is_mended(host: Host, faults: Faults) -> None:
+def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
     release = host.ask(do="points", argv=["release", "nic0", "-f", POLICY])
