@@ -16,7 +16,7 @@ from .progress import say
 
 _DESCRIPTION = """\
 A real Xen host with libvirt, guests and PCI devices to give away, run under QEMU's emulation.
-The first `up` builds it from Debian packages, which takes a few minutes and 2 GB below
+The first `up` builds it from Debian packages, which takes a few minutes and up to 5 GB below
 ~/.cache/cede/lab; from then on it starts from a snapshot within seconds."""
 
 _EPILOG = """\
