@@ -12,11 +12,12 @@ from cede.errors import FailureKind
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import Change, Refused
+from cede.model.plan import Change, Purpose, Refused, RemoveFromConfig
 from cede.model.policy import Policy
 from cede.planner.attach import plan_assignment
 from cede.planner.attach_target import AttachTarget, PlanContext
-from cede.planner.release import release
+from cede.planner.detach_target import DetachTarget
+from cede.planner.release import DETACH_RULES, plan_way_out, release
 from cede.planner.resolve import resolve_targets
 from cede.planner.rules import RULES, refusals
 from unit.test_planner_properties import inventories, policies
@@ -78,5 +79,24 @@ def test_each_rule_refuses_under_its_own_name_and_the_first_one_decides(
             assert refusals(target, context) == ()
 
 
+@settings(max_examples=100, deadline=None)
+@given(inventories())
+def test_each_detach_rule_refuses_under_its_own_name_and_the_first_one_decides(
+    inventory: Inventory,
+) -> None:
+    for address in {device.address for device in inventory.devices} | {NIC}:
+        target = DetachTarget.of(address, "s", inventory, Purpose.RELEASE)
+        refused = [(rule, answer) for rule in DETACH_RULES if (answer := rule.ask(target))]
+        assert all((answer.rule, answer.subject) == (rule.name, "s") for rule, answer in refused)
+        decision = plan_way_out(target)
+        if isinstance(decision, Refused):
+            assert decision == refused[0][1]
+        elif refused:
+            assert refused[0][0].spares_traces
+            assert isinstance(decision, Change)
+            assert all(isinstance(action, RemoveFromConfig) for action in decision.actions)
+
+
 def test_no_two_rules_have_one_name() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
+    assert len({rule.name for rule in DETACH_RULES}) == len(DETACH_RULES)

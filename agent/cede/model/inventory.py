@@ -6,7 +6,7 @@ without a host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -171,6 +171,20 @@ class Inventory:
             if given is None and device is not None and device.in_guest:
                 return domain
         return None
+
+    def owner_unknown(self, address: Address) -> bool:
+        """Whether a guest owns the device by Xen's word, and neither xenstore nor the journal says which."""
+        device = self.device(address)
+        owned = device is not None and device.in_guest
+        return owned and self.given(address) is None and self.interrupted_in(address) is None
+
+    def given_outside(self, address: Address, domains: Iterable[Domain]) -> BackendDevice | None:
+        """What Xen gave to a guest other than those `domains` that run with it; not what an attach left."""
+        given = self.given(address)
+        if given is None or self.interrupted_in(address) is not None:
+            return None
+        listed = any(d.domid == given.domid and d.live_hostdev(address) for d in domains)
+        return None if listed else given
 
     def domain_by_id(self, domid: int) -> Domain | None:
         """The running domain with that id as libvirt knows it, or None (made by `xl`, say)."""

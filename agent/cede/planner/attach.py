@@ -14,6 +14,7 @@ from cede.model.plan import (
     Decision,
     Deferred,
     Drifted,
+    ForceDetach,
     HotPlug,
     LoadPciback,
     Purpose,
@@ -23,12 +24,10 @@ from cede.model.plan import (
     Why,
 )
 from cede.model.policy import OnDrift, When
-from cede.planner.drift import drift
-from cede.planner.release import force_detach
 from cede.planner.rules import Asked, first_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cede.planner.attach_target import AttachTarget, PlanContext
 
@@ -41,7 +40,7 @@ def plan_assignment(
     A `scheduled` pass, for which no person asked just now, leaves a drift as it is where the policy wants it only
     reported.
     """
-    lost = "" if target.unmanaged else drift(target)
+    lost = "" if target.unmanaged else _drift(target)
     decision = first_answer(target, context, Asked.LATER) or _attach(target, lost)
     restorable = isinstance(decision, Change) or (
         isinstance(decision, Refused) and decision.may_pass
@@ -52,6 +51,30 @@ def plan_assignment(
             reason=f"{lost}; `on_drift: report` leaves it so, `cede apply` by hand restores it",
         )
     return decision
+
+
+def _drift(target: AttachTarget) -> str:
+    """Return what another tool took out of the domain, as a sentence; empty if nothing.
+
+    Two witnesses: cede's note in the persistent XML, which stays when the hostdev beside it is removed, and what the
+    last pass remembers. A removal of cede's own that was cut off is none.
+    """
+    address, domain, inventory = target.device.address, target.domain, target.inventory
+    if any(incomplete.address == address for incomplete in inventory.unfinished):
+        return ""
+    last_applied = inventory.last_applied_in(address, domain)
+    ownership = domain.ownership_of(address)
+    owned = ownership is not None and ownership.policy == target.policy.source
+    lost = []
+    if target.plugging and (
+        (last_applied is not None and last_applied.live) or (owned and target.config is None)
+    ):
+        lost.append(f"the running {domain.name}")
+    if target.config is None and (owned or (last_applied is not None and last_applied.config)):
+        lost.append(f"the persistent XML of {domain.name}")
+    if not lost:
+        return ""
+    return f"drifted: another tool took {address} out of {' and '.join(lost)}"
 
 
 def _attach(target: AttachTarget, lost: str) -> Change | Satisfied | Deferred:
@@ -73,14 +96,11 @@ def _attach(target: AttachTarget, lost: str) -> Change | Satisfied | Deferred:
 def _steps(target: AttachTarget) -> Iterable[Action]:
     address, domain, assignment = target.device.address, target.domain, target.assignment
     alias = OWN_ALIAS + assignment.device
-    yield from force_detach(address, target.inventory)
-    if target.live is None and not target.inventory.pciback_loaded:
-        yield LoadPciback()
-    if target.live is None and not target.device.on_pciback:
-        original = target.device.original_state  # of one that was half bound, and has no driver now
-        yield BindToPciback(
-            address=address, driver=target.device.driver or (original.driver if original else None)
-        )
+    interrupted = target.inventory.interrupted_in(address)
+    if interrupted is not None:
+        yield ForceDetach(address=address, domain=interrupted.name)
+    if target.live is None:
+        yield from bind_actions(target)
     if target.plugging:
         yield HotPlug(
             address=address, domain=domain.name, alias=alias, permissive=assignment.permissive
@@ -98,6 +118,17 @@ def _steps(target: AttachTarget) -> Iterable[Action]:
         )
     elif target.unmanaged:
         yield Adopt(address=address, domain=domain.name, alias=alias, policy=target.policy.source)
+
+
+def bind_actions(target: AttachTarget) -> Iterator[LoadPciback | BindToPciback]:
+    """Yield the actions that bind the device to pciback."""
+    device = target.device
+    if not target.inventory.pciback_loaded:
+        yield LoadPciback()
+    if not device.on_pciback:
+        original = device.original_state  # of one that was half bound, and has no driver now
+        driver = device.driver or (original.driver if original else None)
+        yield BindToPciback(address=device.address, driver=driver)
 
 
 def missing_features(domain: Domain) -> tuple[Feature, ...]:

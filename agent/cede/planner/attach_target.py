@@ -11,13 +11,12 @@ from cede.model.domain import Domain
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device
 from cede.model.policy import Assignment, Policy, When
-from cede.planner.ownership import refuse_elsewhere
-from cede.planner.release import unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cede.model.domain import Hostdev
+    from cede.model.inventory import BackendDevice
     from cede.planner.resolve import Target, Targets
 
 
@@ -61,6 +60,24 @@ class AttachTarget:
     def unmanaged(self) -> bool:
         """Whether another tool put the device there."""
         return self.domain.unmanaged(self.device.address)
+
+    @property
+    def others(self) -> tuple[Domain, ...]:
+        """The other domains with a hostdev for it, live or persistent."""
+        wanting = self.inventory.wanting(self.device.address)
+        return tuple(d for d in wanting if d.uuid != self.domain.uuid)
+
+    @property
+    def given_outside(self) -> BackendDevice | None:
+        """What Xen gave to a guest in which libvirt doesn't list it."""
+        address = self.device.address
+        return self.inventory.given_outside(address, self.inventory.wanting(address))
+
+    @property
+    def has_another_owner(self) -> bool:
+        """Whether another guest has or reserves it, or one that can't be told."""
+        unknown = self.inventory.owner_unknown(self.device.address)
+        return unknown or self.given_outside is not None or bool(self.others)
 
     @property
     def due(self) -> bool:
@@ -114,7 +131,7 @@ class PlanContext:
             pairs[target.pair] += 1
             if target.plugging:
                 concurrent.add(address)
-            elif target.for_next_start and not _has_another_owner(target):
+            elif target.for_next_start and not target.has_another_owner:
                 next_start.setdefault(target.domain.uuid, set()).add(address)
         twice = {pair[0] for pair, times in pairs.items() if times > 1}
         twice |= {address for address, several in names.items() if len(several) > 1}
@@ -124,8 +141,3 @@ class PlanContext:
             next_start={uuid: frozenset(addresses) for uuid, addresses in next_start.items()},
             detaching=frozenset(detaching),
         )
-
-
-def _has_another_owner(target: AttachTarget) -> bool:
-    unknown = unnamed(target.device.address, target.inventory)
-    return unknown or refuse_elsewhere(target) is not None

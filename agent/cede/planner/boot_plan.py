@@ -11,19 +11,9 @@ from typing import TYPE_CHECKING
 
 from cede.model.domain import Domain, GuestKind
 from cede.model.pci import Device
-from cede.model.plan import (
-    Action,
-    BindToPciback,
-    Change,
-    Decision,
-    LoadPciback,
-    Plan,
-    Purpose,
-    Refused,
-    Satisfied,
-    Why,
-)
+from cede.model.plan import Change, Decision, Plan, Purpose, Refused, Satisfied, Why
 from cede.model.policy import When
+from cede.planner.attach import bind_actions
 from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.guards import refuse_guarded
 from cede.planner.match import fits
@@ -120,14 +110,11 @@ def _decision(
     answer = first_answer(candidate, context, Asked.AT_BOOT)
     if answer is not None:
         return answer
-    original = device.original_state
-    load: tuple[Action, ...] = () if candidate.inventory.pciback_loaded else (LoadPciback(),)
-    driver = device.driver or (original.driver if original else None)
     return Change(
         subject=subject,
         purpose=Purpose.BIND,
         device=candidate.assignment.device,
         address=device.address,
         identity=device.identity,
-        actions=(*load, BindToPciback(address=device.address, driver=driver)),
+        actions=tuple(bind_actions(candidate)),
     )

@@ -198,14 +198,3 @@ def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Ref
         kind=FailureKind.USAGE,
         rule="no-device",
     )
-
-
-def refuse_twice(name: str, address: Address, subject: str) -> Refused:
-    """Refuse the device called `name` because other names of the policy mean the same device."""
-    return Refused(
-        subject=subject,
-        reason=f"several names of the policy mean {address}, {name} among them",
-        remedy="change the matches so that each name means another device",
-        kind=FailureKind.USAGE,
-        rule="matched-twice",
-    )

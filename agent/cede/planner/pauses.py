@@ -5,50 +5,44 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model.plan import Change, Paused, Purpose, Refused, Satisfied
-from cede.planner.ownership import ownership_subject
-from cede.planner.release import release
+from cede.model.plan import Change, Decision, Paused, Purpose, Refused, Satisfied
+from cede.planner.recovery import refuse_held
+from cede.planner.release import ownership_subject, release
+from cede.planner.resolve import pause_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cede.model.domain import Domain
     from cede.model.inventory import Inventory
     from cede.model.journal_state import Pause
     from cede.model.pci import Address, Device
-
-
-def pause_of(
-    inventory: Inventory,
-    *,
-    device: str = "",
-    address: Address | None = None,
-    domain: Domain | None = None,
-    named: str = "",
-) -> Pause | None:
-    """Return the pause of the device (by its name in the policy, or address) or domain; drains before pauses.
-
-    `named` is how the policy calls the domain, for one that libvirt no longer knows.
-    """
-    if not inventory.pauses:
-        return None
-    devices = {device, "" if address is None else str(address)} - {""}
-    domains = {domain.uuid} if domain is not None else {named} - {""}
-    pauses = [
-        pause
-        for pause in inventory.pauses
-        if pause.everything
-        or pause.device in devices
-        or pause.domain in domains
-        or (domain is None and pause.domain and pause.target in domains)
-    ]
-    return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
+    from cede.planner.attach_target import AttachTarget
 
 
 def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Paused:
     """Decide to leave the subject alone as long as the pause lasts."""
     at = f"{address} " if address is not None and pause.drained else ""
     return Paused(subject=subject, pause=pause, reason=f"{at}{pause}; `cede resume` ends that")
+
+
+def plan_paused(target: AttachTarget, pause: Pause, drained: set[Address]) -> Decision:
+    """Leave the device alone, or plan its return to dom0: once, however many domains it is assigned to."""
+    address = target.device.address
+    if not pause.drained or address in drained:
+        return left_alone(target.subject, pause, address)
+    if (
+        target.others
+        and not target.live
+        and not target.config
+        and not pause.everything
+        and pause.domain
+    ):
+        return left_alone(target.subject, pause, address)  # its alternative has it
+    name, inventory = target.assignment.device, target.inventory
+    decision = drain(target.device, name, target.subject, pause, inventory)
+    if isinstance(decision, Change):
+        drained.add(address)
+    return unless_held(decision, inventory)
 
 
 def drain(
@@ -106,10 +100,15 @@ def drain_beyond(
             yield decision
 
 
-def unless_paused(change: Change, inventory: Inventory) -> Change | Paused:
-    """Return the change of what left the policy or was interrupted, unless the administrator paused it."""
-    for domain in [inventory.domain(name) for name in change.domains] or [None]:
-        pause = pause_of(inventory, device=change.device, address=change.address, domain=domain)
+def unless_held(decision: Decision, inventory: Inventory) -> Decision:
+    """Return the decision, unless it changes a paused device or one on which a call hangs."""
+    if not isinstance(decision, Change) or decision.address is None:
+        return decision
+    refusal = refuse_held(decision.address, decision.subject, inventory)
+    if refusal is not None:
+        return refusal
+    for domain in [inventory.domain(name) for name in decision.domains] or [None]:
+        pause = pause_of(inventory, device=decision.device, address=decision.address, domain=domain)
         if pause is not None and not pause.drained:
-            return left_alone(change.subject, pause)
-    return change
+            return left_alone(decision.subject, pause)
+    return decision

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
 from cede.planner.attach_target import AttachTarget, PlanContext
-from cede.planner.ownership import leftover, stale
-from cede.planner.pauses import drain, drain_beyond, left_alone, unless_paused
-from cede.planner.recovery import orphans, recover, refuse_held
+from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
+from cede.planner.recovery import orphans, recover
+from cede.planner.release import leftover, stale
 
 if TYPE_CHECKING:
-    from cede.model.inventory import Inventory
-    from cede.model.journal_state import Pause
     from cede.model.pci import Address
     from cede.planner.resolve import Targets
 
@@ -37,11 +35,11 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     incomplete = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
     ended = [recover(u, inventory) for u in incomplete.values() if u.device not in unsure]
     ended += orphaned.values()
-    interrupted = {change.address for change in ended if isinstance(change, Change)}
+    recovering = {change.address for change in ended if isinstance(change, Change)}
     left = [
         (domain, ownership)
         for domain, ownership in stale(policy, inventory, pairs, unsure)
-        if ownership.address not in interrupted
+        if ownership.address not in recovering
     ]
     detaching = {*orphaned} | {
         (ownership.address, d.uuid) for d, ownership in left if ownership.policy == policy.source
@@ -53,7 +51,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     drained: set[Address] = set()
     for target, attach in ready:
         if attach is not None and target.pause is not None:
-            decisions.append(_rest(attach, target.pause, drained))
+            decisions.append(plan_paused(attach, target.pause, drained))
         elif attach is not None:
             decision = plan_assignment(attach, context, scheduled=scheduled)
             decisions.append(decision)
@@ -71,28 +69,4 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     handled = wanted_now | {v.address for v in out if isinstance(v, Change)}
     beyond = {decision.subject: decision for decision in drain_beyond(inventory, handled)}
     out = [*(decision for decision in out if decision.subject not in beyond), *beyond.values()]
-    return Plan(decisions=(*decisions, *(_unless_held(decision, inventory) for decision in out)))
-
-
-def _rest(target: AttachTarget, pause: Pause, drained: set[Address]) -> Decision:
-    """Leave it, or take it back to dom0: once, however many domains it is assigned to."""
-    address = target.device.address
-    if not pause.drained or address in drained:
-        return left_alone(target.subject, pause, address)
-    others = [d for d in target.inventory.wanting(address) if d.uuid != target.domain.uuid]
-    if others and not target.live and not target.config and not pause.everything and pause.domain:
-        return left_alone(target.subject, pause, address)  # its alternative has it
-    decision = drain(
-        target.device, target.assignment.device, target.subject, pause, target.inventory
-    )
-    if isinstance(decision, Change):
-        drained.add(address)
-    return _unless_held(decision, target.inventory)
-
-
-def _unless_held(decision: Decision, inventory: Inventory) -> Decision:
-    if not isinstance(decision, Change) or decision.address is None:
-        return decision
-    return refuse_held(decision.address, decision.subject, inventory) or unless_paused(
-        decision, inventory
-    )
+    return Plan(decisions=(*decisions, *(unless_held(decision, inventory) for decision in out)))

@@ -23,6 +23,7 @@ from cede.model.plan import (
     SwitchOn,
     Unplug,
 )
+from cede.planner.detach_target import DetachTarget
 from cede.planner.release import plan_way_out
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def recover(
     address = incomplete.address
     if _complete(incomplete, inventory):
         return None
-    domains = tuple(d for d in inventory.wanting(address) if not d.unmanaged(address))
+    domains = (d for d in inventory.wanting(address) if not d.unmanaged(address))
     twice = sum(other.subject == incomplete.subject for other in inventory.unfinished) > 1
     subject = f"{incomplete.subject}{f' ({address})' if twice else ''}, begun and cut off"
-    return plan_way_out(
-        address, subject, domains, inventory, purpose,
-        device_name=incomplete.device, return_to_dom0=incomplete.return_to_dom0,
+    target = DetachTarget.of(
+        address, subject, inventory, purpose,
+        domains=domains, name=incomplete.device, return_to_dom0=incomplete.return_to_dom0,
     )  # fmt: skip
+    return plan_way_out(target)
 
 
 def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
@@ -87,11 +89,8 @@ def orphans(
 
 def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
     """Whether nothing of the change is left, also after a vanished device is back."""
-    if _complete(incomplete, inventory):
-        return True
-    return (
-        inventory.device(incomplete.address) is not None and recover(incomplete, inventory) is None
-    )
+    present = inventory.device(incomplete.address) is not None
+    return _complete(incomplete, inventory) or (present and recover(incomplete, inventory) is None)
 
 
 def refuse_held(address: Address, subject: str, inventory: Inventory) -> Refused | None:

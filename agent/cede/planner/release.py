@@ -1,9 +1,12 @@
-"""The way back: out of the guest, out of its XML, and to dom0, working."""
+"""The way out: out of the guest, out of its XML, and to dom0, working.
+
+Release, detach, drain, recovery and what is left over ask the same rules, in one order.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import FailureKind
 from cede.model.plan import (
@@ -18,240 +21,264 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
+from cede.planner.detach_target import DetachTarget
 from cede.planner.guards import refuse_guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
-    from cede.model.domain import Domain
+    from cede.model.domain import Domain, Ownership
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address
+    from cede.model.policy import Policy
+
+
+class DetachRule(NamedTuple):
+    """A rule by its name, which its refusals carry; `ask` answers for one target.
+
+    What `spares_traces` forbids to touch the device alone: its traces in a domain's persistent XML may go.
+    """
+
+    name: str
+    spares_traces: bool
+    ask: Callable[[DetachTarget], Refused | None]
+
+
+def _foreign(target: DetachTarget) -> Refused | None:
+    """Refuse to take out what cede did not add."""
+    domain = next((d for d in target.domains if d.unmanaged(target.address)), None)
+    if domain is None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="foreign",
+        kind=FailureKind.UNSAFE,
+        reason=f"another tool put {target.address} into {domain.name}: the hostdev lacks cede's alias",
+        remedy="take the device out with the tool that put it there (virsh detach-device, virt-manager)",
+    )
+
+
+def _vanished(target: DetachTarget) -> Refused | None:
+    """Refuse to detach a vanished device from a running guest.
+
+    The persistent XML keeps its note until then, or a card that comes back would be nobody's.
+    """
+    names = [domain.name for domain in target.running]
+    if target.device is not None or not names:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="vanished",
+        kind=FailureKind.TRY_LATER,
+        reason=f"{target.address} has vanished from the host while it was in the running {', '.join(names)}",
+        remedy=f"shut {names[0]} down, then try again; that removes the hostdev from the persistent XML",
+    )
+
+
+def _owner_unknown(target: DetachTarget) -> Refused | None:
+    """Refuse a device whose guest is unknown: without its traces nobody would be responsible for it."""
+    return refuse_owner_unknown(target.address, target.subject) if target.owner_unknown else None
+
+
+def _host_needs_it(target: DetachTarget) -> Refused | None:
+    """Refuse what dom0 uses; a device on pciback is not dom0's, whatever it would be used for."""
+    if target.device is None or target.device.on_pciback:
+        return None
+    return refuse_guarded(target.device, target.subject, target.inventory)
+
+
+def _elsewhere(target: DetachTarget) -> Refused | None:
+    """Refuse what another guest got from xl."""
+    address, given = target.address, target.given_outside
+    if given is None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="elsewhere",
+        kind=FailureKind.UNSAFE,
+        reason=f"{address} was given to domain {given.domid} behind libvirt's back (by xl, say)",
+        remedy=f"`xl pci-detach {given.domid} {address}`, then release again",
+    )
+
+
+def _half_gone(target: DetachTarget) -> Refused | None:
+    """Refuse a live detach of what Xen no longer has there: the detach fails, and that crashes libvirtd."""
+    if not target.running or target.given is not None:
+        return None
+    return refuse_half_gone(target.address, target.subject, target.running[0])
+
+
+DETACH_RULES: tuple[DetachRule, ...] = (
+    DetachRule("foreign", spares_traces=False, ask=_foreign),
+    DetachRule("vanished", spares_traces=False, ask=_vanished),
+    DetachRule("owner-unknown", spares_traces=False, ask=_owner_unknown),
+    DetachRule("host-needs-it", spares_traces=True, ask=_host_needs_it),
+    DetachRule("elsewhere", spares_traces=True, ask=_elsewhere),
+    DetachRule("half-gone", spares_traces=True, ask=_half_gone),
+)
+
+
+def plan_way_out(target: DetachTarget) -> Change | Refused | None:
+    """Plan the way out of the target's domains, or return the first refusal; None if nothing is to be done."""
+    answers = ((rule, rule.ask(target)) for rule in DETACH_RULES)
+    rule, refusal = next(((r, a) for r, a in answers if a is not None), (None, None))
+    actions: tuple[Action, ...] = tuple(_leave(target))
+    only_traces = bool(actions) and all(isinstance(a, RemoveFromConfig) for a in actions)
+    if refusal is not None and not (only_traces and rule is not None and rule.spares_traces):
+        return refusal
+    if refusal is None and target.return_to_dom0 and not target.elsewhere:
+        actions = (*actions, *_return(target))
+    if not actions:
+        return None
+    return Change(
+        subject=target.subject,
+        purpose=target.purpose,
+        device=target.name,
+        address=target.address,
+        identity=target.device.identity if target.device else None,
+        actions=actions,
+    )
+
+
+def _leave(target: DetachTarget) -> Iterator[Unplug | ForceDetach | RemoveFromConfig]:
+    address = target.address
+    if target.interrupted is not None:
+        yield ForceDetach(address=address, domain=target.interrupted.name)
+    for domain in target.domains:
+        if target.device is not None and domain in target.running:
+            yield Unplug(address=address, domain=domain.name)
+        if domain.persistent and (domain.config_hostdev(address) or domain.ownership_of(address)):
+            yield RemoveFromConfig(address=address, domain=domain.name)
+
+
+def _return(target: DetachTarget) -> Iterator[ReturnToDom0]:
+    """Yield the return to the original driver, as far as that is known, unless dom0 has the device as before.
+
+    With an original state, a return was begun and not verified. Only the journal shows a return that was interrupted
+    before dom0 probed for a driver, of a device that cede never saw with one.
+    """
+    device = target.device
+    if device is None:
+        return
+    original, address = device.original_state, device.address
+    held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
+    if original is not None:
+        driver = original.driver
+        yield ReturnToDom0(address=address, driver=driver, undriven=driver is None)
+    elif held or (target.returning and device.driver is None):
+        yield ReturnToDom0(address=address, undriven=not held)
 
 
 def release(
     address: Address, subject: str, inventory: Inventory, purpose: Purpose = Purpose.RELEASE
 ) -> Change | Satisfied | Refused:
     """Plan the return of the device at `address` to dom0; a vanished one is only removed from the XML."""
-    domains = inventory.wanting(address)
-    decision = _refuse_unmanaged(address, subject, inventory) or plan_way_out(
-        address, subject, domains, inventory, purpose
-    )
-    device = inventory.device(address)
-    taken = _refuse_given(address, subject, domains, inventory)
-    if isinstance(decision, Change) and taken is not None and device is not None:
+    back = purpose is not Purpose.DETACH
+    target = DetachTarget.of(address, subject, inventory, purpose, return_to_dom0=back)
+    decision = plan_way_out(target)
+    taken = _elsewhere(target)
+    if isinstance(decision, Change) and taken is not None and target.device is not None:
         return replace(decision, action_required=f"{taken.remedy}: {taken.reason}")
     if decision is not None:
         return decision
-    if device is None:
+    if target.device is None:
         return Refused(
             subject=subject,
+            rule="no-device",
+            kind=FailureKind.USAGE,
             reason=f"this host has no device at {address}, and no domain lists one",
             remedy="`cede devices` lists the devices",
-            kind=FailureKind.USAGE,
-            rule="no-device",
         )
+    if not back and any(_return(target)):
+        reason = f"no domain has {address}, which is assignable"
+        return Satisfied(subject=subject, why=Why.ASSIGNABLE, reason=reason)
     return Satisfied(
         subject=subject,
         why=Why.DOM0_HAS_IT,
-        reason=f"dom0 has {address} already ({device.driver or 'no driver bound'})",
-    )
-
-
-def plan_way_out(
-    address: Address,
-    subject: str,
-    domains: Sequence[Domain],
-    inventory: Inventory,
-    purpose: Purpose,
-    *,
-    device_name: str = "",
-    return_to_dom0: bool = True,
-) -> Change | Refused | None:
-    """The way out of `domains`, with `return_to_dom0` to dom0, or why it can't be gone; None if there is nothing to go.
-
-    What dom0 lives on, or another guest got from xl, is not touched; its traces in the XML of a domain are. They stay
-    while it can't be told who has the device, or it would be nobody's once it is let go. A guard speaks only for what
-    dom0 has: on pciback the device is not dom0's, whatever it would be used for.
-    """
-    device = inventory.device(address)
-    running = [domain.name for domain in domains if domain.live_hostdev(address)]
-    if device is None and running:
-        return _refuse_vanished(address, running, subject)
-    if unnamed(address, inventory):
-        return refuse_unnamed(address, subject)
-    guarded = (
-        None if device is None or device.on_pciback else refuse_guarded(device, subject, inventory)
-    )
-    refusal = (
-        guarded
-        or _refuse_given(address, subject, domains, inventory)
-        or refuse_half_gone(address, subject, domains, inventory)
-    )
-    actions: tuple[Action, ...] = (
-        *force_detach(address, inventory),
-        *_unlist(address, device, domains),
-    )
-    if refusal is not None and (
-        not actions or any(isinstance(action, Unplug | ForceDetach) for action in actions)
-    ):
-        return refusal
-    left = {d.uuid for d in domains}
-    stays = refusal or any(d.uuid not in left for d in inventory.wanting(address))
-    if device is not None and return_to_dom0 and not stays:
-        if _held(device):
-            actions = (*actions, return_action(device))
-        elif _let_go(device, inventory):
-            actions = (*actions, ReturnToDom0(address=address, undriven=True))
-    if not actions:
-        return None
-    identity = device.identity if device else None
-    return Change(
-        subject=subject,
-        purpose=purpose,
-        device=device_name,
-        address=address,
-        identity=identity,
-        actions=actions,
-    )
-
-
-def force_detach(address: Address, inventory: Inventory) -> tuple[ForceDetach, ...]:
-    """Return the action that detaches an interrupted attach by force, if there is one."""
-    domain = inventory.interrupted_in(address)
-    return () if domain is None else (ForceDetach(address=address, domain=domain.name),)
-
-
-def return_action(device: Device) -> ReturnToDom0:
-    """Return the action that returns the device to its original driver, as far as that is known."""
-    original = device.original_state
-    return ReturnToDom0(
-        address=device.address,
-        driver=original.driver if original else None,
-        undriven=original is not None and original.driver is None,
-    )
-
-
-def _unlist(
-    address: Address, device: Device | None, domains: Iterable[Domain]
-) -> Iterator[Unplug | RemoveFromConfig]:
-    for domain in domains:
-        if device is not None and domain.live_hostdev(address):
-            yield Unplug(address=address, domain=domain.name)
-        if domain.persistent and (domain.config_hostdev(address) or domain.ownership_of(address)):
-            yield RemoveFromConfig(address=address, domain=domain.name)
-
-
-def _given_elsewhere(address: Address, domains: Sequence[Domain], inventory: Inventory) -> bool:
-    given = inventory.given(address)
-    return given is not None and not any(
-        domain.domid == given.domid and domain.live_hostdev(address) for domain in domains
-    )
-
-
-def _held(device: Device) -> bool:
-    """Whether dom0 does not have the device as before; with an original state, a return was begun and not verified."""
-    held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
-    return held or device.original_state is not None
-
-
-def _let_go(device: Device, inventory: Inventory) -> bool:
-    """Whether a return was interrupted before dom0 probed for a driver, of a device that cede never saw with one."""
-    started = any(
-        u.address == device.address and u.return_to_dom0 and not u.attaching
-        for u in inventory.unfinished
-    )
-    return started and device.driver is None
-
-
-def _refuse_vanished(address: Address, running: Sequence[str], subject: str) -> Refused:
-    """Refuse to detach a vanished device from a running guest.
-
-    The persistent XML keeps its note until then, or a card that comes back would be nobody's.
-    """
-    return Refused(
-        subject=subject,
-        reason=f"{address} has vanished from the host while it was in the running {', '.join(running)}",
-        remedy=f"shut {running[0]} down, then try again; that removes the hostdev from the persistent XML",
-        kind=FailureKind.TRY_LATER,
-        rule="vanished",
-    )
-
-
-def _refuse_unmanaged(address: Address, subject: str, inventory: Inventory) -> Refused | None:
-    """Refuse to take out what cede did not add."""
-    for domain in inventory.wanting(address):
-        if domain.unmanaged(address):
-            return Refused(
-                subject=subject,
-                reason=f"another tool put {address} into {domain.name}: the hostdev lacks cede's alias",
-                remedy="take the device out with the tool that put it there (virsh detach-device, virt-manager)",
-                kind=FailureKind.UNSAFE,
-                rule="foreign",
-            )
-    return None
-
-
-def _refuse_given(
-    address: Address, subject: str, domains: Sequence[Domain], inventory: Inventory
-) -> Refused | None:
-    if inventory.interrupted_in(address):
-        return None
-    given = inventory.given(address)
-    if unnamed(address, inventory):
-        return refuse_unnamed(address, subject)
-    if given is None or not _given_elsewhere(address, domains, inventory):
-        return None
-    return Refused(
-        subject=subject,
-        reason=f"{address} was given to domain {given.domid} behind libvirt's back (by xl, say)",
-        remedy=f"`xl pci-detach {given.domid} {address}`, then release again",
-        kind=FailureKind.UNSAFE,
-        rule="elsewhere",
-    )
-
-
-def unnamed(address: Address, inventory: Inventory) -> bool:
-    """Whether Xen says that a guest owns the device, and xenstore does not say which."""
-    device = inventory.device(address)
-    owned = device is not None and device.in_guest
-    return owned and inventory.given(address) is None and not inventory.interrupted_in(address)
-
-
-def refuse_half_gone(
-    address: Address, subject: str, domains: Iterable[Domain], inventory: Inventory
-) -> Refused | None:
-    """Refuse a live detach of what Xen no longer has there: the detach fails, and that crashes libvirtd."""
-    running = next((domain for domain in domains if domain.live_hostdev(address)), None)
-    if running is None or inventory.given(address) is not None:
-        return None
-    return Refused(
-        subject=subject,
-        reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
-        remedy=f"shut {running.name} down and start it, then try again",
-        kind=FailureKind.FAILED,
-        rule="half-gone",
-    )
-
-
-def refuse_unnamed(address: Address, subject: str) -> Refused:
-    """Refuse a device whose guest only Xen knows: only the end of that guest frees the device."""
-    return Refused(
-        subject=subject,
-        reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was interrupted",
-        remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
-        kind=FailureKind.UNSAFE,
-        rule="owner-unknown",
+        reason=f"dom0 has {address} already ({target.device.driver or 'no driver bound'})",
     )
 
 
 def detach(address: Address, subject: str, inventory: Inventory) -> Change | Satisfied | Refused:
     """Plan to take the device out of its guest; it stays on pciback, ready for another guest."""
-    decision = release(address, subject, inventory, Purpose.DETACH)
-    if not isinstance(decision, Change):
-        return decision
-    actions = tuple(action for action in decision.actions if not isinstance(action, ReturnToDom0))
-    if actions:
-        return replace(decision, actions=actions)
-    return Satisfied(
-        subject=subject, why=Why.ASSIGNABLE, reason=f"no domain has {address}, which is assignable"
+    return release(address, subject, inventory, Purpose.DETACH)
+
+
+def stale(
+    policy: Policy,
+    inventory: Inventory,
+    keep: Collection[tuple[Address, str]],
+    unsure: Collection[str],
+) -> list[tuple[Domain, Ownership]]:
+    """Return what cede gave, for this policy or another, that this policy does not assign there.
+
+    `keep` are the (address, domain UUID) pairs that it wants now; `unsure` the devices that can't be told at the
+    moment, whose marks are therefore left alone.
+    """
+    return [
+        (domain, ownership)
+        for domain in sorted(inventory.domains, key=lambda d: d.name)
+        for ownership in domain.owned
+        if (ownership.address, domain.uuid) not in keep
+        and (ownership.name not in unsure or ownership.policy != policy.source)
+    ]
+
+
+def ownership_subject(ownership: Ownership, domain: Domain) -> str:
+    """How a device that cede put into the domain is called in plans; a name that is there twice with its address."""
+    twice = sum(other.name == ownership.name for other in domain.owned) > 1
+    at = f" ({ownership.address})" if twice else ""
+    return f"{ownership.name}{at} in {domain.name}"
+
+
+def leftover(
+    domain: Domain,
+    ownership: Ownership,
+    policy: Policy,
+    inventory: Inventory,
+    attaching: Collection[Address],
+) -> Change | Satisfied | Refused:
+    """Take the device out and return it to dom0 if this policy gave it; leave those of other policies alone.
+
+    What is `attaching` to another domain stays on pciback.
+    """
+    subject = ownership_subject(ownership, domain)
+    if not ownership.policy or ownership.policy != policy.source:
+        whose = ownership.policy or "no policy that is known"
+        return Satisfied(
+            subject=subject,
+            why=Why.OTHER_POLICY,
+            reason=f"{ownership.address} was given for {whose}",
+        )
+    purpose = Purpose.HAND_OVER if ownership.address in attaching else Purpose.RELEASE
+    target = DetachTarget.of(
+        ownership.address, subject, inventory, purpose,
+        domains=(domain,), name=ownership.name, return_to_dom0=purpose is Purpose.RELEASE,
+    )  # fmt: skip
+    return plan_way_out(target) or Satisfied(
+        subject=subject,
+        why=Why.NOTHING_LEFT,
+        reason=f"only ownership metadata is left in the transient {domain.name}",
+    )
+
+
+def refuse_half_gone(address: Address, subject: str, running: Domain) -> Refused:
+    """Refuse a device that libvirt lists in the `running` domain, and that Xen has taken out."""
+    return Refused(
+        subject=subject,
+        rule="half-gone",
+        kind=FailureKind.FAILED,
+        reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
+        remedy=f"shut {running.name} down and start it, then try again",
+    )
+
+
+def refuse_owner_unknown(address: Address, subject: str) -> Refused:
+    """Refuse a device whose guest only Xen knows: only the end of that guest frees the device."""
+    return Refused(
+        subject=subject,
+        rule="owner-unknown",
+        kind=FailureKind.UNSAFE,
+        reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was interrupted",
+        remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
     )

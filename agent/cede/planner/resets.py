@@ -35,20 +35,6 @@ def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     return () if resets_alone(device) else bus_mates(device, inventory)
 
 
-def refuse_no_reset(device: Device, subject: str) -> Refused | None:
-    """The refusal for a device that libvirt can't reset in any way, or None."""
-    if resets_alone(device) or device.address.bus != 0:
-        return None
-    return Refused(
-        subject=subject,
-        rule="no-reset",
-        kind=FailureKind.FAILED,
-        reason=f"{device.address} can't be reset (no FLR, no power management reset, and the root bus has no bus "
-        "reset), so libvirt refuses to attach it",
-        remedy="choose a device with a reset; see /sys/bus/pci/devices/*/reset_method",
-    )
-
-
 def refuse_sibling(
     device: Device,
     subject: str,

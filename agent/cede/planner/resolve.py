@@ -13,7 +13,6 @@ from cede.errors import FailureKind
 from cede.model.plan import Refused
 from cede.planner.guards import protected
 from cede.planner.match import resolve_device
-from cede.planner.pauses import pause_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -120,16 +119,40 @@ def _target(assignment: Assignment, found: Device | Refused, inventory: Inventor
     )
 
 
+def pause_of(
+    inventory: Inventory,
+    *,
+    device: str = "",
+    address: Address | None = None,
+    domain: Domain | None = None,
+    named: str = "",
+) -> Pause | None:
+    """Return the pause of the device (by its name in the policy, or address) or domain; drains before pauses.
+
+    `named` is how the policy calls the domain, for one that libvirt no longer knows.
+    """
+    if not inventory.pauses:
+        return None
+    devices = {device, "" if address is None else str(address)} - {""}
+    domains = {domain.uuid} if domain is not None else {named} - {""}
+    pauses = [
+        pause
+        for pause in inventory.pauses
+        if pause.everything
+        or pause.device in devices
+        or pause.domain in domains
+        or (domain is None and pause.domain and pause.target in domains)
+    ]
+    return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
+
+
 def _pause(
     assignment: Assignment, device: Device | None, domain: Domain | None, inventory: Inventory
 ) -> Pause | None:
     return pause_of(
-        inventory,
-        device=assignment.device,
-        address=None if device is None else device.address,
-        domain=domain,
-        named=assignment.domain,
-    )
+        inventory, device=assignment.device, address=device.address if device else None,
+        domain=domain, named=assignment.domain,
+    )  # fmt: skip
 
 
 def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refused]:

@@ -14,15 +14,14 @@ from cede.model.domain import GuestKind
 from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.guards import refuse_guarded
-from cede.planner.match import refuse_twice
-from cede.planner.ownership import refuse_elsewhere, refuse_unmanaged
 from cede.planner.recovery import refuse_held
-from cede.planner.release import refuse_half_gone, refuse_unnamed, unnamed
-from cede.planner.resets import refuse_no_reset, refuse_sibling
+from cede.planner.release import refuse_half_gone, refuse_owner_unknown
+from cede.planner.resets import refuse_sibling, resets_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cede.model.inventory import BackendDevice
     from cede.model.pci import Device
     from cede.planner.attach_target import AttachTarget, PlanContext
 
@@ -63,7 +62,14 @@ def _matched_twice(target: AttachTarget, context: PlanContext) -> Answer:
     """Refuse if several names of the policy, or one domain twice, mean one device."""
     if target.device.address not in context.twice:
         return None
-    return refuse_twice(target.assignment.device, target.device.address, target.subject)
+    name, address = target.assignment.device, target.device.address
+    return Refused(
+        subject=target.subject,
+        rule="matched-twice",
+        kind=FailureKind.USAGE,
+        reason=f"several names of the policy mean {address}, {name} among them",
+        remedy="change the matches so that each name means another device",
+    )
 
 
 def _held(target: AttachTarget, _: PlanContext) -> Answer:
@@ -126,12 +132,53 @@ def _alternative(target: AttachTarget, _: PlanContext) -> Answer:
 def _owner_unknown(target: AttachTarget, _: PlanContext) -> Answer:
     """A guest owns the device by Xen's word, and nothing says which."""
     address = target.device.address
-    return refuse_unnamed(address, target.subject) if unnamed(address, target.inventory) else None
+    unknown = target.inventory.owner_unknown(address)
+    return refuse_owner_unknown(address, target.subject) if unknown else None
 
 
 def _elsewhere(target: AttachTarget, context: PlanContext) -> Answer:
-    """Another domain has or reserves the device."""
-    return refuse_elsewhere(target, context.detaching)
+    """Another domain has or reserves the device: Xen's word first, then libvirt's."""
+    address, subject, others = target.device.address, target.subject, target.others
+    if target.given_outside is not None:
+        return _refuse_given(target.given_outside, target)
+    if not others:
+        return None
+    names = ", ".join(d.name for d in others)
+    if all((address, d.uuid) in context.detaching for d in others):
+        return Refused(
+            subject=subject,
+            rule="elsewhere",
+            kind=FailureKind.TRY_LATER,
+            reason=f"{address} is still in {names}, for which it is no longer assigned",
+            remedy=f"apply again after the device has left that domain, or `cede release {address}`",
+        )
+    given = target.inventory.given(address)
+    return Refused(
+        subject=subject,
+        rule="elsewhere",
+        kind=FailureKind.UNSAFE,
+        reason=f"{address} is in {names}"
+        if given and given.domid != target.domain.domid
+        else f"{address} is in the XML of {names}",
+        remedy=f"take the device out of {names} with the tool that put it there, or correct the policy"
+        if any(d.unmanaged(address) for d in others)
+        else f"`cede release {address}` first, or correct the policy",
+    )
+
+
+def _refuse_given(given: BackendDevice, target: AttachTarget) -> Refused:
+    """Refuse a device that Xen gave to a guest and libvirt does not list: an attach would reset a device in use."""
+    holder = target.inventory.domain_by_id(given.domid)
+    again = "then apply again" if given.domid == target.domain.domid else "or correct the policy"
+    return Refused(
+        subject=target.subject,
+        rule="elsewhere",
+        kind=FailureKind.UNSAFE,
+        reason=f"{given.address} was put into {holder.name} behind libvirt's back (by xl, say)"
+        if holder
+        else f"{given.address} is in the domain with id {given.domid}, unknown to libvirt",
+        remedy=f"`xl pci-detach {holder.name if holder else given.domid} {given.address}`, {again}",
+    )
 
 
 def _not_listed(target: AttachTarget, _: PlanContext) -> Answer:
@@ -204,14 +251,31 @@ def _domain_off(target: AttachTarget, _: PlanContext) -> Answer:
 
 
 def _foreign(target: AttachTarget, _: PlanContext) -> Answer:
-    """Another tool put the device into the very domain."""
-    return refuse_unmanaged(target)
+    """Decide on an unmanaged hostdev in the assigned domain itself; only `adopt: true` takes it over."""
+    address, name = target.device.address, target.domain.name
+    if not target.unmanaged or target.assignment.adopt:
+        return None
+    if target.live is not None and target.config is not None:
+        return Satisfied(
+            subject=target.subject,
+            why=Why.IN_PLACE,
+            reason=f"{address} is in {name} already; another tool put it there, and cede leaves it alone",
+        )
+    return Refused(
+        subject=target.subject,
+        rule="foreign",
+        kind=FailureKind.UNSAFE,
+        reason=f"another tool put {address} into {name}, running or persistent only",
+        remedy="set `adopt: true` in the assignment to take the hostdev over, or delete the assignment",
+    )
 
 
 def _half_gone(target: AttachTarget, _: PlanContext) -> Answer:
     """libvirt lists it live, and Xen has taken it out."""
     address = target.device.address
-    return refuse_half_gone(address, target.subject, (target.domain,), target.inventory)
+    if target.live is None or target.inventory.given(address) is not None:
+        return None
+    return refuse_half_gone(address, target.subject, target.domain)
 
 
 def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
@@ -232,7 +296,16 @@ def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
 
 def _no_reset(target: AttachTarget, _: PlanContext) -> Answer:
     """libvirt resets each device before it gives it away."""
-    return None if target.live is not None else refuse_no_reset(target.device, target.subject)
+    if target.live is not None or resets_alone(target.device) or target.device.address.bus != 0:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="no-reset",
+        kind=FailureKind.FAILED,
+        reason=f"{target.device.address} can't be reset (no FLR, no power management reset, and the root bus has no "
+        "bus reset), so libvirt refuses to attach it",
+        remedy="choose a device with a reset; see /sys/bus/pci/devices/*/reset_method",
+    )
 
 
 def _sibling_active(target: AttachTarget, context: PlanContext) -> Answer:
