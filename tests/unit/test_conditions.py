@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,10 @@ from cede.errors import (
     UnsafeError,
 )
 from cede.model.conditions import Condition, Status, changed_conditions, with_times
+from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.journal_state import Pause
 from cede.model.outcome import Outcome
-from cede.model.pci import Address, Identity
+from cede.model.pci import Address, Device, Identity
 from cede.model.plan import (
     AddToConfig,
     Change,
@@ -37,9 +39,20 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.services.assess import AssignmentResult, assess, needs_recheck, of_assignments
+from cede.model.policy import Assignment, Place
+from cede.planner.resolve import Target
+from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
 from cede.services.host_conditions import of_host
-from cede.verifier.check_results import CheckResult, check_result
+from cede.verifier.check_results import (
+    CheckResult,
+    Witness,
+    by_guest,
+    check_result,
+    unverified_result,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NIC = Address(0, 1, 0, 0)
 NAME = "nic0 -> pv1"
@@ -73,19 +86,68 @@ UNSAFE = Refused(
     reason="the host needs it",
     remedy="don't",
 )
-SEEN = AssignmentResult(subject=NAME, live=False, config=False, decision=WORK)
+WRONG = (check_result("live XML", "hostdev", "no hostdev", passed=False),)
+RIGHT = (check_result("live XML", "hostdev", "hostdev", passed=True),)
+UNSEEN = (*RIGHT, unverified_result("dom0", "libvirt doesn't answer"))
+GUEST_RIGHT = (*RIGHT, *by_guest(check_result("guest driver", "e1000e", "e1000e", passed=True)))
+GUEST_WRONG = (*RIGHT, *by_guest(check_result("guest driver", "e1000e", "no driver", passed=False)))
+GUEST_SILENT = (*RIGHT, *by_guest(unverified_result("guest", "the console is busy")))
+NO = PermanentError("no", remedy="do")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of the assignment after a pass; `live` and `config` are where the device was before."""
+
+    live: bool = False
+    config: bool = False
+    decision: Decision = WORK
+    done: bool = False
+    error: PermanentError | InterruptedByPersonError | None = None
+    rollback_failed: bool = False
+    checks: tuple[CheckResult, ...] | None = None
+
+    def assess(self, before: Iterable[Condition] = (), next_try: str = "") -> AssignmentStatus:
+        hostdev = (Hostdev(address=NIC),)
+        target = Target(
+            assignment=Assignment(device="nic0", domain="pv1", place=Place(file="p", line=1, column=1)),
+            device=Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),
+            domain=Domain(
+                name="pv1", uuid="1", kind=GuestKind.PV, domid=1,
+                live=hostdev if self.live else (), config=hostdev if self.config else (),
+            ),
+        )  # fmt: skip
+        outcome = None
+        if self.done:
+            assert isinstance(self.decision, Change)
+            stuck = self.error if self.rollback_failed else None
+            outcome = Outcome(change=self.decision, error=self.error, rollback_failed=stuck)
+        return assess(target, self.decision, outcome, self.checks, before, next_try)
+
+
+def conditions_of(
+    seen: Seen, before: Iterable[Condition] = (), next_try: str = ""
+) -> tuple[Condition, ...]:
+    return seen.assess(before, next_try).conditions
+
+
+SEEN = Seen()
 THERE = replace(SEEN, live=True, config=True)
 
 # what was seen: Attached, Permanent, Verified, InSync, each as status and reason
 TABLE = [
-    (replace(THERE, decision=IDLE, verified=True),
+    (replace(THERE, decision=IDLE, checks=RIGHT),
      "True InDomain, True InPersistentXML, Unknown NotAsked, True AsAssigned"),
-    (replace(SEEN, done=True, verified=True, asked=True),
+    (replace(SEEN, done=True, checks=GUEST_RIGHT),
      "True InDomain, True InPersistentXML, True GuestHasIt, True AsAssigned"),
-    (replace(SEEN, done=True, verified=False, asked=True, wrong="guest driver: no driver", wrong_in_guest=True),
+    (replace(SEEN, done=True, checks=GUEST_WRONG),
      "True InDomain, True InPersistentXML, False GuestFoundOtherwise, False GuestFoundOtherwise"),
-    (replace(SEEN, done=True, asked=True, wrong="the console is busy"),
+    (replace(SEEN, done=True, checks=GUEST_SILENT),
      "True InDomain, True InPersistentXML, Unknown NoAnswer, Unknown NoAnswer"),
+    (replace(SEEN, done=True, checks=WRONG),
+     "True InDomain, True InPersistentXML, False HostFoundOtherwise, False HostFoundOtherwise"),
+    (replace(SEEN, done=True, checks=UNSEEN),
+     "True InDomain, True InPersistentXML, Unknown NotAsked, Unknown NoAnswer"),
     (SEEN, "False Outstanding, False Outstanding, False NotAttached, False Outstanding"),
     (replace(SEEN, decision=replace(WORK, purpose=Purpose.RESTORE, reason="drifted: gone")),
      "False Drifted, False Drifted, False NotAttached, False Drifted"),
@@ -105,7 +167,7 @@ TABLE = [
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
     (replace(SEEN, decision=replace(WORK, actions=IN[1:], action_required="start pv1"), done=True),
      "False AwaitsStart, True InPersistentXML, False NotAttached, False AwaitsStart"),
-    (replace(SEEN, decision=replace(WORK, actions=IN[1:]), done=True, verified=True),
+    (replace(SEEN, decision=replace(WORK, actions=IN[1:]), done=True, checks=RIGHT),
      "False NextStart, True InPersistentXML, False NotAttached, True AsAssigned"),
     (replace(SEEN, decision=UNSAFE),
      "False Unsafe, False Unsafe, False NotAttached, False Unsafe"),
@@ -120,9 +182,6 @@ TABLE = [
 ]  # fmt: skip
 
 
-WRONG = (check_result("live XML", "hostdev", "no hostdev", passed=False),)
-RIGHT = (check_result("live XML", "hostdev", "hostdev", passed=True),)
-NO = PermanentError("no", remedy="do")
 # of each decision with what was done and what was checked: how much it matters, and what kind of trouble it is
 STATUSES = [
     (IDLE, None, RIGHT, "info None"),
@@ -147,76 +206,93 @@ STATUSES = [
 def test_a_subject_has_one_status_by_its_decision_its_outcome_and_its_checks(
     decision: Decision, outcome: Outcome | None, checks: tuple[CheckResult, ...] | None, said: str
 ) -> None:
-    found = assess(decision, outcome, checks)
+    found = assess(None, decision, outcome, checks)
     assert f"{found.severity} {found.kind}" == said
-    assert (found.subject, bool(found.text)) == (NAME, True)
+    assert (found.subject, bool(found.text), found.conditions) == (NAME, True, ())
+
+
+ASKED = [
+    (WORK, Outcome(change=WORK), {}, Witness.GUEST),
+    (WORK, Outcome(change=WORK, error=NO), {}, None),
+    (WORK, None, {}, None),
+    (WORK, Outcome(change=WORK), {"stopped": True}, None),
+    (replace(WORK, action_required="start pv1"), Outcome(change=WORK), {}, None),
+    (DRAIN, Outcome(change=DRAIN), {}, None),
+    (IDLE, None, {}, Witness.HOST),
+    (IDLE, None, {"again": True}, Witness.GUEST),
+    (IDLE, None, {"again": True, "stopped": True}, Witness.HOST),
+    *((decision, None, {"again": True}, None) for decision in (ALTERNATIVE, DEFERRED, UNSAFE, DRIFTED, PAUSED)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("decision", "outcome", "how", "witness"), ASKED)
+def test_who_is_asked_after_a_pass_follows_from_decision_and_outcome(
+    decision: Decision, outcome: Outcome | None, how: dict[str, bool], witness: Witness | None
+) -> None:
+    asked = to_ask(
+        decision, outcome, again=how.get("again", False), stopped=how.get("stopped", False)
+    )
+    assert asked is witness
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)
-def test_what_a_pass_came_to_is_said_in_four_conditions(seen: AssignmentResult, said: str) -> None:
-    found = of_assignments([seen])
+def test_what_a_pass_came_to_is_said_in_four_conditions(seen: Seen, said: str) -> None:
+    found = conditions_of(seen)
     assert [one.type for one in found] == ["Attached", "Persistent", "Verified", "InSync"]
     assert ", ".join(f"{one.status} {one.reason}" for one in found) == said
 
 
 def test_what_the_guest_said_holds_until_the_device_is_no_longer_there() -> None:
-    asked = of_assignments([replace(SEEN, done=True, verified=True, asked=True)])
-    later = of_assignments([replace(THERE, decision=IDLE, verified=True)], asked)
+    asked = conditions_of(replace(SEEN, done=True, checks=GUEST_RIGHT))
+    later = conditions_of(replace(THERE, decision=IDLE, checks=RIGHT), asked)
     assert [(c.status, c.reason) for c in later if c.type == "Verified"] == [("True", "GuestHasIt")]
-    gone = of_assignments([SEEN], asked)
+    gone = conditions_of(SEEN, asked)
     assert [(c.status, c.reason) for c in gone if c.type == "Verified"] == [
         ("False", "NotAttached")
     ]
-    again = of_assignments([replace(THERE, decision=IDLE, verified=True)], gone)
+    again = conditions_of(replace(THERE, decision=IDLE, checks=RIGHT), gone)
     assert [(c.status, c.reason) for c in again if c.type == "Verified"] == [
         ("Unknown", "NotAsked")
     ]
 
 
 def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
-    def said(was: AssignmentResult, now: AssignmentResult) -> list[str]:
-        found = of_assignments([now], of_assignments([was]))
+    def said(was: Seen, now: Seen) -> list[str]:
+        found = conditions_of(now, conditions_of(was))
         return [f"{c.status} {c.reason}" for c in found if c.type in {"Verified", "InSync"}]
 
-    from_outside = replace(THERE, decision=IDLE, verified=True)
-    silent = replace(SEEN, done=True, asked=True, wrong="guest: the console is busy")
-    otherwise = replace(
-        silent, verified=False, wrong="guest driver: no driver", wrong_in_guest=True
-    )
+    from_outside = replace(THERE, decision=IDLE, checks=RIGHT)
+    silent = replace(SEEN, done=True, checks=GUEST_SILENT)
+    otherwise = replace(silent, checks=GUEST_WRONG)
     assert said(silent, from_outside) == ["Unknown NoAnswer", "Unknown NoAnswer"]
     assert said(otherwise, from_outside) == [
         "False GuestFoundOtherwise",
         "False GuestFoundOtherwise",
     ]
-    assert said(otherwise, replace(from_outside, asked=True)) == [
+    assert said(otherwise, replace(from_outside, checks=GUEST_RIGHT)) == [
         "True GuestHasIt", "True AsAssigned",
     ]  # fmt: skip
-    outside = replace(otherwise, wrong="xenstore backend: none", wrong_in_guest=False)
+    outside = replace(otherwise, checks=WRONG)
     assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
-    assert (
-        needs_recheck(of_assignments([silent]))
-        == needs_recheck(of_assignments([otherwise]))
-        == {NAME}
-    )
-    assert needs_recheck(of_assignments([outside, from_outside])) == frozenset()
+    assert needs_recheck(conditions_of(silent)) == needs_recheck(conditions_of(otherwise)) == {NAME}
+    for seen in (outside, from_outside):
+        assert needs_recheck(conditions_of(seen)) == frozenset()
 
 
 def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:
-    failed = of_assignments([replace(SEEN, done=True, error=PermanentError("no"))])
+    failed = conditions_of(replace(SEEN, done=True, error=PermanentError("no")))
     waits = replace(SEEN, decision=replace(UNSAFE, kind=FailureKind.TRY_LATER))
     for now in (SEEN, waits):
-        assert of_assignments([now], failed) == failed
+        assert conditions_of(now, failed) == failed
     for now in (replace(SEEN, decision=UNSAFE), replace(SEEN, decision=PAUSED)):
-        assert not {one.reason for one in of_assignments([now], failed)} & {"Failed"}
-    flapping = of_assignments([waits])
-    assert of_assignments([SEEN], flapping, {NAME: "later"})[3].reason == "NotYet"
-    assert of_assignments([SEEN], flapping)[3].reason == "Outstanding"
+        assert not {one.reason for one in conditions_of(now, failed)} & {"Failed"}
+    flapping = conditions_of(waits)
+    assert conditions_of(SEEN, flapping, "later")[3].reason == "NotYet"
+    assert conditions_of(SEEN, flapping)[3].reason == "Outstanding"
 
 
 def test_the_next_try_is_reported_of_what_is_not_so_alone() -> None:
-    found = of_assignments(
-        [replace(SEEN, config=True)], next_try={NAME: "2026-01-31T03:00:00.000+00:00"}
-    )
+    found = conditions_of(replace(SEEN, config=True), (), "2026-01-31T03:00:00.000+00:00")
     assert {one.type for one in found if one.next_try} == {"Attached", "Verified", "InSync"}
 
 
@@ -245,11 +321,10 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
 
 
 def test_pciback_is_loaded_once_a_change_that_loads_it_came_to_its_end() -> None:
-    loading = replace(WORK, actions=(LoadPciback(), *IN))
-    assert replace(SEEN, decision=loading, done=True).loaded_pciback
-    assert not replace(SEEN, decision=loading).loaded_pciback
-    assert not replace(SEEN, decision=loading, done=True, error=PermanentError("no")).loaded_pciback
-    assert not replace(SEEN, done=True).loaded_pciback
+    loading = Outcome(change=replace(WORK, actions=(LoadPciback(), *IN)))
+    assert loading.did(LoadPciback)
+    assert not replace(loading, error=NO).did(LoadPciback)
+    assert not Outcome(change=WORK).did(LoadPciback)
 
 
 # -- since when

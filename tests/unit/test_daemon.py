@@ -34,6 +34,7 @@ from cede.model.plan import (
     Why,
 )
 from cede.model.policy import Policy
+from cede.services.assess import to_ask
 from cede.services.reconcile import Report
 from cede.verifier.check_results import AssignmentChecks, CheckResult, CheckStatus
 
@@ -134,15 +135,26 @@ class World:
     def carry_out(self, planned: Plan, again: Collection[str]) -> Report:
         self.asked_again += [self.now] * len(again)
         self.worked += [self.now] * len(planned.changes)
-        decision = CheckStatus.PASSED if self.verified else CheckStatus.UNVERIFIED
-        finding = CheckResult(source="guest", expected="", found="", status=decision)
-        report = Report(
-            plan=planned,
-            outcomes=tuple(
-                Outcome(change=change, error=self.does(change)) for change in planned.changes
-            ),
-            checked=(AssignmentChecks(subject=NIC, findings=(finding,)),),
+        outcomes = {
+            change.subject: Outcome(change=change, error=self.does(change))
+            for change in planned.changes
+        }
+        status = CheckStatus.PASSED if self.verified else CheckStatus.UNVERIFIED
+        checked = tuple(
+            AssignmentChecks(
+                subject=subject,
+                findings=(
+                    CheckResult(source="", witness=witness, expected="", found="", status=status),
+                ),
+            )
+            for subject, decision in planned.by_subject.items()
+            if (
+                witness := to_ask(
+                    decision, outcomes.get(subject), again=subject in again, stopped=False
+                )
+            )
         )
+        report = Report(plan=planned, outcomes=tuple(outcomes.values()), checked=checked)
         if again or planned.changes:
             self.unverified = () if self.verified else (NIC,)
         return report

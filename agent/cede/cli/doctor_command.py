@@ -15,7 +15,6 @@ from cede.cli.outputs import DoctorOutput
 from cede.cli.session import confirm, writing
 from cede.doctor.finding import Severity
 from cede.errors import UsageError
-from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
@@ -141,7 +140,7 @@ def _show(found: Diagnosis, outcomes: tuple[Outcome, ...], *, as_json: bool) -> 
         )
         return code
     if outcomes:
-        output.report(Report(plan=Plan(), outcomes=outcomes))
+        output.report(Report(outcomes=outcomes))
     for finding in found.findings:
         click.echo(
             f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})"

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from cede.model.plan import Plan
     from cede.services.reconcile import Report
-    from cede.verifier.check_results import AssignmentChecks
 
 
 class Exit(IntEnum):
@@ -56,10 +55,10 @@ def of_plan(planned: Plan) -> Exit:
     from cede.services.assess import assess
 
     left = [d for d in planned.decisions if not (planned.changes and isinstance(d, Deferred))]
-    return of_kinds(assess(decision).kind for decision in left)
+    return of_kinds(assess(None, decision).kind for decision in left)
 
 
-def of_checks(checked: Iterable[AssignmentChecks]) -> Exit:
-    """0 if all but what is paused is verified."""
-    in_sync = all(checks.verified or checks.paused for checks in checked)
+def of_status(found: Report) -> Exit:
+    """0 if nothing keeps any assignment from being as it should be, or it is paused."""
+    in_sync = all(status.kind is None for status in found.statuses)
     return Exit.OK if in_sync else Exit.OUT_OF_SYNC

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cede.model.plan import Action, Decision, Plan
     from cede.services.reconcile import Report
     from cede.state.journal import ChangeRecord
-    from cede.verifier.check_results import AssignmentChecks
     from cede.verifier.verify import Explained
 
 _MARK = {
@@ -128,17 +127,18 @@ class Progress:
             self._open = None
 
 
-def checked(found: Sequence[AssignmentChecks], conditions: Iterable[Condition] = ()) -> None:
+def checked(found: Report, conditions: Iterable[Condition] = ()) -> None:
     """Print for each subject whether it is verified, every check result, and its conditions."""
     of: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
-    for checks in found:
-        known = of.get(checks.subject, {})
+    statuses = {status.subject: status for status in found.statuses}
+    for checks in found.checked:
+        known, status = of.get(checks.subject, {}), statuses[checks.subject]
         action = known.get(IN_SYNC)
-        word = "in sync" if checks.verified else "OUT OF SYNC"
+        word = "in sync" if status.kind is None else "OUT OF SYNC"
         if checks.paused:
-            word = "DRAINED" if action is not None and action.reason == "Drained" else "PAUSED"
+            word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
         click.echo(f"{checks.subject}: {word}{since}")
         for finding in checks.findings:
@@ -150,7 +150,7 @@ def checked(found: Sequence[AssignmentChecks], conditions: Iterable[Condition] =
 _USUAL = {MAINTENANCE: Status.FALSE}
 
 
-def status(found: Sequence[AssignmentChecks], conditions: Sequence[Condition]) -> None:
+def status(found: Report, conditions: Sequence[Condition]) -> None:
     """Print the unusual conditions of the host, then every assignment.
 
     Where the host could not be observed, print the assignments as last seen.
@@ -161,7 +161,7 @@ def status(found: Sequence[AssignmentChecks], conditions: Sequence[Condition]) -
         ):
             click.echo(f"host: {condition}")
     checked(found, conditions)
-    if not found:
+    if not found.checked:
         for condition in conditions:
             if condition.subject != HOST:
                 click.echo(f"{condition.subject}, as last seen: {condition}")
@@ -193,7 +193,7 @@ def report(done: Report) -> None:
             )
         elif outcome.rolled_back:
             click.echo(f"{outcome.change.subject}: rolled back")
-    checked(done.checked)
+    checked(done)
     if not done.outcomes and not done.plan.refusals:
         click.echo("Nothing was changed.")
 

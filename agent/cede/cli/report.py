@@ -14,7 +14,6 @@ from cede.model.conditions import Condition
 from cede.model.serialization import dumps
 from cede.services.outputs import ChangeOutcome, CheckedAssignment
 from cede.services.reconcile import Report
-from cede.verifier.check_results import AssignmentChecks
 from cede.verifier.verify import Explained
 
 
@@ -38,7 +37,7 @@ def show_report(done: Report, *, as_json: bool) -> int:
 
 
 def show_checked(
-    found: tuple[AssignmentChecks, ...],
+    found: Report,
     *,
     as_json: bool,
     explained: tuple[Explained, ...] = (),
@@ -47,13 +46,13 @@ def show_checked(
     conditions: Sequence[Condition] = (),
 ) -> int:
     """Print the check results, and the checklists if there are any; return the exit status."""
-    code = EXIT_OF[failed.kind] if failed else exit_status.of_checks(found)
+    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found)
     if as_json:
         click.echo(
             dumps(
                 StatusOutput(
                     exit=code,
-                    checked=CheckedAssignment.of(found),
+                    checked=CheckedAssignment.of(found.checked),
                     conditions=tuple(conditions),
                     explained=explained,
                     restarted=restarted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,8 @@ from cede.model.conditions import Condition, changed_conditions
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
 from cede.services.outputs import CheckedAssignment
-from cede.services.reconcile import current_conditions, replan, status
-from cede.services.status import SILENT, last_seen_conditions
-from cede.verifier.check_results import AssignmentChecks
+from cede.services.reconcile import Report, replan, status
+from cede.services.status import SILENT, last_seen_conditions, read_status
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
@@ -36,7 +35,7 @@ _CLEAR = "\033[2J\033[1;1H"  # ECMA-48: erase the screen, cursor home
 class Looked:
     """One observation; `silent` is why the host could not be observed, and then all else is as last seen."""
 
-    checked: tuple[AssignmentChecks, ...] = ()
+    report: Report = field(default_factory=Report)
     conditions: tuple[Condition, ...] = ()
     silent: CedeError | None = None
 
@@ -45,7 +44,7 @@ class Looked:
         """The exit status: OK unless an assignment that is not paused is out of sync."""
         if self.silent is not None:
             return EXIT_OF[self.silent.kind]
-        return exit_status.of_checks(self.checked)
+        return exit_status.of_status(self.report)
 
 
 @click.command("status")
@@ -93,10 +92,8 @@ def _look(runtime: Runtime, policy: Policy) -> Looked:
     try:
         with runtime.adapters() as adapters:
             targets, planned = replan(adapters, policy)
-            checked = status(targets, planned)
-            return Looked(
-                checked=checked, conditions=current_conditions(adapters, targets, planned, checked)
-            )
+            report = status(targets, planned)
+            return Looked(report=report, conditions=read_status(adapters.journal, targets, report))
     except SILENT as silent:
         return _last_seen(runtime, policy, silent)
 
@@ -115,13 +112,13 @@ def _show(found: Looked, *, as_json: bool) -> None:
         return
     if found.silent is not None:
         output.error(found.silent)
-    output.status(found.checked, found.conditions)
+    output.status(found.report, found.conditions)
 
 
 def _output(found: Looked) -> StatusOutput:
     return StatusOutput(
         exit=found.exit,
-        checked=CheckedAssignment.of(found.checked),
+        checked=CheckedAssignment.of(found.report.checked),
         conditions=found.conditions,
         error=found.silent,
     )
@@ -166,7 +163,7 @@ def _looks(
         view = look()
         now = tuple(_dated(view.conditions, before))
         yield (
-            Looked(checked=view.checked, conditions=now, silent=view.silent),
+            replace(view, conditions=now),
             changed_conditions(before, now),
         )
         before = now

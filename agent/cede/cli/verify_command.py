@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,16 @@ from cede.cli.report import show_checked
 from cede.cli.session import confirm, writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import current_conditions, replan, verify_all
+from cede.services.reconcile import replan, verify_all
 from cede.services.restart import restart
+from cede.services.status import read_status
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
-    from cede.adapters.ports import Adapters
     from cede.model.domain import Domain
-    from cede.model.plan import Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
-    from cede.verifier.check_results import AssignmentChecks
+    from cede.services.reconcile import Report
 
 
 @click.command("verify")
@@ -63,8 +63,8 @@ def verify_command(
     with runtime.adapters() as adapters:
         targets, planned = replan(adapters, policy)
         found = verify_all(adapters, targets, planned)
-        explained = explain_by_checklist(adapters, targets, found) if explaining else ()
-        conditions = current_conditions(adapters, targets, planned, found)
+        explained = explain_by_checklist(adapters, targets, found.checked) if explaining else ()
+        conditions = read_status(adapters.journal, targets, found)
     return show_checked(found, as_json=as_json, explained=explained, conditions=conditions)
 
 
@@ -94,9 +94,13 @@ def _after_restart(
             else:
                 restarted.append(domain.name)
         if restarted:
-            targets, planned, found = _again(adapters, policy)
-        explained = explain_by_checklist(adapters, targets, found, restarted) if explaining else ()
-        conditions = current_conditions(adapters, targets, planned, found)
+            found = verify_all(adapters, *replan(adapters, policy), booting=True)
+            targets, planned = replan(adapters, policy)
+            found = replace(found, plan=planned)
+        explained = (
+            explain_by_checklist(adapters, targets, found.checked, restarted) if explaining else ()
+        )
+        conditions = read_status(adapters.journal, targets, found)
     return show_checked(
         found,
         as_json=as_json,
@@ -107,18 +111,11 @@ def _after_restart(
     )
 
 
-def _again(
-    adapters: Adapters, policy: Policy
-) -> tuple[Targets, Plan, tuple[AssignmentChecks, ...]]:
-    found = verify_all(adapters, *replan(adapters, policy), booting=True)
-    return *replan(adapters, policy), found
-
-
-def _in_sync(targets: Targets, found: tuple[AssignmentChecks, ...]) -> tuple[Domain, ...]:
+def _in_sync(targets: Targets, found: Report) -> tuple[Domain, ...]:
     """Return the running domains whose assignments are all verified; no other domain is restarted."""
     domains: dict[str, Domain] = {}
     spared = set()
-    for target, checks in zip(targets.each, found, strict=True):
+    for target, checks in zip(targets.each, found.checked, strict=True):
         domain = target.domain
         if domain is None or not domain.running:
             continue

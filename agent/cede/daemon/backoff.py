@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from cede.errors import FailureKind
 from cede.model.plan import Change, Plan, Refused
+from cede.services.assess import AssignmentStatus
+from cede.verifier.check_results import Witness
 
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
 FLAPS, FLAP_SECONDS = 5, 600.0
@@ -42,6 +44,25 @@ class Backoff:
 
     def __init__(self) -> None:
         self._of: dict[str, _History] = {}
+
+    def learn(self, status: AssignmentStatus, now: float) -> None:
+        """Take in what a pass came to for a subject.
+
+        No event tells when a guest that starts has connected its frontend: what dom0 alone found is counted apart.
+        """
+        if status.failed:
+            self.failed(status.subject, status.message, now)
+        elif status.done:
+            self.done(status.subject, now)
+        match status.witness:
+            case Witness.GUEST if status.kind is None:
+                self.verified(status.subject)
+            case Witness.GUEST:
+                self.unverified(status.subject, now)
+            case Witness.HOST if status.kind is None:
+                self.in_sync(status.subject)
+            case Witness.HOST:
+                self.out_of_sync(status.subject, now)
 
     def failed(self, subject: str, why: str, now: float) -> None:
         """Record a failed change: the next try comes after a pause that doubles each time."""

@@ -24,7 +24,6 @@ from cede.errors import (
 from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
-from cede.verifier.check_results import AssignmentChecks
 
 RELOAD = "reload"
 STABLE_SECONDS = 1.0
@@ -120,7 +119,6 @@ class Daemon:
     stopped: Callable[[], bool]
     heartbeat: float = _MAX_WAIT
     backoff: Backoff = field(default_factory=Backoff)
-    _asked: Collection[str] = ()
 
     def run(self) -> None:
         """Make passes until it is asked to stop; the first one at once."""
@@ -189,9 +187,10 @@ class Daemon:
     def _carry_out(self, current: Pass) -> Report:
         self.reporter.observed()
         planned = self._due(current.plan)
-        self._asked = self.backoff.due_for_recheck(current.unverified, self.clock())
-        report = current.carry_out(planned, self._asked)
-        self._learn(report)
+        due = self.backoff.due_for_recheck(current.unverified, self.clock())
+        report = current.carry_out(planned, due)
+        for status in report.statuses:
+            self.backoff.learn(status, self.clock())
         current.record(report, self.backoff.next_tries(self.clock()))
         return report
 
@@ -203,30 +202,6 @@ class Daemon:
         }
         self.backoff.keep(planned.by_subject)
         return hold_back(planned, words)
-
-    def _learn(self, report: Report) -> None:
-        now = self.clock()
-        for outcome in report.outcomes:
-            subject, error = outcome.change.subject, outcome.rollback_failed or outcome.error
-            if error is None:
-                self.backoff.done(subject, now)
-            elif not isinstance(error, InterruptedByPersonError):
-                self.backoff.failed(subject, error.message, now)
-        done = {o.change.subject for o in report.outcomes if o.error is None}
-        for checked in report.checked:
-            if checked.subject not in done and checked.subject not in self._asked:
-                self._learn_from_outside(checked, now)  # its guest wasn't asked
-            elif checked.verified:
-                self.backoff.verified(checked.subject)
-            else:
-                self.backoff.unverified(checked.subject, now)
-
-    def _learn_from_outside(self, checked: AssignmentChecks, now: float) -> None:
-        """No event tells when a guest that starts has connected its frontend."""
-        if checked.verified:
-            self.backoff.in_sync(checked.subject)
-        else:
-            self.backoff.out_of_sync(checked.subject, now)
 
 
 def _why(triggered: Sequence[Trigger]) -> str:

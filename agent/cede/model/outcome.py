@@ -37,3 +37,7 @@ class Outcome:
     rolled_back: tuple[ActionOutcome, ...] = ()
     error: CedeError | None = None
     rollback_failed: CedeError | None = None
+
+    def did(self, *kinds: type) -> bool:
+        """Whether the whole change was done, an action of one of these kinds among it."""
+        return self.error is None and any(isinstance(one, kinds) for one in self.change.actions)

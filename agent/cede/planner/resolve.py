@@ -53,6 +53,11 @@ class Target:
         """Whether the running domain had the device when the host was observed."""
         return bool(self.device and self.domain and self.domain.live_hostdev(self.device.address))
 
+    @property
+    def persistent(self) -> bool:
+        """Whether the domain's persistent XML had the device when the host was observed."""
+        return bool(self.device and self.domain and self.domain.config_hostdev(self.device.address))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:

@@ -1,12 +1,12 @@
-"""Assess: what a pass came to for each assignment, as conditions. Pure."""
+"""Assess: what a pass came to for each subject of its plan, and whom to ask about it first. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from cede.errors import CedeError, FailureKind, InterruptedByPersonError
+from cede.errors import FailureKind, InterruptedByPersonError
 from cede.model.conditions import (
     ATTACHED,
     IN_SYNC,
@@ -23,7 +23,6 @@ from cede.model.plan import (
     Deferred,
     Drifted,
     HotPlug,
-    LoadPciback,
     Paused,
     Purpose,
     Refused,
@@ -32,19 +31,23 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.verifier.check_results import CheckStatus, verified
+from cede.verifier.check_results import CheckStatus, Witness, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from cede.errors import CedeError
     from cede.model.conditions import ConditionType
     from cede.model.outcome import Outcome
+    from cede.planner.resolve import Target
     from cede.verifier.check_results import CheckResult
 
 _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
-_FOUND_OTHERWISE = "GuestFoundOtherwise"
-_UNPROVEN = {_FOUND_OTHERWISE, "NoAnswer"}  # what a guest is asked again after
+_FAILED = {"Failed", "RollbackFailed"}
+_NO_ANSWER = "NoAnswer"
+_FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
+_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER}  # what a guest is asked again after
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -62,137 +65,62 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectStatus:
-    """What a pass came to for one subject of its plan, an assignment or another.
+class AssignmentStatus:
+    """What a pass came to for one subject of its plan: an assignment, or another, which has no conditions.
 
-    `kind` is what keeps it from being as it should be, None if nothing does; `text` says how it is.
+    `kind` is what keeps it from being as it should be, None if nothing does; `text` says how it is. `reason` and
+    `message` say the same as a condition does. `done` tells that its change came to its end; `witness` whose word there
+    is on how it was afterwards, None if nobody looked. `attached` and `persistent` tell whether the running domain and
+    the domain's persistent XML have the device now. `since` of the conditions is empty until they are merged.
     """
 
     subject: str
     severity: Severity
     kind: FailureKind | None
     text: str
+    reason: str
+    message: str
+    done: bool
+    witness: Witness | None = None
+    attached: bool = False
+    persistent: bool = False
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether its change failed by itself, and not by a person who stopped it."""
+        return self.reason in _FAILED
 
 
-def assess(
-    decision: Decision, outcome: Outcome | None = None, checks: Sequence[CheckResult] | None = None
-) -> SubjectStatus:
-    """Assess a subject from its decision, from what the executor did, and from what was checked, None if nothing.
+class _Row(NamedTuple):
+    """A row of the table; `in_sync` is None where the checks decide."""
 
-    Exit status and log say only this.
+    severity: Severity
+    kind: FailureKind | None
+    text: str
+    reason: str
+    message: str
+    in_sync: Status | None
+
+
+def to_ask(
+    decision: Decision, outcome: Outcome | None, *, again: bool, stopped: bool
+) -> Witness | None:
+    """Tell whom to ask after a change, or about what needed none: the guest, or dom0 alone; None if nobody.
+
+    With `again` the guest is to be asked although nothing was done; no guest is asked once the pass is `stopped`.
     """
-    severity, kind, text = _assessed(decision, outcome, checks)
-    return SubjectStatus(subject=decision.subject, severity=severity, kind=kind, text=text)
-
-
-def _assessed(
-    decision: Decision, outcome: Outcome | None, checks: Sequence[CheckResult] | None
-) -> tuple[Severity, FailureKind | None, str]:
-    if outcome is not None and outcome.rollback_failed is not None:
-        text = f"rollback failed: {outcome.rollback_failed.with_remedy}"
-        return Severity.ERROR, FailureKind.FAILED, text
-    if outcome is not None and outcome.error is not None:
-        back = "; rolled back" if outcome.rolled_back else ""
-        text = f"failed: {outcome.error.with_remedy}{back}"
-        return Severity.WARNING, outcome.error.kind, text
-    if checks is not None and not verified(checks):
-        wrong = "; ".join(str(check) for check in checks if check.status in _AMISS)
-        return Severity.WARNING, FailureKind.FAILED, f"out of sync: {wrong}"
     match decision:
-        case Change() if outcome is None:
-            return Severity.WARNING, FailureKind.OUT_OF_SYNC, "out of sync: not done yet"
-        case Change() | Deferred() if decision.action_required:
-            text = f"for you to do: {decision.action_required}"
-            return Severity.NOTICE, FailureKind.TRY_LATER, text
-        case Refused():
-            text = f"refused: {decision.reason} (remedy: {decision.remedy})"
-            return Severity.WARNING, decision.kind, text
-        case Drifted():
-            return Severity.WARNING, FailureKind.OUT_OF_SYNC, decision.reason
-        case Paused():
-            return Severity.INFO, None, decision.reason
-        case Change() | Satisfied() | Deferred():
-            return Severity.INFO, None, "in sync"
+        case Change() if decision.action_required or decision.detaching or stopped:
+            return None
+        case Change():
+            return Witness.GUEST if outcome is not None and outcome.error is None else None
+        case Satisfied(why=Why.ALTERNATIVE_HAS_IT) | Refused() | Deferred() | Drifted() | Paused():
+            return None
+        case Satisfied():
+            return Witness.GUEST if again and not stopped else Witness.HOST
         case _:
             assert_never(decision)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssignmentResult:
-    """What a pass came to for one assignment.
-
-    `live` and `config` tell where the device was when the pass began. `done` tells that the work of the plan was
-    executed, with `error` if it failed and `rollback failed` if it couldn't be taken back. `verified` is what was found
-    afterwards, None if nobody looked, and `asked` whether the guest itself was; `wrong` is what speaks against it,
-    `wrong_in_guest` whether that is the guest's word.
-    """
-
-    subject: str
-    live: bool
-    config: bool
-    decision: Decision
-    done: bool = False
-    error: CedeError | None = None
-    rollback_failed: bool = False
-    verified: bool | None = None
-    asked: bool = False
-    wrong: str = ""
-    wrong_in_guest: bool = False
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the whole change was done."""
-        return isinstance(self.decision, Change) and self.done and self.error is None
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the running domain has it now."""
-        return self._after(self.live, HotPlug, Unplug)
-
-    @property
-    def is_config(self) -> bool:
-        """Whether the domain's persistent XML has it now."""
-        return self._after(self.config, (AddToConfig, Adopt), RemoveFromConfig)
-
-    @property
-    def loaded_pciback(self) -> bool:
-        """Whether the work loaded xen-pciback."""
-        return self._after(False, LoadPciback, ())
-
-    def _after(
-        self, before: bool, comes: type | tuple[type, ...], goes: type | tuple[type, ...]
-    ) -> bool:
-        if not isinstance(self.decision, Change) or not self.succeeded:
-            return before
-        actions = self.decision.actions
-        there = before or any(isinstance(action, comes) for action in actions)
-        return there and not any(isinstance(action, goes) for action in actions)
-
-
-def of_assignments(
-    results: Iterable[AssignmentResult],
-    before: Iterable[Condition] = (),
-    next_try: Mapping[str, str] | None = None,
-) -> tuple[Condition, ...]:
-    """The conditions of each assignment; `since` is empty until they are merged.
-
-    What the last try came to, and what the guest said, still holds of `before` where nobody tried or asked again.
-    """
-    had = {(condition.subject, condition.type): condition for condition in before}
-    later = next_try or {}
-    return tuple(
-        replace(
-            condition,
-            next_try="" if condition.status is Status.TRUE else later.get(result.subject, ""),
-        )
-        for result in results
-        for condition in _of_assignment(
-            result,
-            had.get((result.subject, IN_SYNC)),
-            had.get((result.subject, VERIFIED)),
-            waits=result.subject in later,
-        )
-    )
 
 
 def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
@@ -204,124 +132,191 @@ def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
     )
 
 
-def _of_assignment(
-    result: AssignmentResult, was: Condition | None, was_verified: Condition | None, *, waits: bool
-) -> tuple[Condition, ...]:
-    def condition(kind: ConditionType, status: Status, reason: str, message: str = "") -> Condition:
-        return Condition(
-            subject=result.subject, type=kind, status=status, reason=reason, message=message
-        )
+def assess(
+    target: Target | None,
+    decision: Decision,
+    outcome: Outcome | None = None,
+    checks: Sequence[CheckResult] | None = None,
+    previous: Iterable[Condition] = (),
+    next_try: str = "",
+) -> AssignmentStatus:
+    """Assess a subject from its decision, from what the executor did, and from what was checked, None if nothing.
 
-    if was is not None and _still(result, was, waits=waits):
+    Of the `previous` conditions, what the last try came to, and what the guest said, still holds where nobody tried or
+    asked again. `next_try` is when it is tried again, empty if nobody knows. `target` is None for what is no
+    assignment.
+    """
+    row, verdict = _row(decision, outcome), _verdict(checks)
+    heard = None if checks is None else Witness.HOST
+    if any(c.witness is Witness.GUEST and c.status is not CheckStatus.INFO for c in checks or ()):
+        heard = Witness.GUEST
+    wrong = [check for check in checks or () if check.status in _AMISS]
+    if row.in_sync is None and verdict in _AMISS:
+        text = f"out of sync: {'; '.join(map(str, wrong))}"
+        row = row._replace(severity=Severity.WARNING, kind=FailureKind.FAILED, text=text)
+    status = AssignmentStatus(
+        subject=decision.subject,
+        severity=row.severity,
+        kind=row.kind,
+        text=row.text,
+        reason=row.reason,
+        message=row.message,
+        done=outcome is not None and outcome.error is None,
+        witness=heard,
+    )
+    if target is None:
+        return status
+    status = replace(
+        status,
+        attached=_after(target.attached, outcome, (HotPlug,), (Unplug,)),
+        persistent=_after(target.persistent, outcome, (AddToConfig, Adopt), (RemoveFromConfig,)),
+    )
+    had = {condition.type: condition for condition in previous}
+    reason, message, was = row.reason, row.message, had.get(IN_SYNC)
+    if was is not None and _still(decision, outcome, was.reason, waits=bool(next_try)):
         reason, message = was.reason, was.message
-    else:
-        reason, message = _why(result)
-    there = (
-        condition(ATTACHED, Status.TRUE, "InDomain")
-        if result.is_live
-        else condition(ATTACHED, Status.FALSE, reason, message)
-    )
-    kept = (
-        condition(PERSISTENT, Status.TRUE, "InPersistentXML")
-        if result.is_config
-        else condition(PERSISTENT, Status.FALSE, reason, message)
-    )
-    in_guest = _verified(result, was_verified)
-    in_sync = condition(IN_SYNC, *_in_sync(result, in_guest, reason, message))
-    return (there, kept, in_guest, in_sync)
-
-
-def _verified(result: AssignmentResult, was_verified: Condition | None) -> Condition:
-    def verified(status: Status, reason: str, message: str = "") -> Condition:
-        return Condition(
-            subject=result.subject, type=VERIFIED, status=status, reason=reason, message=message
+    why = (Status.FALSE, reason, message)
+    in_guest = _in_guest(status, verdict, wrong, had.get(VERIFIED))
+    so: dict[ConditionType, tuple[Status, str, str]] = {
+        ATTACHED: (Status.TRUE, "InDomain", "") if status.attached else why,
+        PERSISTENT: (Status.TRUE, "InPersistentXML", "") if status.persistent else why,
+        VERIFIED: in_guest,
+        IN_SYNC: _as_checked(status, verdict, wrong, in_guest)
+        if row.in_sync is None
+        else (row.in_sync, reason, message),
+    }
+    conditions = tuple(
+        Condition(
+            subject=status.subject,
+            type=kind,
+            status=is_so,
+            reason=reason,
+            message=message,
+            next_try="" if is_so is Status.TRUE else next_try,
         )
-
-    if not result.is_live:
-        return verified(Status.FALSE, "NotAttached")
-    if result.verified is None and result.asked:
-        return verified(Status.UNKNOWN, "NoAnswer", result.wrong)
-    if result.verified is False:
-        reason = _FOUND_OTHERWISE if result.wrong_in_guest else "HostFoundOtherwise"
-        return verified(Status.FALSE, reason, result.wrong)
-    if result.verified and result.asked:
-        return verified(Status.TRUE, "GuestHasIt")
-    if was_verified is not None and (was_verified.reason in {"GuestHasIt", "NotAsked"} | _UNPROVEN):
-        return was_verified
-    return verified(Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks")
+        for kind, (is_so, reason, message) in so.items()
+    )
+    return replace(status, conditions=conditions)
 
 
-def _still(result: AssignmentResult, condition: Condition, *, waits: bool) -> bool:
-    """Whether what came of the last try holds, since nobody has tried again."""
-    decision = result.decision
-    outstanding = isinstance(decision, Change) and not result.done
-    put_off = isinstance(decision, Refused) and decision.may_pass
-    if condition.reason == "NotYet":
-        return outstanding and waits
-    return (outstanding or put_off) and condition.reason in {"Failed", "RollbackFailed"}
-
-
-def _in_sync(
-    result: AssignmentResult, verified: Condition, reason: str, message: str
-) -> tuple[Status, str, str]:
-    match result.decision:
-        case Paused():
-            return Status.UNKNOWN, reason, message
-        case Change(purpose=Purpose.DRAIN) if result.succeeded:
-            return Status.UNKNOWN, reason, message
-        case Satisfied(why=Why.ALTERNATIVE_HAS_IT):
-            return Status.TRUE, reason, message
-        case Refused() | Deferred() | Drifted():
-            return Status.FALSE, reason, message
-        case Change() as change if change.action_required or not result.succeeded:
-            return Status.FALSE, reason, message
-        case Change() | Satisfied():
-            return _as_checked(result, verified)
-        case _:
-            assert_never(result.decision)
-
-
-def _as_checked(result: AssignmentResult, verified: Condition) -> tuple[Status, str, str]:
-    if result.verified is False or (result.is_live and verified.status is Status.FALSE):
-        return Status.FALSE, verified.reason, verified.message or result.wrong
-    if verified.reason == "NoAnswer":
-        return Status.UNKNOWN, verified.reason, verified.message
-    return Status.TRUE, "AsAssigned", ""
-
-
-def _why(result: AssignmentResult) -> tuple[str, str]:
-    """Why it isn't so, if it isn't."""
-    if isinstance(result.error, InterruptedByPersonError):
-        return "Interrupted", result.error.message
-    if result.error is not None:
-        return ("RollbackFailed" if result.rollback_failed else "Failed"), result.error.message
-    match result.decision:
-        case Refused() as refused:
-            return _REFUSED.get(refused.kind, "Refused"), refused.reason
-        case Paused() as paused:
-            return "Drained" if paused.pause.drained else "Paused", paused.reason
-        case Drifted() as drifted:
-            return "Drifted", drifted.reason
-        case Deferred() as deferred:
-            return "AwaitsStart", deferred.action_required
+def _row(decision: Decision, outcome: Outcome | None) -> _Row:
+    """The table: what each decision comes to, by what was done of it."""
+    if outcome is not None and outcome.error is not None:
+        return _failed(outcome, outcome.error)
+    match decision:
+        case Change() if outcome is None:
+            why = "Drifted" if decision.purpose is Purpose.RESTORE else "Outstanding"
+            late = (Severity.WARNING, FailureKind.OUT_OF_SYNC, "out of sync: not done yet")
+            return _Row(*late, why, decision.reason, Status.FALSE)
+        case Change():
+            return _done(decision)
+        case Deferred(action_required=to_do):
+            return _Row(*_end(to_do), "AwaitsStart", to_do, Status.FALSE)
         case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
-            return "AlternativeHasIt", reason
-        case Satisfied(reason=reason):
-            return "NextStart", reason
-        case Change() as change:
-            return _why_changed(change) if result.done else _why_outstanding(change)
+            return _Row(*_end(), "AlternativeHasIt", reason, Status.TRUE)
+        case Satisfied():
+            return _Row(*_end(), "NextStart", decision.reason, None)
+        case Refused(kind=kind, reason=reason):
+            text = f"refused: {reason} (remedy: {decision.remedy})"
+            why = _REFUSED.get(kind, "Refused")
+            return _Row(Severity.WARNING, kind, text, why, reason, Status.FALSE)
+        case Drifted(reason=reason):
+            kind = FailureKind.OUT_OF_SYNC
+            return _Row(Severity.WARNING, kind, reason, "Drifted", reason, Status.FALSE)
+        case Paused(pause=pause, reason=reason):
+            why = "Drained" if pause.drained else "Paused"
+            return _Row(Severity.INFO, None, reason, why, reason, Status.UNKNOWN)
         case _:
-            assert_never(result.decision)
+            assert_never(decision)
 
 
-def _why_changed(change: Change) -> tuple[str, str]:
+def _done(change: Change) -> _Row:
+    to_do = change.action_required
     if change.purpose is Purpose.DRAIN:
-        return "Drained", change.reason
-    if change.action_required:
-        return "AwaitsStart", change.action_required
-    return "NextStart", ""
+        return _Row(*_end(to_do), "Drained", change.reason, Status.UNKNOWN)
+    if to_do:
+        return _Row(*_end(to_do), "AwaitsStart", to_do, Status.FALSE)
+    return _Row(*_end(), "NextStart", "", None)
 
 
-def _why_outstanding(change: Change) -> tuple[str, str]:
-    drifted = change.purpose is Purpose.RESTORE
-    return "Drifted" if drifted else "Outstanding", change.reason
+def _end(to_do: str = "") -> tuple[Severity, FailureKind | None, str]:
+    """How it is once cede has done its part, and `to_do` is the administrator's."""
+    if to_do:
+        return Severity.NOTICE, FailureKind.TRY_LATER, f"for you to do: {to_do}"
+    return Severity.INFO, None, "in sync"
+
+
+def _failed(outcome: Outcome, error: CedeError) -> _Row:
+    severity, kind, text = Severity.WARNING, error.kind, f"failed: {error.with_remedy}"
+    why = "Failed"
+    if outcome.rollback_failed is not None:
+        error, why = outcome.rollback_failed, "RollbackFailed"
+        severity, kind = Severity.ERROR, FailureKind.FAILED
+        text = f"rollback failed: {error.with_remedy}"
+    elif outcome.rolled_back:
+        text += "; rolled back"
+    if isinstance(error, InterruptedByPersonError):
+        why = "Interrupted"
+    return _Row(severity, kind, text, why, error.message, Status.FALSE)
+
+
+def _after(
+    before: bool, outcome: Outcome | None, comes: tuple[type, ...], goes: tuple[type, ...]
+) -> bool:
+    if outcome is None:
+        return before
+    return (before or outcome.did(*comes)) and not outcome.did(*goes)
+
+
+def _still(decision: Decision, outcome: Outcome | None, reason: str, *, waits: bool) -> bool:
+    """Whether the reason that came of the last try holds, since nobody has tried again."""
+    outstanding = isinstance(decision, Change) and outcome is None
+    put_off = isinstance(decision, Refused) and decision.may_pass
+    if reason == "NotYet":
+        return outstanding and waits
+    return (outstanding or put_off) and reason in _FAILED
+
+
+def _verdict(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
+    """What all checks come to together, None if nothing was checked."""
+    if checks is None:
+        return None
+    if verified(checks):
+        return CheckStatus.PASSED
+    failed = any(check.status is CheckStatus.FAILED for check in checks)
+    return CheckStatus.FAILED if failed else CheckStatus.UNVERIFIED
+
+
+def _in_guest(
+    status: AssignmentStatus,
+    verdict: CheckStatus | None,
+    wrong: Sequence[CheckResult],
+    was: Condition | None,
+) -> tuple[Status, str, str]:
+    asked = status.witness is Witness.GUEST
+    if not status.attached:
+        return Status.FALSE, "NotAttached", ""
+    if verdict is CheckStatus.FAILED:
+        return Status.FALSE, _FOUND_OTHERWISE[wrong[0].witness], str(wrong[0])
+    if verdict is CheckStatus.UNVERIFIED and asked:
+        return Status.UNKNOWN, _NO_ANSWER, str(wrong[0])
+    if verdict is CheckStatus.PASSED and asked:
+        return Status.TRUE, "GuestHasIt", ""
+    if was is not None and was.reason in {"GuestHasIt", "NotAsked"} | _UNPROVEN:
+        return was.status, was.reason, was.message
+    return Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks"
+
+
+def _as_checked(
+    status: AssignmentStatus,
+    verdict: CheckStatus | None,
+    wrong: Sequence[CheckResult],
+    in_guest: tuple[Status, str, str],
+) -> tuple[Status, str, str]:
+    is_so, reason, message = in_guest
+    first = str(wrong[0]) if wrong else ""
+    if verdict is CheckStatus.FAILED or (status.attached and is_so is Status.FALSE):
+        return Status.FALSE, reason, message or first
+    if verdict is CheckStatus.UNVERIFIED or reason == _NO_ANSWER:
+        return Status.UNKNOWN, _NO_ANSWER, first or message
+    return Status.TRUE, "AsAssigned", ""

@@ -26,12 +26,12 @@ from cede.planner.resolve import resolve_targets
 from cede.services import assess
 from cede.services.observe import observe_host
 from cede.services.restart import BOOT_SECONDS
-from cede.services.status import read_status, save_status
+from cede.services.status import save_status
 from cede.state.journal import Requester
 from cede.util.retry import retry_transient
 from cede.util.timeouts import CALL_SECONDS
 from cede.verifier import check_results
-from cede.verifier.check_results import AssignmentChecks
+from cede.verifier.check_results import AssignmentChecks, Witness
 from cede.verifier.verify import of_host, verify
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cede.model.plan import Decision
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
-    from cede.services.assess import SubjectStatus
+    from cede.services.assess import AssignmentStatus
 
 CONNECT_SECONDS = 10.0
 
@@ -53,17 +53,34 @@ CONNECT_SECONDS = 10.0
 class Report:
     """One pass from plan to proof."""
 
-    plan: Plan
+    plan: Plan = field(default_factory=Plan)
     outcomes: tuple[Outcome, ...] = ()
     checked: tuple[AssignmentChecks, ...] = ()
 
     @property
-    def statuses(self) -> tuple[SubjectStatus, ...]:
-        """What it came to for each subject of the plan, in the plan's order."""
+    def statuses(self) -> tuple[AssignmentStatus, ...]:
+        """What it came to for each subject of the plan, in the plan's order, without conditions."""
+        return self.assess((), (), {})
+
+    def assess(
+        self, targets: Sequence[Target], before: Sequence[Condition], next_try: Mapping[str, str]
+    ) -> tuple[AssignmentStatus, ...]:
+        """The same, with the conditions of the targets; `before` are those of the last pass."""
+        own = {target.subject: target for target in targets}
         outcomes = {outcome.change.subject: outcome for outcome in self.outcomes}
         checked = {checks.subject: checks.findings for checks in self.checked}
+        had: dict[str, list[Condition]] = {}
+        for condition in before:
+            had.setdefault(condition.subject, []).append(condition)
         return tuple(
-            assess.assess(decision, outcomes.get(decision.subject), checked.get(decision.subject))
+            assess.assess(
+                own.get(decision.subject),
+                decision,
+                outcomes.get(decision.subject),
+                checked.get(decision.subject),
+                had.get(decision.subject, ()),
+                next_try.get(decision.subject, ""),
+            )
             for decision in self.plan.decisions
         )
 
@@ -145,38 +162,32 @@ def apply(
     connecting to its device, as after its start, is waited for a moment.
     """
     outcomes = carry_out(adapters, targets.inventory, planned, context)
-    failed = {outcome.change.subject for outcome in outcomes if outcome.error is not None}
-    done = {
-        change.subject
-        for change in planned.changes
-        if not change.action_required and not change.detaching
-    } - failed
-    idle = {
-        decision.subject
-        for decision in planned.decisions
-        if isinstance(decision, Satisfied) and decision.why is not Why.ALTERNATIVE_HAS_IT
-    }
+    ended = {outcome.change.subject: outcome for outcome in outcomes}
+    decisions = planned.by_subject
     checked = []
-    for target in targets.each:
-        again = target.subject in needs_recheck and target.subject in idle and target.attached
-        asked = target.subject in done or again
+    for target in (target for target in targets.each if target.subject in decisions):
+        subject = target.subject
         context.alive()
-        if asked and not context.stop.is_set():
-            checked.append(_check_inside(adapters, target))
-        elif target.subject in idle:
-            checks = _check_outside(target, targets.inventory)
-            if not checks.verified and target.attached and not context.stop.is_set():
-                checks = _check_inside(adapters, target, timeout=CONNECT_SECONDS)
-            checked.append(checks)
+        stopped = context.stop.is_set()
+        again = subject in needs_recheck and target.attached
+        match assess.to_ask(decisions[subject], ended.get(subject), again=again, stopped=stopped):
+            case Witness.GUEST:
+                checked.append(_check_inside(adapters, target))
+            case Witness.HOST:
+                checks = _check_outside(target, targets.inventory)
+                if not checks.verified and target.attached and not stopped:
+                    checks = _check_inside(adapters, target, timeout=CONNECT_SECONDS)
+                checked.append(checks)
     return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
 
 
-def status(targets: Targets, planned: Plan) -> tuple[AssignmentChecks, ...]:
+def status(targets: Targets, planned: Plan) -> Report:
     """Wanted against real for every assignment, as far as it shows without asking a guest."""
     decisions = planned.by_subject
-    return tuple(
+    checked = (
         _expected(target, decisions[target.subject], targets.inventory) for target in targets.each
     )
+    return Report(plan=planned, checked=tuple(checked))
 
 
 def _expected(target: Target, decision: Decision, inventory: Inventory) -> AssignmentChecks:
@@ -197,20 +208,21 @@ def _expected(target: Target, decision: Decision, inventory: Inventory) -> Assig
 
 def verify_all(
     adapters: Adapters, targets: Targets, planned: Plan, *, booting: bool = False
-) -> tuple[AssignmentChecks, ...]:
+) -> Report:
     """The same, and every guest is asked whose device looks right from outside.
 
     One that is `booting` is given the time for it, and is asked whatever it looks like yet.
     """
     outside = status(targets, planned)
-    return tuple(
+    checked = (
         _check_inside(adapters, target, timeout=BOOT_SECONDS)
         if booting and target.attached
         else _check_inside(adapters, target)
         if checks.verified and not checks.paused and target.attached
         else checks
-        for target, checks in zip(targets.each, outside, strict=True)
+        for target, checks in zip(targets.each, outside.checked, strict=True)
     )
+    return replace(outside, checked=tuple(checked))
 
 
 def _check_inside(
@@ -248,14 +260,6 @@ def _check_outside(target: Target, inventory: Inventory) -> AssignmentChecks:
     return AssignmentChecks(subject=target.subject, findings=findings)
 
 
-def current_conditions(
-    adapters: Adapters, targets: Targets, planned: Plan, checked: Sequence[AssignmentChecks]
-) -> tuple[Condition, ...]:
-    """The conditions as they are now, since when, and when it is tried again; see `cede.services.status`."""
-    findings = {checks.subject: checks.findings for checks in checked}
-    return read_status(adapters.journal, targets, planned, findings)
-
-
 def save_pass(
     adapters: Adapters,
     targets: Targets,
@@ -264,12 +268,8 @@ def save_pass(
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
     """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
-    findings = {checks.subject: checks.findings for checks in done.checked}
     try:
-        return save_status(
-            adapters.journal, targets, done.plan, findings, done.outcomes,
-            next_try=next_try, rejected=rejected,
-        )  # fmt: skip
+        return save_status(adapters.journal, targets, done, next_try, rejected)
     except CedeError as unwritten:
         adapters.journal.warnings.append(unwritten.message)
         return ()

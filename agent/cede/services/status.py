@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,45 +11,30 @@ from typing import TYPE_CHECKING
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
-from cede.model.outcome import Outcome
-from cede.model.plan import Deferred, Satisfied
-from cede.services.assess import AssignmentResult, of_assignments
+from cede.model.plan import Deferred, LoadPciback, Satisfied
 from cede.services.host_conditions import of_host
-from cede.verifier.check_results import CheckStatus, Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from cede.adapters.runtime import Runtime
     from cede.model.inventory import Inventory
-    from cede.model.plan import Decision, Plan
+    from cede.model.plan import Decision
     from cede.planner.resolve import Target, Targets
+    from cede.services.assess import AssignmentStatus
+    from cede.services.reconcile import Report
     from cede.state.journal import Journal
-    from cede.verifier.check_results import CheckResult
 
 
-def read_status(
-    journal: Journal,
-    targets: Targets,
-    planned: Plan,
-    findings: Mapping[str, Sequence[CheckResult]],
-    outcomes: Iterable[Outcome] = (),
-) -> tuple[Condition, ...]:
-    """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing.
-
-    `findings` are by subject.
-    """
-    results = _results(targets, planned, findings, outcomes)
-    return _conditions(journal, targets, results)
+def read_status(journal: Journal, targets: Targets, report: Report) -> tuple[Condition, ...]:
+    """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing."""
+    return _assessed(journal, targets, report)[1]
 
 
 def save_status(
     journal: Journal,
     targets: Targets,
-    planned: Plan,
-    findings: Mapping[str, Sequence[CheckResult]],
-    outcomes: Iterable[Outcome] = (),
-    *,
+    report: Report,
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
@@ -59,38 +44,42 @@ def save_status(
     doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
     followed as they are now. Raises PermanentError if the journal can't be written.
     """
-    results = _results(targets, planned, findings, outcomes)
-    conditions = _conditions(journal, targets, results, next_try, rejected)
+    statuses, conditions = _assessed(journal, targets, report, next_try, rejected)
+    decisions = report.plan.by_subject
     places = [
         place
-        for target, assignment_result in zip(targets.each, results, strict=True)
-        if (place := _last_applied(assignment_result, target, targets.inventory)) is not None
+        for target, status in zip(targets.each, statuses, strict=True)
+        if (place := _last_applied(status, decisions[target.subject], target, targets.inventory))
     ]
     journal.save_status(targets.policy.source, conditions, places)
     return conditions
 
 
-def _conditions(
+def _assessed(
     journal: Journal,
     targets: Targets,
-    results: Sequence[AssignmentResult],
+    report: Report,
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
-) -> tuple[Condition, ...]:
+) -> tuple[list[AssignmentStatus], tuple[Condition, ...]]:
+    """The status of each target, and the conditions of the host and of all of them."""
     inventory = targets.inventory
     before, at = journal.conditions(targets.policy.source), journal.time
     if next_try is None:
         next_try = {
             condition.subject: condition.next_try for condition in before if condition.next_try > at
         }
+    found = {one.subject: one for one in report.assess(targets.each, before, next_try)}
+    statuses = [found[target.subject] for target in targets.each]
     host = of_host(
         policy=rejected,
         journal=journal.warnings,
         pciback=inventory.pciback_loaded
-        or any(assignment_result.loaded_pciback for assignment_result in results),
+        or any(outcome.did(LoadPciback) for outcome in report.outcomes),
         pauses=inventory.pauses,
     )
-    return with_times(before, (*host, *of_assignments(results, before, next_try)), at)
+    conditions = (condition for status in statuses for condition in status.conditions)
+    return statuses, with_times(before, (*host, *conditions), at)
 
 
 def last_seen_conditions(
@@ -123,68 +112,16 @@ def last_seen_conditions(
     return with_times(before, (*host.values(), *conditions), at)
 
 
-def _results(
-    targets: Targets,
-    planned: Plan,
-    findings: Mapping[str, Sequence[CheckResult]],
-    outcomes: Iterable[Outcome],
-) -> list[AssignmentResult]:
-    decisions = planned.by_subject
-    ended = {outcome.change.subject: outcome for outcome in outcomes}
-    return [
-        _seen_of(
-            target,
-            decisions[target.subject],
-            ended.get(target.subject),
-            findings.get(target.subject, ()),
-        )
-        for target in targets.each
-    ]
-
-
-def _seen_of(
-    target: Target,
-    decision: Decision,
-    outcome: Outcome | None,
-    findings: Sequence[CheckResult],
-) -> AssignmentResult:
-    device, domain = target.device, target.domain
-    failed = [f for f in findings if f.status in {CheckStatus.FAILED, CheckStatus.UNVERIFIED}]
-    return AssignmentResult(
-        subject=target.subject,
-        live=target.attached,
-        config=bool(device and domain and domain.config_hostdev(device.address)),
-        decision=decision,
-        done=outcome is not None,
-        error=(outcome.rollback_failed or outcome.error) if outcome else None,
-        rollback_failed=outcome is not None and outcome.rollback_failed is not None,
-        verified=_verified(findings),
-        asked=any(
-            finding.witness is Witness.GUEST and finding.status is not CheckStatus.INFO
-            for finding in findings
-        ),
-        wrong=str(failed[0]) if failed else "",
-        wrong_in_guest=bool(failed) and failed[0].witness is Witness.GUEST,
-    )
-
-
-def _verified(findings: Sequence[CheckResult]) -> bool | None:
-    decisions = {finding.status for finding in findings} - {CheckStatus.INFO}
-    if CheckStatus.FAILED in decisions:
-        return False
-    return True if decisions == {CheckStatus.PASSED} else None
-
-
 def _last_applied(
-    result: AssignmentResult, target: Target, inventory: Inventory
+    status: AssignmentStatus, decision: Decision, target: Target, inventory: Inventory
 ) -> LastApplied | None:
     """Where it is after the pass; what another tool took away meanwhile still counts as left there."""
     device, domain = target.device, target.domain
     if device is None or domain is None:
         return None
     last_applied = inventory.last_applied_in(device.address, domain)
-    live, config = result.is_live, result.is_config
-    well = result.succeeded or isinstance(result.decision, Satisfied | Deferred)
+    live, config = status.attached, status.persistent
+    well = status.done or isinstance(decision, Satisfied | Deferred)
     if not well and last_applied is not None:
         live, config = live or last_applied.live, config or last_applied.config
     if not (live or config):
