@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cede.cli.exit_status import Exit, of_status
 from cede.errors import (
     FailureKind,
     InterruptedByPersonError,
@@ -31,6 +32,7 @@ from cede.model.plan import (
     HotPlug,
     LoadPciback,
     Paused,
+    Plan,
     Purpose,
     Refused,
     RemoveFromConfig,
@@ -43,7 +45,9 @@ from cede.model.policy import Assignment, Place
 from cede.planner.resolve import Target
 from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
 from cede.services.host_conditions import of_host
+from cede.services.reconcile import Report
 from cede.verifier.check_results import (
+    AssignmentChecks,
     CheckResult,
     Witness,
     by_guest,
@@ -189,6 +193,7 @@ STATUSES = [
     (IDLE, None, (), "warning failed"),
     (ALTERNATIVE, None, None, "info None"),
     (WORK, None, None, "warning out-of-sync"),
+    (WORK, None, RIGHT, "warning out-of-sync"),
     (WORK, Outcome(change=WORK), RIGHT, "info None"),
     (WORK, Outcome(change=WORK), WRONG, "warning failed"),
     (WORK, Outcome(change=WORK, error=NO), None, "warning failed"),
@@ -197,8 +202,10 @@ STATUSES = [
     (replace(WORK, action_required="start pv1"), Outcome(change=WORK), None, "notice try-later"),
     (DEFERRED, None, None, "notice try-later"),
     (UNSAFE, None, None, "warning unsafe"),
+    (UNSAFE, None, WRONG, "warning unsafe"),
     (DRIFTED, None, None, "warning out-of-sync"),
     (PAUSED, None, None, "info None"),
+    (PAUSED, None, WRONG, "info None"),
 ]
 
 
@@ -233,6 +240,24 @@ def test_who_is_asked_after_a_pass_follows_from_decision_and_outcome(
         decision, outcome, again=how.get("again", False), stopped=how.get("stopped", False)
     )
     assert asked is witness
+
+
+@pytest.mark.parametrize(
+    ("decision", "checks", "code"),
+    [
+        (IDLE, RIGHT, Exit.OK),
+        (IDLE, WRONG, Exit.OUT_OF_SYNC),
+        (WORK, RIGHT, Exit.OUT_OF_SYNC),
+        (UNSAFE, WRONG, Exit.OUT_OF_SYNC),
+        (PAUSED, WRONG, Exit.OK),
+        (DRAINED, WRONG, Exit.OK),
+    ],
+)
+def test_status_exits_0_only_if_nothing_but_a_pause_keeps_an_assignment_out_of_sync(
+    decision: Decision, checks: tuple[CheckResult, ...], code: Exit
+) -> None:
+    checked = (AssignmentChecks(subject=NAME, findings=checks),)
+    assert of_status(Report(plan=Plan(decisions=(decision,)), checked=checked)) is code
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)
