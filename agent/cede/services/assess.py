@@ -146,12 +146,12 @@ def assess(
     asked again. `next_try` is when it is tried again, empty if nobody knows. `target` is None for what is no
     assignment.
     """
-    row, verdict = _row(decision, outcome), _verdict(checks)
+    row, checked = _row(decision, outcome), _check_status(checks)
     heard = None if checks is None else Witness.HOST
     if any(c.witness is Witness.GUEST and c.status is not CheckStatus.INFO for c in checks or ()):
         heard = Witness.GUEST
     wrong = [check for check in checks or () if check.status in _AMISS]
-    if row.in_sync is None and verdict in _AMISS:
+    if row.in_sync is None and checked in _AMISS:
         text = f"out of sync: {'; '.join(map(str, wrong))}"
         row = row._replace(severity=Severity.WARNING, kind=FailureKind.FAILED, text=text)
     status = AssignmentStatus(
@@ -176,12 +176,12 @@ def assess(
     if was is not None and _still(decision, outcome, was.reason, waits=bool(next_try)):
         reason, message = was.reason, was.message
     why = (Status.FALSE, reason, message)
-    in_guest = _in_guest(status, verdict, wrong, had.get(VERIFIED))
+    in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED))
     so: dict[ConditionType, tuple[Status, str, str]] = {
         ATTACHED: (Status.TRUE, "InDomain", "") if status.attached else why,
         PERSISTENT: (Status.TRUE, "InPersistentXML", "") if status.persistent else why,
         VERIFIED: in_guest,
-        IN_SYNC: _as_checked(status, verdict, wrong, in_guest)
+        IN_SYNC: _as_checked(status, checked, wrong, in_guest)
         if row.in_sync is None
         else (row.in_sync, reason, message),
     }
@@ -277,7 +277,7 @@ def _still(decision: Decision, outcome: Outcome | None, reason: str, *, waits: b
     return (outstanding or put_off) and reason in _FAILED
 
 
-def _verdict(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
+def _check_status(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
     """What all checks come to together, None if nothing was checked."""
     if checks is None:
         return None
@@ -289,18 +289,18 @@ def _verdict(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
 
 def _in_guest(
     status: AssignmentStatus,
-    verdict: CheckStatus | None,
+    checked: CheckStatus | None,
     wrong: Sequence[CheckResult],
     was: Condition | None,
 ) -> tuple[Status, str, str]:
     asked = status.witness is Witness.GUEST
     if not status.attached:
         return Status.FALSE, "NotAttached", ""
-    if verdict is CheckStatus.FAILED:
+    if checked is CheckStatus.FAILED:
         return Status.FALSE, _FOUND_OTHERWISE[wrong[0].witness], str(wrong[0])
-    if verdict is CheckStatus.UNVERIFIED and asked:
+    if checked is CheckStatus.UNVERIFIED and asked:
         return Status.UNKNOWN, _NO_ANSWER, str(wrong[0])
-    if verdict is CheckStatus.PASSED and asked:
+    if checked is CheckStatus.PASSED and asked:
         return Status.TRUE, "GuestHasIt", ""
     if was is not None and was.reason in {"GuestHasIt", "NotAsked"} | _UNPROVEN:
         return was.status, was.reason, was.message
@@ -309,14 +309,14 @@ def _in_guest(
 
 def _as_checked(
     status: AssignmentStatus,
-    verdict: CheckStatus | None,
+    checked: CheckStatus | None,
     wrong: Sequence[CheckResult],
     in_guest: tuple[Status, str, str],
 ) -> tuple[Status, str, str]:
     is_so, reason, message = in_guest
     first = str(wrong[0]) if wrong else ""
-    if verdict is CheckStatus.FAILED or (status.attached and is_so is Status.FALSE):
+    if checked is CheckStatus.FAILED or (status.attached and is_so is Status.FALSE):
         return Status.FALSE, reason, message or first
-    if verdict is CheckStatus.UNVERIFIED or reason == _NO_ANSWER:
+    if checked is CheckStatus.UNVERIFIED or reason == _NO_ANSWER:
         return Status.UNKNOWN, _NO_ANSWER, first or message
     return Status.TRUE, "AsAssigned", ""
