@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import libvirt
 import pytest
 
-from cede.adapters.libvirt.connection import Console
+from cede.adapters.libvirt.pty_console import open_pty_console
 from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
 from cede.errors import HungError, PermanentError, TransientError, UnreachableError
 from cede.guest.channels import credentials
@@ -172,46 +174,32 @@ def test_each_call_to_libvirt_is_told_and_of_xml_only_its_length(
     assert "memory" not in said
 
 
-class Stream:
-    """A guest's console as libvirt's stream: it asks for a login, and takes the right one."""
-
-    def __init__(self) -> None:
-        self.typed = b""
-        self.callback: Callable[..., None] = lambda *_: None
-        self.said: list[bytes] = []
-
-    def eventAddCallback(self, _events: int, callback: Callable[..., None], _: object) -> None:  # noqa: N802
-        self.callback = callback
-
-    def eventRemoveCallback(self) -> None:  # noqa: N802
-        """It is closed."""
-
-    def abort(self) -> None:
-        """It is closed."""
-
-    def recv(self, _most: int) -> bytes:
-        return self.said.pop(0)
-
-    def send(self, data: bytes) -> int:
-        self.typed += data
-        self.said.append(b"\r\nPassword: " if b"admin" in data else b"\r\npv1 login: ")
-        self.callback(self, libvirt.VIR_STREAM_EVENT_READABLE, None)
-        return len(data)
-
-
 def test_a_password_that_is_typed_into_a_guest_is_never_in_the_log(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     secret = tmp_path / "password"
     secret.write_text(f"{PASSWORD}\n")
     secret.chmod(0o600)
-    stream = Stream()
-    with debugging():
+    guest, terminal = os.openpty()
+    typed: list[bytes] = []
+
+    def asks_for_a_login() -> None:
+        with suppress(OSError):
+            while data := os.read(guest, 4096):
+                typed.append(data)
+                os.write(guest, b"\r\nPassword: " if b"admin" in data else b"\r\npv1 login: ")
+
+    threading.Thread(target=asks_for_a_login, daemon=True).start()
+    with (
+        debugging(),
+        open_pty_console("pv1", 1, os.ttyname(terminal), locks=tmp_path) as console,
+    ):
         login = credentials.read_login("uuid", "admin", str(secret))
-        console = Console(log_calls(stream, "libvirt"))
         with pytest.raises(Exception, match=r".+"):
             ConsoleChannel(console, login).run("lspci", seconds=3)
-    assert PASSWORD.encode() in stream.typed
+    os.close(terminal)
+    os.close(guest)
+    assert PASSWORD.encode() in b"".join(typed)
     captured = capsys.readouterr()
-    assert re.search(rf" libvirt\.send\(\d+ bytes\): {DONE}\n", captured.err)
+    assert "the console of pv1" in captured.err
     assert PASSWORD not in captured.err + captured.out

@@ -156,6 +156,12 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
     )
 
 
+def console_terminal(domain_xml: str) -> str:
+    """The pseudo terminal of a running domain's first console, empty if there is none."""
+    console = parsed(domain_xml).find("devices/console")
+    return "" if console is None else console.get("tty", "")
+
+
 def _build_hostdev(address: Address, alias: str, *, permissive: bool) -> etree._Element:
     element = etree.Element("hostdev", mode="subsystem", type="pci", managed="no")
     source = etree.SubElement(element, "source")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import libvirt
 
 from cede.adapters.libvirt import libxl_logs
-from cede.adapters.libvirt.libvirt_errors import NO_CONSOLE, NO_DOMAIN, OP_FAILED, classify
+from cede.adapters.libvirt.libvirt_errors import NO_DOMAIN, classify
+from cede.adapters.libvirt.pty_console import PtyConsole, open_pty_console
 from cede.domain_xml import document, metadata
 from cede.domain_xml.edits import (
     AttachHostdev,
@@ -22,7 +22,7 @@ from cede.domain_xml.edits import (
     SetMetadata,
     incremental_edits,
 )
-from cede.errors import GuestSilentError, PermanentError, WorldMovedError
+from cede.errors import PermanentError, WorldMovedError
 from cede.util.log import log_calls
 from cede.util.paths import DEFAULT_URI
 
@@ -39,9 +39,6 @@ _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
 _REREADS = 5
 
 
-_CHUNK = 65536
-
-
 _NOT_RUNNING = -1  # as a domain's id
 
 
@@ -55,58 +52,6 @@ def _apply_edit(domain: libvirt.virDomain, change: IncrementalEdit) -> None:
         case SetMetadata():
             element = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             domain.setMetadata(element, change.element, metadata.PREFIX, metadata.NAMESPACE, config)
-
-
-class Console:
-    """A guest's text console through libvirt, never forced: a session of another user is left alone."""
-
-    def __init__(self, stream: libvirt.virStream) -> None:
-        self._stream = stream
-        self._arrived: SimpleQueue[bytes] = SimpleQueue()
-        events = (
-            libvirt.VIR_STREAM_EVENT_READABLE
-            | libvirt.VIR_STREAM_EVENT_ERROR
-            | libvirt.VIR_STREAM_EVENT_HANGUP
-        )
-        stream.eventAddCallback(events, self._readable, None)
-
-    def _readable(self, stream: libvirt.virStream, events: int, _opaque: object) -> None:
-        try:
-            data = stream.recv(_CHUNK)
-        except libvirt.libvirtError:
-            data = b""
-        if isinstance(data, bytes):
-            self._arrived.put(data)
-        if data == b"" or events & ~libvirt.VIR_STREAM_EVENT_READABLE:
-            stream.eventRemoveCallback()
-
-    def send(self, data: bytes) -> None:
-        """Type `data` into the guest. Raises GuestSilentError if the console is gone."""
-        rest = data
-        while rest:
-            try:
-                sent = self._stream.send(rest)
-            except libvirt.libvirtError as error:
-                raise GuestSilentError(
-                    f"the guest's console was closed: {error}", name="console-closed"
-                ) from error
-            if sent < 0:
-                raise GuestSilentError("the guest's console takes no input", name="console-closed")
-            rest = rest[sent:]
-
-    def receive(self, seconds: float) -> bytes | None:
-        """Return what the guest printed next; None if that takes longer, b"" if the console was closed."""
-        try:
-            return self._arrived.get(timeout=max(0.0, seconds))
-        except Empty:
-            return None
-
-    def close(self) -> None:
-        """Close the console, so that others can open it."""
-        with suppress(libvirt.libvirtError):  # the callback removed itself at the stream's end
-            self._stream.eventRemoveCallback()
-        with suppress(libvirt.libvirtError):  # the stream ended by itself
-            self._stream.abort()
 
 
 class Libvirt:
@@ -305,30 +250,14 @@ class Libvirt:
         )
 
     @contextmanager
-    def console(self, domain: str) -> Iterator[Console]:
+    def console(self, domain: str) -> Iterator[PtyConsole]:
         """Open the domain's first console. Raises GuestSilentError if another session has it, or there is none."""
         with self._classified():
-            stream = self._connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
             handle = self._connection.lookupByName(domain)
-            try:
-                handle.openConsole(None, stream, 0)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == OP_FAILED:
-                    raise GuestSilentError(
-                        f"another session has the console of {domain}; cede does not end that session",
-                        name="console-busy",
-                        remedy="close that session, then verify again",
-                    ) from error
-                if error.get_error_code() in NO_CONSOLE:
-                    raise GuestSilentError(
-                        f"{domain} has no console: {error}", name="no-console"
-                    ) from error
-                raise
-        opened = Console(stream)
-        try:
+            domid = handle.ID()
+            path = "" if domid == _NOT_RUNNING else document.console_terminal(handle.XMLDesc())
+        with open_pty_console(domain, domid, path) as opened:
             yield opened
-        finally:
-            opened.close()
 
 
 def _serve_events() -> None:

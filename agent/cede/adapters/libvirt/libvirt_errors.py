@@ -17,7 +17,6 @@ from cede.errors import (
 
 INTERNAL, NO_CONNECT, RPC, OP_FAILED, SYSTEM = 1, 5, 39, 9, 38
 NO_DOMAIN, NO_NODE_DEVICE, OP_INVALID, OP_TIMEOUT, AUTH = 42, 53, 55, 68, 45
-NO_CONSOLE = frozenset({INTERNAL, OP_INVALID})  # none of that kind, or the domain is off
 _CONNECTION = frozenset({NO_CONNECT, RPC, AUTH})
 _GONE = frozenset({NO_DOMAIN, NO_NODE_DEVICE})
 _BROKEN_CONNECTION = (
