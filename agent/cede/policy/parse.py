@@ -138,7 +138,9 @@ def _compose(content: str) -> yaml.Node:
     except (ValueError, OverflowError) as error:
         # PyYAML turns "\UFFFFFFFF" and %YAML directives into numbers without looking.
         mark = loader.get_mark()
-        raise _TextError("no-yaml", f"this is not YAML: {error}", mark.line, mark.column) from error
+        raise _TextError(
+            "no-yaml", "this is not YAML: a number is too large", mark.line, mark.column
+        ) from error
     if node is None:
         raise _TextError("empty-file", "the file is empty, expected at least `version: 1`")
     return node
