@@ -380,6 +380,33 @@ def test_libvirt_reports_of_domains_and_when_it_hangs_up() -> None:
         adapter.close()
 
 
+class LostDriver(TestDriver):
+    """As a connection whose daemon was restarted: libvirt drops a callback, and then can't tell the daemon."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.dropped: list[int] = []
+
+    def domainEventDeregisterAny(self, number: int) -> None:  # noqa: N802
+        self.dropped.append(number)
+        raise libvirt.libvirtError("Cannot write data: Broken pipe")
+
+
+def test_each_callback_of_a_lost_connection_is_dropped_or_it_would_stay_open() -> None:
+    made: list[LostDriver] = []
+
+    def connect(uri: str) -> LostDriver:
+        made.append(LostDriver(uri))
+        return made[-1]
+
+    adapter = LibvirtEvents("test:///default", connect)
+    adapter.open()
+    registered = list(adapter._callbacks)
+    adapter.close()
+    assert made[0].dropped == registered
+    assert len(registered) == 2
+
+
 class Domain:
     def name(self) -> str:
         return "pv1"

@@ -87,8 +87,9 @@ class LibvirtEvents:
         connection, self._connection = self._connection, None
         callbacks, self._callbacks = self._callbacks, []
         if connection is not None:
-            with suppress(libvirt.libvirtError):
-                for number in callbacks:
+            # on a lost connection the call fails, and drops the callback all the same, which would keep it open
+            for number in callbacks:
+                with suppress(libvirt.libvirtError):
                     connection.domainEventDeregisterAny(number)
             with suppress(libvirt.libvirtError):
                 connection.unregisterCloseCallback()
