@@ -21,6 +21,7 @@ from cede.policy.policy_files import host_policy_if_any
 from cede.services import snapshot
 from cede.services.describe_devices import DevicesOutput, describe_device, vanished_devices
 from cede.services.observe import observe_host
+from cede.services.one_off import no_such_device
 
 
 @click.command("devices")
@@ -72,11 +73,7 @@ def _named(text: str, inventory: Inventory) -> Device:
     except ValueError as error:
         raise UsageError(str(error), name="no-address") from error
     if device is None:
-        raise UsageError(
-            f"this host has no device at {text}",
-            name="no-such-device",
-            remedy="`cede devices` lists them",
-        )
+        raise no_such_device(text)
     return device
 
 

@@ -15,6 +15,7 @@ from cede.model.plan import Change, filter_plan
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
+from cede.services.one_off import known_address
 from cede.services.reconcile import Report, apply, carry_out, save_pass
 
 if TYPE_CHECKING:
@@ -134,13 +135,7 @@ def find_named(name: str, policy: Policy, inventory: Inventory) -> Pause:
     except ValueError:
         address = None
     if address is not None:
-        if inventory.device(address) is None and not inventory.wanting(address):
-            raise UsageError(
-                f"this host has no device at {address}",
-                name="no-such-device",
-                remedy="`cede devices` lists them",
-            )
-        return Pause(target=name, device=str(address))
+        return Pause(target=name, device=str(known_address(address, inventory)))
     domain, device = inventory.domain(name), policy.device(name)
     if domain is not None and device is not None:
         raise UsageError(

@@ -130,11 +130,7 @@ def policy_of(host: Policy, request: AttachRequest, inventory: Inventory) -> Pol
     if described is None:
         found = inventory.device(_address(host, device))
         if found is None:
-            raise UsageError(
-                f"this host has no device at {device}",
-                name="no-such-device",
-                remedy="`cede devices` lists them",
-            )
+            raise no_such_device(device)
         described = DevicePolicy(
             name=found.address.node_device,
             match=Match(address=found.address),
@@ -196,13 +192,23 @@ def named(
             targets = resolve_targets(policy, inventory)
             found = targets.device(described, f"{verb} {device}")
             return found if isinstance(found, Refused) else found.address
+    return known_address(address, inventory)
+
+
+def known_address(address: Address, inventory: Inventory) -> Address:
+    """Return `address`. Raises UsageError if no device is there, and no domain lists one that was."""
     if inventory.device(address) is None and not inventory.wanting(address):
-        raise UsageError(
-            f"this host has no device at {address}",
-            name="no-such-device",
-            remedy="`cede devices` lists them",
-        )
+        raise no_such_device(str(address))
     return address
+
+
+def no_such_device(text: str) -> UsageError:
+    """The error for an address at which this host has no device."""
+    return UsageError(
+        f"this host has no device at {text}",
+        name="no-such-device",
+        remedy="`cede devices` lists them",
+    )
 
 
 def _address(host: Policy, device: str) -> Address:
