@@ -9,7 +9,6 @@ from cede.model.pciback_options import settings
 from cede.model.plan import Plan
 from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.hide_mistakes import BootConfiguration
-from cede.planner.recovery import in_place
 from cede.services.observe import observe_host
 from cede.services.reconcile import Report, RequestContext, execute
 
@@ -66,7 +65,8 @@ def _bind(
         subjects = {change.subject for change in tried}
         fresh = [change for change in planned.changes if change.subject not in subjects]
         if fresh:
-            outcomes += _carry_out(adapters, inventory, fresh, context)
+            # what an earlier cede left unfinished stays so: without libvirt it can't be told how it ended
+            outcomes += execute(adapters, inventory, fresh, context)
             tried += fresh
         waiting = [name for name in awaited(policy, inventory) if not _tried(name, tried)]
         if not waiting or context.stop.is_set() or adapters.clock.monotonic() >= until:
@@ -79,16 +79,6 @@ def _bind(
 
 def _tried(name: str, tried: list[Change]) -> bool:
     return any(change.device == name for change in tried)
-
-
-def _carry_out(
-    adapters: Adapters, inventory: Inventory, changes: list[Change], context: RequestContext
-) -> tuple[Outcome, ...]:
-    """What an earlier cede left unfinished stays so: without libvirt it can't be told how it ended."""
-    adapters.journal.trim()
-    if adapters.journal.rebuilt:
-        adapters.journal.record_found(in_place(inventory), context.requester)
-    return execute(adapters, changes, context)
 
 
 def read_boot_configuration(adapters: Adapters) -> BootConfiguration:

@@ -101,9 +101,15 @@ class RequestContext:
 
 
 def execute(
-    adapters: Adapters, changes: Sequence[Change], context: RequestContext
+    adapters: Adapters, inventory: Inventory, changes: Sequence[Change], context: RequestContext
 ) -> tuple[Outcome, ...]:
-    """What the executor comes to with the changes, on behalf of whom the context tells."""
+    """Execute the changes on behalf of the context's requester; one that fails does not keep the others back.
+
+    Raises PermanentError if the journal can't be written: nothing has been changed then.
+    """
+    adapters.journal.trim()
+    if adapters.journal.rebuilt:
+        adapters.journal.record_found(in_place(inventory), context.requester)
     executor = Executor(
         adapters, context.requester, context.progress, context.stop, context.side_by_side
     )
@@ -113,19 +119,15 @@ def execute(
 def carry_out(
     adapters: Adapters, inventory: Inventory, planned: Plan, context: RequestContext
 ) -> tuple[Outcome, ...]:
-    """Execute every work of the plan, and keep the journal in order; one that fails does not keep the others back.
+    """Execute every change of the plan, and end in the journal what an earlier cede left unfinished and is done by now.
 
     Raises PermanentError if the journal can't be written: nothing has been changed then.
     """
-    journal = adapters.journal
-    journal.trim()
-    if journal.rebuilt:
-        journal.record_found(in_place(inventory), context.requester)
-    outcomes = execute(adapters, planned.changes, context)
+    outcomes = execute(adapters, inventory, planned.changes, context)
     worked_on = {change.address for change in planned.changes}
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
-            journal.mark_complete(incomplete.address)
+            adapters.journal.mark_complete(incomplete.address)
     return outcomes
 
 
