@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.adapters.libvirt.pty_console import open_pty_console
+from cede.adapters.libvirt.pty_console import PtyConsole, open_pty_console
 from cede.domain_xml.document import console_terminal
 from cede.errors import GuestSilentError
 from unit.raises import raises
@@ -57,16 +57,12 @@ def test_a_guest_that_ends_closes_its_console(tmp_path: Path) -> None:
             console.send(b"x")
 
 
-def test_a_guest_that_reads_nothing_is_not_typed_into_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cede.adapters.libvirt.pty_console._SEND_SECONDS", 0.2)
-    with (
-        terminal() as (_, path),
-        open_pty_console("pv1", 3, path, locks=tmp_path) as console,
-        raises(GuestSilentError, "console-closed"),
-    ):
-        console.send(b"x" * 10_000_000)
+def test_a_guest_that_reads_nothing_is_not_typed_into_for_ever() -> None:
+    with terminal() as (_, path):
+        other = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        with raises(GuestSilentError, "console-closed"):
+            PtyConsole(other, send_seconds=0.2).send(b"x" * 10_000_000)
+        os.close(other)
 
 
 def test_both_locks_are_held_while_it_is_open_and_gone_after(tmp_path: Path) -> None:

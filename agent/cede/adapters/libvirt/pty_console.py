@@ -27,21 +27,25 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 65536
-_SEND_SECONDS = 10.0
+SEND_SECONDS = 10.0
 _PTY = re.compile(r"/dev/pts/[0-9]{1,7}\Z")
 _MAX_PID_FILE = 64
 _PRIVATE, _READABLE = 0o600, 0o644
 
 
 class PtyConsole:
-    """An open console: what is typed goes to the guest, what the guest prints comes back."""
+    """An open console: what is typed goes to the guest, what the guest prints comes back.
 
-    def __init__(self, descriptor: int) -> None:
+    A guest that reads nothing is given `send_seconds`.
+    """
+
+    def __init__(self, descriptor: int, send_seconds: float = SEND_SECONDS) -> None:
         self._descriptor = descriptor
+        self._send_seconds = send_seconds
 
     def send(self, data: bytes) -> None:
         """Type `data` into the guest. Raises GuestSilentError if the console is gone or takes nothing."""
-        rest, deadline = data, time.monotonic() + _SEND_SECONDS
+        rest, deadline = data, time.monotonic() + self._send_seconds
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
