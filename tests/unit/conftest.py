@@ -10,6 +10,7 @@ import pytest
 from sim.dom0 import SimulatedHost
 from sim.nodes import Store
 from sim.sys_tree import SysTree
+from unit.fake_xenstored import FakeXenstored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +43,13 @@ def host(tree: SysTree) -> Iterator[SimulatedHost]:
         host.guest(name, domid)
     yield host
     host.written.close()
+
+
+@pytest.fixture
+def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
+    made = FakeXenstored(tmp_path / "socket")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -49,13 +49,6 @@ def silent(source: Source) -> bool:
 
 
 @pytest.fixture
-def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
-    made = FakeXenstored(tmp_path / "socket")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def watch(xenstored: FakeXenstored) -> Iterator[XenstoreWatch]:
     made = XenstoreWatch(XenstoreClient(xenstored.path))
     yield made

@@ -30,13 +30,6 @@ READ = Operation.READ
 
 
 @pytest.fixture
-def xenstored(tmp_path: Path) -> Iterator[FakeXenstored]:
-    made = FakeXenstored(tmp_path / "socket")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def client(xenstored: FakeXenstored) -> Iterator[XenstoreClient]:
     made = XenstoreClient(xenstored.path, timeout=60)
     yield made
