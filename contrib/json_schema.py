@@ -137,8 +137,8 @@ class Definitions:
             if kind == union:
                 if self._define(tag, kind):
                     choices = [self.schema_of(choice) for choice in arguments]
-                    told = f"one of these, which `{tag}` tells apart"
-                    self.schemas[tag] = {"description": told, "oneOf": choices}
+                    description = f"one of these, which `{tag}` tells apart"
+                    self.schemas[tag] = {"description": description, "oneOf": choices}
                 return {"$ref": self._place + tag}
         choices = [self.schema_of(choice) for choice in arguments if choice is not type(None)]
         if type(None) not in arguments:

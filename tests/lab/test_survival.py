@@ -82,7 +82,7 @@ def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Fault
     cycles = list(zip_longest(journalled(apply), journalled(release), fillvalue=0.5))
     assert len(cycles) > 10
     reported = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
-    _judge(reported, faults, "SIGKILL at a journalled point")
+    _assert_mended(reported, faults, "SIGKILL at a journalled point")
     assert _killed(reported) == 2 * len(cycles)
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
     _in_sync(host)
@@ -100,7 +100,7 @@ def test_killed_at_random_moments_it_is_mended_too(host: Host, faults: Faults, s
     while _killed(reported) < wanted and len(reported) < wanted:
         cycle = [round(chance.uniform(0.02, 0.9) * whole, 2) for whole in (apply, release)]
         reported += host.ask(300, do="kill", cycles=[cycle], policy=POLICY, device="nic0")
-    _judge(reported, faults, "SIGKILL at a random moment")
+    _assert_mended(reported, faults, "SIGKILL at a random moment")
     assert _killed(reported) >= wanted
 
 
@@ -108,7 +108,7 @@ def _killed(reported: list[Any]) -> int:
     return sum(sum(one["killed"]) for one in reported)
 
 
-def _judge(reported: list[Any], faults: Faults, name: str) -> None:
+def _assert_mended(reported: list[Any], faults: Faults, name: str) -> None:
     bad = [one for one in reported if not one["mended"]]
     tried, lost = _killed(reported), _killed(bad)
     faults.count(name, tried=tried, survived=tried - lost)

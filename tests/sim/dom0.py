@@ -149,8 +149,8 @@ class SimulatedHost:
         if self.fails[verb]:
             raise self.fails[verb].pop(0)
         if verb in self.instead:
-            told: _T = self.instead[verb](answer, *about)
-            return told
+            answered: _T = self.instead[verb](answer, *about)
+            return answered
         return answer(*about)
 
     def slots(self) -> list[str]:
