@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +44,8 @@ _MODULES = {
 def _log_to_stderr(context: click.Context, option: click.Parameter, value: bool) -> None:
     """Log for as long as the command runs."""
     if value:
+        import logging
+
         from cede.util.log import logging_to_stderr
 
         level = logging.DEBUG if option.name == "debug" else logging.INFO
