@@ -95,9 +95,6 @@ PCIBACK = "pciback"
 BRIDGE_CLASS = "06"
 
 
-NETWORK_CLASS = "02"
-
-
 TRAITS = ("address", "path", "mac", "serial", "physical_function", "vendor", "device", "subsystem")
 
 
