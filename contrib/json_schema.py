@@ -25,7 +25,7 @@ from cede.errors import CedeError
 from cede.importing.imported_policy import ImportOutput
 from cede.model.serialization import SUM_TYPES, TEXTS, members, plain, type_name
 from cede.services.describe_devices import DevicesOutput
-from cede.services.snapshot import SavedHost
+from cede.services.observe import SavedHost
 from cede.util.json_keywords import Keywords
 
 # by the name of the file in schemas/: what is printed there, and its type

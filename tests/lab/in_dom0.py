@@ -40,7 +40,7 @@ from cede.adapters.composition import host_runtime
 from cede.adapters.libvirt.connection import Libvirt
 from cede.errors import CedeError
 from cede.guest.channels.console_channel import ConsoleChannel
-from cede.util.timeouts import CALL_SECONDS, ThreadTimeouts
+from cede.util.clock import CALL_SECONDS, ThreadTimeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

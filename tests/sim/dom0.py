@@ -23,9 +23,9 @@ from cede.errors import CedeError
 from cede.model.inventory import KernelLine
 from cede.model.pci import Address
 from cede.state.journal import Journal
+from cede.util.clock import ThreadTimeouts
 from cede.util.log import log_calls
 from cede.util.paths import Paths
-from cede.util.timeouts import ThreadTimeouts
 from sim.nodes import Store
 from sim.passing_time import SimulatedTime
 

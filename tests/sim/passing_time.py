@@ -6,8 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from cede.util.clock import Clock
-from cede.util.timeouts import CALL_SECONDS
+from cede.util.clock import CALL_SECONDS, Clock
 
 _T = TypeVar("_T")
 

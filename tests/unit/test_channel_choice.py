@@ -14,12 +14,12 @@ from cede.model.pci import Address, Device, Identity
 from cede.model.policy import Assignment, Channel, Place, Policy, Verification
 from cede.services import one_off
 from cede.services.one_off import AttachRequest
-from cede.verifier.check_results import CheckStatus
+from cede.verifier.checklist import CheckStatus
 from cede.verifier.verify import verify
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from cede.verifier.check_results import CheckResult
+    from cede.verifier.checklist import CheckResult
     from sim.dom0 import SimulatedHost
     from sim.nodes import Store
 

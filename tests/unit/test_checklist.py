@@ -7,8 +7,7 @@ import pytest
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import BackendDevice
 from cede.model.pci import Address, Device, Identity
-from cede.verifier.check_results import CheckStatus
-from cede.verifier.checklist import ChecklistFacts, checklist
+from cede.verifier.checklist import ChecklistFacts, CheckStatus, checklist
 
 NIC, OTHER = Address(0, 1, 0, 0), Address(0, 4, 0, 0)
 

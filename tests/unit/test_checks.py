@@ -13,8 +13,8 @@ from cede.guest import probe
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
 from cede.model.pci import Address, Device, Identity, Link, OriginalState, SwitchedOn
-from cede.verifier import check_results, guest_checks, host_checks
-from cede.verifier.check_results import CheckResult, CheckStatus, verified
+from cede.verifier import guest_checks, host_checks
+from cede.verifier.checklist import CheckResult, CheckStatus, unverified_result, verified
 from sim import probe_answers
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
@@ -378,7 +378,7 @@ def test_what_is_only_mentioned_speaks_neither_for_nor_against() -> None:
 
 
 def test_what_could_not_be_asked_is_open_and_says_why() -> None:
-    found = check_results.unverified_result("guest", "the console is busy")
+    found = unverified_result("guest", "the console is busy")
     assert (found.status, verified([found])) == (CheckStatus.UNVERIFIED, False)
     assert str(found).startswith("guest: the console is busy (")
 

@@ -16,7 +16,7 @@ from cede.errors import HungError, PermanentError, UnreachableError, WorldMovedE
 from cede.model.pci import Address
 from cede.model.policy import Channel
 from cede.util import schemas
-from cede.verifier.check_results import CheckStatus
+from cede.verifier.checklist import CheckStatus
 from sim import probe_answers
 from unit.decisions import of_kind
 

@@ -46,7 +46,7 @@ from cede.planner.resolve import Target
 from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
 from cede.services.host_conditions import of_host
 from cede.services.reconcile import Report
-from cede.verifier.check_results import (
+from cede.verifier.checklist import (
     AssignmentChecks,
     CheckResult,
     Witness,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.executor.conflicts import conflict_groups
+from cede.executor.executor import conflict_groups
 from cede.model.pci import Address
 from cede.model.plan import (
     Action,

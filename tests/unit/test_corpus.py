@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from cede.guest import lspci, probe
 from cede.guest.pci_function import Interrupt
 from cede.model.pci import Address, Device, Identity, SwitchedOn
-from cede.verifier import check_results, guest_checks
-from cede.verifier.check_results import CheckStatus
+from cede.verifier import guest_checks
+from cede.verifier.checklist import CheckResult, CheckStatus, verified
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 CARD = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -29,7 +29,7 @@ def kind(name: str) -> str:
     return name.partition("-")[0]
 
 
-def findings(name: str, said: str, mac: str | None = None) -> tuple[check_results.CheckResult, ...]:
+def findings(name: str, said: str, mac: str | None = None) -> tuple[CheckResult, ...]:
     slot = SLOTS[kind(name)]
     device = Device(address=Address(0, 1, 0, 0), identity=CARD, mac=mac or MACS[kind(name)])
     return guest_checks.of_guest(probe.parse(said, slot), device, slot, ON)
@@ -45,7 +45,7 @@ def test_there_is_something_to_try() -> None:
 @pytest.mark.parametrize("name", recorded("look"))
 def test_a_recorded_probe_answer_verifies_its_card_in_every_check(name: str) -> None:
     found = findings(name, (CORPUS / name).read_text())
-    assert check_results.verified(found), found
+    assert verified(found), found
     assert {one.status for one in found} == {CheckStatus.PASSED}
     assert {"guest MAC", "guest BARs", "guest log"} <= {one.source for one in found}
 
@@ -70,7 +70,7 @@ def test_a_damaged_probe_answer_never_verifies_what_the_whole_one_did_not(
     put = data.draw(st.one_of(st.text(max_size=20), st.sampled_from(["\n", "|\n|", "==end 1 1\n"])))
     damaged = said[:at] + put + said[at + gone :]
     another = "52:54:00:ff:ff:ff"
-    assert not check_results.verified(findings(name, damaged, mac=another)) or another in damaged
+    assert not verified(findings(name, damaged, mac=another)) or another in damaged
 
 
 @pytest.mark.parametrize("name", [*recorded("nnvvks"), *recorded("nvvks")])

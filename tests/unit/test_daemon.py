@@ -36,7 +36,7 @@ from cede.model.plan import (
 from cede.model.policy import Policy
 from cede.services.assess import to_ask
 from cede.services.reconcile import Report
-from cede.verifier.check_results import AssignmentChecks, CheckResult, CheckStatus
+from cede.verifier.checklist import AssignmentChecks, CheckResult, CheckStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

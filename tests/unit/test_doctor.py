@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.doctor import daemon_rules, device_rules, diagnosis, guest_rules, pciback_rules, xen_rules
-from cede.doctor.facts import Facts
-from cede.doctor.finding import HOST, Finding, Severity, quoted
+from cede.doctor.finding import HOST, Facts, Finding, Severity, quoted
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import BackendDevice, Inventory, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity

@@ -13,12 +13,12 @@ from cede.errors import FailureKind
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
 from cede.model.pciback_options import settings
-from cede.planner.early_boot import early_boot
+from cede.planner.boot_plan import early_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.policy import policy_files
 
 if TYPE_CHECKING:
-    from cede.planner.early_boot import EarlyBoot
+    from cede.planner.boot_plan import EarlyBoot
 
 ROOT, NIC, PORT, IDLE = (
     Address.parse(a) for a in ("0000:00:03.0", "0000:01:00.0", "0000:02:00.0", "0000:04:00.0")

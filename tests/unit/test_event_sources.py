@@ -17,8 +17,8 @@ from cede.adapters.libvirt.domain_events import LibvirtEvents
 from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.uevents import Uevents, words
+from cede.adapters.xen.xenstore import BACKEND, WATCHED, XenstoreWatch
 from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
-from cede.adapters.xen.xenstore_watch import BACKEND, WATCHED, XenstoreWatch
 from cede.errors import UnreachableError
 from cede.policy.policy_files import fingerprint
 from unit.conftest import descriptors

@@ -17,7 +17,7 @@ from cede.errors import (
     UnsafeError,
     WorldMovedError,
 )
-from cede.executor import prestate
+from cede.executor.actions import original_state
 from cede.executor.executor import Executor
 from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.pci import Address, Identity
@@ -342,9 +342,9 @@ def test_what_went_while_its_original_state_was_read_is_not_remembered(host: Sim
         (host.tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
         return ()
 
-    assert prestate.original_state(host.adapters(), NIC) is not None
+    assert original_state(host.adapters(), NIC) is not None
     host.instead["read-links"] = read
-    assert prestate.original_state(host.adapters(), NIC) is None
+    assert original_state(host.adapters(), NIC) is None
 
 
 def test_the_original_state_of_a_device_outlives_an_interrupted_bind_to_pciback(
@@ -353,7 +353,7 @@ def test_the_original_state_of_a_device_outlives_an_interrupted_bind_to_pciback(
     half_bind(host, unbound=True)
     host.fails["reattach"] = [PermanentError("still no libvirtd")]
     assert take(host, *ATTACH).rollback_failed is not None
-    left = prestate.original_state(host.adapters(), NIC)
+    left = original_state(host.adapters(), NIC)
     assert left is not None
     assert (driver(host), left.driver) == (None, "e1000e")
 

@@ -14,8 +14,8 @@ from cede.importing.imported_policy import (
     ImportedDevice,
     ImportedPolicy,
     import_policy,
+    policy_text,
 )
-from cede.importing.policy_yaml import policy_text
 from cede.importing.sources import DesiredDevice, SourceContent, of_domains, of_guest, of_hide
 from cede.model import pciback_options
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership

@@ -9,7 +9,7 @@ import pytest
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 from cede.policy import policy_files
-from cede.policy.watcher import STABLE_SECONDS, PolicyWatcher
+from cede.policy.policy_files import STABLE_SECONDS, PolicyWatcher
 
 if TYPE_CHECKING:
     from pathlib import Path

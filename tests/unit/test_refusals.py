@@ -15,11 +15,10 @@ from cede.model.pci import PCIBACK, Address, Device, Identity
 from cede.model.plan import Change, Purpose, Refused, RemoveFromConfig
 from cede.model.policy import Policy
 from cede.planner.attach import plan_assignment
-from cede.planner.attach_target import AttachTarget, PlanContext
-from cede.planner.detach_target import DetachTarget
 from cede.planner.release import DETACH_RULES, plan_way_out, release
 from cede.planner.resolve import resolve_targets
 from cede.planner.rules import RULES, refusals
+from cede.planner.targets import AttachTarget, DetachTarget, PlanContext
 from unit.test_planner_properties import inventories, policies
 
 NIC = Address.parse("0000:01:00.0")

@@ -9,8 +9,8 @@ import pytest
 
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import CedeError, PermanentError, UnsafeError
+from cede.executor.actions import original_state, read_prestate
 from cede.executor.executor import Executor
-from cede.executor.prestate import original_state, read_prestate
 from cede.executor.return_to_dom0 import DeviceReturn
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import (

@@ -52,9 +52,8 @@ from cede.model.plan import (
 )
 from cede.services.reconcile import Report
 from cede.util.clock import Clock
-from cede.util.log import NOTICE, LineFormatter, handler_for
+from cede.util.log import NOTICE, LineFormatter, handler_for, line_of
 from cede.util.paths import Paths
-from cede.util.text import line_of
 from sim import memory_host
 from sim.faults import Among, Fault, Kind, Scheduled
 from sim.memory_host import ModelJournal

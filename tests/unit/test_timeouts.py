@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from cede.errors import HungError, TransientError
-from cede.util.timeouts import ThreadTimeouts
+from cede.util.clock import ThreadTimeouts
 from unit.raises import raises
 
 TIMEOUTS = ThreadTimeouts()

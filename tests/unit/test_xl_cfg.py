@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cede.errors import FailureKind, UsageError
 from cede.importing import xl_cfg
-from cede.importing.xl_pci_spec import PciSpec, read_spec
+from cede.importing.xl_cfg import PciSpec, read_spec
 from cede.model.domain import GuestKind
 from cede.model.pci import Address
 

@@ -19,9 +19,8 @@ from cede.adapters.ports import Adapters
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.adapters.xen.commands import Kernel, Xl
 from cede.adapters.xen.hypervisor import Hypervisor, binding
-from cede.adapters.xen.xenstore import Xenstore
+from cede.adapters.xen.xenstore import Xenstore, XenstoreWatch
 from cede.adapters.xen.xenstore_client import XenstoreClient
-from cede.adapters.xen.xenstore_watch import XenstoreWatch
 from cede.errors import CedeError, PermanentError
 from cede.policy.policy_files import fingerprint
 

@@ -15,8 +15,7 @@ from cede.model.domain import Domain
 from cede.model.inventory import BackendDevice, KernelLine, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity, Link, SwitchedOn
 from cede.state.journal import Journal
-from cede.util.clock import Clock
-from cede.util.timeouts import Timeouts
+from cede.util.clock import Clock, Timeouts
 
 
 class Console(Protocol):

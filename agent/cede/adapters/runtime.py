@@ -13,9 +13,8 @@ from pathlib import Path
 
 from cede.adapters.ports import Adapters, Source
 from cede.state.journal import Journal
-from cede.util.clock import Clock
+from cede.util.clock import Clock, ThreadTimeouts, Timeouts
 from cede.util.paths import DEFAULT_URI, Paths
-from cede.util.timeouts import ThreadTimeouts, Timeouts
 
 
 class LibvirtAccess(Enum):

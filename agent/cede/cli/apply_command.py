@@ -11,7 +11,7 @@ from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
-from cede.cli.report import show_report
+from cede.cli.output import show_report
 from cede.cli.session import confirm, writing
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import carry_out_pass, replan

@@ -12,13 +12,13 @@ from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import exit_status, output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
+from cede.cli.output import show_report
 from cede.cli.outputs import PlanOutput
-from cede.cli.report import show_report
 from cede.cli.session import writing
 from cede.errors import UsageError
 from cede.model.plan import Change
 from cede.model.serialization import dumps
-from cede.planner.early_boot import EarlyBoot, early_boot
+from cede.planner.boot_plan import EarlyBoot, early_boot
 from cede.policy.policy_files import host_policy
 from cede.services.boot import bind, read_boot_configuration, replan
 from cede.services.observe import observe_host

@@ -10,7 +10,7 @@ import click
 from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.report import show_report
+from cede.cli.output import show_report
 from cede.cli.session import writing
 from cede.model.policy import Channel, When
 from cede.policy.policy_files import host_policy_if_any

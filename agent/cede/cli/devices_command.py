@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import Runtime
-from cede.cli import device_output
+from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
 from cede.errors import PolicyError, UsageError
@@ -17,11 +18,100 @@ from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
+from cede.planner.fitness import FitKind
 from cede.policy.policy_files import host_policy_if_any
-from cede.services import snapshot
 from cede.services.describe_devices import DevicesOutput, describe_device, vanished_devices
-from cede.services.observe import observe_host
+from cede.services.observe import observe_host, save_inventory
 from cede.services.one_off import no_such_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cede.planner.fitness import Fitness
+    from cede.services.describe_devices import DescribedDevice, VanishedDevice
+
+
+_WIDTH = 100
+_WIDEST = {"DRIVER": 12, "WITH": 12, "FIT": 20, "HAS": 14}
+_HEAD = ("ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT")
+_LEAST = 24
+_VANISHED = "vanished; `cede release` removes it from the XML"
+
+
+def table(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> None:
+    """Print one line for each device, at most 100 columns wide; then the devices that have vanished."""
+    cells = [
+        (
+            str(row.address),
+            _cut(row.driver or "-", _WIDEST["DRIVER"]),
+            _cut(row.holder, _WIDEST["WITH"]),
+            _cut(_in_short(row.fitness), _WIDEST["FIT"]),
+            _cut(", ".join(node.name for node in row.nodes) or "-", _WIDEST["HAS"]),
+            _what(row),
+        )
+        for row in rows
+    ]
+    left = _WIDTH - sum(
+        max(len(name), *(len(line[n]) for line in cells)) + 2 if cells else 0
+        for n, name in enumerate(_HEAD[:-1])
+    )
+    short = [(*line[:-1], _cut(line[-1], max(left, _LEAST))) for line in cells]
+    lost = [(str(v.address), "-", ", ".join(v.domains), "no", "-", _VANISHED) for v in gone]
+    output.table(_HEAD, [*short, *lost])
+    if rows:
+        click.echo(
+            "`cede devices DEVICE` shows everything about one device; `cede devices --long` about all."
+        )
+
+
+def _in_short(fit: Fitness) -> str:
+    """Return the fitness without segment 0000, with which most addresses begin."""
+    if fit.fit is not FitKind.TOGETHER:
+        return str(fit)
+    return f"with {', '.join(str(address).removeprefix('0000:') for address in fit.together)}"
+
+
+def _what(row: DescribedDevice) -> str:
+    identity = row.identity
+    called = row.names.device or row.names.kind or f"class {identity.class_code[:4]}"
+    return f"{identity} {called}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def details(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> None:
+    """Print everything about each device, a paragraph for each."""
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        kind = row.names.kind or f"class {row.identity.class_code[:4]}"
+        called = f" {row.names}" if str(row.names) else ""
+        click.echo(f"{row.address}  {kind}:{called} [{row.identity}]")
+        for name, said in _lines(row):
+            if said:
+                click.echo(f"  {name:<9} {said}")
+    for vanished in gone:
+        click.echo(f"\n{vanished.address}  in {', '.join(vanished.domains)}: {_VANISHED}")
+
+
+def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
+    driver = f"driver {device.driver}" if device.driver else "no driver"
+    yield "with", f"{device.holder}, {driver}"
+    yield "fit", str(device.fitness)
+    yield "why", device.fitness.reason
+    yield "remedy", device.fitness.remedy
+    for node in device.nodes:
+        yield "has", str(node)
+    if not device.is_bridge:
+        yield "reset", ", ".join(device.reset_methods) or "none of its own"
+    yield "siblings", ", ".join(map(str, device.siblings))
+    yield "MAC", device.mac or ""
+    yield "serial", device.serial or ""
+    yield "path", device.path
+    if device.physical_function is not None:
+        yield "SR-IOV", f"virtual function {device.function_index} of {device.physical_function}"
 
 
 @click.command("devices")
@@ -48,7 +138,7 @@ def devices_command(
         inventory = observe_host(adapters)
         nodes = device_nodes(runtime.paths.sys)
     if file is not None:
-        snapshot.save(inventory, file)
+        save_inventory(inventory, file)
     chosen = [_named(text, inventory) for text in devices] or inventory.devices
     policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
     rows = tuple(
@@ -61,9 +151,9 @@ def devices_command(
     if as_json:
         click.echo(dumps(DevicesOutput(devices=rows, vanished=gone)))
     elif at_length or devices:
-        device_output.at_length(rows, gone)
+        details(rows, gone)
     else:
-        device_output.table(rows, gone)
+        table(rows, gone)
     return Exit.OK
 
 

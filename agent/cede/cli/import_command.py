@@ -14,8 +14,7 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
 from cede.errors import PolicyError, UsageError
 from cede.importing import xl_cfg
-from cede.importing.imported_policy import ImportedPolicy, ImportOutput, import_policy
-from cede.importing.policy_yaml import policy_text
+from cede.importing.imported_policy import ImportedPolicy, ImportOutput, import_policy, policy_text
 from cede.importing.sources import of_domains, of_guest, of_hide
 from cede.model import pciback_options
 from cede.model.inventory import Inventory

@@ -10,8 +10,8 @@ from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
+from cede.cli.output import show_report
 from cede.cli.outputs import PauseOutput
-from cede.cli.report import show_report
 from cede.cli.session import confirm, writing
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 import click
 
+from cede.cli import exit_status
+from cede.cli.exit_status import EXIT_OF
+from cede.cli.outputs import ReportOutput, StatusOutput
 from cede.domain_xml.edits import EDITS, edited
-from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Status
+from cede.errors import CedeError
+from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
 from cede.model.outcome import ActionOutcome
 from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
-from cede.verifier.check_results import CheckStatus
+from cede.model.serialization import dumps
+from cede.services.outputs import ChangeOutcome, CheckedAssignment
+from cede.services.reconcile import Report
+from cede.verifier.checklist import CheckStatus
+from cede.verifier.verify import Explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from cede.services.reconcile import Report
     from cede.state.journal import ChangeRecord
     from cede.verifier.verify import Explained
+
 
 _MARK = {
     CheckStatus.PASSED: "ok",
@@ -167,7 +177,7 @@ def status(found: Report, conditions: Sequence[Condition]) -> None:
                 click.echo(f"{condition.subject}, as last seen: {condition}")
 
 
-def explained(one: Explained) -> None:
+def checklist(one: Explained) -> None:
     """Print the checklist of one assignment, each item with the command to see it with."""
     click.echo(f"{one.subject}, item by item:")
     if not one.checks:
@@ -222,3 +232,55 @@ def history(entries: Sequence[ChangeRecord]) -> None:
             click.echo(f"  {entry.message}")
         if entry.remedy:
             click.echo(f"  remedy: {entry.remedy}")
+
+
+def show_report(done: Report, *, as_json: bool) -> int:
+    """Print the result of a pass: one JSON object, or what the progress has not printed yet; return the exit status."""
+    code = exit_status.of_report(done)
+    if as_json:
+        click.echo(
+            dumps(
+                ReportOutput(
+                    exit=code,
+                    plan=done.plan,
+                    outcomes=ChangeOutcome.of(done.outcomes),
+                    checked=CheckedAssignment.of(done.checked),
+                )
+            )
+        )
+    else:
+        report(done)
+    return code
+
+
+def show_checked(
+    found: Report,
+    *,
+    as_json: bool,
+    explained: tuple[Explained, ...] = (),
+    restarted: tuple[str, ...] = (),
+    failed: CedeError | None = None,
+    conditions: Sequence[Condition] = (),
+) -> int:
+    """Print the check results, and the checklists if there are any; return the exit status."""
+    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found)
+    if as_json:
+        click.echo(
+            dumps(
+                StatusOutput(
+                    exit=code,
+                    checked=CheckedAssignment.of(found.checked),
+                    conditions=tuple(conditions),
+                    explained=explained,
+                    restarted=restarted,
+                    error=failed,
+                )
+            )
+        )
+        return code
+    status(found, conditions)
+    for one in explained:
+        checklist(one)
+    if failed is not None:
+        error(failed)
+    return code

@@ -16,7 +16,7 @@ from cede.model.serialization import dumps
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.policy.policy_files import host_policy
-from cede.services import snapshot
+from cede.services.observe import read_inventory
 from cede.services.reconcile import replan
 
 
@@ -52,7 +52,7 @@ def plan_command(
         )
     before: dict[str, str] = {}
     if file is not None:
-        targets = resolve_targets(policy, snapshot.read(file))
+        targets = resolve_targets(policy, read_inventory(file))
         planned = plan(targets, scheduled=scheduled)
     else:
         with runtime.adapters() as adapters:

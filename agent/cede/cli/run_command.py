@@ -31,8 +31,7 @@ from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
 from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import LockedError, PermanentError, PolicyError
 from cede.policy import policy_files
-from cede.policy.policy_files import host_policy
-from cede.policy.watcher import PolicyWatcher
+from cede.policy.policy_files import PolicyWatcher, host_policy
 from cede.services.status import failures_recorded
 from cede.util.log import NOTICE
 

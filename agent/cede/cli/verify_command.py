@@ -11,7 +11,7 @@ import click
 from cede.adapters.runtime import Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.report import show_checked
+from cede.cli.output import show_checked
 from cede.cli.session import confirm, writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy

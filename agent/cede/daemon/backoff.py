@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cede.errors import FailureKind
 from cede.model.plan import Change, Plan, Refused
 from cede.services.assess import AssignmentStatus
-from cede.verifier.check_results import Witness
+from cede.verifier.checklist import Witness
 
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
 FLAPS, FLAP_SECONDS = 5, 600.0

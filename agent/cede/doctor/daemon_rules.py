@@ -10,7 +10,7 @@ from cede.doctor.finding import HOST, Finding, Severity, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cede.doctor.facts import Facts
+    from cede.doctor.finding import Facts
 
 _NOT_ALLOWED = re.compile(r"permission denied|authentication|access denied|polkit", re.IGNORECASE)
 _NO_DRIVER = re.compile(r"no connection driver available|failed to find module", re.IGNORECASE)

@@ -13,7 +13,7 @@ from cede.model.pci import Address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cede.doctor.facts import Facts
+    from cede.doctor.finding import Facts
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, Inventory
 

@@ -15,13 +15,12 @@ from cede.doctor import (
 from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model.domain import FEATURES
 from cede.model.plan import Change, Plan, Purpose, SwitchOn
-from cede.planner.attach_target import AttachTarget
+from cede.planner.targets import AttachTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cede.doctor.facts import Facts
-    from cede.doctor.finding import Finding
+    from cede.doctor.finding import Facts, Finding
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
     from cede.model.plan import Action

@@ -20,8 +20,8 @@ from cede.model.plan import (
     SwitchOn,
 )
 from cede.planner.attach import missing_features
-from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.rules import refusals
+from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

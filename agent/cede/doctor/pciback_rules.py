@@ -13,7 +13,7 @@ from cede.planner.guards import guards
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cede.doctor.facts import Facts
+    from cede.doctor.finding import Facts
     from cede.model.pciback_options import Hide
 
 _REFUSED = re.compile(r'Error parsing pci_devs_to_hide at "(?P<rest>.*)"')

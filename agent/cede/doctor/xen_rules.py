@@ -10,7 +10,7 @@ from cede.doctor.finding import HOST, Finding, Severity, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cede.doctor.facts import Facts
+    from cede.doctor.finding import Facts
 
 _FALSE = frozenset({"0", "no", "off", "false", "disable"})
 _IN_LOG = re.compile(r"^\(XEN\)\s+(?:\[[^\]]*\]\s*)?Command line: (.*)$")

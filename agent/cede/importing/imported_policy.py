@@ -1,11 +1,19 @@
-"""The assignments of all sources, compared with the host and its policy: each device once, for one domain."""
+"""The assignments of all sources, compared with the host and its policy, and proposed as the YAML of a policy.
+
+Each device is proposed once, for one domain. Every value of the YAML that is not plain is quoted, and text from other
+files goes into comments only as printable lines.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import re
+import textwrap
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Annotated
+
+import yaml
 
 from cede.importing.sources import DesiredDevice, SourceContent
 from cede.model.domain import DomainName
@@ -208,3 +216,68 @@ def _name(address: Address, device: Device | None, taken: Container[str]) -> str
     name = f"{kind}-{segment}{address.bus:02x}-{address.slot:02x}-{address.function}"
     numbered = (f"{name}-{number}" for number in count(2))
     return next(unique for unique in chain((name,), numbered) if unique not in taken)
+
+
+_WIDTH = 100
+_MAX_COMMENT = 600
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def policy_text(imported: ImportedPolicy, sources: Iterable[str], names: dict[str, str]) -> str:
+    """Return the policy as YAML with a final newline. `names` has the card's name for each device's name."""
+    lines = [
+        *_comment(f"Made by `cede import` from {', '.join(sources)}."),
+        "# Nothing was changed. Review and edit this file, then run `cede plan -f` with it.",
+    ]
+    if imported.notes:
+        lines += ["#", "# Left out:"]
+        lines += [line for note in imported.notes for line in _comment(note, mark="# - ")]
+    lines += ["version: 1", "devices:" if imported.devices else "devices: {}"]
+    for device in imported.devices:
+        lines += _device(device, names.get(device.name, ""))
+    lines.append("assignments:" if imported.assignments else "assignments: []")
+    for assignment in imported.assignments:
+        lines += _yaml_assignment(assignment)
+    return "\n".join(lines) + "\n"
+
+
+def _device(device: ImportedDevice, called: str) -> Iterator[str]:
+    yield f"  {device.name}:"
+    if called:
+        yield from _comment(called, mark="    # ")
+    yield from _comment(f"from {', '.join(device.origins)}", mark="    # ")
+    for note in device.notes:
+        yield from _comment(note, mark="    # - ")
+    yield f'    match: {{address: "{device.address}"}}'
+    if device.identity is not None:
+        identity = device.identity
+        yield f'    expect: {{vendor: "{identity.vendor}", device: "{identity.device}"}}'
+
+
+def _yaml_assignment(assignment: ImportedAssignment) -> Iterator[str]:
+    yield f"  - device: {assignment.device}"
+    yield f"    domain: {_scalar(assignment.domain)}"
+    if assignment.permissive:
+        yield "    permissive: true"
+    if assignment.adopt:
+        yield "    adopt: true"
+    if assignment.when is not When.NOW:
+        yield f"    when: {assignment.when}"
+
+
+def _scalar(text: str) -> str:
+    """Return `text` as YAML that reads back as the same string."""
+    if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
+        return text
+    quoted: str = yaml.safe_dump(text, default_style='"', width=float("inf")).rstrip("\n")
+    return quoted
+
+
+def _comment(text: str, mark: str = "# ") -> list[str]:
+    """Return `text` as comment lines; the first begins with `mark`, the others are indented below."""
+    clean = "".join(c if c.isprintable() else "?" for c in text[:_MAX_COMMENT])
+    further = mark[: mark.index("#") + 1].ljust(len(mark))
+    return textwrap.wrap(
+        clean, width=_WIDTH, initial_indent=mark, subsequent_indent=further, break_long_words=False,
+        break_on_hyphens=False,
+    ) or [mark.rstrip()]  # fmt: skip

@@ -29,7 +29,7 @@ from cede.planner.rules import Asked, first_answer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cede.planner.attach_target import AttachTarget, PlanContext
+    from cede.planner.targets import AttachTarget, PlanContext
 
 
 def plan_assignment(

@@ -15,8 +15,8 @@ from cede.model.pci import Address
 from cede.model.plan import Refused
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
 from cede.planner.attach import plan_assignment
-from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.guards import guards
+from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

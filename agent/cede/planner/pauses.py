@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.journal_state import Pause
     from cede.model.pci import Address, Device
-    from cede.planner.attach_target import AttachTarget
+    from cede.planner.targets import AttachTarget
 
 
 def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Paused:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
-from cede.planner.attach_target import AttachTarget, PlanContext
 from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
 from cede.planner.recovery import orphans, recover
 from cede.planner.release import leftover, stale
+from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
     from cede.model.pci import Address

@@ -23,8 +23,8 @@ from cede.model.plan import (
     SwitchOn,
     Unplug,
 )
-from cede.planner.detach_target import DetachTarget
 from cede.planner.release import plan_way_out
+from cede.planner.targets import DetachTarget
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -21,8 +21,8 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.planner.detach_target import DetachTarget
 from cede.planner.guards import refuse_guarded
+from cede.planner.targets import DetachTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

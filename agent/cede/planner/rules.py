@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cede.model.inventory import BackendDevice
     from cede.model.pci import Device
-    from cede.planner.attach_target import AttachTarget, PlanContext
+    from cede.planner.targets import AttachTarget, PlanContext
 
     Answer = Refused | Satisfied | None
 

@@ -31,7 +31,7 @@ from cede.model.plan import (
     Unplug,
     Why,
 )
-from cede.verifier.check_results import CheckStatus, Witness, verified
+from cede.verifier.checklist import CheckStatus, Witness, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cede.model.conditions import ConditionType
     from cede.model.outcome import Outcome
     from cede.planner.resolve import Target
-    from cede.verifier.check_results import CheckResult
+    from cede.verifier.checklist import CheckResult
 
 _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 

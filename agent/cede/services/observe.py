@@ -1,16 +1,22 @@
-"""Observe: through the adapters, one value of the whole host."""
+"""Observe: through the adapters, one value of the whole host; saved in a file, and read where there is no such host."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Collection
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
+from cede.errors import UsageError
+from cede.model import serialization
 from cede.model.inventory import Inventory
 from cede.model.pci import with_original_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cede.adapters.ports import Adapters
     from cede.model.pci import Address, Device, OriginalState
 
@@ -84,3 +90,59 @@ def observe_host(adapters: Adapters) -> Inventory:
     inventory = adapters.timeouts.call("looking at the host", lambda: observe(adapters))
     _LOG.info("saw %d devices and %d domains", len(inventory.devices), len(inventory.domains))
     return inventory
+
+
+_VERSION: Literal[1] = 1
+_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedHost:
+    """A host in a file, as `cede devices --save` writes it and `cede plan --host` reads it."""
+
+    version: Literal[1]
+    inventory: Inventory
+
+
+def save_inventory(inventory: Inventory, path: Path) -> None:
+    """Write the inventory as JSON, readable by its owner only; schemas/inventory.schema.json describes it.
+
+    Raises UsageError if the file can't be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            saved = SavedHost(version=_VERSION, inventory=inventory)
+            file.write(serialization.dumps(saved) + "\n")
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be written: {error.strerror}", name="file-unwritable"
+        ) from error
+
+
+def read_inventory(path: Path) -> Inventory:
+    """The inventory in a file that `save` wrote; raises UsageError, with the place in it, if it is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}", name="file-unreadable"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is not JSON: {error}", name="unreadable-snapshot", remedy=_REMEDY
+        ) from error
+    if not isinstance(data, dict) or data.get("version") != _VERSION:
+        raise UsageError(
+            f"{path} is not a saved host of version {_VERSION}",
+            name="unreadable-snapshot",
+            remedy=_REMEDY,
+        )
+    try:
+        inventory: Inventory = serialization.build(Inventory, data.get("inventory"), "inventory")
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}", name="unreadable-snapshot", remedy=_REMEDY) from error
+    return inventory
+
+
+_REMEDY = "make one with `cede devices --save FILE`"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from cede.errors import CedeError
 from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.plan import Subject
-from cede.verifier.check_results import AssignmentChecks, CheckResult
+from cede.verifier.checklist import AssignmentChecks, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,10 +28,15 @@ from cede.services.observe import observe_host
 from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
 from cede.state.journal import Requester
+from cede.util.clock import CALL_SECONDS
 from cede.util.retry import retry_transient
-from cede.util.timeouts import CALL_SECONDS
-from cede.verifier import check_results
-from cede.verifier.check_results import AssignmentChecks, Witness
+from cede.verifier.checklist import (
+    AssignmentChecks,
+    Witness,
+    alternative_result,
+    refused_result,
+    unverified_result,
+)
 from cede.verifier.verify import of_host, verify
 
 if TYPE_CHECKING:
@@ -195,10 +200,10 @@ def status(targets: Targets, planned: Plan) -> Report:
 def _expected(target: Target, decision: Decision, inventory: Inventory) -> AssignmentChecks:
     match decision:
         case Refused(reason=reason):
-            findings = (check_results.refused_result(reason),)
+            findings = (refused_result(reason),)
             return AssignmentChecks(subject=target.subject, findings=findings)
         case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
-            findings = (check_results.alternative_result(reason),)
+            findings = (alternative_result(reason),)
             return AssignmentChecks(subject=target.subject, findings=findings)
         case Paused():
             return replace(_check_outside(target, inventory), paused=True)
@@ -246,7 +251,7 @@ def _check_inside(
             adapters.clock,
         )
     except CedeError as unanswered:  # the report of what was done must not be lost over this
-        findings = (check_results.unverified_result("dom0", unanswered.message),)
+        findings = (unverified_result("dom0", unanswered.message),)
     return AssignmentChecks(subject=target.subject, findings=findings)
 
 
@@ -255,7 +260,7 @@ def _check_outside(target: Target, inventory: Inventory) -> AssignmentChecks:
     device = target.device and inventory.device(target.device.address)
     domain = target.domain and inventory.domain(target.domain.uuid)
     findings = (
-        (check_results.unverified_result("inventory", "the device or the domain is gone"),)
+        (unverified_result("inventory", "the device or the domain is gone"),)
         if device is None or domain is None
         else of_host(inventory, device, domain, target.assignment)
     )

@@ -1,11 +1,23 @@
-"""Time, as whoever waits or dates something is handed it: a test makes one whose hours pass at once."""
+"""Time: the clock that is handed in, and time limits, so that no call can hang cede.
+
+A call into libvirt, sysfs or a guest runs in a thread of its own. A call that does not return in time is abandoned (an
+`unbind` may never return from the kernel) and reported, and cede does nothing more with that device.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from cede.errors import HungError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _utc() -> datetime:
@@ -19,3 +31,55 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = _utc
     sleep: Callable[[float], None] = time.sleep
+
+
+_T = TypeVar("_T")
+CALL_SECONDS = 90.0
+
+
+class Timeouts(Protocol):
+    """How calls are made that may hang."""
+
+    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+        """Return or raise what `call` does. Raises HungError, naming `what`, if `call` takes longer than `seconds`."""
+
+    def start(
+        self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
+    ) -> Callable[[], _T]:
+        """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `call` does."""
+
+
+class ThreadTimeouts:
+    """Each call in a thread of its own, on which the process doesn't wait to end."""
+
+    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+        """See `Timeouts`."""
+        return self.start(what, call, seconds=seconds)()
+
+    def start(
+        self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
+    ) -> Callable[[], _T]:
+        """See `Timeouts`."""
+        due = time.monotonic() + seconds
+        ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                ended.put((True, call()))
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it was called
+                ended.put((False, error))
+
+        def answer() -> _T:
+            try:
+                returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
+            except Empty:
+                raise HungError(
+                    f"{what} has hung for {seconds:.0f} s, and cede no longer waits",
+                    remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a reboot of the host",
+                ) from None
+            if isinstance(value, BaseException) and not returned:
+                raise value
+            return value  # type: ignore[return-value]
+
+        threading.Thread(target=run, name=what, daemon=True).start()
+        return answer

@@ -1,8 +1,4 @@
-"""Logging: lines as journald or a terminal reads them, and what each call into the outside took.
-
-The standard library's, below the logger `cede`; nothing is put into words unless somebody wants to read them. Of XML
-and of what is sent to a guest only the length is told: a password may be in it. Source: sd-daemon(3) (<N> prefixes).
-"""
+"""Logging: lines as journald or a terminal reads them, and what each call into the outside took."""
 
 from __future__ import annotations
 
@@ -15,11 +11,10 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cede.util.text import line_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
+
 
 _T = TypeVar("_T")
 NOTICE = 25  # syslog(3) has it, between INFO and WARNING
@@ -152,3 +147,12 @@ class _LoggedCalls:
 
 def _bare(argument: object) -> object:
     return argument._target if isinstance(argument, _LoggedCalls) else argument  # noqa: SLF001 - its own kind
+
+
+MAX_LENGTH = 1000
+
+
+def line_of(text: str, length: int = MAX_LENGTH) -> str:
+    """`text` as one line of at most `length` characters that does nothing to a terminal, whoever's words are in it."""
+    joined = " | ".join(part.strip() for part in text.splitlines() if part.strip())
+    return "".join(c if c.isprintable() else "?" for c in joined)[:length]

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.guest.pci_function import Interrupt
-from cede.verifier.check_results import by_guest, check_result, info_result, unverified_result
+from cede.verifier.checklist import by_guest, check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cede.guest.pci_function import Function
     from cede.guest.probe import ProbeResult, View
     from cede.model.pci import Address, Device, SwitchedOn
-    from cede.verifier.check_results import CheckResult
+    from cede.verifier.checklist import CheckResult
 
 _FIELDS = ("vendor", "device", "class_code", "subsystem", "driver", "interrupt", "serial")
 _HOLDERS = ("vfio-pci", "pci-stub", "pciback", "uio_pci_generic")  # bound, and nothing switched on

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED, INITIALISED, RECONFIGURING
-from cede.verifier.check_results import check_result, info_result
+from cede.verifier.checklist import check_result, info_result
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, KernelLine
     from cede.model.pci import Address, Device
-    from cede.verifier.check_results import CheckResult
+    from cede.verifier.checklist import CheckResult
 
 _BINDING = re.compile(r"seizing device|assign to virtual slot")
 _ASSIGNED = re.compile(r"vpci: assign to virtual slot [0-9a-f]+(?: func [0-7])?")

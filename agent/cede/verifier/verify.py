@@ -19,8 +19,18 @@ from cede.model.pci import with_original_state
 from cede.model.plan import Subject
 from cede.model.policy import Channel, When
 from cede.util.retry import wait_for
-from cede.verifier import check_results, guest_checks, host_checks
-from cede.verifier.checklist import ChecklistFacts, ChecklistItem, checklist, slot_line
+from cede.verifier import guest_checks, host_checks
+from cede.verifier.checklist import (
+    ChecklistFacts,
+    ChecklistItem,
+    by_guest,
+    checklist,
+    info_result,
+    not_asked_result,
+    slot_line,
+    unverified_result,
+    verified,
+)
 from cede.verifier.host_checks import of_kernel_log
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Address, Device
     from cede.model.policy import Assignment, Verification
     from cede.planner.resolve import Targets
-    from cede.verifier.check_results import AssignmentChecks, CheckResult
+    from cede.verifier.checklist import AssignmentChecks, CheckResult
 
 _PAUSE = 0.1
 
@@ -51,7 +61,7 @@ def of_host(
 
 
 def _unasked(verification: Verification) -> tuple[CheckResult, ...]:
-    return (check_results.not_asked_result(),) if verification.guest is Channel.NONE else ()
+    return (not_asked_result(),) if verification.guest is Channel.NONE else ()
 
 
 def verify(
@@ -74,14 +84,14 @@ def verify(
         return max(0.0, deadline - clock.monotonic())
 
     def until_verified(look: Callable[[], tuple[CheckResult, ...]]) -> tuple[CheckResult, ...]:
-        return wait_for(look, check_results.verified, left(), clock, pause=_PAUSE)
+        return wait_for(look, verified, left(), clock, pause=_PAUSE)
 
     device, domain = _device(adapters, address), adapters.libvirt.domain(expected_domain.name)
     if device is None or domain is None or domain.uuid != expected_domain.uuid:
         missing = (
             f"no device at {address}" if device is None else f"no domain {expected_domain.name}"
         )
-        return (check_results.unverified_result("inventory", missing),)
+        return (unverified_result("inventory", missing),)
     slot: Address | None = None
 
     def given() -> tuple[CheckResult, ...]:
@@ -92,7 +102,7 @@ def verify(
 
     logs = _logs(adapters, address, domain)
     host = (*host_checks.of_dom0(device, domain), *until_verified(given))
-    if verification.guest is Channel.NONE or slot is None or not check_results.verified(host):
+    if verification.guest is Channel.NONE or slot is None or not verified(host):
         return (*host, *logs(host), *_unasked(verification))
     at = slot
     last: tuple[CheckResult, ...] = ()
@@ -109,9 +119,7 @@ def verify(
             inside = until_verified(seen)
             return (*host, *inside, *logs(inside))
     except (GuestSilentError, PermanentError) as error:
-        inside = last or check_results.by_guest(
-            check_results.unverified_result("guest", _message(error))
-        )
+        inside = last or by_guest(unverified_result("guest", _message(error)))
         return (*host, *inside, *logs(inside))
 
 
@@ -127,14 +135,12 @@ def _logs(
     )
 
     def read(so_far: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-        said = (
-            "" if check_results.verified(so_far) else adapters.libvirt.last_libxl_line(domain.name)
-        )
+        said = "" if verified(so_far) else adapters.libvirt.last_libxl_line(domain.name)
         return (
             *host_checks.of_permissive(adapters.sysfs.permissive(), address, domain),
             *host_checks.of_kernel_log(adapters.kernel_log.lines(str(address)), address),
             *host_checks.of_xen(faults(), adapters.hypervisor.faults(address)),
-            *((check_results.info_result("libxl's log", f"last line: {said}"),) if said else ()),
+            *((info_result("libxl's log", f"last line: {said}"),) if said else ()),
         )
 
     return read

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import UnreachableError
-from cede.util.log import argument_text, logged_call
-from cede.util.text import line_of
+from cede.util.log import argument_text, line_of, logged_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
