@@ -33,6 +33,7 @@ OUTPUTS = {
     "boot": ("cede boot --print --json", BootOutput),
     "devices": ("cede devices --json", DevicesOutput),
     "doctor": ("cede doctor --json", outputs.DoctorOutput),
+    "error": ("cede COMMAND --json that ends in an error", outputs.ErrorOutput),
     "history": ("cede history --json", outputs.HistoryOutput),
     "import": ("cede import --json", ImportOutput),
     "inventory": ("cede devices --save", SavedHost),

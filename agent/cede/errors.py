@@ -23,7 +23,10 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One of several things that are wrong in a file; `place` is `file:line:column`, or the file alone."""
+    """One of several things that are wrong in a file.
+
+    `place` is `file:line:column`, or the file alone; `name` is stable, in kebab-case; `text` says what is wrong.
+    """
 
     place: str
     name: str

@@ -341,6 +341,46 @@ def test_a_missing_policy_file_is_named(cede: Callable[..., Shown], tmp_path: Pa
         assert shown.out == ""
 
 
+def test_an_error_is_one_json_object_if_the_command_was_to_print_json(
+    cede: Callable[..., Shown], policy: Path, host: SimulatedHost
+) -> None:
+    host.silent = UnreachableError("no answer", name="no-libvirt", remedy="start libvirtd")
+    for command in ("apply", "plan"):
+        shown = cede(command, "--json")
+        said = shown.json("error")
+        assert (shown.status, said["exit"], said["error"], said["diagnostics"]) == (
+            75,
+            75,
+            {"name": "no-libvirt", "message": "no answer", "remedy": "start libvirtd", "kind": "try-later"},
+            [],
+        )  # fmt: skip
+        assert shown.err == cede(command).err != ""
+    policy.write_text("version: 1\ndevcies: {}\nassignments: 3\n")
+    said = cede("plan", "--json").json("error")
+    assert (said["exit"], said["error"]["kind"]) == (2, "usage")
+    assert [(d["place"], d["name"]) for d in said["diagnostics"]] == [
+        (f"{policy}:2:1", "unknown-key"),
+        (f"{policy}:3:14", "unexpected-value"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("plan", "--json", "--nonsense"), ("--json", "plan"), ("nonsense", "--json"), ("attach", "--json")]
+)  # fmt: skip
+def test_a_wrong_command_line_is_one_json_object_if_json_is_in_it(
+    cede: Callable[..., Shown], arguments: tuple[str, ...]
+) -> None:
+    shown = cede(*arguments)
+    said = shown.json("error")
+    assert (shown.status, said["exit"], said["error"]["name"]) == (2, 2, "wrong-command-line")
+    assert said["error"]["message"] in shown.err
+
+
+def test_a_wrong_command_line_without_json_prints_text_alone(cede: Callable[..., Shown]) -> None:
+    shown = cede("plan", "--nonsense")
+    assert (shown.status, shown.out, "--nonsense" in shown.err) == (2, "", True)
+
+
 def test_a_wrong_policy_file_is_reported_with_its_line(
     cede: Callable[..., Shown], policy: Path, host: SimulatedHost
 ) -> None:

@@ -13,7 +13,7 @@ import click
 
 from cede import __version__
 from cede.cli.exit_status import EXIT_OF, Exit
-from cede.errors import CedeError
+from cede.errors import CedeError, UsageError
 from cede.util.paths import DEFAULT_URI
 
 if TYPE_CHECKING:
@@ -115,7 +115,11 @@ cli.params += _LOGGING
 
 
 def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> NoReturn:
-    """Run the command line, by default that of this process on this host, and end the process with its exit status."""
+    """Run the command line, by default that of this process on this host, and end the process with its exit status.
+
+    An error is told on standard error; where the command line has --json, as JSON on standard output too.
+    """
+    error: CedeError | None = None
     try:
         code = cli.main(argv, prog_name="cede", standalone_mode=False, obj=runtime)
     except click.exceptions.Exit as ended:
@@ -125,10 +129,21 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
         code = _INTERRUPTED
     except click.ClickException as wrong:
         wrong.show()
-        code = Exit.USAGE
+        error = UsageError(
+            wrong.format_message(),
+            name="wrong-command-line",
+            remedy="`cede COMMAND --help` shows its arguments and options",
+        )
     except CedeError as failed:
         from cede.cli import output
 
         output.error(failed)
-        code = EXIT_OF[failed.kind]
+        error = failed
+    if error is not None:
+        code = EXIT_OF[error.kind]
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            from cede.cli.outputs import ErrorOutput
+            from cede.model.serialization import dumps
+
+            click.echo(dumps(ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)))
     sys.exit(int(code or 0))

@@ -9,13 +9,25 @@ from dataclasses import dataclass
 
 from cede.cli.exit_status import Exit
 from cede.doctor.finding import Finding
-from cede.errors import CedeError
+from cede.errors import CedeError, Diagnostic
 from cede.model.conditions import Condition
 from cede.model.journal_state import Pause
 from cede.model.plan import Plan
 from cede.services.outputs import ChangeOutcome, CheckedAssignment
 from cede.state.journal import ChangeRecord
 from cede.verifier.verify import Explained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorOutput:
+    """What a command prints with --json that ends in an error, in place of its own output.
+
+    `diagnostics` are all that is wrong in a file, in the order of the lines, empty for another error.
+    """
+
+    exit: Exit
+    error: CedeError
+    diagnostics: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
