@@ -125,7 +125,7 @@ class HungError(CedeError):
     name = "hung"
 
 
-class InterruptedByPersonError(CedeError):
+class StopRequestedError(CedeError):
     """The administrator asked to stop; the journal has what was begun, and the next apply continues."""
 
     kind = FailureKind.TRY_LATER

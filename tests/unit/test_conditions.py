@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from cede.cli.exit_status import Exit, of_status
 from cede.errors import (
     FailureKind,
-    InterruptedByPersonError,
     PermanentError,
+    StopRequestedError,
     TransientError,
     UnreachableError,
     UnsafeError,
@@ -107,7 +107,7 @@ class Seen:
     config: bool = False
     decision: Decision = WORK
     done: bool = False
-    error: PermanentError | InterruptedByPersonError | None = None
+    error: PermanentError | StopRequestedError | None = None
     rollback_failed: bool = False
     checks: tuple[CheckResult, ...] | None = None
 
@@ -179,7 +179,7 @@ TABLE = [
      "False NotYet, False NotYet, False NotAttached, False NotYet"),
     (replace(SEEN, done=True, error=PermanentError("no")),
      "False Failed, False Failed, False NotAttached, False Failed"),
-    (replace(SEEN, done=True, error=InterruptedByPersonError("the administrator stopped it")),
+    (replace(SEEN, done=True, error=StopRequestedError("the administrator stopped it")),
      "False Interrupted, False Interrupted, False NotAttached, False Interrupted"),
     (replace(SEEN, done=True, error=PermanentError("no"), rollback_failed=True),
      "False RollbackFailed, False RollbackFailed, False NotAttached, False RollbackFailed"),

@@ -18,8 +18,8 @@ from cede.daemon.triggers import Trigger
 from cede.errors import (
     CedeError,
     HungError,
-    InterruptedByPersonError,
     PermanentError,
+    StopRequestedError,
     TransientError,
     UnreachableError,
 )
@@ -411,7 +411,7 @@ def test_asked_to_stop_in_the_middle_of_an_action_it_makes_no_other_pass() -> No
 
     def does(_change: Change) -> CedeError:
         world.stopping = True
-        return InterruptedByPersonError("interrupted")
+        return StopRequestedError("interrupted")
 
     world.does = does
     world.run()

@@ -10,7 +10,7 @@ import pytest
 
 import cede
 from cede import errors
-from cede.errors import CedeError, HungError, InterruptedByPersonError, LockedError, PermanentError
+from cede.errors import CedeError, HungError, LockedError, PermanentError, StopRequestedError
 from cede.model.serialization import plain
 
 KINDS = {
@@ -19,7 +19,7 @@ KINDS = {
     if isinstance(kind, type) and issubclass(kind, CedeError)
 }
 # there is one error of each
-ALONE = {HungError.__name__, InterruptedByPersonError.__name__, LockedError.__name__}
+ALONE = {HungError.__name__, StopRequestedError.__name__, LockedError.__name__}
 NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 
 

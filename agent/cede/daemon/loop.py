@@ -17,7 +17,7 @@ from cede.daemon.triggers import Trigger
 from cede.errors import (
     CedeError,
     HungError,
-    InterruptedByPersonError,
+    StopRequestedError,
     TransientError,
     UnreachableError,
 )
@@ -169,7 +169,7 @@ class Daemon:
         try:
             with self.passes(policy, _why(triggered)) as current:
                 report = self._carry_out(current)
-        except InterruptedByPersonError:
+        except StopRequestedError:
             return  # it is stopped, and what is left to do is in the journal
         except CedeError as error:
             self.reporter.observed()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError, HungError, InterruptedByPersonError, WorldMovedError
+from cede.errors import CedeError, HungError, StopRequestedError, WorldMovedError
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
 from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.plan import Action, BindToPciback, Change
@@ -89,7 +89,7 @@ class Executor:
         error: CedeError | None = None
         for action in change.actions:
             if self._stop.is_set():
-                error = InterruptedByPersonError(
+                error = StopRequestedError(
                     f"interrupted before: {action}",
                     remedy="apply again to go on, or `cede release` the device",
                 )
@@ -108,7 +108,7 @@ class Executor:
         tried: tuple[ActionOutcome, ...],
         error: CedeError | None,
     ) -> Outcome:
-        halfway = error is None or isinstance(error, HungError | InterruptedByPersonError)
+        halfway = error is None or isinstance(error, HungError | StopRequestedError)
         if halfway or not change.rollback_on_failure:
             return Outcome(change=change, tried=tried, error=error)
         rolled_back: list[ActionOutcome] = []
@@ -161,9 +161,7 @@ class Executor:
         change, error = outcome.change, outcome.error
         if error is None:
             return not change.needs_follow_up
-        if not change.rollback_on_failure or isinstance(
-            error, HungError | InterruptedByPersonError
-        ):
+        if not change.rollback_on_failure or isinstance(error, HungError | StopRequestedError):
             return change_id not in self._started
         return outcome.rollback_failed is None
 
@@ -243,7 +241,7 @@ def _outcome_word(outcome: Outcome) -> str:
         return "done"
     if outcome.rollback_failed is not None:
         return "rollback failed"
-    if isinstance(outcome.error, InterruptedByPersonError):
+    if isinstance(outcome.error, StopRequestedError):
         return "interrupted"
     if isinstance(outcome.error, HungError):
         return "hung"

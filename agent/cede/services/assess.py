@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from cede.errors import FailureKind, InterruptedByPersonError
+from cede.errors import FailureKind, StopRequestedError
 from cede.model.conditions import (
     ATTACHED,
     IN_SYNC,
@@ -88,7 +88,7 @@ class AssignmentStatus:
 
     @property
     def failed(self) -> bool:
-        """Whether its change failed by itself, and not by a person who stopped it."""
+        """Whether its change failed by itself, and not because a stop was requested."""
         return self.reason in _FAILED
 
 
@@ -255,7 +255,7 @@ def _failed(outcome: Outcome, error: CedeError) -> _Row:
         text = f"rollback failed: {error.with_remedy}"
     elif outcome.rolled_back:
         text += "; rolled back"
-    if isinstance(error, InterruptedByPersonError):
+    if isinstance(error, StopRequestedError):
         why = "Interrupted"
     return _Row(severity, kind, text, why, error.message, Status.FALSE)
 
