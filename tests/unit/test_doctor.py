@@ -5,6 +5,7 @@ tests/corpus/doctor has the lines: as the lab, bug reports and mailing lists sho
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cede.adapters.composition import connect_libvirt, host_runtime
 from cede.doctor import daemon_rules, device_rules, diagnosis, guest_rules, pciback_rules, xen_rules
 from cede.doctor.finding import HOST, Facts, Finding, Severity, quoted
+from cede.errors import PermanentError, UnreachableError
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import BackendDevice, Inventory, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity
@@ -21,6 +24,7 @@ from cede.model.plan import LoadAtBoot, LoadPciback, SwitchOn
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets, subject_of
+from unit.raises import raises
 
 CORPUS = Path(__file__).parents[1] / "corpus/doctor"
 NIC, DISK = Address(0, 1, 0, 0), Address(0, 3, 0, 0)
@@ -91,9 +95,9 @@ FATAL, WARNING, NOTE = Severity
         ({"inventory": WITHOUT, "pciback_available": None}, {"pciback-not-loaded": WARNING}),
         ({"pciback_at_boot": False}, {"pciback-not-at-boot": WARNING}),
         ({"is_root": False}, {"not-root": NOTE}),
-        ({"no_xenstore": "xenstore doesn't answer at /run/xenstored/socket"}, {"xenstore-down": FATAL}),
-        ({"no_node_devices": "Failed to connect socket to virtnodedevd-sock"}, {"virtnodedevd-down": FATAL}),
-        ({"not_observed": "the journal can't be read"}, {"not-observed": FATAL}),
+        ({"no_xenstore": UnreachableError("no socket")}, {"xenstore-down": FATAL}),
+        ({"no_node_devices": UnreachableError("virtnodedevd-sock")}, {"virtnodedevd-down": FATAL}),
+        ({"not_observed": PermanentError("the journal can't be read")}, {"not-observed": FATAL}),
         ({"libxl_notes": (LibxlNote(address=NIC, domid=7),)}, {"stale-libxl-note": WARNING}),
         ({"power": {NIC: "D3cold"}}, {"asleep": WARNING}),
         ({"power": {NIC: "D3hot", DISK: "unknown"}}, {}),
@@ -110,19 +114,28 @@ def test_each_sign_of_a_host_is_known(changed: dict[str, object], found: dict[st
 def test_libvirts_own_words_report_what_is_wrong_with_it(
     said: str, found: dict[str, Severity]
 ) -> None:
-    silent = replace(HEALTHY, no_libvirt=said, no_node_devices=said)
+    error = UnreachableError(said)
+    silent = replace(HEALTHY, no_libvirt=error, no_node_devices=error)
     (one,) = (one for rule in daemon_rules.RULES for one in rule(silent))
     assert ({one.name: one.severity}, said in one.why) == (found, True)
 
 
+def test_python_without_its_binding_to_libvirt_is_known_by_the_errors_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cede.adapters.libvirt.connection", None)
+    with raises(PermanentError, "libvirt-binding-missing") as caught:
+        connect_libvirt(host_runtime())
+    assert host(no_libvirt=caught.value) == {"libvirt-no-binding": FATAL}
+    renamed = PermanentError("worded otherwise", name=caught.value.name)
+    assert host(no_libvirt=renamed) == {"libvirt-no-binding": FATAL}
+
+
 def test_what_others_than_root_may_not_see_is_not_called_broken() -> None:
-    denied = "libvirt doesn't answer: authentication unavailable: no polkit agent available"
-    assert host(is_root=False, no_libvirt=denied, no_xenstore="[Errno 13] Permission denied") == {
-        "not-root": NOTE
-    }
-    assert host(is_root=True, no_xenstore="[Errno 13] Permission denied") == {
-        "xenstore-down": FATAL
-    }
+    libvirt = UnreachableError("authentication unavailable: no polkit agent available")
+    xenstore = UnreachableError("[Errno 13] Permission denied")
+    assert host(is_root=False, no_libvirt=libvirt, no_xenstore=xenstore) == {"not-root": NOTE}
+    assert host(is_root=True, no_xenstore=xenstore) == {"xenstore-down": FATAL}
 
 
 @pytest.mark.parametrize(
@@ -492,8 +505,8 @@ def test_no_words_of_any_log_or_setting_break_the_rules_or_reach_a_terminal_raw(
         xen_command_line=command_line,
         kernel_command_line=command_line,
         virtualisation=(),
-        no_libvirt=option,
-        no_xenstore=option,
+        no_libvirt=UnreachableError(option),
+        no_xenstore=UnreachableError(option),
         hypervisor=option,
         module_options=(("/etc/modprobe.d/x.conf", f"options xen-pciback hide={option}"),),
     )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 _NOT_ALLOWED = re.compile(r"permission denied|authentication|access denied|polkit", re.IGNORECASE)
 _NO_DRIVER = re.compile(r"no connection driver available|failed to find module", re.IGNORECASE)
 _IDLE = "libxenlight state driver is not active"
-_NO_BINDING = "no binding to libvirt"
 
 
 def not_root(facts: Facts) -> Iterator[Finding]:
@@ -38,11 +37,21 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     Sources: libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT), src/driver.c (virDriverLoadModule: "Failed to find
     module"), src/libxl/libxl_driver.c (libxlConnectOpen), docs/daemons.rst (the modular ones).
     """
-    said = facts.no_libvirt
-    if not said or (not facts.is_root and _NOT_ALLOWED.search(said)):
+    if facts.no_libvirt is None:
+        return
+    said = facts.no_libvirt.message
+    if not facts.is_root and _NOT_ALLOWED.search(said):
         return
     why = quoted(said)
-    if _NO_DRIVER.search(said):
+    if facts.no_libvirt.name == "libvirt-binding-missing":
+        yield _fatal(
+            "libvirt-no-binding",
+            "Python has no binding to libvirt",
+            why,
+            "apt-get install python3-libvirt",
+            "https://libvirt.org/python.html",
+        )
+    elif _NO_DRIVER.search(said):
         yield _fatal(
             "libvirt-no-xen-driver",
             "libvirt has no Xen driver",
@@ -57,14 +66,6 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
             why,
             "see `journalctl -u libvirtd` (or virtxend); once Xen and xenstored run, systemctl restart libvirtd",
             "libvirt, src/libxl/libxl_driver.c (libxlConnectOpen)",
-        )
-    elif _NO_BINDING in said:
-        yield _fatal(
-            "libvirt-no-binding",
-            "Python has no binding to libvirt",
-            why,
-            "apt-get install python3-libvirt",
-            "https://libvirt.org/python.html",
         )
     else:
         modular = "virtxend" in said
@@ -85,7 +86,7 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
         yield _fatal(
             "virtnodedevd-down",
             "libvirt can't list the host's devices",
-            quoted(facts.no_node_devices),
+            quoted(facts.no_node_devices.message),
             "systemctl start virtnodedevd.socket (or systemctl restart libvirtd)",
             "libvirt, docs/daemons.rst",
         )
@@ -93,12 +94,12 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
 
 def xenstore(facts: Facts) -> Iterator[Finding]:
     """xenstored doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
-    said = facts.no_xenstore
-    if said and (facts.is_root or not _NOT_ALLOWED.search(said)):
+    error = facts.no_xenstore
+    if error is not None and (facts.is_root or not _NOT_ALLOWED.search(error.message)):
         yield _fatal(
             "xenstore-down",
             "xenstore does not answer",
-            quoted(said),
+            quoted(error.message),
             "systemctl start xenstored",
             "Xen, docs/misc/xenstore.txt",
         )
@@ -110,7 +111,7 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
         yield _fatal(
             "not-observed",
             "cede can't observe the host as a whole, and changes nothing until that works",
-            quoted(facts.not_observed),
+            quoted(facts.not_observed.message),
             "run `cede devices`: its error names the remedy",
             "cede, services/observe.py",
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cede.errors import CedeError
 from cede.model.inventory import Inventory, LibxlNote
 from cede.model.pci import Address
 from cede.model.plan import Action, RuleName, Sentence
@@ -24,7 +25,7 @@ class Facts:
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
-    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these do not answer, empty if they do;
+    configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these do not answer, None if they do;
     `not_observed` is why the host could not be observed though they do, and then `inventory` has what is left.
     `libxl_notes` are those of domains that have ended, `power` is each device's power state (`D0`, `D3cold` ...).
     """
@@ -41,10 +42,10 @@ class Facts:
     pciback_available: bool | None = True
     pciback_at_boot: bool = True
     module_options: tuple[tuple[str, str], ...] = ()
-    no_libvirt: str = ""
-    no_node_devices: str = ""
-    no_xenstore: str = ""
-    not_observed: str = ""
+    no_libvirt: CedeError | None = None
+    no_node_devices: CedeError | None = None
+    no_xenstore: CedeError | None = None
+    not_observed: CedeError | None = None
     libxl_notes: tuple[LibxlNote, ...] = ()
     power: Mapping[Address, str] = field(default_factory=dict)
     inventory: Inventory = field(default_factory=Inventory)

@@ -68,17 +68,17 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
     )
 
 
-def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, str]:
+def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, CedeError | None]:
     """The whole host; of one where not everything answers its devices, and what it does with them itself.
 
     And why it isn't the whole, where all that it would take answers.
     """
-    why = ""
+    why = None
     if complete:
         found = _answer(adapters, "looking at the host", lambda: observe(adapters))
         if isinstance(found, Inventory):
             return found, why
-        why = found.message
+        why = found
     uses = _answer(
         adapters, "looking at the host's own", lambda: adapters.uses.find(disks={}, interfaces={})
     )
@@ -100,10 +100,10 @@ def _answer(adapters: Adapters, what: str, ask: Callable[[], _T]) -> _T | CedeEr
         return error
 
 
-def _why_not(adapters: Adapters, ask: Callable[[], object]) -> str:
-    """What came instead of an answer; empty if one did."""
+def _why_not(adapters: Adapters, ask: Callable[[], object]) -> CedeError | None:
+    """What came instead of an answer; None if one did."""
     found = _answer(adapters, "asking libvirt or xenstore", ask)
-    return found.message if isinstance(found, CedeError) else ""
+    return found if isinstance(found, CedeError) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
