@@ -21,6 +21,7 @@ from cede.policy.diagnostics import Diagnostics
 from cede.policy.merge import policy_of
 from cede.policy.parse import MAX_BYTES, read_tree
 from cede.policy.validate import check_shape
+from cede.util import schemas
 from cede.util.paths import Paths
 
 
@@ -140,10 +141,11 @@ def _read_files(files: Sequence[Path], source: str) -> Policy:
 def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics) -> Policy:
     """Build the policy from the readable files (name -> content). Raises PolicyError if any has a mistake."""
     parts = []
+    schema = schemas.load("policy.schema.json")
     for file, content in contents.items():
         tree = read_tree(content, file, diagnostics)
         if tree is not None:
-            check_shape(tree, diagnostics)
+            check_shape(tree, schema, diagnostics)
             parts.append(parts_of(tree, diagnostics))
     all_read = len(parts) == len(diagnostics.files)
     policy = policy_of(parts, source, diagnostics, all_read=all_read)

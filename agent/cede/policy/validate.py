@@ -6,48 +6,47 @@ The schema is the one that editors use too; each part's `description` there comp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cede.model.policy import Place
 from cede.policy.diagnostics import Diagnostics, Path, quoted
 from cede.policy.parse import Tree
-from cede.util import schemas
 
-SCHEMA = "policy.schema.json"
 # What other files, and other YAML readers, write for true and false.
 _TRUTHS = {"yes": "true", "y": "true", "on": "true", "1": "true"}
 _TRUTHS |= {"no": "false", "n": "false", "off": "false", "0": "false"}
 
 
-def check_shape(tree: Tree, diagnostics: Diagnostics) -> None:
-    """Add a diagnostic for everything in the tree that the schema does not allow."""
+def check_shape(tree: Tree, schema: Mapping[str, Any], diagnostics: Diagnostics) -> None:
+    """Add a diagnostic for everything in the tree that the policy's `schema` does not allow."""
     from jsonschema import Draft202012Validator
 
     incomplete: set[Path] = set()
-    for error in Draft202012Validator(schemas.load(SCHEMA)).iter_errors(tree.data):
+    for error in Draft202012Validator(schema).iter_errors(tree.data):
         path = tuple(error.absolute_path)
         found: Any = error.instance
-        schema: Any = error.schema
+        part: Any = error.schema
         match error.validator:
             case "additionalProperties":
-                _unknown_keys(found, schema, path, tree, diagnostics)
+                _unknown_keys(found, part, path, tree, diagnostics)
             case "required":
                 # jsonschema reports each missing key, but names the key in its message only.
                 if path not in incomplete:
-                    _missing_keys(found, schema, path, tree, diagnostics)
+                    _missing_keys(found, part, path, tree, diagnostics)
                 incomplete.add(path)
             case "dependentRequired":
-                _half_pairs(found, schema, path, tree, diagnostics)
+                _half_pairs(found, part, path, tree, diagnostics)
             case _ if "propertyNames" in error.absolute_schema_path:
                 path = (*path, found)
-                _unexpected(found, schema, path, tree.keys[path], diagnostics)
+                _unexpected(found, part, path, tree.keys[path], diagnostics)
             case "not":
-                text = f"found only {quoted(*found)}, expected {schema['description']}"
+                text = f"found only {quoted(*found)}, expected {part['description']}"
                 diagnostics.add(tree.places[path], "incomplete-value", text, path)
             case "uniqueItems":
-                _repeated(found, schema, path, tree, diagnostics)
+                _repeated(found, part, path, tree, diagnostics)
             case _:
-                _unexpected(found, schema, path, tree.places[path], diagnostics)
+                _unexpected(found, part, path, tree.places[path], diagnostics)
 
 
 def _unknown_keys(
