@@ -45,7 +45,7 @@ RELEASE = Change(
     identity=None,
     actions=(ReturnToDom0(address=OTHER),),
 )
-REFUSED = PermanentError("libxl said no", remedy="read its log")
+REFUSED = PermanentError("libxl said no", name="attach-failed", remedy="read its log")
 
 
 class Shown(NamedTuple):
@@ -183,6 +183,8 @@ def test_the_json_fits_its_schema_and_has_the_newest_first(
     )
     assert (attach["number"], attach["domain"], attach["remedy"]) == (1, "pv1", "read its log")
     assert [action["is_rollback"] for action in attach["actions"]] == [False, False, True]
+    assert [change["error_name"] for change in said["history"]] == ["", "", "attach-failed"]
+    assert [action["error_name"] for action in attach["actions"]] == ["", "attach-failed", ""]
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)])

@@ -38,6 +38,7 @@ from cede.model.plan import (
     ReturnToDom0,
     Unplug,
 )
+from cede.state import database
 from cede.state.journal import ActionRecord, ChangeRecord, Journal, Requester
 from sim.passing_time import SimulatedTime
 from unit.conftest import descriptors
@@ -76,6 +77,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from cede.model.pci import Address
+from cede.state import database
 from cede.state.journal import Requester, Journal
 from cede.model.plan import Change, Purpose, ReturnToDom0
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
@@ -137,31 +139,32 @@ def test_a_change_is_reported_with_its_actions_as_they_happened(
     task = journal.begin_change(ATTACH, ASKED)
     journal.end_action(journal.begin_action(task, BIND, {"driver": "e1000e"}), 0.5)
     time_of_day.today += timedelta(seconds=2)
+    error = PermanentError("libxl said no", name="attach-failed", remedy="read its log")
     failed = journal.begin_action(task, PLUG, {})
-    journal.end_action(failed, 1.5, PermanentError("libxl said no", remedy="read its log"))
+    journal.end_action(failed, 1.5, error)
     back_action = ReturnToDom0(address=NIC, driver="e1000e")
     journal.end_action(journal.begin_action(task, back_action, {}, is_rollback=True), 3.0)
-    journal.end_change(task, "rolled back", PermanentError("libxl said no", remedy="read its log"))
+    journal.end_change(task, "rolled back", error)
     later = "2026-01-31T03:00:02.000+00:00"
     actions = (
         ActionRecord(
             text=str(BIND), started=EARLY, seconds=0.5,
-            outcome="done", message="", is_rollback=False,
+            outcome="done", message="", error_name="", is_rollback=False,
         ),
         ActionRecord(
             text=str(PLUG), started=later, seconds=1.5,
-            outcome="failed", message="libxl said no", is_rollback=False,
+            outcome="failed", message="libxl said no", error_name="attach-failed", is_rollback=False,
         ),
         ActionRecord(
             text=str(back_action), started=later, seconds=3.0,
-            outcome="done", message="", is_rollback=True,
+            outcome="done", message="", error_name="", is_rollback=True,
         ),
     )  # fmt: skip
     assert journal.history() == (
         ChangeRecord(
             number=task, started=EARLY, ended=later, subject="nic0 -> pv1", address=NIC, domain="pv1",
             command="cede apply", requester="ann as root", outcome="rolled back", message="libxl said no",
-            remedy="read its log", open=False, actions=actions,
+            error_name="attach-failed", remedy="read its log", open=False, actions=actions,
         ),
     )  # fmt: skip
 
@@ -542,10 +545,13 @@ def test_a_newer_cedes_journal_is_neither_read_nor_written(
     journal.begin_change(ATTACH, ASKED)
     journal.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 4")
+    newer = database.VERSION + 1
+    connection.execute(f"PRAGMA user_version = {newer}")
     connection.close()
     content = path.read_bytes()
-    with raises(PermanentError, "journal-version", "version 4", "version 3") as reported:
+    with raises(
+        PermanentError, "journal-version", f"version {newer}", f"version {newer - 1}"
+    ) as reported:
         use(opened())
     assert reported.value.remedy
     assert path.read_bytes() == content

@@ -109,6 +109,10 @@ def of_version_1(path: Path) -> bytes:
         " VALUES (?, 'cede apply', 'ann', 'nic0 -> pv1', ?, 'pv1', 1, 1)",
         (EARLY, str(NIC)),
     )
+    connection.execute(
+        "INSERT INTO deed (task, undoing, step, text, before, begun) VALUES (1, 0, '{}', 'bind', '{}', ?)",
+        (EARLY,),
+    )
     connection.execute("INSERT INTO held VALUES (?, 'hung', ?, 'this')", (str(NIC), EARLY))
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
@@ -221,7 +225,9 @@ def test_a_journal_of_version_1_is_read_and_not_changed_by_who_only_reads(
     assert [held.reason for held in memory.held] == ["hung"]
     assert [started.subject for started in memory.unfinished] == ["nic0 -> pv1"]
     assert (memory.pauses, memory.last_applied, journal.conditions("a.yaml")) == ((), (), ())
-    assert [entry.requester for entry in journal.history()] == ["ann"]
+    (entry,) = journal.history()
+    assert (entry.requester, entry.error_name) == ("ann", "")
+    assert [(action.text, action.error_name) for action in entry.actions] == [("bind", "")]
     assert path.read_bytes() == of_version_1
 
 
@@ -283,23 +289,23 @@ def test_the_device_of_an_interrupted_change_is_known_from_an_older_journal(
     assert [one.device for one in journal.load_state().unfinished] == [device], "brought up to date"
 
 
-@pytest.mark.parametrize("done", range(7))
+@pytest.mark.parametrize("done", range(9))
 @pytest.mark.usefixtures("of_version_1")
 def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     opened: Callable[[], Journal], path: Path, done: int
 ) -> None:
-    """Three tables, a column and the version are written; the kill comes before the first of them, or a later one."""
+    """Three tables, three columns and the version are written; the kill comes before one of them."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_THERE, str(path), str(done)],
         env={**os.environ, "PYTHONPATH": str(Path(cede.__file__).parent.parent)},
         check=False,
         timeout=60,
     )
-    assert killed.returncode == (-signal.SIGKILL if done < 6 else 0)
+    assert killed.returncode == (-signal.SIGKILL if done < 8 else 0)
     connection = sqlite3.connect(path)
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    assert database.version(connection) == (1 if done < 6 else database.VERSION)
-    assert ("pause" in there) == ("condition" in there) == (done == 6)
+    assert database.version(connection) == (1 if done < 8 else database.VERSION)
+    assert ("pause" in there) == ("condition" in there) == (done == 8)
     connection.close()
     journal = opened()
     assert [held.reason for held in journal.load_state().held] == ["hung"]

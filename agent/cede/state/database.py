@@ -57,7 +57,13 @@ _THIRD = (
 )
 
 
-STEPS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = (
+    "ALTER TABLE task ADD COLUMN error TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE deed ADD COLUMN error TEXT NOT NULL DEFAULT ''",
+)
+
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 VERSION = len(STEPS)
@@ -65,6 +71,7 @@ VERSION = len(STEPS)
 
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 DEVICE_VERSION = 3  # from which version on a change knows its device's name
+ERROR_VERSION = 4  # from which version on changes and actions know their error's name
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -40,8 +40,8 @@ class ActionRecord:
     """One action in the history.
 
     `text` is the action as a sentence; `started` is when it began; `seconds` is how long it took, None if it never
-    ended; `outcome` is how it ended; `message` is why it failed; `is_rollback` tells whether it took an earlier one
-    back.
+    ended; `outcome` is how it ended; `message` is why it failed; `error_name` is the stable name of the error, empty
+    if there was none, or where an older cede wrote this; `is_rollback` tells whether it took an earlier one back.
     """
 
     text: str
@@ -49,6 +49,7 @@ class ActionRecord:
     seconds: float | None
     outcome: Annotated[str, Keywords(enum=("done", "failed", "incomplete"))]
     message: str
+    error_name: str
     is_rollback: bool
 
 
@@ -64,7 +65,8 @@ class ChangeRecord:
     `number` counts the changes; `ended` is None if it never did; `outcome` is how it ended: `found` by a rebuilt
     journal, `incomplete` if cede was killed there. `subject` is what it was about; `address` is None for what was about
     no device; `domain` is empty for what was about none. `command` is as it was given, by the person or service
-    `requester`. `message` is why it did not end well; `remedy` is what the administrator can do; `open` tells that
+    `requester`. `message` is why it did not end well; `error_name` is the stable name of the error, empty if there was
+    none, or where an older cede wrote this; `remedy` is what the administrator can do; `open` tells that
     something of it may still be left to finish or to undo; `actions` are its actions in order.
     """
 
@@ -78,6 +80,7 @@ class ChangeRecord:
     requester: str
     outcome: Annotated[str, Keywords(enum=_ENDINGS)]
     message: str
+    error_name: str
     remedy: str
     open: bool
     actions: tuple[ActionRecord, ...]
@@ -204,8 +207,14 @@ class Journal(StatusStore):
         """Write down how the action ended."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE deed SET seconds = ?, outcome = ?, message = ? WHERE id = ?",
-                (seconds, "failed" if error else "done", error.message if error else "", action_id),
+                "UPDATE deed SET seconds = ?, outcome = ?, message = ?, error = ? WHERE id = ?",
+                (
+                    seconds,
+                    "failed" if error else "done",
+                    error.message if error else "",
+                    error.name if error else "",
+                    action_id,
+                ),
             )
 
     def end_change(
@@ -214,10 +223,10 @@ class Journal(StatusStore):
         """Write down how the change ended; unless `complete`, the next pass finishes or undoes the rest."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE task SET ended = ?, outcome = ?, message = ?, remedy = ?, open = ? WHERE id = ?",
+                "UPDATE task SET ended = ?, outcome = ?, message = ?, error = ?, remedy = ?, open = ? WHERE id = ?",
                 (
-                    self._stamp(), outcome, error.message if error else "", error.remedy if error else "",
-                    not complete, change_id,
+                    self._stamp(), outcome, error.message if error else "", error.name if error else "",
+                    error.remedy if error else "", not complete, change_id,
                 ),
             )  # fmt: skip
             if error is None:
@@ -285,19 +294,20 @@ class Journal(StatusStore):
             if connection is None:
                 return ()
             rows = connection.execute(
-                "SELECT id, begun, ended, subject, address, domain, asked, who, outcome, message, remedy, open"
-                " FROM task WHERE instr(address || ' ' || subject || ' ' || domain, ?) ORDER BY id DESC LIMIT ?",
+                f"SELECT id, begun, ended, subject, address, domain, asked, who, outcome, message,"  # noqa: S608 - a constant
+                f" {_error(connection)}, remedy, open FROM task"
+                " WHERE instr(address || ' ' || subject || ' ' || domain, ?) ORDER BY id DESC LIMIT ?",
                 (about, most),
             ).fetchall()
             return tuple(
                 ChangeRecord(
                     number=number, started=started, ended=ended, subject=subject,
                     address=Address.parse(at) if at else None, domain=domain, command=command, requester=requester,
-                    outcome=_OUTCOMES.get(outcome, outcome), message=message, remedy=remedy, open=bool(is_open),
-                    actions=_actions(connection, number),
+                    outcome=_OUTCOMES.get(outcome, outcome), message=message, error_name=error, remedy=remedy,
+                    open=bool(is_open), actions=_actions(connection, number),
                 )
-                for number, started, ended, subject, at, domain, command, requester, outcome, message, remedy, is_open
-                in rows
+                for number, started, ended, subject, at, domain, command, requester, outcome, message, error, remedy,
+                is_open in rows
             )  # fmt: skip
 
     def trim(self, *, days: int = _KEPT_DAYS, most_bytes: int = _MAX_BYTES) -> int:
@@ -327,9 +337,15 @@ def _origin(value: str) -> OriginalState:
     return original
 
 
+def _error(connection: sqlite3.Connection) -> str:
+    """Return the expression for an error's name: a journal that is only read may be of an older version."""
+    return "error" if database.version(connection) >= database.ERROR_VERSION else "''"
+
+
 def _actions(connection: sqlite3.Connection, change_id: int) -> tuple[ActionRecord, ...]:
     rows = connection.execute(
-        "SELECT text, begun, seconds, outcome, message, undoing FROM deed WHERE task = ? ORDER BY id",
+        f"SELECT text, begun, seconds, outcome, message, {_error(connection)}, undoing FROM deed"  # noqa: S608 - a constant
+        " WHERE task = ? ORDER BY id",
         (change_id,),
     )
     return tuple(
@@ -339,9 +355,10 @@ def _actions(connection: sqlite3.Connection, change_id: int) -> tuple[ActionReco
             seconds=seconds,
             outcome=_OUTCOMES.get(outcome, outcome),
             message=message,
+            error_name=error,
             is_rollback=bool(is_rollback),
         )
-        for text, started, seconds, outcome, message, is_rollback in rows
+        for text, started, seconds, outcome, message, error, is_rollback in rows
     )
 
 
