@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 SLOT = Address(0, 0, 0, 0)
 CORPUS = Path(__file__).parents[1] / "corpus"
-SHORT = '0000:00:00.0 "0200" "8086" "10d3" -p00 "8086" "0000"'
-LONG_SHORT = (
-    '0000:00:00.0 "Ethernet controller [0200]" "Intel Corporation [8086]"'
-    ' "82574L Gigabit Network Connection [10d3]" -p00 "Intel Corporation [8086]" "Device [0000]"'
-)
 BUSYBOX = '00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"'
 DETAILS = """\
 0000:00:00.0 Ethernet controller [0200]: Intel Corporation 82574L Gigabit Network Connection [8086:10d3]
@@ -42,8 +37,6 @@ DETAILS = """\
 PLACES = ((0xFE800000, 0xFE81FFFF), (0x7000, 0x701F))
 READERS: dict[str, tuple[Callable[[list[str], Address], Function | None], str]] = {
     "records": (lspci.of_records, RECORD),
-    "short": (lspci.of_short, SHORT + "\n"),
-    "short with names": (lspci.of_short, LONG_SHORT + "\n"),
     "busybox": (lspci.of_busybox, BUSYBOX + "\n"),
     "details": (lspci.of_details, DETAILS),
     "sysfs": (guest_sysfs.parse, SYSFS),
@@ -102,8 +95,6 @@ def test_a_truncated_answer_never_reports_another_card_or_another_driver(name: s
         ("records", "Driver:\te1000e", "Driver:\t\u202ee1000e"),
         ("records", "Driver:\te1000e\n", "Driver:\tvfio-pci\nDriver:\te1000e\n"),
         ("records", "Driver:\te1000e\n", "[ 1.0] some message\n"),
-        ("short", '"10d3"', '"10D3"'),
-        ("short", "-p00", "-q00"),
         ("busybox", '"e1000e"', '"e1000e" "x"'),
         ("busybox", '"Class 0200"', '"0200"'),
         ("details", "[8086:10d3]\n", "[8086:10d3] really\n"),

@@ -1,4 +1,4 @@
-"""Parse strictly what each lspci prints in a guest: pciutils' records, details and short lines, and busybox' lines.
+"""Parse strictly what each lspci prints in a guest: pciutils' records and details, and busybox' lines.
 
 Sources: lspci(8), "Machine readable output"; pciutils' lspci.c and ls-caps.c; busybox' util-linux/lspci.c.
 """
@@ -18,12 +18,6 @@ DRIVER = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _RECORD = re.compile(r"^(?P<name>[A-Za-z]+):[\t ]+(?P<value>[!-~]*)$")
 _ID = re.compile(r"^[0-9a-f]{4}$")
 _UNKNOWN = ("0000:0000", "ffff:ffff")
-_WORD = r'"(?:[^"]*\[)?([0-9a-f]{4})\]?"'
-# 0000:00:00.0 "0200" "8086" "10d3" -r03 -p00 "8086" "0000"
-_SHORT = re.compile(
-    rf"^(?P<slot>\S+) {_WORD} {_WORD} {_WORD}(?: -r[0-9a-f]{{2}})?(?: -p(?P<interface>[0-9a-f]{{2}}))?"
-    rf'(?: (?:{_WORD}|"") (?:{_WORD}|""))?$'
-)
 # 00:00.0 "Class 0200" "8086" "10d3" "8086" "0000" "e1000e"
 _BUSYBOX = re.compile(
     r'^(?P<slot>\S+) "Class ([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})" "([0-9a-f]{4})"'
@@ -76,27 +70,6 @@ def _of_record(lines: list[str]) -> Function | None:
         subsystem=known_subsystem(f"{fields.get('SVendor', '')}:{fields.get('SDevice', '')}"),
         driver=driver,
     )
-
-
-def of_short(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what `lspci -Dnmm` or `lspci -Dnnmm` printed; they name no driver."""
-    functions = []
-    for line in lines:
-        match = _SHORT.match(line)
-        place = _address(match["slot"]) if match else None
-        if match is None or place is None:
-            return None
-        _, kind, vendor, device, interface, above, below = match.groups()
-        functions.append(
-            Function(
-                slot=place,
-                vendor=vendor,
-                device=device,
-                class_code=kind + (interface or ""),
-                subsystem=known_subsystem(f"{above or ''}:{below or ''}"),
-            )
-        )
-    return _only(functions, slot)
 
 
 def of_busybox(lines: list[str], slot: Address) -> Function | None:
