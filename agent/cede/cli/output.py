@@ -143,11 +143,12 @@ def checked(found: Report, conditions: Iterable[Condition] = ()) -> None:
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
     statuses = {status.subject: status for status in found.statuses}
+    decisions = found.plan.by_subject
     for checks in found.checked:
         known, status = of.get(checks.subject, {}), statuses[checks.subject]
         action = known.get(IN_SYNC)
         word = "in sync" if status.kind is None else "OUT OF SYNC"
-        if checks.paused:
+        if isinstance(decisions[checks.subject], Paused):
             word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
         click.echo(f"{checks.subject}: {word}{since}")
@@ -244,7 +245,7 @@ def show_report(done: Report, *, as_json: bool) -> int:
                     exit=code,
                     plan=done.plan,
                     outcomes=ChangeOutcome.of(done.outcomes),
-                    checked=CheckedAssignment.of(done.checked),
+                    checked=CheckedAssignment.of(done),
                 )
             )
         )
@@ -269,7 +270,7 @@ def show_checked(
             dumps(
                 StatusOutput(
                     exit=code,
-                    checked=CheckedAssignment.of(found.checked),
+                    checked=CheckedAssignment.of(found),
                     conditions=tuple(conditions),
                     explained=explained,
                     restarted=restarted,

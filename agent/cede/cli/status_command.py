@@ -118,7 +118,7 @@ def _show(found: Looked, *, as_json: bool) -> None:
 def _output(found: Looked) -> StatusOutput:
     return StatusOutput(
         exit=found.exit,
-        checked=CheckedAssignment.of(found.report.checked),
+        checked=CheckedAssignment.of(found.report),
         conditions=found.conditions,
         error=found.silent,
     )

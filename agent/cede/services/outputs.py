@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Self
 
 from cede.errors import CedeError
 from cede.model.outcome import ActionOutcome, Outcome
-from cede.model.plan import Subject
-from cede.verifier.checklist import AssignmentChecks, CheckResult
+from cede.model.plan import Paused, Subject
+from cede.verifier.checklist import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cede.services.reconcile import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +60,15 @@ class CheckedAssignment:
     verified: bool
 
     @classmethod
-    def of(cls, checked: Sequence[AssignmentChecks]) -> tuple[Self, ...]:
-        """Return the checks of several assignments, each with whether it is verified."""
+    def of(cls, report: Report) -> tuple[Self, ...]:
+        """Return the checks of a pass, each with whether it is verified."""
+        decisions = report.plan.by_subject
         return tuple(
             cls(
                 subject=checks.subject,
                 findings=checks.findings,
-                paused=checks.paused,
+                paused=isinstance(decisions[checks.subject], Paused),
                 verified=checks.verified,
             )
-            for checks in checked
+            for checks in report.checked
         )

@@ -205,9 +205,7 @@ def _expected(target: Target, decision: Decision, inventory: Inventory) -> Assig
         case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
             findings = (alternative_result(reason),)
             return AssignmentChecks(subject=target.subject, findings=findings)
-        case Paused():
-            return replace(_check_outside(target, inventory), paused=True)
-        case Change() | Satisfied() | Deferred() | Drifted():
+        case Change() | Satisfied() | Deferred() | Drifted() | Paused():
             return _check_outside(target, inventory)
         case _:
             assert_never(decision)
@@ -220,12 +218,12 @@ def verify_all(
 
     One that is `booting` is given the time for it, and is asked whatever it looks like yet.
     """
-    outside = status(targets, planned)
+    outside, decisions = status(targets, planned), planned.by_subject
     checked = (
         _check_inside(adapters, target, timeout=BOOT_SECONDS)
         if booting and target.attached
         else _check_inside(adapters, target)
-        if checks.verified and not checks.paused and target.attached
+        if checks.verified and target.attached and not isinstance(decisions[target.subject], Paused)
         else checks
         for target, checks in zip(targets.each, outside.checked, strict=True)
     )

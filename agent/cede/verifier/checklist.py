@@ -115,11 +115,10 @@ def info_result(source: str, found: str) -> CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentChecks:
-    """The results for one subject, and whether they verify it; `paused` if the administrator paused or drained it."""
+    """The results for one subject, and whether they verify it."""
 
     subject: str
     findings: tuple[CheckResult, ...]
-    paused: bool = False
 
     @property
     def verified(self) -> bool:
