@@ -126,7 +126,7 @@ class HungError(CedeError):
 
 
 class StopRequestedError(CedeError):
-    """The administrator asked to stop; the journal has what was begun, and the next apply continues."""
+    """The administrator asked to stop; the journal has what is unfinished, and the next apply continues."""
 
     kind = FailureKind.TRY_LATER
     name = "interrupted"

@@ -65,6 +65,15 @@ COMPLETE = replace(PLUGGED, config=(OURS,), ownership=(NOTE,))
 STOPPED = replace(GUEST, domid=None)
 
 
+def test_a_recovery_that_is_unfinished_itself_is_about_the_same_subject() -> None:
+    first = recover(ATTACH, host(TAKEN))
+    assert first is not None
+    assert first.subject == "nic0 -> pv1, unfinished"
+    again = recover(replace(ATTACH, subject=first.subject), host(TAKEN))
+    assert again is not None
+    assert again.subject == first.subject
+
+
 @pytest.mark.parametrize(
     ("started", "inventory", "actions"),
     [

@@ -29,8 +29,8 @@ from cede.model.serialization import dumps
 def history_command(runtime: Runtime, about: str, most: int, as_json: bool) -> int:
     """List what was done, the newest last: when, why, for whom, how long it took and how it ended.
 
-    With an address, or the name of a device or a domain, list only what concerned that. A change that was begun and
-    not finished is marked: the next `cede apply` finishes or undoes it.
+    With an address, or the name of a device or a domain, list only what concerned that. An unfinished change
+    is marked: the next `cede apply` finishes or undoes it.
     """
     with closing(runtime.journal()) as journal:
         records = journal.history(most=most, about=about)

@@ -214,7 +214,7 @@ def history(entries: Sequence[ChangeRecord]) -> None:
     if not entries:
         click.echo("cede has changed nothing yet.")
     for entry in reversed(entries):
-        still = " (not finished)" if entry.open else ""
+        still = " (unfinished)" if entry.open else ""
         click.echo(f"{entry.started}  {entry.subject}: {entry.outcome}{still}")
         click.echo(
             f"  requested by {entry.requester or 'unknown'} with {entry.command or 'cede'}"

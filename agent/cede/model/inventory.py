@@ -58,9 +58,9 @@ class Inventory:
     """The whole host at one moment, all that a plan is made from.
 
     `devices` are all PCI functions; `domains` are all but dom0; `backend` is what Xen's PCI backend has given away;
-    `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds;
-    `unfinished` is what was
-    begun and not ended; `held` and `pauses` are what is left alone; `last_applied` is where the last pass left devices.
+    `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
+    are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
+    where the last pass left devices.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -157,7 +157,7 @@ class Inventory:
         return self._given.get(address)
 
     def interrupted_in(self, address: Address) -> Domain | None:
-        """The running domain that Xen still gives the device to after something of cede's was cut off there, or None.
+        """Return the running domain in which a change was interrupted, if Xen still gives it the device, else None.
 
         libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached.
         """

@@ -68,11 +68,11 @@ class JournalState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """What cede's journal knows to have been begun and not ended: it was killed there, or could not undo it.
+    """A change that is unfinished by cede's journal: cede was killed during it, or could not undo it.
 
     `subject` is what it was about; `device` is its name in the policy, empty where no policy named it; `attaching`
     tells whether it was an attach, not a release; `domain` is the one that it was about, empty if that was none;
-    `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it was begun.
+    `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it started.
     """
 
     subject: str

@@ -57,7 +57,7 @@ def _drift(target: AttachTarget) -> str:
     """Return what another tool took out of the domain, as a sentence; empty if nothing.
 
     Two witnesses: cede's note in the persistent XML, which stays when the hostdev beside it is removed, and what the
-    last pass remembers. A removal of cede's own that was cut off is none.
+    last pass remembers. An interrupted removal of cede's own is none.
     """
     address, domain, inventory = target.device.address, target.domain, target.inventory
     if any(incomplete.address == address for incomplete in inventory.unfinished):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
 
 
+_UNFINISHED = ", unfinished"
+
+
 def recover(
     incomplete: Unfinished, inventory: Inventory, purpose: Purpose = Purpose.RECOVER
 ) -> Change | Refused | None:
@@ -47,7 +50,8 @@ def recover(
         return None
     domains = (d for d in inventory.wanting(address) if not d.unmanaged(address))
     twice = sum(other.subject == incomplete.subject for other in inventory.unfinished) > 1
-    subject = f"{incomplete.subject}{f' ({address})' if twice else ''}, begun and cut off"
+    before = incomplete.subject.removesuffix(_UNFINISHED)  # a recovery can be left unfinished too
+    subject = f"{before}{f' ({address})' if twice else ''}{_UNFINISHED}"
     target = DetachTarget.of(
         address, subject, inventory, purpose,
         domains=domains, name=incomplete.device, return_to_dom0=incomplete.return_to_dom0,
@@ -68,7 +72,7 @@ def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
 def orphans(
     inventory: Inventory, wanted: Collection[tuple[Address, str]]
 ) -> dict[tuple[Address, str], Change | Refused]:
-    """The way out for what an attach that was cut off has put into a domain, and that is wanted in another one now.
+    """Plan the way out for what an interrupted attach has put into a domain, and that is wanted in another one now.
 
     By (address, domain UUID), as `wanted` says what the policy wants. It stays on pciback for the other domain.
     """

@@ -154,7 +154,7 @@ def _leave(target: DetachTarget) -> Iterator[Unplug | ForceDetach | RemoveFromCo
 def _return(target: DetachTarget) -> Iterator[ReturnToDom0]:
     """Yield the return to the original driver, as far as that is known, unless dom0 has the device as before.
 
-    With an original state, a return was begun and not verified. Only the journal shows a return that was interrupted
+    With an original state, a return started and was not verified. Only the journal shows a return that was interrupted
     before dom0 probed for a driver, of a device that cede never saw with one.
     """
     device = target.device

@@ -151,8 +151,8 @@ class DetachTarget:
     `device` is None if it has vanished; `name` is how the policy calls it, empty where none does. `domains` are those
     that it is to leave, `running` those of them that run with it; with `elsewhere` another one keeps it. `given` is
     Xen's word on which guest has it, `given_outside` the same if that is none of the `domains`. `interrupted` is the
-    running domain in which an attach of cede's was cut off; with `owner_unknown` nothing says which guest owns it.
-    With `return_to_dom0` dom0 is to have it in the end; `returning` tells that this was begun and cut off.
+    running domain in which an attach of cede's was interrupted; with `owner_unknown` nothing says which guest owns it.
+    With `return_to_dom0` dom0 is to have it in the end; `returning` tells that this was interrupted.
     """
 
     address: Address

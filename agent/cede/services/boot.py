@@ -38,7 +38,7 @@ def bind(
 ) -> Report:
     """Bind what can be bound, at once what is there, and for at most `wait` seconds what appears late.
 
-    Each device is tried once. After `limit` seconds no further step is begun. Raises PermanentError if the journal
+    Each device is tried once. After `limit` seconds no further action is started. Raises PermanentError if the journal
     can't be written, HungError if the host can't be looked at: nothing has been changed then.
     """
     until = adapters.clock.monotonic() + wait

@@ -1,7 +1,7 @@
 """Restart: shut a guest down as it would itself, start it again, and never force it.
 
 That a device is there again after it is the last proof of all. Nothing of what is assigned changes, so there is nothing
-to undo and no entry in the journal; cut off in between, the guest is off, and `virsh start` starts it.
+to undo and no entry in the journal; interrupted in between, the guest is off, and `virsh start` starts it.
 """
 
 from __future__ import annotations

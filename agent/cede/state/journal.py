@@ -1,7 +1,7 @@
 """The journal: changes and their actions as they start and end, and what planning needs to know of them.
 
 Each action is in the journal, and on the disk, before it is done. So whatever ends the process, the next one knows
-what was begun; `cede history` shows the rest. Source: https://www.sqlite.org/wal.html, pragma synchronous=FULL.
+what is unfinished; `cede history` shows the rest. Source: https://www.sqlite.org/wal.html, pragma synchronous=FULL.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ POLL = 0.05
 def retry_transient(call: Callable[[], _T], clock: Clock) -> _T:
     """Call, again for at most 60 s while libvirt or Xen is busy or away. Raises the last error.
 
-    `call` must look first at what an earlier try has done: one that was cut off may have done its work.
+    `call` must look first at what an earlier try has done: one that was interrupted may have done its work.
     """
     attempts = Retrying(
         retry=retry_if_exception_type((TransientError, UnreachableError)),

@@ -70,7 +70,7 @@ def classify(code: int, text: str, *, cause: str = "") -> CedeError:
         )
     if "not ready" in cause.lower() or "is not assignable" in cause.lower():
         # an interrupted libxl leaves its record of the device; the next attach fails once, and removes the record
-        return TransientError(said, name="libxl-cut-off")
+        return TransientError(said, name="libxl-interrupted")
     if "libxenlight failed to attach" in lower:
         return PermanentError(
             said,
