@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def host_runtime() -> Runtime:
-    """The runtime of this process on this host."""
+    """Return the runtime of this process on this host."""
     return Runtime(
         open_adapters=open_adapters,
         event_sources=event_sources,
@@ -64,15 +64,15 @@ class EmptyXenstore:
     """Stands in for xenstore before guests run: what one had would be on pciback, and left alone in any case."""
 
     def backend(self) -> tuple[BackendDevice, ...]:
-        """No guest has anything."""
+        """Return nothing: no guest has anything."""
         return ()
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: nothing was opened."""
 
 
 def connect_libvirt(runtime: Runtime) -> ports.Libvirt:
-    """A connection to libvirt; raises UnreachableError if it doesn't answer, PermanentError without its binding."""
+    """Connect to libvirt; raises UnreachableError if it doesn't answer, PermanentError without its binding."""
     try:
         from cede.adapters.libvirt.connection import Libvirt
     except ImportError as error:
@@ -139,7 +139,7 @@ def _hypervisor(paths: Paths) -> Hypervisor:
 
 
 def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]:
-    """What wakes a daemon on this host: libvirt, xenstore, the kernel, and the policy's files at `paths`."""
+    """Open what wakes a daemon on this host: libvirt, xenstore, the kernel, and the policy's files at `paths`."""
     from cede.adapters.libvirt.domain_events import LibvirtEvents
 
     changes = FileChanges(paths, lambda: fingerprint(paths))

@@ -49,11 +49,11 @@ class Runtime:
     def adapters(
         self, libvirt: LibvirtAccess = LibvirtAccess.REQUIRED
     ) -> AbstractContextManager[Adapters]:
-        """The adapters for the time of one command; raises UnreachableError as `libvirt` says."""
+        """Open the adapters for the time of one command; raises UnreachableError as `libvirt` says."""
         return self.open_adapters(self, libvirt)
 
     def journal(self) -> Journal:
-        """The journal, which needs no libvirt to be read; whoever asks closes it."""
+        """Return the journal, which needs no libvirt to be read; the caller closes it."""
         boot_id = self.paths.boot_id
         boot = boot_id.read_text().strip() if boot_id.exists() else ""
         return Journal(self.paths.journal, boot=boot, now=self.clock.now)

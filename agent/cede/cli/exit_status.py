@@ -39,18 +39,18 @@ _WORST_FIRST = (Exit.UNSAFE, Exit.USAGE, Exit.FAILED, Exit.TRY_LATER, Exit.OUT_O
 
 
 def of_kinds(kinds: Iterable[FailureKind | None]) -> Exit:
-    """The exit status that speaks for all: what needs the administrator most comes first; 0 if nothing does."""
+    """Return the exit status that speaks for all: what needs the administrator most comes first; 0 if nothing does."""
     every = {EXIT_OF[kind] for kind in kinds if kind is not None}
     return next((candidate for candidate in _WORST_FIRST if candidate in every), Exit.OK)
 
 
 def of_report(done: Report) -> Exit:
-    """0 only if nothing was refused, failed or is left to the administrator, and everything looked at is verified."""
+    """Return 0 only if nothing was refused, failed or is left to the administrator, and all checks verify."""
     return of_kinds(status.kind for status in done.statuses)
 
 
 def of_plan(planned: Plan) -> Exit:
-    """0 only if there is nothing to do: for cede, or else for the administrator."""
+    """Return 0 only if there is nothing to do: for cede, or else for the administrator."""
     from cede.model.plan import Deferred
     from cede.services.assess import assess
 
@@ -59,6 +59,6 @@ def of_plan(planned: Plan) -> Exit:
 
 
 def of_status(found: Report) -> Exit:
-    """0 if nothing keeps any assignment from being as it should be, or it is paused."""
+    """Return 0 if nothing keeps any assignment from being as it should be, or it is paused."""
     in_sync = all(status.kind is None for status in found.statuses)
     return Exit.OK if in_sync else Exit.OUT_OF_SYNC

@@ -122,7 +122,7 @@ def drain_command(
     as_json: bool,
     seconds: float,
 ) -> int:
-    """Maintenance: take ceded devices out of their guests and return them to dom0, until `cede resume`.
+    """Take ceded devices out of their guests and return them to dom0, for maintenance, until `cede resume`.
 
     Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. The next `cede
     drain` or the next pass continues a drain that was interrupted.

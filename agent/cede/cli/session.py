@@ -82,5 +82,5 @@ def writing(
 
 
 def confirm(*, yes: bool) -> bool:
-    """Whether to go on: asks on a terminal only, since a script can't answer."""
+    """Return whether to go on: asks on a terminal only, since a script can't answer."""
     return yes or not sys.stdin.isatty() or click.confirm("Do this?")

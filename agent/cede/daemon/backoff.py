@@ -147,7 +147,7 @@ def _doubled(first: float, times: int) -> float:
 
 
 def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
-    """The plan without the changes of those that wait; `waiting` tells of each why and until when, in words."""
+    """Return the plan without the changes of those that wait; `waiting` tells of each why and until when."""
     return Plan(
         decisions=tuple(
             Refused(

@@ -70,7 +70,7 @@ class EventReporter:
 
 
 def event_log() -> logging.Logger:
-    """The log of the daemon's events, which alone goes to the standard output."""
+    """Return the log of the daemon's events, which alone goes to the standard output."""
     log = logging.getLogger("cede.daemon.events")
     log.setLevel(logging.INFO)
     log.propagate = False

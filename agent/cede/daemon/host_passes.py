@@ -204,12 +204,12 @@ class HostReporter:
 
 
 def clock_time(clock: Clock, at: float) -> str:
-    """A time of the monotonic clock as the wall clock will have it, `at 14:03:10`."""
+    """Return a time of the monotonic clock as the wall clock will have it, `at 14:03:10`."""
     return f"at {_moment(clock, at).astimezone():%H:%M:%S}"
 
 
 def stamp(clock: Clock, at: float) -> str:
-    """The same as the journal writes it."""
+    """Return a time of the monotonic clock as the journal writes it."""
     return _moment(clock, at).isoformat(timespec="seconds")
 
 

@@ -75,20 +75,20 @@ class Reporter(Protocol):
     """Whom the daemon tells what it does: the log, and the service manager."""
 
     def observed(self) -> None:
-        """The host was seen for the first time, or asked for in vain."""
+        """Report that the host was observed for the first time, or could not be."""
 
     def alive(self) -> None:
-        """The loop turns."""
+        """Report that the loop turns."""
 
     def passed(self, report: Report, waiting: Sequence[Waiting]) -> None:
-        """A pass came to its end."""
+        """Report a pass that came to its end."""
 
     def failed(self, error: CedeError, seconds: float) -> None:
-        """A pass could not be made; the next one comes in `seconds`."""
+        """Report a pass that could not be made; the next one comes in `seconds`."""
 
 
 def how_it_ended(error: CedeError) -> Ended:
-    """What an error that ended a pass means for the next one."""
+    """Return what an error that ended a pass means for the next one."""
     if isinstance(error, HungError):
         return Ended.HUNG
     if isinstance(error, UnreachableError):

@@ -35,7 +35,7 @@ class Ended(Enum):
 
 
 def pause(ended: Ended, times: int) -> float:
-    """Seconds to wait after passes ended so `times` times in a row: doubled each time, up to the longest."""
+    """Return the seconds to wait after passes ended so `times` times in a row: doubled each time, up to the longest."""
     first, longest = ended.value
     return float(min(first * 2.0 ** min(times - 1, 30), longest)) if times else 0.0
 
@@ -58,28 +58,28 @@ class Schedule:
     _times: int = 0
 
     def trigger(self, now: float) -> None:
-        """Something happened."""
+        """Take note that something happened."""
         if self._triggered is None:
             self._triggered = now
 
     def expedite(self) -> None:
-        """What was out of reach is back, or the administrator asks for it: no pause is kept any longer."""
+        """End the pause: what was out of reach is back, or the administrator asks for a pass."""
         self._not_before, self._times = 0.0, 0
 
     def due(self) -> float:
-        """When the next pass is to begin."""
+        """Return when the next pass is to begin."""
         wanted = self._timer if self._triggered is None else min(self._timer, self._triggered)
         return max(wanted, self._not_before)
 
     def pass_started(self, now: float) -> None:
-        """A pass begins, which sees all that has happened so far."""
+        """Take note that a pass begins, which sees all that has happened so far."""
         self._triggered = None
         earned = (now - self._started) / REFILL_SECONDS
         self._credit = min(float(AT_ONCE), self._credit + earned) - 1
         self._started = now
 
     def pass_ended(self, how: Ended, now: float, *, retry: float | None = None) -> None:
-        """A pass has ended; with `retry` the next one is due then, if not earlier."""
+        """Take note that a pass has ended; with `retry` the next one is due then, if not earlier."""
         self._times = self._times + 1 if how is self._last else 1
         self._last = how
         owed = max(0.0, 1 - self._credit) * REFILL_SECONDS

@@ -49,7 +49,7 @@ class TriggerQueue:
             self._queue.put(trigger)
 
     def take(self, seconds: float) -> tuple[Trigger, ...]:
-        """All that wait, at once; if none does, what comes first, or nothing after `seconds`."""
+        """Return all that wait, at once; if none does, what comes first, or nothing after `seconds`."""
         triggers: list[Trigger] = []
         with suppress(Empty):
             triggers.append(self._queue.get(timeout=max(0.0, seconds)))

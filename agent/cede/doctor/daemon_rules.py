@@ -18,7 +18,7 @@ _IDLE = "libxenlight state driver is not active"
 
 
 def not_root(facts: Facts) -> Iterator[Finding]:
-    """Without root the doctor sees less."""
+    """Say that the doctor sees less without root."""
     if not facts.is_root:
         yield Finding(
             name="not-root",
@@ -32,7 +32,7 @@ def not_root(facts: Facts) -> Iterator[Finding]:
 
 
 def libvirt(facts: Facts) -> Iterator[Finding]:
-    """libvirt's daemon is down, or has no Xen driver, or has one that didn't start.
+    """Find a libvirt whose daemon is down, or has no Xen driver, or has one that didn't start.
 
     Sources: libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT), src/driver.c (virDriverLoadModule: "Failed to find
     module"), src/libxl/libxl_driver.c (libxlConnectOpen), docs/daemons.rst (the modular ones).
@@ -81,7 +81,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
 
 
 def node_devices(facts: Facts) -> Iterator[Finding]:
-    """The driver for node devices, virtnodedevd where the daemons are modular, doesn't answer."""
+    """Find a driver for node devices, virtnodedevd where the daemons are modular, that doesn't answer."""
     if facts.no_node_devices and not facts.no_libvirt:
         yield _fatal(
             "virtnodedevd-down",
@@ -93,7 +93,7 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
 
 
 def xenstore(facts: Facts) -> Iterator[Finding]:
-    """xenstored doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
+    """Find a xenstored that doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
     error = facts.no_xenstore
     if error is not None and (facts.is_root or not _NOT_ALLOWED.search(error.message)):
         yield _fatal(
@@ -106,7 +106,7 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
 
 
 def unobserved(facts: Facts) -> Iterator[Finding]:
-    """Every daemon answers, and still cede can't observe the host as a whole, which it needs before any change."""
+    """Find a host that cede can't observe as a whole, which it must before any change, though all daemons answer."""
     if facts.not_observed:
         yield _fatal(
             "not-observed",

@@ -113,7 +113,7 @@ _NO_IRQ = re.compile(rf"{_AT}: xen map irq failed (?P<code>-\d+) for \d+ domain"
 
 
 def logged(facts: Facts) -> Iterator[Finding]:
-    """What dom0's kernel and Xen logged of each device that still exists."""
+    """Find what dom0's kernel and Xen logged of each device that still exists."""
     for signs, lines in ((_KERNEL, facts.kernel_log), (_XEN, facts.xen_log)):
         for sign in signs:
             for line in lines:
@@ -141,7 +141,7 @@ def _known(at: str, facts: Facts) -> Address | None:
 
 
 def quarantined(facts: Facts) -> Iterator[Finding]:
-    """A device that Xen still quarantines is bound to dom0's driver: dead, and only a log line says so.
+    """Find a device in Xen's quarantine that is bound to dom0's driver: dead, and only a log line says so.
 
     Sources: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs); Xen, docs/misc/xen-command-line.pandoc.
     """
@@ -170,7 +170,7 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
 
 
 def asleep(facts: Facts) -> Iterator[Finding]:
-    """A device without power. Source: Linux, Documentation/ABI/testing/sysfs-bus-pci (power_state)."""
+    """Find a device without power. Source: Linux, Documentation/ABI/testing/sysfs-bus-pci (power_state)."""
     for address, state in facts.power.items():
         if state == "D3cold":
             yield Finding(
@@ -186,7 +186,7 @@ def asleep(facts: Facts) -> Iterator[Finding]:
 
 
 def stale_note(facts: Facts) -> Iterator[Finding]:
-    """libxl's record of a device in a domain that has ended. Source: Xen, tools/libs/light/libxl_pci.c."""
+    """Find libxl's record of a device in a domain that has ended. Source: Xen, tools/libs/light/libxl_pci.c."""
     for note in facts.libxl_notes:
         path = f"/libxl/pci/{str(note.address).replace(':', '-').replace('.', '-')}/domid"
         yield Finding(
@@ -202,7 +202,7 @@ def stale_note(facts: Facts) -> Iterator[Finding]:
 
 
 def no_frontend(facts: Facts) -> Iterator[Finding]:
-    """A PV guest that was given a device and does not take the device, because no pcifront runs there.
+    """Find a PV guest that was given a device and does not take the device, because no pcifront runs there.
 
     Sources: Xen, xen/include/public/io/xenbus.h; Linux, drivers/pci/Kconfig (XEN_PCIDEV_FRONTEND).
     """

@@ -66,7 +66,7 @@ def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
 
 
 def fatal(findings: Iterable[Finding]) -> bool:
-    """Whether a finding makes passthrough fail."""
+    """Return whether a finding makes passthrough fail."""
     return any(finding.severity is Severity.FATAL for finding in findings)
 
 

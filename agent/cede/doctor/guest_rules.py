@@ -30,7 +30,7 @@ _INSTALLED = "Installing PCI frontend"
 
 
 def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """A BAR of the device lies where the guest has memory.
+    """Find a BAR of the device that lies where the guest has memory.
 
     Both wordings: "Try using e820_host=1 in the guest config" (since Linux 3.9), "Try giving less than 4GB to domain".
     Source: Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource), drivers/pci/setup-res.c (pci_claim_resource).
@@ -60,7 +60,7 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
 
 
 def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """The device's interrupts do not arrive: the log says so, or /proc/interrupts has counted none of its MSIs.
+    """Find interrupts that do not arrive: the log says so, or /proc/interrupts has counted no MSI of the device.
 
     Sources: Linux, arch/x86/pci/xen.c, net/sched/sch_generic.c (dev_watchdog), drivers/nvme/host/pci.c (nvme_timeout).
     """
@@ -83,7 +83,7 @@ def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
 
 
 def no_pcifront(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
-    """A PV guest's whole log does not mention pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
+    """Find a PV guest whose whole log does not mention pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
     whole = any("Linux version " in line for line in log)
     if domain.kind is GuestKind.PV and whole and not any(_INSTALLED in line for line in log):
         yield Finding(

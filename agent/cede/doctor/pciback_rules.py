@@ -22,7 +22,7 @@ _RIGHT = "hide=(0000:01:00.0)(0000:02:00.0), each device in brackets and no comm
 
 
 def not_loaded(facts: Facts) -> Iterator[Finding]:
-    """The kernel has no xen-pciback, or xen-pciback is not loaded now or at boot.
+    """Find a kernel that has no xen-pciback, or has not loaded xen-pciback now or at boot.
 
     Sources: Linux, drivers/xen/Kconfig (XEN_PCIDEV_BACKEND); modules-load.d(5).
     """
@@ -65,7 +65,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
 
 
 def hidden(facts: Facts) -> Iterator[Finding]:
-    """A `hide=` is malformed or without effect, or names no device or a device that the host uses."""
+    """Find a `hide=` that is malformed or without effect, or names no device or a device that the host uses."""
     settings = _settings(facts)
     for hide in settings:
         if hide.ignored:

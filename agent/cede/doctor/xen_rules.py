@@ -17,7 +17,7 @@ _IN_LOG = re.compile(r"^\(XEN\)\s+(?:\[[^\]]*\]\s*)?Command line: (.*)$")
 
 
 def not_xen(facts: Facts) -> Iterator[Finding]:
-    """This system runs without Xen, or is a guest.
+    """Find a system that runs without Xen, or is a guest.
 
     Sources: Linux Documentation/ABI/stable/sysfs-hypervisor-xen; xen/include/public/features.h (XENFEAT_dom0).
     """
@@ -44,7 +44,7 @@ def not_xen(facts: Facts) -> Iterator[Finding]:
 
 
 def no_toolstack(facts: Facts) -> Iterator[Finding]:
-    """The xl toolstack is missing. Source: Xen, docs/man/xl.1.pod.in."""
+    """Find that the xl toolstack is missing. Source: Xen, docs/man/xl.1.pod.in."""
     if not facts.has_xl:
         yield Finding(
             name="no-xl",
@@ -58,7 +58,7 @@ def no_toolstack(facts: Facts) -> Iterator[Finding]:
 
 
 def iommu_off(facts: Facts) -> Iterator[Finding]:
-    """VT-d or AMD-Vi is off, in the firmware or on Xen's command line.
+    """Find a VT-d or AMD-Vi that is off, in the firmware or on Xen's command line.
 
     Sources: xen/drivers/passthrough/iommu.c (parse_iommu_param, iommu_setup), xen/common/kernel.c (`no-` before a
     name), tools/libs/light/libxl.c (virt_caps).

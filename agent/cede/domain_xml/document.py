@@ -157,7 +157,7 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
 
 
 def console_terminal(domain_xml: str) -> str:
-    """The pseudo terminal of a running domain's first console, empty if there is none."""
+    """Return the pseudo terminal of a running domain's first console, empty if there is none."""
     console = parsed(domain_xml).find("devices/console")
     return "" if console is None else console.get("tty", "")
 

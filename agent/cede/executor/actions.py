@@ -161,7 +161,7 @@ class ActionRunner:
             )
 
     def touched(self, action: Action) -> bool:
-        """Whether an action that failed has left an effect that must be undone."""
+        """Return whether an action that failed has left an effect that must be undone."""
         match action:
             case BindToPciback():
                 sysfs, address = self._adapters.sysfs, action.address
@@ -276,7 +276,7 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
 
 
 def changes_nothing(action: Action, prestate: Mapping[str, object]) -> bool:
-    """Whether `action` would change nothing in the XML or the file of `prestate`."""
+    """Return whether `action` would change nothing in the XML or the file of `prestate`."""
     if isinstance(action, LoadAtBoot):
         return names_pciback(str(prestate.get("loaded_at_boot") or ""))
     kept = prestate.get("xml")

@@ -37,7 +37,7 @@ _SERIAL = re.compile(r"Device Serial Number ((?:[0-9a-f]{2}-){7}[0-9a-f]{2})$")
 
 
 def of_records(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what `lspci -Dvmmnks SLOT` printed: one record, of fields only.
+    """Return the function at `slot` in what `lspci -Dvmmnks SLOT` printed: one record, of fields only.
 
     None if there is none, or its record is malformed.
     """
@@ -73,7 +73,7 @@ def _of_record(lines: list[str]) -> Function | None:
 
 
 def of_busybox(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what busybox' `lspci -mk` printed, which leaves out the segment."""
+    """Return the function at `slot` in what busybox' `lspci -mk` printed, which leaves out the segment."""
     functions = []
     for line in lines:
         match = _BUSYBOX.match(line)
@@ -97,7 +97,7 @@ def of_busybox(lines: list[str], slot: Address) -> Function | None:
 
 
 def of_details(lines: list[str], slot: Address) -> Function | None:
-    """The function at `slot` in what `lspci -Dnvvks SLOT` or `lspci -Dnnvvks SLOT` printed of that slot alone."""
+    """Return the function at `slot` in what `lspci -Dnvvks SLOT`, or that with `-nn`, printed of that slot alone."""
     head = _HEAD.match(lines[0]) if lines else None
     if head is None or _address(head["slot"]) != slot:
         return None

@@ -87,7 +87,7 @@ class Condition:
 def with_times(
     before: Iterable[Condition], now: Iterable[Condition], at: str
 ) -> tuple[Condition, ...]:
-    """`now` with the times of `before` where nothing changed, else `at`; what isn't in `now` is no longer so.
+    """Return `now` with the times of `before` where nothing changed, else `at`; what isn't in `now` is no longer so.
 
     A condition changed if its status or reason did: a message may tell of a new detail of the same.
     """
@@ -103,7 +103,7 @@ def with_times(
 def changed_conditions(
     before: Iterable[Condition], now: Iterable[Condition]
 ) -> tuple[Condition, ...]:
-    """Those of `now` whose status or reason is another one than `before`."""
+    """Return those of `now` whose status or reason is another one than `before`."""
     had = {
         (condition.subject, condition.type): (condition.status, condition.reason)
         for condition in before

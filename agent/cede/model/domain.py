@@ -116,15 +116,15 @@ class Domain:
         return self.kind is not GuestKind.PV and 0 < self.current_memory < self.memory
 
     def live_hostdev(self, address: Address) -> Hostdev | None:
-        """The live hostdev at `address`, or None."""
+        """Return the live hostdev at `address`, or None."""
         return next((h for h in self.live if h.address == address), None)
 
     def config_hostdev(self, address: Address) -> Hostdev | None:
-        """The persistent hostdev at `address`, or None."""
+        """Return the persistent hostdev at `address`, or None."""
         return next((h for h in self.config if h.address == address), None)
 
     def ownership_of(self, address: Address) -> Ownership | None:
-        """cede's note on the device at `address`, or None; what another tool put there since is theirs."""
+        """Return cede's note on the device at `address`, or None; what another tool put there since is theirs."""
         if self.unmanaged(address):
             return None
         return next((m for m in self.ownership if m.address == address), None)
@@ -151,6 +151,6 @@ class Domain:
         return tuple(found[address] for address in sorted(found))
 
     def unmanaged(self, address: Address) -> bool:
-        """Whether it has a hostdev at `address` that cede neither put there nor adopted."""
+        """Return whether it has a hostdev at `address` that cede neither put there nor adopted."""
         hostdevs = [h for h in (*self.live, *self.config) if h.address == address]
         return bool(hostdevs) and not any(h.owned for h in hostdevs)

@@ -128,32 +128,32 @@ class Inventory:
         return owned
 
     def device(self, address: Address) -> Device | None:
-        """The device at `address`, or None."""
+        """Return the device at `address`, or None."""
         return self._by_address.get(address)
 
     def having(self, trait: str, value: object) -> Sequence[Device]:
-        """The devices of which one of TRAITS has that value, in listed order."""
+        """Return the devices of which one of TRAITS has that value, in listed order."""
         return self._by_trait.get((trait, value), ())
 
     def owned_as(self, name: str) -> Sequence[tuple[Domain, Ownership]]:
-        """cede's notes on devices that it gave under `name`, and in which domain."""
+        """Return cede's notes on devices that it gave under `name`, and in which domain."""
         return self._owned.get(name, ())
 
     def siblings(self, device: Device) -> tuple[Device, ...]:
-        """The other functions on its bus: a secondary bus reset of one resets them all."""
+        """Return the other functions on its bus: a secondary bus reset of one resets them all."""
         bus = self._by_bus.get((device.address.segment, device.address.bus), ())
         return tuple(other for other in bus if other.address != device.address)
 
     def domain(self, name_or_uuid: str) -> Domain | None:
-        """The domain of that name, else of that UUID, or None."""
+        """Return the domain of that name, else of that UUID, or None."""
         return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())
 
     def last_applied_in(self, address: Address, domain: Domain) -> LastApplied | None:
-        """Where the last pass left the device in that domain, or None if it didn't, or took it out."""
+        """Return where the last pass left the device in that domain, or None if it didn't, or took it out."""
         return self._last_applied.get((address, domain.uuid))
 
     def given(self, address: Address) -> BackendDevice | None:
-        """Xen's own word on which guest has the device, or None."""
+        """Return Xen's own word on which guest has the device, or None."""
         return self._given.get(address)
 
     def interrupted_in(self, address: Address) -> Domain | None:
@@ -173,13 +173,13 @@ class Inventory:
         return None
 
     def owner_unknown(self, address: Address) -> bool:
-        """Whether a guest owns the device by Xen's word, and neither xenstore nor the journal says which."""
+        """Return whether a guest owns the device by Xen's word, and neither xenstore nor the journal says which."""
         device = self.device(address)
         owned = device is not None and device.in_guest
         return owned and self.given(address) is None and self.interrupted_in(address) is None
 
     def given_outside(self, address: Address, domains: Iterable[Domain]) -> BackendDevice | None:
-        """What Xen gave to a guest other than those `domains` that run with it; not what an attach left."""
+        """Return what Xen gave to a guest other than those `domains` that run with it; not what an attach left."""
         given = self.given(address)
         if given is None or self.interrupted_in(address) is not None:
             return None
@@ -187,9 +187,9 @@ class Inventory:
         return None if listed else given
 
     def domain_by_id(self, domid: int) -> Domain | None:
-        """The running domain with that id as libvirt knows it, or None (made by `xl`, say)."""
+        """Return the running domain with that id as libvirt knows it, or None (made by `xl`, say)."""
         return self._by_id.get(domid)
 
     def wanting(self, address: Address) -> tuple[Domain, ...]:
-        """The domains with a hostdev at `address`, live or persistent."""
+        """Return the domains with a hostdev at `address`, live or persistent."""
         return self._wanting.get(address, ())

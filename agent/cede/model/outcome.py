@@ -39,5 +39,5 @@ class Outcome:
     rollback_failed: CedeError | None = None
 
     def did(self, *kinds: type) -> bool:
-        """Whether the whole change was done, an action of one of these kinds among it."""
+        """Return whether the whole change was done, an action of one of these kinds among it."""
         return self.error is None and any(isinstance(one, kinds) for one in self.change.actions)

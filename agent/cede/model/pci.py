@@ -76,7 +76,7 @@ class Address:
 
     @classmethod
     def from_devfn(cls, devfn: int) -> Self:
-        """The address on bus 0 that a devfn byte means (xenstore's vdevfn-N: slot * 8 + function)."""
+        """Return the address on bus 0 that a devfn byte means (xenstore's vdevfn-N: slot * 8 + function)."""
         return cls(0, 0, devfn >> 3, devfn & 7)
 
     @property
@@ -85,7 +85,7 @@ class Address:
         return f"pci_{self.segment:04x}_{self.bus:02x}_{self.slot:02x}_{self.function}"
 
     def same_bus(self, other: Address) -> bool:
-        """Whether a secondary bus reset of one would reset the other."""
+        """Return whether a secondary bus reset of one would reset the other."""
         return (self.segment, self.bus) == (other.segment, other.bus)
 
 
@@ -252,7 +252,7 @@ class Node:
 
 
 def with_original_state(device: Device, origin: OriginalState | None) -> Device:
-    """The device with what the journal knows of the very same card from when dom0 had it."""
+    """Return the device with what the journal knows of the very same card from when dom0 had it."""
     same = origin is not None and (origin.identity, origin.serial) == (
         device.identity,
         device.serial,

@@ -47,7 +47,7 @@ class Hidden:
         return Address(self.segment, self.bus, self.slot, self.function)
 
     def covers(self, address: Address) -> bool:
-        """Whether pciback would bind the device at that address."""
+        """Return whether pciback would bind the device at that address."""
         return (
             (self.segment, self.bus) == (address.segment, address.bus)
             and self.slot in {None, address.slot}
@@ -73,7 +73,7 @@ class Hide:
         return self.place.endswith(_COMMAND_LINE)
 
     def addresses(self, present: Collection[Address]) -> tuple[Address, ...]:
-        """The addresses that it names, each once; a `*` stands for those that fit among `present`."""
+        """Return the addresses that it names, each once; a `*` stands for those that fit among `present`."""
         named = (
             (one,) if (one := entry.address) else sorted(a for a in present if entry.covers(a))
             for entry in self.hidden
@@ -82,7 +82,7 @@ class Hide:
 
 
 def read(value: str, place: str, *, ignored: bool = False) -> Hide:
-    """What the value of a `hide=` says; raises nothing, whatever it is."""
+    """Return what the value of a `hide=` says; raises nothing, whatever it is."""
     hidden: list[Hidden] = []
     at = 0
     while at < len(value):
@@ -108,7 +108,7 @@ def _entry(found: re.Match[str]) -> Hidden | None:
 
 
 def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hide, ...]:
-    """Every `hide=` of this host: on the kernel's command line and in modprobe's configuration (file, line).
+    """Return every `hide=` of this host: on the kernel's command line and in modprobe's configuration (file, line).
 
     `pciback.hide=` is the name of the kernels before 3.1, which today's don't know.
     """
@@ -133,11 +133,11 @@ def _value(word: re.Match[str]) -> str:
 
 
 def names_pciback(said: str) -> bool:
-    """Whether the text of a list of modules names xen-pciback; options may follow the name."""
+    """Return whether the text of a list of modules names xen-pciback; options may follow the name."""
     lines = (COMMENT.sub("", line).split() for line in said.splitlines())
     return any(words and is_pciback(words[0]) for words in lines)
 
 
 def is_pciback(name: str) -> bool:
-    """Hyphens and underscores are one to modprobe."""
+    """Return whether the name is xen-pciback's; hyphens and underscores are one to modprobe."""
     return name.replace("_", "-") == MODULE

@@ -405,7 +405,7 @@ class Plan:
 
 
 def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
-    """The part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
+    """Return the part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
     return Plan(
         decisions=tuple(
             decision

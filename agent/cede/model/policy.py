@@ -165,9 +165,9 @@ class Policy:
         return found
 
     def device(self, name: str) -> DevicePolicy | None:
-        """The device of that name, or None."""
+        """Return the device of that name, or None."""
         return self._by_name.get(name)
 
     def assignments_of(self, device: str) -> Sequence[Assignment]:
-        """The assignments of the device of that name, in the policy's order."""
+        """Return the assignments of the device of that name, in the policy's order."""
         return self._by_device.get(device, ())

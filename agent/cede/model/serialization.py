@@ -40,7 +40,7 @@ _ERROR = {
 
 
 def type_name(kind: type, separator: str) -> str:
-    """The name of a type in JSON: `BindToPciback` is `bind-to-pciback` with the separator `-`."""
+    """Return the name of a type in JSON: `BindToPciback` is `bind-to-pciback` with the separator `-`."""
     return _WORD_START.sub(separator, kind.__name__).lower()
 
 
@@ -52,7 +52,7 @@ _TAGS = {
 
 
 def members(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type of any value
-    """The JSON members of the dataclass or error `kind` with their types, in the order of `plain`."""
+    """Return the JSON members of the dataclass or error `kind` with their types, in the order of `plain`."""
     if issubclass(kind, CedeError):
         return _ERROR
     hints = get_type_hints(kind, include_extras=True)
@@ -69,7 +69,7 @@ def _has_text(kind: type) -> bool:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
-    """`value` as dicts, lists, strings, numbers, booleans and None."""
+    """Return `value` as dicts, lists, strings, numbers, booleans and None."""
     if isinstance(value, Enum):
         return value.value
     if type(value) in TEXTS:
@@ -91,12 +91,12 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any
 
 
 def dumps(value: object, *, indent: int | None = 2) -> str:
-    """`value` as JSON, the order kept; on one line without `indent`."""
+    """Return `value` as JSON, the order kept; on one line without `indent`."""
     return json.dumps(plain(value), indent=indent)
 
 
 def build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - types and JSON are any
-    """`value` as a `kind`; raises TypeError or ValueError naming `where` otherwise."""
+    """Return `value` as a `kind`; raises TypeError or ValueError naming `where` otherwise."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in {Union, types.UnionType}:
         if value is None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def plan_assignment(
     target: AttachTarget, context: PlanContext, *, scheduled: bool = False
 ) -> Decision:
-    """What is to be done about one target among all of a pass.
+    """Plan what is to be done about one target among all of a pass.
 
     A `scheduled` pass, for which no person asked just now, leaves a drift as it is where the policy wants it only
     reported.

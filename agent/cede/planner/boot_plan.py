@@ -160,7 +160,7 @@ class EarlyBoot:
 
 
 def early_boot(policy: Policy, inventory: Inventory, configuration: BootConfiguration) -> EarlyBoot:
-    """What to write for this policy on this host."""
+    """Plan what to write for this policy on this host."""
     devices, planned = held_back(policy, inventory)
     addresses = tuple(sorted(device.address for device in devices))
     return EarlyBoot(

@@ -66,7 +66,7 @@ class Fitness:
 
 
 def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
-    """Whether the device can be given away. Of the `policy` only what it protects counts."""
+    """Return whether the device can be given away. Of the `policy` only what it protects counts."""
     target = _target(device, inventory, policy)
     found = plan_assignment(target, PlanContext.of([target]))
     if not isinstance(found, Refused):
@@ -123,7 +123,7 @@ def _cause(refused: Refused, device: Device, inventory: Inventory, policy: Polic
 
 
 def holders(device: Device, inventory: Inventory) -> str:
-    """The domains that have or list the device, as Xen and libvirt call them."""
+    """Return the domains that have or list the device, as Xen and libvirt call them."""
     given = inventory.given(device.address)
     names = [domain.name for domain in inventory.wanting(device.address)]
     if given is not None:

@@ -74,7 +74,7 @@ def mistakes(
     inventory: Inventory,
     configuration: BootConfiguration,
 ) -> Iterator[Mistake]:
-    """All that is wrong where `expected` are the addresses that may be hidden."""
+    """Return all that is wrong where `expected` are the addresses that may be hidden."""
     heeded = [setting for setting in configuration.settings if not setting.ignored]
     for setting in configuration.settings:
         if setting.ignored:

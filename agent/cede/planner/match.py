@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def fits(match: Match, device: Device) -> bool:
-    """Whether every field of `match` holds for `device`."""
+    """Return whether every field of `match` holds for `device`."""
     identity = device.identity
     return all(
         described is None or described == found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
-    """What to do so that every target's device is attached, and nothing that this policy once gave is left.
+    """Plan so that every target's device is attached, and nothing that this policy once gave is left.
 
     What the administrator paused is left as it is, what they drained is dom0's. `scheduled` tells that a timer asks and
     no person: then `on_drift` of each assignment decides whether what somebody took away is put back.

@@ -92,7 +92,7 @@ def orphans(
 
 
 def recovered(incomplete: Unfinished, inventory: Inventory) -> bool:
-    """Whether nothing of the change is left, also after a vanished device is back."""
+    """Return whether nothing of the change is left, also after a vanished device is back."""
     present = inventory.device(incomplete.address) is not None
     return _complete(incomplete, inventory) or (present and recover(incomplete, inventory) is None)
 

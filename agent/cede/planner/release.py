@@ -225,7 +225,7 @@ def stale(
 
 
 def ownership_subject(ownership: Ownership, domain: Domain) -> str:
-    """How a device that cede put into the domain is called in plans; a name that is there twice with its address."""
+    """Return how plans call a device that cede put into the domain; a name that is there twice with its address."""
     twice = sum(other.name == ownership.name for other in domain.owned) > 1
     at = f" ({ownership.address})" if twice else ""
     return f"{ownership.name}{at} in {domain.name}"

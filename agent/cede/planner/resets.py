@@ -21,7 +21,7 @@ _ALONE = frozenset({"flr", "af_flr", "pm", "device_specific", "acpi"})
 
 
 def resets_alone(device: Device) -> bool:
-    """Whether a reset of the device leaves its siblings alone."""
+    """Return whether a reset of the device leaves its siblings alone."""
     return bool(_ALONE.intersection(device.reset_methods))
 
 
@@ -43,7 +43,7 @@ def refuse_sibling(
     together: Collection[Address] = (),
     concurrent: Collection[Address] = (),
 ) -> Refused | None:
-    """The refusal if a reset of the device would reset another one in use, or None.
+    """Refuse a device whose reset would reset another one in use; None if it would not.
 
     `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
     several functions of one bus. `concurrent` are those that are to be hot-plugged in the same pass.

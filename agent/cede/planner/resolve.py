@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def subject_of(assignment: Assignment) -> str:
-    """How an assignment is called in plans, reports and errors."""
+    """Return how plans, reports and errors call an assignment."""
     return f"{assignment.device} -> {assignment.domain}"
 
 
@@ -73,7 +73,7 @@ class Targets:
         return frozenset(t.assignment.device for t in self.each if t.device is None)
 
     def device(self, described: DevicePolicy, subject: str) -> Device | Refused:
-        """What a device of the policy means, assigned or not; a refusal is about `subject`.
+        """Resolve a device of the policy, assigned or not; a refusal is about `subject`.
 
         Where no assignment tells, notes of one-offs count as well.
         """
@@ -85,7 +85,7 @@ class Targets:
         return resolve_device(described, self.inventory, subject, taken=others)
 
     def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
-        """The subjects of the assignments that these pauses speak of."""
+        """Return the subjects of the assignments that these pauses speak of."""
         only = replace(self.inventory, pauses=tuple(pauses))
         return frozenset(
             target.subject
@@ -95,7 +95,7 @@ class Targets:
 
 
 def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
-    """The target of every assignment.
+    """Resolve the target of every assignment.
 
     Those that any device will do for choose last, each name another one, and of them first those that have one already.
     """

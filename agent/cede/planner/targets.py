@@ -34,7 +34,7 @@ class AttachTarget:
 
     @classmethod
     def of(cls, target: Target, targets: Targets) -> AttachTarget | None:
-        """One of the `targets`; None if its device or its domain can't be told."""
+        """Build it from one of the `targets`; None if its device or its domain can't be told."""
         if target.device is None or target.domain is None:
             return None
         return cls(
@@ -121,7 +121,7 @@ class PlanContext:
         targets: Iterable[AttachTarget],
         detaching: Collection[tuple[Address, str]] = (),
     ) -> Self:
-        """The context of `targets`."""
+        """Build the context of `targets`."""
         names: dict[Address, set[str]] = {}
         pairs: Counter[tuple[Address, str]] = Counter()
         next_start: dict[str, set[Address]] = {}
@@ -183,7 +183,7 @@ class DetachTarget:
         name: str = "",
         return_to_dom0: bool = True,
     ) -> Self:
-        """The device at `address`; to leave all domains that list it unless some are named."""
+        """Build it of the device at `address`, which is to leave all domains that list it unless some are named."""
         wanting = inventory.wanting(address)
         leaving = wanting if domains is None else tuple(domains)
         return cls(

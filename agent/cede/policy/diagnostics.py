@@ -48,7 +48,7 @@ class Diagnostics:
         self._remedy = self._remedy or remedy
 
     def touch(self, file: str, path: Path) -> bool:
-        """Whether there is a diagnostic at `path` of `file` or below."""
+        """Return whether there is a diagnostic at `path` of `file` or below."""
         return (file, path) in self._touched
 
     def suggest(self, name: str, known: Iterable[str]) -> str:

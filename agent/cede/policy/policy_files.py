@@ -164,14 +164,14 @@ def host_policy(path: Path | None, paths: Paths) -> Policy:
 
 
 def host_policy_if_any(path: Path | None, paths: Paths) -> Policy:
-    """As `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
+    """Read the policy as `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
     if path is None and not paths.policy.exists() and not paths.policy_folder.exists():
         return Policy(source=str(paths.policy))
     return host_policy(path, paths)
 
 
 def host_policy_beside(output: Path | None, path: Path | None, paths: Paths) -> Policy:
-    """As `host_policy`, without the file `output`, which is about to be written."""
+    """Read the policy as `host_policy`, without the file `output`, which is about to be written."""
     named = [path] if path is not None else default_paths(paths.policy, paths.policy_folder)
     files = [file for one in named for file in files_at(one)]
     beside = [file for file in files if output is None or not _same_file(file, output)]

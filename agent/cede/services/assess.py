@@ -124,7 +124,7 @@ def to_ask(
 
 
 def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
-    """The assignments whose guests were asked and did not prove it."""
+    """Return the assignments whose guests were asked and did not prove it."""
     return frozenset(
         condition.subject
         for condition in conditions

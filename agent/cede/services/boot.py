@@ -82,7 +82,7 @@ def _tried(name: str, tried: list[Change]) -> bool:
 
 
 def read_boot_configuration(adapters: Adapters) -> BootConfiguration:
-    """What this host is told at boot today."""
+    """Read what this host is told at boot today."""
     modules = adapters.modules
     return BootConfiguration(
         settings=settings(modules.kernel_command_line(), modules.options()),

@@ -34,7 +34,7 @@ _TIMEOUT_SECONDS = 3.0  # a guest's frontend needs a moment
 
 
 def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
-    """All that can be seen of the host, by whoever asks, root or not; none of cede's errors leaves it."""
+    """Collect all that can be seen of the host, by root or not; none of cede's errors leaves it."""
     no_libvirt = _why_not(adapters, lambda: adapters.libvirt.domains())  # noqa: PLW0108 - a shut adapter raises when it is named
     no_node_devices = no_libvirt or _why_not(adapters, lambda: adapters.libvirt.node_devices())  # noqa: PLW0108 - as above
     no_xenstore = _why_not(adapters, adapters.xenstore.backend)

@@ -31,7 +31,7 @@ def of_host(
     pciback: bool | None = None,
     pauses: Iterable[Pause] = (),
 ) -> tuple[Condition, ...]:
-    """The host's own conditions.
+    """Return the host's own conditions.
 
     `libvirt` and `policy` are why it can't be asked or read, `journal` what is said of its file; `pciback` is None if
     nobody could look.

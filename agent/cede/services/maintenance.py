@@ -64,7 +64,7 @@ def pause(
 def plan_drain(
     adapters: Adapters, policy: Policy, name: str, context: RequestContext, *, reason: str = ""
 ) -> MaintenancePlan:
-    """The way back to dom0 of what cede gave to the domain or the device called `name`; of everything if it is empty.
+    """Plan the way back to dom0 of what cede gave to the domain or device `name`; of everything if it is empty.
 
     Raises UsageError if there is neither a domain nor a device of that name.
     """
@@ -100,7 +100,7 @@ def drain(adapters: Adapters, planned: MaintenancePlan, context: RequestContext)
 
 
 def plan_resume(adapters: Adapters, policy: Policy, name: str) -> MaintenancePlan:
-    """What is put back once the pauses and drains of `name` have ended; of all of them if it is empty.
+    """Plan what is put back once the pauses and drains of `name` have ended; of all of them if it is empty.
 
     Raises UsageError if `name` itself is neither paused nor drained.
     """

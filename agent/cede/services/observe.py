@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def observe(adapters: Adapters) -> Inventory:
-    """Everything a plan is made from, as it is now, and what cede's journal remembers of it.
+    """Observe everything that a plan is made from, as it is now, and what cede's journal remembers of it.
 
     Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
     read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
@@ -121,7 +121,7 @@ def save_inventory(inventory: Inventory, path: Path) -> None:
 
 
 def read_inventory(path: Path) -> Inventory:
-    """The inventory in a file that `save` wrote; raises UsageError, with the place in it, if it is none."""
+    """Read the inventory in a file that `save` wrote; raises UsageError, with the place in it, if it is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

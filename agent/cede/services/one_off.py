@@ -59,7 +59,7 @@ class WayOut:
 
 
 def plan_attach(adapters: Adapters, host: Policy, request: AttachRequest) -> tuple[Targets, Plan]:
-    """The one assignment, with the guards of the host's policy; carried out by `cede.services.reconcile.apply`.
+    """Plan the one assignment, with the guards of the host's policy; `cede.services.reconcile.apply` carries it out.
 
     A paused device or domain is given all the same, since the administrator names it. Raises UsageError if there is no
     such device, TransientError if the device or the domain is drained.
@@ -84,7 +84,7 @@ def _is_drained(decision: Decision) -> bool:
 
 
 def plan_release(adapters: Adapters, host: Callable[[], Policy], device: str) -> WayOut:
-    """The way of the device out of its guest and back to dom0. Raises UsageError if there is no such device.
+    """Plan the way of the device out of its guest and back to dom0. Raises UsageError if there is no such device.
 
     `host` reads the policy, which is asked only for a name: one that can't be read keeps no device in a guest.
     """
@@ -92,7 +92,7 @@ def plan_release(adapters: Adapters, host: Callable[[], Policy], device: str) ->
 
 
 def plan_detach(adapters: Adapters, host: Callable[[], Policy], device: str) -> WayOut:
-    """The same, but for the end: the device stays on pciback, ready for another guest."""
+    """Plan the same, but for the end: the device stays on pciback, ready for another guest."""
     return _plan_way_out(detach, "detach", adapters, host, device)
 
 
@@ -121,7 +121,7 @@ def take_out(adapters: Adapters, planned: WayOut, context: RequestContext) -> Re
 
 
 def policy_of(host: Policy, request: AttachRequest, inventory: Inventory) -> Policy:
-    """The host's policy, its protection above all, with this one assignment instead of its own.
+    """Return the host's policy, its protection above all, with this one assignment instead of its own.
 
     Raises UsageError if the device is neither an address that this host has nor a name in the policy.
     """
@@ -170,14 +170,14 @@ def _verification(
 
 
 def plan_of_assignment(planned: Plan, one: Policy) -> Plan:
-    """The part of a plan that is about the one assignment; earlier one-offs stay as they are."""
+    """Return the part of a plan that is about the one assignment; earlier one-offs stay as they are."""
     return filter_plan(planned, {subject_of(one.assignments[0])})
 
 
 def named(
     host: Callable[[], Policy], device: str, inventory: Inventory, verb: str
 ) -> Address | Refused:
-    """The address that the administrator means: in any spelling, else by a name in the policy, which is read only then.
+    """Return the address that the administrator means: in any spelling, else by a name in the policy, read only then.
 
     Raises UsageError if it is neither, or if nothing on this host ever was at that address.
     """
@@ -203,7 +203,7 @@ def known_address(address: Address, inventory: Inventory) -> Address:
 
 
 def no_such_device(text: str) -> UsageError:
-    """The error for an address at which this host has no device."""
+    """Return the error for an address at which this host has no device."""
     return UsageError(
         f"this host has no device at {text}",
         name="no-such-device",

@@ -70,7 +70,7 @@ class Report:
     def assess(
         self, targets: Sequence[Target], before: Sequence[Condition], next_try: Mapping[str, str]
     ) -> tuple[AssignmentStatus, ...]:
-        """The same, with the conditions of the targets; `before` are those of the last pass."""
+        """Return the same, with the conditions of the targets; `before` are those of the last pass."""
         own = {target.subject: target for target in targets}
         outcomes = {outcome.change.subject: outcome for outcome in self.outcomes}
         checked = {checks.subject: checks.findings for checks in self.checked}
@@ -139,7 +139,7 @@ def carry_out(
 def carry_out_pass(
     adapters: Adapters, targets: Targets, planned: Plan, context: RequestContext
 ) -> Report:
-    """The second half of a pass over a whole policy: apply what `replan` has planned, verify and record it.
+    """Make the second half of a pass over a whole policy: apply what `replan` has planned, verify and record it.
 
     Guests that proved nothing when they were asked last are asked again.
     """
@@ -151,7 +151,7 @@ def carry_out_pass(
 
 
 def unverified(adapters: Adapters, policy: Policy) -> frozenset[str]:
-    """The subjects whose guests proved nothing when they were asked last."""
+    """Return the subjects whose guests proved nothing when they were asked last."""
     return assess.needs_recheck(adapters.journal.conditions(policy.source))
 
 
@@ -189,7 +189,7 @@ def apply(
 
 
 def status(targets: Targets, planned: Plan) -> Report:
-    """Wanted against real for every assignment, as far as it shows without asking a guest."""
+    """Compare desired and actual for every assignment, as far as dom0 shows without asking a guest."""
     decisions = planned.by_subject
     checked = (
         _expected(target, decisions[target.subject], targets.inventory) for target in targets.each
@@ -214,7 +214,7 @@ def _expected(target: Target, decision: Decision, inventory: Inventory) -> Assig
 def verify_all(
     adapters: Adapters, targets: Targets, planned: Plan, *, booting: bool = False
 ) -> Report:
-    """The same, and every guest is asked whose device looks right from outside.
+    """Do the same, and ask every guest whose device looks right from outside.
 
     One that is `booting` is given the time for it, and is asked whatever it looks like yet.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def read_status(journal: Journal, targets: Targets, report: Report) -> tuple[Condition, ...]:
-    """The conditions as they are now, with the times of the last pass for what hasn't changed since; writes nothing."""
+    """Return the conditions of now, with the last pass' times where nothing has changed since; writes nothing."""
     return _assessed(journal, targets, report)[1]
 
 
@@ -38,7 +38,7 @@ def save_status(
     next_try: Mapping[str, str] | None = None,
     rejected: CedeError | None = None,
 ) -> tuple[Condition, ...]:
-    """The same, and kept in the journal together with where each device is now.
+    """Return the same, and keep it in the journal together with where each device is now.
 
     `next_try` tells, by subject, when an assignment out of sync will be tried again; None if whoever makes this pass
     doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
@@ -90,7 +90,7 @@ def last_seen_conditions(
     rejected: CedeError | None = None,
     next_try: str = "",
 ) -> tuple[Condition, ...]:
-    """The conditions where nothing could be looked at, since libvirt doesn't answer or the policy can't be read.
+    """Return the conditions where nothing could be observed: libvirt doesn't answer, or the policy can't be read.
 
     `next_try` is when libvirt is asked again.
     """
@@ -134,7 +134,7 @@ SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doe
 
 @contextmanager
 def failures_recorded(runtime: Runtime, path: Path | None) -> Iterator[None]:
-    """A pass that comes to nothing leaves that as a condition of the host; the error goes on to who asked."""
+    """Record a pass that comes to nothing as a condition of the host; the error goes on to the caller."""
     source = str(path or runtime.paths.policy)
     try:
         yield

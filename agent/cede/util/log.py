@@ -34,7 +34,7 @@ class LineFormatter(logging.Formatter):
         self._now = now or (lambda: datetime.now(UTC).astimezone())
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         head = f"<{_priority(record.levelno)}>" if self._journald else f"{self._now():%H:%M:%S} "
         return head + line_of(record.getMessage())
 
@@ -46,7 +46,7 @@ def _priority(level: int) -> int:
 
 
 def handler_for(stream: TextIO, environ: Mapping[str, str] = os.environ) -> logging.Handler:
-    """Writes lines to `stream`, which may be the one that journald reads."""
+    """Return a handler that writes lines to `stream`, which may be the one that journald reads."""
     handler = logging.StreamHandler(stream)
     journald = _is_journald(stream, environ.get("JOURNAL_STREAM", ""))
     handler.setFormatter(LineFormatter(journald=journald))
@@ -97,7 +97,7 @@ def logged_call(describe: Callable[[], str]) -> Iterator[None]:
 
 
 def argument_text(argument: object) -> str:
-    """An argument as a log may have it: short, and of XML or bytes only how much there is."""
+    """Return an argument as a log may have it: short, and of XML or bytes only how much there is."""
     if isinstance(argument, bytes):
         return f"{len(argument)} bytes"
     if isinstance(argument, str):
@@ -108,7 +108,7 @@ def argument_text(argument: object) -> str:
 
 
 def log_calls(target: _T, name: str) -> _T:
-    """`target`, an object of a binding, with each call of its methods logged; itself if nobody wants to read that."""
+    """Return `target`, an object of a binding, with each call of its methods logged; itself if nothing reads that."""
     wanted = _CALLS.isEnabledFor(logging.DEBUG)
     return cast("_T", _LoggedCalls(target, name)) if wanted else target
 
@@ -153,6 +153,6 @@ MAX_LENGTH = 1000
 
 
 def line_of(text: str, length: int = MAX_LENGTH) -> str:
-    """`text` as one line of at most `length` characters that does nothing to a terminal, whoever's words are in it."""
+    """Return `text` as one line of at most `length` characters that does nothing to a terminal, whoever wrote it."""
     joined = " | ".join(part.strip() for part in text.splitlines() if part.strip())
     return "".join(c if c.isprintable() else "?" for c in joined)[:length]

@@ -76,7 +76,7 @@ def check_result(source: str, expected: object, found: object, *, passed: bool) 
 
 
 def verified(findings: Sequence[CheckResult]) -> bool:
-    """Whether at least one result decides, and every result that decides passed."""
+    """Return whether at least one result decides, and every result that decides passed."""
     deciding = [f for f in findings if f.status is not CheckStatus.INFO]
     return bool(deciding) and all(f.status is CheckStatus.PASSED for f in deciding)
 

@@ -161,7 +161,7 @@ class Libvirt:
         return domain if domain.running else None
 
     def bind_to_pciback(self, address: Address) -> None:
-        """virNodeDeviceDetachFlags: unbind from the dom0 driver, bind to pciback.
+        """Unbind from the dom0 driver and bind to pciback, by virNodeDeviceDetachFlags.
 
         libvirt does not check which driver is bound afterwards: read sysfs.
         """
@@ -169,7 +169,7 @@ class Libvirt:
             self._connection.nodeDeviceLookupByName(address.node_device).detachFlags(None, 0)
 
     def reattach(self, address: Address) -> None:
-        """virNodeDeviceReAttach: clear driver_override, unbind, let the kernel probe again."""
+        """Clear driver_override, unbind, let the kernel probe again, by virNodeDeviceReAttach."""
         with self._classified():
             self._connection.nodeDeviceLookupByName(address.node_device).reAttach()
 

@@ -67,7 +67,7 @@ class LibvirtEvents:
             raise UnreachableError(said.message, name=said.name, remedy=said.remedy) from error
 
     def fileno(self) -> int:
-        """Readable when a callback has come."""
+        """Return the descriptor that is readable when a callback has come."""
         return self._ready
 
     def read(self) -> Collection[str]:

@@ -49,7 +49,7 @@ class OfflineLibvirt:
         self._write = write
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: nothing was opened."""
 
     def domains(self) -> tuple[Domain, ...]:
         """Return the persistent domains, all as off, since only libvirt knows which run. Skips unreadable files."""

@@ -54,7 +54,7 @@ class FileChanges:
         self._known = self._fingerprint()
 
     def fileno(self) -> int:
-        """Readable when something happened in one of the folders."""
+        """Return the descriptor that is readable when something happened in one of the folders."""
         return self._inotify
 
     def read(self) -> Collection[str]:

@@ -47,7 +47,7 @@ class Modules:
         self._root = root
 
     def available(self) -> bool | None:
-        """Whether the running kernel has xen-pciback, built in or as a module; None if unknown."""
+        """Return whether the running kernel has xen-pciback, built in or as a module; None if unknown."""
         release = text(self._root / "proc/sys/kernel/osrelease")
         folder = self._root / "lib/modules" / release
         lists = [text(folder / name) for name in ("modules.dep", "modules.builtin")]
@@ -63,7 +63,7 @@ class Modules:
         return "module" if any(is_pciback(line.split(" ")[0]) for line in lines) else "built in"
 
     def built_in(self) -> bool:
-        """Whether xen-pciback is built into the kernel."""
+        """Return whether xen-pciback is built into the kernel."""
         release = text(self._root / "proc/sys/kernel/osrelease")
         return f"/{MODULE}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
 
@@ -96,7 +96,7 @@ class Modules:
         return tuple(found)
 
     def loaded_at_boot(self) -> bool:
-        """Whether xen-pciback is built in, or something loads it at boot."""
+        """Return whether xen-pciback is built in, or something loads it at boot."""
         return self.built_in() or bool(self.loaders())
 
     def initramfs_makers(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class Links:
         )
 
     def addresses(self) -> dict[str, str]:
-        """Each of dom0's own IP addresses, IPv4 and IPv6, with the name of its interface. Raises as `read` does."""
+        """Return each of dom0's own IP addresses, IPv4 and IPv6, with its interface's name. Raises as `read` does."""
         return self._show(
             lambda shown: {
                 str(ip_address(address["local"])): str(link["ifname"])

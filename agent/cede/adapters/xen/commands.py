@@ -47,21 +47,21 @@ class Xl:
     """Xen's own toolstack, for what libvirt has no call for: quarantine, and devices that libvirt lost track of."""
 
     def installed(self) -> bool:
-        """Whether xl is installed; /usr/sbin is searched too, which is not in every user's PATH."""
+        """Return whether xl is installed; /usr/sbin is searched too, which is not in every user's PATH."""
         return (
             shutil.which("xl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
             is not None
         )
 
     def detach(self, domid: int, address: Address) -> None:
-        """`xl pci-detach`: take out of a running domain what libvirt doesn't list there.
+        """Take out of a running domain what libvirt doesn't list there, by `xl pci-detach`.
 
         Raises PermanentError if Xen's toolstack refuses.
         """
         process.run("xl", "pci-detach", str(domid), str(address))
 
     def assignable_remove(self, address: Address) -> bool:
-        """`xl pci-assignable-remove`: takes the device out of Xen's quarantine and drops its pciback slot.
+        """Take the device out of Xen's quarantine and drop its pciback slot, by `xl pci-assignable-remove`.
 
         Returns False for a device that never was in a guest: xl says "failed to de-quarantine" and changes
         nothing. Raises PermanentError for any other failure.

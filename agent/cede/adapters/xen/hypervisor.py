@@ -63,7 +63,7 @@ class Hypervisor:
         return text(self._files / "type")
 
     def is_dom0(self) -> bool | None:
-        """Whether this is Xen's initial domain; None if unknown."""
+        """Return whether this is Xen's initial domain; None if unknown."""
         try:
             return bool(int(text(self._files / "properties/features"), 16) & _INITIAL_DOMAIN)
         except ValueError:
@@ -86,7 +86,7 @@ class Hypervisor:
             return ""
 
     def in_guest(self, address: Address) -> bool | None:
-        """Whether a guest owns the device; None if unknown.
+        """Return whether a guest owns the device; None if unknown.
 
         False means dom0, or the quarantine in which Xen puts a device that leaves a guest.
         """
@@ -99,7 +99,7 @@ class Hypervisor:
         return None if refused == _NO_IOMMU else bool(refused)
 
     def quarantined(self, address: Address) -> bool | None:
-        """Whether the device is in Xen's quarantine; None if unknown.
+        """Return whether the device is in Xen's quarantine; None if unknown.
 
         Makes Xen print a line for each device of the host, also on a serial console: call this rarely.
         """

@@ -39,7 +39,7 @@ class Nodes(Protocol):
     """What is asked of xenstore; see `XenstoreClient`."""
 
     def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
-        """What READ, DIRECTORY or RM of each path is answered with; None for a node that isn't there."""
+        """Return the answer to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
 
     def write(self, path: str, value: bytes) -> None:
         """Write a node."""
@@ -72,7 +72,7 @@ class Xenstore:
         return [a.decode("ascii", errors="replace").split("\0") if a else [] for a in answers]
 
     def read_data(self, domid: int, name: str) -> bytes | None:
-        """What a guest has in its own node `data/<name>`; None if there is none. Raises UnreachableError."""
+        """Return what a guest has in its own node `data/<name>`; None if there is none. Raises UnreachableError."""
         return self._client.ask(Operation.READ, [_data(domid, name)])[0]
 
     def write_data(self, domid: int, name: str, value: bytes) -> None:
@@ -93,7 +93,7 @@ class Xenstore:
         self._client.ask(Operation.RM, [_data(domid, name)])
 
     def backend(self) -> tuple[BackendDevice, ...]:
-        """Every device that the PCI backend serves, in domain and device order.
+        """Return every device that the PCI backend serves, in domain and device order.
 
         What libxl failed to clear away of a domain that has ended is served to nobody: Xen has taken its devices back.
         Raises UnreachableError if xenstore doesn't answer.
@@ -109,7 +109,7 @@ class Xenstore:
         return tuple(device for domid, base in bases for device in self._devices(domid, base))
 
     def stale_notes(self) -> tuple[LibxlNote, ...]:
-        """What libxl still notes of devices of domains that are gone, and trips over at the next attach.
+        """Return libxl's records of devices of domains that are gone, on which the next attach fails.
 
         Raises UnreachableError if xenstore doesn't answer.
         """
@@ -194,11 +194,11 @@ class XenstoreWatch:
         self._client.watch(WATCHED)
 
     def fileno(self) -> int:
-        """Readable when xenstored has said something."""
+        """Return the descriptor that is readable when xenstored has said something."""
         return self._client.fileno()
 
     def read(self) -> Collection[str]:
-        """What changed since, in words. Raises UnreachableError if xenstored hung up or talks nonsense."""
+        """Return what changed since, in words. Raises UnreachableError if xenstored hung up or talks nonsense."""
         changed = []
         for path, watched in self._client.events():
             if watched in self._new:

@@ -76,7 +76,7 @@ class XenstoreClient:
         self._one_at_a_time = threading.Lock()
 
     def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
-        """What xenstored answers to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
+        """Return xenstored's answer to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
         return self._exchange([(operation, path.encode() + b"\0") for path in paths])
 
     def write(self, path: str, value: bytes) -> None:
@@ -88,7 +88,7 @@ class XenstoreClient:
         self._exchange([(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in paths])
 
     def events(self) -> list[tuple[str, str]]:
-        """Each event that has come since: the path that changed, and the path that is watched. Doesn't wait."""
+        """Return each event that has come since: the path that changed, and the path that is watched. Doesn't wait."""
         with self._one_at_a_time:
             if self._descriptor >= 0:
                 with self._closing_failures():
@@ -100,7 +100,7 @@ class XenstoreClient:
         return found
 
     def fileno(self) -> int:
-        """Readable when xenstored has said something; -1 while there is no connection."""
+        """Return the descriptor that is readable when xenstored has said something; -1 while there is no connection."""
         return self._descriptor
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ def printable(data: bytes) -> str:
 
 
 def full_screen(data: bytes) -> bool:
-    """Whether `data` paints a full screen, as an editor or a pager does."""
+    """Return whether `data` paints a full screen, as an editor or a pager does."""
     return _FULL_SCREEN.search(data[-_WIDEST:].decode("ascii", "replace")) is not None
 
 
