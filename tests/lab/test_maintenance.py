@@ -1,4 +1,4 @@
-"""What people do on purpose, on the real host: maintenance, a pause, a drift that is only to be told."""
+"""What people do on purpose, on the real host: maintenance, a pause, a drift that is only to be reported."""
 
 import json
 

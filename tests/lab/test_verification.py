@@ -1,4 +1,4 @@
-"""What proves a device, on real Xen: everything that is told of a card that works, and guests that lie about it."""
+"""What verifies a device, on real Xen: everything that is told of a card that works, and guests that lie about it."""
 
 import json
 
