@@ -10,18 +10,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, assert_never
 
 from cede.model import serialization
-from cede.model.plan import (
-    Change,
-    Deferred,
-    Drifted,
-    Paused,
-    Purpose,
-    Refused,
-    Satisfied,
-)
+from cede.model.plan import Change, Deferred, Drifted, Paused, Purpose, Refused, Satisfied
 
 if TYPE_CHECKING:
-    from cede.model.plan import Action, Decision, Plan
+    from cede.model.actions import Action
+    from cede.model.plan import Decision, Plan
 
 # whose they are says their subject and the policy; test_planner_cases holds them to that
 _OWNERSHIP = frozenset({"alias", "policy"})

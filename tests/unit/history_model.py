@@ -34,7 +34,7 @@ from sim.faults import Adapter, Killed, Kind
 from sim.memory_host import Card, Guest, Host
 
 if TYPE_CHECKING:
-    from cede.model.outcome import Outcome
+    from cede.model.plan import Outcome
     from cede.planner.resolve import Targets
     from sim.faults import Scheduled
     from sim.memory_host import ModelJournal

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cede.model.domain import Domain, Hostdev, Ownership
-from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import PCIBACK, Device
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     Adopt,
@@ -24,6 +21,9 @@ from cede.model.plan import (
     SwitchOn,
     Unplug,
 )
+from cede.model.domain import Domain, Hostdev, Ownership
+from cede.model.inventory import BackendDevice, Inventory
+from cede.model.pci import PCIBACK, Device
 from cede.planner.resets import resets_alone
 
 if TYPE_CHECKING:

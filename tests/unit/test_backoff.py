@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from cede.daemon.backoff import FLAP_SECONDS, FLAPS, MAX_SECONDS, Backoff, hold_back
 from cede.errors import FailureKind
+from cede.model.actions import LoadPciback
 from cede.model.pci import Address
-from cede.model.plan import (
-    Change,
-    LoadPciback,
-    Plan,
-    Purpose,
-    Satisfied,
-    Why,
-)
+from cede.model.plan import Change, Plan, Purpose, Satisfied, Why
 
 NIC = "nic0 -> pv1"
 

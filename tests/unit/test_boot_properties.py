@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cede.model.actions import BindToPciback, LoadPciback
 from cede.model.inventory import Inventory
 from cede.model.pci import HostUse, Link, OriginalState
-from cede.model.plan import BindToPciback, LoadPciback
 from cede.model.policy import Policy
 from cede.planner.boot_plan import plan_boot
 from unit.plan_model import after

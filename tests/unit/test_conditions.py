@@ -18,27 +18,29 @@ from cede.errors import (
     UnreachableError,
     UnsafeError,
 )
+from cede.model.actions import (
+    AddToConfig,
+    HotPlug,
+    LoadPciback,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.conditions import Condition, Status, changed_conditions, with_times
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.journal_state import Pause
-from cede.model.outcome import Outcome
 from cede.model.pci import Address, Device, Identity
 from cede.model.plan import (
-    AddToConfig,
     Change,
     Decision,
     Deferred,
     Drifted,
-    HotPlug,
-    LoadPciback,
+    Outcome,
     Paused,
     Plan,
     Purpose,
     Refused,
-    RemoveFromConfig,
-    ReturnToDom0,
     Satisfied,
-    Unplug,
     Why,
 )
 from cede.model.policy import Assignment, Place

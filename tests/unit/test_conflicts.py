@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.executor.executor import conflict_groups
+from cede.model.actions import Action, LoadAtBoot, ReturnToDom0, SwitchOn, Unplug
 from cede.model.pci import Address
-from cede.model.plan import (
-    Action,
-    Change,
-    LoadAtBoot,
-    Purpose,
-    ReturnToDom0,
-    SwitchOn,
-    Unplug,
-)
+from cede.model.plan import Change, Purpose
 
 
 def change(address: str, *domains: str) -> Change:

@@ -23,16 +23,9 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
-from cede.model.outcome import Outcome
+from cede.model.actions import LoadPciback
 from cede.model.pci import Address
-from cede.model.plan import (
-    Change,
-    LoadPciback,
-    Plan,
-    Purpose,
-    Satisfied,
-    Why,
-)
+from cede.model.plan import Change, Outcome, Plan, Purpose, Satisfied, Why
 from cede.model.policy import Policy
 from cede.services.assess import to_ask
 from cede.services.reconcile import Report

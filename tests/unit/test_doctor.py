@@ -17,10 +17,10 @@ from cede.adapters.composition import connect_libvirt, host_runtime
 from cede.doctor import daemon_rules, device_rules, diagnosis, guest_rules, pciback_rules, xen_rules
 from cede.doctor.finding import HOST, Facts, Finding, Severity, quoted
 from cede.errors import PermanentError, UnreachableError
+from cede.model.actions import LoadAtBoot, LoadPciback, SwitchOn
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import BackendDevice, Inventory, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity
-from cede.model.plan import LoadAtBoot, LoadPciback, SwitchOn
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets, subject_of

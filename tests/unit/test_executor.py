@@ -19,24 +19,22 @@ from cede.errors import (
 )
 from cede.executor.actions import original_state
 from cede.executor.executor import Executor
-from cede.model.outcome import ActionOutcome, Outcome
-from cede.model.pci import Address, Identity
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     BindToPciback,
-    Change,
     DontLoadAtBoot,
     ForceDetach,
     HotPlug,
     LoadAtBoot,
     LoadPciback,
-    Purpose,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOn,
     Unplug,
 )
+from cede.model.pci import Address, Identity
+from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cede.model.actions import AddToConfig, HotPlug
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held
 from cede.model.pci import Address, Device, HostUse, Identity
-from cede.model.plan import AddToConfig, HotPlug
 from cede.model.policy import Channel, Match, Place, Policy, Protect, When
 from cede.planner.fitness import FitKind, Fitness, fitness
 from cede.planner.planner import plan

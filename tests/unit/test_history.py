@@ -12,14 +12,9 @@ from jsonschema import Draft202012Validator
 from cede.adapters.runtime import Runtime
 from cede.cli.main import cli
 from cede.errors import PermanentError
+from cede.model.actions import BindToPciback, HotPlug, ReturnToDom0
 from cede.model.pci import Address
-from cede.model.plan import (
-    BindToPciback,
-    Change,
-    HotPlug,
-    Purpose,
-    ReturnToDom0,
-)
+from cede.model.plan import Change, Purpose
 from cede.state.journal import Journal, Requester
 from cede.util import schemas
 from cede.util.paths import Paths

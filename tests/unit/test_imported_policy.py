@@ -18,10 +18,10 @@ from cede.importing.imported_policy import (
 )
 from cede.importing.sources import DesiredDevice, SourceContent, of_domains, of_guest, of_hide
 from cede.model import pciback_options
+from cede.model.actions import Adopt
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import Address, Device, Identity
-from cede.model.plan import Adopt
 from cede.model.policy import Policy, When
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets

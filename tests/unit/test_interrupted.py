@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cede.errors import FailureKind
+from cede.model.actions import ReturnToDom0, Unplug
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Unfinished
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import Purpose, ReturnToDom0, Unplug
+from cede.model.plan import Purpose
 from cede.model.policy import Policy
 from cede.planner.planner import plan
 from cede.planner.recovery import recovered

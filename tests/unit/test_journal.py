@@ -26,18 +26,10 @@ from hypothesis import strategies as st
 
 import cede
 from cede.errors import CedeError, PermanentError, TransientError
+from cede.model.actions import AddToConfig, BindToPciback, HotPlug, LoadAtBoot, ReturnToDom0, Unplug
 from cede.model.journal_state import Held, JournalState, Unfinished
 from cede.model.pci import Address, Identity, Link, OriginalState
-from cede.model.plan import (
-    AddToConfig,
-    BindToPciback,
-    Change,
-    HotPlug,
-    LoadAtBoot,
-    Purpose,
-    ReturnToDom0,
-    Unplug,
-)
+from cede.model.plan import Change, Purpose
 from cede.state import database
 from cede.state.journal import ActionRecord, ChangeRecord, Journal, Requester
 from sim.passing_time import SimulatedTime
@@ -79,7 +71,8 @@ from pathlib import Path
 from cede.model.pci import Address
 from cede.state import database
 from cede.state.journal import Requester, Journal
-from cede.model.plan import Change, Purpose, ReturnToDom0
+from cede.model.actions import ReturnToDom0
+from cede.model.plan import Change, Purpose
 journal, name, most = Journal(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 at = Address(0, 1, 0, 0)
 work = Change(subject=name, purpose=Purpose.RELEASE, address=at, identity=None, actions=())

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from cede.errors import PermanentError
+from cede.model.actions import BindToPciback, LoadPciback
 from cede.model.pci import Address
-from cede.model.plan import BindToPciback, LoadPciback
 from cede.model.serialization import SUM_TYPES, plain
 from cede.util import schemas
 from cede.util.json_keywords import Keywords

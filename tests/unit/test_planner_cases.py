@@ -25,11 +25,12 @@ import pytest
 import yaml
 
 from cede.cli import output
+from cede.model.actions import AddToConfig, Adopt, HotPlug
 from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import LastApplied, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState
-from cede.model.plan import AddToConfig, Adopt, HotPlug, Plan
+from cede.model.plan import Plan
 from cede.planner.boot_plan import plan_boot
 from cede.planner.planner import plan
 from cede.planner.release import release

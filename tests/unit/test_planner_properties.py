@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cede.model.actions import Adopt, BindToPciback, HotPlug, ReturnToDom0, Unplug
 from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
-from cede.model.plan import Adopt, BindToPciback, Change, HotPlug, Plan, ReturnToDom0, Unplug
+from cede.model.plan import Change, Plan
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
 from cede.planner.guards import guards
 from cede.planner.planner import plan

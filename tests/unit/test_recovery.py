@@ -7,23 +7,19 @@ from dataclasses import replace
 import pytest
 
 from cede.errors import FailureKind
+from cede.model.actions import (
+    Action,
+    AddToConfig,
+    ForceDetach,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held, Unfinished
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
-from cede.model.plan import (
-    Action,
-    AddToConfig,
-    Change,
-    ForceDetach,
-    Purpose,
-    Refused,
-    RemoveFromConfig,
-    ReturnToDom0,
-    Satisfied,
-    Unplug,
-    Why,
-)
+from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
 from cede.model.policy import Policy
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recover, refuse_held

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 
 from cede.errors import FailureKind
+from cede.model.actions import RemoveFromConfig
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, Identity
-from cede.model.plan import Change, Purpose, Refused, RemoveFromConfig
+from cede.model.plan import Change, Purpose, Refused
 from cede.model.policy import Policy
 from cede.planner.attach import plan_assignment
 from cede.planner.release import DETACH_RULES, plan_way_out, release

@@ -12,20 +12,19 @@ from cede.errors import CedeError, PermanentError, UnsafeError
 from cede.executor.actions import original_state, read_prestate
 from cede.executor.executor import Executor
 from cede.executor.return_to_dom0 import DeviceReturn
-from cede.model.pci import Address, Identity, Link, OriginalState
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     BindToPciback,
-    Change,
     HotPlug,
     LoadPciback,
-    Purpose,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
     SwitchOn,
 )
+from cede.model.pci import Address, Identity, Link, OriginalState
+from cede.model.plan import Change, Purpose
 from cede.state.journal import Requester
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cede.model.pci import Address
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     Adopt,
@@ -21,6 +20,7 @@ from cede.model.plan import (
     SwitchOn,
     Unplug,
 )
+from cede.model.pci import Address
 from cede.planner.recovery import rollback_actions
 
 NIC = Address(0, 1, 0, 0)

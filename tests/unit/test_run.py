@@ -36,13 +36,14 @@ from cede.errors import (
     TransientError,
     UnreachableError,
 )
+from cede.model.actions import LoadPciback
 from cede.model.journal_state import Pause
-from cede.model.outcome import ActionOutcome, Outcome
 from cede.model.plan import (
+    ActionOutcome,
     Change,
     Deferred,
     Drifted,
-    LoadPciback,
+    Outcome,
     Paused,
     Plan,
     Purpose,

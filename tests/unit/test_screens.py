@@ -16,8 +16,9 @@ import pytest
 
 from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
+from cede.model.actions import ReturnToDom0
 from cede.model.pci import Address
-from cede.model.plan import Change, Purpose, ReturnToDom0
+from cede.model.plan import Change, Purpose
 from cede.state.journal import Requester
 from sim import probe_answers
 from unit.test_cli import NIC, POLICY, Shown, cede, policy

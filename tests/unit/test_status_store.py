@@ -15,15 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import cede
+from cede.model.actions import HotPlug, ReturnToDom0
 from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
-from cede.model.plan import (
-    Change,
-    HotPlug,
-    Purpose,
-    ReturnToDom0,
-)
+from cede.model.plan import Change, Purpose
 from cede.state import database
 from cede.state.journal import Journal, Requester
 from sim.passing_time import SimulatedTime

@@ -24,7 +24,7 @@ from cede.services.outputs import ChangeOutcome
 from cede.services.reconcile import Report
 
 if TYPE_CHECKING:
-    from cede.model.outcome import Outcome
+    from cede.model.plan import Outcome
     from cede.services.diagnose import Diagnosis
 
 _MAX_BYTES = 1024 * 1024

@@ -18,8 +18,7 @@ from cede.cli.outputs import ReportOutput, StatusOutput
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
-from cede.model.outcome import ActionOutcome
-from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
+from cede.model.plan import ActionOutcome, Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.model.serialization import dumps
 from cede.services.outputs import ChangeOutcome, CheckedAssignment
 from cede.services.reconcile import Report
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cede.errors import CedeError
+    from cede.model.actions import Action
     from cede.model.conditions import Condition
-    from cede.model.plan import Action, Decision, Plan
+    from cede.model.plan import Decision, Plan
     from cede.services.reconcile import Report
     from cede.state.journal import ChangeRecord
     from cede.verifier.verify import Explained

@@ -9,7 +9,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from cede.model.outcome import ActionOutcome
+from cede.model.plan import ActionOutcome
 from cede.services.assess import Severity
 from cede.util.log import NOTICE, handler_for
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cede.daemon.backoff import Waiting
-    from cede.model.plan import Action, Change
+    from cede.model.actions import Action
+    from cede.model.plan import Change
     from cede.services.reconcile import Report
 
 

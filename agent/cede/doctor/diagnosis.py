@@ -13,17 +13,18 @@ from cede.doctor import (
     xen_rules,
 )
 from cede.doctor.finding import HOST, Severity, worst_first
+from cede.model.actions import SwitchOn
 from cede.model.domain import FEATURES
-from cede.model.plan import Change, Plan, Purpose, SwitchOn
+from cede.model.plan import Change, Plan, Purpose
 from cede.planner.targets import AttachTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cede.doctor.finding import Facts, Finding
+    from cede.model.actions import Action
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
-    from cede.model.plan import Action
     from cede.planner.resolve import Targets
 
 _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)

@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError
+from cede.model.actions import Action
 from cede.model.inventory import Inventory, LibxlNote
 from cede.model.pci import Address
-from cede.model.plan import Action, RuleName, Sentence
+from cede.model.plan import RuleName, Sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.doctor.finding import Finding, Severity, quoted
+from cede.model.actions import SwitchOn
 from cede.model.domain import E820_HOST, GuestKind
-from cede.model.plan import SwitchOn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from cede.doctor.finding import Finding, Severity
 from cede.errors import FailureKind
+from cede.model.actions import SwitchOn
 from cede.model.domain import E820_HOST, PASSTHROUGH, Feature, GuestKind
-from cede.model.plan import (
-    Change,
-    Deferred,
-    Drifted,
-    Paused,
-    Refused,
-    Satisfied,
-    SwitchOn,
-)
+from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.planner.attach import missing_features
 from cede.planner.rules import refusals
 from cede.planner.targets import AttachTarget, PlanContext

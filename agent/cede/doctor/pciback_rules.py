@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.doctor.finding import HOST, Finding, Severity, quoted
 from cede.model import pciback_options
-from cede.model.plan import LoadAtBoot, LoadPciback
+from cede.model.actions import LoadAtBoot, LoadPciback
 from cede.planner.guards import guards
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from cede.domain_xml import document, metadata
-from cede.model.plan import Action, AddToConfig, Adopt, RemoveFromConfig, SwitchOff, SwitchOn
+from cede.model.actions import Action, AddToConfig, Adopt, RemoveFromConfig, SwitchOff, SwitchOn
 
 Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
 

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import GuestSilentError, PermanentError, UnsafeError, WorldMovedError
 from cede.executor.return_to_dom0 import DeviceReturn
-from cede.model.inventory import CLOSING
-from cede.model.pci import PCIBACK, OriginalState
-from cede.model.pciback_options import names_pciback
-from cede.model.plan import (
+from cede.model.actions import (
     AddToConfig,
     Adopt,
     BindToPciback,
@@ -31,6 +28,9 @@ from cede.model.plan import (
     SwitchOn,
     Unplug,
 )
+from cede.model.inventory import CLOSING
+from cede.model.pci import PCIBACK, OriginalState
+from cede.model.pciback_options import names_pciback
 from cede.util.retry import wait_until
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters
     from cede.domain_xml.edits import Edit
+    from cede.model.actions import Action
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice
     from cede.model.pci import Address
-    from cede.model.plan import Action
 
 
 _LET_GO_SECONDS = 30.0

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, StopRequestedError, WorldMovedError
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
-from cede.model.outcome import ActionOutcome, Outcome
-from cede.model.plan import Action, BindToPciback, Change
+from cede.model.actions import Action, BindToPciback
+from cede.model.plan import ActionOutcome, Change, Outcome
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
 from cede.util.retry import retry_transient

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.adapters.ports import Adapters
+    from cede.model.actions import ReturnToDom0
     from cede.model.pci import Link, OriginalState
-    from cede.model.plan import ReturnToDom0
 
 _PROBE_SECONDS = 15.0
 _NAMING_SECONDS = 5.0

@@ -16,8 +16,9 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cede.errors import CedeError, FailureKind
+from cede.model.actions import Action
 from cede.model.pci import Address
-from cede.model.plan import Action, Decision
+from cede.model.plan import Decision
 from cede.util.json_keywords import Keywords
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")

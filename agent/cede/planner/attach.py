@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, Feature, GuestKind
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     Adopt,
     BindToPciback,
-    Change,
-    Decision,
-    Deferred,
-    Drifted,
     ForceDetach,
     HotPlug,
     LoadPciback,
-    Purpose,
-    Refused,
-    Satisfied,
     SwitchOn,
-    Why,
 )
+from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, Feature, GuestKind
+from cede.model.plan import Change, Decision, Deferred, Drifted, Purpose, Refused, Satisfied, Why
 from cede.model.policy import OnDrift, When
 from cede.planner.rules import Asked, first_answer
 

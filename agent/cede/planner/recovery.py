@@ -6,23 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
-from cede.model.domain import OWN_ALIAS
-from cede.model.plan import (
+from cede.model.actions import (
     Action,
     AddToConfig,
     BindToPciback,
-    Change,
     DontLoadAtBoot,
     HotPlug,
     LoadAtBoot,
-    Purpose,
-    Refused,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
     SwitchOn,
     Unplug,
 )
+from cede.model.domain import OWN_ALIAS
+from cede.model.plan import Change, Purpose, Refused
 from cede.planner.release import plan_way_out
 from cede.planner.targets import DetachTarget
 

@@ -9,18 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import FailureKind
-from cede.model.plan import (
-    Action,
-    Change,
-    ForceDetach,
-    Purpose,
-    Refused,
-    RemoveFromConfig,
-    ReturnToDom0,
-    Satisfied,
-    Unplug,
-    Why,
-)
+from cede.model.actions import Action, ForceDetach, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
 from cede.planner.guards import refuse_guarded
 from cede.planner.targets import DetachTarget
 

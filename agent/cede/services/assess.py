@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from cede.errors import FailureKind, StopRequestedError
+from cede.model.actions import AddToConfig, Adopt, HotPlug, RemoveFromConfig, Unplug
 from cede.model.conditions import (
     ATTACHED,
     IN_SYNC,
@@ -16,19 +17,14 @@ from cede.model.conditions import (
     Status,
 )
 from cede.model.plan import (
-    AddToConfig,
-    Adopt,
     Change,
     Decision,
     Deferred,
     Drifted,
-    HotPlug,
     Paused,
     Purpose,
     Refused,
-    RemoveFromConfig,
     Satisfied,
-    Unplug,
     Why,
 )
 from cede.verifier.checklist import CheckStatus, Witness, verified
@@ -38,7 +34,7 @@ if TYPE_CHECKING:
 
     from cede.errors import CedeError
     from cede.model.conditions import ConditionType
-    from cede.model.outcome import Outcome
+    from cede.model.plan import Outcome
     from cede.planner.resolve import Target
     from cede.verifier.checklist import CheckResult
 

@@ -15,8 +15,7 @@ from cede.services.reconcile import Report, RequestContext, execute
 if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.inventory import Inventory
-    from cede.model.outcome import Outcome
-    from cede.model.plan import Change
+    from cede.model.plan import Change, Outcome
     from cede.model.policy import Policy
 
 _PAUSE = 0.5

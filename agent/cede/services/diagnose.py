@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.adapters.ports import Adapters
-    from cede.model.outcome import Outcome
-    from cede.model.plan import Plan
+    from cede.model.plan import Outcome, Plan
     from cede.services.reconcile import RequestContext
 
 

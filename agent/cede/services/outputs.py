@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cede.errors import CedeError
-from cede.model.outcome import ActionOutcome, Outcome
-from cede.model.plan import Paused, Subject
+from cede.model.plan import ActionOutcome, Outcome, Paused, Subject
 from cede.verifier.checklist import CheckResult
 
 if TYPE_CHECKING:

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from cede.errors import CedeError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
-from cede.model.plan import (
-    Change,
-    Deferred,
-    Drifted,
-    Paused,
-    Plan,
-    Refused,
-    Satisfied,
-    Why,
-)
+from cede.model.plan import Change, Deferred, Drifted, Paused, Plan, Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
@@ -45,8 +36,7 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
-    from cede.model.outcome import Outcome
-    from cede.model.plan import Decision
+    from cede.model.plan import Decision, Outcome
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
     from cede.services.assess import AssignmentStatus

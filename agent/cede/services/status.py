@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
+from cede.model.actions import LoadPciback
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
-from cede.model.plan import Deferred, LoadPciback, Satisfied
+from cede.model.plan import Deferred, Satisfied
 from cede.services.host_conditions import of_host
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.errors import CedeError
-    from cede.model.plan import Action, Change
+    from cede.model.actions import Action
+    from cede.model.plan import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

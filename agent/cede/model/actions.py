@@ -1,0 +1,199 @@
+"""The actions that change a host, each with the sentence that says what it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cede.model.domain import DomainName, Feature
+from cede.model.pci import Address
+from cede.util.json_keywords import Keywords
+
+Alias = Annotated[
+    str,
+    Keywords(
+        name="alias",
+        description="the alias by which cede knows its own hostdev",
+        pattern="^ua-cede-[A-Za-z0-9_-]+$",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPciback:
+    """Load the kernel module xen-pciback; libvirt tries `modprobe pciback`, which no kernel has."""
+
+    def __str__(self) -> str:
+        return "load the kernel module xen-pciback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadAtBoot:
+    """Name xen-pciback in cede's file in /etc/modules-load.d, so that it is there after every boot."""
+
+    def __str__(self) -> str:
+        return "have the kernel module xen-pciback loaded at every boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DontLoadAtBoot:
+    """Take xen-pciback out of cede's file in /etc/modules-load.d again: the way back from LoadAtBoot."""
+
+    def __str__(self) -> str:
+        return "have the kernel module xen-pciback no longer loaded at every boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindToPciback:
+    """Take the device from its dom0 driver and bind it to pciback.
+
+    `driver` is the one that it is taken from.
+    """
+
+    address: Address
+    driver: str | None
+
+    def __str__(self) -> str:
+        origin = f"from {self.driver} " if self.driver else ""
+        return f"bind {self.address} {origin}to pciback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotPlug:
+    """Give the device to the running domain.
+
+    With `permissive` the guest may write all of the configuration space.
+    """
+
+    address: Address
+    domain: DomainName
+    alias: Alias
+    permissive: bool = False
+
+    def __str__(self) -> str:
+        permissive = ", permissive" if self.permissive else ""
+        return f"hot-plug {self.address} into the running domain {self.domain}{permissive}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddToConfig:
+    """Write the hostdev into the domain's persistent XML, so that it is there after a restart.
+
+    `policy` is what the ownership metadata names; with `permissive` the guest may write all of the configuration space.
+    """
+
+    address: Address
+    domain: DomainName
+    alias: Alias
+    policy: str
+    permissive: bool = False
+
+    def __str__(self) -> str:
+        permissive = ", permissive" if self.permissive else ""
+        return f"add {self.address} to the persistent XML of {self.domain}{permissive}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOn:
+    """Switch on Xen `features` in the domain's persistent XML; they count from its next start."""
+
+    domain: DomainName
+    features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
+
+    def __str__(self) -> str:
+        return f"switch on {' and '.join(self.features)} in the persistent XML of {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Put cede's mark on a hostdev that another tool put into the persistent XML.
+
+    `policy` is what the ownership metadata names.
+    """
+
+    address: Address
+    domain: DomainName
+    alias: Alias
+    policy: str
+
+    def __str__(self) -> str:
+        return f"adopt {self.address} in the persistent XML of {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplug:
+    """Take the device out of the running domain and wait until Xen's backend has released it."""
+
+    address: Address
+    domain: DomainName
+
+    def __str__(self) -> str:
+        return f"unplug {self.address} from the running domain {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForceDetach:
+    """Take out of a running domain what Xen gave it in an attach that libvirt never finished, and so doesn't list."""
+
+    address: Address
+    domain: DomainName
+
+    def __str__(self) -> str:
+        return f"take {self.address}, left from an interrupted attach, out of the running domain {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFromConfig:
+    """Take the hostdev out of the domain's persistent XML."""
+
+    address: Address
+    domain: DomainName
+
+    def __str__(self) -> str:
+        return f"remove {self.address} from the persistent XML of {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOff:
+    """Switch Xen `features` off again in the domain's persistent XML: the way back from SwitchOn."""
+
+    domain: DomainName
+    features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
+
+    def __str__(self) -> str:
+        return f"switch off {' and '.join(self.features)} in the persistent XML of {self.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnToDom0:
+    """Lift the quarantine, drop the pciback slot, bind the dom0 driver again, and check that the device works.
+
+    `driver` is the one that dom0 had it with before, None if that isn't known: then any will do. With `undriven` there
+    was none, and the device is only let go.
+    """
+
+    address: Address
+    driver: str | None = None
+    undriven: bool = False
+
+    def __str__(self) -> str:
+        if self.undriven:
+            return f"return {self.address} to dom0, which had no driver for it"
+        return f"return {self.address} to {self.driver or 'its dom0 driver'}"
+
+
+Action = (
+    LoadPciback
+    | LoadAtBoot
+    | DontLoadAtBoot
+    | BindToPciback
+    | HotPlug
+    | AddToConfig
+    | SwitchOn
+    | Adopt
+    | Unplug
+    | ForceDetach
+    | RemoveFromConfig
+    | SwitchOff
+    | ReturnToDom0
+)
