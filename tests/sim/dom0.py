@@ -461,7 +461,7 @@ class SimulatedHypervisor(_Port):
         return self._host.ask("faults", lambda _: self._host.logged_faults, address)
 
     def in_guest(self, address: Address) -> bool | None:
-        return str(address) in self._host.owned
+        return self._host.ask("in-guest", lambda at: str(at) in self._host.owned, address)
 
     def quarantined(self, address: Address) -> bool | None:
         return self._host.ask(

@@ -321,6 +321,13 @@ class MemoryXenstore(_Port):
 
         return self._gate.asks(Adapter.XENSTORE, seen)
 
+    def remove_given_up(self, given: BackendDevice) -> None:
+        def prepare() -> _Stages:
+            assert given.detach_given_up, "what a guest may still have is cleared"
+            return [partial(self._host.backend.pop, given.address)]
+
+        self._gate.does(Adapter.XENSTORE, prepare)
+
     def stale_notes(self) -> tuple[LibxlNote, ...]:
         return ()
 

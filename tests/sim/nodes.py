@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.adapters.xen.xenstore import Xenstore
-from cede.adapters.xen.xenstore_client import Operation
+from cede.adapters.xen.xenstore_client import Nodes, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,9 @@ class Store:
         if self.broken is not None:
             raise self.broken
         self.nodes[path] = value.decode()
+
+    def in_transaction(self, change: Callable[[Nodes], None]) -> None:
+        change(self)
 
     def close(self) -> None:
         """Nothing was opened."""

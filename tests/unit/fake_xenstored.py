@@ -29,13 +29,15 @@ class FakeXenstored:
     """Serves `nodes`; `pieces` is how many bytes it sends at once, with `pause` seconds between.
 
     `answer` may be replaced: it makes the answer to one request, in bytes, or hangs up. A node's value that is an
-    error's name in `refused` is never read.
+    error's name in `refused` is never read. The next `crossed` transactions meet somebody else's change.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.nodes: dict[str, bytes] = {}
         self.refused: dict[str, str] = {}
+        self.before: dict[str, bytes] = {}
+        self.crossed = 0
         self.pieces, self.pause = 1 << 20, 0.0
         self.asked: list[tuple[Operation, bytes]] = []
         self.lines: list[socket.socket] = []
@@ -65,12 +67,25 @@ class FakeXenstored:
                 found = b"OK\0" if gone else None
             case Operation.WRITE:
                 self.nodes[name] = value
+            case Operation.TRANSACTION_START | Operation.TRANSACTION_END:
+                return self._transaction(operation, request, payload)
             case Operation.WATCH:
                 return packet(operation, b"OK\0", request) + self.event(name, name)
         error = self.refused.get(name) or (None if found is not None else "ENOENT")
         if error is not None:
             return packet(Operation.ERROR, error.encode() + b"\0", request)
         return packet(operation, found or b"", request)
+
+    def _transaction(self, operation: Operation, request: int, payload: bytes) -> bytes:
+        if operation is Operation.TRANSACTION_START:
+            self.before = dict(self.nodes)
+            return packet(operation, b"7\0", request)
+        if self.crossed or payload == b"F\0":
+            self.nodes = self.before
+        if self.crossed:
+            self.crossed -= 1
+            return packet(Operation.ERROR, b"EAGAIN\0", request)
+        return packet(operation, b"OK\0", request)
 
     @staticmethod
     def event(path: str, token: str) -> bytes:

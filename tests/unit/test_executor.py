@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Link
     from sim.dom0 import SimulatedHost
 
+BACKEND = "/local/domain/0/backend/pci"
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
 LOAD, BIND = LoadPciback(), BindToPciback(address=NIC, driver="e1000e")
@@ -398,6 +399,51 @@ def test_what_libvirt_lists_is_not_force_detached_behind_its_back(host: Simulate
     done = take(host, ForceDetach(address=NIC, domain="pv1"))
     assert isinstance(done.error, WorldMovedError)
     assert host.journal == []
+
+
+def _let_go_too_late(host: SimulatedHost) -> None:
+    """As libvirt and libxl leave it: libvirt lists nothing, Xen has the device back, and its nodes are still there."""
+    take(host, *ATTACH)
+    host.live["pv1"] = document.without_hostdev(host.live["pv1"], NIC)
+    host.store.nodes[f"{BACKEND}/1/0/state-0"] = "5"
+
+
+def test_what_a_guest_let_go_of_too_late_is_cleared_without_asking_libxl_again(
+    host: SimulatedHost,
+) -> None:
+    _let_go_too_late(host)
+    host.journal.clear()
+    assert take(host, ForceDetach(address=NIC, domain="pv1")).error is None
+    assert host.journal == []
+    assert not [node for node in host.store.nodes if "pci" in node]
+
+
+@pytest.mark.parametrize(("state", "owner"), [("7", None), ("4", "unknown")])
+def test_what_a_guest_may_still_have_is_not_cleared(
+    host: SimulatedHost, state: str, owner: str | None
+) -> None:
+    """It hasn't answered, or Xen doesn't say that it has the device back."""
+    _let_go_too_late(host)
+    host.store.nodes[f"{BACKEND}/1/0/state"] = state
+    if owner:
+        host.instead["in-guest"] = lambda *_: None
+    before = dict(host.store.nodes)
+    host.journal.clear()
+    failed = take(host, ForceDetach(address=NIC, domain="pv1")).error
+    assert failed is not None
+    assert (failed.name, host.store.nodes, host.journal) == ("guest-keeps-device", before, [])
+
+
+def test_a_detach_that_libxl_is_just_ending_is_left_to_it(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment its nodes look like those of one that was given up."""
+    _let_go_too_late(host)
+    host.time.after(1.0, lambda: host.take(str(NIC)))
+    removed: list[object] = []
+    monkeypatch.setattr(host.store, "in_transaction", removed.append)
+    assert take(host, ForceDetach(address=NIC, domain="pv1")).error is None
+    assert removed == []
 
 
 def test_each_try_checks_anew_whether_the_device_is_still_there(host: SimulatedHost) -> None:

@@ -113,8 +113,12 @@ def _inventory(host: dict[str, Any]) -> Inventory:
         devices=tuple(_device(address, said) for address, said in host.get("devices", {}).items()),
         domains=tuple(_domain(name, said) for name, said in host.get("domains", {}).items()),
         backend=tuple(
-            BackendDevice(domid=domid, address=Address.parse(address), index=0)
-            for address, domid in host.get("given", {}).items()
+            BackendDevice(
+                **({"domid": said} if isinstance(said, int) else said),
+                address=Address.parse(address),
+                index=0,
+            )
+            for address, said in host.get("given", {}).items()
         ),
         pciback_loaded=host.get("pciback", True),
         pauses=tuple(

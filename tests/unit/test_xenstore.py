@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.errors import UnreachableError
+from cede.errors import UnreachableError, WorldMovedError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
 from unit.raises import raises
@@ -155,3 +155,60 @@ def test_libxls_notes_of_domains_that_are_gone_are_stale(store: Store) -> None:
         "/libxl/pci/nonsense/domid": "7",
     }
     assert notes() == (LibxlNote(address=Address(0, 2, 0, 1), domid=7),)
+
+
+def _given_up(store: Store, index: int, number: int) -> BackendDevice:
+    """One of several devices that a guest has; it was let go of too late."""
+    front = "/local/domain/1/device/pci/0"
+    fill(store, num_devs=str(number), dev_0="", state_0="", vdev_0="", opts_0="", key_0="")
+    for n in range(number):
+        address = f"0000:0{n + 1}:00.0"
+        state = "5" if n == index else "3"
+        said = {"dev": address, "key": address, "vdev": f"0000:00:0{n}.00", "state": state}
+        store.nodes |= {f"{BASE}/1/0/{name}-{n}": value for name, value in said.items()}
+        if n:  # libxl writes it for some and not for others
+            store.nodes[f"{BASE}/1/0/opts-{n}"] = f"options of {n}"
+    store.nodes |= {f"{front}/backend": f"{BASE}/1/0", "/libxl/1/device/pci/0/backend": "b"}
+    return backend(store)[index]
+
+
+def test_the_last_device_that_was_let_go_of_too_late_goes_with_both_ends(store: Store) -> None:
+    given = _given_up(store, 0, 1)
+    assert given.detach_given_up
+    store.adapter().remove_given_up(given)
+    assert store.nodes == {"/local/domain/1/name": "pv1"}
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_one_of_several_goes_and_those_behind_it_move_up(store: Store, index: int) -> None:
+    given = _given_up(store, index, 3)
+    others = [one for one in backend(store) if one.index != index]
+    rest = {name: said for name, said in store.nodes.items() if "-" not in name}
+    store.adapter().remove_given_up(given)
+    moved = backend(store)
+    assert [(o.address, o.virtual_slot, o.options, o.state) for o in moved] == [
+        (o.address, o.virtual_slot, o.options, o.state) for o in others
+    ]
+    assert not [node for node in store.nodes if node.endswith("-2")]
+    assert {n: s for n, s in store.nodes.items() if "-" not in n} == rest | {
+        f"{BASE}/1/0/num_devs": "2"
+    }
+
+
+@pytest.mark.parametrize(
+    ("node", "value"),
+    [
+        (f"{BASE}/1/0/state", "7"),
+        ("/local/domain/1/device/pci/0/state", "7"),
+        (f"{BASE}/1/0/state-0", "3"),
+        (f"{BASE}/1/0/dev-0", "0000:05:00.0"),
+        (f"{BASE}/1/0/num_devs", "0"),
+    ],
+)
+def test_what_somebody_is_at_again_stays(store: Store, node: str, value: str) -> None:
+    given = _given_up(store, 0, 1)
+    store.nodes[node] = value
+    before = dict(store.nodes)
+    with raises(WorldMovedError, "backend-changed"):
+        store.adapter().remove_given_up(given)
+    assert store.nodes == before

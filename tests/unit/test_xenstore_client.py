@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cede.adapters.xen.xenstore import Xenstore
-from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
+from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
 from cede.errors import UnreachableError
 from unit.conftest import descriptors
 from unit.fake_xenstored import HEADER, FakeXenstored, packet
@@ -49,6 +49,44 @@ def test_nodes_are_read_listed_written_and_removed(
     assert client.ask(Operation.RM, ["/a", "/a"]) == [b"OK", None]
     assert xenstored.nodes == {}
     assert client.ask(READ, []) == []
+
+
+def test_a_transaction_that_somebodys_change_crosses_is_done_again(
+    client: XenstoreClient, xenstored: FakeXenstored
+) -> None:
+    xenstored.nodes, xenstored.crossed = {"/a": b"1"}, 2
+    seen = []
+
+    def change(nodes: Nodes) -> None:
+        seen.append(nodes.ask(READ, ["/a"]))
+        nodes.write("/b", b"2")
+        nodes.ask(Operation.RM, ["/a"])
+
+    client.in_transaction(change)
+    assert seen == [[b"1"]] * 3
+    assert xenstored.nodes == {"/b": b"2"}
+
+
+def test_a_transaction_that_is_always_crossed_is_given_up(
+    client: XenstoreClient, xenstored: FakeXenstored
+) -> None:
+    xenstored.crossed = 1000
+    with raises(UnreachableError, "xenstore-refused"):
+        client.in_transaction(lambda nodes: nodes.write("/b", b"2"))
+    assert xenstored.nodes == {}
+
+
+def test_nothing_is_done_of_a_transaction_that_raises(
+    client: XenstoreClient, xenstored: FakeXenstored
+) -> None:
+    def change(nodes: Nodes) -> None:
+        nodes.write("/b", b"2")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        client.in_transaction(change)
+    assert xenstored.nodes == {}
+    assert client.ask(READ, ["/b"]) == [None]
 
 
 def test_the_zero_bytes_at_the_end_of_a_value_are_no_part_of_it(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 
 _LET_GO_SECONDS = 30.0
+_GIVEN_UP_SECONDS, _LOOKS = 3.0, 10
 
 
 class ActionRunner:
@@ -134,7 +135,7 @@ class ActionRunner:
             lambda: self._adapters.libvirt.unplug(action.domain, action.address),
         )
         if not wait_until(
-            lambda: self._given(action.address) is None, _LET_GO_SECONDS, self._adapters.clock
+            lambda: self._let_go(action.address), _LET_GO_SECONDS, self._adapters.clock
         ):
             raise GuestSilentError(
                 f"{action.domain} does not release {action.address}: Xen's backend still lists it",
@@ -201,7 +202,8 @@ class ActionRunner:
                 remedy="plan again",
             )
         if given is not None and given.domid == domid:
-            self._refuse_given_up(name, given)
+            given = self._without_what_came_late(name, given)
+        if given is not None and given.domid == domid:
             self._adapters.timeouts.call(
                 f"taking {address} out of {name}",
                 lambda: self._adapters.xl.detach(given.domid, address),
@@ -223,14 +225,37 @@ class ActionRunner:
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
                 )
 
-    def _refuse_given_up(self, name: str, given: BackendDevice) -> None:
-        """Refuse after libxl gave up on a guest that answered too late: another try would leave the backend stuck."""
-        if given.state == CLOSING and self._adapters.hypervisor.in_guest(given.address) is False:
-            raise GuestSilentError(
-                f"{name} released {given.address} after libxl had stopped waiting; Xen's backend still lists it",
-                name="detach-given-up",
-                remedy=f"shut {name} down, then try again",
-            )
+    def _let_go(self, address: Address) -> bool:
+        given = self._given(address)
+        return given is None or given.detach_given_up
+
+    def _without_what_came_late(self, name: str, given: BackendDevice) -> BackendDevice | None:
+        """Remove the nodes of a device that the guest let go of after libxl had stopped waiting; else change nothing.
+
+        libxl's own detach, asked again, would leave the backend stuck for good. While libxl still works at it, it
+        looks at the nodes ten times a second: what stays as it is for longer is nobody's any more. Raises
+        GuestSilentError if the guest hasn't answered, or Xen doesn't say that it has taken the device back.
+        """
+        address, clock = given.address, self._adapters.clock
+        owned = self._adapters.hypervisor.in_guest(address)
+        if given.state != CLOSING or owned:
+            return given
+        answered = wait_until(lambda: self._let_go(address), _LET_GO_SECONDS, clock)
+        for _ in range(_LOOKS):
+            now = self._given(address)
+            if now is None:
+                return None
+            if not answered or owned is None or not now.detach_given_up:
+                raise GuestSilentError(
+                    f"{name} has not let go of {address}, though a detach was asked for",
+                    name="guest-keeps-device",
+                    remedy=f"is {name} paused or hung? Let {name} run or shut it down, then try again",
+                )
+            clock.sleep(_GIVEN_UP_SECONDS / _LOOKS)
+        self._adapters.timeouts.call(
+            "xenstore", lambda: self._adapters.xenstore.remove_given_up(given)
+        )
+        return self._given(address)
 
     def _given(self, address: Address) -> BackendDevice | None:
         served = self._adapters.timeouts.call("xenstore", self._adapters.xenstore.backend)

@@ -133,13 +133,16 @@ class Unplug:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForceDetach:
-    """Take out of a running domain what Xen gave it in an attach that libvirt never finished, and so doesn't list."""
+    """Take out of a running domain what an attach or a detach that libvirt never finished has left there.
+
+    libvirt doesn't list it: Xen gave it away and that wasn't noted, or the guest let go of it too late.
+    """
 
     address: Address
     domain: DomainName
 
     def __str__(self) -> str:
-        return f"take {self.address}, left from an interrupted attach, out of the running domain {self.domain}"
+        return f"take {self.address}, left from an interrupted attach or detach, out of the running {self.domain}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,24 @@ class BackendDevice:
     virtual_slot: Address | None = None
     options: str = ""
 
+    @property
+    def detach_given_up(self) -> bool:
+        """Whether the guest let go of it after libxl had stopped waiting (10 s), so that only the nodes are left.
+
+        For a moment each detach of a PV guest's device looks like that, before libxl removes the nodes
+        (tools/libs/light/libxl_pci.c, libxl__device_pci_remove_xenstore).
+        """
+        return (self.state, self.backend_state, self.frontend_state) == (
+            CLOSING,
+            CONNECTED,
+            CONNECTED,
+        )
+
+    @property
+    def letting_go(self) -> bool:
+        """Whether a detach was asked for that the guest has yet to answer."""
+        return self.state == CLOSING and not self.detach_given_up
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLine:
@@ -159,9 +177,13 @@ class Inventory:
     def interrupted_in(self, address: Address) -> Domain | None:
         """Return the running domain in which a change was interrupted, if Xen still gives it the device, else None.
 
-        libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached.
+        libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached. What a guest let go
+        of too late is nobody's, whoever had given it.
         """
         given, device = self.given(address), self.device(address)
+        if given is not None and given.detach_given_up:
+            domain = self.domain_by_id(given.domid)
+            return None if domain is None or domain.live_hostdev(address) else domain
         for started in self.unfinished:
             domain = self.domain(started.domain) if started.address == address else None
             if domain is None or not domain.running or domain.live_hostdev(address):

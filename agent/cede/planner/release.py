@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from cede.model.domain import Domain, Ownership
-    from cede.model.inventory import Inventory
+    from cede.model.inventory import BackendDevice, Inventory
     from cede.model.pci import Address
     from cede.model.policy import Policy
 
@@ -82,6 +82,9 @@ def _elsewhere(target: DetachTarget) -> Refused | None:
     address, given = target.address, target.given_outside
     if given is None:
         return None
+    if given.letting_go or given.detach_given_up:
+        holder = target.inventory.domain_by_id(given.domid)
+        return refuse_letting_go(target.subject, given, holder)
     return Refused(
         subject=target.subject,
         rule="elsewhere",
@@ -260,6 +263,26 @@ def refuse_half_gone(address: Address, subject: str, running: Domain) -> Refused
         kind=FailureKind.FAILED,
         reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
         remedy=f"shut {running.name} down and start it, then try again",
+    )
+
+
+def refuse_letting_go(subject: str, given: BackendDevice, holder: Domain | None) -> Refused:
+    """Refuse a device that a guest hasn't let go of yet, and that libvirt forgot; `xl pci-detach` would make it worse.
+
+    One that it let go of too late is refused where libvirt doesn't know the guest, so that it isn't cede's to clear.
+    """
+    name = holder.name if holder else f"domain {given.domid}"
+    reason = f"{name} hasn't let go of {given.address} yet, though a detach was asked for"
+    remedy = f"is {name} paused or hung? Let it run, then try again, or shut it down"
+    if given.detach_given_up:
+        reason = f"{name} let go of {given.address} too late, and Xen's backend still lists it"
+        remedy = f"shut {name} down, then try again"
+    return Refused(
+        subject=subject,
+        rule="elsewhere",
+        kind=FailureKind.TRY_LATER,
+        reason=reason,
+        remedy=remedy,
     )
 
 

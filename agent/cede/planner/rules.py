@@ -15,7 +15,7 @@ from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.guards import refuse_guarded
 from cede.planner.recovery import refuse_held
-from cede.planner.release import refuse_half_gone, refuse_owner_unknown
+from cede.planner.release import refuse_half_gone, refuse_letting_go, refuse_owner_unknown
 from cede.planner.resets import refuse_sibling, resets_alone
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _elsewhere(target: AttachTarget, context: PlanContext) -> Answer:
 def _refuse_given(given: BackendDevice, target: AttachTarget) -> Refused:
     """Refuse a device that Xen gave to a guest and libvirt does not list: an attach would reset a device in use."""
     holder = target.inventory.domain_by_id(given.domid)
+    if given.letting_go or given.detach_given_up:
+        return refuse_letting_go(target.subject, given, holder)
     again = "then apply again" if given.domid == target.domain.domid else "or correct the policy"
     return Refused(
         subject=target.subject,

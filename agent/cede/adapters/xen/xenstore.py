@@ -8,20 +8,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from cede.adapters.xen.xenstore_client import Operation, XenstoreClient
+from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
 from cede.errors import WorldMovedError
-from cede.model.inventory import BackendDevice, LibxlNote
+from cede.model.inventory import CLOSING, CONNECTED, BackendDevice, LibxlNote
 from cede.model.pci import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
 _LIBXL_NOTES = "/libxl/pci"
 _MAX_DEVFN = 0xFF
+_LIBXL_DEVICE = "/libxl/{}/device/pci/0"
 _OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
+_OF_A_DEVICE = (*_OF_EACH, "key", "name")
 _MAX_DEVICES = 256  # drivers/xen/xen-pciback and libxl stop well below
 
 
@@ -35,26 +37,23 @@ def _data(domid: int, name: str) -> str:
     return f"{_DOMAINS}/{domid}/data/{name}"
 
 
-class Nodes(Protocol):
-    """What is asked of xenstore; see `XenstoreClient`."""
+class Client(Nodes, Protocol):
+    """A connection to xenstore; see `XenstoreClient`."""
 
-    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
-        """Return the answer to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
-
-    def write(self, path: str, value: bytes) -> None:
-        """Write a node."""
+    def in_transaction(self, change: Callable[[Nodes], None]) -> None:
+        """Have `change` ask and write in one transaction."""
 
     def close(self) -> None:
         """End the connection."""
 
 
 class Xenstore:
-    """Reads what Xen's tools wrote down, through one connection; writes below a guest's `data` alone.
+    """Reads what Xen's tools wrote down, through one connection; writes a guest's `data`, and clears up after libxl.
 
     Nothing found would say that no guest has any device, so a xenstore that doesn't answer is always an error.
     """
 
-    def __init__(self, client: Nodes) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
     def close(self) -> None:
@@ -108,6 +107,38 @@ class Xenstore:
         ]
         return tuple(device for domid, base in bases for device in self._devices(domid, base))
 
+    def remove_given_up(self, given: BackendDevice) -> None:
+        """Remove the nodes of a device whose detach was given up, as libxl does when a guest answers in time.
+
+        The devices behind it move up by one; with the last one both ends of the connection go. Source:
+        tools/libs/light/libxl_pci.c (libxl__device_pci_remove_xenstore). Raises UnreachableError, and WorldMovedError
+        if somebody is at it again.
+        """
+        base = f"{_BACKEND}/{given.domid}/0"
+        frontend = f"{_DOMAINS}/{given.domid}/device/pci/0"
+        told = (f"{base}/num_devs", f"{base}/dev-{given.index}", f"{base}/state-{given.index}")
+
+        def remove(nodes: Nodes) -> None:
+            *found, state, answered = nodes.ask(
+                Operation.READ, [*told, f"{base}/state", f"{frontend}/state"]
+            )
+            count = _number((found[0] or b"").decode("ascii", "replace")) or 0
+            closing, connected = str(CLOSING).encode(), str(CONNECTED).encode()
+            expected = [str(given.address).encode(), closing, connected, connected]
+            if [*found[1:], state, answered] != expected or not given.index < count <= _MAX_DEVICES:
+                raise WorldMovedError(
+                    f"the backend of domain {given.domid} has changed",
+                    name="backend-changed",
+                    remedy="plan again",
+                )
+            if count == 1:
+                nodes.ask(Operation.RM, [frontend, _LIBXL_DEVICE.format(given.domid), base])
+                return
+            _move_up(nodes, base, given.index, count)
+            nodes.write(f"{base}/num_devs", str(count - 1).encode())
+
+        self._client.in_transaction(remove)
+
     def stale_notes(self) -> tuple[LibxlNote, ...]:
         """Return libxl's records of devices of domains that are gone, on which the next attach fails.
 
@@ -147,6 +178,18 @@ class Xenstore:
                     virtual_slot=_slot(vdevfn, vdev),
                     options=options or "",
                 )
+
+
+def _move_up(nodes: Nodes, base: str, index: int, count: int) -> None:
+    """Remove the device at `index` of `count`, and give those behind it its number and the ones after."""
+    for number in range(index, count):
+        names = [f"{base}/{name}-{number}" for name in _OF_A_DEVICE]
+        kept = nodes.ask(Operation.READ, [f"{base}/{name}-{number + 1}" for name in _OF_A_DEVICE])
+        for name, value in zip(names, kept, strict=True):
+            if number + 1 < count and value is not None:
+                nodes.write(name, value)
+            else:
+                nodes.ask(Operation.RM, [name])
 
 
 def _number(text: str | None, base: int = 10) -> int | None:

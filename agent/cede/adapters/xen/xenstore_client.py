@@ -17,18 +17,19 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cede.errors import UnreachableError
 from cede.util.log import argument_text, line_of, logged_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _HEADER = struct.Struct("=4I")  # operation, request, transaction, length
 _MAX_PAYLOAD = 4096  # XENSTORE_PAYLOAD_MAX
 _MAX_EVENTS = 4096  # kept until somebody reads them
 _CHUNK = 65536
+_TRIES = 10  # of a transaction that somebody else's crosses
 _TIMEOUT = 30.0
 _REMEDY = "is this dom0 of a running Xen? systemctl status xenstored"
 
@@ -39,6 +40,8 @@ class Operation(IntEnum):
     DIRECTORY = 1
     READ = 2
     WATCH = 4
+    TRANSACTION_START = 6
+    TRANSACTION_END = 7
     WRITE = 11
     RM = 13
     WATCH_EVENT = 15
@@ -52,6 +55,17 @@ class _Message(NamedTuple):
     operation: int
     request: int
     payload: bytes
+    transaction: int = 0
+
+
+class Nodes(Protocol):
+    """What can be asked of xenstore, in a transaction or without one; see `XenstoreClient`."""
+
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
+        """What READ, DIRECTORY or RM of each path is answered with; None for a node that isn't there."""
+
+    def write(self, path: str, value: bytes) -> None:
+        """Write a node."""
 
 
 class XenstoreClient:
@@ -77,15 +91,38 @@ class XenstoreClient:
 
     def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
         """Return xenstored's answer to READ, DIRECTORY or RM of each path; None for a node that isn't there."""
-        return self._exchange([(operation, path.encode() + b"\0") for path in paths])
+        return self.exchange([(operation, path.encode() + b"\0") for path in paths])
 
     def write(self, path: str, value: bytes) -> None:
         """Write a node, and make it and those above it where they aren't there."""
-        self._exchange([(Operation.WRITE, path.encode() + b"\0" + value)])
+        self.exchange([(Operation.WRITE, path.encode() + b"\0" + value)])
+
+    def in_transaction(self, change: Callable[[Nodes], None]) -> None:
+        """Have `change` read and write so that nobody else's writes come between; done again if somebody's did.
+
+        Nothing of it is done if `change` raises.
+        """
+        for _ in range(_TRIES):
+            (number,) = self.exchange([(Operation.TRANSACTION_START, b"\0")])
+            transaction = int(number or b"0")
+            try:
+                change(_Transaction(self, transaction))
+            except BaseException:
+                self._end(transaction, b"F\0")
+                raise
+            if self._end(transaction, b"T\0"):
+                return
+        raise UnreachableError(
+            f"xenstore was changed meanwhile, {_TRIES} times", name="xenstore-refused"
+        )
+
+    def _end(self, transaction: int, verdict: bytes) -> bool:
+        """Whether it was done; not if somebody else's change came between."""
+        return self.exchange([(Operation.TRANSACTION_END, verdict)], transaction) != [None]
 
     def watch(self, paths: Sequence[str]) -> None:
         """Have each change at or below the paths come as an event, and one event for each path at once."""
-        self._exchange([(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in paths])
+        self.exchange([(Operation.WATCH, f"{path}\0{path}\0".encode()) for path in paths])
 
     def events(self) -> list[tuple[str, str]]:
         """Return each event that has come since: the path that changed, and the path that is watched. Doesn't wait."""
@@ -108,9 +145,12 @@ class XenstoreClient:
         with self._one_at_a_time:
             self._close()
 
-    def _exchange(self, requests: Sequence[tuple[Operation, bytes]]) -> list[bytes | None]:
+    def exchange(
+        self, requests: Sequence[tuple[Operation, bytes]], transaction: int = 0
+    ) -> list[bytes | None]:
+        """What each request is answered with; see `ask` and `write`."""
         asked = [
-            _Message(operation, next(self._numbers) % 2**32, payload)
+            _Message(operation, next(self._numbers) % 2**32, payload, transaction)
             for operation, payload in requests
         ]
         if any(len(message.payload) > _MAX_PAYLOAD for message in asked):
@@ -130,7 +170,9 @@ class XenstoreClient:
     def _answered(self, asked: Sequence[_Message]) -> list[_Message]:
         """The answer to each request; all are under way at once, which saves the way there and back for each."""
         packets = [
-            _HEADER.pack(message.operation, message.request, 0, len(message.payload))
+            _HEADER.pack(
+                message.operation, message.request, message.transaction, len(message.payload)
+            )
             + message.payload
             for message in asked
         ]
@@ -230,6 +272,21 @@ class XenstoreClient:
             os.close(descriptor)
 
 
+class _Transaction:
+    """The `Nodes` of one transaction."""
+
+    def __init__(self, client: XenstoreClient, number: int) -> None:
+        self._client = client
+        self._number = number
+
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
+        requests = [(operation, path.encode() + b"\0") for path in paths]
+        return self._client.exchange(requests, self._number)
+
+    def write(self, path: str, value: bytes) -> None:
+        self._client.exchange([(Operation.WRITE, path.encode() + b"\0" + value)], self._number)
+
+
 def _shown(asked: Sequence[_Message]) -> str:
     """Some requests as a log may have them: of a value that is written nothing."""
     if not asked:
@@ -247,11 +304,13 @@ def _answers(asked: _Message, message: _Message) -> bool:
 
 
 def _payload(asked: _Message, answer: _Message) -> bytes | None:
-    """What was answered; None if there is no such node to read or to remove."""
+    """What was answered; None if there is no such node to read or to remove, or a transaction was crossed."""
     said = answer.payload.rstrip(b"\0")
     if answer.operation != Operation.ERROR:
         return said
     if said == b"ENOENT" and asked.operation in _MAY_BE_MISSING:
+        return None
+    if said == b"EAGAIN" and asked.operation == Operation.TRANSACTION_END:
         return None
     path = _text(asked.payload.partition(b"\0")[0])
     raise UnreachableError(
