@@ -348,6 +348,7 @@ def test_an_error_is_one_json_object_if_the_command_was_to_print_json(
     for command in ("apply", "plan"):
         shown = cede(command, "--json")
         said = shown.json("error")
+        assert shown.out.count("\n") == 1, "also a line of `status --watch`"
         assert (shown.status, said["exit"], said["error"], said["diagnostics"]) == (
             75,
             75,

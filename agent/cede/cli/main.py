@@ -145,5 +145,6 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
             from cede.cli.outputs import ErrorOutput
             from cede.model.serialization import dumps
 
-            click.echo(dumps(ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)))
+            told = ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)
+            click.echo(dumps(told, indent=None))  # on one line, as each object of `status --watch`
     sys.exit(int(code or 0))
