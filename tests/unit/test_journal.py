@@ -69,7 +69,6 @@ WRITER = """
 import sys
 from pathlib import Path
 from cede.model.pci import Address
-from cede.state import database
 from cede.state.journal import Requester, Journal
 from cede.model.actions import ReturnToDom0
 from cede.model.plan import Change, Purpose
