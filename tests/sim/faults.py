@@ -1,14 +1,18 @@
-"""What can go wrong at an adapter: at which call, of what kind, and how much of the call's work is done by then."""
+"""The gate that each call through an adapter passes, and what can go wrong there: at which call, of what kind, how far.
+
+A test either schedules faults by the number of a call, or names a call in `fails` or `instead`.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from threading import Event
-from typing import TypeVar
+from threading import Event, RLock
+from typing import Any, TypeVar
 
-from cede.errors import HungError, PermanentError, TransientError, UnreachableError
+from cede.errors import CedeError, HungError, PermanentError, TransientError, UnreachableError
 
 _T = TypeVar("_T")
 
@@ -86,10 +90,19 @@ class Scheduled:
 
 
 class Gate:
-    """Every call through an adapter passes here, and meets there what is scheduled for it."""
+    """Every call through an adapter passes here, and meets there what is scheduled for it.
+
+    `journal` lists the actions in order, each as its verb and what it is about. An error in `fails[verb]` is raised
+    once, instead of the action or the answer. `instead[verb]` is called in place of it, with what would have done it
+    and with what it is about.
+    """
 
     def __init__(self, happens: Callable[[str], None]) -> None:
         self._happens = happens
+        self._acting = RLock()  # the host does one thing at a time
+        self.journal: list[str] = []
+        self.fails: dict[str, list[CedeError]] = defaultdict(list)
+        self.instead: dict[str, Callable[..., Any]] = {}
         self.heal()
 
     def heal(self) -> None:
@@ -104,30 +117,47 @@ class Gate:
         self.stop = Event()
         self.met: set[tuple[Kind, Adapter]] = set()
 
-    def asks(self, adapter: Adapter, answer: Callable[[], _T]) -> _T:
+    def asks(self, adapter: Adapter, verb: str, answer: Callable[..., _T], *about: object) -> _T:
         """A question: it changes nothing."""
         fault = self.enter(adapter, action=False)
-        found = answer()
+        found = self.replaced(verb, answer, *about)
         self.leave(fault, adapter)
         return found
 
     def does(
         self,
         adapter: Adapter,
+        verb: str,
         prepare: Callable[[], Sequence[Callable[[], object]]],
-        *,
+        *about: object,
         honest: bool = True,
     ) -> bool:
-        """A action in stages, which `prepare` knows once the call has come through; False if there was nothing to do.
+        """An action in stages, which `prepare` knows once the call has come through; False if there was nothing to do.
 
         One that isn't `honest` may say that it was done when it wasn't.
         """
         fault = self.enter(adapter, action=True)
-        stages = prepare()
-        for stage in stages[: self._reached(fault, adapter, len(stages), honest=honest)]:
-            stage()
+
+        def act(*_about: object) -> bool:
+            with self._acting:
+                stages = prepare()
+                for stage in stages[: self._reached(fault, adapter, len(stages), honest=honest)]:
+                    stage()
+            return bool(stages)
+
+        self.journal.append(" ".join((verb, *map(str, about))))
+        done = self.replaced(verb, act, *about)
         self.leave(fault, adapter)
-        return bool(stages)
+        return done
+
+    def replaced(self, verb: str, effect: Callable[..., _T], *about: object) -> _T:
+        """What `effect` returns of what it is about, unless a test has put something in its place."""
+        if self.fails.get(verb):
+            raise self.fails[verb].pop(0)
+        if verb in self.instead:
+            answered: _T = self.instead[verb](effect, *about)
+            return answered
+        return effect(*about)
 
     @staticmethod
     def _reached(fault: Fault | None, adapter: Adapter, all_of_them: int, *, honest: bool) -> int:

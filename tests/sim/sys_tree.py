@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from shutil import rmtree
 from typing import TYPE_CHECKING
+
+from cede.util.kernel_files import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +86,12 @@ class SysTree:
         link(self.sys / "class/net" / name, path)
         for lower in lowers:
             link(path / f"lower_{lower}", self.sys / "class/net" / lower)
+
+    def remove_interfaces(self, below: Path) -> None:
+        """As a driver does that lets go of its card."""
+        for name in listing(below / "net"):
+            (self.sys / "class/net" / name).unlink()
+        rmtree(below / "net", ignore_errors=True)
 
     def disk(self, name: str, below: Path | None = None, *, slaves: Sequence[str] = ()) -> Path:
         path = (below or self.sys / "devices/virtual") / "block" / name

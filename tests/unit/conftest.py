@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sim.dom0 import SimulatedHost
-from sim.nodes import Store
+from sim.in_files import SimulatedHost
 from sim.sys_tree import SysTree
+from sim.xenstore_nodes import Store
 from unit.fake_xenstored import FakeXenstored
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, FailureKind, HungError, UnsafeError
@@ -30,14 +31,17 @@ from cede.services.reconcile import (
     replan,
     status,
 )
+from sim.card import Card
 from sim.faults import Adapter, Killed, Kind
-from sim.memory_host import Card, Guest, Host
+from sim.guest import new_guest
+from sim.in_memory import MemoryHost
 
 if TYPE_CHECKING:
     from cede.model.plan import Outcome
     from cede.planner.resolve import Targets
     from sim.faults import Scheduled
-    from sim.memory_host import ModelJournal
+    from sim.guest import Guest
+    from sim.in_memory import MemoryJournal
 
 SOURCE = "policy.yaml"
 _PLACE = Place(file=SOURCE, line=1, column=1)
@@ -85,17 +89,7 @@ POLICIES = {
 _ON = "<passthrough state='on'/><e820_host state='on'/>"
 
 
-def _guest(name: str, number: int, kind: GuestKind, features: str = _ON) -> Guest:
-    machine = "<os><type machine='xenpv'>linux</type></os>"
-    config = (
-        f"<domain type='xen'><name>{name}</name><uuid>00000000-0000-0000-0000-{number:012}</uuid>"
-        f"{machine if kind is GuestKind.PV else '<os><type>hvm</type></os>'}"
-        f"<features><xen>{features}</xen></features><devices/></domain>\n"
-    )
-    return Guest(name=name, config=config, kind=kind)
-
-
-def host(journal: ModelJournal) -> Host:
+def host(journal: MemoryJournal) -> MemoryHost:
     """A root disk, three cards of different kinds, one more that a person gave to their guest; guests that run."""
     journal.wipe()
     wired = Link(
@@ -104,22 +98,19 @@ def host(journal: ModelJournal) -> Host:
     )  # fmt: skip
     cards = (
         Card(address=ROOT, native="virtio-pci", guarded=True),
-        Card(address=NIC, wired=wired),
+        Card(address=NIC, wired=(wired,)),
         Card(address=BARE, native=None),
         Card(address=DISK, native="nvme", lazy=True, disks=("eui.1",)),
         Card(address=THEIRS),
     )
     guests = (
-        _guest("pv1", 1, GuestKind.PV),
-        _guest("hvm1", 2, GuestKind.HVM),
-        _guest("old1", 3, GuestKind.PV, features=""),
-        replace(_guest("their1", 4, GuestKind.PV), theirs=True),
+        new_guest("pv1", 1, features=_ON),
+        new_guest("hvm1", 2, GuestKind.HVM, features=_ON),
+        new_guest("old1", 3, features=""),
+        new_guest("their1", 4, features=_ON, theirs=True),
     )
-    made = Host(
-        cards={card.address: card for card in cards},
-        guests={guest.name: guest for guest in guests},
-        journal=journal,
-    )
+    made = MemoryHost(cards, guests, journal)
+    made.watch_foreign()
     for guest in guests:
         made.happens(f"start {guest.name}")
     made.happens(f"virsh-attach {THEIRS} in their1")
@@ -142,7 +133,7 @@ class Operation:
 class History:
     """What was asked of cede on one host, and what is known from it."""
 
-    def __init__(self, made: Host) -> None:
+    def __init__(self, made: MemoryHost) -> None:
         self.host = made
         self.adapters = made.adapters()
         self.policy = POLICIES["none"]
@@ -176,7 +167,7 @@ class History:
         unwritten = (Kind.REFUSES, Adapter.JOURNAL) in self.host.gate.met
         self.host.gate.start(())
         self.plan_assignment()
-        held = {held.address for held in self.host.journal.load_state().held}
+        held = {held.address for held in self.host.written.load_state().held}
         assert self.hung <= held or unwritten, "what hangs isn't left alone"
 
     def apply(self, policy: Policy) -> Report:
@@ -204,9 +195,9 @@ class History:
 
     def _recorded(self, before: set[tuple[Address, str]]) -> None:
         """What a pass without faults records as attached is so, but for what was taken away since the one before."""
-        domains = [self.host.domain(guest) for guest in self.host.guests.values()]
+        domains = [guest.domain for guest in self.host.guests.values()]
         so = {(h.address, d.uuid) for d in domains for h in (*d.live, *d.config)}
-        left = self.host.journal.load_state().last_applied
+        left = self.host.written.load_state().last_applied
         wrong = {(one.address, one.domain) for one in left} - so - before
         assert not wrong, f"recorded where it isn't: {wrong}"
 
@@ -214,7 +205,7 @@ class History:
         """As `cede release` and `cede detach` do it."""
         if verb == "detach":
             self.detached.add(address)
-        was = replace(self.host.cards[address])
+        was = copy(self.host.cards[address])
         planned = _WAYS[verb](self.adapters, lambda: self.policy, str(address))
         done = take_out(self.adapters, planned, self.context)
         self._hung(done.outcomes)
@@ -259,12 +250,10 @@ class History:
     def plan_assignment(self) -> None:
         """Nobody else's was touched, and of each device it is known what it is."""
         self.host.check_foreign()
-        memory = self.host.journal.load_state()
+        memory = self.host.written.load_state()
         held = {held.address for held in memory.held}
         reported = {started.address for started in memory.unfinished} | held
-        reported |= {
-            m.address for g in self.host.guests.values() for m in self.host.domain(g).owned
-        }
+        reported |= {m.address for g in self.host.guests.values() for m in g.domain.owned}
         for card in self.host.cards.values():
             if card.at_home:
                 card.persons = False
@@ -283,15 +272,15 @@ class History:
             self.host.happens(f"appear {card.address}")
         self._guests("resume")
         for guest in self.host.guests.values():
-            live = [self.host.cards[hostdev.address] for hostdev in self.host.domain(guest).live]
+            live = [self.host.cards[hostdev.address] for hostdev in guest.domain.live]
             if any(c.owner != guest.domid or c.address not in self.host.backend for c in live):
                 self.host.happens(
                     f"destroy {guest.name}"
                 )  # it lists what was pulled, or Xen took out
         self._guests("start")
-        for held in self.host.journal.load_state().held:
+        for held in self.host.written.load_state().held:
             self.take("release", held.address)
-        self.host.journal.resume(self.host.journal.load_state().pauses)
+        self.host.written.resume(self.host.written.load_state().pauses)
 
     def _guests(self, *verbs: str) -> None:
         for name in self.host.guests:
@@ -319,11 +308,9 @@ class History:
         }
         persons = [address for address in self.host.cards if self._persons(address)]
         words = {_NAMES[address] for address in persons} | {str(address) for address in persons}
-        ownership = (
-            m for guest in self.host.guests.values() for m in self.host.domain(guest).owned
-        )
+        ownership = (m for guest in self.host.guests.values() for m in guest.domain.owned)
         words |= {ownership.name for ownership in ownership if ownership.address in persons}
-        started = self.host.journal.load_state().unfinished
+        started = self.host.written.load_state().unfinished
         words |= {one.device for one in started if one.address in persons}
         for refusal in planned.refusals:
             said = set(refusal.subject.replace(",", "").split())
@@ -344,13 +331,13 @@ class History:
         for card in self.host.cards.values():
             back = card.in_dom0 if card.persons else card.at_home
             assert back or self._taken(card), f"{card} didn't come home"
-        memory = self.host.journal.load_state()
+        memory = self.host.written.load_state()
         theirs = {card.address for card in self.host.cards.values() if self._taken(card)}
         assert {started.address for started in memory.unfinished} <= theirs
         # a release that is refused, since the device is in the administrator's guest, lets go of nothing
         assert {held.address for held in memory.held} <= theirs
         for guest in self.host.guests.values():
-            assert {ownership.address for ownership in self.host.domain(guest).owned} <= theirs
+            assert {ownership.address for ownership in guest.domain.owned} <= theirs
 
     def _kept_off(self, guest: Guest) -> bool:
         """It doesn't start, for want of what the administrator wrote into its XML."""

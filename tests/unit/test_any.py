@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
 SECOND = "0000:02:00.0"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.policy import Policy
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC, OTHER = "0000:01:00.0", "0000:02:00.0"
 POLICY = """\
@@ -47,7 +47,6 @@ def policy() -> Policy:
 def alone(host: SimulatedHost) -> SimulatedHost:
     """The host, reached by a third card."""
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
-    host.native["0000:00:02.0"] = "virtio-pci"
     host.tree.route(ROUTE)
     return host
 

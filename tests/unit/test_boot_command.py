@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC = "0000:01:00.0"
 POLICY = """\

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cede.domain_xml import document
 from cede.errors import WorldMovedError
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
@@ -20,8 +21,8 @@ from unit.raises import raises
 
 if TYPE_CHECKING:
     from cede.verifier.checklist import CheckResult
-    from sim.dom0 import SimulatedHost
-    from sim.nodes import Store
+    from sim.in_files import SimulatedHost
+    from sim.xenstore_nodes import Store
 
 NIC = Address.parse("0000:01:00.0")
 DATA = "/local/domain/1/data"
@@ -68,10 +69,11 @@ def test_where_nobody_is_asked_the_status_says_not_verified(host: SimulatedHost)
 
 def verified(host: SimulatedHost, how: Verification) -> CheckResult:
     """The last finding on the card, which pv1 has as far as dom0 can tell."""
-    host.tree.slots(str(NIC))
+    host.kernel.load_pciback()
     host.libvirt.bind_to_pciback(NIC)
+    assert host.adapters().hypervisor.in_guest(NIC) is False
     host.libvirt.plug("pv1", NIC, "ua-cede-nic0", permissive=False)
-    host.config["pv1"] = host.live["pv1"].replace(" id='1'", "")
+    host.libvirt.redefine("pv1", lambda config: document.with_hostdev(config, NIC, "ua-cede-nic0"))
     domain = host.libvirt.domain("pv1")
     assert domain is not None
     return verify(host.adapters(), NIC, domain, how, timeout=0.0)[-1]

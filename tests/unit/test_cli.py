@@ -23,7 +23,7 @@ from unit.decisions import of_kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC = "0000:01:00.0"
 POLICY = """\
@@ -508,7 +508,9 @@ def test_a_vanished_device_stays_listed_and_removable(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     gone = Address(0, 9, 0, 0)
-    host.config["pv1"] = document.with_hostdev(host.config["pv1"], gone, "ua-cede-old")
+    host.guests["pv1"].config = document.with_hostdev(
+        host.guests["pv1"].config, gone, "ua-cede-old"
+    )
     assert "0000:09:00.0" in cede("devices").out
     listed = cede("devices", "--json").json("devices")["vanished"]
     assert listed == [{"address": "0000:09:00.0", "domains": ["pv1"]}]
@@ -630,15 +632,13 @@ def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     assert cede("apply", "--yes").status == 0
-    here, away = (host.tree.sys / "bus/pci/devices" / NIC, host.tree.sys / "gone")
-    host.live.clear()
-    host.store.nodes.clear()
-    here.rename(away)
+    host.happens("destroy pv1")
+    host.happens(f"vanish {NIC}")
     policy.write_text("version: 1\n")
     assert cede("apply", "--yes").status == 0
-    assert "<hostdev" not in host.config["pv1"]
+    assert "<hostdev" not in host.guests["pv1"].config
     assert cede("apply", "--yes").status == 0
-    away.rename(here)
+    host.happens(f"appear {NIC}")
     assert cede("apply", "--yes").status == 0
     assert host.journal[-1] == f"reattach {NIC}"
     assert not host.written.load_state().unfinished
@@ -648,12 +648,12 @@ def test_a_guest_that_starts_while_the_host_is_observed_is_seen_as_it_is_then(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
-    running = host.live.copy()
-    host.live.clear()
+    guest = host.guests["pv1"]
+    running, guest.live = guest.live, None
 
     def started_meanwhile(domains: Callable[[], object]) -> object:
         found = domains()
-        host.live.update(running)
+        guest.live = running
         return found
 
     host.instead["domains"] = started_meanwhile

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters, Libvirt
     from cede.adapters.runtime import Runtime
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
     from unit.test_cli import Shown
 
 NIC = "0000:01:00.0"
@@ -95,8 +95,8 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
     assert (fixed.status, sorted(host.journal)) == (1, ["load", "redefine pv1"])
     assert findings(fixed)[0] == ("passthrough-off", "fatal", "pv1"), "until it is started anew"
     for feature in ("passthrough", "e820_host"):
-        assert f'<{feature} state="on"' in host.config["pv1"]
-    host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='2' ")
+        assert f'<{feature} state="on"' in host.guests["pv1"].config
+    host.happens("reboot pv1")
     after = cede("doctor", NIC, "pv1", "--fix", "--json")
     assert (after.status, after.json("doctor")["fix"]["decisions"]) == (0, [])
     assert len(host.journal) == 2
@@ -185,7 +185,7 @@ def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
     stdin(pipe)
     shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
     assert host.journal == ["redefine pv1"]
-    assert '<e820_host state="on"' in host.config["pv1"]
+    assert '<e820_host state="on"' in host.guests["pv1"].config
     assert "(no-interrupts)" in shown.out
 
 

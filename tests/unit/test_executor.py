@@ -35,12 +35,13 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
+from sim.card import DOM0
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.pci import Link
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 BACKEND = "/local/domain/0/backend/pci"
 NIC = Address(0, 1, 0, 0)
@@ -169,12 +170,12 @@ def test_a_libvirtd_that_is_away_when_prestate_is_read_is_waited_for(
     host: SimulatedHost, look: str
 ) -> None:
     take(host, *ATTACH)
-    del host.live["pv1"]
+    host.happens("destroy pv1")
     host.fails[look] = [UnreachableError("away"), UnreachableError("away")]
     done = take(host, RELEASE[1])
     assert done.error is None
     assert host.fails[look] == []
-    assert "hostdev" not in host.config["pv1"]
+    assert "hostdev" not in host.guests["pv1"].config
 
 
 def test_a_libvirtd_that_is_away_when_a_failed_plug_is_rolled_back_is_waited_for(
@@ -240,7 +241,7 @@ def test_a_release_lifts_the_quarantine_before_dom0_probes(host: SimulatedHost) 
         "assignable-remove 0000:01:00.0",
         "reattach 0000:01:00.0",
     ]
-    assert (driver(host), host.in_quarantine) == ("e1000e", set())
+    assert (driver(host), host.cards[NIC].owner) == ("e1000e", DOM0)
     guest, _ = host.libvirt.domains()
     assert (guest.live, guest.config) == ((), ())
 
@@ -271,7 +272,7 @@ def test_a_device_given_back_the_wrong_way_is_bound_once_more_to_be_freed(
         "assignable-remove 0000:01:00.0",
         "reattach 0000:01:00.0",
     ]
-    assert (driver(host), host.in_quarantine) == ("e1000e", set())
+    assert (driver(host), host.cards[NIC].owner) == ("e1000e", DOM0)
 
 
 def test_a_device_without_a_driver_and_with_a_slot_goes_back_too(host: SimulatedHost) -> None:
@@ -286,7 +287,7 @@ def test_a_device_that_no_driver_takes_back_is_reported_with_what_to_do(
     host: SimulatedHost,
 ) -> None:
     take(host, LOAD, BIND)
-    host.native["0000:01:00.0"] = None
+    host.cards[NIC].native = None
     error = take(host, BACK).error
     assert isinstance(error, PermanentError)
     assert error.name == "no-driver"
@@ -358,9 +359,11 @@ def test_the_original_state_of_a_device_outlives_an_interrupted_bind_to_pciback(
 
 
 def test_what_another_tool_put_into_the_xml_meanwhile_stays_there(host: SimulatedHost) -> None:
-    host.config["pv1"] = theirs = document.with_hostdev(host.config["pv1"], NIC, "hostdev0")
+    host.guests["pv1"].config = theirs = document.with_hostdev(
+        host.guests["pv1"].config, NIC, "hostdev0"
+    )
     assert take(host, RELEASE[1]).error is None
-    assert host.config["pv1"] == theirs
+    assert host.guests["pv1"].config == theirs
 
 
 def test_a_guest_that_was_started_meanwhile_keeps_its_ownership_metadata_until_it_is_unplugged(
@@ -404,7 +407,9 @@ def test_what_libvirt_lists_is_not_force_detached_behind_its_back(host: Simulate
 def _let_go_too_late(host: SimulatedHost) -> None:
     """As libvirt and libxl leave it: libvirt lists nothing, Xen has the device back, and its nodes are still there."""
     take(host, *ATTACH)
-    host.live["pv1"] = document.without_hostdev(host.live["pv1"], NIC)
+    guest = host.guests["pv1"]
+    guest.live = document.without_hostdev(guest.live or "", NIC)
+    host.left(host.cards[NIC], guest.domid)
     host.store.nodes[f"{BACKEND}/1/0/state-0"] = "5"
 
 
@@ -414,7 +419,7 @@ def test_what_a_guest_let_go_of_too_late_is_cleared_without_asking_libxl_again(
     _let_go_too_late(host)
     host.journal.clear()
     assert take(host, ForceDetach(address=NIC, domain="pv1")).error is None
-    assert host.journal == []
+    assert host.journal == [f"remove-given-up {NIC}"]
     assert not [node for node in host.store.nodes if "pci" in node]
 
 
@@ -434,16 +439,13 @@ def test_what_a_guest_may_still_have_is_not_cleared(
     assert (failed.name, host.store.nodes, host.journal) == ("guest-keeps-device", before, [])
 
 
-def test_a_detach_that_libxl_is_just_ending_is_left_to_it(
-    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_detach_that_libxl_is_just_ending_is_left_to_it(host: SimulatedHost) -> None:
     """For a moment its nodes look like those of one that was given up."""
     _let_go_too_late(host)
-    host.time.after(1.0, lambda: host.take(str(NIC)))
-    removed: list[object] = []
-    monkeypatch.setattr(host.store, "in_transaction", removed.append)
+    host.time.after(1.0, lambda: host.take(NIC))
+    host.journal.clear()
     assert take(host, ForceDetach(address=NIC, domain="pv1")).error is None
-    assert removed == []
+    assert host.journal == []
 
 
 def test_each_try_checks_anew_whether_the_device_is_still_there(host: SimulatedHost) -> None:
@@ -483,7 +485,7 @@ def test_a_change_of_the_host_itself_is_done_and_rolled_back_if_it_fails(
     assert (modules.loaded_at_boot(), failed.rollback_failed) == (False, None)
     (done,) = Executor(host.adapters()).execute([change])
     assert (done.error, modules.loaded_at_boot()) == (None, True)
-    assert "<e820_host" in host.config["pv1"]
+    assert "<e820_host" in host.guests["pv1"].config
     assert host.written.load_state().unfinished == ()
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.faults import ALL, Among, Fault, Kind, Scheduled
-from sim.memory_host import ModelJournal
+from sim.in_memory import MemoryJournal
 from unit.history_model import (
     NIC,
     OURS,
@@ -84,9 +84,9 @@ later = st.one_of(asked, asked, st.builds(Operation, st.sampled_from(EVENTS)))
 
 
 @pytest.fixture(scope="module")
-def journal() -> Iterator[ModelJournal]:
+def journal() -> Iterator[MemoryJournal]:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
-        made = ModelJournal(Path(folder) / "journal.db")
+        made = MemoryJournal(Path(folder))
         yield made
         made.close()
 
@@ -94,7 +94,7 @@ def journal() -> Iterator[ModelJournal]:
 @settings(max_examples=HISTORIES, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(first=first, rest=st.lists(later, max_size=5), by_policy=st.booleans())
 def test_no_device_is_lost_nothing_foreign_is_touched_and_it_converges_once_faults_stop(
-    journal: ModelJournal, first: Operation, rest: list[Operation], by_policy: bool
+    journal: MemoryJournal, first: Operation, rest: list[Operation], by_policy: bool
 ) -> None:
     made = host(journal)
     reported = History(made)

@@ -18,7 +18,7 @@ from cede.model.plan import Change, Purpose
 from cede.state.journal import Journal, Requester
 from cede.util import schemas
 from cede.util.paths import Paths
-from sim.dom0 import SimulatedHost
+from sim.in_files import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

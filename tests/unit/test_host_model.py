@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.errors import PermanentError, UnreachableError, WorldMovedError
+from sim.card import DOM0, QUARANTINE
 from sim.faults import ALL, Among, Fault, Killed, Kind, Scheduled
-from sim.memory_host import DOM0, QUARANTINE, ModelJournal
+from sim.in_memory import MemoryJournal
 from unit.history_model import NIC, ROOT, THEIRS, host
 
 if TYPE_CHECKING:
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cede.adapters.ports import Adapters
-    from sim.memory_host import Card, Host
+    from sim.card import Card
+    from sim.host import Host
 
 ALIAS = "ua-cede-nic"
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Host]:
-    journal = ModelJournal(tmp_path / "journal.db")
+    journal = MemoryJournal(tmp_path)
     yield host(journal)
     journal.close()
 
@@ -88,9 +90,7 @@ def test_in_the_right_order_it_comes_back_with_its_interface_down(
     assert adapters.xl.assignable_remove(NIC)
     adapters.libvirt.reattach(NIC)
     assert (card.in_dom0, card.at_home) == (True, False)
-    assert card.wired is not None
-    assert card.link is not None
-    adapters.links.restore(card.wired, card.link)
+    adapters.links.restore(card.wired[0], card.links[0])
     assert card.at_home
 
 
@@ -106,7 +106,7 @@ def test_a_libvirtd_that_dies_in_an_attach_leaves_what_only_xen_knows_of(
     with pytest.raises(UnreachableError):
         adapters.libvirt.domains()
     assert (card.in_guest, NIC in made.backend) == (True, False)
-    assert made.domain(made.guests["pv1"]).live == ()
+    assert made.guests["pv1"].domain.live == ()
 
 
 def test_what_crashes_libvirtd_or_takes_what_is_anothers_is_no_error_of_cedes(
@@ -117,7 +117,7 @@ def test_what_crashes_libvirtd_or_takes_what_is_anothers_is_no_error_of_cedes(
     with pytest.raises(AssertionError, match="libvirtd crashes"):
         unplug(adapters)
     card.owner = 1
-    made.guests["pv1"].live = made.guests["pv1"].config
+    made.guests["pv1"].run(1)
     adapters.hypervisor.in_guest(NIC)
     with pytest.raises(AssertionError, match="in use"):
         adapters.libvirt.plug("pv1", NIC, ALIAS, permissive=False)
@@ -155,7 +155,7 @@ def test_a_guest_that_ends_gives_up_what_it_has_and_has_what_its_xml_says_when_i
     made.happens("destroy pv1")
     assert (card.owner, sorted(made.backend)) == (QUARANTINE, [THEIRS])
     made.happens("start pv1")
-    assert (card.owner, made.domain(made.guests["pv1"]).live) == (QUARANTINE, ())
+    assert (card.owner, made.guests["pv1"].domain.live) == (QUARANTINE, ())
 
 
 def test_a_kill_leaves_what_was_done_by_then(made: Host, adapters: Adapters, card: Card) -> None:

@@ -15,7 +15,7 @@ from cede.policy import policy_files
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 
 if TYPE_CHECKING:
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
     Cede = Callable[..., Shown]
 
@@ -74,11 +74,10 @@ def test_a_hostdev_of_a_domain_is_adopted_by_the_next_apply_and_nothing_else_is_
     host: SimulatedHost,
     tmp_path: Path,
 ) -> None:
-    for kept in (host.live, host.config):
-        kept["pv1"] = document.with_hostdev(kept["pv1"], Address.parse(NIC), "ua-mine")
-    host.give("pv1", NIC)
-    host.tree.slots(NIC)
-    host.tree.bind(NIC, "pciback")
+    host.happens(f"virsh-attach {NIC} in pv1")
+    guest = host.guests["pv1"]
+    guest.config = guest.config.replace("hostdev0", "ua-mine")
+    guest.live = (guest.live or "").replace("hostdev0", "ua-mine")
     out = tmp_path / "new.yaml"
     for option in (("--from-domains",), ("--from-domain", "pv1", "--force")):
         assert cede("import", *option, "-o", str(out), on=None).status == 0

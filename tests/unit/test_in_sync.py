@@ -11,7 +11,6 @@ import pytest
 
 from cede.cli import status_command
 from cede.cli.options import duration
-from cede.domain_xml import document
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.pci import Address
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
 REPORT = POLICY.replace("domain: pv1}", "domain: pv1, on_drift: report}")
@@ -30,11 +29,7 @@ REPORT = POLICY.replace("domain: pv1}", "domain: pv1, on_drift: report}")
 
 def taken_away(host: SimulatedHost) -> None:
     """`virsh detach-device --live --config`, by somebody: the note stays."""
-    host.live["pv1"] = document.without_hostdev(host.live["pv1"], Address.parse(NIC))
-    kept = host.config["pv1"]
-    start, end = kept.index("<hostdev"), kept.index("</hostdev>") + len("</hostdev>")
-    host.config["pv1"] = kept[:start] + kept[end:]
-    host.store.nodes.clear()
+    host.detach_device(host.cards[Address.parse(NIC)], host.guests["pv1"])
 
 
 def conditions(cede: Callable[..., Shown]) -> dict[str, tuple[str, str, str]]:
@@ -96,8 +91,7 @@ def test_what_was_plugged_out_of_the_running_guest_alone_is_drift_too(
 ) -> None:
     policy.write_text(REPORT)
     assert cede("apply", "--yes").status == 0
-    host.live["pv1"] = document.without_hostdev(host.live["pv1"], Address.parse(NIC))
-    host.store.nodes.clear()
+    host.detach_device(host.cards[Address.parse(NIC)], host.guests["pv1"], config=False)
     reported = cede("apply", "--scheduled", "--json")
     assert (reported.status, drifted(reported)) == (4, ["nic0 -> pv1"])
 

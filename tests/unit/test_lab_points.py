@@ -14,7 +14,7 @@ from lab.test_survival import journalled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC = "0000:01:00.0"
 POLICY = f"""\
@@ -62,6 +62,7 @@ def test_each_action_of_an_apply_has_a_point_as_it_is_written_down_and_done(
 
 
 def test_each_action_of_a_release_has_its_points_too(host: SimulatedHost, tmp_path: Path) -> None:
+    host.kernel.load_pciback()
     host.libvirt.bind_to_pciback(Address.parse(NIC))
     points = passed(host, tmp_path / "policy.yaml", "release", NIC)
     assert points == [

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
     from unit.test_cli import Shown
 
 DONE = r"done, \d+\.\d ms"

@@ -14,7 +14,7 @@ from cede.services.observe import observe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
 

@@ -10,7 +10,7 @@ from cede.services.restart import restart
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 
 def test_it_is_started_when_it_is_off(host: SimulatedHost) -> None:
@@ -34,7 +34,7 @@ def test_one_that_would_be_gone_is_not_touched(host: SimulatedHost) -> None:
 
 
 def test_one_that_is_off_is_not_started(host: SimulatedHost) -> None:
-    host.live.clear()
+    host.happens("destroy pv1")
     with raises(WorldMovedError, "domain-not-running", "pv1"):
         restart(host.adapters(), host.libvirt.domains()[0])
     assert host.journal == []

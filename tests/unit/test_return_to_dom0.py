@@ -26,12 +26,13 @@ from cede.model.actions import (
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
 from cede.state.journal import Requester
+from sim.card import DOM0, QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from pathlib import Path
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 NIC = Address(0, 1, 0, 0)
 IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
@@ -68,9 +69,7 @@ def remember(host: SimulatedHost, was: OriginalState) -> None:
 
 def with_links(host: SimulatedHost, *links: Link) -> None:
     """The card comes back with these interfaces."""
-    host.interfaces = list(links)
-    for link in links:
-        host.tree.interface(link.name, card(host).resolve(), mac=link.mac)
+    host.cards[NIC].fresh = links
 
 
 def return_action(
@@ -93,7 +92,7 @@ def test_its_interface_is_made_what_it_was_once_dom0_has_it(host: SimulatedHost)
     with_links(host, replace(ETH1, up=False, mtu=1500, addresses=()))
     assert return_action(host) is None
     assert host.journal == [*FREED, "restore eth1 as eth1"]
-    assert host.interfaces == [ETH1]
+    assert host.cards[NIC].links == (ETH1,)
 
 
 def test_an_interface_is_found_by_its_mac_whatever_it_is_called_now(host: SimulatedHost) -> None:
@@ -107,23 +106,19 @@ def test_an_interface_that_udev_is_about_to_rename_is_given_the_time_for_that(
     host: SimulatedHost,
 ) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
-    with_links(host, replace(ETH1, name="eth0"), ETH1)
-    seen = iter([host.interfaces[:1]])
+    with_links(host, replace(ETH1, name="eth0"))
 
-    def read_while_it_changes(
-        read: Callable[[Collection[str]], object], names: Collection[str]
-    ) -> object:
-        host.interfaces = next(seen, [ETH1])
-        return read(names)
+    def renamed() -> None:
+        host.cards[NIC].links = (ETH1,)
 
-    host.instead["read-links"] = read_while_it_changes
+    host.time.after(2.0, renamed)
     assert return_action(host) is None
     assert host.journal[3:] == ["restore eth1 as eth1"]
 
 
 def test_an_interface_of_another_card_with_its_name_is_not_touched(host: SimulatedHost) -> None:
     remember(host, replace(ORIGIN, links=(ETH1,)))
-    host.interfaces = [ETH1]  # of no card that is given back
+    host.cards[Address(0, 2, 0, 0)].links = (ETH1,)
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.name == "interface-missing"
@@ -212,7 +207,7 @@ def test_what_it_was_is_forgotten_only_once_it_is_that_again(host: SimulatedHost
     remember(host, was)
     assert return_action(host) is not None
     assert host.written.original_state(NIC) == was
-    with_links(host, ETH1)
+    host.cards[NIC].links = (ETH1,)
     assert return_action(host) is None
     assert host.written.original_state(NIC) is None
 
@@ -232,7 +227,7 @@ def test_another_card_in_its_place_is_not_made_what_it_was(host: SimulatedHost) 
 def test_a_driver_that_is_not_the_one_from_before_is_reported_with_both(
     host: SimulatedHost,
 ) -> None:
-    host.native[str(NIC)] = "vfio-pci"
+    host.cards[NIC].native = "vfio-pci"
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert error.name == "other-driver"
@@ -244,10 +239,8 @@ def test_a_driver_that_is_not_the_one_from_before_is_reported_with_both(
 def test_a_driver_whose_module_is_not_loaded_is_loaded_by_what_the_device_is(
     host: SimulatedHost,
 ) -> None:
-    host.native[str(NIC)] = None
+    host.cards[NIC].module_loaded = False
     (card(host) / "modalias").write_text("pci:v00008086d000010D3\n")
-
-    host.instead["load-driver"] = lambda *_: host.tree.bind(str(NIC), "e1000e")
     assert return_action(host) is None
     assert host.journal == [*FREED, "load-driver pci:v00008086d000010D3"]
 
@@ -255,7 +248,7 @@ def test_a_driver_whose_module_is_not_loaded_is_loaded_by_what_the_device_is(
 def test_a_module_that_cannot_be_loaded_is_reported_as_the_driver_that_is_missing(
     host: SimulatedHost,
 ) -> None:
-    host.native[str(NIC)] = None
+    host.cards[NIC].native = None
     host.fails["load-driver"] = [PermanentError("no such module")]
     error = return_action(host)
     assert isinstance(error, PermanentError)
@@ -265,7 +258,7 @@ def test_a_module_that_cannot_be_loaded_is_reported_as_the_driver_that_is_missin
 
 
 def test_a_device_that_had_no_driver_is_only_let_go(host: SimulatedHost) -> None:
-    host.native[str(NIC)] = None
+    host.cards[NIC].native = None
     assert return_action(host, None, undriven=True) is None
     assert host.journal == FREED
     assert Sysfs(host.tree.sys).driver(NIC) is None
@@ -288,7 +281,7 @@ def test_a_device_that_pciback_does_not_let_go_is_reported(
 
 
 def test_a_device_that_xen_says_a_guest_owns_is_not_touched(host: SimulatedHost) -> None:
-    host.owned.add(str(NIC))
+    host.cards[NIC].owner = 1
     error = return_action(host)
     assert isinstance(error, UnsafeError)
     assert error.name == "assigned-to-guest"
@@ -299,7 +292,7 @@ def test_a_device_that_xen_says_a_guest_owns_is_not_touched(host: SimulatedHost)
 def test_a_device_that_stays_in_quarantine_is_not_given_back(
     host: SimulatedHost,
 ) -> None:
-    host.in_quarantine.add(str(NIC))
+    host.cards[NIC].owner = QUARANTINE
     host.instead["assignable-remove"] = lambda *_: False
     error = return_action(host)
     assert isinstance(error, PermanentError)
@@ -339,9 +332,10 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
 ) -> None:  # fmt: skip
     remember(host, replace(ORIGIN, links=(ETH1,)))
     with_links(host, replace(ETH1, mtu=1500))
-    host.tree.slots(*([str(NIC)] if slot else []))
-    host.tree.bind(str(NIC), "e1000e")
-    host.tree.override(str(NIC), None)
+    host.tree.slots()
+    host.libvirt.reattach(NIC)
+    host.cards[NIC].slot = slot
+    host.journal.clear()
     host.instead["quarantined"] = lambda *_: quarantined
     assert return_action(host) is None
     assert [action.split()[0] for action in host.journal] == [*actions, "restore"]
@@ -355,14 +349,14 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
 def test_the_prestate_of_an_action_says_what_has_the_device(
     host: SimulatedHost, action: Action
 ) -> None:
-    host.owned.add(str(NIC))
+    host.cards[NIC].owner = 1
     assert read_prestate(host.adapters(), action) == {
         "driver": "pciback", "driver_override": "pciback", "in_pciback_slots": True,
         "in_guest": True,
     }  # fmt: skip
+    host.cards[NIC].owner = DOM0
+    host.cards[NIC].slot = False
     host.libvirt.reattach(NIC)
-    host.drop_slot(str(NIC))
-    host.tree.bind(str(NIC), "e1000e")
     assert read_prestate(host.adapters(), action) == {
         "driver": "e1000e", "driver_override": None, "in_pciback_slots": False,
     }  # fmt: skip
@@ -378,7 +372,7 @@ def test_the_prestate_of_an_action_says_what_has_the_device(
     ],
 )
 def test_the_prestate_of_an_edit_is_the_persistent_xml(host: SimulatedHost, action: Action) -> None:
-    assert read_prestate(host.adapters(), action)["xml"] == host.config["pv1"]
+    assert read_prestate(host.adapters(), action)["xml"] == host.guests["pv1"].config
 
     host.fails["persistent_xml"] = [PermanentError("no domain pv1")]
     assert "xml" not in read_prestate(host.adapters(), action)
@@ -392,8 +386,8 @@ def test_an_action_about_no_device_and_no_domain_has_no_prestate(
 
 def test_what_dom0_has_in_a_device_is_seen_before_it_is_taken(host: SimulatedHost) -> None:
     host.tree.bind(str(NIC), "e1000e")
-    with_links(host, ETH1, ETH2)
-    host.interfaces.append(replace(ETH1, name="eth9"))
+    host.cards[NIC].links = (ETH1, ETH2)
+    host.cards[Address(0, 2, 0, 0)].links = (replace(ETH1, name="eth9"),)
     (host.tree.disk("sda", card(host).resolve()) / "size").write_text("2048")
     assert original_state(host.adapters(), NIC) == replace(
         ORIGIN, links=(ETH1, ETH2), disks=("2048",)

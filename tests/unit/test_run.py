@@ -27,7 +27,6 @@ from cede.cli import run_command
 from cede.daemon import host_passes
 from cede.daemon.backoff import Backoff, Waiting, hold_back
 from cede.daemon.event_log import EventReporter
-from cede.domain_xml import document
 from cede.errors import (
     FailureKind,
     HungError,
@@ -54,11 +53,10 @@ from cede.model.plan import (
 from cede.services.reconcile import Report
 from cede.util.clock import Clock
 from cede.util.log import NOTICE, LineFormatter, handler_for, line_of
-from cede.util.paths import Paths
-from sim import memory_host
 from sim.faults import Among, Fault, Kind, Scheduled
-from sim.memory_host import ModelJournal
-from sim.memory_ports import MemoryLibvirt
+from sim.guest import forget_domains
+from sim.in_memory import MemoryJournal
+from sim.libvirt import SimulatedLibvirt
 from unit.conftest import descriptors
 from unit.history_model import NIC, POLICIES
 from unit.history_model import host as model_host
@@ -68,8 +66,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cede.model.pci import Address
-    from sim.dom0 import SimulatedHost
-    from sim.memory_host import Host
+    from sim.in_files import SimulatedHost
+    from sim.in_memory import MemoryHost
 
 SUBJECT = "nic -> pv1"
 WORK = Change(
@@ -367,16 +365,16 @@ def test_what_keeps_it_from_a_pass_is_reported_once_until_it_is_another_thing(
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Host]:
-    journal = ModelJournal(Paths(root=tmp_path).journal)
+def made(tmp_path: Path) -> Iterator[MemoryHost]:
+    journal = MemoryJournal(tmp_path)
     yield model_host(journal)
     journal.close()
 
 
 @pytest.fixture
-def passes(made: Host, tmp_path: Path, log: logging.Logger) -> host_passes.HostPasses:
+def passes(made: MemoryHost, log: logging.Logger) -> host_passes.HostPasses:
     return host_passes.HostPasses(
-        runtime=made.runtime(tmp_path), stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None,
+        runtime=made.runtime(), stop=threading.Event(), event_reporter=EventReporter(log), alive=lambda: None,
         log=log,
     )  # fmt: skip
 
@@ -392,7 +390,7 @@ def _once(passes: host_passes.HostPasses) -> Report:
     ("kind", "error"), [(Kind.DIES, UnreachableError), (Kind.HANGS, HungError)]
 )
 def test_after_a_failure_the_adapters_are_opened_anew(
-    passes: host_passes.HostPasses, made: Host, kind: Kind, error: type[Exception]
+    passes: host_passes.HostPasses, made: MemoryHost, kind: Kind, error: type[Exception]
 ) -> None:
     _once(passes)
     first = passes._adapters
@@ -420,26 +418,26 @@ def test_another_cede_that_is_running_is_waited_for_with_the_adapters_open(
     _once(passes)
 
 
-def _known(made: Host, kind: str, subject: str = SUBJECT) -> tuple[str, str, str, str]:
+def _known(made: MemoryHost, kind: str, subject: str = SUBJECT) -> tuple[str, str, str, str]:
     (found,) = [
         one
-        for one in made.journal.conditions("policy.yaml")
+        for one in made.written.conditions("policy.yaml")
         if (one.subject, one.type) == (subject, kind)
     ]
     return found.status, found.reason, found.message, found.next_try
 
 
-def _in_seconds(made: Host, next_try: str) -> float:
+def _in_seconds(made: MemoryHost, next_try: str) -> float:
     return (datetime.fromisoformat(next_try) - made.time.today).total_seconds()
 
 
-class LibvirtWithoutPciback(MemoryLibvirt):
+class LibvirtWithoutPciback(SimulatedLibvirt):
     def bind_to_pciback(self, address: Address) -> None:
         raise PermanentError(f"libxl said no to {address}")
 
 
 def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
-    passes: host_passes.HostPasses, made: Host
+    passes: host_passes.HostPasses, made: MemoryHost
 ) -> None:
     backoff, now = Backoff(), made.time.elapsed
 
@@ -471,7 +469,7 @@ def test_what_failed_is_recorded_with_its_next_try_and_stays_so_while_it_waits(
 
 
 def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is_right(
-    passes: host_passes.HostPasses, made: Host
+    passes: host_passes.HostPasses, made: MemoryHost
 ) -> None:
     wrong = PolicyError("policy.yaml:2:1: unknown: devcies")
     passes.rejected = lambda: wrong
@@ -484,7 +482,7 @@ def test_a_policy_that_is_wrong_meanwhile_is_a_condition_of_the_host_until_it_is
 
 
 def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
-    passes: host_passes.HostPasses, made: Host, log: logging.Logger
+    passes: host_passes.HostPasses, made: MemoryHost, log: logging.Logger
 ) -> None:
     reporter = host_passes.HostReporter(
         log=log,
@@ -501,17 +499,14 @@ def test_a_libvirt_that_is_away_is_a_condition_of_the_host_with_its_next_try(
     assert _known(made, "LibvirtReachable", "") == ("True", "Answers", "", "")
 
 
-def _taken_out(made: Host) -> None:
+def _taken_out(made: MemoryHost) -> None:
     """`virsh detach-device --live`, of what cede gave."""
-    guest, card = made.guests["pv1"], made.cards[NIC]
-    if NIC in made.backend and guest.live is not None:
-        guest.live = document.without_hostdev(guest.live, NIC)
-        made.left(card, guest.domid)
-        del made.backend[NIC]
+    if NIC in made.backend:
+        made.detach_device(made.cards[NIC], made.guests["pv1"], config=False)
 
 
 def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_they_were(
-    passes: host_passes.HostPasses, made: Host, said: Lines, monkeypatch: pytest.MonkeyPatch
+    passes: host_passes.HostPasses, made: MemoryHost, said: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A week of passes by the timer; in every tenth something had been taken out behind its back."""
     # where coverage is measured, a tracer of each thread that ever ran is kept
@@ -527,8 +522,8 @@ def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_
     def settled() -> int:
         said.seek(0)
         said.truncate()  # what the test itself keeps of the log
-        memory_host._domain.cache_clear()  # the host's own, which has a new domain each time
-        memory_host._foreign.cache_clear()
+        made.journal.clear()
+        forget_domains()  # the host's own, which has a new one each time
         return gc.collect()
 
     week(100)
@@ -549,7 +544,7 @@ def test_two_thousand_passes_with_drift_leave_memory_descriptors_and_threads_as_
         tracemalloc.stop()
     assert grown < 50_000, f"{grown} bytes in 350 passes"
     assert (threading.active_count(), descriptors()) <= (threads, files)
-    assert len(made.journal.history(most=10_000)) > 150, "there was something to do"
+    assert len(made.written.history(most=10_000)) > 150, "there was something to do"
 
 
 def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:

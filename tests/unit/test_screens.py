@@ -27,7 +27,7 @@ from unit.test_in_sync import REPORT, taken_away
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sim.dom0 import SimulatedHost
+    from sim.in_files import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
 SECOND = "0000:02:00.0"
@@ -187,8 +187,8 @@ def test_screens_of_release(
     host.fails["unplug"] = [HungError("unplugging has hung")]
     scenes("a step hangs", "release", NIC)
     scenes("again", "release", NIC)
-    host.config["pv1"] = document.with_hostdev(
-        host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
+    host.guests["pv1"].config = document.with_hostdev(
+        host.guests["pv1"].config, Address.parse("09:00.0"), "ua-cede-old"
     )
     scenes("of a device that has vanished", "release", "09:00.0")
     host.tree.mount("/", host.tree.disk("sda", host.tree.sys / "bus/pci/devices" / NIC))
@@ -251,7 +251,7 @@ def test_screens_of_doctor(scenes: Scenes, host: SimulatedHost, tmp_path: Path) 
     scenes("a fix of the host", "doctor", "--fix", "--yes")
     scenes("a fix of the domain", "doctor", NIC, "pv1", "--fix", "--yes")
     scenes("nothing to fix", "doctor", NIC, "pv1", "--fix", "--yes")
-    host.live["pv1"] = host.config["pv1"].replace("<domain ", "<domain id='1' ")
+    host.happens("reboot pv1")
     scenes("nothing is wrong", "doctor")
     log = tmp_path / "dmesg"
     log.write_text("NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out\n")
@@ -280,8 +280,8 @@ def test_screens_of_devices(
     scenes("one is in a guest that libvirt doesn't know", "devices")
     host.store.nodes.clear()
     cede("apply", "--yes")
-    host.config["pv1"] = document.with_hostdev(
-        host.config["pv1"], Address.parse("09:00.0"), "ua-cede-old"
+    host.guests["pv1"].config = document.with_hostdev(
+        host.guests["pv1"].config, Address.parse("09:00.0"), "ua-cede-old"
     )
     scenes("one is in a guest, one has vanished", "devices")
     scenes("the one in a guest", "devices", NIC)
@@ -308,7 +308,9 @@ def test_screens_of_import(
     scenes("a file that is wrong", "import", str(cfg), on=None)
     cfg.write_text("name = ''\npci = ['01:00.0']\n")
     scenes("a guest with an empty name", "import", str(cfg), on=None)
-    host.config["pv1"] = document.with_hostdev(host.config["pv1"], Address.parse(NIC), "ua-mine")
+    host.guests["pv1"].config = document.with_hostdev(
+        host.guests["pv1"].config, Address.parse(NIC), "ua-mine"
+    )
     scenes("a hostdev of another tool", "import", "--from-domains", on=None)
 
 

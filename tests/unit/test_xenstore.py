@@ -12,7 +12,7 @@ from cede.model.pci import Address
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from sim.nodes import Store
+    from sim.xenstore_nodes import Store
 
 BASE = "/local/domain/0/backend/pci"
 OPTIONS = "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict"
