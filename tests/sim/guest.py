@@ -39,6 +39,10 @@ def forget_domains() -> None:
         kept.cache_clear()
 
 
+# everybody else's hostdevs in a guest, live and persistent, and the whole XML of a guest that is theirs
+Foreign = tuple[tuple[Hostdev, ...], tuple[Hostdev, ...], str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Guest:
     """A domain of libvirt's: its persistent XML, and that of the running one; `theirs` is another tool's."""
@@ -56,6 +60,14 @@ class Guest:
     @property
     def domain(self) -> Domain:
         return _domain(self.live, self.config, paused=self.paused)
+
+    @property
+    def foreign(self) -> Foreign:
+        return (
+            foreign_hostdevs(self.live),
+            foreign_hostdevs(self.config),
+            f"{self.live}{self.config}" if self.theirs else "",
+        )
 
     def run(self, domid: int) -> None:
         """It runs with all that its persistent XML lists."""

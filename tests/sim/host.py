@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.domain_xml import document
+from cede.model.domain import GuestKind
 from cede.model.pci import PCIBACK, Address
 from cede.util.paths import Paths
 from sim.card import DOM0, QUARANTINE, Card
 from sim.changed_xml import detached
 from sim.faults import Gate
-from sim.guest import Guest, foreign_hostdevs
+from sim.guest import Foreign, Guest, foreign_hostdevs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters, Source, Sysfs
     from cede.errors import CedeError
-    from cede.model.domain import Hostdev
     from cede.model.inventory import BackendDevice
     from cede.model.pci import HostUse
     from cede.state.journal import Journal
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 class Host(ABC):
     """The host itself, with what happens on it by itself and by other people's hands.
 
-    `backend` is xenstore's: which domid is given a device. `by_cede` are those of it that cede gave; `closing` are the
-    ones that a guest that doesn't run has yet to let go of. `silent` is how libvirt doesn't answer; `deaf` guests don't
-    shut down.
+    `backend` is xenstore's: which domid is given a device. `by_cede` are those of it that cede gave, `closing` those
+    that a paused guest was asked to let go of, `given_up` those that it let go of too late. `silent` is how libvirt
+    doesn't answer; `deaf` guests don't shut down.
     """
 
     cards: Mapping[Address, Card]
@@ -60,22 +60,18 @@ class Host(ABC):
         self.paths, self.backend, self.store, self.time = Paths(root=root), backend, store, time
         self.paths.run.mkdir(exist_ok=True)
         self.guests: dict[str, Guest] = {}
-        self.by_cede: set[Address] = set()
-        self.closing: set[Address] = set()
+        self.by_cede, self.closing, self.given_up = (set[Address]() for _ in range(3))
         self.gate = Gate(self.happens)
         self.journal, self.fails = self.gate.journal, self.gate.fails
         self.instead = self.gate.instead
         self.silent: CedeError | None = None
-        self.deaf = False
-        self.opened: list[str] = []
+        self.deaf, self.guest_says, self.logged_faults = False, "", 0
         self.user, self.is_root = "root", True
-        self.guest_says, self.logged_faults = "", 0
-        self.kernel_said: list[str] = []
-        self._next_domid = 1
+        self.opened, self.kernel_said = list[str](), list[str]()
+        self._next_domid, self._watched = 1, False
         # what cede was last told, so that what changes in the moment after it is no fault of its own
         self.shown_given: dict[Address, int] = {}
         self.shown_owned: dict[Address, bool | None] = {}
-        self._watched = False
         self.theirs = self.foreign()
 
     # -- how it is reached
@@ -135,16 +131,8 @@ class Host(ABC):
 
     # -- what is not cede's
 
-    def foreign(self) -> dict[str, tuple[tuple[Hostdev, ...], tuple[Hostdev, ...], str]]:
-        """Everybody else's hostdevs by guest, live and persistent, and the whole XML of a guest that is theirs."""
-        return {
-            guest.name: (
-                foreign_hostdevs(guest.live),
-                foreign_hostdevs(guest.config),
-                f"{guest.live}{guest.config}" if guest.theirs else "",
-            )
-            for guest in self.guests.values()
-        }
+    def foreign(self) -> dict[str, Foreign]:
+        return {guest.name: guest.foreign for guest in self.guests.values()}
 
     def watch_foreign(self) -> None:
         """From now on nothing but events may change what is not cede's."""
@@ -170,6 +158,13 @@ class Host(ABC):
 
     def guest_of(self, domid: int | None) -> Guest | None:
         return next((g for g in self.guests.values() if domid and g.domid == domid), None)
+
+    def _closing_in(self, guest: Guest) -> list[Address]:
+        return [at for at in self.closing if self.backend[at] == guest.domid]
+
+    def stuck(self, guest: Guest) -> bool:
+        """Whether its backend waits for it to let go of something."""
+        return guest.paused and bool(self._closing_in(guest))
 
     def reserved(self, card: Card) -> bool:
         """Whether a guest's persistent XML lists it."""
@@ -218,9 +213,14 @@ class Host(ABC):
         guest.paused = guest.domid is not None
 
     def resume(self, guest: Guest) -> None:
+        """What it has yet to let go of it lets go of now: libxl has stopped waiting, and leaves a PV guest's nodes."""
         guest.paused = False
-        for address in [at for at in self.closing if self.backend[at] == guest.domid]:
-            self.take(address)
+        for address in self._closing_in(guest):
+            self.closing.discard(address)
+            if guest.domain.kind is GuestKind.PV:
+                self.given_up.add(address)
+            else:
+                self.take(address)
 
     def vanish(self, card: Card) -> None:
         if card.present and not self.lives_on(card):
@@ -334,8 +334,15 @@ class Host(ABC):
     def take(self, address: Address) -> None:
         """xenstore lists it no longer."""
         self.backend.pop(address, None)
-        self.by_cede.discard(address)
-        self.closing.discard(address)
+        for those in (self.by_cede, self.closing, self.given_up):
+            those.discard(address)
+
+    def detach(self, guest: Guest, address: Address) -> None:
+        """libxl takes it out of xenstore, if the guest answers within 10 s; else it gives up, and reports success."""
+        if not guest.paused:
+            self.take(address)
+        elif not self.stuck(guest):
+            self.closing.add(address)
 
     def left(self, card: Card, domid: int | None) -> None:
         """Xen keeps what a guest has had in quarantine."""

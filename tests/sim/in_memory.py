@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from cede.model.domain import GuestKind
-from cede.model.inventory import BackendDevice
+from cede.model.inventory import (
+    CLOSING,
+    CONNECTED,
+    INITIALISED,
+    RECONFIGURING,
+    BackendDevice,
+)
 from cede.model.pci import Address, Device, HostUse, Identity
 from cede.state.journal import Journal
 from cede.util.paths import Paths
@@ -57,14 +63,16 @@ class MemoryHost(Host):
     def _served(self, address: Address, domid: int) -> BackendDevice:
         guest = self.guest_of(domid)
         assert guest is not None
-        frontend = 3 if guest.paused else 4
+        pv = guest.domain.kind is GuestKind.PV
+        frontend = INITIALISED if guest.paused else CONNECTED
+        stuck = self.stuck(guest)
         return BackendDevice(
             domid=domid,
             address=address,
             index=0,
-            state=3,
-            backend_state=frontend if guest.domain.kind is GuestKind.PV else 3,
-            frontend_state=frontend,
+            state=CLOSING if address in self.closing | self.given_up else INITIALISED,
+            backend_state=(RECONFIGURING if stuck else frontend) if pv else INITIALISED,
+            frontend_state=CONNECTED if stuck else frontend,
             virtual_slot=Address(0, 0, 0, 0),
         )
 

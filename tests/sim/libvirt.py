@@ -106,7 +106,8 @@ class SimulatedLibvirt(Port):
             if any(guest.domain.live_hostdev(address) for guest in host.guests.values()):
                 raise PermanentError(f"{address} is in use")
             assert not card.in_guest, "dom0's driver is bound to what a guest owns"
-            assert address not in host.closing, "dom0 takes what a guest hasn't let go of"
+            listed = host.closing | host.given_up
+            assert address not in listed, "dom0 takes what a guest hasn't let go of"
             return [
                 sets(card, override=None),
                 partial(self._host.unbind, card),
@@ -130,7 +131,8 @@ class SimulatedLibvirt(Port):
             assert host.shown_owned.get(address, True) is not True, (
                 f"libvirt resets {address} in use"
             )
-            if not seen.passthrough or address in host.backend or card.in_guest:
+            ready = seen.passthrough and not host.stuck(guest)
+            if not ready or address in host.backend or card.in_guest:
                 raise PermanentError("libxenlight failed to attach pci device")
             return [
                 sets(card, owner=domid),
@@ -157,7 +159,7 @@ class SimulatedLibvirt(Port):
             assert address in host.by_cede, f"another tool's {address} is taken out"
             return [
                 partial(host.left, card, domid),
-                partial(host.closing.add if guest.paused else host.take, address),
+                partial(host.detach, guest, address),
                 sets(guest, live=document.without_hostdev(live, address)),
             ]
 

@@ -60,10 +60,8 @@ class SimulatedXl(Port):
             listed = guest.domain.live_hostdev(address)
             assert not listed, f"{address} is taken out behind libvirt's back"
             assert address in host.by_cede, f"another tool's {address} is taken out"
-            host.left(card, domid)
-            if guest.paused:
-                raise PermanentError("pci backend is not ready")
-            return [partial(host.take, address)]
+            assert address not in host.closing | host.given_up, "asked again, the backend is stuck"
+            return [partial(host.left, card, domid), partial(host.detach, guest, address)]
 
         self._gate.does(Adapter.XL, "xl-detach", prepare, domid, address)
 

@@ -103,3 +103,20 @@ def test_no_device_is_lost_nothing_foreign_is_touched_and_it_converges_once_faul
     reported.heal()
     reported.converges()
     reported.comes_home(by_policy=by_policy)
+
+
+def test_a_guest_that_is_paused_at_any_call_of_a_drain_has_let_go_in_the_end(
+    journal: MemoryJournal,
+) -> None:
+    """libxl gives up on it, and the nodes that it leaves in xenstore are for cede to clear."""
+    cleared = 0
+    for at in range(40):
+        reported = History(host(journal))
+        reported.run(Operation("apply A"))
+        paused = Scheduled(Fault(Kind.HAPPENS, happens="pause pv1"), Among.CALLS, at)
+        reported.run(Operation("drain everything", (paused,)))
+        reported.heal()
+        reported.converges()
+        reported.comes_home(by_policy=True)
+        cleared += f"remove-given-up {NIC}" in reported.host.journal
+    assert cleared > 0

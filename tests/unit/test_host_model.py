@@ -137,15 +137,25 @@ def test_a_vanished_card_is_asked_of_libvirt_once_at_most(made: Host, adapters: 
         adapters.libvirt.bind_to_pciback(NIC)
 
 
-def test_a_paused_guest_lets_go_when_it_runs_again(
+def test_a_paused_guest_lets_go_when_it_runs_again_and_its_nodes_stay(
     made: Host, adapters: Adapters, card: Card
 ) -> None:
     plug(adapters)
     made.happens("pause pv1")
-    assert unplug(adapters)
-    assert NIC in made.backend
+    assert unplug(adapters), "libxl reports success"
+    (given,) = (one for one in adapters.xenstore.backend() if one.address == NIC)
+    assert (given.letting_go, given.backend_state, card.owner) == (True, 7, QUARANTINE)
+    with pytest.raises(AssertionError, match="stuck"):
+        adapters.xl.detach(given.domid, NIC)
+    with pytest.raises(AssertionError, match="may still have"):
+        adapters.xenstore.remove_given_up(given)
     made.happens("resume pv1")
-    assert (NIC in made.backend, card.owner) == (False, QUARANTINE)
+    (given,) = (one for one in adapters.xenstore.backend() if one.address == NIC)
+    assert given.detach_given_up
+    with pytest.raises(AssertionError, match="let go"):
+        adapters.libvirt.reattach(NIC)
+    adapters.xenstore.remove_given_up(given)
+    assert NIC not in made.backend
 
 
 def test_a_guest_that_ends_gives_up_what_it_has_and_has_what_its_xml_says_when_it_starts(
