@@ -112,6 +112,12 @@ class PermanentError(CedeError):
     """The same call will fail again: not retried, the administrator must change something."""
 
 
+class UnexpectedError(PermanentError):
+    """A fault of cede itself, met in what a guest, a file or a daemon said: the debug log has its traceback."""
+
+    name = "unexpected"
+
+
 class WorldMovedError(CedeError):
     """The host has changed since the plan was made: observe and plan again."""
 

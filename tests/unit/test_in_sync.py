@@ -115,7 +115,7 @@ def test_what_is_paused_stays_as_it_is_and_doesnt_count_until_it_is_resumed(
     assert cede("apply", "--yes").status == 0
     paused = cede("pause", "pv1", "--reason", "a\ttest\x1b", "--json").json("pause")["pauses"]
     assert [(one["target"], one["reason"], one["until"]) for one in paused] == [
-        ("pv1", "a test", "")
+        ("pv1", "a test?", "")
     ]
     taken_away(host)
     before = list(host.journal)

@@ -37,9 +37,9 @@ def test_only_what_is_about_something_is_reported_where_that_is_asked(tmp_path: 
     assert KernelLog(log).lines("0000:02:00.0") == ()
 
 
-def test_what_a_terminal_would_act_on_is_blanked(tmp_path: Path) -> None:
+def test_what_a_terminal_would_act_on_is_cleaned(tmp_path: Path) -> None:
     assert _lines(tmp_path, rb"6,1,1000000,-;usb: \x1b[2Jcard\x0aname" + b"\n") == [
-        (1.0, "usb:  [2Jcard name")
+        (1.0, "usb: ?[2Jcard | name")
     ]
 
 

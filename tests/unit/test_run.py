@@ -52,7 +52,8 @@ from cede.model.plan import (
 )
 from cede.services.reconcile import Report
 from cede.util.clock import Clock
-from cede.util.log import NOTICE, LineFormatter, handler_for, line_of
+from cede.util.log import NOTICE, LineFormatter, handler_for
+from cede.util.text import one_line
 from sim.faults import Among, Fault, Kind, Scheduled
 from sim.guest import forget_domains
 from sim.in_memory import MemoryJournal
@@ -134,8 +135,8 @@ def test_whoever_spoke_a_line_of_the_log_is_one_and_no_terminal_obeys_it(
 
 
 def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
-    assert line_of("a\n  b\n\x1b[2Jc\0") == "a | b | ?[2Jc?"
-    assert len(line_of("x" * 10**6)) == 1000
+    assert one_line("a\n  b\n\x1b[2Jc\0") == "a | b | ?[2Jc?"
+    assert len(one_line("x" * 10**6)) == 1000
 
 
 def test_what_stays_as_it_was_is_said_once(log: logging.Logger, said: Lines) -> None:

@@ -12,6 +12,7 @@ from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
 from cede.cli.output import show_report
+from cede.cli.screen import echo
 from cede.cli.session import confirm, writing
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import carry_out_pass, replan
@@ -48,7 +49,7 @@ def apply_command(
         if not as_json:
             output.plan(planned)
         if planned.changes and not confirm(yes=yes or as_json):
-            click.echo("Nothing was changed.")
+            echo("Nothing was changed.")
             return Exit.OUT_OF_SYNC
         done = carry_out_pass(adapters, targets, planned, context)
     return show_report(done, as_json=as_json)

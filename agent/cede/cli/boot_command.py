@@ -14,6 +14,7 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
 from cede.cli.output import show_report
 from cede.cli.outputs import PlanOutput
+from cede.cli.screen import echo, echo_json
 from cede.cli.session import writing
 from cede.errors import UsageError
 from cede.model.plan import Change
@@ -96,7 +97,7 @@ def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
     with runtime.adapters(LibvirtAccess.OFFLINE) as adapters:
         _, planned = replan(adapters, policy)
     if as_json:
-        click.echo(dumps(PlanOutput(plan=planned)))
+        echo_json(dumps(PlanOutput(plan=planned)))
     else:
         output.plan(planned)
     return exit_status.of_plan(planned)
@@ -114,7 +115,7 @@ def _print(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
             left_out=early.left_out,
             mistakes=early.mistakes,
         )
-        click.echo(dumps(files))
+        echo_json(dumps(files))
     else:
         _show(early)
     return code
@@ -123,21 +124,21 @@ def _print(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:
 def _show(found: EarlyBoot) -> None:
     """Print the files to write, each with its purpose as a comment; then what is left out, and mistakes."""
     for file in found.files:
-        click.echo(f"# {file.path}: {file.why}")
+        echo(f"# {file.path}: {file.why}")
         for line in file.lines:
-            click.echo(f"    {line}")
+            echo(f"    {line}")
         if file.then:
-            click.echo(f"#   then: {file.then}")
-        click.echo()
+            echo(f"#   then: {file.then}")
+        echo()
     if found.files:
-        click.echo(
+        echo(
             "# xen-pciback hides whatever card is at these addresses; `cede boot` checks each card's identity."
         )
     else:
-        click.echo("# The policy assigns nothing that may be held back from dom0.")
+        echo("# The policy assigns nothing that may be held back from dom0.")
     for refusal in found.left_out:
-        click.echo(f"left out: {refusal.subject}: {refusal.reason}")
-        click.echo(f"  remedy: {refusal.remedy}")
+        echo(f"left out: {refusal.subject}: {refusal.reason}")
+        echo(f"  remedy: {refusal.remedy}")
     for mistake in found.mistakes:
-        click.echo(f"WRONG in {mistake.place}: {mistake.what}")
-        click.echo(f"  remedy: {mistake.remedy}")
+        echo(f"WRONG in {mistake.place}: {mistake.what}")
+        echo(f"  remedy: {mistake.remedy}")

@@ -13,6 +13,7 @@ from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
+from cede.cli.screen import echo, echo_json, echo_lines
 from cede.errors import PolicyError, UsageError
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device
@@ -59,7 +60,7 @@ def table(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> No
     lost = [(str(v.address), "-", ", ".join(v.domains), "no", "-", _VANISHED) for v in gone]
     output.table(_HEAD, [*short, *lost])
     if rows:
-        click.echo(
+        echo(
             "`cede devices DEVICE` shows everything about one device; `cede devices --long` about all."
         )
 
@@ -85,15 +86,15 @@ def details(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> 
     """Print everything about each device, a paragraph for each."""
     for number, row in enumerate(rows):
         if number:
-            click.echo()
+            echo()
         kind = row.names.kind or f"class {row.identity.class_code[:4]}"
         called = f" {row.names}" if str(row.names) else ""
-        click.echo(f"{row.address}  {kind}:{called} [{row.identity}]")
+        echo(f"{row.address}  {kind}:{called} [{row.identity}]")
         for name, said in _lines(row):
             if said:
-                click.echo(f"  {name:<9} {said}")
+                echo(f"  {name:<9} {said}")
     for vanished in gone:
-        click.echo(f"\n{vanished.address}  in {', '.join(vanished.domains)}: {_VANISHED}")
+        echo_lines(("", f"{vanished.address}  in {', '.join(vanished.domains)}: {_VANISHED}"))
 
 
 def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
@@ -149,7 +150,7 @@ def devices_command(
     )
     gone = () if devices else vanished_devices(inventory)
     if as_json:
-        click.echo(dumps(DevicesOutput(devices=rows, vanished=gone)))
+        echo_json(dumps(DevicesOutput(devices=rows, vanished=gone)))
     elif at_length or devices:
         details(rows, gone)
     else:
@@ -172,7 +173,5 @@ def _policy(runtime: Runtime) -> Policy:
     try:
         return host_policy_if_any(None, runtime.paths)
     except PolicyError as error:
-        click.echo(
-            f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True
-        )
+        echo(f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True)
         return Policy()

@@ -12,6 +12,7 @@ from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.outputs import DoctorOutput
+from cede.cli.screen import echo, echo_json
 from cede.cli.session import confirm, writing
 from cede.doctor.finding import Severity
 from cede.errors import UsageError
@@ -100,12 +101,12 @@ def _fix(
         found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
         if not found.fix.changes:
             if not as_json:
-                click.echo("There is nothing for --fix to do.")
+                echo("There is nothing for --fix to do.")
             return _show(found, (), as_json=as_json)
         if not as_json:
             output.plan(found.fix)
         if not confirm(yes=yes or as_json):
-            click.echo("Nothing was changed.")
+            echo("Nothing was changed.")
             return Exit.FAILED if found.fatal else Exit.OK
         outcomes = diagnose.fix(adapters, found, context)
         found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
@@ -128,7 +129,7 @@ def _show(found: Diagnosis, outcomes: tuple[Outcome, ...], *, as_json: bool) -> 
     failed = any(outcome.error is not None for outcome in outcomes)
     code = Exit.FAILED if failed or found.fatal else Exit.OK
     if as_json:
-        click.echo(
+        echo_json(
             dumps(
                 DoctorOutput(
                     exit=code,
@@ -142,16 +143,14 @@ def _show(found: Diagnosis, outcomes: tuple[Outcome, ...], *, as_json: bool) -> 
     if outcomes:
         output.report(Report(outcomes=outcomes))
     for finding in found.findings:
-        click.echo(
-            f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})"
-        )
-        click.echo(f"  why: {finding.why}")
-        click.echo(
+        echo(f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})")
+        echo(f"  why: {finding.why}")
+        echo(
             f"  remedy: {finding.remedy}"
             + (" (`cede doctor --fix` does this)" if finding.actions else "")
         )
-        click.echo(f"  source: {finding.source}")
+        echo(f"  source: {finding.source}")
     if not found.fatal:
         seen = "" if found.facts.is_root else "; without root it sees less"
-        click.echo(f"cede found nothing that would make passthrough fail{seen}.")
+        echo(f"cede found nothing that would make passthrough fail{seen}.")
     return code

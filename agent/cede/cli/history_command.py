@@ -11,6 +11,7 @@ from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
 from cede.cli.outputs import HistoryOutput
+from cede.cli.screen import echo, echo_json
 from cede.model.serialization import dumps
 
 
@@ -35,9 +36,9 @@ def history_command(runtime: Runtime, about: str, most: int, as_json: bool) -> i
     with closing(runtime.journal()) as journal:
         records = journal.history(most=most, about=about)
     for warning in journal.warnings:
-        click.echo(f"cede: {warning}", err=True)
+        echo(f"cede: {warning}", err=True)
     if as_json:
-        click.echo(dumps(HistoryOutput(history=records)))
+        echo_json(dumps(HistoryOutput(history=records)))
     else:
         output.history(records)
     return Exit.OK

@@ -12,6 +12,7 @@ from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
+from cede.cli.screen import echo, echo_json, echo_lines
 from cede.errors import PolicyError, UsageError
 from cede.importing import xl_cfg
 from cede.importing.imported_policy import ImportedPolicy, ImportOutput, import_policy, policy_text
@@ -191,14 +192,13 @@ def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: 
             notes=imported.notes,
             policy=text,
         )
-        click.echo(dumps(proposed))
+        echo_json(dumps(proposed))
         return
     if output is None:
-        click.echo(text, nl=False)
+        echo_lines(text.removesuffix("\n").split("\n"))
         return
     count = f"{len(imported.devices)} devices, {len(imported.assignments)} assignments"
-    click.echo(f"{output}: {count}; review the file, then `cede plan -f {output}`")
+    echo(f"{output}: {count}; review the file, then `cede plan -f {output}`")
     said = [f"left out: {note}" for note in imported.notes]
     said += [f"{device.name}: {note}" for device in imported.devices for note in device.notes]
-    for line in said:  # the names in them are foreign
-        click.echo(line if line.isprintable() else ascii(line)[1:-1])
+    echo_lines(said)

@@ -13,6 +13,7 @@ import click
 
 from cede import __version__
 from cede.cli.exit_status import EXIT_OF, Exit
+from cede.cli.screen import echo_json, echo_lines
 from cede.errors import CedeError, UsageError
 from cede.util.paths import DEFAULT_URI
 
@@ -79,6 +80,19 @@ class _Commands(click.Group):
         command.params += [option for option in _LOGGING if option not in command.params]
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; raises UnexpectedError for what nobody expected, lest a traceback shows a guest's words."""
+        try:
+            return super().invoke(ctx)
+        except (CedeError, click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except (BrokenPipeError, EOFError):
+            raise  # click's own to handle
+        except Exception as fault:
+            from cede.util.log import unexpected
+
+            raise unexpected(fault, f"`cede {ctx.invoked_subcommand}`") from fault
+
 
 @click.group(
     cls=_Commands,
@@ -99,7 +113,7 @@ def cli(context: click.Context, uri: str) -> None:
     sync; 75 try again later.
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
+        echo_lines(context.get_help().split("\n"), err=True)
         context.exit(Exit.USAGE)
     context.obj = replace(context.obj or _host_runtime(), uri=uri)
 
@@ -125,7 +139,7 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
     except click.exceptions.Exit as ended:
         code = ended.exit_code
     except click.Abort:
-        click.echo("\ncede: interrupted; `cede plan` shows what is left to do", err=True)
+        echo_lines(("", "cede: interrupted; `cede plan` shows what is left to do"), err=True)
         code = _INTERRUPTED
     except click.ClickException as wrong:
         wrong.show()
@@ -146,5 +160,5 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
             from cede.model.serialization import dumps
 
             told = ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)
-            click.echo(dumps(told, indent=None))  # on one line, as each object of `status --watch`
+            echo_json(dumps(told, indent=None))  # on one line, as each object of `status --watch`
     sys.exit(int(code or 0))

@@ -12,15 +12,17 @@ from cede.cli.exit_status import Exit
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
 from cede.cli.output import show_report
 from cede.cli.outputs import PauseOutput
+from cede.cli.screen import echo, echo_json
 from cede.cli.session import confirm, writing
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance
+from cede.util.text import one_line
 
 
 def _one_line(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Return `value` as one line without control characters: other terminals show it later."""
-    return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+    return one_line(" ".join(value.split()))
 
 
 reason_option = click.option(
@@ -59,9 +61,9 @@ def pause_command(
         made = maintenance.pause(adapters, policy, target, context, reason=reason, seconds=lasting)
         now = adapters.journal.load_state().pauses
     if as_json:
-        click.echo(dumps(PauseOutput(pauses=now)))
+        echo_json(dumps(PauseOutput(pauses=now)))
     else:
-        click.echo(f"{target}: {made}")
+        echo(f"{target}: {made}")
     return Exit.OK
 
 
@@ -92,14 +94,14 @@ def resume_command(
             adapters, host_policy_if_any(policy_path, runtime.paths), target
         )
         if not planned.pauses and not as_json:
-            click.echo("Nothing is paused or drained.")
+            echo("Nothing is paused or drained.")
             return Exit.OK
         if not as_json:
             for pause in planned.pauses:
-                click.echo(f"{pause.target or 'everything'}: no longer {pause}")
+                echo(f"{pause.target or 'everything'}: no longer {pause}")
             output.plan(planned.plan)
         if planned.plan.changes and not confirm(yes=yes or as_json):
-            click.echo("Nothing was changed.")
+            echo("Nothing was changed.")
             return Exit.OUT_OF_SYNC
         done = maintenance.resume(adapters, planned, context)
     return show_report(done, as_json=as_json)
@@ -136,13 +138,13 @@ def drain_command(
         if not as_json:
             output.plan(planned.plan)
         if planned.plan.changes and not confirm(yes=yes or as_json):
-            click.echo("Nothing was changed.")
+            echo("Nothing was changed.")
             return Exit.OUT_OF_SYNC
         done = maintenance.drain(adapters, planned, context)
     code = show_report(done, as_json=as_json)
     if not as_json:
         for change in planned.unassigned:
-            click.echo(
+            echo(
                 f"{change.subject}: no policy assigns the device, so `cede resume` does not put it back;"
                 f" `cede attach {change.address} {change.domain}` does"
             )

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
-import click
-
 from cede.cli import exit_status
 from cede.cli.exit_status import EXIT_OF
 from cede.cli.outputs import ReportOutput, StatusOutput
+from cede.cli.screen import echo, echo_json, echo_lines
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
@@ -51,14 +50,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in every) for i in range(len(head))]
     for row in every:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+        echo(line.rstrip())
 
 
 def error(failed: CedeError) -> None:
     """Print what went wrong and the remedy, on standard error."""
-    click.echo(f"cede: {failed.message}", err=True)
+    # several diagnostics are a line each, all else is one
+    lines = failed.message.split("\n") if failed.diagnostics else [failed.message]
+    echo(f"cede: {lines[0]}", err=True)
+    echo_lines(lines[1:], err=True)
     if failed.remedy:
-        click.echo(f"      remedy: {failed.remedy}", err=True)
+        echo(f"      remedy: {failed.remedy}", err=True)
 
 
 def plan(planned: Plan) -> None:
@@ -66,25 +68,25 @@ def plan(planned: Plan) -> None:
     for one in planned.decisions:
         decision(one)
     if not planned.decisions:
-        click.echo("The policy assigns nothing.")
+        echo("The policy assigns nothing.")
 
 
 def decision(one: Decision) -> None:
     """Print one decision."""
     match one:
         case Change():
-            click.echo(f"{one.subject}:{f' {one.reason}' if one.reason else ''}")
+            echo(f"{one.subject}:{f' {one.reason}' if one.reason else ''}")
             for number, action in enumerate(one.actions, 1):
-                click.echo(f"  {number}. {action}")
+                echo(f"  {number}. {action}")
             _action_required(one.action_required)
         case Refused():
-            click.echo(f"{one.subject}: REFUSED: {one.reason}")
-            click.echo(f"  remedy: {one.remedy}")
+            echo(f"{one.subject}: REFUSED: {one.reason}")
+            echo(f"  remedy: {one.remedy}")
         case Deferred():
-            click.echo(f"{one.subject}: nothing to do: {one.reason}")
+            echo(f"{one.subject}: nothing to do: {one.reason}")
             _action_required(one.action_required)
         case Satisfied() | Paused() | Drifted():
-            click.echo(f"{one.subject}: nothing to do: {one.reason}")
+            echo(f"{one.subject}: nothing to do: {one.reason}")
         case _:
             assert_never(one)
 
@@ -98,12 +100,12 @@ def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
                 after = edited(action, after)
         names = (f"{domain}.xml", f"{domain}.xml, after cede apply")
         lines = difflib.unified_diff(xml.splitlines(), after.splitlines(), *names, lineterm="")
-        click.echo("\n".join(lines))
+        echo_lines(lines)
 
 
 def _action_required(what: str) -> None:
     if what:
-        click.echo(f"  then, for you to do: {what}")
+        echo(f"  then, for you to do: {what}")
 
 
 class Progress:
@@ -120,20 +122,20 @@ class Progress:
                 self._ended(change, event)
             else:
                 self._break()
-                click.echo(f"  {event} ... ", nl=False)
+                echo(f"  {event} ... ", nl=False)
                 self._open = (change, event)
 
     def _ended(self, change: Change, event: ActionOutcome) -> None:
         if self._open != (change, event.action):
             self._break()
-            click.echo(f"  {event.action} ... ", nl=False)
+            echo(f"  {event.action} ... ", nl=False)
         self._open = None
         how = "done," if event.error is None else "FAILED after"
-        click.echo(f"{how} {event.seconds:.1f} s")
+        echo(f"{how} {event.seconds:.1f} s")
 
     def _break(self) -> None:
         if self._open is not None:
-            click.echo()
+            echo()
             self._open = None
 
 
@@ -151,11 +153,11 @@ def checked(found: Report, conditions: Iterable[Condition] = ()) -> None:
         if isinstance(decisions[checks.subject], Paused):
             word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
-        click.echo(f"{checks.subject}: {word}{since}")
+        echo(f"{checks.subject}: {word}{since}")
         for finding in checks.findings:
-            click.echo(f"  [{_MARK[finding.status]}] {finding}")
+            echo(f"  [{_MARK[finding.status]}] {finding}")
         for condition in known.values():
-            click.echo(f"  {condition}")
+            echo(f"  {condition}")
 
 
 _USUAL = {MAINTENANCE: Status.FALSE}
@@ -170,53 +172,51 @@ def status(found: Report, conditions: Sequence[Condition]) -> None:
         if condition.subject == HOST and condition.status is not _USUAL.get(
             condition.type, Status.TRUE
         ):
-            click.echo(f"host: {condition}")
+            echo(f"host: {condition}")
     checked(found, conditions)
     if not found.checked:
         for condition in conditions:
             if condition.subject != HOST:
-                click.echo(f"{condition.subject}, as last seen: {condition}")
+                echo(f"{condition.subject}, as last seen: {condition}")
 
 
 def checklist(one: Explained) -> None:
     """Print the checklist of one assignment, each item with the command to see it with."""
-    click.echo(f"{one.subject}, item by item:")
+    echo(f"{one.subject}, item by item:")
     if not one.checks:
-        click.echo("  no device or no domain; `cede plan` says why")
+        echo("  no device or no domain; `cede plan` says why")
     for number, check in enumerate(one.checks, 1):
-        click.echo(f"  {number:2}. [{_MARK[check.status]}] {check.item}: {check.found}")
-        click.echo(f"        {check.command}")
+        echo(f"  {number:2}. [{_MARK[check.status]}] {check.item}: {check.found}")
+        echo(f"        {check.command}")
 
 
 def report(done: Report) -> None:
     """Print the result of a pass whose actions were printed as they happened."""
     for outcome in done.outcomes:
         if outcome.error is not None:
-            click.echo(f"{outcome.change.subject}: FAILED: {outcome.error.message}")
+            echo(f"{outcome.change.subject}: FAILED: {outcome.error.message}")
             if outcome.error.remedy:
-                click.echo(f"  remedy: {outcome.error.remedy}")
+                echo(f"  remedy: {outcome.error.remedy}")
         if outcome.rollback_failed is not None:
-            click.echo(
-                f"{outcome.change.subject}: ROLLBACK FAILED: {outcome.rollback_failed.message}"
-            )
-            click.echo(
+            echo(f"{outcome.change.subject}: ROLLBACK FAILED: {outcome.rollback_failed.message}")
+            echo(
                 f"  for you to do: {outcome.rollback_failed.remedy or '`cede history` lists the actions'}"
             )
         elif outcome.rolled_back:
-            click.echo(f"{outcome.change.subject}: rolled back")
+            echo(f"{outcome.change.subject}: rolled back")
     checked(done)
     if not done.outcomes and not done.plan.refusals:
-        click.echo("Nothing was changed.")
+        echo("Nothing was changed.")
 
 
 def history(entries: Sequence[ChangeRecord]) -> None:
     """Print changes and their actions, the oldest first as in a log."""
     if not entries:
-        click.echo("cede has changed nothing yet.")
+        echo("cede has changed nothing yet.")
     for entry in reversed(entries):
         still = " (unfinished)" if entry.open else ""
-        click.echo(f"{entry.started}  {entry.subject}: {entry.outcome}{still}")
-        click.echo(
+        echo(f"{entry.started}  {entry.subject}: {entry.outcome}{still}")
+        echo(
             f"  requested by {entry.requester or 'unknown'} with {entry.command or 'cede'}"
             + (f"; {entry.address}" if entry.address else "")
         )
@@ -226,20 +226,20 @@ def history(entries: Sequence[ChangeRecord]) -> None:
                 if action.seconds is None
                 else f"{action.outcome}, {action.seconds:.1f} s"
             )
-            click.echo(f"  {'rollback: ' if action.is_rollback else ''}{action.text}: {ended}")
+            echo(f"  {'rollback: ' if action.is_rollback else ''}{action.text}: {ended}")
             if action.message:
-                click.echo(f"    {action.message}")
+                echo(f"    {action.message}")
         if entry.message and entry.message not in {action.message for action in entry.actions}:
-            click.echo(f"  {entry.message}")
+            echo(f"  {entry.message}")
         if entry.remedy:
-            click.echo(f"  remedy: {entry.remedy}")
+            echo(f"  remedy: {entry.remedy}")
 
 
 def show_report(done: Report, *, as_json: bool) -> int:
     """Print the result of a pass: one JSON object, or what the progress has not printed yet; return the exit status."""
     code = exit_status.of_report(done)
     if as_json:
-        click.echo(
+        echo_json(
             dumps(
                 ReportOutput(
                     exit=code,
@@ -266,7 +266,7 @@ def show_checked(
     """Print the check results, and the checklists if there are any; return the exit status."""
     code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found)
     if as_json:
-        click.echo(
+        echo_json(
             dumps(
                 StatusOutput(
                     exit=code,

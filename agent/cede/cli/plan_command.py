@@ -10,6 +10,7 @@ from cede.adapters.runtime import Runtime
 from cede.cli import exit_status, output
 from cede.cli.options import json_option, policy_option, scheduled_option
 from cede.cli.outputs import PlanOutput
+from cede.cli.screen import echo_json
 from cede.domain_xml.edits import EDITS
 from cede.errors import UsageError
 from cede.model.serialization import dumps
@@ -63,7 +64,7 @@ def plan_command(
                 )
                 before = {name: adapters.libvirt.persistent_xml(name) for name in names}
     if as_json:
-        click.echo(dumps(PlanOutput(plan=planned)))
+        echo_json(dumps(PlanOutput(plan=planned)))
     else:
         output.plan(planned)
         output.xml_diff(planned, before)

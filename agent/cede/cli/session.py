@@ -15,6 +15,7 @@ import click
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.runtime import LibvirtAccess
 from cede.cli import output
+from cede.cli.screen import echo, echo_lines
 from cede.executor.executor import silence
 from cede.services.reconcile import RequestContext
 from cede.state.journal import Requester
@@ -59,7 +60,8 @@ def writing(
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        click.echo("\ncede: stopping after this action; interrupt again to stop at once", err=True)
+        said = "cede: stopping after this action; interrupt again to stop at once"
+        echo_lines(("", said), err=True)
 
     asked = Requester(command=command, user=runtime.user())
     progress = silence if as_json else output.Progress()
@@ -69,7 +71,7 @@ def writing(
             path=runtime.paths.lock,
             clock=runtime.clock,
             seconds=seconds,
-            waiting=lambda holder: click.echo(f"cede: waiting: {holder}", err=True),
+            waiting=lambda holder: echo(f"cede: waiting: {holder}", err=True),
         ),
         runtime.adapters(libvirt) as adapters,
     ):
@@ -78,7 +80,7 @@ def writing(
                 yield adapters, RequestContext(requester=asked, progress=progress, stop=stop)
         finally:
             for warning in adapters.journal.warnings:
-                click.echo(f"cede: {warning}", err=True)
+                echo(f"cede: {warning}", err=True)
 
 
 def confirm(*, yes: bool) -> bool:

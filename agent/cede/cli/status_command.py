@@ -16,6 +16,7 @@ from cede.cli import exit_status, output
 from cede.cli.exit_status import EXIT_OF, Exit
 from cede.cli.options import json_option, policy_option
 from cede.cli.outputs import StatusOutput
+from cede.cli.screen import clear, echo, echo_json, echo_lines
 from cede.errors import CedeError, PolicyError
 from cede.model.conditions import Condition, changed_conditions
 from cede.model.serialization import dumps
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cede.model.policy import Policy
 
 _SHORTEST = 1.0
-_CLEAR = "\033[2J\033[1;1H"  # ECMA-48: erase the screen, cursor home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def _last_seen(runtime: Runtime, policy: Policy, why: CedeError) -> Looked:
 
 def _show(found: Looked, *, as_json: bool) -> None:
     if as_json:
-        click.echo(dumps(_output(found)))
+        echo_json(dumps(_output(found)))
         return
     if found.silent is not None:
         output.error(found.silent)
@@ -139,14 +139,14 @@ def _watch(
             code = view.exit
             if as_json:
                 if new:
-                    click.echo(dumps(_output(view), indent=None))
+                    echo_json(dumps(_output(view), indent=None))
             elif terminal:
-                click.echo(_CLEAR, nl=False, color=True)
-                click.echo(f"every {seconds:g} s; Ctrl-C ends it\n")
+                clear()
+                echo_lines((f"every {seconds:g} s; Ctrl-C ends it", ""))
                 _show(view, as_json=False)
             else:
                 for condition in new:
-                    click.echo(f"{condition.subject or 'host'}: {condition}")
+                    echo(f"{condition.subject or 'host'}: {condition}")
             sys.stdout.flush()
     return code
 

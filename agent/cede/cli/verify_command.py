@@ -12,6 +12,7 @@ from cede.adapters.runtime import Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option, wait_option
 from cede.cli.output import show_checked
+from cede.cli.screen import echo
 from cede.cli.session import confirm, writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy
@@ -80,9 +81,9 @@ def _after_restart(
         if domains:
             names = ", ".join(domain.name for domain in domains)
             if not as_json:
-                click.echo(f"shut down and start: {names}")
+                echo(f"shut down and start: {names}")
             if not confirm(yes=yes or as_json):
-                click.echo("Nothing was restarted.")
+                echo("Nothing was restarted.")
                 return Exit.OUT_OF_SYNC
         for domain in domains:
             if context.stop.is_set():

@@ -15,6 +15,7 @@ from cede.model.actions import Action
 from cede.model.inventory import Inventory, LibxlNote
 from cede.model.pci import Address
 from cede.model.plan import RuleName, Sentence
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,10 +97,8 @@ class Finding:
 
 
 def quoted(said: str) -> str:
-    """Return the printable ASCII of a line that comes from elsewhere, at most 200 characters."""
-    clean = "".join(letter if " " <= letter <= "~" else " " for letter in said[: 4 * _MAX_LENGTH])
-    short = " ".join(clean.split())
-    return short if len(short) <= _MAX_LENGTH else short[: _MAX_LENGTH - 3] + "..."
+    """Return a line that comes from elsewhere, cleaned and at most 200 characters long."""
+    return one_line(said.strip(), _MAX_LENGTH)
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -23,6 +23,7 @@ from cede.model.plan import Sentence
 from cede.model.policy import DevicePolicy, Policy, When
 from cede.planner.resolve import resolve_targets
 from cede.util.json_keywords import Keywords
+from cede.util.text import one_line
 
 # The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
 _KINDS = {
@@ -275,7 +276,7 @@ def _scalar(text: str) -> str:
 
 def _comment(text: str, mark: str = "# ") -> list[str]:
     """Return `text` as comment lines; the first begins with `mark`, the others are indented below."""
-    clean = "".join(c if c.isprintable() else "?" for c in text[:_MAX_COMMENT])
+    clean = one_line(text, _MAX_COMMENT)
     further = mark[: mark.index("#") + 1].ljust(len(mark))
     return textwrap.wrap(
         clean, width=_WIDTH, initial_indent=mark, subsequent_indent=further, break_long_words=False,

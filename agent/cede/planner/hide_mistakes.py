@@ -13,6 +13,7 @@ from cede.errors import FailureKind
 from cede.model.pci import PCIBACK
 from cede.model.pciback_options import SPELLING, Hide
 from cede.planner.guards import guards
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,7 @@ def mistakes(
         if setting.ignored:
             yield Mistake(
                 name="ignored",
-                place=_quoted(setting.place),
+                place=one_line(setting.place),
                 what="no effect: the module is called xen-pciback since Linux 3.1",
                 remedy="use xen-pciback.hide= instead",
             )
@@ -101,7 +102,7 @@ def _unreadable(setting: Hide) -> Iterator[Mistake]:
     if setting.bad:
         yield Mistake(
             name="malformed",
-            place=_quoted(setting.place),
+            place=one_line(setting.place),
             what=f"the kernel can't parse hide= from {_short(setting.bad)!a} on, and refuses the whole module",
             remedy=f"correct hide=: no commas, and {SPELLING}",
             kind=FailureKind.FAILED,
@@ -113,7 +114,7 @@ def _twice(setting: Hide, inventory: Inventory) -> Iterator[Mistake]:
         if sum(entry.covers(address) for entry in setting.hidden) > 1:
             yield Mistake(
                 name="twice",
-                place=_quoted(setting.place),
+                place=one_line(setting.place),
                 what=f"{address} occurs more than once",
                 remedy="keep one entry",
             )
@@ -126,7 +127,7 @@ def _misdirected(
     policy: Policy,
     inventory: Inventory,
 ) -> Iterator[Mistake]:
-    device, place = inventory.device(address), _quoted(setting.place)
+    device, place = inventory.device(address), one_line(setting.place)
     if device is None:
         yield Mistake(
             name="no-device",
@@ -162,12 +163,12 @@ def _without_effect(
     configuration: BootConfiguration,
 ) -> Iterator[Mistake]:
     ruling = _ruling(heeded)
-    place, hidden = _quoted(ruling.place), _addresses(ruling, inventory)
+    place, hidden = one_line(ruling.place), _addresses(ruling, inventory)
     if len(heeded) > 1:
         yield Mistake(
             name="overruled",
             place=", ".join(
-                dict.fromkeys(_quoted(hide.place) for hide in heeded if hide is not ruling)
+                dict.fromkeys(one_line(hide.place) for hide in heeded if hide is not ruling)
             ),
             what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
             remedy="keep one setting",
@@ -203,11 +204,6 @@ def _ruling(heeded: Sequence[Hide]) -> Hide:
     """The kernel's command line overrules modprobe.d; of each, the last one counts."""
     given = [setting for setting in heeded if setting.on_command_line]
     return (given or heeded)[-1]
-
-
-def _quoted(place: str) -> str:
-    """A file's name may hold anything; none of it is to be the terminal's business."""
-    return place if place.isprintable() else ascii(place)
 
 
 def _short(text: str) -> str:

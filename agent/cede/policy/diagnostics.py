@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from cede.errors import CedeError, Diagnostic, PolicyError
 from cede.model.policy import Place
+from cede.util.text import is_plain
 
 Path = tuple[str | int, ...]
 
@@ -19,7 +20,7 @@ _MAX_QUOTE = 60
 def quoted(text: str) -> str:
     """Return `text` quoted, printable and at most 60 characters long."""
     short = text if len(text) <= _MAX_QUOTE else text[: _MAX_QUOTE - 3] + "..."
-    return ascii(short) if not short.isprintable() else f"'{short}'"
+    return f"'{short}'" if is_plain(short) else ascii(short)
 
 
 @dataclass(slots=True)

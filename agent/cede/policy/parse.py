@@ -15,6 +15,7 @@ import yaml
 
 from cede.model.policy import Place
 from cede.policy.diagnostics import Diagnostics, Path, quoted
+from cede.util.text import is_plain
 
 MAX_BYTES = 1 << 20
 _MAX_DEPTH = 20
@@ -203,7 +204,7 @@ class _Reading:
 
     def check_printable(self, text: str, place: Place, path: Path) -> None:
         # Names go into XML, terminals and logs, and `$` in a pattern overlooks a final line break.
-        if not text.isprintable():
+        if not is_plain(text):
             self.diagnostics.add(
                 place,
                 "unprintable",

@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from cede.errors import UnexpectedError
+from cede.util.text import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 NOTICE = 25  # syslog(3) has it, between INFO and WARNING
 _CALLS = logging.getLogger("cede.calls")
+_FAULTS = logging.getLogger("cede.faults")
 _MAX_ARGUMENT = 120
+_MAX_TRACEBACK = 200
 logging.addLevelName(NOTICE, "NOTICE")
 
 
@@ -34,9 +39,12 @@ class LineFormatter(logging.Formatter):
         self._now = now or (lambda: datetime.now(UTC).astimezone())
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line, without its end; a traceback follows, each of its lines as one more."""
         head = f"<{_priority(record.levelno)}>" if self._journald else f"{self._now():%H:%M:%S} "
-        return head + line_of(record.getMessage())
+        lines = [record.getMessage()]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).splitlines()[-_MAX_TRACEBACK:]
+        return "\n".join(head + one_line(line) for line in lines)
 
 
 def _priority(level: int) -> int:
@@ -96,6 +104,16 @@ def logged_call(describe: Callable[[], str]) -> Iterator[None]:
         _CALLS.debug("%s: %s, %.1f ms", describe(), ended, took)
 
 
+def unexpected(fault: Exception, doing: str) -> UnexpectedError:
+    """Return as one of cede's errors what no code expected while `doing`; the debug log has the traceback."""
+    _FAULTS.debug("%s: an error that cede did not expect", doing, exc_info=fault)
+    return UnexpectedError(
+        f"cede failed at {doing}: {type(fault).__name__}: {one_line(str(fault), _MAX_ARGUMENT)}",
+        name="unexpected",
+        remedy="run `cede --debug` with the same command, and report the traceback",
+    )
+
+
 def argument_text(argument: object) -> str:
     """Return an argument as a log may have it: short, and of XML or bytes only how much there is."""
     if isinstance(argument, bytes):
@@ -103,7 +121,7 @@ def argument_text(argument: object) -> str:
     if isinstance(argument, str):
         if argument.lstrip().startswith("<"):
             return f"{len(argument)} characters of XML"
-        return line_of(argument, _MAX_ARGUMENT)
+        return one_line(argument, _MAX_ARGUMENT)
     return str(argument) if isinstance(argument, int | float | None) else type(argument).__name__
 
 
@@ -147,12 +165,3 @@ class _LoggedCalls:
 
 def _bare(argument: object) -> object:
     return argument._target if isinstance(argument, _LoggedCalls) else argument  # noqa: SLF001 - its own kind
-
-
-MAX_LENGTH = 1000
-
-
-def line_of(text: str, length: int = MAX_LENGTH) -> str:
-    """Return `text` as one line of at most `length` characters that does nothing to a terminal, whoever wrote it."""
-    joined = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-    return "".join(c if c.isprintable() else "?" for c in joined)[:length]

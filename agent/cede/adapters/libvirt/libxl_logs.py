@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cede.util.text import one_line
+
 FOLDER = Path("/var/log/libvirt/libxl")
 _OF_NO_DOMAIN = "libxl-driver"
 _MAX_BYTES = 65536
@@ -48,7 +50,7 @@ def _said(log: Path, after: int) -> list[str]:
     except OSError:
         return []
     matches = (_LINE.search(line) for line in lines)
-    return ["".join(filter(str.isprintable, match["said"])) for match in matches if match]
+    return [one_line(match["said"]) for match in matches if match]
 
 
 def _size(log: Path) -> int:

@@ -11,11 +11,12 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.model.inventory import KernelLine
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_RECORD = re.compile(rb"^\d+,\d+,(?P<microseconds>\d{1,18}),[^;]*;(?P<text>.*)$")
+_RECORD = re.compile(rb"^[0-9]{1,10},[0-9]{1,20},(?P<microseconds>[0-9]{1,18}),[^;]*;(?P<text>.*)$")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _MAX_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
 _MAX_RECORDS = 65536  # a log that is written as fast as it is read has no end
@@ -72,6 +73,4 @@ def _text(raw: bytes) -> str:
     text = raw.decode("utf-8", "replace")
     if "\\x" in text:
         text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return one_line(text, _MAX_RECORD)

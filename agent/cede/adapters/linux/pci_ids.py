@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cede.model.pci import Identity, Names
+from cede.util.text import one_line
 
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_LENGTH = 80
@@ -60,10 +61,7 @@ class PciIds:
 
     def _name(self, block: tuple[int, int]) -> str:
         line = self._text[block[0] : block[1]].partition(b"\n")[0][: 4 * _MAX_LENGTH]
-        clean = "".join(
-            c if c.isprintable() else "?" for c in line.decode("utf-8", "replace").strip()
-        )
-        return clean if len(clean) <= _MAX_LENGTH else clean[: _MAX_LENGTH - 3] + "..."
+        return one_line(line.decode("utf-8", "replace").strip(), _MAX_LENGTH)
 
 
 def _content(paths: Iterable[Path]) -> bytes:

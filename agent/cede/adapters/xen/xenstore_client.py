@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cede.errors import UnreachableError
-from cede.util.log import argument_text, line_of, logged_call
+from cede.util.log import argument_text, logged_call
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -314,7 +315,7 @@ def _payload(asked: _Message, answer: _Message) -> bytes | None:
         return None
     path = _text(asked.payload.partition(b"\0")[0])
     raise UnreachableError(
-        f"xenstore refuses {Operation(asked.operation).name} of {path}: {line_of(_text(said))}",
+        f"xenstore refuses {Operation(asked.operation).name} of {path}: {one_line(_text(said))}",
         name="watch-refused" if asked.operation == Operation.WATCH else "xenstore-refused",
         remedy=_REMEDY,
     )
