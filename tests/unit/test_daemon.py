@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -279,11 +279,37 @@ def test_no_error_of_a_pass_ends_it(error: CedeError, waits: list[int]) -> None:
     assert [int(said.rpartition(" ")[2]) for said in world.errors[: len(waits)]] == waits
 
 
-def test_an_error_that_is_nobodys_ends_it_so_that_systemd_starts_it_anew() -> None:
-    world = World()
-    world.plan = lambda: 1 / 0  # type: ignore[assignment,return-value]
-    with pytest.raises(ZeroDivisionError):
-        world.run()
+def nonsense(*_: object, **__: object) -> NoReturn:
+    raise ZeroDivisionError("nobody expected this")
+
+
+@pytest.mark.parametrize("part", ["plan", "does", "reload", "carry_out", "record"])
+def test_an_error_that_nobody_expects_in_a_pass_is_reported_counted_and_backed_off(
+    part: str,
+) -> None:
+    world = World(until=700.0)
+    if part == "record":
+        world.tries = nonsense  # type: ignore[assignment]
+    else:
+        setattr(world, part, nonsense)
+    if part == "does":
+        world.plan = lambda: NEEDED
+    daemon = world.daemon()
+    daemon.run()
+    assert [int(said.rpartition(" ")[2]) for said in world.errors[:4]] == [5, 10, 20, 40]
+    assert daemon.faults == len(world.errors)
+
+
+@pytest.mark.parametrize("part", ["take", "alive", "observed", "passed", "failed"])
+def test_an_error_that_nobody_expects_around_the_passes_neither_ends_it_nor_makes_it_spin(
+    part: str,
+) -> None:
+    world = World(until=700.0, fails=deque([PermanentError("no")] * (part == "failed")))
+    setattr(world, part, nonsense)
+    daemon = world.daemon()
+    daemon.run()
+    assert world.now >= 700.0, "it runs until it is stopped"
+    assert 0 < daemon.faults < 700.0 / 5
 
 
 def test_an_assignment_that_keeps_failing_is_left_alone_longer_each_time() -> None:

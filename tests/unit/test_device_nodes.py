@@ -76,7 +76,7 @@ def test_what_is_virtual_empty_or_behind_another_function_is_not_its(
     [
         ("1", "0.5 KiB"),
         ("8388608", "4.0 GiB"),
-        ("9" * 5000, "46566128730.8 TiB"),
+        ("9" * 5000, ""),
         ("many", ""),
         ("¹", ""),
     ],

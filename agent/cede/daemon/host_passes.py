@@ -110,7 +110,7 @@ class HostPasses:
                     rejected=self.rejected(),
                 )
                 adapters.journal.close()  # another cede may set a damaged one aside meanwhile
-            except CedeError:
+            except Exception:
                 self.close()
                 raise
         self.made, self.seconds = self.made + 1, self.runtime.clock.monotonic() - started

@@ -6,13 +6,14 @@ that days of it can be walked through in a test.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cede.daemon.backoff import Backoff, Waiting, hold_back
-from cede.daemon.schedule import BURST_SECONDS, DEBOUNCE_SECONDS, Ended, Schedule
+from cede.daemon.schedule import BURST_SECONDS, DEBOUNCE_SECONDS, Ended, Schedule, pause
 from cede.daemon.triggers import Trigger
 from cede.errors import (
     CedeError,
@@ -24,10 +25,13 @@ from cede.errors import (
 from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.services.reconcile import Report
+from cede.util.log import unexpected
 
+_LOG = logging.getLogger(__name__)
 RELOAD = "reload"
 STABLE_SECONDS = 1.0
 _MAX_WAIT = 3600.0
+_MAX_PAUSE = 30.0  # after a fault, in which no sign of life is given
 _MAX_REASON = 200
 
 
@@ -105,7 +109,7 @@ class Daemon:
     `take(seconds)` waits for wakes, `sleep` for time to pass, `clock` never goes back; `heartbeat` is how often it
     turns.
 
-    `when` puts a time of that clock into words for people.
+    `when` puts a time of that clock into words for people. `faults` counts what nobody expected.
     """
 
     passes: Passes
@@ -118,14 +122,31 @@ class Daemon:
     when: Callable[[float], str]
     stopped: Callable[[], bool]
     heartbeat: float = _MAX_WAIT
+    faults: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 
     def run(self) -> None:
-        """Make passes until it is asked to stop; the first one at once."""
+        """Make passes until it is asked to stop, whatever happens; the first one at once."""
         triggered: tuple[Trigger, ...] = ()
         while not self.stopped():
-            self._pass(triggered)
-            triggered = self._await()
+            try:
+                self._pass(triggered)
+                triggered = self._await()
+            except Exception as fault:  # noqa: BLE001 - what ends the daemon ends it for all guests
+                self._survive(fault)
+
+    def _survive(self, fault: Exception) -> None:
+        """Wait after a fault outside of a pass, longer each time, so that the next turn doesn't come at once."""
+        error = self._unexpected(fault, "turning the daemon's loop")
+        seconds = min(pause(Ended.FAILED, self.faults), _MAX_PAUSE)
+        with suppress(Exception):
+            self.reporter.failed(error, seconds)
+        self.sleep(seconds)
+
+    def _unexpected(self, fault: Exception, doing: str) -> CedeError:
+        self.faults += 1
+        _LOG.debug("%d faults of cede itself since the daemon's start", self.faults)
+        return unexpected(fault, doing)
 
     def _await(self) -> tuple[Trigger, ...]:
         """Wait until a pass is due; returns what woke it, at most one wake of each source."""
@@ -161,21 +182,21 @@ class Daemon:
 
     def _pass(self, triggered: Sequence[Trigger]) -> None:
         asked = any(trigger.source == RELOAD for trigger in triggered)
-        if self.policies.reload(forced=asked) or asked:
-            self.backoff.forget()
-        policy = self.policies.policy
         self.schedule.pass_started(self.clock())
         self.reporter.alive()
         try:
+            if self.policies.reload(forced=asked) or asked:
+                self.backoff.forget()
+            policy = self.policies.policy
             with self.passes(policy, _why(triggered)) as current:
                 report = self._carry_out(current)
         except StopRequestedError:
             return  # it is stopped, and what is left to do is in the journal
         except CedeError as error:
-            self.reporter.observed()
-            how = how_it_ended(error)
-            self.schedule.pass_ended(how, self.clock())
-            self.reporter.failed(error, self.schedule.due() - self.clock())
+            self._failed(error)
+            return
+        except Exception as fault:  # noqa: BLE001 - whatever was met in one guest, file or daemon, the next pass comes
+            self._failed(self._unexpected(fault, "a pass"))
             return
         now = self.clock()
         retries = list(self.backoff.next_tries(now).values())
@@ -183,6 +204,11 @@ class Daemon:
             retries.append(now + STABLE_SECONDS)
         self.schedule.pass_ended(Ended.WELL, now, retry=min(retries, default=None))
         self.reporter.passed(report, self.backoff.waiting(now))
+
+    def _failed(self, error: CedeError) -> None:
+        self.schedule.pass_ended(how_it_ended(error), self.clock())
+        self.reporter.observed()
+        self.reporter.failed(error, self.schedule.due() - self.clock())
 
     def _carry_out(self, current: Pass) -> Report:
         self.reporter.observed()

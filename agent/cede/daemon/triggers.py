@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from cede.adapters.ports import Source
 from cede.daemon.schedule import Ended, pause
 from cede.errors import CedeError
+from cede.util.log import unexpected
 
 _LASTED_SECONDS = 10.0  # a source that was heard so long isn't one that fails again and again
 
@@ -101,8 +102,11 @@ class Listener:
                 self._listen()
             except CedeError as lost:
                 self._lost(lost)
+            except Exception as fault:  # noqa: BLE001 - a thread that ends would listen no more
+                self._lost(unexpected(fault, f"listening to {self._source.name}"))
             finally:
-                self._source.close()
+                with suppress(Exception):
+                    self._source.close()
 
     def _listen(self) -> None:
         poll = select.poll()

@@ -16,6 +16,7 @@ from cede.domain_xml import metadata
 from cede.errors import PermanentError
 from cede.model.domain import (
     FEATURES,
+    MAX_DOMID,
     OWN_ALIAS,
     Domain,
     Feature,
@@ -24,6 +25,7 @@ from cede.model.domain import (
     Ownership,
 )
 from cede.model.pci import Address
+from cede.util.numbers import c_number, number
 
 _PARSER = etree.XMLParser(
     resolve_entities=False,
@@ -39,7 +41,7 @@ def parsed(xml: str) -> etree._Element:
     """Parse XML from libvirt. Raises PermanentError if malformed."""
     try:
         return etree.fromstring(xml.encode(), _PARSER)
-    except etree.XMLSyntaxError as error:
+    except (etree.XMLSyntaxError, ValueError) as error:
         raise PermanentError(
             f"libvirt sent malformed XML: {error}", name="unreadable-xml"
         ) from error
@@ -53,10 +55,13 @@ def _hostdev_address(hostdev: etree._Element) -> Address | None:
     source = hostdev.find("./source/address")
     if source is None:
         return None
+    segment, bus, slot, function = (
+        c_number(source.get(part, "0")) for part in ("domain", "bus", "slot", "function")
+    )
+    if segment is None or bus is None or slot is None or function is None:
+        return None
     try:
-        return Address(
-            *(int(source.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function"))
-        )
+        return Address(segment, bus, slot, function)
     except ValueError:
         return None
 
@@ -116,13 +121,23 @@ def _switched_on(tree: etree._Element) -> tuple[Feature, ...]:
 
 def _kibibytes(tree: etree._Element, path: str) -> int:
     """Return the number, which libvirt always gives in KiB; 0 if there is none."""
-    text = _text(tree, path)
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return number(_text(tree, path)) or 0
 
 
 def _attributes(tree: etree._Element, path: str, *names: str) -> tuple[str, ...]:
     found = (element.get(name) for element in tree.iterfind(path) for name in names)
     return tuple(value for value in found if value)
+
+
+def _domid(live: etree._Element) -> int | None:
+    """Return Xen's number of a running domain; None for a domain that has ended, which has none."""
+    text = live.get("id")
+    domid = None if text is None else number(text, most=MAX_DOMID)
+    if text is not None and domid is None:
+        raise PermanentError(
+            f"libvirt sent a domain whose number is none: {text[:20]!a}", name="unreadable-xml"
+        )
+    return domid
 
 
 def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False) -> Domain:
@@ -135,12 +150,12 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
     tree = config if live is None else live
     if tree is None:
         raise PermanentError("a domain without any XML", name="no-xml")
-    domid = None if live is None else live.get("id")
+    domid = None if live is None else _domid(live)
     return Domain(
         name=_text(tree, "./name"),
         uuid=_text(tree, "./uuid"),
         kind=_kind(tree),
-        domid=None if domid is None else int(domid),
+        domid=domid,
         paused=paused,
         persistent=config is not None,
         passthrough=_passthrough(tree),

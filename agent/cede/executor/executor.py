@@ -17,6 +17,7 @@ from cede.model.actions import Action, BindToPciback
 from cede.model.plan import ActionOutcome, Change, Outcome
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
+from cede.util.log import unexpected
 from cede.util.retry import retry_transient
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ class Executor:
             )
         except CedeError as blind:
             return Outcome(change=change, tried=tried, error=error, rollback_failed=blind)
+        except Exception as fault:  # noqa: BLE001 - as in an action
+            failed = unexpected(fault, f"rolling {change.subject} back")
+            return Outcome(change=change, tried=tried, error=error, rollback_failed=failed)
         for action in rollback:
             rolled_back.append(self._run_action(change_id, change, action, is_rollback=True))
             if rolled_back[-1].error is not None:
@@ -193,6 +197,8 @@ class Executor:
             retry_transient(lambda: self._do(change, action), clock)
         except CedeError as failed:
             error = failed
+        except Exception as fault:  # noqa: BLE001 - the other changes are executed all the same
+            error = unexpected(fault, str(action))
         seconds = clock.monotonic() - started
         if action_id is not None:
             try:

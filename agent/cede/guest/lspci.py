@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cede.guest.pci_function import Function, Interrupt
 from cede.model.pci import Address
+from cede.util.numbers import number
 
 if TYPE_CHECKING:
     from cede.guest.pci_function import Range
@@ -29,8 +30,8 @@ _HEAD = re.compile(
     r"(?: \(rev [0-9a-f]{2}\))?(?: \(prog-if (?P<interface>[0-9a-f]{2})(?: \[.*\])?\))?$"
 )
 _SUBSYSTEM = re.compile(r"^Subsystem: (?:.* \[)?([0-9a-f]{4}:[0-9a-f]{4})\]?$")
-_REGION = re.compile(r"^Region \d: (?P<kind>Memory|I/O ports) at (?P<place>\S+)(?P<more>.*)$")
-_SIZE = re.compile(r"\[size=(\d+)([KMGT]?)\]$")
+_REGION = re.compile(r"^Region [0-9]: (?P<kind>Memory|I/O ports) at (?P<place>\S+)(?P<more>.*)$")
+_SIZE = re.compile(r"\[size=([0-9]{1,10})([KMGT]?)\]$")  # an unsigned int
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _MSI = re.compile(r"^Capabilities: \[[0-9a-f]+\] (?P<kind>MSI|MSI-X): Enable(?P<on>[+-]) ")
 _SERIAL = re.compile(r"Device Serial Number ((?:[0-9a-f]{2}-){7}[0-9a-f]{2})$")
@@ -135,10 +136,7 @@ def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
             continue
         size = _SIZE.search(region["more"])
         off = any(word in region["more"] for word in ("[disabled]", "[virtual]"))
-        try:
-            first = int(region["place"], 16)
-        except ValueError:  # <unassigned>, <ignored>
-            first = 0
+        first = number(region["place"], 16) or 0  # <unassigned>, <ignored>
         if off or not first:
             unassigned += region["kind"] == "Memory"
         elif size is None:

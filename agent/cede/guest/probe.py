@@ -48,10 +48,14 @@ _COMMAND = (
 _INSTEAD = {"lspci": "busybox", "sysfs": "details"}
 
 
-_MARKED = re.compile(r"^\|(?P<said>[\t -~]*)\|$")
+# longer than any line of lspci, of sysfs or of a kernel's log; no line takes longer to read than its length
+_MARKED = re.compile(r"^\|(?P<said>[\t -~]{0,2000})\|$")
 
 
-_END = re.compile(r"^==end (?P<lines>\d{1,4}) (?P<characters>\d{1,6})$")
+_MAX_LINES = 200  # as `_COMMAND` has it
+
+
+_END = re.compile(r"^==end (?P<lines>[0-9]{1,4}) (?P<characters>[0-9]{1,6})$")
 
 
 _SECTION = re.compile(r"^==(lspci|busybox|details|sysfs)$")
@@ -136,6 +140,8 @@ def _unspoilt(said: str) -> list[str] | None:
             return lines if whole == (len(lines), len("\n".join(lines))) else None
         if match is not None:
             lines.append(match["said"])
+        if len(lines) > _MAX_LINES:
+            return None
     return None
 
 

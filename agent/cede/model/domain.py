@@ -10,6 +10,7 @@ from cede.model.pci import Address
 from cede.util.json_keywords import Keywords
 
 OWN_ALIAS = "ua-cede-"
+MAX_DOMID = 0x7FEF  # below DOMID_FIRST_RESERVED, xen/include/public/xen.h
 
 
 Feature = Literal["passthrough", "e820_host"]  # as libvirt calls Xen's features

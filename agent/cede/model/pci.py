@@ -70,7 +70,7 @@ class Address:
             bare = bare[1:-1]
         match = _SBDF.match(bare) or _NODE_DEVICE.match(bare) or _VDEV.match(bare)
         if match is None:
-            raise ValueError(f"{text!r} is not a PCI address; one looks like 0000:01:00.0")
+            raise ValueError(f"{text[:40]!r} is not a PCI address; one looks like 0000:01:00.0")
         parts = {name: int(value or "0", 16) for name, value in match.groupdict().items()}
         return cls(parts["segment"], parts["bus"], parts["slot"], parts["function"])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, assert_never
 
-from cede.errors import CedeError
+from cede.errors import CedeError, StopRequestedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
 from cede.model.plan import Change, Deferred, Drifted, Paused, Plan, Refused, Satisfied, Why
 from cede.model.policy import When
@@ -20,6 +20,7 @@ from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
 from cede.state.journal import Requester
 from cede.util.clock import CALL_SECONDS
+from cede.util.log import unexpected
 from cede.util.retry import retry_transient
 from cede.verifier.checklist import (
     AssignmentChecks,
@@ -238,8 +239,13 @@ def _check_inside(
             ),
             adapters.clock,
         )
+    except StopRequestedError:
+        raise
     except CedeError as unanswered:  # the report of what was done must not be lost over this
         findings = (unverified_result("dom0", unanswered.message),)
+    except Exception as fault:  # noqa: BLE001 - whatever one guest makes of cede, the others are served
+        why = unexpected(fault, f"verifying {target.subject}")
+        findings = (unverified_result("dom0", why.message),)
     return AssignmentChecks(subject=target.subject, findings=findings)
 
 

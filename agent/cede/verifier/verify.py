@@ -18,6 +18,7 @@ from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
 from cede.model.plan import Subject
 from cede.model.policy import Channel, When
+from cede.util.log import unexpected
 from cede.util.retry import wait_for
 from cede.verifier import guest_checks, host_checks
 from cede.verifier.checklist import (
@@ -117,10 +118,14 @@ def verify(
                 return last
 
             inside = until_verified(seen)
-            return (*host, *inside, *logs(inside))
     except (GuestSilentError, PermanentError) as error:
         inside = last or by_guest(unverified_result("guest", _message(error)))
-        return (*host, *inside, *logs(inside))
+    except CedeError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what dom0 has found is kept, whatever the guest said
+        why = unexpected(fault, f"asking {domain.name}")
+        inside = by_guest(unverified_result("guest", why.message))
+    return (*host, *inside, *logs(inside))
 
 
 def _logs(
@@ -183,7 +188,14 @@ def _opened(
             else None
         )
         with adapters.libvirt.console(domain.name) as line:
-            console = ConsoleChannel(line, known, adapters.clock.monotonic)
+            console = ConsoleChannel(
+                line,
+                known,
+                adapters.clock.monotonic,
+                ended=lambda: all(
+                    given.domid != domain.domid for given in adapters.xenstore.backend()
+                ),
+            )
             try:
                 yield console
             finally:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from cede.model.pci import Address, Node, NodeKind
 from cede.util.kernel_files import listing, realpath, text
+from cede.util.numbers import number
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,9 +86,10 @@ def _disk(path: str) -> str:
 
 
 def _size(sectors: str) -> str:
-    if not (sectors.isascii() and sectors.isdecimal()):
+    count = number(sectors)
+    if count is None:
         return ""
-    size, unit = int(sectors[:20]) * _SECTOR / _KIB, "KiB"
+    size, unit = count * _SECTOR / _KIB, "KiB"
     for larger in ("MiB", "GiB", "TiB"):
         if size >= _KIB:
             size, unit = size / _KIB, larger
@@ -96,5 +99,4 @@ def _size(sectors: str) -> str:
 def _called(maker: str, model: str) -> str:
     """Return what a device calls itself, printable and at most 60 characters long, with the maker once."""
     words = " ".join((model if model.startswith(maker) else f"{maker} {model}").split())
-    clean = "".join(c if c.isprintable() else "?" for c in words)
-    return clean if len(clean) <= _MAX_LENGTH else clean[: _MAX_LENGTH - 3] + "..."
+    return one_line(words, _MAX_LENGTH)

@@ -14,6 +14,7 @@ from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, SwitchedOn
 from cede.util import process
 from cede.util.kernel_files import link_name, listing, readlink, realpath, text
+from cede.util.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,12 +94,10 @@ class _VirtualFunctions:
     def _indexes(physical: str) -> dict[str, int]:
         found: dict[str, int] = {}
         for link in listing(physical):
-            index = link.removeprefix("virtfn")
-            virtual = (
-                link_name(f"{physical}/{link}") if index != link and index.isdecimal() else None
-            )
-            if virtual is not None:
-                found[virtual] = int(index)
+            index = number(link.removeprefix("virtfn")) if link.startswith("virtfn") else None
+            virtual = None if index is None else link_name(f"{physical}/{link}")
+            if virtual is not None and index is not None:
+                found[virtual] = index
         return found
 
 

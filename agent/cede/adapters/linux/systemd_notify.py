@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from cede.util.numbers import number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -76,6 +78,6 @@ class Notify:
 def _half(environ: Mapping[str, str], pid: int) -> float | None:
     """Return half of systemd's watchdog time, in seconds; None without a watchdog."""
     microseconds = environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+    if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
-    return int(microseconds) / 2_000_000 or None
+    return (number(microseconds) or 0) / 2_000_000 or None

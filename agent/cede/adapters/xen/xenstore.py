@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
 from cede.errors import WorldMovedError
+from cede.model.domain import MAX_DOMID
 from cede.model.inventory import CLOSING, CONNECTED, BackendDevice, LibxlNote
 from cede.model.pci import Address
+from cede.util.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
 _LIBXL_NOTES = "/libxl/pci"
+_INDEX = re.compile(r"[0-9]{1,5}")
+_FRONTEND = re.compile(r"/local/domain/[0-9]{1,5}/device/pci/[0-9]{1,5}")
 _MAX_DEVFN = 0xFF
 _LIBXL_DEVICE = "/libxl/{}/device/pci/0"
 _OF_EACH = ("dev", "state", "opts", "vdevfn", "vdev")
@@ -98,12 +102,13 @@ class Xenstore:
         Raises UnreachableError if xenstore doesn't answer.
         """
         served, alive = self._list(_BACKEND, _DOMAINS)
-        domids = sorted(int(name) for name in served if name.isdigit() and name in alive)
+        domids = sorted({d for d in map(_domid, served) if d is not None and str(d) in alive})
         folders = self._list(*(f"{_BACKEND}/{domid}" for domid in domids))
         bases = [
-            (domid, f"{_BACKEND}/{domid}/{number}")
-            for domid, numbers in zip(domids, folders, strict=True)
-            for number in numbers
+            (domid, f"{_BACKEND}/{domid}/{index}")
+            for domid, indexes in zip(domids, folders, strict=True)
+            for index in indexes
+            if _INDEX.fullmatch(index)
         ]
         return tuple(device for domid, base in bases for device in self._devices(domid, base))
 
@@ -122,7 +127,7 @@ class Xenstore:
             *found, state, answered = nodes.ask(
                 Operation.READ, [*told, f"{base}/state", f"{frontend}/state"]
             )
-            count = _number((found[0] or b"").decode("ascii", "replace")) or 0
+            count = number((found[0] or b"").decode("ascii", "replace")) or 0
             closing, connected = str(CLOSING).encode(), str(CONNECTED).encode()
             expected = [str(given.address).encode(), closing, connected, connected]
             if [*found[1:], state, answered] != expected or not given.index < count <= _MAX_DEVICES:
@@ -144,10 +149,11 @@ class Xenstore:
 
         Raises UnreachableError if xenstore doesn't answer.
         """
-        alive, names = self._list(_DOMAINS, _LIBXL_NOTES)
+        alive, noted = self._list(_DOMAINS, _LIBXL_NOTES)
+        names = [name for name in noted if _libxl_address(name) is not None]
         owned = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
         found = (
-            (_libxl_address(name), _number(domid)) for name, domid in zip(names, owned, strict=True)
+            (_libxl_address(name), _domid(domid)) for name, domid in zip(names, owned, strict=True)
         )
         return tuple(
             LibxlNote(address=address, domid=domid)
@@ -156,12 +162,12 @@ class Xenstore:
         )
 
     def _devices(self, domid: int, base: str) -> Iterator[BackendDevice]:
-        number, state, frontend = self._read(
+        devices, state, frontend = self._read(
             *(f"{base}/{name}" for name in ("num_devs", "state", "frontend"))
         )
-        indexes = range(min(_number(number) or 0, _MAX_DEVICES))
+        indexes = range(min(number(devices) or 0, _MAX_DEVICES))
         frontend_state, *nodes = self._read(
-            f"{frontend}/state" if frontend else f"{base}/frontend/state",
+            f"{frontend}/state" if _is_frontend(frontend) else f"{base}/frontend/state",
             *(f"{base}/{name}-{index}" for index in indexes for name in _OF_EACH),
         )
         for index in indexes:
@@ -172,9 +178,9 @@ class Xenstore:
                     domid=domid,
                     address=address,
                     index=index,
-                    state=_number(state_n),
-                    backend_state=_number(state),
-                    frontend_state=_number(frontend_state),
+                    state=number(state_n),
+                    backend_state=number(state),
+                    frontend_state=number(frontend_state),
                     virtual_slot=_slot(vdevfn, vdev),
                     options=options or "",
                 )
@@ -182,21 +188,23 @@ class Xenstore:
 
 def _move_up(nodes: Nodes, base: str, index: int, count: int) -> None:
     """Remove the device at `index` of `count`, and give those behind it its number and the ones after."""
-    for number in range(index, count):
-        names = [f"{base}/{name}-{number}" for name in _OF_A_DEVICE]
-        kept = nodes.ask(Operation.READ, [f"{base}/{name}-{number + 1}" for name in _OF_A_DEVICE])
+    for at in range(index, count):
+        names = [f"{base}/{name}-{at}" for name in _OF_A_DEVICE]
+        kept = nodes.ask(Operation.READ, [f"{base}/{name}-{at + 1}" for name in _OF_A_DEVICE])
         for name, value in zip(names, kept, strict=True):
-            if number + 1 < count and value is not None:
+            if at + 1 < count and value is not None:
                 nodes.write(name, value)
             else:
                 nodes.ask(Operation.RM, [name])
 
 
-def _number(text: str | None, base: int = 10) -> int | None:
-    try:
-        return None if text is None else int(text, base)
-    except ValueError:
-        return None
+def _domid(text: str | None) -> int | None:
+    return number(text, most=MAX_DOMID)
+
+
+def _is_frontend(path: str | None) -> bool:
+    """Whether this is where a guest has its end: a path of any other form would have xenstored refuse the question."""
+    return path is not None and _FRONTEND.fullmatch(path) is not None
 
 
 def _address(text: str | None) -> Address | None:
@@ -211,8 +219,8 @@ def _slot(vdevfn: str | None, vdev: str | None) -> Address | None:
 
     An HVM guest has both, and its vdev-N, always slot 0, means nothing to it.
     """
-    devfn = _number(vdevfn, 16)
-    if devfn and 0 < devfn <= _MAX_DEVFN:
+    devfn = number((vdevfn or "").removeprefix("0x"), 16, most=_MAX_DEVFN)
+    if devfn:
         return Address.from_devfn(devfn)
     return _address(vdev)
 

@@ -1,0 +1,108 @@
+"""A fault of cede itself, met in what one guest or one device says, stays with that assignment and is told."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from cede.util.numbers import MAX_NUMBER, c_number, number
+from unit.test_cli import Shown, cede, decisions, policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sim.in_files import SimulatedHost
+
+__all__ = ["cede", "policy"]  # fixtures
+
+
+class Poison(str):
+    """What nobody expects: it can't even be read."""
+
+    __slots__ = ()
+
+    def replace(self, *_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+
+class PoisonedLog(list[str]):
+    """The same of a log."""
+
+    def __iter__(self) -> NoReturn:
+        raise ZeroDivisionError
+
+
+def two(path: Path) -> None:
+    path.write_text(
+        "version: 1\n"
+        "devices:\n"
+        '  nic0: {match: {address: "0000:01:00.0"}}\n'
+        '  nic1: {match: {address: "0000:02:00.0"}}\n'
+        "assignments:\n"
+        "  - {device: nic0, domain: pv1}\n"
+        "  - {device: nic1, domain: pv2, verify: {guest: none}}\n"
+    )
+
+
+def test_a_guest_that_cede_fails_at_is_not_verified_and_the_others_are(
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    policy: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    two(policy)
+    host.guest_says = Poison("x")
+    with caplog.at_level(logging.DEBUG, "cede.faults"):
+        applied = cede("apply", "--json")
+    assert applied.status == 1
+    first, second = applied.json("report")["checked"]
+    assert decisions(first)["guest"] == "not verified"
+    assert decisions(first)["xenstore backend"] == "passed", "what dom0 sees is kept"
+    assert second["verified"]
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_an_assignment_that_cede_fails_at_is_not_verified_and_the_report_comes_all_the_same(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    two(policy)
+    host.kernel_said = PoisonedLog()
+    applied = cede("apply", "--json")
+    assert applied.status == 1
+    assert [decisions(one) for one in applied.json("report")["checked"]] == [
+        {"dom0": "not verified"},
+        {"dom0": "not verified"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "value"),
+    [
+        ("0", 10, 0),
+        ("18446744073709551615", 10, MAX_NUMBER),
+        ("ffffffffffffffff", 16, MAX_NUMBER),
+        ("1f", 16, 31),
+        ("18446744073709551616", 10, None),
+        ("1" * 5000, 10, None),
+        ("0" * 5000, 16, None),
+        ("1f", 10, None),
+        ("", 10, None),
+        (None, 10, None),
+        *((text, 10, None) for text in ("+1", "-1", " 1", "1 ", "1_0")),
+        ("\N{SUPERSCRIPT TWO}", 10, None),
+        ("\N{ARABIC-INDIC DIGIT ONE}", 10, None),
+    ],
+)
+def test_a_number_from_outside_is_plain_and_bounded(
+    text: str | None, base: int, value: int | None
+) -> None:
+    assert number(text, base) == value
+
+
+def test_libvirts_xml_has_numbers_in_both_bases() -> None:
+    assert [c_number(text) for text in ("0x1F", "31", "0x", "x1", "0x0x1")] == [
+        31, 31, None, None, None,
+    ]  # fmt: skip
