@@ -21,15 +21,20 @@ PROMPT = b"root@pv1:~# "
 
 
 class Line:
-    """A console with a clock of its own: `says` is asked for the pieces that follow what was typed.
+    """A console with a clock of its own: `says` is asked for the pieces that follow what was typed; `shown` is before.
 
     Silence (None) takes the time that was waited, a piece takes `pace` seconds.
     """
 
-    def __init__(self, says: Callable[[bytes], Iterable[Any]], pace: float = 0.01) -> None:
+    def __init__(
+        self,
+        says: Callable[[bytes], Iterable[Any]],
+        pace: float = 0.01,
+        shown: Iterable[bytes | None] = (),
+    ) -> None:
         self._says = says
         self._pace = pace
-        self._out: Iterator[bytes | None] = iter(())
+        self._out: Iterator[bytes | None] = iter(shown)
         self.typed: list[bytes] = []
         self.now = 100.0
 
@@ -136,20 +141,133 @@ def test_kernel_messages_before_and_inside_the_answer_stay_lines() -> None:
     assert line.run() == "[ 1.2] eth0: up\nx\n"
 
 
-def test_a_message_over_the_prompt_is_answered_with_another_enter() -> None:
-    says = [[PROMPT, b"[ 9.9] e1000e: up\r\n"], [PROMPT]]
+def test_a_kernels_message_over_the_prompt_hides_nothing_and_needs_no_other_enter() -> None:
     answering = shell("x\n")
 
     def after_a_message(typed: bytes) -> list[bytes]:
         if typed == b"\x15\r":
-            return says.pop(0)
+            return [PROMPT + b"[ 9.9] e1000e: up\r\n[   10.123456] e1000e: down\r\n"]
         return list(answering._says(typed))
 
-    # the prompt and the message come in one piece
-    says[0] = [b"".join(says[0])]
     line = Line(after_a_message)
     assert line.run() == "x\n"
-    assert [typed == b"\x15\r" for typed in line.typed] == [True, True, False, False]
+    assert [typed == b"\x15\r" for typed in line.typed] == [True, False, False]
+
+
+def test_a_prompt_that_stands_there_already_is_typed_at_without_an_enter_and_without_a_wait() -> (
+    None
+):
+    line = shell("x\n")
+    line._out = iter([b"\r\n" + PROMPT])
+    assert line.run() == "x\n"
+    assert [b"ready" in line.typed[0], len(line.typed)] == [True, 2]
+    assert line.now < 101.0
+
+
+def test_the_price_of_a_warm_console_that_shows_nothing_is_one_second() -> None:
+    line = shell("x\n")
+    assert line.run() == "x\n"
+    assert 101.0 <= line.now < 101.2
+
+
+ASKING = (
+    b"Pass 1: Checking inodes\r\nInode 12 has illegal blocks.  Clear<y>? ",
+    b"/dev/xvda1: UNEXPECTED INCONSISTENCY\r\nFix<y>? yes\r\n\r\nClear",
+    b"Press any key to continue",
+    b"Press any key to continue\r\n",
+    b"\x1b[2J\x1b[1;1HGNU GRUB  version 2.12\x1b[20;1H*Debian GNU/Linux",
+    b"After this operation, 12 MB will be used.\r\nDo you want to continue? [Y/n] ",
+    b"*** x (Y/I/N/O/D/Z) [default=N] ? ",
+    b"ALERT!  UUID=1 does not exist.  Dropping to a shell!\r\n\r\n(initramfs) ",
+    b"Press Enter for maintenance\r\n(or press Control-D to continue): ",
+    b"Give root password for maintenance\r\n(or type Control-D to continue): ",
+    b"Continue anyway <yes> ",
+    b"Proceed (y/N)? > ",
+    b"Really delete all of it? # ",
+    b"Overwrite [y/N] # ",
+    b"Enter a number: > ",
+    b"Command (m for help): ",
+    b"Shell> ",
+    b"FS0:\\> ",
+    b"SAC>",
+    b"Please select (1-3) ",
+    b"Starting file system check... ",
+    b"root@pv1:~# rm -rf /srv",
+)
+
+
+@pytest.mark.parametrize("shown", ASKING)
+def test_what_waits_on_the_screen_is_never_answered_with_a_byte(shown: bytes) -> None:
+    line = Line(lambda _: [b"answered"], shown=[shown])
+    assert why(line, seconds=20.0) == "console-busy"
+    assert b"".join(line.typed) == b""
+
+
+@pytest.mark.parametrize("shown", [one for one in ASKING if not one.endswith(b"\n")])
+def test_what_waits_where_nothing_was_shown_gets_one_enter_and_the_look_ends(shown: bytes) -> None:
+    line = Line(lambda _: [b"\r\n" + shown])
+    assert why(line, seconds=300.0) == "console-busy"
+    assert line.typed == [b"\x15\r"]
+    assert line.now < 104.0, "nobody waits until the guest's time is over"
+
+
+def test_sixteen_questions_in_a_row_get_one_answer_however_often_cede_looks() -> None:
+    questions = iter([b"\r\nClear<y>? "] * 16)
+    line = Line(lambda typed: [next(questions)] * typed.count(b"\r"))
+    asked = console_channel.ConsoleChannel(line, clock=lambda: line.now)
+    for _ in range(5):
+        with raises(GuestSilentError, "console-busy"):
+            asked.run("lspci", 30.0)
+    asked.leave()
+    assert b"".join(line.typed).count(b"\r") == 1
+    assert len(list(questions)) == 15
+
+
+def test_a_guest_that_prints_without_a_second_of_silence_is_typed_nothing_into() -> None:
+    line = Line(lambda _: [], shown=[b"tick\r\n", None] * 10, pace=0.5)
+    shows = iter([b"tick\r\n"] * 10_000)
+    line._out = shows
+    assert why(line, seconds=20.0) in {"no-answer", "console-busy"}
+    assert line.typed == []
+
+
+def test_a_guest_that_crashes_into_a_file_system_check_is_left_with_its_question() -> None:
+    def says(typed: bytes) -> Iterable[bytes]:
+        if typed == b"\x15\r":
+            return [b"\r\n" + PROMPT]
+        return [b"\r\n[    0.000000] Linux version 6.12\r\n", b"Inode 12: Clear<y>? "]
+
+    line = Line(says)
+    asked = console_channel.ConsoleChannel(line, clock=lambda: line.now)
+    with pytest.raises(GuestSilentError):
+        asked.run("lspci", 60.0)
+    before = len(line.typed)
+    asked.leave()
+    assert len(line.typed) == before == 2
+
+
+def test_a_domain_that_is_gone_is_left_at_once_though_its_console_stays_open() -> None:
+    line = Line(lambda _: [])
+    asked = console_channel.ConsoleChannel(
+        line, clock=lambda: line.now, ended=lambda: line.now >= 102.0
+    )
+    with raises(GuestSilentError, "domain-ended"):
+        asked.run("lspci", 300.0)
+    assert line.now < 106.0
+
+
+def test_a_shells_words_after_a_login_are_waited_for_and_nothing_is_typed_meanwhile() -> None:
+    class Slow(Getty):
+        def __call__(self, typed: bytes) -> Iterable[Any]:
+            if typed == b"lab\r":
+                said = list(super().__call__(typed))
+                return [said[0], *[None] * 8, *said[1:]]
+            return super().__call__(typed)
+
+    getty = Slow()
+    assert console_at(getty, "slow").run("lspci", 60) == "x\n"
+    assert getty.typed[:3] == [b"\x15\r", b"root\r", b"lab\r"]
+    assert b"ready" in getty.typed[3]
 
 
 @given(st.integers(1, 7))
@@ -263,23 +381,11 @@ def test_at_what_is_no_shells_prompt_nothing_is_typed_but_the_one_question(shown
     assert set(line.typed) == {b"\x15\r"}
 
 
-@pytest.mark.parametrize("shown", [b">>> ", b"mysql> ", b"\x1b[24;1H\x1b[Kline $ "])
-def test_another_program_is_asked_once_and_reported_of(shown: bytes) -> None:
-    line = Line(lambda _: [b"\r\n" + shown])
-    assert why(line) == "other-program"
-    assert line.typed == [b"\x15\r"]
-
-
 def test_a_screen_that_was_painted_while_the_guest_booted_is_forgotten_when_it_goes_on() -> None:
-    shells = shell("x\n")
-
-    def says(typed: bytes) -> Iterable[bytes | None]:
-        if typed == b"\x15\r" and len(line.typed) == 1:
-            return [b"\x1b[5;10HGRUB  version 2.12\x1b[20;1H", None, b"\r\n[ 0.1] Linux\r\n", None]
-        return shells._says(typed)
-
-    line = Line(says)
+    line = shell("x\n")
+    line._out = iter([b"\x1b[5;10HGRUB  version 2.12\x1b[20;1H", None, b"\r\n[ 0.1] Linux\r\n"])
     assert line.run() == "x\n"
+    assert line.typed[0] == b"\x15\r"
 
 
 def test_a_prompt_that_comes_with_noise_behind_it_is_waited_for() -> None:

@@ -31,10 +31,19 @@ _FULL_SCREEN = re.compile(r"\x1b\[[0-9]*;[0-9]*[Hf]|\x1b\[\?(?:1049|1047|47)h|\x
 _WIDEST = 4096
 
 
+# as printk writes it (kernel/printk/printk.c, print_prefix): "[   12.345678] e1000e 0000:00:00.0 eth0: NIC Link is Up"
+_KERNEL_MESSAGE = re.compile(rb"\[ {0,8}[0-9]{1,8}\.[0-9]{1,6}\] [^\n]*\n")
+
+
 def printable(data: bytes) -> str:
     """Return what a terminal would show of `data`, as plain lines: no escapes, no control characters."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n")
     return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def without_kernel_messages(data: bytes | bytearray) -> bytes:
+    """Return `data` as if the guest's kernel had printed none of its whole lines into it."""
+    return _KERNEL_MESSAGE.sub(b"", data)
 
 
 def full_screen(data: bytes) -> bool:
@@ -45,6 +54,11 @@ def full_screen(data: bytes) -> bool:
 def before_cursor(data: bytes) -> str:
     """Return the text left of the cursor in the last line of `data`, at most 4096 bytes."""
     last = data[-_WIDEST:].rpartition(b"\n")[2].decode("utf-8", "replace")
+    return _drawn(last) if _CONTROL.search(last) else last
+
+
+def _drawn(last: str) -> str:
+    """Draw a line as a terminal does, up to its cursor."""
     shown: list[str] = []
     at = 0
     for token in _TOKEN.finditer(last):
@@ -86,11 +100,11 @@ class Frame:
 
     def answer(self, said: bytes) -> str | None:
         """Return the plain lines between the marks; None if `said` does not have both."""
-        if f"cede-{self.number}-end".encode() not in said:
+        begin, end = f"cede-{self.number}-begin\n", f"cede-{self.number}-end\n"
+        if end[:-1].encode() not in said:
             return None
-        match = re.search(
-            rf"^cede-{self.number}-begin\n(?P<answer>.*?)^cede-{self.number}-end\n",
-            printable(said),
-            re.DOTALL | re.MULTILINE,
-        )
-        return None if match is None else match["answer"]
+        lines = printable(said).splitlines(keepends=True)
+        if begin not in lines:
+            return None
+        first = lines.index(begin) + 1
+        return "".join(lines[first : lines.index(end, first)]) if end in lines[first:] else None
