@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -54,11 +53,12 @@ def test_a_file_that_is_its_owners_alone_will_do(tmp_path: Path, mode: int) -> N
     credentials.check_secret(secret(tmp_path, mode=mode))
 
 
-def test_a_file_of_another_user_is_refused() -> None:
-    theirs = os.stat_result((stat.S_IFREG | 0o600, 1, 1, 1, 4711, 0, 4, 0, 0, 0))
-    wrong = credentials._wrong_with(theirs)
-    assert wrong is not None
-    assert (wrong[0], wrong[2]) == ("foreign-file", "chown root: {0} && chmod 600 {0}")
+def test_a_link_anywhere_in_its_path_is_refused(tmp_path: Path) -> None:
+    path = Path(secret(tmp_path))
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    assert refused(str(tmp_path / "link")).name == "link-in-path"
+    assert refused(str(tmp_path / "folder" / path.name)).name == "link-in-path"
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cede.errors import PermanentError
+from cede.util.trusted_file import UntrustedFileError, open_trusted, read_trusted
 
 _MAX_BYTES = 4096
 
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
 def first_line_of_secret(path: str) -> str:
     """Read the first line of a secret file. Raises PermanentError if others can read it, or the line is none."""
-    with os.fdopen(_opened(path), "rb") as stream:
-        line = stream.read(_MAX_BYTES).partition(b"\n")[0].removesuffix(b"\r")
+    with _reported(path):
+        content = read_trusted(path, _MAX_BYTES, secret=True)
+    line = content.partition(b"\n")[0].removesuffix(b"\r")
     try:
         text = line.decode()
     except UnicodeDecodeError:
@@ -31,44 +31,29 @@ def first_line_of_secret(path: str) -> str:
 
 
 def check_secret(path: str) -> None:
-    """Raise PermanentError, with the command that fixes the mode, unless only its owner can read the file."""
-    os.close(_opened(path))
+    """Raise PermanentError, with the command that fixes it, unless only its owner can read or replace the file."""
+    with _reported(path):
+        os.close(open_trusted(path, secret=True))
 
 
-def _opened(path: str) -> int:
-    """Open the file and check the descriptor, so that what was checked is what is read."""
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
     try:
-        # opening a FIFO would block
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
+        yield
+    except UntrustedFileError as error:
         raise PermanentError(
-            f"{path} can't be read: {error.strerror}",
+            f"{path} {error.text}", name=error.name, remedy=error.remedy
+        ) from error
+    except IsADirectoryError as error:
+        raise PermanentError(
+            f"{path} is not a regular file", name="no-file", remedy="see the policy's `verify`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PermanentError(
+            f"{path} can't be read: {getattr(error, 'strerror', None) or error}",
             name="file-unreadable",
             remedy="see the policy's `verify`",
         ) from error
-    found = os.fstat(descriptor)
-    wrong = _wrong_with(found)
-    if wrong is not None:
-        os.close(descriptor)
-        name, what, remedy = wrong
-        raise PermanentError(f"{path} {what}", name=name, remedy=remedy.format(path))
-    return descriptor
-
-
-def _wrong_with(found: os.stat_result) -> tuple[str, str, str] | None:
-    """The name of what is wrong, what it is, and the remedy."""
-    if not stat.S_ISREG(found.st_mode):
-        return "no-file", "is not a regular file", "see the policy's `verify`"
-    if found.st_uid not in {0, os.geteuid()}:
-        return "foreign-file", "belongs to another user", "chown root: {0} && chmod 600 {0}"
-    if found.st_mode & _OTHERS:
-        mode = stat.S_IMODE(found.st_mode)
-        return (
-            "file-open-to-others",
-            f"can be read or written by others (mode {mode:04o})",
-            "chmod 600 {0}",
-        )
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
