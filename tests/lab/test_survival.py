@@ -20,7 +20,7 @@ RANDOM_KILLS, RANDOM_KILLS_SOAKED = 4, 30
 
 
 def _run(host: Host, *argv: str, at: str = "", act: str = "") -> dict[str, Any]:
-    done: dict[str, Any] = host.ask(300, do="run", argv=[*argv, "-f", POLICY], at=at, act=act)
+    done: dict[str, Any] = host.ask(300, do="run", argv=[*argv], at=at, act=act)
     assert not at or at in done["passed"], (at, done)
     return done
 
@@ -76,8 +76,8 @@ def journalled(points: list[str]) -> list[str]:
 @pytest.mark.long
 def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
-    apply = host.ask(do="points", argv=["apply", "--yes", "-f", POLICY])
-    release = host.ask(do="points", argv=["release", "nic0", "-f", POLICY])
+    apply = host.ask(do="points", argv=["apply", "--yes"])
+    release = host.ask(do="points", argv=["release", "nic0"])
     host.sh("modprobe -r xen-pciback")
     cycles = list(zip_longest(journalled(apply), journalled(release), fillvalue=0.5))
     assert len(cycles) > 10

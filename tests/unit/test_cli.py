@@ -611,7 +611,7 @@ def test_a_device_that_hung_is_not_taken_out_either_when_it_leaves_the_policy(
     host.written.hold(Address.parse(NIC), "asking for it hung")
     host.journal.clear()
     policy.write_text("version: 1\n")
-    assert cede("apply", "--yes").status == 1
+    assert cede("apply", "--yes", "--prune").status == 1
     assert host.journal == []
 
 
@@ -635,7 +635,7 @@ def test_a_card_that_comes_back_after_it_was_struck_from_the_xml_is_dom0s(
     host.happens("destroy pv1")
     host.happens(f"vanish {NIC}")
     policy.write_text("version: 1\n")
-    assert cede("apply", "--yes").status == 0
+    assert cede("apply", "--yes", "--prune").status == 0
     assert "<hostdev" not in host.guests["pv1"].config
     assert cede("apply", "--yes").status == 0
     host.happens(f"appear {NIC}")

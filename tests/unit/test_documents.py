@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from cede.cli.main import cli
-from cede.policy.policy_files import host_policy
-from cede.util.paths import Paths
+from cede.policy.policy_files import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +88,7 @@ def test_policy_that_a_document_shows_is_valid(document: str, tmp_path: Path) ->
         block for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     )
     (tmp_path / "policy.yaml").write_text(block)
-    assert host_policy(tmp_path / "policy.yaml", Paths()).assignments
+    assert read(tmp_path / "policy.yaml").assignments
 
 
 def names_in(file: Path) -> set[str]:

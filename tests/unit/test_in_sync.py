@@ -14,6 +14,7 @@ from cede.cli.options import duration
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.pci import Address
+from cede.policy.policy_files import source_at
 from unit.decisions import of_kind
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
@@ -332,9 +333,9 @@ def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_p
     assert cede("apply", "--yes").status == 1
     failed = [
         replace(one, next_try="2026-01-31T03:10:00+00:00") if one.type == "InSync" else one
-        for one in host.written.conditions(str(policy))
+        for one in host.written.conditions(source_at([policy]))
     ]
-    host.written.save_status(str(policy), failed)
+    host.written.save_status(source_at([policy]), failed)
     host.time.today += timedelta(minutes=5)
     assert conditions(cede)["InSync"] == ("False", "Failed", "03:00")
     assert next_tries(cede)["InSync"] == "2026-01-31T03:10:00+00:00"

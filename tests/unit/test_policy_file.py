@@ -645,13 +645,15 @@ def test_a_directory_is_a_usage_error_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_a_usage_error_with_a_remedy(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Forbidden(type(tmp_path)):  # type: ignore[misc]
-        def open(self, *_: object) -> None:  # root, as whom this may run, is refused nothing
-            raise PermissionError
+    def refused(
+        *_: object, **__: object
+    ) -> bytes:  # root, as whom this may run, is refused nothing
+        raise PermissionError
 
-    assert unreadable(Forbidden(tmp_path / FILE)).name == "permission-denied"
+    monkeypatch.setattr("cede.policy.policy_files.read_trusted", refused)
+    assert unreadable(tmp_path / FILE).name == "permission-denied"
 
 
 def test_a_path_through_a_file_is_a_usage_error_with_a_remedy(tmp_path: Path) -> None:
@@ -661,9 +663,12 @@ def test_a_path_through_a_file_is_a_usage_error_with_a_remedy(tmp_path: Path) ->
     assert os.strerror(ENOTDIR) in diagnostic.text
 
 
-def test_an_endless_file_is_refused_for_its_size() -> None:
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.touch()
+    os.truncate(path, 1 << 40)
     with pytest.raises(PolicyError) as caught:
-        read(Path("/dev/zero"))
+        read(path)
     assert [d.name for d in caught.value.diagnostics] == ["too-large"]
 
 

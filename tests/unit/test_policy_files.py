@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,20 @@ def test_only_yaml_files_that_are_not_hidden_count_in_a_folder(folder: Path) -> 
     assert len(read_all([folder]).devices) == 2
 
 
-def test_the_source_is_the_path_or_all_paths_as_they_were_given(folder: Path) -> None:
+def test_the_source_is_the_real_path_from_any_folder_and_by_any_link(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = put(folder, one=DEVICES, two=ASSIGNMENTS)
-    assert read_all([folder]).source == str(folder)
-    assert read_all([one]).source == str(one)
-    assert read_all([one, two]).source == f"{one}:{two}"
+    (folder / "link").symlink_to(one)
+    assert read_all([folder]).source == f"file:{folder}"
+    assert read_all([one]).source == read_all([folder / "link"]).source == f"file:{one}"
+    assert read_all([one, two]).source == f"file:{one}:{two}"
+    monkeypatch.chdir(folder)
+    assert read_all([Path("one.yaml")]).source == f"file:{one}"
+    (folder / "sub").mkdir()
+    (folder / "sub" / "one.yaml").write_text(DEVICES)
+    monkeypatch.chdir(folder / "sub")
+    assert read_all([Path("one.yaml")]).source == f"file:{folder}/sub/one.yaml"
 
 
 def test_a_file_that_is_named_twice_is_read_once(folder: Path) -> None:
@@ -92,7 +102,7 @@ def test_a_file_that_is_named_twice_is_read_once(folder: Path) -> None:
 
 def test_one_file_means_what_it_means_alone(folder: Path) -> None:
     (one,) = put(folder, one=DEVICES)
-    assert read_all([one]) == parse(DEVICES, str(one))
+    assert replace(read_all([one]), source=str(one)) == parse(DEVICES, str(one))
 
 
 def test_a_device_in_two_files_is_reported_with_both_places(folder: Path) -> None:

@@ -19,6 +19,7 @@ from cede.errors import HungError, PermanentError, UnreachableError
 from cede.model.actions import ReturnToDom0
 from cede.model.pci import Address
 from cede.model.plan import Change, Purpose
+from cede.policy.policy_files import source_at
 from cede.state.journal import Requester
 from sim import probe_answers
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
@@ -117,10 +118,11 @@ def test_screens_of_status(
     scenes("before the first apply", "status")
     host.fails["plug"] = [PermanentError("no")]
     cede("apply", "--yes")
-    failed = host.written.conditions(str(policy))
+    failed = host.written.conditions(source_at([policy]))
     at = "2026-01-31T03:10:00+00:00"
     host.written.save_status(
-        str(policy), [replace(c, next_try=at if c.reason == "Failed" else "") for c in failed]
+        source_at([policy]),
+        [replace(c, next_try=at if c.reason == "Failed" else "") for c in failed],
     )
     scenes("failed, and tried again later", "status")
     cede("apply", "--yes")
@@ -237,7 +239,7 @@ def test_screens_of_drain(
     scenes("a step fails", "drain", "--yes")
     cede("resume", "--yes")
     policy.write_text("version: 1\n")
-    cede("apply", "--yes")
+    cede("apply", "--yes", "--prune")
     cede("attach", NIC, "pv1")
     scenes("a one-off", "drain", "--yes")
 

@@ -20,6 +20,7 @@ from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
 from cede.model.plan import Change, Purpose
+from cede.model.policy import HOST_SOURCE
 from cede.state import database
 from cede.state.journal import Journal, Requester
 from sim.passing_time import SimulatedTime
@@ -239,6 +240,22 @@ def test_a_journal_of_version_1_is_brought_up_to_date_by_who_writes_and_forgets_
     assert of_version_1
 
 
+def test_conditions_of_an_older_journal_are_those_of_the_policy_that_its_path_meant(
+    opened: Callable[[], Journal], path: Path
+) -> None:
+    opened().pause(Pause(target="nic0", device="nic0"))  # the file is made by who writes first
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for source in ("/etc/cede/policy.yaml", "/root/other.yaml"):
+            connection.execute(
+                "INSERT INTO condition VALUES (?, 'nic0 -> pv1', 'Verified', 'True', 'GuestHasIt', '', '', '')",
+                (source,),
+            )
+        connection.execute("PRAGMA user_version = 4")
+    opened().pause(Pause(target="nic1", device="nic1"))
+    for source in (HOST_SOURCE, "file:/root/other.yaml"):
+        assert [one.reason for one in opened().conditions(source)] == ["GuestHasIt"]
+
+
 @pytest.mark.parametrize(
     ("older", "now"),
     [
@@ -285,23 +302,23 @@ def test_the_device_of_an_interrupted_change_is_known_from_an_older_journal(
     assert [one.device for one in journal.load_state().unfinished] == [device], "brought up to date"
 
 
-@pytest.mark.parametrize("done", range(9))
+@pytest.mark.parametrize("done", range(13))
 @pytest.mark.usefixtures("of_version_1")
 def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     opened: Callable[[], Journal], path: Path, done: int
 ) -> None:
-    """Three tables, three columns and the version are written; the kill comes before one of them."""
+    """Tables, columns, the sources of policies and the version are written; the kill comes before one of them."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_THERE, str(path), str(done)],
         env={**os.environ, "PYTHONPATH": str(Path(cede.__file__).parent.parent)},
         check=False,
         timeout=60,
     )
-    assert killed.returncode == (-signal.SIGKILL if done < 8 else 0)
+    assert killed.returncode == (-signal.SIGKILL if done < 12 else 0)
     connection = sqlite3.connect(path)
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    assert database.version(connection) == (1 if done < 8 else database.VERSION)
-    assert ("pause" in there) == ("condition" in there) == (done == 8)
+    assert database.version(connection) == (1 if done < 12 else database.VERSION)
+    assert ("pause" in there) == ("condition" in there) == (done == 12)
     connection.close()
     journal = opened()
     assert [held.reason for held in journal.load_state().held] == ["hung"]

@@ -10,7 +10,14 @@ import click
 from cede.adapters.runtime import Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
-from cede.cli.options import json_option, policy_option, scheduled_option, wait_option, yes_option
+from cede.cli.options import (
+    json_option,
+    policy_option,
+    prune_option,
+    scheduled_option,
+    wait_option,
+    yes_option,
+)
 from cede.cli.output import show_report
 from cede.cli.screen import echo
 from cede.cli.session import confirm, writing
@@ -24,6 +31,7 @@ from cede.services.status import failures_recorded
 @json_option
 @yes_option
 @scheduled_option
+@prune_option
 @wait_option
 @click.pass_obj
 def apply_command(
@@ -32,6 +40,7 @@ def apply_command(
     as_json: bool,
     yes: bool,
     scheduled: bool,
+    prune: bool,
     seconds: float,
 ) -> int:
     """Do what the policy says: bind, edit, hot-plug, retry, verify in the guest.
@@ -41,7 +50,7 @@ def apply_command(
     """
     with ExitStack() as stack:
         stack.enter_context(failures_recorded(runtime, policy_path))
-        policy = host_policy(policy_path, runtime.paths)
+        policy = host_policy(policy_path, runtime, prune=prune)
         adapters, context = stack.enter_context(
             writing(runtime, "cede apply", seconds, as_json=as_json)
         )

@@ -76,7 +76,7 @@ def boot_command(
             remedy="give one of them",
             name="conflicting-options",
         )
-    policy = host_policy(policy_path, runtime.paths)
+    policy = host_policy(policy_path, runtime)
     if printed:
         return _print(runtime, policy, as_json=as_json)
     if only_plan:

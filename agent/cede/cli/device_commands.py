@@ -72,7 +72,7 @@ def attach_command(
             channel=Channel(channel) if channel else None,
         )
         targets, planned = one_off.plan_attach(
-            adapters, host_policy_if_any(policy_path, runtime.paths), request
+            adapters, host_policy_if_any(policy_path, runtime), request
         )
         if not as_json:
             output.plan(planned)
@@ -125,7 +125,7 @@ def _take_out(
     as_json: bool,
 ) -> int:
     with writing(runtime, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
-        planned = plan_for(adapters, lambda: host_policy_if_any(policy_path, runtime.paths), device)
+        planned = plan_for(adapters, lambda: host_policy_if_any(policy_path, runtime), device)
         if not as_json:
             output.plan(planned.plan)
         done = one_off.take_out(adapters, planned, context)

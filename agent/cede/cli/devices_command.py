@@ -171,7 +171,7 @@ def _named(text: str, inventory: Inventory) -> Device:
 def _policy(runtime: Runtime) -> Policy:
     """Read the host's policy, for what it protects; warn and return an empty one where it can't be read."""
     try:
-        return host_policy_if_any(None, runtime.paths)
+        return host_policy_if_any(None, runtime)
     except PolicyError as error:
         echo(f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True)
         return Policy()

@@ -77,7 +77,7 @@ def doctor_command(
     request = DoctorRequest(
         device=device,
         domain=domain,
-        policy=host_policy_if_any(policy_path, runtime.paths) if domain else Policy(),
+        policy=host_policy_if_any(policy_path, runtime) if domain else Policy(),
         log=() if log is None else _lines(log),
     )
     if fix:

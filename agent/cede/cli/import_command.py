@@ -104,7 +104,7 @@ def import_command(
         hidden = (*hidden, pciback_options.read(hide, "--hide"))
     sources += [one.place for one in hidden]
     contents += [of_hide(one, inventory) for one in hidden]
-    existing = host_policy_beside(output, policy_path, runtime.paths)
+    existing = host_policy_beside(output, policy_path, runtime)
     imported = import_policy(contents, inventory, existing)
     text = policy_text(imported, sources, _called(runtime, imported))
     _check(text)

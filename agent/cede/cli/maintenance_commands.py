@@ -57,7 +57,7 @@ def pause_command(
     (attach, detach, release) works all the same.
     """
     with writing(runtime, f"cede pause {target}", seconds, as_json=as_json) as (adapters, context):
-        policy = host_policy_if_any(policy_path, runtime.paths)
+        policy = host_policy_if_any(policy_path, runtime)
         made = maintenance.pause(adapters, policy, target, context, reason=reason, seconds=lasting)
         now = adapters.journal.load_state().pauses
     if as_json:
@@ -91,7 +91,7 @@ def resume_command(
         context,
     ):
         planned = maintenance.plan_resume(
-            adapters, host_policy_if_any(policy_path, runtime.paths), target
+            adapters, host_policy_if_any(policy_path, runtime), target
         )
         if not planned.pauses and not as_json:
             echo("Nothing is paused or drained.")
@@ -133,7 +133,7 @@ def drain_command(
         adapters,
         context,
     ):
-        policy = host_policy_if_any(policy_path, runtime.paths)
+        policy = host_policy_if_any(policy_path, runtime)
         planned = maintenance.plan_drain(adapters, policy, target, context, reason=reason)
         if not as_json:
             output.plan(planned.plan)

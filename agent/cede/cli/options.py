@@ -37,6 +37,13 @@ policy_option = click.option(
 )  # fmt: skip
 
 
+prune_option = click.option(
+    "--prune", is_flag=True,
+    help="With -f: also take out what was given for that policy before and is no device of it any more. The host's own"
+    " policy needs no --prune for that.",
+)  # fmt: skip
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

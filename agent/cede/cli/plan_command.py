@@ -8,7 +8,7 @@ import click
 
 from cede.adapters.runtime import Runtime
 from cede.cli import exit_status, output
-from cede.cli.options import json_option, policy_option, scheduled_option
+from cede.cli.options import json_option, policy_option, prune_option, scheduled_option
 from cede.cli.outputs import PlanOutput
 from cede.cli.screen import echo_json
 from cede.domain_xml.edits import EDITS
@@ -25,6 +25,7 @@ from cede.services.reconcile import replan
 @policy_option
 @json_option
 @scheduled_option
+@prune_option
 @click.option(
     "--diff", is_flag=True, help="Show how the persistent XML of each domain would change."
 )
@@ -38,6 +39,7 @@ def plan_command(
     policy_path: Path | None,
     as_json: bool,
     scheduled: bool,
+    prune: bool,
     diff: bool,
     file: Path | None,
 ) -> int:
@@ -45,7 +47,7 @@ def plan_command(
 
     Exit status 4 if there is something to do.
     """
-    policy = host_policy(policy_path, runtime.paths)
+    policy = host_policy(policy_path, runtime, prune=prune)
     if file is not None and diff:
         raise UsageError(
             "--diff needs the domains' XML, which a saved host does not have",

@@ -30,6 +30,7 @@ from cede.daemon.loop import RELOAD, Daemon
 from cede.daemon.schedule import INTERVAL_SECONDS, Schedule
 from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import LockedError, PermanentError, PolicyError
+from cede.model.policy import source_text
 from cede.policy import policy_files
 from cede.policy.policy_files import PolicyWatcher, host_policy
 from cede.services.status import failures_recorded
@@ -92,7 +93,7 @@ def serve(
     paths = [policy_path] if policy_path is not None else [host.policy, host.policy_folder]
     with failures_recorded(runtime, policy_path):
         watcher = PolicyWatcher(
-            read=lambda: host_policy(policy_path, host),
+            read=lambda: host_policy(policy_path, runtime, prune=True),
             fingerprint=lambda: policy_files.fingerprint(paths),
             clock=clock.monotonic,
             report=lambda news: _report_policy(log, news),
@@ -125,7 +126,11 @@ def serve(
         stopped=stop.is_set,
         heartbeat=notify.every or interval,
     )
-    log.info("follows %s, observes the host at least every %.0f s", watcher.policy.source, interval)
+    log.info(
+        "follows %s, observes the host at least every %.0f s",
+        source_text(watcher.policy.source),
+        interval,
+    )
     with (
         _signals(stop, triggers, notify),
         _listening(runtime.event_sources(runtime, paths), triggers, log),

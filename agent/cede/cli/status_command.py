@@ -66,7 +66,7 @@ def status_command(
 
     Exit status 4 if out of sync; what is paused or drained does not count.
     """
-    policy = host_policy(policy_path, runtime.paths)
+    policy = host_policy(policy_path, runtime)
     if watch:
         return _watch(
             lambda: _look_again(runtime, policy_path, policy),
@@ -83,7 +83,7 @@ def status_command(
 def _look_again(runtime: Runtime, path: Path | None, first: Policy) -> Looked:
     """Observe with the policy as it is now; while the policy is wrong, return everything as last seen."""
     try:
-        return _look(runtime, host_policy(path, runtime.paths))
+        return _look(runtime, host_policy(path, runtime))
     except PolicyError as wrong:
         return _last_seen(runtime, first, wrong)
 

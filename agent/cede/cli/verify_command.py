@@ -56,7 +56,7 @@ def verify_command(
     With --restart, 75 if a guest does not shut down in time; that guest keeps running. What --explain finds missing
     only for the next boot of the host does not make an assignment out of sync.
     """
-    policy = host_policy(policy_path, runtime.paths)
+    policy = host_policy(policy_path, runtime)
     if restarting:
         return _after_restart(
             runtime, policy, seconds, as_json=as_json, explaining=explaining, yes=yes

@@ -132,6 +132,7 @@ class Why(StrEnum):
     ASSIGNABLE = "assignable"
     DOM0_HAS_IT = "dom0-has-it"
     OTHER_POLICY = "other-policy"
+    UNMENTIONED = "unmentioned"
     NOTHING_LEFT = "nothing-left"
 
 

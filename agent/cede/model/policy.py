@@ -12,6 +12,31 @@ from functools import cached_property
 
 from cede.model.pci import Address
 
+HOST_SOURCE = "host"  # the host's own set: its policy file and the files of its policy folder
+_FILE = "file:"
+_HOST_FILE = "/etc/cede/policy.yaml"  # how older ownership metadata names the host's set
+
+
+def file_source(real_paths: Sequence[str]) -> str:
+    """Return the identity of a policy in files that are not the host's set; absolute, with all links resolved."""
+    return _FILE + ":".join(real_paths)
+
+
+def source_of_note(noted: str) -> str:
+    """Return the source that ownership metadata names; older metadata has the policy's path as it was typed.
+
+    A relative path of old is no policy's: which folder it was relative to is not known.
+    """
+    if noted == _HOST_FILE:
+        return HOST_SOURCE
+    return _FILE + noted if noted.startswith("/") else noted
+
+
+def source_text(source: str) -> str:
+    """Return how a source is called in sentences."""
+    source = source_of_note(source)
+    return "the host's policy" if source == HOST_SOURCE else source.removeprefix(_FILE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -144,7 +169,8 @@ class Policy:
     """The whole policy; every assignment's device is among the devices.
 
     `alternatives` are groups of domains of which one at a time has a device that is assigned to several of them.
-    `source` is the file or folder of the policy, as the ownership metadata in domains has it.
+    `source` is the policy's identity, as the ownership metadata in domains has it: HOST_SOURCE, or `file_source`.
+    With `keeps_unmentioned` a pass leaves in domains what was given for the policy and is no device of it now.
     """
 
     devices: tuple[DevicePolicy, ...] = ()
@@ -152,6 +178,7 @@ class Policy:
     protect: tuple[Protect, ...] = ()
     alternatives: tuple[tuple[str, ...], ...] = ()
     source: str = ""
+    keeps_unmentioned: bool = False
 
     @cached_property
     def _by_name(self) -> dict[str, DevicePolicy]:
@@ -171,3 +198,7 @@ class Policy:
     def assignments_of(self, device: str) -> Sequence[Assignment]:
         """Return the assignments of the device of that name, in the policy's order."""
         return self._by_device.get(device, ())
+
+    def gave(self, noted: str) -> bool:
+        """Tell whether ownership metadata that names the policy `noted` means this one."""
+        return bool(noted) and source_of_note(noted) == self.source

@@ -57,7 +57,7 @@ def _drift(target: AttachTarget) -> str:
         return ""
     last_applied = inventory.last_applied_in(address, domain)
     ownership = domain.ownership_of(address)
-    owned = ownership is not None and ownership.policy == target.policy.source
+    owned = ownership is not None and target.policy.gave(ownership.policy)
     lost = []
     if target.plugging and (
         (last_applied is not None and last_applied.live) or (owned and target.config is None)

@@ -12,7 +12,7 @@ from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
 from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
 from cede.planner.recovery import orphans, recover
-from cede.planner.release import leftover, stale
+from cede.planner.release import leftover, stale, takes_back
 from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
         if ownership.address not in recovering
     ]
     detaching = {*orphaned} | {
-        (ownership.address, d.uuid) for d, ownership in left if ownership.policy == policy.source
+        (ownership.address, d.uuid)
+        for d, ownership in left
+        if takes_back(policy, ownership, wanted_now)
     }
     active = [a for target, a in ready if a is not None and target.pause is None]
     context = PlanContext.of(active, detaching)

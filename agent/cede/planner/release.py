@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cede.errors import FailureKind
 from cede.model.actions import Action, ForceDetach, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
+from cede.model.policy import source_text
 from cede.planner.guards import refuse_guarded
 from cede.planner.targets import DetachTarget
 
@@ -213,8 +214,16 @@ def stale(
         for domain in sorted(inventory.domains, key=lambda d: d.name)
         for ownership in domain.owned
         if (ownership.address, domain.uuid) not in keep
-        and (ownership.name not in unsure or ownership.policy != policy.source)
+        and (ownership.name not in unsure or not policy.gave(ownership.policy))
     ]
+
+
+def takes_back(policy: Policy, ownership: Ownership, wanted: Collection[Address]) -> bool:
+    """Tell whether a pass takes out what it gave there: a device of the policy or `wanted`, or else if it prunes."""
+    if not policy.gave(ownership.policy):
+        return False
+    mentioned = policy.device(ownership.name) is not None or ownership.address in wanted
+    return mentioned or not policy.keeps_unmentioned
 
 
 def ownership_subject(ownership: Ownership, domain: Domain) -> str:
@@ -236,12 +245,19 @@ def leftover(
     What is `attaching` to another domain stays on pciback.
     """
     subject = ownership_subject(ownership, domain)
-    if not ownership.policy or ownership.policy != policy.source:
-        whose = ownership.policy or "no policy that is known"
+    if not policy.gave(ownership.policy):
+        whose = source_text(ownership.policy) or "no policy that is known"
         return Satisfied(
             subject=subject,
             why=Why.OTHER_POLICY,
             reason=f"{ownership.address} was given for {whose}",
+        )
+    if not takes_back(policy, ownership, attaching):
+        return Satisfied(
+            subject=subject,
+            why=Why.UNMENTIONED,
+            reason=f"{source_text(policy.source)} no longer mentions {ownership.name}; "
+            f"`--prune` returns {ownership.address} to dom0",
         )
     purpose = Purpose.HAND_OVER if ownership.address in attaching else Purpose.RELEASE
     target = DetachTarget.of(

@@ -13,16 +13,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
-from cede.errors import PolicyError
-from cede.model.policy import Policy
+from cede.errors import PolicyError, TransientError
+from cede.model.policy import HOST_SOURCE, Policy, file_source
 from cede.policy.build import parts_of
 from cede.policy.diagnostics import Diagnostics
 from cede.policy.merge import policy_of
 from cede.policy.parse import MAX_BYTES, read_tree
 from cede.policy.validate import check_shape
 from cede.util import schemas
+from cede.util.clock import Clock, Timeouts
 from cede.util.paths import Paths
+from cede.util.trusted_file import UntrustedFileError, check_folder, read_trusted
 
 
 def default_paths(file: Path, folder: Path) -> tuple[Path, ...]:
@@ -55,7 +58,10 @@ def files_at(path: Path) -> tuple[Path, ...]:
     return tuple(p for p in inside if p.name.endswith(".yaml") and not p.name.startswith("."))
 
 
-def fingerprint(paths: Sequence[Path]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+Fingerprint = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def fingerprint(paths: Sequence[Path]) -> Fingerprint:
     """Return what changes whenever the policy's files change, without reading them; never fails.
 
     For each file its path, device, inode, size and times of change in ns; no numbers for a file that does not exist.
@@ -74,9 +80,10 @@ def _looks(file: Path) -> tuple[int, ...]:
 def content_of(path: Path, diagnostics: Diagnostics) -> bytes | None:
     """Return the content of the file at `path`, or None and a diagnostic."""
     try:
-        with path.open("rb") as stream:
-            # One byte more than allowed shows that the file is too large, even /dev/zero.
-            return stream.read(MAX_BYTES + 1)
+        # one byte more than allowed shows that the file is too large
+        return read_trusted(path, MAX_BYTES + 1)
+    except UntrustedFileError as error:
+        name, text, remedy = error.name, error.text, error.remedy
     except FileNotFoundError:
         name, text = "no-such-file", "there is no such file"
         remedy = "name the policy with -f, or write this file"
@@ -106,7 +113,7 @@ def read(path: Path) -> Policy:
 
     Raises PolicyError if the file can't be read (the message then begins with the path alone) or is wrong.
     """
-    return _read_files((path,), str(path))
+    return _read_files((path,), (path,))
 
 
 def read_all(paths: Sequence[Path]) -> Policy:
@@ -116,26 +123,55 @@ def read_all(paths: Sequence[Path]) -> Policy:
     else, with all mistakes, or if there is no file at all.
     """
     files = tuple(dict.fromkeys(file for path in paths for file in files_at(path)))
-    source = ":".join(map(str, paths))
     if not files:
         raise PolicyError(
-            f"{source}: there is no *.yaml file in this folder"
+            f"{':'.join(map(str, paths))}: there is no *.yaml file in this folder"
             if paths
             else "no policy file is named",
             name="no-policy-file",
             remedy="name the policy with -f, or write a *.yaml file there",
         )
-    return _read_files(files, source)
+    return _read_files(files, paths)
 
 
-def _read_files(files: Sequence[Path], source: str) -> Policy:
-    diagnostics = Diagnostics(tuple(map(str, files)))
+def _read_files(files: Sequence[Path], paths: Sequence[Path]) -> Policy:
+    # an empty folder too: whoever can write there can take away half of a policy
+    untrusted = {
+        folder: error
+        for folder in paths
+        if folder not in files and (error := _untrusted(folder)) is not None
+    }
+    diagnostics = Diagnostics(tuple(map(str, (*untrusted, *files))))
+    for folder, error in untrusted.items():
+        diagnostics.add_unreadable(str(folder), error.name, error.text, error.remedy)
     contents: dict[str, str | bytes] = {}
     for file in files:
         content = content_of(file, diagnostics)
         if content is not None:
             contents[str(file)] = content
-    return _policy_of(contents, source, diagnostics)
+    return _policy_of(contents, source_at(paths), diagnostics)
+
+
+def _untrusted(folder: Path) -> UntrustedFileError | None:
+    try:
+        check_folder(folder)
+    except UntrustedFileError as error:
+        return error
+    except OSError as error:
+        return UntrustedFileError("unreadable", f"can't be read: {error}", "")
+    return None
+
+
+def source_at(paths: Sequence[Path]) -> str:
+    """Return the identity of the policy at `paths`: the same from any folder, and by any link."""
+    return file_source([_real(path) for path in paths])
+
+
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no file can have this path, which is reported when it is read
+        return str(path)
 
 
 def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics) -> Policy:
@@ -154,30 +190,56 @@ def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagn
     return policy
 
 
-def host_policy(path: Path | None, paths: Paths) -> Policy:
-    """Read the policy at `path`, else that of the host with these `paths`. Raises PolicyError."""
+class PolicyHost(Protocol):
+    """What reading a policy needs of the host."""
+
+    @property
+    def paths(self) -> Paths:
+        """Where the host's own set is."""
+
+    @property
+    def clock(self) -> Clock:
+        """When a file was written lately."""
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long a read may take."""
+
+
+def host_policy(path: Path | None, host: PolicyHost, *, prune: bool = False) -> Policy:
+    """Read the policy at `path`, else the host's own set, once its files have stayed the same for a moment.
+
+    The host's set takes back from domains what it gave and no longer mentions, any other policy only with `prune`.
+    Raises PolicyError, TransientError if the files go on changing, HungError if a read does not return.
+    """
     if path is not None:
-        return read_all([path])
-    policy = read_all(default_paths(paths.policy, paths.policy_folder))
-    # one name for the host's policy, however many files it has: the ownership metadata in domains has this name
-    return replace(policy, source=str(paths.policy))
+        return replace(_settled([path], host), keeps_unmentioned=not prune)
+    named = default_paths(host.paths.policy, host.paths.policy_folder)
+    return replace(_settled(named, host), source=HOST_SOURCE)
 
 
-def host_policy_if_any(path: Path | None, paths: Paths) -> Policy:
+def source_of(path: Path | None) -> str:
+    """Return the identity of the policy that `host_policy` reads."""
+    return HOST_SOURCE if path is None else source_at([path])
+
+
+def host_policy_if_any(path: Path | None, host: PolicyHost) -> Policy:
     """Read the policy as `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
-    if path is None and not paths.policy.exists() and not paths.policy_folder.exists():
-        return Policy(source=str(paths.policy))
-    return host_policy(path, paths)
+    paths = host.paths
+    if path is None and not _exists(paths.policy) and not _exists(paths.policy_folder):
+        return Policy(source=HOST_SOURCE)
+    return host_policy(path, host)
 
 
-def host_policy_beside(output: Path | None, path: Path | None, paths: Paths) -> Policy:
+def host_policy_beside(output: Path | None, path: Path | None, host: PolicyHost) -> Policy:
     """Read the policy as `host_policy`, without the file `output`, which is about to be written."""
+    paths = host.paths
     named = [path] if path is not None else default_paths(paths.policy, paths.policy_folder)
     files = [file for one in named for file in files_at(one)]
     beside = [file for file in files if output is None or not _same_file(file, output)]
     if path is None and len(beside) == len(files):
-        return host_policy_if_any(None, paths)
-    return read_all(beside) if beside else Policy()
+        return host_policy_if_any(None, host)
+    return _settled(beside, host) if beside else Policy()
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -185,6 +247,49 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 STABLE_SECONDS = 0.5
+_MAX_CHANGES = 20
+_READ_SECONDS = 30.0
+
+
+def _settled(paths: Sequence[Path], host: PolicyHost) -> Policy:
+    """Read the files at `paths` as they are when they stay the same while and before they are read."""
+
+    def look() -> Fingerprint:
+        return host.timeouts.call(
+            "looking at the policy's files", lambda: fingerprint(paths), seconds=_READ_SECONDS
+        )
+
+    found = look()
+    fresh = _is_fresh(found, host.clock.now().timestamp())
+    for _ in range(_MAX_CHANGES):
+        if fresh:
+            host.clock.sleep(STABLE_SECONDS)
+        if not fresh or look() == found:
+            answer = host.timeouts.call(
+                "reading the policy", lambda: _read_or_error(paths), seconds=_READ_SECONDS
+            )
+            if look() == found:
+                if isinstance(answer, PolicyError):
+                    raise answer
+                return answer
+        found, fresh = look(), True
+    raise TransientError(
+        f"{':'.join(map(str, paths))}: the files go on changing",
+        name="policy-changing",
+        remedy="let whatever writes them end, then try again",
+    )
+
+
+def _read_or_error(paths: Sequence[Path]) -> Policy | PolicyError:
+    try:
+        return read_all(paths)
+    except PolicyError as wrong:
+        return wrong
+
+
+def _is_fresh(found: Fingerprint, now: float) -> bool:
+    """Whether a file changed so lately that it may be half written; a time to come tells nothing, so it counts too."""
+    return any(now - looks[-1] / 1e9 < STABLE_SECONDS for _, looks in found if looks)
 
 
 class PolicyWatcher:
@@ -223,6 +328,9 @@ class PolicyWatcher:
         self._new = None
         try:
             policy = self._read()
+        except TransientError:  # still being written
+            self._new = (found, self._clock())
+            return False
         except PolicyError as wrong:
             self._rejected, self.rejected = found, wrong
             self._report(wrong)

@@ -18,6 +18,7 @@ from cede.model.policy import (
     Policy,
     Verification,
     When,
+    source_text,
 )
 from cede.planner.planner import plan
 from cede.planner.release import detach, release
@@ -217,6 +218,6 @@ def _address(host: Policy, device: str) -> Address:
     except ValueError as error:
         known = ", ".join(d.name for d in host.devices) or "none"
         raise UsageError(
-            f"{device!r} is neither a PCI address nor a device of {host.source}, which has: {known}",
+            f"{device!r} is neither a PCI address nor a device of {source_text(host.source)}, which has: {known}",
             name="no-such-device",
         ) from error

@@ -13,6 +13,7 @@ from cede.model.actions import LoadPciback
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
 from cede.model.plan import Deferred, Satisfied
+from cede.policy.policy_files import source_of
 from cede.services.host_conditions import of_host
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cede.planner.resolve import Target, Targets
     from cede.services.assess import AssignmentStatus
     from cede.services.reconcile import Report
-    from cede.state.journal import Journal
+from cede.state.journal import Journal
 
 
 def read_status(journal: Journal, targets: Targets, report: Report) -> tuple[Condition, ...]:
@@ -136,7 +137,7 @@ SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doe
 @contextmanager
 def failures_recorded(runtime: Runtime, path: Path | None) -> Iterator[None]:
     """Record a pass that comes to nothing as a condition of the host; the error goes on to the caller."""
-    source = str(path or runtime.paths.policy)
+    source = source_of(path)
     try:
         yield
     except PolicyError as wrong:

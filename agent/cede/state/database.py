@@ -63,7 +63,17 @@ _FOURTH = (
 )
 
 
-STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = tuple(  # a policy's identity instead of its path as typed (model/policy.py)
+    statement
+    for table in ("attachment", "condition")
+    for statement in (
+        f"UPDATE {table} SET source = 'host' WHERE source = '/etc/cede/policy.yaml'",  # noqa: S608 - a constant
+        f"UPDATE {table} SET source = 'file:' || source WHERE source LIKE '/%'",  # noqa: S608 - a constant
+    )
+)
+
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 VERSION = len(STEPS)
