@@ -64,7 +64,7 @@ def wanted(host: Host) -> str:
     return _state(host)
 
 
-LOOKS = ("xenstore", "reading ")
+LOOKS = ("xenstore", "reading ", "looking ")
 
 
 def journalled(points: list[str]) -> list[str]:

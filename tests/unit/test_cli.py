@@ -654,8 +654,36 @@ def test_a_guest_that_starts_while_the_host_is_observed_is_seen_as_it_is_then(
     def started_meanwhile(domains: Callable[[], object]) -> object:
         found = domains()
         guest.live = running
+        del host.instead["domains"]
         return found
 
     host.instead["domains"] = started_meanwhile
     released = cede("release", NIC)
     assert (released.status, "unplug" in released.out) == (0, True)
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_a_prompt_holds_no_lock_and_the_plan_is_made_again_after_it(
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: bool,
+) -> None:
+    def person(*_: object, **__: object) -> bool:
+        asked.append(host.paths.lock.exists())
+        if meanwhile:
+            card = (host.tree.sys / "bus/pci/devices" / NIC).resolve()
+            host.tree.mount("/srv", host.tree.disk("sda", card))
+        return True
+
+    asked: list[bool] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", person)
+    shown = cede("apply")
+    assert asked == [False]
+    if meanwhile:
+        assert (shown.status, host.journal) == (75, [])
+        assert "changed since" in shown.err
+    else:
+        assert (shown.status, f"plug pv1 {NIC}" in host.journal) == (0, True)
+        assert shown.out.count("hot-plug") == 2  # in the plan and as it is done

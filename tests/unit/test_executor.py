@@ -35,6 +35,7 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
+from cede.services.observe import observe
 from sim.card import DOM0
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def take(host: SimulatedHost, *actions: Action, identity: Identity = IDENTITY) -
         identity=identity,
         actions=actions,
     )
-    (outcome,) = Executor(host.adapters()).execute([change])
+    (outcome,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     return outcome
 
 
@@ -92,7 +93,9 @@ def test_progress_is_reported_of_each_action_before_and_after(host: SimulatedHos
         subject="s", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=(LOAD, BIND)
     )
     progress = lambda _change, event: reported.append(event)  # noqa: E731 - said once
-    (done,) = Executor(host.adapters(), progress=progress).execute([change])
+    (done,) = Executor(
+        host.adapters(), lambda: observe(host.adapters()), progress=progress
+    ).execute([change])
     assert reported == [LOAD, done.tried[0], BIND, done.tried[1]]
     assert isinstance(reported[1], ActionOutcome)
 
@@ -263,7 +266,7 @@ def test_a_device_that_never_was_in_a_guest_has_its_slot_dropped_instead(
 def test_a_device_given_back_the_wrong_way_is_bound_once_more_to_be_freed(
     host: SimulatedHost,
 ) -> None:
-    take(host, *ATTACH, RELEASE[0])
+    take(host, *ATTACH, *RELEASE[:2])
     host.tree.bind("0000:01:00.0", "e1000e")  # as virsh leaves it: bound, and Xen still has it
     host.journal.clear()
     assert take(host, BACK).error is None
@@ -387,7 +390,7 @@ def test_what_an_attach_was_begun_on_top_of_is_again_if_nothing_comes_of_it(
         identity=IDENTITY,
         actions=RELEASE[1:2],
     )
-    Executor(host.adapters()).execute([change])
+    Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     host.fails["load"] = [PermanentError("no")]
     assert take(host, *ATTACH).error is not None
     (left,) = host.written.load_state().unfinished
@@ -480,10 +483,10 @@ def test_a_change_of_the_host_itself_is_done_and_rolled_back_if_it_fails(
         actions=(LOAD, LoadAtBoot(), switch),
     )
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.adapters()).execute([change])
+    (failed,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     assert [one.action for one in failed.rolled_back] == [DontLoadAtBoot()]
     assert (modules.loaded_at_boot(), failed.rollback_failed) == (False, None)
-    (done,) = Executor(host.adapters()).execute([change])
+    (done,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     assert (done.error, modules.loaded_at_boot()) == (None, True)
     assert "<e820_host" in host.guests["pv1"].config
     assert host.written.load_state().unfinished == ()
@@ -500,7 +503,7 @@ def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: Simulat
         actions=(LoadAtBoot(), switch),
     )
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.adapters()).execute([change])
+    (failed,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     assert failed.rolled_back == ()
     assert host.adapters().modules.loaded_at_boot()
 
@@ -516,7 +519,7 @@ def test_a_change_of_the_host_that_hangs_holds_no_device_and_isnt_complete(
         identity=None,
         actions=(LOAD, LoadAtBoot()),
     )
-    (hung,) = Executor(host.adapters()).execute([change])
+    (hung,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
     assert (isinstance(hung.error, HungError), hung.rolled_back) == (True, ())
     memory = host.written.load_state()
     assert (memory.held, memory.unfinished) == ((), ())

@@ -189,6 +189,7 @@ def test_what_never_ended_is_incomplete_and_unfinished(
             attaching=True,
             return_to_dom0=True,
             since=EARLY,
+            moved=False,
         ),
         Unfinished(
             subject="disk0",
@@ -197,8 +198,19 @@ def test_what_never_ended_is_incomplete_and_unfinished(
             attaching=False,
             return_to_dom0=True,
             since=EARLY,
+            moved=False,
         ),
     )
+
+
+@pytest.mark.parametrize(("action", "moved"), [(LoadAtBoot(), False), (BIND, False), (PLUG, True)])
+def test_only_an_action_on_a_domain_can_have_left_the_device_there(
+    journal: Journal, action: LoadAtBoot | BindToPciback | HotPlug, moved: bool
+) -> None:
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), action, {})
+    journal.begin_change(ATTACH, ASKED)  # a recovery that had begun nothing yet
+    (left,) = journal.load_state().unfinished
+    assert left.moved is moved
 
 
 def test_what_dom0_is_not_to_have_back_is_remembered_so(journal: Journal) -> None:

@@ -25,6 +25,7 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
+from cede.services.observe import observe
 from cede.state.journal import Requester
 from sim.card import DOM0, QUARANTINE
 
@@ -408,7 +409,7 @@ def test_without_its_journal_nothing_is_done(host: SimulatedHost) -> None:
     remember(host, ORIGIN)
     assert host.written._open is not None
     host.written._open.execute("PRAGMA query_only = 1")
-    (done,) = Executor(host.adapters()).execute(
+    (done,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute(
         [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
     )
     assert isinstance(done.error, PermanentError)
@@ -423,9 +424,9 @@ def test_an_action_that_cannot_be_written_down_is_not_done(
         assert host.written._open is not None
         host.written._open.execute("PRAGMA query_only = 1")
 
-    (done,) = Executor(host.adapters(), progress=fills_up).execute(
-        [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
-    )
+    (done,) = Executor(
+        host.adapters(), lambda: observe(host.adapters()), progress=fills_up
+    ).execute([replace(WORK, actions=(ReturnToDom0(address=NIC),))])
     assert isinstance(done.error, PermanentError)
     assert "the journal" in done.error.message
     assert (host.journal, len(done.tried)) == ([], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,10 @@ from cede.cli.session import confirm, writing
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import carry_out_pass, replan
 from cede.services.status import failures_recorded
+
+if TYPE_CHECKING:
+    from cede.adapters.ports import Adapters
+    from cede.model.plan import Change
 
 
 @click.command("apply")
@@ -51,14 +56,22 @@ def apply_command(
     with ExitStack() as stack:
         stack.enter_context(failures_recorded(runtime, policy_path))
         policy = host_policy(policy_path, runtime, prune=prune)
+
+        def shown(adapters: Adapters) -> tuple[Change, ...]:
+            _, planned = replan(adapters, policy, scheduled=scheduled)
+            output.plan(planned)
+            return planned.changes
+
+        confirmed = confirm(runtime, shown, yes=yes or as_json)
+        if confirmed.declined:
+            echo("Nothing was changed.")
+            return Exit.OUT_OF_SYNC
         adapters, context = stack.enter_context(
             writing(runtime, "cede apply", seconds, as_json=as_json)
         )
         targets, planned = replan(adapters, policy, scheduled=scheduled)
-        if not as_json:
+        confirmed.refuse_other(planned.changes)
+        if confirmed.shown is None and not as_json:
             output.plan(planned)
-        if planned.changes and not confirm(yes=yes or as_json):
-            echo("Nothing was changed.")
-            return Exit.OUT_OF_SYNC
         done = carry_out_pass(adapters, targets, planned, context)
     return show_report(done, as_json=as_json)

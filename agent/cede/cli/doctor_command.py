@@ -25,7 +25,8 @@ from cede.services.outputs import ChangeOutcome
 from cede.services.reconcile import Report
 
 if TYPE_CHECKING:
-    from cede.model.plan import Outcome
+    from cede.adapters.ports import Adapters
+    from cede.model.plan import Change, Outcome
     from cede.services.diagnose import Diagnosis
 
 _MAX_BYTES = 1024 * 1024
@@ -91,6 +92,20 @@ def _fix(
     runtime: Runtime, request: DoctorRequest, seconds: float, *, yes: bool, as_json: bool
 ) -> int:
     about = f" {request.device} {request.domain}" if request.domain else ""
+    fatal = False
+
+    def shown(adapters: Adapters) -> tuple[Change, ...]:
+        nonlocal fatal
+        found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
+        fatal = bool(found.fatal)
+        if found.fix.changes:
+            output.plan(found.fix)
+        return found.fix.changes
+
+    confirmed = confirm(runtime, shown, yes=yes or as_json, libvirt=LibvirtAccess.OPTIONAL)
+    if confirmed.declined:
+        echo("Nothing was changed.")
+        return Exit.FAILED if fatal else Exit.OK
     with writing(
         runtime,
         f"cede doctor{about} --fix",
@@ -103,11 +118,9 @@ def _fix(
             if not as_json:
                 echo("There is nothing for --fix to do.")
             return _show(found, (), as_json=as_json)
-        if not as_json:
+        confirmed.refuse_other(found.fix.changes)
+        if confirmed.shown is None and not as_json:
             output.plan(found.fix)
-        if not confirm(yes=yes or as_json):
-            echo("Nothing was changed.")
-            return Exit.FAILED if found.fatal else Exit.OK
         outcomes = diagnose.fix(adapters, found, context)
         found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
     return _show(found, outcomes, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,13 @@ from cede.cli.session import confirm, writing
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance
+from cede.services.reconcile import RequestContext
 from cede.util.text import one_line
+
+if TYPE_CHECKING:
+    from cede.adapters.ports import Adapters
+    from cede.model.plan import Change
+    from cede.services.maintenance import MaintenancePlan
 
 
 def _one_line(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -86,25 +93,36 @@ def resume_command(
 
     Without DOMAIN or DEVICE, end all pauses and drains.
     """
+    policy = host_policy_if_any(policy_path, runtime)
+
+    def shown(adapters: Adapters) -> tuple[Change, ...]:
+        planned = maintenance.plan_resume(adapters, policy, target)
+        _show_resume(planned)
+        return planned.plan.changes
+
+    confirmed = confirm(runtime, shown, yes=yes or as_json)
+    if confirmed.declined:
+        echo("Nothing was changed.")
+        return Exit.OUT_OF_SYNC
     with writing(runtime, f"cede resume {target}".strip(), seconds, as_json=as_json) as (
         adapters,
         context,
     ):
-        planned = maintenance.plan_resume(
-            adapters, host_policy_if_any(policy_path, runtime), target
-        )
+        planned = maintenance.plan_resume(adapters, policy, target)
         if not planned.pauses and not as_json:
             echo("Nothing is paused or drained.")
             return Exit.OK
-        if not as_json:
-            for pause in planned.pauses:
-                echo(f"{pause.target or 'everything'}: no longer {pause}")
-            output.plan(planned.plan)
-        if planned.plan.changes and not confirm(yes=yes or as_json):
-            echo("Nothing was changed.")
-            return Exit.OUT_OF_SYNC
+        confirmed.refuse_other(planned.plan.changes)
+        if confirmed.shown is None and not as_json:
+            _show_resume(planned)
         done = maintenance.resume(adapters, planned, context)
     return show_report(done, as_json=as_json)
+
+
+def _show_resume(planned: MaintenancePlan) -> None:
+    for pause in planned.pauses:
+        echo(f"{pause.target or 'everything'}: no longer {pause}")
+    output.plan(planned.plan)
 
 
 @click.command("drain")
@@ -129,17 +147,25 @@ def drain_command(
     Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. The next `cede
     drain` or the next pass continues a drain that was interrupted.
     """
+    policy = host_policy_if_any(policy_path, runtime)
+
+    def shown(adapters: Adapters) -> tuple[Change, ...]:
+        planned = maintenance.plan_drain(adapters, policy, target, RequestContext(), reason=reason)
+        output.plan(planned.plan)
+        return planned.plan.changes
+
+    confirmed = confirm(runtime, shown, yes=yes or as_json)
+    if confirmed.declined:
+        echo("Nothing was changed.")
+        return Exit.OUT_OF_SYNC
     with writing(runtime, f"cede drain {target}".strip(), seconds, as_json=as_json) as (
         adapters,
         context,
     ):
-        policy = host_policy_if_any(policy_path, runtime)
         planned = maintenance.plan_drain(adapters, policy, target, context, reason=reason)
-        if not as_json:
+        confirmed.refuse_other(planned.plan.changes)
+        if confirmed.shown is None and not as_json:
             output.plan(planned.plan)
-        if planned.plan.changes and not confirm(yes=yes or as_json):
-            echo("Nothing was changed.")
-            return Exit.OUT_OF_SYNC
         done = maintenance.drain(adapters, planned, context)
     code = show_report(done, as_json=as_json)
     if not as_json:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.runtime import LibvirtAccess
 from cede.cli import output
 from cede.cli.screen import echo, echo_lines
+from cede.errors import WorldMovedError
 from cede.executor.executor import silence
 from cede.services.reconcile import RequestContext
 from cede.state.journal import Requester
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cede.adapters.ports import Adapters
     from cede.adapters.runtime import Runtime
@@ -83,6 +85,36 @@ def writing(
                 echo(f"cede: {warning}", err=True)
 
 
-def confirm(*, yes: bool) -> bool:
-    """Return whether to go on: asks on a terminal only, since a script can't answer."""
-    return yes or not sys.stdin.isatty() or click.confirm("Do this?")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """What a person was shown and said to it; `shown` is None if nobody was asked."""
+
+    declined: bool = False
+    shown: tuple[object, ...] | None = None
+
+    def refuse_other(self, planned: Sequence[object]) -> None:
+        """Raise WorldMovedError unless what is `planned` now is what was shown."""
+        if self.shown is not None and self.shown != tuple(planned):
+            raise WorldMovedError(
+                "the host has changed since the plan was shown, so cede did nothing",
+                name="plan-changed",
+                remedy="the same command shows the plan as it is now",
+            )
+
+
+def confirm(
+    runtime: Runtime,
+    show: Callable[[Adapters], Sequence[object]],
+    *,
+    yes: bool,
+    libvirt: LibvirtAccess = LibvirtAccess.REQUIRED,
+) -> Confirmed:
+    """Have `show` print what would be done and return it; ask on a terminal, since a script can't answer.
+
+    No lock is held while a person thinks, so the host may have changed by the answer.
+    """
+    if yes or not sys.stdin.isatty():
+        return Confirmed()
+    with runtime.adapters(libvirt) as adapters:
+        shown = tuple(show(adapters))
+    return Confirmed(declined=bool(shown) and not click.confirm("Do this?"), shown=shown)

@@ -22,6 +22,7 @@ from cede.services.status import read_status
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
+    from cede.adapters.ports import Adapters
     from cede.model.domain import Domain
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
@@ -72,19 +73,27 @@ def verify_command(
 def _after_restart(
     runtime: Runtime, policy: Policy, seconds: float, *, as_json: bool, explaining: bool, yes: bool
 ) -> int:
+    def shown(adapters: Adapters) -> tuple[str, ...]:
+        targets, planned = replan(adapters, policy)
+        names = tuple(d.name for d in _in_sync(targets, verify_all(adapters, targets, planned)))
+        if names:
+            echo(f"shut down and start: {', '.join(names)}")
+        return names
+
+    confirmed = confirm(runtime, shown, yes=yes or as_json)
+    if confirmed.declined:
+        echo("Nothing was restarted.")
+        return Exit.OUT_OF_SYNC
     with writing(runtime, "cede verify --restart", seconds, as_json=as_json) as (adapters, context):
         targets, planned = replan(adapters, policy)
         found = verify_all(adapters, targets, planned)
         domains = _in_sync(targets, found)
         restarted: list[str] = []
         failed: CedeError | None = None
-        if domains:
-            names = ", ".join(domain.name for domain in domains)
-            if not as_json:
-                echo(f"shut down and start: {names}")
-            if not confirm(yes=yes or as_json):
-                echo("Nothing was restarted.")
-                return Exit.OUT_OF_SYNC
+        names = [domain.name for domain in domains]
+        confirmed.refuse_other(names)
+        if names and confirmed.shown is None and not as_json:
+            echo(f"shut down and start: {', '.join(names)}")
         for domain in domains:
             if context.stop.is_set():
                 break

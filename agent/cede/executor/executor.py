@@ -1,7 +1,8 @@
 """The executor: executes a plan's changes and returns the outcome of each; it does not raise.
 
-Each action is in the journal before it is done. A change that fails is rolled back, action by action; a device on which
-a call hangs is left alone. Independent changes run side by side.
+Each action is in the journal before it is done. Before each try of one that can't be taken back the host is looked at
+again, and the action is refused if what the plan rests on isn't so any more. A change that fails is rolled back, action
+by action; a device on which a call hangs is left alone. Independent changes run side by side.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, StopRequestedError, WorldMovedError
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
 from cede.model.actions import Action, BindToPciback
 from cede.model.plan import ActionOutcome, Change, Outcome
+from cede.planner.recheck import IRREVERSIBLE, recheck
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
 from cede.util.log import unexpected
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cede.adapters.ports import Adapters
+    from cede.model.inventory import Inventory
 
 
 SIDE_BY_SIDE = 8
@@ -39,18 +43,21 @@ def silence(_change: Change, _event: Action | ActionOutcome) -> None:
 class Executor:
     """Executes changes for `requester`; set `stop` to end after the present actions.
 
-    At most `side_by_side` groups of changes are executed at once.
+    `look` observes the host as it is at the moment; it raises one of cede's errors if that can't be told. At most
+    `side_by_side` groups of changes are executed at once.
     """
 
     def __init__(
         self,
         adapters: Adapters,
+        look: Callable[[], Inventory],
         requester: Requester | None = None,
         progress: Progress = silence,
         stop: threading.Event | None = None,
         side_by_side: int = SIDE_BY_SIDE,
     ) -> None:
         self._adapters = adapters
+        self._look = look
         self._runner = ActionRunner(adapters)
         self._requester = requester or Requester()
         self._progress = progress
@@ -119,7 +126,7 @@ class Executor:
                 outcome.action
                 for outcome in tried
                 if (outcome.error is None and not outcome.no_change)
-                or self._touched(outcome.action)
+                or (outcome.begun and self._touched(outcome.action))
             )
         except CedeError as blind:
             return Outcome(change=change, tried=tried, error=error, rollback_failed=blind)
@@ -181,7 +188,7 @@ class Executor:
         try:
             self._same_device(change)
             prestate = retry_transient(
-                lambda: self._read_prestate(action, is_rollback=is_rollback), clock
+                lambda: self._read_prestate(change, action, is_rollback=is_rollback), clock
             )
             no_change = changes_nothing(action, prestate)
             action_id = self._adapters.journal.begin_action(
@@ -194,7 +201,10 @@ class Executor:
                 else None,
             )
             self._started.add(change_id)
-            retry_transient(lambda: self._do(change, action), clock)
+            tries = count()
+            retry_transient(
+                lambda: self._do(change, action, next(tries), is_rollback=is_rollback), clock
+            )
         except CedeError as failed:
             error = failed
         except Exception as fault:  # noqa: BLE001 - the other changes are executed all the same
@@ -211,23 +221,38 @@ class Executor:
             error=error,
             is_rollback=is_rollback,
             no_change=no_change,
+            begun=action_id is not None,
         )
         self._progress(change, outcome)
         return outcome
 
-    def _read_prestate(self, action: Action, *, is_rollback: bool) -> dict[str, object]:
+    def _read_prestate(
+        self, change: Change, action: Action, *, is_rollback: bool
+    ) -> dict[str, object]:
         """Return the state before the action. Raises WorldMovedError if the action no longer fits the host."""
         if not is_rollback:
             self._runner.refuse_moved(action)
-        return read_prestate(self._adapters, action)
+        prestate = read_prestate(self._adapters, action)
+        self._recheck(change, action, tried=False, is_rollback=is_rollback)
+        return prestate
 
     def _touched(self, action: Action) -> bool:
         return retry_transient(lambda: self._runner.touched(action), self._adapters.clock)
 
-    def _do(self, change: Change, action: Action) -> None:
-        """Try once; retries may be a minute apart, so the device is checked each time."""
+    def _do(self, change: Change, action: Action, tries: int, *, is_rollback: bool) -> None:
+        """Try once; retries may be a minute apart, so everything is checked each time."""
         self._same_device(change)
+        if tries:
+            self._recheck(change, action, tried=True, is_rollback=is_rollback)
         self._runner.do(action)
+
+    def _recheck(self, change: Change, action: Action, *, tried: bool, is_rollback: bool) -> None:
+        """Raise WorldMovedError if the action is not to be done any more on the host as it is now."""
+        if not isinstance(action, IRREVERSIBLE):
+            return
+        refused = recheck(change, action, self._look(), tried=tried, is_rollback=is_rollback)
+        if refused is not None:
+            raise WorldMovedError(refused.reason, name=refused.rule, remedy=refused.remedy)
 
     def _same_device(self, change: Change) -> None:
         """Raise WorldMovedError unless the device at the address is still the one that the plan was made for."""

@@ -185,7 +185,8 @@ class Inventory:
             domain = self.domain_by_id(given.domid)
             return None if domain is None or domain.live_hostdev(address) else domain
         for started in self.unfinished:
-            domain = self.domain(started.domain) if started.address == address else None
+            begun = started.address == address and started.moved
+            domain = self.domain(started.domain) if begun else None
             if domain is None or not domain.running or domain.live_hostdev(address):
                 continue
             if given is not None and given.domid == domain.domid:

@@ -72,7 +72,8 @@ class Unfinished:
 
     `subject` is what it was about; `device` is its name in the policy, empty where no policy named it; `attaching`
     tells whether it was an attach, not a release; `domain` is the one that it was about, empty if that was none;
-    `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it started.
+    `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it started;
+    `moved` tells whether a hot-plug or an unplug was begun, without which nothing of it is in the domain.
     """
 
     subject: str
@@ -82,6 +83,7 @@ class Unfinished:
     attaching: bool
     return_to_dom0: bool = True
     since: str = ""
+    moved: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

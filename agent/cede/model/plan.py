@@ -74,6 +74,7 @@ class Change:
     a domain itself. `identity` is what the device must still be at each action; None for one that has vanished.
     `action_required` is what the administrator must do after the actions before the assignment is in sync, empty if
     nothing. `reason` says why there is something to do, where that isn't a first attach or the administrator's command.
+    `override` names the guards that the policy overrides for the device.
     """
 
     subject: Subject
@@ -84,6 +85,7 @@ class Change:
     actions: Annotated[tuple[Action, ...], Keywords(min_items=1)]
     action_required: str = ""
     reason: str = ""
+    override: tuple[str, ...] = ()
 
     @property
     def attaching(self) -> bool:
@@ -234,7 +236,8 @@ class ActionOutcome:
     """One action that was tried.
 
     `seconds` is how long it took; `error` is None if it went well; `is_rollback` tells whether the action undid another
-    one; `no_change` whether there was nothing to change, and so nothing to undo.
+    one; `no_change` whether there was nothing to change, and so nothing to undo; `begun` whether it was written to the
+    journal, without which nothing of it was done.
     """
 
     action: Action
@@ -242,6 +245,7 @@ class ActionOutcome:
     error: CedeError | None = None
     is_rollback: bool = False
     no_change: bool = False
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,7 @@ def _attach(target: AttachTarget, lost: str) -> Change | Satisfied | Deferred:
         actions=actions,
         action_required=_action_required(target),
         reason=lost,
+        override=target.override,
     )
 
 

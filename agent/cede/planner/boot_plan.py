@@ -124,6 +124,7 @@ def _decision(
         address=device.address,
         identity=device.identity,
         actions=tuple(bind_actions(candidate)),
+        override=candidate.override,
     )
 
 

@@ -79,10 +79,8 @@ def _held(target: AttachTarget, _: PlanContext) -> Answer:
 
 def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
     """Refuse if dom0 uses the device or a function that is reset with it, or the policy protects one of them."""
-    policy = target.policy
-    described = policy.device(target.assignment.device)
-    override = described.override if described else ()
-    return refuse_guarded(target.device, target.subject, target.inventory, policy.protect, override)
+    protect, override = target.policy.protect, target.override
+    return refuse_guarded(target.device, target.subject, target.inventory, protect, override)
 
 
 def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:

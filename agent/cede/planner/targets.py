@@ -63,6 +63,12 @@ class AttachTarget:
         return self.domain.unmanaged(self.device.address)
 
     @property
+    def override(self) -> tuple[str, ...]:
+        """The guards that the policy overrides for it."""
+        described = self.policy.device(self.assignment.device)
+        return described.override if described else ()
+
+    @property
     def others(self) -> tuple[Domain, ...]:
         """The other domains with a hostdev for it, live or persistent."""
         wanting = self.inventory.wanting(self.device.address)

@@ -107,7 +107,12 @@ def execute(
     if adapters.journal.rebuilt:
         adapters.journal.record_found(in_place(inventory), context.requester)
     executor = Executor(
-        adapters, context.requester, context.progress, context.stop, context.side_by_side
+        adapters,
+        lambda: observe_host(adapters),
+        context.requester,
+        context.progress,
+        context.stop,
+        context.side_by_side,
     )
     return executor.execute(changes)
 

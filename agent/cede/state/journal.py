@@ -98,6 +98,16 @@ _AT_ONCE = 100
 _OUTCOMES = {"cut off": "incomplete", "stranded": "rollback failed"}
 
 
+# whether any change of it that is open began what can have left the device in a domain; an unnamed action of an older
+# cede can have
+_MOVED = (
+    "EXISTS (SELECT 1 FROM deed JOIN task AS other ON deed.task = other.id WHERE other.open"
+    " AND other.address = task.address AND coalesce(json_extract(deed.step, '$.action'), '') NOT IN"
+    " ('bind-to-pciback', 'load-pciback', 'load-at-boot', 'dont-load-at-boot', 'return-to-dom0', 'switch-on',"
+    " 'switch-off'))"
+)
+
+
 class Journal(StatusStore):
     """All that cede remembers; see `JournalFile` for how the file is opened and which errors are raised."""
 
@@ -112,7 +122,7 @@ class Journal(StatusStore):
             named = database.version(connection) >= database.DEVICE_VERSION
             device = "device" if named else database.DEVICE_OF_SUBJECT
             unfinished = connection.execute(
-                f"SELECT subject, {device}, address, domain, inward, back, begun FROM task"  # noqa: S608 - a constant
+                f"SELECT subject, {device}, address, domain, inward, back, begun, {_MOVED} FROM task"  # noqa: S608
                 " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id"
             ).fetchall()
             held = connection.execute(
@@ -130,8 +140,9 @@ class Journal(StatusStore):
                         attaching=bool(attaching),
                         return_to_dom0=bool(back),
                         since=since,
+                        moved=bool(moved),
                     )
-                    for subject, name, at, domain, attaching, back, since in unfinished
+                    for subject, name, at, domain, attaching, back, since, moved in unfinished
                 ),
                 held=tuple(
                     Held(address=Address.parse(at), reason=reason, since=since)

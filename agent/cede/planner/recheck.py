@@ -1,0 +1,118 @@
+"""What a plan rests on, asked again of the host as it is at the moment of an action that can't be taken back.
+
+Between a plan and its actions a disk can be mounted, and other people can give devices away: then the action is
+refused, and the host has to be planned anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cede.errors import FailureKind
+from cede.model.actions import BindToPciback, HotPlug, ReturnToDom0, Unplug
+from cede.model.plan import Refused
+from cede.planner.guards import refuse_guarded
+from cede.planner.resets import refuse_sibling
+
+if TYPE_CHECKING:
+    from cede.model.actions import Action
+    from cede.model.domain import Domain
+    from cede.model.inventory import Inventory
+    from cede.model.pci import Address
+    from cede.model.plan import Change
+
+IRREVERSIBLE = (BindToPciback, HotPlug, Unplug, ReturnToDom0)
+_AGAIN = "plan again"
+
+
+def recheck(
+    change: Change, action: Action, now: Inventory, *, tried: bool, is_rollback: bool
+) -> Refused | None:
+    """Return why the action is not to be done any more; None if all is as it was decided on.
+
+    `now` is the host at this moment; `tried` tells that this very action was tried before for the same change, so that
+    what is half done is its own.
+    """
+    match action:
+        case BindToPciback():
+            return _used(change, action.address, now)
+        case HotPlug():
+            return (
+                _taken(change, action, now, tried=tried)
+                or _used(change, action.address, now)
+                or _active_sibling(change, action.address, now)
+            )
+        case Unplug():
+            return _foreign(change, action, now)
+        case ReturnToDom0():
+            return _wanted(change, action.address, now, is_rollback=is_rollback)
+        case _:
+            return None
+
+
+def _used(change: Change, address: Address, now: Inventory) -> Refused | None:
+    """The host needs it, or what is reset with it, by now; what is on pciback is not dom0's."""
+    device = now.device(address)
+    if device is None:
+        return None  # the device itself is checked on its own
+    return refuse_guarded(device, change.subject, now, override=change.override)
+
+
+def _active_sibling(change: Change, address: Address, now: Inventory) -> Refused | None:
+    device = now.device(address)
+    return None if device is None else refuse_sibling(device, change.subject, now)
+
+
+def _taken(change: Change, action: HotPlug, now: Inventory, *, tried: bool) -> Refused | None:
+    """Somebody else has given it away, or reserved it, meanwhile."""
+    address, target = action.address, now.domain(action.domain)
+    other = next((d for d in now.wanting(address) if d.name != action.domain), None)
+    if other is not None:
+        return _elsewhere(change, f"{address} is in the XML of {other.name} by now")
+    if target is not None and target.live_hostdev(address):
+        return _foreign(change, action, now)
+    given, device = now.given(address), now.device(address)
+    own = tried and target is not None and (given is None or given.domid == target.domid)
+    if own or (given is None and not (device and device.in_guest)):
+        return None
+    holder = now.domain_by_id(given.domid) if given else None
+    name = holder.name if holder else f"domain {given.domid}" if given else "a guest"
+    return _elsewhere(change, f"{address} was given to {name} behind libvirt's back meanwhile")
+
+
+def _foreign(change: Change, action: HotPlug | Unplug, now: Inventory) -> Refused | None:
+    """Another tool's hostdev stands where cede's was, or where none was."""
+    domain: Domain | None = now.domain(action.domain)
+    if domain is None or not domain.unmanaged(action.address):
+        return None
+    return Refused(
+        subject=change.subject,
+        rule="foreign",
+        kind=FailureKind.UNSAFE,
+        reason=f"another tool has put {action.address} into {domain.name} meanwhile",
+        remedy=_AGAIN,
+    )
+
+
+def _wanted(
+    change: Change, address: Address, now: Inventory, *, is_rollback: bool
+) -> Refused | None:
+    """Dom0 would take what a guest has, or what another one is to have at its next start."""
+    given = now.given(address)
+    if given is not None:
+        return _elsewhere(change, f"{address} was given to domain {given.domid} meanwhile")
+    for domain in now.wanting(address):
+        reserved = domain.name not in change.domains and not is_rollback
+        if domain.live_hostdev(address) or reserved:
+            return _elsewhere(change, f"{address} is in the XML of {domain.name} by now")
+    return None
+
+
+def _elsewhere(change: Change, reason: str) -> Refused:
+    return Refused(
+        subject=change.subject,
+        rule="elsewhere",
+        kind=FailureKind.UNSAFE,
+        reason=reason,
+        remedy=_AGAIN,
+    )

@@ -1,0 +1,195 @@
+"""What a plan rests on is asked again before each try of an action that can't be taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede.adapters.linux.sysfs import Sysfs
+from cede.domain_xml import document
+from cede.errors import TransientError, WorldMovedError
+from cede.executor.executor import Executor
+from cede.model.actions import (
+    Action,
+    AddToConfig,
+    BindToPciback,
+    HotPlug,
+    LoadPciback,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
+from cede.model.pci import Address, Identity
+from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
+from cede.planner.recheck import recheck
+from cede.services.observe import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.in_files import SimulatedHost
+
+NIC = Address(0, 1, 0, 0)
+IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
+PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
+ADD = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml")
+ATTACH = (LoadPciback(), BindToPciback(address=NIC, driver="e1000e"), PLUG, ADD)
+UNPLUG = Unplug(address=NIC, domain="pv1")
+RELEASE = (UNPLUG, RemoveFromConfig(address=NIC, domain="pv1"), ReturnToDom0(address=NIC))
+
+
+def take(
+    host: SimulatedHost,
+    *actions: Action,
+    at: type[Action] | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Outcome:
+    """Execute the actions as one change; `meanwhile` happens once, as the first action of the type `at` begins."""
+    happened: list[object] = []
+
+    def progress(_change: Change, event: Action | ActionOutcome) -> None:
+        if at is not None and isinstance(event, at) and not happened:
+            happened.append(meanwhile())
+
+    change = Change(
+        subject="nic0 -> pv1",
+        purpose=Purpose.RELEASE if actions[0] == UNPLUG else Purpose.ATTACH,
+        address=NIC,
+        identity=IDENTITY,
+        actions=actions,
+    )
+    (outcome,) = Executor(
+        host.adapters(), lambda: observe(host.adapters()), progress=progress
+    ).execute([change])
+    return outcome
+
+
+def mounted(host: SimulatedHost) -> Callable[[], None]:
+    """A disk behind the card is mounted."""
+    card = (host.tree.sys / "bus/pci/devices" / str(NIC)).resolve()
+    return lambda: host.tree.mount("/srv", host.tree.disk("sda", card))
+
+
+def gave(
+    host: SimulatedHost, domid: int, address: str = str(NIC), *, by_cede: bool = False
+) -> None:
+    """`xl pci-attach` by a person."""
+    host.give(host.cards[Address.parse(address)], domid, by_cede=by_cede)
+
+
+def reserve(host: SimulatedHost, *, live: bool) -> None:
+    """A hostdev of another tool in pv2, running or persistent."""
+    guest = host.guests["pv2"]
+    if live and guest.live is not None:
+        guest.live = document.with_hostdev(guest.live, NIC, "hostdev0")
+    elif not live:
+        guest.config = document.with_hostdev(guest.config, NIC, "hostdev0")
+
+
+def name_of(outcome: Outcome) -> str:
+    assert isinstance(outcome.error, WorldMovedError), outcome.error
+    return outcome.error.name
+
+
+def test_what_is_mounted_after_the_plan_is_not_torn_away(host: SimulatedHost) -> None:
+    done = take(host, *ATTACH, at=BindToPciback, meanwhile=mounted(host))
+    assert name_of(done) == "host-needs-it"
+    assert Sysfs(host.tree.sys).driver(NIC) == "e1000e"
+    assert not [line for line in host.journal if "bind" in line]
+    assert host.written.load_state().unfinished == ()
+
+
+def test_a_guard_that_the_policy_overrides_is_overridden_then_too(host: SimulatedHost) -> None:
+    mounted(host)()
+    change = Change(
+        subject="s", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=ATTACH
+    )
+    overriding = replace(change, override=("filesystem",))
+    now = observe(host.adapters())
+    found = [
+        recheck(c, ATTACH[1], now, tried=False, is_rollback=False) for c in (change, overriding)
+    ]
+    assert [one and one.rule for one in found] == ["host-needs-it", None]
+
+
+def test_it_is_asked_again_before_another_try(host: SimulatedHost) -> None:
+    host.fails["bind_to_pciback"] = [TransientError("busy")]
+    host.time.after(0.0, mounted(host))
+    assert name_of(take(host, *ATTACH)) == "host-needs-it"
+    assert host.journal.count(f"bind_to_pciback {NIC}") == 1
+
+
+def test_a_sibling_that_came_into_use_keeps_a_device_that_is_reset_with_it(
+    host: SimulatedHost,
+) -> None:
+    host.card("0000:01:00.1", driver=None)
+    for address in (NIC, "0000:01:00.1"):
+        (host.tree.sys / f"bus/pci/devices/{address}/reset_method").write_text("bus\n")
+    host.loaded = True
+    host.libvirt.bind_to_pciback(Address.parse("0000:01:00.1"))
+    done = take(host, *ATTACH, at=HotPlug, meanwhile=lambda: gave(host, 2, "0000:01:00.1"))
+    assert name_of(done) == "sibling-active"
+    assert f"plug pv1 {NIC}" not in host.journal
+
+
+def test_what_a_person_gave_the_guest_meanwhile_stays_theirs(host: SimulatedHost) -> None:
+    """`xl pci-attach`, of which libvirt knows nothing; also when cede comes again."""
+    done = take(host, *ATTACH, at=HotPlug, meanwhile=lambda: gave(host, 1))
+    assert name_of(done) == "elsewhere"
+    assert [one.address for one in host.adapters().xenstore.backend()] == [NIC]
+    assert not [line for line in host.journal if "plug" in line or "detach" in line]
+    assert Sysfs(host.tree.sys).driver(NIC) == "pciback"
+    assert observe(host.adapters()).interrupted_in(NIC) is None
+
+
+def test_what_cedes_own_try_has_left_half_done_is_gone_on_with(host: SimulatedHost) -> None:
+    def half(*_: object) -> None:
+        gave(host, 1, by_cede=True)
+        host.instead["plug"] = lambda effect, *again: effect(*again)
+        raise TransientError("libvirtd went away")
+
+    host.instead["plug"] = half
+    assert take(host, *ATTACH).error is None
+    assert f"xl-detach 1 {NIC}" in host.journal
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_another_guest_has_or_reserves_meanwhile_is_not_plugged(
+    host: SimulatedHost, live: bool
+) -> None:
+    def reserved() -> None:
+        reserve(host, live=live)
+
+    assert name_of(take(host, *ATTACH, at=HotPlug, meanwhile=reserved)) == "elsewhere"
+    assert f"plug pv1 {NIC}" not in host.journal
+
+
+def test_anothers_hostdev_is_not_unplugged_in_place_of_cedes(host: SimulatedHost) -> None:
+    def replaced() -> None:
+        guest = host.guests["pv1"]
+        assert guest.live is not None
+        without = document.without_hostdev(guest.live, NIC)
+        guest.live = document.with_hostdev(without, NIC, "hostdev0")
+        without = document.without_hostdev(guest.config, NIC)
+        guest.config = document.with_hostdev(without, NIC, "hostdev0")
+
+    assert take(host, *ATTACH).error is None
+    assert name_of(take(host, *RELEASE, at=Unplug, meanwhile=replaced)) == "foreign"
+    assert f"unplug pv1 {NIC}" not in host.journal
+
+
+@pytest.mark.parametrize("how", ["xl", "virsh", "reserved"])
+def test_dom0_does_not_take_what_somebody_gave_away_meanwhile(
+    host: SimulatedHost, how: str
+) -> None:
+    def given() -> None:
+        if how == "xl":
+            gave(host, 2)
+        else:
+            reserve(host, live=how == "virsh")
+
+    assert take(host, *ATTACH).error is None
+    assert name_of(take(host, *RELEASE, at=ReturnToDom0, meanwhile=given)) == "elsewhere"
+    assert Sysfs(host.tree.sys).driver(NIC) == "pciback"
