@@ -115,6 +115,10 @@ def _holds(host: Host) -> tuple[int, int, int]:
     return resident, descriptors, threads
 
 
+def _files(host: Host) -> str:
+    return host.sh("ls -l /proc/$(systemctl show cede -P MainPID)/fd")
+
+
 def _costs_little(host: Host, measured: Measured, seconds: int) -> None:
     resident, _, _ = _holds(host)
     began, ended = host.sh(
@@ -127,6 +131,8 @@ def _costs_little(host: Host, measured: Measured, seconds: int) -> None:
 
 
 def _has_not_grown(host: Host, began: tuple[int, int, int], measured: Measured) -> None:
+    # between two passes: one holds the lock and libvirt's answers
+    assert wait_until(lambda: "/run/cede.lock" not in _files(host), timeout=60, interval=1)
     resident, descriptors, threads = _holds(host)
     passes = host.sh(f"{SAID} passes").strip()
     measured.report(

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cede.model.actions import Adopt, BindToPciback, HotPlug, ReturnToDom0, Unplug
-from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
+from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
 from cede.model.plan import Change, Plan
@@ -82,6 +82,12 @@ def domain(draw: st.DrawFn, number: int, name: str, *, calm: bool) -> Domain:
     running = draw(often())
     persistent = draw(often(yes=9)) or not running
     kinds = [GuestKind.PV, GuestKind.PV, GuestKind.HVM, *([] if calm else [GuestKind.PVH])]
+    live = draw(hostdevs(calm=calm)) if running else ()
+    config = draw(hostdevs(calm=calm)) if persistent else ()
+    # a note has the name that the alias beside it has: cede writes both at once
+    alias_names = {
+        h.address: (h.alias or "").removeprefix(OWN_ALIAS) for h in (*live, *config) if h.owned
+    }
     return Domain(
         name=name,
         uuid=f"00000000-0000-0000-0000-{number:012}",
@@ -91,11 +97,11 @@ def domain(draw: st.DrawFn, number: int, name: str, *, calm: bool) -> Domain:
         passthrough=draw(often()),
         e820_host=draw(often()),
         features=tuple(draw(st.lists(st.sampled_from(FEATURES), unique=True))),
-        live=draw(hostdevs(calm=calm)) if running else (),
-        config=draw(hostdevs(calm=calm)) if persistent else (),
+        live=live,
+        config=config,
         ownership=tuple(
             Ownership(
-                name=draw(st.sampled_from(NAMES)),
+                name=alias_names.get(address) or draw(st.sampled_from(NAMES)),
                 address=address,
                 policy=draw(st.sampled_from([SOURCE, SOURCE, "other.yaml"])),
             )
