@@ -159,6 +159,6 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
             from cede.cli.outputs import ErrorOutput
             from cede.model.serialization import dumps
 
-            told = ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)
-            echo_json(dumps(told, indent=None))  # on one line, as each object of `status --watch`
+            shown = ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)
+            echo_json(dumps(shown, indent=None))  # on one line, as each object of `status --watch`
     sys.exit(int(code or 0))

@@ -22,14 +22,14 @@ def file_source(real_paths: Sequence[str]) -> str:
     return _FILE + ":".join(real_paths)
 
 
-def source_of_note(noted: str) -> str:
+def source_of_note(text: str) -> str:
     """Return the source that ownership metadata names; older metadata has the policy's path as it was typed.
 
     A relative path of old is no policy's: which folder it was relative to is not known.
     """
-    if noted == _HOST_FILE:
+    if text == _HOST_FILE:
         return HOST_SOURCE
-    return _FILE + noted if noted.startswith("/") else noted
+    return _FILE + text if text.startswith("/") else text
 
 
 def source_text(source: str) -> str:

@@ -77,7 +77,7 @@ class _Walk:
     def __init__(self, *, links: bool) -> None:
         self._links = links
         self._path = Path("/")
-        self._followed = 0
+        self._link_count = 0
         self.folder = os.open("/", _FOLDER)
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class _Walk:
                 f"has the symbolic link {path} in its path",
                 f"name the file itself: `realpath {path}`",
             )
-        self._followed += 1
-        if self._followed > _MAX_LINKS:
+        self._link_count += 1
+        if self._link_count > _MAX_LINKS:
             raise UntrustedFileError(
                 "link-in-path", f"leads through more than {_MAX_LINKS} links", "remove the links"
             )

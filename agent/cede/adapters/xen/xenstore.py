@@ -121,11 +121,11 @@ class Xenstore:
         """
         base = f"{_BACKEND}/{given.domid}/0"
         frontend = f"{_DOMAINS}/{given.domid}/device/pci/0"
-        told = (f"{base}/num_devs", f"{base}/dev-{given.index}", f"{base}/state-{given.index}")
+        fixed = (f"{base}/num_devs", f"{base}/dev-{given.index}", f"{base}/state-{given.index}")
 
         def remove(nodes: Nodes) -> None:
             *found, state, answered = nodes.ask(
-                Operation.READ, [*told, f"{base}/state", f"{frontend}/state"]
+                Operation.READ, [*fixed, f"{base}/state", f"{frontend}/state"]
             )
             count = number((found[0] or b"").decode("ascii", "replace")) or 0
             closing, connected = str(CLOSING).encode(), str(CONNECTED).encode()
@@ -149,8 +149,8 @@ class Xenstore:
 
         Raises UnreachableError if xenstore doesn't answer.
         """
-        alive, noted = self._list(_DOMAINS, _LIBXL_NOTES)
-        names = [name for name in noted if _libxl_address(name) is not None]
+        alive, listed = self._list(_DOMAINS, _LIBXL_NOTES)
+        names = [name for name in listed if _libxl_address(name) is not None]
         owned = self._read(*(f"{_LIBXL_NOTES}/{name}/domid" for name in names))
         found = (
             (_libxl_address(name), _domid(domid)) for name, domid in zip(names, owned, strict=True)

@@ -117,9 +117,9 @@ class XenstoreClient:
             f"xenstore was changed meanwhile, {_TRIES} times", name="xenstore-refused"
         )
 
-    def _end(self, transaction: int, verdict: bytes) -> bool:
+    def _end(self, transaction: int, decision: bytes) -> bool:
         """Whether it was done; not if somebody else's change came between."""
-        return self.exchange([(Operation.TRANSACTION_END, verdict)], transaction) != [None]
+        return self.exchange([(Operation.TRANSACTION_END, decision)], transaction) != [None]
 
     def watch(self, paths: Sequence[str]) -> None:
         """Have each change at or below the paths come as an event, and one event for each path at once."""
