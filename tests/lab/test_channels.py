@@ -11,6 +11,7 @@ import pytest
 from lab.figures import Measured
 from lab.host import Host
 from lab.test_main_job import AWAIT_CARRIER
+from xenlab.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -148,13 +149,17 @@ def test_a_console_full_of_noise_is_read_for_a_bounded_time(host: Host) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     assert host.cede("apply", "--yes").returncode == 0
     host.guest(
-        "pv1", "(while sleep 0.2; do echo noise; done) > /dev/console 2>&1 & echo $! > /run/noise"
+        "pv1",
+        "(for n in $(seq 100); do sleep 0.2; echo noise; done) > /dev/console 2>&1 & true",
     )
     # without a second of silence nothing is typed
     noisy = verified(host, "guest: console, timeout: 5")
     assert not noisy.verified
     assert "console" in noisy.guest
-    host.guest("pv1", "kill $(cat /run/noise)")
+    # and once it is silent the shell is there again
+    assert wait_until(
+        lambda: host.ask(do="guest", domain="pv1", command="true")["status"] == 0, timeout=120
+    )
     host.guest("pv1", "(sleep 2; while :; do echo noise; done) > /dev/console 2>&1 & true")
     host.sh("sleep 4")  # cede could be done before it begins
     started = time.monotonic()
