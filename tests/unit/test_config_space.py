@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import switched_on
+from cede.adapters.linux.config_space import makes_conventional, switched_on
 from cede.model.pci import SwitchedOn
 
 COMMAND, STATUS, FIRST = 0x04, 0x06, 0x34
@@ -51,9 +51,37 @@ def test_a_card_that_does_not_answer_reports_nothing(said: bytes) -> None:
     assert reported(said) is None
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (space(0, (0x10, 0x0072)), True),
+        (space(0, (0x01, 0), (0x10, 0x0072)), True),
+        (space(0, (0x0D, 0)), True),
+        (space(0), True),
+        (space(0, (0x10, 0x0042)), False),
+        (space(0, (0x10, 0x0062)), False),
+        (b"", False),
+        (b"\xff" * 256, False),
+    ],
+    ids=[
+        *(
+            "from-express",
+            "from-express-later",
+            "conventional",
+            "without-capabilities",
+            "root-port",
+        ),
+        *("switch-port", "gone", "silent"),
+    ],
+)
+def test_a_bridge_with_a_conventional_bus_behind_it_is_known(said: bytes, expected: bool) -> None:
+    assert makes_conventional(lambda offset, size: said[offset : offset + size]) is expected
+
+
 @given(st.binary(max_size=256))
 def test_any_bytes_are_read_to_an_end(said: bytes) -> None:
     reported(said)
+    makes_conventional(lambda offset, size: said[offset : offset + size])
 
 
 def test_a_circle_of_capabilities_ends() -> None:

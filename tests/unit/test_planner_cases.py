@@ -60,6 +60,8 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         serial=said.get("serial"),
         path=said.get("path", ""),
         reset_methods=tuple(said.get("reset", "pm bus").split()),
+        physical_function=_address(said.get("physical_function")),
+        requester=_address(said.get("requester")),
         in_pciback_slots=said.get("slot", said.get("driver") == "pciback"),
         in_guest=said.get("in_guest", False),
         uses=tuple(
@@ -67,6 +69,10 @@ def _device(address: str, said: dict[str, Any]) -> Device:
             for guard, chain in said.get("uses", {}).items()
         ),
     )
+
+
+def _address(said: str | None) -> Address | None:
+    return Address.parse(said) if said else None
 
 
 def _origin(identity: Identity, said: dict[str, str]) -> OriginalState:

@@ -316,3 +316,27 @@ def test_only_whole_disks_of_the_card_itself_count_as_behind_it(tree: SysTree) -
     (tree.disk("dm-0", slaves=["sda"]) / "size").write_text("1000\n")
     assert Sysfs(tree.sys).disks(NIC) == ("2048", "naa.5000c500a1b2c3d4")
     assert Sysfs(tree.sys).disks(Address(0, 9, 0, 0)) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "express", "expected"),
+    [("7", False, True), ("7", True, False), ("4", False, False), (None, False, False)],
+    ids=["behind-a-bridge-to-pci", "express-itself", "behind-a-root-port", "unreadable"],
+)
+def test_a_conventional_function_names_the_bridge_that_speaks_for_it(
+    tree: SysTree, kind: str | None, express: bool, expected: bool
+) -> None:
+    port = tree.function("0000:00:0b.0", class_code="060400")
+    bridge = tree.function("0000:0f:00.0", class_code="060400", under=port)
+    inner = tree.function("0000:10:03.0", class_code="060400", under=bridge)
+    card = tree.function("0000:11:01.0", under=inner)
+    for path, word in ((port, "4"), (bridge, kind), (inner, kind)):
+        if word is not None:
+            space = bytearray(256)
+            space[6], space[0x34], space[0x40], space[0x42] = 0x10, 0x40, 0x10, int(word) << 4
+            (path / "config").write_bytes(space)
+    if express:
+        (card / "max_link_speed").write_text("2.5 GT/s PCIe\n")
+    found = Sysfs(tree.sys).device(Address(0, 0x11, 1, 0))
+    assert found is not None
+    assert found.requester == (Address(0, 0x0F, 0, 0) if expected else None)

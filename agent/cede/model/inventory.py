@@ -162,6 +162,19 @@ class Inventory:
         bus = self._by_bus.get((device.address.segment, device.address.bus), ())
         return tuple(other for other in bus if other.address != device.address)
 
+    @cached_property
+    def _by_requester(self) -> dict[Address, tuple[Device, ...]]:
+        groups: dict[Address, list[Device]] = {}
+        for device in sorted(self.devices, key=lambda d: d.address):
+            if device.requester is not None:
+                groups.setdefault(device.requester, []).append(device)
+        return {bridge: tuple(devices) for bridge, devices in groups.items()}
+
+    def sharing_requester(self, device: Device) -> tuple[Device, ...]:
+        """The other functions that reach memory under the same requester id: an IOMMU can't tell them apart."""
+        group = self._by_requester.get(device.requester, ()) if device.requester else ()
+        return tuple(other for other in group if other.address != device.address)
+
     def domain(self, name_or_uuid: str) -> Domain | None:
         """Return the domain of that name, else of that UUID, or None."""
         return self._by_name.get(name_or_uuid) or self._by_name.get(name_or_uuid.lower())

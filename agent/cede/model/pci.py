@@ -125,12 +125,20 @@ class Identity:
         return f"{self.vendor}:{self.device}"
 
 
+GUARDS = (
+    "filesystem", "swap", "member", "backing", "open", "held", "default-route", "route", "connection", "ssh",
+    "namespace", "boot-vga", "console", "keyboard", "watchdog", "guest-disk", "guest-network", "virtual-function",
+    "protect", "sibling",
+)  # fmt: skip
+"""The names of the guards that an override can pass, as contrib/docs/policy.md explains them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostUse:
     """One use of a device by dom0 itself.
 
-    `guard` is the name of the rule (`filesystem`, `swap`, `default-route`, `boot-vga`, `bridge`); `chain` leads from
-    the device to what needs it, each link a readable phrase.
+    `guard` is the name of the rule, one of GUARDS or `bridge`; `chain` leads from the device to what needs it, each
+    link a readable phrase.
     """
 
     guard: str
@@ -186,10 +194,11 @@ class Device:
     there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them;
     `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`); `path` is the way from the root bus, bridge
     by bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and
-    its `function_index` there, counted from 0. `in_pciback_slots` tells whether pciback binds it at the next probe;
-    `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest owns it, though
-    xenstore names none; `uses` are why the host keeps it; `original_state` is what dom0 had before cede took it, None
-    if cede has not, or doesn't know.
+    its `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the
+    bridge whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at
+    the next probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
+    owns it, though xenstore names none; `uses` are why the host keeps it; `original_state` is what dom0 had before cede
+    took it, None if cede has not, or doesn't know.
     """
 
     address: Address
@@ -203,6 +212,7 @@ class Device:
     path: str = ""
     physical_function: Address | None = None
     function_index: Annotated[int, Keywords(minimum=0)] | None = None
+    requester: Address | None = None
     in_pciback_slots: bool = False
     node_device: bool = True
     in_guest: bool = False

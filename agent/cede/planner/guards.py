@@ -12,7 +12,7 @@ from cede.errors import FailureKind
 from cede.model.pci import HostUse
 from cede.model.plan import Refused
 from cede.planner.match import fits
-from cede.planner.resets import reset_together
+from cede.planner.resets import reset_together, resets_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,33 @@ def guards(device: Device, protect: Iterable[Protect] = ()) -> tuple[HostUse, ..
         if fits(rule.match, device)
     ]
     return (*bridge, *device.uses, *protected)
+
+
+def _virtual_functions(device: Device, inventory: Inventory) -> list[HostUse]:
+    """Return why the virtual functions keep a device that they end with; what dom0 uses of them is a use of it too.
+
+    Source: drivers/pci/iov.c (pci_disable_sriov, which a driver calls when it lets go of its device).
+    """
+    here = str(device.address)
+    return [
+        HostUse(
+            guard="virtual-function",
+            chain=(here, f"the virtual function {virtual.address}, which {owner}"),
+        )
+        for virtual in inventory.having("physical_function", device.address)
+        if (owner := _taken(virtual, inventory))
+    ]
+
+
+def _taken(device: Device, inventory: Inventory) -> str:
+    """Return what is so of a device that isn't dom0's alone; empty if it is."""
+    given = inventory.given(device.address)
+    if given is not None:
+        domain = inventory.domain_by_id(given.domid)
+        return f"{domain.name if domain else f'domain {given.domid}'} has"
+    if device.in_guest:
+        return "a guest has"
+    return "is on pciback for a guest" if device.on_pciback else ""
 
 
 def protected(protect: Iterable[Protect], inventory: Inventory) -> frozenset[Address]:
@@ -58,18 +85,19 @@ def refuse_guarded(
     `override` are the guards that the policy overrides for it; None where no policy has a say.
     """
     protect = tuple(protect)
-    reasons = list(guards(device, protect))
+    reasons = [*guards(device, protect), *_virtual_functions(device, inventory)]
+    how = "with the same requester id as" if resets_alone(device) else "reset together with"
     for sibling in reset_together(device, inventory):
         if not sibling.is_bridge:
             reasons += [
                 HostUse(
                     guard="sibling",
                     chain=(
-                        f"{device.address}, reset together with {use.chain[0]}, which",
+                        f"{device.address}, {how} {use.chain[0]}, which",
                         *use.chain[1:],
                     ),
                 )
-                for use in guards(sibling, protect)
+                for use in (*guards(sibling, protect), *_virtual_functions(sibling, inventory))
             ]
     past = frozenset(override or ()) - {BRIDGE}
     uses = [reason for reason in reasons if reason.guard not in past]

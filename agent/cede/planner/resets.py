@@ -31,8 +31,14 @@ def bus_mates(device: Device, inventory: Inventory) -> tuple[Device, ...]:
 
 
 def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
-    """Return the other functions that a reset of `device` would reset too."""
-    return () if resets_alone(device) else bus_mates(device, inventory)
+    """Return the other functions that go with `device`: a reset of it resets them, or they share its requester id.
+
+    Xen maps the requester id of a conventional bridge to who gets one function behind it, and with it the memory that
+    all others reach (xen/drivers/passthrough/vtd/iommu.c, DEV_TYPE_PCI).
+    """
+    mates = () if resets_alone(device) else bus_mates(device, inventory)
+    together = {other.address: other for other in (*mates, *inventory.sharing_requester(device))}
+    return tuple(together[address] for address in sorted(together))
 
 
 def refuse_sibling(
@@ -59,9 +65,15 @@ def refuse_sibling(
         subject=subject,
         rule="sibling-active",
         kind=FailureKind.FAILED,
-        reason=f"{device.address} can only be reset with its whole bus, on which is {', '.join(active)}",
+        reason=f"{device.address} {_why_together(device, inventory)} {', '.join(active)}",
         remedy="assign all of them to the same domain with `when: next-start`, and restart the domain",
     )
+
+
+def _why_together(device: Device, inventory: Inventory) -> str:
+    if resets_alone(device) and inventory.sharing_requester(device):
+        return "reaches memory under the same requester id as"
+    return "can only be reset with its whole bus, on which is"
 
 
 def _owner(device: Device, inventory: Inventory, concurrent: Collection[Address]) -> str:

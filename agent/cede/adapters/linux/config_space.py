@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cede.model.pci import SwitchedOn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LEGACY_SIZE = 256
 SIZE = 4096
@@ -23,7 +23,8 @@ _MAX_CAPABILITIES = (SIZE - LEGACY_SIZE) // _SERIAL_BYTES
 _COMMAND, _STATUS, _FIRST_CAPABILITY = 0x04, 0x06, 0x34
 _IO, _MEMORY, _BUS_MASTER = 0x1, 0x2, 0x4
 _HAS_CAPABILITIES = 0x10
-_MSI, _MSIX = 0x05, 0x11
+_MSI, _EXPRESS, _MSIX = 0x05, 0x10, 0x11
+_TO_CONVENTIONAL = 7  # PCI Express to PCI/PCI-X Bridge (PCI Express Base Specification 3.0, 7.8.2)
 _MSI_ON, _MSIX_ON = 0x0001, 0x8000
 _HEADER_END, _MAX_LEGACY_CAPABILITIES = 0x40, 48
 _NOBODY = 0xFFFF
@@ -38,14 +39,9 @@ def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
     if command is None or status is None or command == _NOBODY:
         return None
     msi = msix = False
-    offset = _byte(read, _FIRST_CAPABILITY) & ~3 if status & _HAS_CAPABILITIES else 0
-    for _ in range(_MAX_LEGACY_CAPABILITIES):
-        if offset < _HEADER_END:
-            break
-        kind, control = _byte(read, offset), _word(read, offset + 2) or 0
+    for kind, control in _capabilities(read, status):
         msi = msi or (kind == _MSI and bool(control & _MSI_ON))
         msix = msix or (kind == _MSIX and bool(control & _MSIX_ON))
-        offset = _byte(read, offset + 1) & ~3
     return SwitchedOn(
         memory=bool(command & _MEMORY),
         io=bool(command & _IO),
@@ -53,6 +49,30 @@ def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
         msi=msi,
         msix=msix,
     )
+
+
+def makes_conventional(read: Callable[[int, int], bytes]) -> bool:
+    """Whether the bridge has a conventional PCI bus behind it: it is a conventional one, or one from PCI Express to it.
+
+    `read(offset, size)` is as for `serial_number`. False for a bridge that does not answer.
+    """
+    status = _word(read, _STATUS)
+    if status is None or status == _NOBODY:
+        return False
+    kinds = [
+        control >> 4 & 0xF for kind, control in _capabilities(read, status) if kind == _EXPRESS
+    ]
+    return not kinds or kinds[0] == _TO_CONVENTIONAL
+
+
+def _capabilities(read: Callable[[int, int], bytes], status: int) -> Iterator[tuple[int, int]]:
+    """Yield each capability's kind and the word behind its header; a list that loops or leaves the space ends."""
+    offset = _byte(read, _FIRST_CAPABILITY) & ~3 if status & _HAS_CAPABILITIES else 0
+    for _ in range(_MAX_LEGACY_CAPABILITIES):
+        if offset < _HEADER_END:
+            return
+        yield _byte(read, offset), _word(read, offset + 2) or 0
+        offset = _byte(read, offset + 1) & ~3
 
 
 def _word(read: Callable[[int, int], bytes], offset: int) -> int | None:

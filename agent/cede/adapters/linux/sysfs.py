@@ -9,7 +9,12 @@ import os
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from cede.adapters.linux.config_space import LEGACY_SIZE, serial_number, switched_on
+from cede.adapters.linux.config_space import (
+    LEGACY_SIZE,
+    makes_conventional,
+    serial_number,
+    switched_on,
+)
 from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, SwitchedOn
 from cede.util import process
@@ -73,6 +78,35 @@ def _serial(path: str) -> str | None:
     return _read_config(
         path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
     )
+
+
+class _Requesters:
+    """Finds the bridge that speaks for a conventional function, looking at each bridge once."""
+
+    def __init__(self, devices: str) -> None:
+        self._devices = devices
+        self._seen: dict[str, bool] = {}
+
+    def of(self, way: str, entries: Sequence[str]) -> Address | None:
+        """Return the bridge next to the root behind which all is conventional; None for PCI Express, or unreadable.
+
+        `way` is the function's path in sysfs; `entries` are the names in its folder.
+        """
+        if "max_link_speed" in entries:  # PCI Express (drivers/pci/pci-sysfs.c)
+            return None
+        functions = [part for part in way.split("/") if _FUNCTION.match(part)]
+        bridges = (name for name in functions[:-1] if self._makes_conventional(name))
+        return next((_address(name) for name in bridges), None)
+
+    def _makes_conventional(self, name: str) -> bool:
+        if name not in self._seen:
+            self._seen[name] = bool(
+                _read_config(
+                    f"{self._devices}/{name}",
+                    lambda size, read: size >= LEGACY_SIZE and makes_conventional(read),
+                )
+            )
+        return self._seen[name]
 
 
 class _VirtualFunctions:
@@ -187,13 +221,14 @@ class Sysfs:
 
     def devices(self) -> tuple[Device, ...]:
         """Return every PCI function in address order, without dom0's uses of it."""
-        slots, virtual = self.pciback_slots(), _VirtualFunctions()
-        found = (self._device(name, slots, virtual) for name in listing(self._devices))
+        slots, looks = self.pciback_slots(), (_VirtualFunctions(), _Requesters(self._devices))
+        found = (self._device(name, slots, *looks) for name in listing(self._devices))
         return tuple(sorted((d for d in found if d is not None), key=lambda d: d.address))
 
     def device(self, address: Address) -> Device | None:
         """Return the PCI function at `address`, without dom0's uses of it; None if there is none."""
-        return self._device(str(address), self.pciback_slots(), _VirtualFunctions())
+        looks = (_VirtualFunctions(), _Requesters(self._devices))
+        return self._device(str(address), self.pciback_slots(), *looks)
 
     def power(self, address: Address) -> str:
         """Return the device's power state (`D0`, `D3hot`, `D3cold`, `unknown`); empty if unreadable."""
@@ -213,7 +248,11 @@ class Sysfs:
         )
 
     def _device(
-        self, name: str, slots: frozenset[Address], virtual: _VirtualFunctions
+        self,
+        name: str,
+        slots: frozenset[Address],
+        virtual: _VirtualFunctions,
+        requesters: _Requesters,
     ) -> Device | None:
         address = _address(name)
         identity = self.identity(address) if address else None
@@ -221,7 +260,8 @@ class Sysfs:
             return None  # it vanished while it was read
         path = f"{self._devices}/{name}"
         physical_function, function_index = virtual.of(path, name)
-        net = _net(path, listing(path))
+        entries, way = listing(path), readlink(path)
+        net = _net(path, entries)
         return Device(
             address=address,
             identity=identity,
@@ -231,9 +271,10 @@ class Sysfs:
             interfaces=tuple(found for found, _ in net),
             mac=text(f"{net[0][1]}/address") or None if net else None,
             serial=_serial(path),
-            path=_way(readlink(path)),
+            path=_way(way),
             physical_function=physical_function,
             function_index=function_index,
+            requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
         )
 
