@@ -212,3 +212,44 @@ def test_what_somebody_is_at_again_stays(store: Store, node: str, value: str) ->
     with raises(WorldMovedError, "backend-changed"):
         store.adapter().remove_given_up(given)
     assert store.nodes == before
+
+
+VBD, QDISK, VIF = (f"/local/domain/0/backend/{kind}" for kind in ("vbd", "qdisk", "vif"))
+
+
+def test_disks_and_networks_of_every_guest_are_told_whoever_started_it(store: Store) -> None:
+    store.nodes |= {
+        "/local/domain/7/name": "web",
+        f"{VBD}/7/51712/physical-device": "fd:a",
+        f"{VBD}/7/51712/params": "/dev/vg/web",
+        f"{VBD}/7/51712/state": "4",
+        f"{QDISK}/7/51728/params": "aio:/srv/web.img",
+        f"{VBD}/8/51712/physical-device": "8:10",
+        f"{VIF}/7/0/bridge": "xenbr0",
+        f"{VIF}/7/0/vifname": "vif7.0",
+        f"{VIF}/8/0/state": "4",
+    }
+    adapter = store.adapter()
+    assert adapter.guest_disks() == {
+        "web": ("253:10", "/dev/vg/web", "/srv/web.img"),
+        "domain 8": ("8:16",),
+    }
+    assert adapter.guest_interfaces() == {"web": ("xenbr0", "vif7.0")}
+
+
+def test_what_a_closed_backend_had_is_no_disk_nor_is_what_names_none(store: Store) -> None:
+    store.nodes |= {
+        f"{VBD}/7/51712/physical-device": "8:10",
+        f"{VBD}/7/51712/state": "6",
+        f"{VBD}/8/51712/physical-device": "no:number",
+        f"{VBD}/8/51712/params": "nbd:host:port",
+        f"{VBD}/x/51712/params": "/dev/sda",
+    }
+    assert (store.adapter().guest_disks(), store.adapter().guest_interfaces()) == ({}, {})
+
+
+def test_a_xenstore_that_fails_is_never_taken_for_one_without_disks(store: Store) -> None:
+    store.broken = UnreachableError("away")
+    for ask in (store.adapter().guest_disks, store.adapter().guest_interfaces):
+        with pytest.raises(UnreachableError):
+            ask()

@@ -192,13 +192,13 @@ def test_a_hostdev_without_an_address_is_left_alone() -> None:
     assert domain_xml_document.without_hostdev(text, Address(0, 0, 0, 0)) is text
 
 
-def test_usb_hostdevs_and_network_interfaces_of_type_hostdev_are_not_pci_hostdevs() -> None:
+def test_a_network_interface_of_type_hostdev_is_a_pci_hostdev_and_a_usb_hostdev_is_none() -> None:
     text = BARE.format(
         "<devices><hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/>"
         "</source></hostdev><hostdev mode='capabilities' type='storage'/><interface type='hostdev'>"
         "<source><address type='pci' bus='1'/></source></interface></devices>"
     )
-    assert domain_xml_document.hostdevs(text) == ()
+    assert domain_xml_document.hostdevs(text) == (Hostdev(address=Address(0, 1, 0, 0)),)
 
 
 def test_a_live_detach_gets_the_element_whole_and_without_what_follows() -> None:
@@ -337,3 +337,27 @@ def test_a_domain_with_less_memory_at_its_start_is_populated_on_demand_unless_it
 def test_memory_that_is_no_number_is_unknown() -> None:
     text = "<domain><name>a</name><uuid>u</uuid><os><type>hvm</type></os><memory>\u0661</memory></domain>"
     assert domain_xml_document.domain(None, text).memory == 0
+
+
+def test_every_disk_and_interface_of_dom0_that_a_domain_lists_is_told() -> None:
+    live = BARE.format(
+        "<devices><disk type='block'><source dev='/dev/vg/a'/><backingStore type='file'>"
+        "<source file='/srv/base.img'/></backingStore></disk>"
+        "<disk type='volume'><source pool='fast' volume='b'/></disk>"
+        "<interface type='network'><source network='default' bridge='virbr0'/></interface>"
+        "<interface type='direct'><source dev='eth1'/></interface></devices>"
+    )
+    config = BARE.format("<devices><disk type='file'><source file='/dev/sdb'/></disk></devices>")
+    found = domain_xml_document.domain(live, config)
+    assert found.host_disks == ("/dev/vg/a", "/srv/base.img", "/dev/sdb")
+    assert found.host_volumes == ("fast/b",)
+    assert found.host_interfaces == ("virbr0", "eth1")
+
+
+def test_a_storage_pool_is_its_devices_and_its_folder() -> None:
+    pool = (
+        "<pool type='fs'><name>fast</name><source><device path='/dev/sdb1'/><device path='/dev/sdc1'/>"
+        "</source><target><path>/srv/fast</path></target></pool>"
+    )
+    assert domain_xml_document.pool_paths(pool) == ("/dev/sdb1", "/dev/sdc1", "/srv/fast")
+    assert domain_xml_document.pool_paths("<pool/>") == ()

@@ -8,7 +8,7 @@ Source: https://libvirt.org/formatdomain.html#host-device-assignment and https:/
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from lxml import etree
 
@@ -35,6 +35,7 @@ _PARSER = etree.XMLParser(
     remove_blank_text=False,
 )
 HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
+_NIC_HOSTDEV = "./devices/interface[@type='hostdev']"
 
 
 def parsed(xml: str) -> etree._Element:
@@ -81,12 +82,14 @@ def _hostdev(hostdev: etree._Element) -> Hostdev | None:
 
 
 def hostdevs(domain_xml: str) -> tuple[Hostdev, ...]:
-    """Return the PCI hostdevs of a domain's XML, in document order."""
+    """Return the PCI hostdevs of a domain's XML in document order, then those that are written as interfaces."""
     return _hostdevs(parsed(domain_xml))
 
 
 def _hostdevs(tree: etree._Element) -> tuple[Hostdev, ...]:
-    found = (_hostdev(element) for element in tree.iterfind(HOSTDEV))
+    found = (
+        _hostdev(element) for path in (HOSTDEV, _NIC_HOSTDEV) for element in tree.iterfind(path)
+    )
     return tuple(h for h in found if h is not None)
 
 
@@ -107,7 +110,7 @@ def _passthrough(tree: etree._Element) -> bool:
     (libxl_conf.c, libxlMakeDomCreateInfo and libxl_create.c).
     """
     feature = _feature(tree, "passthrough")
-    return tree.find(HOSTDEV) is not None if feature is None else feature
+    return bool(_hostdevs(tree)) if feature is None else feature
 
 
 def _feature(tree: etree._Element, name: str) -> bool | None:
@@ -124,9 +127,22 @@ def _kibibytes(tree: etree._Element, path: str) -> int:
     return number(_text(tree, path)) or 0
 
 
-def _attributes(tree: etree._Element, path: str, *names: str) -> tuple[str, ...]:
-    found = (element.get(name) for element in tree.iterfind(path) for name in names)
-    return tuple(value for value in found if value)
+def _attributes(trees: Iterable[etree._Element], path: str, *names: str) -> tuple[str, ...]:
+    """Return the attributes of all elements at the path, each once."""
+    found = (
+        element.get(name) for tree in trees for element in tree.iterfind(path) for name in names
+    )
+    return tuple(dict.fromkeys(value for value in found if value))
+
+
+def _volumes(trees: Iterable[etree._Element]) -> tuple[str, ...]:
+    """Return the volumes of storage pools that disks are made of, as `POOL/VOLUME`; no pool has a slash in its name."""
+    found = [
+        f"{source.get('pool')}/{source.get('volume')}"
+        for tree in trees
+        for source in tree.iterfind("./devices/disk//source[@pool][@volume]")
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _domid(live: etree._Element) -> int | None:
@@ -150,6 +166,7 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
     tree = config if live is None else live
     if tree is None:
         raise PermanentError("a domain without any XML", name="no-xml")
+    trees = [one for one in (live, config) if one is not None]
     domid = None if live is None else _domid(live)
     return Domain(
         name=_text(tree, "./name"),
@@ -166,9 +183,18 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         live=() if live is None or domid is None else _hostdevs(live),
         config=() if config is None else _hostdevs(config),
         ownership=metadata.read(tree if config is None else config),
-        host_disks=_attributes(tree, "./devices/disk[@type='block']/source", "dev"),
-        host_interfaces=_attributes(tree, "./devices/interface/source", "bridge", "dev"),
+        host_disks=_attributes(trees, "./devices/disk//source", "dev", "file"),
+        host_volumes=_volumes(trees),
+        host_interfaces=_attributes(trees, "./devices/interface/source", "bridge", "dev"),
     )
+
+
+def pool_paths(pool_xml: str) -> tuple[str, ...]:
+    """Return the devices and the folder that a storage pool is made of (https://libvirt.org/formatstorage.html)."""
+    pool = parsed(pool_xml)
+    devices = _attributes([pool], "./source/device", "path")
+    target = _text(pool, "./target/path")
+    return (*devices, *([target] if target else ()))
 
 
 def console_terminal(domain_xml: str) -> str:

@@ -83,7 +83,8 @@ class Domain:
     whether a PV guest sees the host's memory map, without which a BAR can collide with its memory. `features` are the
     Xen features that its persistent XML switches on, which count from its next start. `memory` is the most it can have,
     in KiB, 0 if unknown; `current_memory` is what its persistent XML starts it with, in KiB, 0 if unknown. `host_disks`
-    are the block devices and `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
+    are the block devices and files, `host_volumes` the volumes of libvirt's storage pools (`POOL/VOLUME`) and
+    `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Domain:
     config: tuple[Hostdev, ...] = ()
     ownership: tuple[Ownership, ...] = ()
     host_disks: tuple[str, ...] = ()
+    host_volumes: tuple[str, ...] = ()
     host_interfaces: tuple[str, ...] = ()
 
     @property

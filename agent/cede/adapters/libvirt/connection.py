@@ -5,8 +5,10 @@ Sources: https://libvirt.org/html/libvirt-libvirt-domain.html, src/libxl/libxl_d
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
     from cede.model.pci import Address
 
+_LOG = logging.getLogger(__name__)
 _KEEPALIVE_SECONDS, _KEEPALIVE_TRIES = 5, 3
 
 
@@ -117,7 +120,26 @@ class Libvirt:
             for handle in handles
             if handle.ID() != 0
         )
-        return tuple(sorted((d for d in found if d is not None), key=lambda d: d.name))
+        domains = tuple(sorted((d for d in found if d is not None), key=lambda d: d.name))
+        return tuple(self._with_volumes(d) if d.host_volumes else d for d in domains)
+
+    def _with_volumes(self, domain: Domain) -> Domain:
+        """The domain with the devices and files that its volumes are; of a pool that isn't active its own device."""
+        paths = (path for volume in domain.host_volumes for path in self._volume(volume))
+        return replace(domain, host_disks=(*domain.host_disks, *paths))
+
+    def _volume(self, name: str) -> tuple[str, ...]:
+        pool_name, _, volume = name.partition("/")
+        try:
+            pool = self._connection.storagePoolLookupByName(pool_name)
+            try:
+                return (pool.storageVolLookupByName(volume).path(),)
+            except libvirt.libvirtError:
+                return document.pool_paths(pool.XMLDesc())
+        except libvirt.libvirtError as error:
+            # a pool that is not defined serves no disk
+            _LOG.debug("libvirt tells nothing of the volume %s: %s", name, error)
+            return ()
 
     @staticmethod
     def _domain(handle: libvirt.virDomain, *, paused: bool, kept: bool) -> Domain | None:

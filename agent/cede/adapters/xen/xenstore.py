@@ -16,11 +16,16 @@ from cede.model.pci import Address
 from cede.util.numbers import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
+_BACKENDS = f"{_DOMAINS}/0/backend"
+_DISKS, _NICS = ("vbd", "vbd3", "qdisk", "tap", "vscsi"), ("vif", "vif2")
+_OF_DISK, _OF_NIC = ("state", "physical-device", "params"), ("state", "bridge", "vifname")
+_CLOSED = "6"
+_MAJOR_AND_MINOR = 2
 _LIBXL_NOTES = "/libxl/pci"
 _INDEX = re.compile(r"[0-9]{1,5}")
 _FRONTEND = re.compile(r"/local/domain/[0-9]{1,5}/device/pci/[0-9]{1,5}")
@@ -144,6 +149,54 @@ class Xenstore:
 
         self._client.in_transaction(remove)
 
+    def guest_disks(self) -> dict[str, tuple[str, ...]]:
+        """What dom0 serves to each guest as a disk, whoever started the guest, by the guest's name.
+
+        Each is a block device's number `8:1`, or the path of a device or file. Raises UnreachableError if xenstore
+        doesn't answer.
+        """
+        return self._served(_DISKS, _OF_DISK, _disk)
+
+    def guest_interfaces(self) -> dict[str, tuple[str, ...]]:
+        """The bridges of dom0 that guests' NICs are on, and their interfaces, whoever started the guest, by its name.
+
+        Raises UnreachableError if xenstore doesn't answer.
+        """
+        return self._served(_NICS, _OF_NIC, lambda nodes: [name for name in nodes if name])
+
+    def _served(
+        self,
+        kinds: Sequence[str],
+        nodes: Sequence[str],
+        told: Callable[[Sequence[str | None]], list[str]],
+    ) -> dict[str, tuple[str, ...]]:
+        """What `told` makes of the nodes of each backend that isn't closed; the first node is its state."""
+        bases = [f"{_BACKENDS}/{kind}" for kind in kinds]
+        guests = [
+            (domid, f"{base}/{domid}")
+            for base, domids in zip(bases, self._list(*bases), strict=True)
+            for domid in domids
+            if domid.isdecimal()
+        ]
+        devices = [
+            (domid, f"{folder}/{device}")
+            for (domid, folder), names in zip(
+                guests, self._list(*(folder for _, folder in guests)), strict=True
+            )
+            for device in names
+        ]
+        paths = [f"{folder}/{node}" for _, folder in devices for node in nodes]
+        ids = list(dict.fromkeys(domid for domid, _ in devices))
+        said = self._read(*(f"{_DOMAINS}/{domid}/name" for domid in ids), *paths)
+        names = {domid: name or f"domain {domid}" for domid, name in zip(ids, said, strict=False)}
+        found: dict[str, dict[str, None]] = {}
+        for index, (domid, _) in enumerate(devices):
+            at = len(ids) + index * len(nodes)
+            state, *rest = said[at : at + len(nodes)]
+            if state != _CLOSED:
+                found.setdefault(names[domid], {}).update(dict.fromkeys(told(rest)))
+        return {name: tuple(values) for name, values in found.items() if values}
+
     def stale_notes(self) -> tuple[LibxlNote, ...]:
         """Return libxl's records of devices of domains that are gone, on which the next attach fails.
 
@@ -205,6 +258,21 @@ def _domid(text: str | None) -> int | None:
 def _is_frontend(path: str | None) -> bool:
     """Whether this is where a guest has its end: a path of any other form would have xenstored refuse the question."""
     return path is not None and _FRONTEND.fullmatch(path) is not None
+
+
+def _disk(nodes: Sequence[str | None]) -> list[str]:
+    """A disk as blkback and libxl write it: `physical-device` is hexadecimal, `params` may open with a driver's name.
+
+    Source: drivers/block/xen-blkback/xenbus.c (backend_changed), tools/libs/light/libxl_disk.c.
+    """
+    device, params = nodes
+    found = []
+    parts = [number(part, base=16) for part in (device or "").split(":")]
+    if len(parts) == _MAJOR_AND_MINOR and None not in parts:
+        found.append("{}:{}".format(*parts))
+    if params and "/" in params:
+        found.append(params if params.startswith("/") else f"/{params.partition('/')[2]}")
+    return found
 
 
 def _address(text: str | None) -> Address | None:
