@@ -83,7 +83,8 @@ class SimulatedHost(Host):
         self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
     ) -> dict[Address, list[HostUse]]:
         tree = self.tree
-        uses = HostUses(tree.sys, tree.proc, tree.root / "run", tree.root / "dev")
+        roots = (tree.sys, tree.proc, tree.root / "run", tree.root / "dev")
+        uses = HostUses(*roots, tree, tree.nodes)
         return uses.find(disks, interfaces)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING
 
-from cede.util.kernel_files import listing
+from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
+from cede.model.network import Interface, Network, Route
+from cede.util.kernel_files import listing, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 def link(path: Path, target: Path) -> None:
@@ -17,9 +19,26 @@ def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, said: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(said + "\n", encoding="utf-8")
+
+
+class TreeNodes(Nodes):
+    """The device nodes of a tree: files that say `block 8:1`; the kernel holds those that say `block 8:1 held`."""
+
+    def number(self, path: str) -> DeviceNumber | None:
+        said = text(path).split()
+        return DeviceNumber(said[0] == "block", said[1]) if said[:1] in KINDS else None
+
+    def held(self, path: str, number: str) -> bool:
+        return text(path).split() == ["block", number, "held"]
+
+    def filesystem(self, path: str) -> str | None:
+        return text(path) or None
+
+
+KINDS = (["block"], ["char"])
 
 
 class SysTree:
@@ -29,7 +48,13 @@ class SysTree:
         self.root, self.sys, self.proc = root, root / "sys", root / "proc"
         for folder in ("bus/pci/devices", "bus/pci/drivers", "class/net", "dev/block"):
             (self.sys / folder).mkdir(parents=True)
-        self._mounts: list[str] = []
+        self._mounts = ["22 1 0:21 / / rw,relatime shared:1 - overlay overlay rw"]
+        write(self.proc / "self/mountinfo", self._mounts[0])
+        self.nodes = TreeNodes()
+        self.known: list[Interface] = []
+        self.routes: list[Route] = []
+        self.reached: dict[str, str] = {}
+        self.ipsec: list[tuple[str, str]] = []
 
     def function(
         self,
@@ -120,9 +145,42 @@ class SysTree:
         lines = [f"/dev/{name} partition 1048572 0 -2" for name in names]
         write(self.proc / "swaps", "\n".join(["Filename Type Size Used Priority", *lines]))
 
-    def route(self, *lines: str) -> None:
-        head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"
-        write(self.proc / "net/route", "\n".join([head, *lines]))
+    def process(self, number: int, name: str, *opens: Path | str, **namespaces: str) -> Path:
+        """A process with these files open, in the namespaces `mnt` and `net` of those names."""
+        folder = self.proc / str(number)
+        write(folder / "comm", name)
+        for descriptor, path in enumerate(opens, 3):
+            link(folder / "fd" / str(descriptor), Path(path))
+        for kind, space in namespaces.items():
+            link(folder / "ns" / kind, Path(f"{kind}:[{space}]"))
+        return folder
 
-    def route6(self, *lines: str) -> None:
-        write(self.proc / "net/ipv6_route", "\n".join(lines))
+    def node(self, device: Path, *, held: bool = False) -> Path:
+        """The node of a block device, or of any other that has a number."""
+        number = text(device / "dev")
+        kind = "block" if (self.sys / "dev/block" / number).exists() else "char"
+        node = self.root / "dev" / device.name.replace("!", "/")
+        write(node, f"{kind} {number}{' held' if held else ''}")
+        return node
+
+    def character(self, path: Path, number: str) -> Path:
+        """A character device at a path in sysfs; returns its node."""
+        write(path / "dev", number)
+        link(self.sys / "dev/char" / number, path)
+        return self.node(path)
+
+    # -- what `ip` tells
+
+    def route(self, interface: str, destination: str = "0.0.0.0/0", **about: object) -> None:
+        self.routes.append(
+            Route(destination=destination, interface=interface, **{"via": True, **about})  # type: ignore[arg-type]
+        )
+
+    def network(self) -> Network:
+        return Network(interfaces=tuple(self.known), routes=tuple(self.routes))
+
+    def ways(self, peers: Sequence[str]) -> dict[str, str]:
+        return {peer: self.reached[peer] for peer in peers if peer in self.reached}
+
+    def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self.ipsec)

@@ -35,7 +35,6 @@ assignments:
   - {device: nic0, domain: pv1}
   - {device: nic1, domain: pv1}
 """
-ROUTE = "eth9 00000000 0202000A 0003 0 0 0 00000000"
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def policy() -> Policy:
 def alone(host: SimulatedHost) -> SimulatedHost:
     """The host, reached by a third card."""
     host.tree.function("0000:00:02.0", driver="virtio-pci", net={"eth9": "52:54:00:00:00:09"})
-    host.tree.route(ROUTE)
+    host.tree.route("eth9")
     return host
 
 

@@ -500,6 +500,8 @@ def test_a_release_frees_only_its_own_device_and_a_refused_one_none(
     assert cede("release", NIC).status == 3
     assert len(host.written.load_state().held) == 2
     (host.tree.proc / "self/mountinfo").write_text("")
+    assert cede("release", NIC).status == 1, "nobody can tell what is mounted"
+    (host.tree.proc / "self/mountinfo").write_text("22 1 0:21 / / rw - overlay overlay rw\n")
     assert cede("release", NIC).status == 0
     assert [str(held.address) for held in host.written.load_state().held] == ["0000:02:00.0"]
 

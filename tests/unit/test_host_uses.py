@@ -8,8 +8,9 @@ from unittest import mock
 
 import pytest
 
-from cede.adapters.linux.host_uses import HostUses
+from cede.adapters.linux.host_uses import HostUses, NoNetwork
 from cede.errors import PermanentError
+from cede.model.network import Interface, Network
 from cede.model.pci import Address
 from unit.raises import raises
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sim.sys_tree import SysTree
-
-DEFAULT = "00000000 0202000A 0003 0 0 0 00000000 0 0 0"
-ZERO, ANY = "0" * 32, "0" * 32
-DEFAULT6 = f"{ANY} 00 {ZERO} 00 fe80{'0' * 28} 00000400 00000001 00000000 00000003"
-REJECT6 = f"{ANY} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200"
 
 
 class Mentions(str):
@@ -43,9 +39,8 @@ def found(
 ) -> dict[str, list[tuple[str, ...]]]:
     """Per device its chains, each after the name of its guard."""
     root = tree.sys.parent
-    adapter = HostUses(
-        tree.sys, tree.proc, root / "run", root / "dev", addresses=lambda: dict(addresses or {})
-    )
+    tree.known += [Interface(name=name, addresses=(at,)) for at, name in (addresses or {}).items()]
+    adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
     uses = adapter.find(disks or {}, interfaces or {})
     return {str(at): [(use.guard, *use.chain) for use in of] for at, of in uses.items()}
 
@@ -144,7 +139,7 @@ def test_an_nvme_disk_with_several_paths_keeps_every_controller(tree: SysTree) -
 
 def test_the_default_route_over_a_card(tree: SysTree) -> None:
     card(tree, "enp1s0")
-    tree.route(f"enp1s0 {DEFAULT}")
+    tree.route("enp1s0")
     chain = ("default-route", "0000:01:00.0", "enp1s0", mock.ANY)
     assert found(tree) == {"0000:01:00.0": [chain]}
 
@@ -152,7 +147,7 @@ def test_the_default_route_over_a_card(tree: SysTree) -> None:
 def test_the_default_route_over_a_virtio_card(tree: SysTree) -> None:
     path = tree.function("0000:00:02.0", driver="virtio-pci")
     tree.interface("enp0s2", path / "virtio0")
-    tree.route(f"enp0s2 {DEFAULT}")
+    tree.route("enp0s2")
     assert list(found(tree)) == ["0000:00:02.0"]
 
 
@@ -164,7 +159,7 @@ def test_the_default_route_over_a_vlan_on_a_bridge_on_a_bond_keeps_both_cards(
     tree.interface("bond0", lowers=["enp1s0", "enp2s0"])
     tree.interface("xenbr0", lowers=["bond0"])
     tree.interface("xenbr0.7", lowers=["xenbr0"])
-    tree.route(f"xenbr0.7 {DEFAULT}")
+    tree.route("xenbr0.7")
     above = ("bond0", "xenbr0", "xenbr0.7", mock.ANY)
     assert found(tree) == {
         f"0000:0{n}:00.0": [("default-route", f"0000:0{n}:00.0", f"enp{n}s0", *above)]
@@ -176,33 +171,15 @@ def test_interfaces_that_lie_on_each_other_are_walked_once(tree: SysTree) -> Non
     card(tree, "enp1s0")
     tree.interface("a", lowers=["b"])
     tree.interface("b", lowers=["a", "enp1s0"])
-    tree.route(f"a {DEFAULT}")
+    tree.route("a")
     assert [chain[2:4] for chain in found(tree)["0000:01:00.0"]] == [("enp1s0", "b")]
 
 
-def test_an_ipv6_default_route_counts_and_the_kernels_reject_route_does_not(
-    tree: SysTree,
-) -> None:
-    card(tree, "enp1s0")
-    card(tree, "enp2s0", "0000:02:00.0")
-    tree.route6(f"{DEFAULT6} enp1s0", f"{REJECT6} lo", f"{REJECT6} enp2s0")
-    assert list(found(tree)) == ["0000:01:00.0"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "enp1s0 0002000A 00000000 0001 0 0 0 00FFFFFF 0 0 0",
-        "enp1s0 00000000 0202000A 0002 0 0 0 00000000 0 0 0",
-        f"lo {DEFAULT}",
-        f"gone0 {DEFAULT}",
-    ],
-    ids=["a-network-only", "down", "loopback", "gone"],
-)
-def test_a_route_that_is_no_default_route_keeps_nothing(tree: SysTree, line: str) -> None:
+@pytest.mark.parametrize("name", ["lo", "gone0", "../x", ""])
+def test_a_default_route_over_no_card_keeps_nothing(tree: SysTree, name: str) -> None:
     card(tree, "enp1s0")
     tree.interface("lo")
-    tree.route(line)
+    tree.route(name)
     assert found(tree) == {}
 
 
@@ -242,10 +219,10 @@ def write(path: Path, text: str) -> Path:
 )
 def test_odd_lines_are_no_mounts(tree: SysTree, line: str) -> None:
     virtio_disk(tree)
-    write(tree.proc / "self/mountinfo", line)
+    write(tree.proc / "self/mountinfo", f"22 1 0:21 / / rw - overlay overlay rw\n{line}")
     write(tree.proc / "swaps", f"Filename\n{line}")
-    tree.route(line)
-    tree.route6(line)
+    write(tree.proc / "iomem", line)
+    write(tree.proc / "consoles", line)
     write(tree.proc / "net/tcp", f"sl\n{line}")
     assert found(tree) == {}
 
@@ -274,7 +251,7 @@ def test_a_use_of_a_virtual_function_is_a_use_of_its_physical_one(tree: SysTree)
     virtual = tree.function("0000:01:10.0", net={"enp1s0v0": "52:54:00:ce:de:01"})
     (virtual / "physfn").symlink_to(physical)
     tree.function("0000:01:00.1")
-    tree.route(f"enp1s0v0 {DEFAULT}")
+    tree.route("enp1s0v0")
     below = ("0000:01:10.0", "enp1s0v0", mock.ANY)
     assert found(tree) == {
         "0000:01:00.0": [("default-route", "0000:01:00.0", *below)],
@@ -405,7 +382,8 @@ def test_what_is_no_ssh_session_over_a_card_keeps_nothing(tree: SysTree, line: s
     card(tree, "enp1s0")
     tree.interface("lo")
     write(tree.proc / "net/tcp", f"{TCP}\n{line}")
-    assert found(tree, addresses=ADDRESSES) == {}
+    chains = found(tree, addresses=ADDRESSES).get("0000:01:00.0", [])
+    assert "ssh" not in [chain[0] for chain in chains]
 
 
 @pytest.mark.parametrize(("owner", "kept"), [("sshd", True), ("nginx", False)])
@@ -419,22 +397,29 @@ def test_sshd_is_found_on_the_port_that_it_listens_on(
     (tree.proc / "286/fd").mkdir()
     (tree.proc / "286/fd/3").symlink_to("socket:[806]")
     (tree.proc / "286/fd/4").symlink_to("/dev/null")
-    assert (found(tree, addresses=ADDRESSES) != {}) is kept
+    (chain,) = found(tree, addresses=ADDRESSES)["0000:01:00.0"]
+    assert chain[0] == ("ssh" if kept else "connection")
 
 
-def test_addresses_are_asked_for_only_if_an_ssh_session_is_open_and_their_failure_is_reported(
-    tree: SysTree,
-) -> None:
-    def broken() -> dict[str, str]:
-        raise PermanentError("no ip", name="command-missing")
+def test_a_network_that_cant_be_asked_for_is_an_error_and_never_none(tree: SysTree) -> None:
+    class Broken(NoNetwork):
+        def network(self) -> Network:
+            raise PermanentError("no ip", name="command-missing")
 
-    adapter = HostUses(tree.sys, tree.proc, addresses=broken)
-    assert adapter.find() == {}
-    write(tree.proc / "net/tcp", f"{TCP}\n{established('0100007F:0016')}")
-    assert adapter.find() == {}
-    write(tree.proc / "net/tcp", f"{TCP}\n{established(HERE)}")
     with raises(PermanentError, "command-missing"):
-        adapter.find()
+        HostUses(tree.sys, tree.proc, network=Broken()).find()
+
+
+@pytest.mark.parametrize(
+    "mounted", ["", "garbage", "29 1 254:0 / /srv rw - ext4 /dev/vda rw", None]
+)
+def test_mounts_without_a_root_are_an_error_and_never_none(
+    tree: SysTree, mounted: str | None
+) -> None:
+    path = tree.proc / "self/mountinfo"
+    path.unlink() if mounted is None else write(path, mounted)
+    with raises(PermanentError, "mounts-unknown"):
+        HostUses(tree.sys, tree.proc).find()
 
 
 def test_a_guests_disk_is_kept_down_to_the_controller(tree: SysTree) -> None:
@@ -536,7 +521,7 @@ def test_what_goes_while_it_is_read_raises_nothing(
     disk = virtio_disk(tree)
     tree.mount("/", hold(tree.disk("dm-0"), disk))
     card(tree, "enp1s0")
-    tree.route(f"enp1s0 {DEFAULT}")
+    tree.route("enp1s0")
     keyboard(tree, tree.function("0000:00:14.0") / "usb1/1-1", 0)
     write(tree.proc / "net/tcp", f"{TCP}\n{established(HERE)}")
     write(tree.proc / "286/comm", "sshd")
@@ -553,9 +538,13 @@ def test_what_goes_while_it_is_read_raises_nothing(
     whole = found(tree, addresses=ADDRESSES, **guests)
     with monkeypatch.context() as patched:
         patched.setattr(call, gone)  # between two calls of the adapter
-        left = found(tree, addresses=ADDRESSES, **guests)
+        if call in {"os.open", "os.read"}:
+            with raises(PermanentError, "mounts-unknown"):
+                found(tree, addresses=ADDRESSES, **guests)
+        else:
+            left = found(tree, addresses=ADDRESSES, **guests)
+            assert left.keys() <= whole.keys()
     assert asked
-    assert left.keys() <= whole.keys()
 
 
 def test_links_that_lead_round_in_a_circle_or_nowhere_are_nothing(tree: SysTree) -> None:

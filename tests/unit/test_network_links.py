@@ -10,7 +10,9 @@ import pytest
 
 from cede.adapters.linux.network_links import Links
 from cede.errors import PermanentError
+from cede.model.network import Interface
 from cede.model.pci import Link
+from cede.util.process import CompletedProcess
 from unit.raises import raises
 
 MAC = "52:54:00:00:00:01"
@@ -52,11 +54,26 @@ class Ip:
         self.says: object = []
         self.commands: list[str] = []
         self.refuses = "nothing"
+        self.prints, self.asked = "", ""
 
-    def run(self, *argv: str) -> str:
+    def answers(self, *said: object) -> Links:
+        """The adapter whose `ip -batch` prints these arrays."""
+        self.prints = "\n".join(json.dumps(one) for one in said)
+        return Links(self.run, self.run_apart)
+
+    def run_apart(self, *argv: str, stdin: str, seconds: float, most: int) -> CompletedProcess:
+        assert argv[0] == "ip"
+        assert seconds < most
+        self.asked = stdin
+        return CompletedProcess(status=2, out=self.prints.encode(), err=b"RTNETLINK answers: no")
+
+    def run(self, *argv: str, stdin: str = "") -> str:
         assert argv[0] == "ip"
         if argv[1:] == ("-json", "address", "show"):
             return self.says if isinstance(self.says, str) else json.dumps(self.says)
+        if "-batch" in argv:
+            self.asked = stdin
+            return self.prints
         self.commands.append(" ".join(argv[1:]))
         if self.refuses in self.commands[-1]:
             raise PermanentError("RTNETLINK answers: no", name="command-failed")
@@ -129,38 +146,119 @@ def test_an_interface_without_a_mac_or_addresses_is_read_too(ip: Ip) -> None:
     assert Links(ip.run).read(["tun0"]) == (Link(name="tun0", mac="", mtu=1500),)
 
 
-def test_every_address_of_dom0_is_told_with_its_interface(ip: Ip) -> None:
-    ip.says = [
+def test_every_interface_is_told_with_what_it_lies_on(ip: Ip) -> None:
+    shown = [
         interface("lo", addr_info=[address("127.0.0.1", 8, scope="host"), address("::1", 128)]),
-        interface("eth0.7", addr_info=[
-            address("192.0.2.1", 24, label="eth0:1"), address("fe80::1", 64, scope="link"),
-            address("FD00:0::2", 64), address("192.0.2.7", 32, address="192.0.2.8"), {},
+        interface("eth0.7", link="eth0", master="br0", linkinfo={"info_kind": "vlan"}, addr_info=[
+            address("192.0.2.1", 24, label="eth0:1"), address("FD00:0::2", 64),
+            address("192.0.2.7", 32, address="192.0.2.8"), {},
         ]),
+        interface("vx", linkinfo={"info_kind": "vxlan", "info_data": {
+            "id": 5, "remote": "192.0.2.9", "local": "192.0.2.1", "link": "eth0",
+        }}),
+        interface("gre", linkinfo={"info_kind": "gre", "info_data": {"remote": "any", "local": "::"}}),
         {"ifname": "tun0", "flags": [], "mtu": 1500},
     ]  # fmt: skip
-    assert Links(ip.run).addresses() == {
-        "127.0.0.1": "lo",
-        "::1": "lo",
-        "192.0.2.1": "eth0.7",
-        "fe80::1": "eth0.7",
-        "fd00::2": "eth0.7",
-        "192.0.2.7": "eth0.7",
-    }
+    assert ip.answers(shown, [], []).network().interfaces == (
+        Interface(name="lo", addresses=("127.0.0.1", "::1"), subnets=("127.0.0.0/8", "::1/128")),
+        Interface(
+            name="eth0.7", kind="vlan", link="eth0", master="br0",
+            addresses=("192.0.2.1", "fd00::2", "192.0.2.7"),
+            subnets=("192.0.2.0/24", "fd00::/64", "192.0.2.7/32"),
+        ),
+        Interface(name="vx", kind="vxlan", link="eth0", ends=("192.0.2.1", "192.0.2.9")),
+        Interface(name="gre", kind="gre"),
+        Interface(name="tun0"),
+    )  # fmt: skip
 
 
-def test_the_kernel_of_this_machine_tells_its_addresses() -> None:
-    assert Links().addresses()["127.0.0.1"] == "lo"
+def test_every_next_hop_of_a_route_of_any_table_is_told_and_what_isnt_unicast_is_not(
+    ip: Ip,
+) -> None:
+    routes = [
+        {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "protocol": "dhcp", "flags": []},
+        {"dst": "default", "via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth9", "table": "7"},
+        {"dst": "default", "gateway": "fe80::1", "dev": "eth1", "pref": "medium"},
+        {"dst": "10.0.0.0/8", "nexthops": [
+            {"gateway": "192.0.2.1", "dev": "eth0", "weight": 1}, {"gateway": "192.0.3.1", "dev": "eth2"},
+        ]},
+        {"dst": "10.7.0.9", "nhid": 3, "protocol": "static"},
+        {"dst": "192.0.2.0/24", "dev": "eth0", "protocol": "kernel", "scope": "link"},
+        {"type": "local", "dst": "192.0.2.1", "dev": "eth0", "table": "local"},
+        {"type": "multicast", "dst": "ff00::/8", "dev": "eth0"},
+        {"type": "unreachable", "dst": "10.9.0.0/16"},
+        {"dst": "100", "dev": "eth8", "via": {"family": "inet", "host": "192.0.2.1"}},
+    ]  # fmt: skip
+    hops = [
+        {"id": 1, "gateway": "192.0.4.1", "dev": "eth4"}, {"id": 2, "dev": "eth5"},
+        {"id": 3, "group": [{"id": 1}, {"id": 2}, {"id": 9}]},
+    ]  # fmt: skip
+    found = ip.answers([interface("lo")], routes, hops).network().routes
+    assert [(r.destination, r.interface, r.via, r.protocol) for r in found] == [
+        ("0.0.0.0/0", "eth0", True, "dhcp"),
+        ("0.0.0.0/0", "eth9", True, ""),
+        ("::/0", "eth1", True, ""),
+        ("10.0.0.0/8", "eth0", True, ""),
+        ("10.0.0.0/8", "eth2", True, ""),
+        ("10.7.0.9/32", "eth4", True, "static"),
+        ("10.7.0.9/32", "eth5", False, "static"),
+        ("192.0.2.0/24", "eth0", False, "kernel"),
+        ("100", "eth8", True, ""),
+    ]
+
+
+def test_the_kernel_of_this_machine_tells_its_network() -> None:
+    assert Links().network().interfaces[0].name == "lo"
+    assert Links().ways(["127.0.0.1", "not an address"]) == {}
+    assert all(len(ends) == 2 for ends in Links().ipsec_ends())
+
+
+def test_the_way_to_each_peer_that_has_one_is_told(ip: Ip) -> None:
+    links = ip.answers(
+        [{"dst": "192.0.2.9", "gateway": "192.0.2.1", "dev": "eth0", "prefsrc": "192.0.2.2"}],
+        [{"dst": "FD00::7", "from": "::", "dev": "eth1"}],
+        [{"type": "local", "dst": "192.0.2.2", "dev": "lo"}],
+    )
+    peers = ["192.0.2.9", "fd00::7", "192.0.2.2", "10.0.0.1"]
+    assert links.ways(peers) == {"192.0.2.9": "eth0", "fd00::7": "eth1"}
+    assert ip.asked.split("\n")[:2] == ["route get 192.0.2.9", "route get fd00::7"]
+    assert links.ways([]) == {}
+    assert len(ip.asked.splitlines()) == 4
+    links.ways([f"10.0.{n // 256}.{n % 256}" for n in range(2000)])
+    assert len(ip.asked.splitlines()) == 1000
+
+
+def test_both_ends_of_each_ipsec_tunnel_are_told_once(ip: Ip) -> None:
+    links = ip.answers()
+    ip.prints = (
+        "src 192.0.2.1 dst 192.0.2.9\n\tproto esp spi 0x1\nsrc 192.0.2.9 dst 192.0.2.1\n" * 2
+    )
+    assert links.ipsec_ends() == (("192.0.2.1", "192.0.2.9"), ("192.0.2.9", "192.0.2.1"))
 
 
 @pytest.mark.parametrize(
     "said",
-    ["", "[", "null", "[7]", '[{"addr_info": [{"local": "192.0.2.1"}]}]',
-     '[{"ifname": "eth0", "addr_info": [{"local": "here"}]}]'],
+    ["", "[", "null", "[] []", "[7] [] []", "[] [] []", '[{"ifname": "eth0"}] [] []',
+     '[{"addr_info": [{"local": "192.0.2.1"}]}] [] []',
+     '[{"ifname": "lo", "addr_info": [{"local": "here", "prefixlen": 8}]}] [] []',
+     '[{"ifname": "lo"}] [{"dev": "eth0"}] []', '[{"ifname": "lo"}] [] [{"id": "x"}]',
+     '[{"ifname": "lo"}] [] [] []', "[" * 100_000],
 )  # fmt: skip
-def test_what_is_no_list_of_ip_addresses_is_an_error_and_never_none(ip: Ip, said: str) -> None:
-    ip.says = said
-    with raises(PermanentError, "unreadable-answer", "ip -json address"):
-        Links(ip.run).addresses()
+def test_what_is_no_network_is_an_error_and_never_none(ip: Ip, said: str) -> None:
+    links = ip.answers()
+    ip.prints = said
+    with raises(PermanentError, "unreadable-answer", "ip -json"):
+        links.network()
+
+
+@pytest.mark.parametrize(
+    "said", ["[", "null", "[7]", '[{"dst": "x", "dev": "eth0"}]', '[{"dev": "e"}]']
+)
+def test_what_is_no_way_is_an_error(ip: Ip, said: str) -> None:
+    links = ip.answers()
+    ip.prints = said
+    with raises(PermanentError, "unreadable-answer", "route get"):
+        links.ways(["192.0.2.1"])
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,25 @@ def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
     host.fails[question] = [UnreachableError("away")]
     with pytest.raises(UnreachableError):
         observe(host.adapters())
+
+
+def test_a_guest_that_libvirt_does_not_know_has_its_disk_and_its_network_too(
+    host: SimulatedHost,
+) -> None:
+    asked: list[object] = []
+    host.store.nodes |= {
+        "/local/domain/9/name": "by-xl",
+        "/local/domain/0/backend/vbd/9/51712/params": "/dev/sdb",
+        "/local/domain/0/backend/vif/9/0/bridge": "xenbr0",
+    }
+
+    def find(_find: object, *about: object) -> dict[object, object]:
+        asked.extend(about)
+        return {}
+
+    host.instead["uses"] = find
+    observe(host.adapters())
+    assert asked == [
+        {"pv1": (), "pv2": (), "by-xl": ("/dev/sdb",)},
+        {"pv1": (), "pv2": (), "by-xl": ("xenbr0",)},
+    ]

@@ -67,6 +67,14 @@ class EmptyXenstore:
         """Return nothing: no guest has anything."""
         return ()
 
+    def guest_disks(self) -> dict[str, tuple[str, ...]]:
+        """No guest runs."""
+        return {}
+
+    def guest_interfaces(self) -> dict[str, tuple[str, ...]]:
+        """No guest runs."""
+        return {}
+
     def close(self) -> None:
         """Do nothing: nothing was opened."""
 
@@ -112,7 +120,7 @@ def open_adapters(
             libvirt=connection,
             sysfs=Sysfs(paths.sys),
             xenstore=xenstore,
-            uses=HostUses(paths.sys, paths.proc, paths.run, paths.dev, links.addresses),
+            uses=HostUses(paths.sys, paths.proc, paths.run, paths.dev, links),
             links=links,
             kernel=Kernel(),
             modules=Modules(paths.root),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cede.adapters.ports import Adapters
-    from cede.model.pci import Address, Device, OriginalState
+    from cede.model.domain import Domain
+    from cede.model.pci import Address, Device, HostUse, OriginalState
 
 
 _LOG = logging.getLogger(__name__)
@@ -29,8 +30,7 @@ def observe(adapters: Adapters) -> Inventory:
 
     Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
     read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
-    PermanentError if somebody is logged in over ssh and it can't be told on which interface, or if the journal can't
-    be read.
+    PermanentError if it can't be told what dom0 itself uses, or if the journal can't be read.
     """
     domains_answer = adapters.timeouts.start("listing libvirt's domains", adapters.libvirt.domains)
     devices = adapters.sysfs.devices()
@@ -39,11 +39,8 @@ def observe(adapters: Adapters) -> Inventory:
     listed_answer = adapters.timeouts.start(
         "listing libvirt's node devices", adapters.libvirt.node_devices
     )
-    uses = adapters.uses.find(
-        disks={domain.name: domain.host_disks for domain in domains},
-        interfaces={domain.name: domain.host_interfaces for domain in domains},
-    )
     backend = adapters.xenstore.backend()
+    uses = find_uses(adapters, domains)
     listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
@@ -64,6 +61,28 @@ def observe(adapters: Adapters) -> Inventory:
         pauses=memory.pauses,
         last_applied=memory.last_applied,
     )
+
+
+def find_uses(adapters: Adapters, domains: Collection[Domain]) -> dict[Address, list[HostUse]]:
+    """What dom0 itself uses, and what guests use through dom0 by libvirt's or xenstore's word, whoever started them.
+
+    Raises UnreachableError if xenstore doesn't answer, PermanentError if it can't be told what is in use.
+    """
+    return adapters.uses.find(
+        disks=_both({d.name: d.host_disks for d in domains}, adapters.xenstore.guest_disks()),
+        interfaces=_both(
+            {d.name: d.host_interfaces for d in domains}, adapters.xenstore.guest_interfaces()
+        ),
+    )
+
+
+def _both(
+    one: Mapping[str, Sequence[str]], other: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    return {
+        name: tuple(dict.fromkeys((*one.get(name, ()), *other.get(name, ()))))
+        for name in dict.fromkeys((*one, *other))
+    }
 
 
 def _known(

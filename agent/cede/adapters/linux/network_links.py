@@ -1,30 +1,41 @@
 """The adapter to dom0's network interfaces: read their settings, and restore them after a device returns.
 
-Source: ip-link(8), ip-address(8) (iproute2, `-json`).
+Source: ip-link(8), ip-address(8), ip-route(8), ip-nexthop(8), ip-xfrm(8) (iproute2, `-json`, `-batch`).
 """
 
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cede.adapters.linux.network_answers import arrays, network_of, way_of
 from cede.errors import PermanentError
 from cede.model.pci import Link
 from cede.util import process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from cede.model.network import Network
 
 _T = TypeVar("_T")
+_EVERYTHING = ("address show", "route show table all", "nexthop show")
+_SECONDS, _MAX_BYTES, _MAX_PEERS = 10.0, 4 * 1024 * 1024, 1000
+_IPSEC = re.compile(r"^src (\S+) dst (\S+)", re.MULTILINE)
 _KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
 
 
 class Links:
-    """Asks and tells the kernel through `ip`, which `run` runs; the only place that asks for dom0's IP addresses."""
+    """Asks and tells the kernel through `ip`, which `run` runs; `run_apart` where a part of the answer will do."""
 
-    def __init__(self, run: Callable[..., str] = process.run) -> None:
+    def __init__(
+        self,
+        run: Callable[..., str] = process.run,
+        run_apart: Callable[..., process.CompletedProcess] = process.run_apart,
+    ) -> None:
         self._run = run
+        self._run_apart = run_apart
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         """Return these interfaces as they are now, in the kernel's order, without those that do not exist.
@@ -37,16 +48,52 @@ class Links:
             lambda shown: tuple(_link(one) for one in shown if one["ifname"] in names)
         )
 
-    def addresses(self) -> dict[str, str]:
-        """Return each of dom0's own IP addresses, IPv4 and IPv6, with its interface's name. Raises as `read` does."""
-        return self._show(
-            lambda shown: {
-                str(ip_address(address["local"])): str(link["ifname"])
-                for link in shown
-                for address in link.get("addr_info", ())
-                if "local" in address
-            }
+    def network(self) -> Network:
+        """Return all interfaces and all routes, of every table with every next hop, in one run of `ip`.
+
+        Raises PermanentError if `ip` is not installed, fails, or prints what can't be parsed or can't be: no host is
+        without a loopback interface.
+        """
+        said = self._run(
+            "ip", "-json", "-details", "-batch", "-", stdin="\n".join(_EVERYTHING) + "\n"
         )
+        try:
+            shown, routes, hops = arrays(said)
+            found = network_of(shown, routes, hops)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _unreadable("ip -json -batch", said) from error
+        if all(interface.name != "lo" for interface in found.interfaces):
+            raise _unreadable("ip -json address", said)
+        return found
+
+    def ways(self, peers: Sequence[str]) -> dict[str, str]:
+        """Return the interface by which the kernel reaches each IP address that has a route, in one run of `ip`.
+
+        Of more than 1,000 addresses it tells the first. Raises PermanentError as `network` does.
+        """
+        if not peers:
+            return {}
+        asked = "".join(f"route get {peer}\n" for peer in peers[:_MAX_PEERS])
+        done = self._run_apart(
+            *("ip", "-json", "-force", "-batch", "-"),
+            stdin=asked,
+            seconds=_SECONDS,
+            most=_MAX_BYTES,
+        )
+        said = done.out.decode("utf-8", "replace")
+        try:
+            return dict(way for answer in arrays(said) for way in way_of(answer))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _unreadable("ip -json route get", said) from error
+
+    def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
+        """Return the local and the other end of each IPsec tunnel that the kernel has; empty if it has no IPsec.
+
+        Raises PermanentError if `ip` is not installed.
+        """
+        done = self._run_apart("ip", "xfrm", "state", stdin="", seconds=_SECONDS, most=_MAX_BYTES)
+        ends = _IPSEC.findall(done.out.decode("utf-8", "replace"))
+        return tuple(dict.fromkeys((str(one), str(other)) for one, other in ends))
 
     def restore(self, link: Link, now: Link) -> None:
         """Change the interface from `now` to `link`: name, MTU, master, up, addresses.
@@ -62,10 +109,13 @@ class Links:
         try:
             return read(json.loads(said))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PermanentError(
-                f"`ip -json address` printed what cede can't parse: {said[:200]!r}",
-                name="unreadable-answer",
-            ) from error
+            raise _unreadable("ip -json address", said) from error
+
+
+def _unreadable(command: str, said: str) -> PermanentError:
+    return PermanentError(
+        f"`{command}` printed what cede can't parse: {said[:200]!r}", name="unreadable-answer"
+    )
 
 
 def _link(found: dict[str, Any]) -> Link:

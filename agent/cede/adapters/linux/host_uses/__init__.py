@@ -1,32 +1,68 @@
 """The adapter to what dom0 itself uses, and what guests use through dom0.
 
-A loaded driver is no reason to keep a device, nor is an unmounted disk or an interface that is merely up: this finds
-actual use, and the chain from the device to what needs it.
+A loaded driver is no reason to keep a device, nor is an unmounted disk or an interface that is merely up: this asks the
+kernel who uses a device, and finds the chain from the device to what needs it.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from cede.adapters.linux.host_uses.backing_stores import BackingStores
+from cede.adapters.linux.host_uses.block_devices import BlockDevices
+from cede.adapters.linux.host_uses.connections import connections, storage_sessions
 from cede.adapters.linux.host_uses.disks import Disks
 from cede.adapters.linux.host_uses.interfaces import Interfaces
+from cede.adapters.linux.host_uses.mounts import mounts_elsewhere, own_mounts
+from cede.adapters.linux.host_uses.nodes import Nodes
+from cede.adapters.linux.host_uses.processes import look_through
 from cede.adapters.linux.host_uses.seat import Seat
+from cede.model.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from cede.adapters.linux.host_uses.device_tree import Use
     from cede.model.pci import Address, HostUse
 
 _NONE: Mapping[str, Sequence[str]] = {}
 
 
+class NetworkState(Protocol):
+    """Who tells of dom0's network (adapters/linux/network_links.py)."""
+
+    def network(self) -> Network:
+        """All interfaces and routes."""
+
+    def ways(self, peers: Sequence[str]) -> dict[str, str]:
+        """The interface by which each IP address is reached."""
+
+    def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
+        """Both ends of each IPsec tunnel."""
+
+
+class NoNetwork:
+    """A host without any interface."""
+
+    def network(self) -> Network:
+        """None."""
+        return Network()
+
+    def ways(self, peers: Sequence[str]) -> dict[str, str]:  # noqa: ARG002 - the protocol's signature
+        """No way anywhere."""
+        return {}
+
+    def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
+
 class HostUses:
     """Searches below `sys_root`, `proc_root`, `run_root` and `dev_root` (normally `/sys`, `/proc`, `/run`, `/dev`).
 
-    `addresses()` returns the interface of each of dom0's IP addresses; it is called only if there is an ssh session,
-    and its error is raised, because "no session" would be wrong. Nothing else raises: what vanishes while it is read,
-    or can't be parsed, is not a use.
+    What vanishes while it is read, or is none of the things that are searched for, is not a use.
     """
 
     def __init__(
@@ -35,11 +71,12 @@ class HostUses:
         proc_root: Path,
         run_root: Path = Path("/run"),
         dev_root: Path = Path("/dev"),
-        addresses: Callable[[], Mapping[str, str]] = dict,
+        network: NetworkState | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
-        self._disks = Disks(sys_root, proc_root, run_root, dev_root)
-        self._interfaces = Interfaces(sys_root, proc_root, addresses)
-        self._seat = Seat(sys_root)
+        self._roots = (sys_root, proc_root, run_root, dev_root)
+        self._network = network or NoNetwork()
+        self._nodes = nodes or Nodes()
 
     def find(
         self,
@@ -48,26 +85,90 @@ class HostUses:
     ) -> dict[Address, list[HostUse]]:
         """Return every use, with its chain, of each device in use.
 
-        `disks` are the block devices (`/dev/...`), `interfaces` the host's interfaces that each domain, by name, uses.
-        Raises what `addresses` raises.
+        `disks` are the block devices (`/dev/...` or `8:1`) and files, `interfaces` the host's interfaces that each
+        domain, by name, uses. Raises PermanentError where it can't be told what is in use: mounts can't be read
+        (`mounts-unknown`), or the kernel's network can't be asked for.
         """
+        look = _Look(self._roots, self._network, self._nodes)
         uses: dict[Address, list[HostUse]] = {}
-        for address, use in (
-            *self._disks.filesystems(),
-            *self._disks.swaps(),
-            *self._disks.of_guests(disks),
-            *self._interfaces.default_routes(),
-            *self._interfaces.ssh_sessions(),
-            *self._interfaces.of_guests(interfaces),
-            *self._seat.boot_display(),
-            *self._seat.keyboard(),
-        ):
+        for address, use in look.uses(disks, interfaces):
             _add(uses, address, use)
-        for address, use in sorted(self._disks.members(), key=lambda found: -len(found[1].chain)):
+        for address, use in sorted(look.weaker_uses(), key=lambda found: -len(found[1].chain)):
             # a longer chain over the same link already says why
             if not any(_links(use)[-1] in _links(known) for known in uses.get(address, ())):
                 _add(uses, address, use)
+        for address, use in look.held(frozenset(uses)):
+            _add(uses, address, use)
         return uses
+
+
+class _Look:
+    """One look at the host: each source is read once."""
+
+    def __init__(
+        self, roots: tuple[Path, Path, Path, Path], state: NetworkState, nodes: Nodes
+    ) -> None:
+        sys_root, proc, _, dev = roots
+        own = own_mounts(proc)
+        remote = [mount.where for mount in own if mount.remote]
+        self._processes = look_through(proc, nodes, remote)
+        mounts = (*own, *mounts_elsewhere(proc, self._processes.mount_namespaces, own))
+        sessions = storage_sessions(sys_root)
+        talks = connections(proc, self._processes.network_namespaces, self._processes.sshd_sockets)
+        self._ipsec = state.ipsec_ends() if (sys_root / "module/xfrm_user").exists() else ()
+        network = state.network()
+        peers = dict.fromkeys(
+            (
+                *chain.from_iterable(mount.servers for mount in mounts),
+                *chain.from_iterable(session.addresses for session in sessions),
+                *chain.from_iterable(interface.ends for interface in network.interfaces),
+                *(other for _, other in self._ipsec),
+                *(connection.peer for connection in talks),
+            )
+        )
+        here = {address for interface in network.interfaces for address in interface.addresses}
+        ways = state.ways([peer for peer in peers if peer and peer not in here])
+        self._sessions = sessions
+        self._interfaces = Interfaces(sys_root, network, ways, talks)
+        self._blocks = BlockDevices(sys_root, dev, nodes, self._interfaces, sessions)
+        self._disks = Disks(roots, self._blocks, self._interfaces, nodes, mounts)
+        self._stores = BackingStores(sys_root, self._blocks)
+        self._seat = Seat(sys_root, proc, dev, nodes)
+
+    def uses(
+        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+    ) -> Iterator[Use]:
+        """Yield each use that says why by itself."""
+        yield from self._disks.filesystems()
+        yield from self._disks.swaps()
+        yield from self._disks.of_guests(disks)
+        yield from self._stores.loops()
+        yield from self._stores.targets()
+        yield from self._interfaces.routes()
+        yield from self._interfaces.ssh_sessions()
+        for session in self._sessions:
+            yield from self._interfaces.to_peers(session.addresses, "connection", (session.what,))
+        for ends in self._ipsec:
+            what = (f"the IPsec tunnel to {ends[1]}",)
+            yield from self._interfaces.to_peers(ends, "connection", what)
+        yield from self._interfaces.of_guests(interfaces)
+        yield from self._interfaces.moved()
+        yield from self._interfaces.logging()
+        yield from self._seat.boot_display()
+        yield from self._seat.consoles()
+        yield from self._seat.watchdogs()
+        yield from self._seat.keyboard()
+
+    def weaker_uses(self) -> Iterator[Use]:
+        """Yield each use that need not be told of a device where another one says the same and more."""
+        yield from self._disks.members()
+        yield from self._stores.open_devices(self._processes.open_devices)
+        yield from self._interfaces.connections()
+        yield from self._interfaces.of_ports()
+
+    def held(self, kept: frozenset[Address]) -> Iterator[Use]:
+        """Yield the disks that the kernel holds for a reason that nothing tells, of devices that are not `kept`."""
+        yield from self._disks.held(kept)
 
 
 def _add(uses: dict[Address, list[HostUse]], address: Address, use: HostUse) -> None:

@@ -1,130 +1,209 @@
-"""Uses of network cards: the default route, ssh sessions, guests' networks.
+"""Uses of network cards: routes, connections, guests' networks, and cards in other network namespaces.
 
-Sources: proc(5), Documentation/networking/proc_net_tcp.rst, Documentation/ABI/testing/sysfs-class-net (lower_*), and
-the kernel's net/ipv4/fib_trie.c and net/ipv6/route.c for the flags.
+Sources: Documentation/ABI/testing/sysfs-class-net (lower_*, master), the kernel's net/core/dev.c (upper and lower
+devices), net/openvswitch/vport-netdev.c (ports have the datapath `ovs-system` as master) and drivers/base/core.c (a
+function's `net` folder stays, and is empty, when its interfaces are moved to another namespace).
 """
 
 from __future__ import annotations
 
-import sys
-from ipaddress import IPv6Address, ip_address
+import re
+from functools import cached_property
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.device_tree import children, controllers, real
+from cede.model.network import Interface, Network
 from cede.util.kernel_files import link_name, listing, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from cede.adapters.linux.host_uses.connections import Connection
     from cede.adapters.linux.host_uses.device_tree import Use
 
-_IPV4_DEFAULT = "00000000"
-_IPV6_DEFAULT = ("0" * 32, "00")
-_UP = 0x1
-_ROUTE_FIELDS, _ROUTE6_FIELDS = 4, 10
-_ESTABLISHED, _LISTENING = "01", "0A"
-_SSH_PORT = 22
-_TCP_FIELDS = 10
-_WORD = 8
+_OVS_KIND, _OVS_DATAPATH = "openvswitch", "ovs-system"
+_TUNNELS = frozenset({
+    "wireguard", "tun", "vxlan", "geneve", "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan", "ipip",
+    "sit", "ip6tnl", "vti", "vti6", "xfrm", "gtp", "bareudp",
+})  # fmt: skip
+_GUEST_PORT = re.compile(r"^(vif|vnet|tap)\d")
+_GUEST_KINDS = frozenset({"tun", "veth"})
+_MADE_BY_KERNEL = frozenset({"kernel", "ra"})
 
 
 class Interfaces:
-    """Finds uses of interfaces below `sys_root`; `addresses()` returns the interface of each IP address."""
+    """Finds uses of interfaces below `sys_root`.
+
+    `network` is what the kernel tells of interfaces and routes, `ways` the interface by which it reaches each peer.
+    """
 
     def __init__(
-        self, sys_root: Path, proc_root: Path, addresses: Callable[[], Mapping[str, str]]
+        self,
+        sys_root: Path,
+        network: Network,
+        ways: Mapping[str, str],
+        connections: Sequence[Connection],
     ) -> None:
         self._sys = sys_root
-        self._proc = proc_root
-        self._addresses = addresses
+        self._network = network
+        self._ways = ways
+        self._connections = connections
+        self._known = {interface.name: interface for interface in network.interfaces}
 
-    def default_routes(self) -> Iterator[Use]:
-        """Yield the devices of the default routes, IPv4 and IPv6."""
-        for fields in self._table("net/route", _ROUTE_FIELDS):
-            if fields[1] == _IPV4_DEFAULT and _number(fields[3]) & _UP:
-                yield from self._down(fields[0], "default-route", ("the default route",))
-        for fields in self._table("net/ipv6_route", _ROUTE6_FIELDS):
-            if (fields[0], fields[1]) == _IPV6_DEFAULT and _number(fields[-2]) & _UP:
-                yield from self._down(fields[-1], "default-route", ("the default route",))
+    @cached_property
+    def _owners(self) -> dict[str, list[str]]:
+        """The interfaces with each of dom0's IP addresses; several may have one link-local address."""
+        owners: dict[str, list[str]] = {}
+        for interface in self._network.interfaces:
+            for address in interface.addresses:
+                owners.setdefault(address, []).append(interface.name)
+        return owners
+
+    def routes(self) -> Iterator[Use]:
+        """Yield the devices of all routes but those to an interface's own subnet, which nobody needs to use."""
+        for route in self._network.routes:
+            if route.default:
+                yield from self.down(route.interface, "default-route", ("the default route",))
+            elif route.via or not self._connected(
+                route.interface, route.destination, route.protocol
+            ):
+                chain = (f"the route to {route.destination}",)
+                yield from self.down(route.interface, "route", chain)
+
+    def _connected(self, name: str, destination: str, protocol: str) -> bool:
+        interface = self._known.get(name, Interface(name=name))
+        if protocol in _MADE_BY_KERNEL or destination in interface.subnets:
+            return True
+        return destination.startswith(("fe80::", "ff00::", "169.254.0.0/"))
 
     def ssh_sessions(self) -> Iterator[Use]:
-        """Yield the devices of connections to dom0's sshd. Raises what `addresses` raises."""
-        sockets = [*self._table("net/tcp", _TCP_FIELDS), *self._table("net/tcp6", _TCP_FIELDS)]
-        ports = self._sshd_ports(sockets)
-        here = {
-            address: None  # in order, each once
-            for fields in sockets
-            if fields[3] == _ESTABLISHED
-            for address, port in [_endpoint(fields[1])]
-            if port in ports and address and not ip_address(address).is_loopback
-        }
-        if not here:
-            return
-        interfaces = self._addresses()
-        for address in here:
-            name = interfaces.get(address, "")
-            yield from self._down(name, "ssh", (f"an ssh session to {address}",))
+        """Yield the devices of connections to dom0's sshd."""
+        for connection in self._connections:
+            if connection.ssh:
+                chain = (f"an ssh session to {connection.local}",)
+                yield from self._between([connection.local, connection.peer], "ssh", chain)
+
+    def connections(self) -> Iterator[Use]:
+        """Yield the devices of all other TCP connections; of each interface one is told."""
+        told: set[str] = set()
+        for connection in self._connections:
+            ends = [connection.local, connection.peer]
+            if connection.ssh or connection.peer in self._owners:
+                continue
+            chain = (f"a TCP connection to {connection.peer}, port {connection.port}",)
+            for name in self._at(ends):
+                if name not in told:
+                    told.add(name)
+                    yield from self.down(name, "connection", chain)
+
+    def to_peers(self, peers: Iterable[str], guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
+        """Yield the devices by which the peers are reached: by the kernel's way, and from where they are talked to."""
+        ends = list(peers)
+        ends += [c.local for c in self._connections if c.peer in ends]
+        yield from self._between(ends, guard, chain)
+
+    def _between(self, ends: Sequence[str], guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
+        for name in self._at(ends):
+            yield from self.down(name, guard, chain)
+
+    def _at(self, ends: Sequence[str]) -> list[str]:
+        """The interfaces of the addresses: who has it, else by which it is reached."""
+        names = dict.fromkeys(
+            name for end in ends for name in self._owners.get(end) or [self._ways.get(end, "")]
+        )
+        return [name for name in names if name]
 
     def of_guests(self, interfaces: Mapping[str, Sequence[str]]) -> Iterator[Use]:
         """Yield the devices of the bridges and cards that domains' NICs use."""
         for domain, names in interfaces.items():
             for name in names:
-                yield from self._down(name, "guest-network", (f"the network of {domain}",))
+                yield from self.down(name, "guest-network", (f"the network of {domain}",))
 
-    def _table(self, name: str, fields: int) -> list[list[str]]:
-        """Return the rows of a table in /proc that have at least so many fields."""
-        rows = [line.split() for line in text(self._proc / name).splitlines()]
-        return [row for row in rows if len(row) >= fields]
+    def of_ports(self) -> Iterator[Use]:
+        """Yield the devices of bridges with an interface of any guest or container, whoever made that."""
+        told: set[str] = set()
+        for name in listing(self._sys / "class/net"):
+            interface = self._known.get(name)
+            master = self._master(name)
+            leads_away = interface is not None and interface.kind in _GUEST_KINDS
+            if master and master not in told and (leads_away or _GUEST_PORT.match(name)):
+                told.add(master)
+                chain = (f"{name} of a guest or container",)
+                yield from self.down(master, "guest-network", chain)
 
-    def _sshd_ports(self, sockets: list[list[str]]) -> set[int]:
-        """Return the ports on which sshd listens; 22 if unknown, as when systemd listens for sshd."""
-        listening = {
-            f"socket:[{fields[9]}]": _endpoint(fields[1])[1]
-            for fields in sockets
-            if fields[3] == _LISTENING
-        }
-        found: set[int] = set()
-        for process in listing(self._proc):
-            if not process.isdecimal() or text(f"{self._proc}/{process}/comm") != "sshd":
-                continue
-            open_files = f"{self._proc}/{process}/fd"
-            for descriptor in listing(open_files):
-                port = listening.get(link_name(f"{open_files}/{descriptor}") or "")
-                if port is not None:
-                    found.add(port)
-        return found or {_SSH_PORT}
+    def moved(self) -> Iterator[Use]:
+        """Yield the functions whose interfaces are in another network namespace."""
+        for path in children(self._sys, "bus/pci/devices/*/net"):
+            if not listing(path):
+                yield from self._moved(path)
+        for path in children(self._sys, "bus/pci/devices/*/virtio*/net"):
+            if not listing(path):
+                yield from self._moved(path)
 
-    def _down(
+    def _moved(self, path: Path) -> Iterator[Use]:
+        device = real(path)
+        if device is not None:
+            chain = ("an interface in another network namespace",)
+            yield from controllers(device, "namespace", chain)
+
+    def logging(self) -> Iterator[Use]:
+        """Yield the devices over which the kernel sends its messages (netconsole)."""
+        for target in children(self._sys, "kernel/config/netconsole/*"):
+            if text(target / "enabled") == "1":
+                chain = ("the kernel's netconsole",)
+                yield from self.down(text(target / "dev_name"), "console", chain)
+
+    def down(
         self, name: str, guard: str, chain: tuple[str, ...], seen: frozenset[str] = frozenset()
     ) -> Iterator[Use]:
-        """Walk from an interface down through bridges, bonds and VLANs to the cards."""
-        if not name or "/" in name or name == "lo" or name in seen:
+        """Walk from an interface down to the cards, through all that lies on something else."""
+        if not name or "/" in name or name in {"lo", ".", ".."} or name in seen:
             return
         interface = real(self._sys / "class/net" / name)
         if interface is None:
             return
         chain, seen = (name, *chain), seen | {name}
-        for lower in children(interface, "lower_*"):
-            yield from self._down(lower.name.removeprefix("lower_"), guard, chain, seen)
+        for lower in self._lowers(name, interface):
+            yield from self.down(lower, guard, chain, seen)
         yield from controllers(interface, guard, chain)
 
+    def _lowers(self, name: str, path: Path) -> list[str]:
+        """What the interface lies on: the kernel's lower devices, else what sends for it."""
+        lowers = [lower.name.removeprefix("lower_") for lower in children(path, "lower_*")]
+        known = self._known.get(name, Interface(name=name))
+        if known.kind == "veth":
+            lowers.append(self._master(known.link) if known.link else "")
+        elif known.link:
+            lowers.append(known.link)
+        if known.kind == _OVS_KIND and name != _OVS_DATAPATH:
+            lowers.append(_OVS_DATAPATH)  # which port it sends by, only Open vSwitch knows
+        if name == _OVS_DATAPATH:
+            lowers += [port.name for port in self._network.interfaces if port.master == name]
+        if known.kind in _TUNNELS and not known.link:
+            lowers += self._underlay(known)
+        return [lower for lower in dict.fromkeys(lowers) if lower]
 
-def _number(digits: str) -> int:
-    try:
-        return int(digits, 16)
-    except ValueError:
-        return 0
+    def _underlay(self, tunnel: Interface) -> list[str]:
+        """The interfaces that a tunnel may send by: those of its ends; all with an address, if it doesn't tell."""
+        if tunnel.kind == "tun" and self._master(tunnel.name):
+            return []  # a guest's
+        return self._at(tunnel.ends) or [
+            interface.name
+            for interface in self._network.interfaces
+            if interface.name != tunnel.name
+            and any(not _stays(address) for address in interface.addresses)
+        ]
+
+    def _master(self, name: str) -> str:
+        known = self._known.get(name)
+        if known is not None and known.master:
+            return known.master
+        return link_name(self._sys / "class/net" / name / "master") or ""
 
 
-def _endpoint(hexed: str) -> tuple[str, int]:
-    """Parse `0F02000A:0016` as ("10.0.2.15", 22): network order, printed as the host's integers."""
-    address, _, port = hexed.rpartition(":")
-    try:
-        words = [int(address[n : n + _WORD], 16) for n in range(0, len(address), _WORD)]
-        found = ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
-    except (ValueError, OverflowError):
-        return "", 0
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return str(found), _number(port)
+def _stays(address: str) -> bool:
+    """Whether nothing beyond the link can be reached from the address."""
+    found = ip_address(address)
+    return found.is_link_local or found.is_loopback

@@ -1,0 +1,51 @@
+"""dom0's network as the kernel tells it: interfaces with what they lie on, and routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface of dom0 (ip-link(8), ip-address(8)).
+
+    `kind` is the kernel's name for a virtual one (`bridge`, `vlan`, `vxlan`), empty for a card; `master` is what it is
+    a port of; `link` is what it lies on, or for a veth its other end; `addresses` are its own IP addresses, without
+    prefix length, and `subnets` the networks that they are in; `ends` are both ends of a tunnel, as far as they are
+    set.
+    """
+
+    name: str
+    kind: str = ""
+    master: str = ""
+    link: str = ""
+    addresses: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One next hop of a unicast route of any table (ip-route(8)).
+
+    `destination` is a network in CIDR notation, `0.0.0.0/0` or `::/0` for a default route; `via` tells that a gateway
+    is asked; `protocol` is who made it (`kernel`, `static`, `dhcp`).
+    """
+
+    destination: str
+    interface: str
+    via: bool = False
+    protocol: str = ""
+
+    @property
+    def default(self) -> bool:
+        """Whether it leads to everywhere."""
+        return self.destination in {"0.0.0.0/0", "::/0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """All interfaces and routes of dom0's own network namespace, in the kernel's order."""
+
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[Route, ...] = ()
