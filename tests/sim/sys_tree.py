@@ -50,6 +50,7 @@ class SysTree:
             (self.sys / folder).mkdir(parents=True)
         self._mounts = ["22 1 0:21 / / rw,relatime shared:1 - overlay overlay rw"]
         write(self.proc / "self/mountinfo", self._mounts[0])
+        write(self.proc / "net/tcp", "  sl  local_address rem_address   st")
         self.nodes = TreeNodes()
         self.known: list[Interface] = []
         self.routes: list[Route] = []

@@ -563,3 +563,9 @@ def test_one_device_can_be_needed_for_several_reasons(tree: SysTree) -> None:
     assert [chain[0] for chain in found(tree)["0000:00:03.0"]] == ["filesystem", "swap"]
     (use, _) = HostUses(tree.sys, tree.proc).find()[Address(0, 0, 3, 0)]
     assert [name for name in ("0000:00:03.0", "vda1", "/") if name not in str(use)] == []
+
+
+def test_a_table_of_connections_that_cant_be_read_is_an_error_and_never_none(tree: SysTree) -> None:
+    (tree.proc / "net/tcp").unlink()
+    with raises(PermanentError, "connections-unknown"):
+        HostUses(tree.sys, tree.proc).find()

@@ -227,6 +227,24 @@ def _container_connection(made: Made) -> None:
     made.tree.reached["203.0.113.1"] = "eth1"
 
 
+def _container_macvlan(made: Made) -> None:
+    _container_interface(made, "app", "net/dev")
+
+
+def _service_without_network(made: Made) -> None:
+    """It sees the host's sysfs, whose interfaces it has not."""
+    _container_interface(made, "service", "net/nothing")
+
+
+def _container_interface(made: Made, name: str, table: str) -> None:
+    made.tree.process(500, name, net="2")
+    made.put("sys/class/net/eth1/ifindex", "4")
+    made.put(f"proc/500/{table}", "Inter-| Receive\n  lo: 0 0\neth0: 7 7")
+    for interface, (index, below) in {"lo": ("1", "1"), "eth0": ("9", "4")}.items():
+        made.put(f"proc/500/root/sys/class/net/{interface}/ifindex", index)
+        made.put(f"proc/500/root/sys/class/net/{interface}/iflink", below)
+
+
 def _virtual_function(made: Made) -> None:
     virtual = made.tree.function("0000:01:10.0", net={"eth1v0": "52:54:00:ce:de:03"})
     link(virtual / "physfn", made.tree.sys / "bus/pci/devices" / NIC)
@@ -462,6 +480,7 @@ USES = (
     use("a VXLAN by its link", "route", NIC, _tunnel("vxlan", ends=("239.1.1.1",), link="eth1")),
     use("WireGuard, whose way can't be told", "route", NIC, _wireguard),
     use("a route over a virtual function, for the physical one", "route", NIC, _virtual_function),
+    use("a container's macvlan on it", "namespace", NIC, _container_macvlan),
     use(
         "an interface in another namespace",
         "namespace",
@@ -577,6 +596,7 @@ USES = (
     ),
     # -- what is no use
     no_use("nothing at all"),
+    no_use("a service without a network", _service_without_network),
     no_use("an address and its own subnet", lambda m: m.addressed()),
     no_use(
         "the subnet as a DHCP client writes it",

@@ -87,7 +87,7 @@ class HostUses:
 
         `disks` are the block devices (`/dev/...` or `8:1`) and files, `interfaces` the host's interfaces that each
         domain, by name, uses. Raises PermanentError where it can't be told what is in use: mounts can't be read
-        (`mounts-unknown`), or the kernel's network can't be asked for.
+        (`mounts-unknown`), connections can't (`connections-unknown`), or the kernel's network can't be asked for.
         """
         look = _Look(self._roots, self._network, self._nodes)
         uses: dict[Address, list[HostUse]] = {}
@@ -109,6 +109,7 @@ class _Look:
         self, roots: tuple[Path, Path, Path, Path], state: NetworkState, nodes: Nodes
     ) -> None:
         sys_root, proc, _, dev = roots
+        self._proc = proc
         own = own_mounts(proc)
         remote = [mount.where for mount in own if mount.remote]
         self._processes = look_through(proc, nodes, remote)
@@ -153,6 +154,7 @@ class _Look:
             yield from self._interfaces.to_peers(ends, "connection", what)
         yield from self._interfaces.of_guests(interfaces)
         yield from self._interfaces.moved()
+        yield from self._interfaces.lent(self._proc, self._processes.network_namespaces)
         yield from self._interfaces.logging()
         yield from self._seat.boot_display()
         yield from self._seat.consoles()

@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.adapters.linux.host_uses.device_tree import children
+from cede.errors import PermanentError
 from cede.util.kernel_files import text
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _ESTABLISHED, _CONNECTING, _LISTENING = "01", "02", "0A"
 _FIELDS, _WORD = 10, 8
 _SSH_PORT = 22
+_HEADING = "sl"
 _TRANSPORT = re.compile(r"\b(traddr|host_traddr)=([0-9a-fA-F:.]+)")
 
 
@@ -44,7 +46,16 @@ class Session(NamedTuple):
 def connections(
     proc: Path, namespaces: Mapping[str, Sequence[str]], sshd_sockets: frozenset[str]
 ) -> tuple[Connection, ...]:
-    """Return the connections of dom0's network namespace and of all others, each pair of addresses once."""
+    """Return the connections of dom0's network namespace and of all others, each pair of addresses once.
+
+    Raises PermanentError if the kernel's table can't be read: nothing found would say that nobody is connected.
+    """
+    if not text(proc / "net/tcp").startswith(_HEADING):
+        raise PermanentError(
+            f"{proc}/net/tcp can't be read, so cede can't tell which connections there are",
+            name="connections-unknown",
+            remedy="is /proc mounted?",
+        )
     own = [row for name in ("net/tcp", "net/tcp6") for row in _rows(proc / name)]
     ports = {
         _endpoint(row[1])[1]

@@ -142,6 +142,24 @@ class Interfaces:
             if not listing(path):
                 yield from self._moved(path)
 
+    def lent(self, proc: Path, namespaces: Mapping[str, Sequence[str]]) -> Iterator[Use]:
+        """Yield the devices on which an interface in another network namespace lies, as macvlans of containers do.
+
+        A container's own sysfs tells by number what its interfaces lie on (sysfs-class-net, iflink).
+        """
+        here = {
+            text(self._sys / "class/net" / name / "ifindex"): name
+            for name in listing(self._sys / "class/net")
+        }
+        for process, *_ in namespaces.values():
+            seen = f"{proc}/{process}/root/sys/class/net"
+            own = _named(text(proc / process / "net/dev"))
+            for name in listing(seen):
+                below = text(f"{seen}/{name}/iflink")
+                if name in own and below != text(f"{seen}/{name}/ifindex") and below:
+                    chain = (f"{name} of {text(proc / process / 'comm') or process}",)
+                    yield from self.down(here.get(below, ""), "namespace", chain)
+
     def _moved(self, path: Path) -> Iterator[Use]:
         device = real(path)
         if device is not None:
@@ -201,6 +219,11 @@ class Interfaces:
         if known is not None and known.master:
             return known.master
         return link_name(self._sys / "class/net" / name / "master") or ""
+
+
+def _named(table: str) -> set[str]:
+    """The interfaces in /proc/net/dev."""
+    return {line.partition(":")[0].strip() for line in table.splitlines() if ":" in line}
 
 
 def _stays(address: str) -> bool:

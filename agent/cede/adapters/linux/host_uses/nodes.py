@@ -10,9 +10,11 @@ import errno
 import os
 import stat
 import struct
+import time
 from fcntl import ioctl
 from typing import NamedTuple
 
+_TRIES, _PAUSE_SECONDS = 3, 0.02
 _CONSOLES = 63
 _CON2FBMAP = struct.Struct("=II")  # console, frame buffer
 _GET_CON2FBMAP = 0x460F
@@ -50,16 +52,21 @@ class Nodes:
     def held(self, path: str, number: str) -> bool:
         """Whether the kernel refuses the block device to everybody else; False without the right to ask.
 
-        The node must have that number. It is closed at once.
+        The node must have that number. It is closed at once, and asked for again where another one may just ask, too.
         """
         if self.number(path) != DeviceNumber(block=True, number=number):
             return False
         flags = os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            os.close(os.open(path, flags))
-        except OSError as error:
-            return error.errno == errno.EBUSY
-        return False
+        for _ in range(_TRIES):
+            try:
+                os.close(os.open(path, flags))
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    return False
+            else:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        return True
 
     def console_frame_buffers(self, path: str) -> frozenset[int]:
         """Return the numbers of the frame buffers that text consoles are on, as one of them, at `path`, tells."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # what merely watches, and lets go: they open devices again and again, or leave them when these go
 _WATCHERS = frozenset({
     "smartd", "udisksd", "multipathd", "systemd-udevd", "(udev-worker)", "udevadm", "udevd", "systemd-logind",
-    "plymouthd", "fwupd", "upowerd", "blkid", "lsblk", "lspci",
+    "plymouthd", "fwupd", "upowerd", "blkid", "lsblk", "lspci", "ata_id", "scsi_id", "cdrom_id", "pvscan", "lvm",
 })  # fmt: skip
 _NO_DEVICE = ("/dev/null", "/dev/pts/", "/dev/urandom", "/proc/", "/memfd:")
 _RESOURCE = "/resource"
