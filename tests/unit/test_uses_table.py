@@ -596,6 +596,12 @@ USES = (
     ),
     # -- what is no use
     no_use("nothing at all"),
+    no_use(
+        "a card's memory in its guest's device model",
+        lambda m: m.put(f"sys/bus/pci/devices/{NIC}/resource0", ""),
+        lambda m: m.tree.bind(NIC, "pciback"),
+        lambda m: m.opens("qemu-system-i38", f"/sys/bus/pci/devices/{NIC}/resource0"),
+    ),
     no_use("a service without a network", _service_without_network),
     no_use("an address and its own subnet", lambda m: m.addressed()),
     no_use(

@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.device_tree import children, controllers, real
-from cede.util.kernel_files import text
+from cede.model.pci import PCIBACK
+from cede.util.kernel_files import link_name, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,7 +70,8 @@ class BackingStores:
             chain = (f"what {file.process} has open",)
             if file.device is None:
                 path = real(self._sys / file.resource.removeprefix("/sys/"))
-                if path is not None:
+                # what is on pciback is open for its guest, by the guest's device model
+                if path is not None and link_name(path.parent / "driver") != PCIBACK:
                     yield from controllers(path, "open", chain)
             elif file.device.block:
                 block = self._blocks.numbered(file.device.number)
