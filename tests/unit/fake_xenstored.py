@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEADER = struct.Struct("=4I")  # xen/include/public/io/xs_wire.h: type, request, transaction, length
+MAX_PAYLOAD = 4096  # XENSTORE_PAYLOAD_MAX
 Answer = bytes | None  # None hangs up
 
 
@@ -60,6 +61,8 @@ class FakeXenstored:
                 names = sorted({n.split("/")[0] for n in below})
                 known = names or name in self.nodes
                 found = "".join(f"{n}\0" for n in names).encode() if known else None
+            case Operation.DIRECTORY_PART:
+                return packet(operation, self._part(name, int(value.rstrip(b"\0"))), request)
             case Operation.RM:
                 gone = [n for n in self.nodes if f"{n}/".startswith(f"{name}/")]
                 for node in gone:
@@ -71,10 +74,22 @@ class FakeXenstored:
                 return self._transaction(operation, request, payload)
             case Operation.WATCH:
                 return packet(operation, b"OK\0", request) + self.event(name, name)
-        error = self.refused.get(name) or (None if found is not None else "ENOENT")
+        missing = "ENOENT" if found is None else None
+        too_long = "E2BIG" if len(found or b"") > MAX_PAYLOAD else None
+        error = self.refused.get(name) or missing or too_long
         if error is not None:
             return packet(Operation.ERROR, error.encode() + b"\0", request)
         return packet(operation, found or b"", request)
+
+    def _part(self, name: str, offset: int) -> bytes:
+        below = [n.removeprefix(f"{name}/") for n in self.nodes if n.startswith(f"{name}/")]
+        names = sorted({n.split("/")[0] for n in below})
+        all_names = "".join(f"{n}\0" for n in names).encode()
+        generation = f"{len(self.nodes)}\0".encode()
+        room = all_names[offset : offset + MAX_PAYLOAD - len(generation) - 1]
+        part = room[: room.rfind(b"\0") + 1]
+        ends = offset + len(part) == len(all_names)
+        return generation + part + (b"\0" if ends else b"")
 
     def _transaction(self, operation: Operation, request: int, payload: bytes) -> bytes:
         if operation is Operation.TRANSACTION_START:

@@ -51,6 +51,34 @@ def test_nodes_are_read_listed_written_and_removed(
     assert client.ask(READ, []) == []
 
 
+def test_a_list_that_is_too_long_for_one_answer_comes_in_parts(
+    client: XenstoreClient, xenstored: FakeXenstored
+) -> None:
+    names = sorted(str(domid) for domid in range(1500))
+    xenstored.nodes = {f"/local/domain/{name}": b"" for name in names} | {"/few/one": b""}
+    long, few, none = client.ask(Operation.DIRECTORY, ["/local/domain", "/few", "/none"])
+    assert (long or b"").decode().split("\0") == names
+    assert (few, none) == (b"one", None)
+
+
+def test_a_long_list_that_changes_while_it_is_read_is_begun_again(
+    client: XenstoreClient, xenstored: FakeXenstored
+) -> None:
+    xenstored.nodes = {f"/a/{number}": b"" for number in range(1000, 2500)}
+    answers = 0
+
+    def changing(operation: Operation, request: int, payload: bytes) -> bytes | None:
+        nonlocal answers
+        answers += operation is Operation.DIRECTORY_PART
+        if answers == 2:
+            xenstored.nodes["/a/0999"] = b""
+        return xenstored.properly(operation, request, payload)
+
+    xenstored.answer = changing
+    (names,) = client.ask(Operation.DIRECTORY, ["/a"])
+    assert (names or b"").decode().split("\0") == sorted(n[3:] for n in xenstored.nodes)
+
+
 def test_a_transaction_that_somebodys_change_crosses_is_done_again(
     client: XenstoreClient, xenstored: FakeXenstored
 ) -> None:

@@ -47,9 +47,13 @@ class Operation(IntEnum):
     RM = 13
     WATCH_EVENT = 15
     ERROR = 16
+    DIRECTORY_PART = 22
 
 
-_MAY_BE_MISSING = frozenset({Operation.DIRECTORY, Operation.READ, Operation.RM})
+_MAY_BE_MISSING = frozenset(
+    {Operation.DIRECTORY, Operation.DIRECTORY_PART, Operation.READ, Operation.RM}
+)
+_MAX_PARTS = 1024  # of about 4 KiB each
 
 
 class _Message(NamedTuple):
@@ -166,7 +170,39 @@ class XenstoreClient:
             if self._descriptor < 0:
                 self._open()
             answers = self._answered(asked)
-        return [_payload(*pair) for pair in zip(asked, answers, strict=True)]
+        return [
+            self._in_parts(message.payload, transaction)
+            if _is_too_long(message, answer)
+            else _payload(message, answer)
+            for message, answer in zip(asked, answers, strict=True)
+        ]
+
+    def _in_parts(self, path: bytes, transaction: int) -> bytes | None:
+        """Return a list of names that is too long for one answer; begun again when it changes meanwhile.
+
+        Each part opens with the node's generation, and the last one ends with an empty name (xenstored_core.c,
+        send_directory_part).
+        """
+        names, generation = b"", b""
+        for _ in range(_MAX_PARTS):
+            request = (Operation.DIRECTORY_PART, path + f"{len(names)}\0".encode())
+            (part,) = self.exchange([request], transaction)
+            if part is None:
+                return None
+            number, _, rest = part.partition(b"\0")
+            if names and number != generation:
+                names, generation = b"", b""
+                continue
+            generation = number
+            ends = rest in {b"", b"\0"} or rest.endswith(b"\0\0")
+            names += rest[:-1] if ends else rest
+            if ends:
+                return names.rstrip(b"\0")
+        raise UnreachableError(
+            f"xenstore's list below {_text(path)} has no end",
+            name="xenstore-refused",
+            remedy=_REMEDY,
+        )
 
     def _answered(self, asked: Sequence[_Message]) -> list[_Message]:
         """The answer to each request; all are under way at once, which saves the way there and back for each."""
@@ -304,9 +340,17 @@ def _answers(asked: _Message, message: _Message) -> bool:
     }
 
 
+def _is_too_long(asked: _Message, answer: _Message) -> bool:
+    """Whether the answer would be longer than a message may be: some 680 domains (xen/docs/misc/xenstore.txt)."""
+    refused = answer.operation == Operation.ERROR and answer.payload.rstrip(b"\0") == b"E2BIG"
+    return refused and asked.operation == Operation.DIRECTORY
+
+
 def _payload(asked: _Message, answer: _Message) -> bytes | None:
     """What was answered; None if there is no such node to read or to remove, or a transaction was crossed."""
     said = answer.payload.rstrip(b"\0")
+    if answer.operation == Operation.DIRECTORY_PART:
+        return answer.payload
     if answer.operation != Operation.ERROR:
         return said
     if said == b"ENOENT" and asked.operation in _MAY_BE_MISSING:
