@@ -296,6 +296,8 @@ def test_a_damaged_journal_is_set_aside_and_said(host: Host, faults: Faults) -> 
         done = host.cede("apply", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "is damaged" in done.stderr
+        resumed = host.cede("resume", "--yes")  # until then everything is paused
+        assert resumed.returncode == 0, resumed.stdout + resumed.stderr
         assert host.sh("ls /var/lib/cede/journal.db.damaged-*")
         history = json.loads(host.cede("history", "--json").stdout)["history"]
         assert [entry["outcome"] for entry in history] == ["found"]

@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from errno import EEXIST, ENAMETOOLONG
 from pathlib import Path
@@ -27,7 +28,7 @@ from hypothesis import strategies as st
 import cede
 from cede.errors import CedeError, PermanentError, TransientError
 from cede.model.actions import AddToConfig, BindToPciback, HotPlug, LoadAtBoot, ReturnToDom0, Unplug
-from cede.model.journal_state import Held, JournalState, Unfinished
+from cede.model.journal_state import Held, JournalState, Pause, Unfinished
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
 from cede.state import database
@@ -479,12 +480,23 @@ def damaged(request: pytest.FixtureRequest, journal: Journal, path: Path) -> tup
     return path, path.read_bytes()
 
 
+@pytest.fixture(params=DAMAGES)
+def damaged_with_pauses(request: pytest.FixtureRequest, journal: Journal, path: Path) -> Path:
+    journal.begin_change(ATTACH, ASKED)
+    journal.pause(Pause(target="nic0", device="nic0", drained=True))
+    journal.close()
+    DAMAGES[request.param](path)
+    return path
+
+
 def test_a_damaged_journal_is_said_to_be_so_and_left_as_it_is_by_who_only_reads(
     damaged: tuple[Path, bytes], opened: Callable[..., Journal]
 ) -> None:
     path, content = damaged
     journal = opened()
-    assert journal.load_state() == JournalState(origins={})
+    state = journal.load_state()
+    assert replace(state, pauses=()) == JournalState(origins={})
+    assert all(pause.everything for pause in state.pauses)
     (warning,) = journal.warnings
     assert str(path) in warning
     assert (path.read_bytes(), journal.rebuilt) == (content, False)
@@ -501,6 +513,37 @@ def test_a_damaged_journal_is_set_aside_and_begun_anew_by_who_writes(
     assert str(kept) in warning
     assert (kept.read_bytes(), journal.rebuilt) == (content, True)
     assert [entry.subject for entry in opened().history()] == ["disk0"]
+
+
+@pytest.mark.usefixtures("damaged_with_pauses")
+def test_a_damaged_journal_keeps_its_pauses_or_pauses_everything_until_a_person_resumes(
+    opened: Callable[..., Journal],
+) -> None:
+    read = opened().load_state().pauses
+    assert [pause.device for pause in read] == ["nic0"] or [p.everything for p in read] == [True]
+    journal = opened()
+    journal.begin_change(RELEASE, ASKED)
+    kept = journal.load_state().pauses
+    assert kept == opened().load_state().pauses == read
+    journal.resume(kept)
+    assert opened().load_state().pauses == ()
+
+
+def test_the_pauses_of_a_journal_that_is_damaged_elsewhere_are_carried_over(
+    journal: Journal, opened: Callable[..., Journal], path: Path
+) -> None:
+    paused = journal.pause(Pause(target="nic0", device="nic0", requester="ann"))
+    for _ in range(60):
+        journal.begin_change(ATTACH, ASKED)
+    journal.close()
+    with closing(sqlite3.connect(path)) as connection:
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'task'")
+        (root,), (size,) = page.fetchone(), connection.execute("PRAGMA page_size").fetchone()
+    _overwrite(path, (root - 1) * size, size)
+    assert opened().load_state().pauses == (paused,)
+    again = opened()
+    again.begin_change(RELEASE, ASKED)
+    assert (again.rebuilt, opened().load_state().pauses) == (True, (paused,))
 
 
 def test_the_tail_of_a_damaged_journal_goes_with_it_even_while_another_process_reads_it(

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cede.errors import PermanentError
+from cede.state.pauses import rescued_pauses, write_pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from cede.model.journal_state import Pause
 
 _FIRST = (
     """CREATE TABLE task (
@@ -136,6 +139,7 @@ class JournalFile:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
+        self._rescued: tuple[Pause, ...] = ()
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -182,7 +186,8 @@ class JournalFile:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield a connection to read with; None if there is no readable journal."""
+        """Yield a connection to read with; None if there is no readable journal: then `_rescued` counts."""
+        self._rescued = ()
         with self._lock, self._said(), self._understood():
             if self._open is not None:
                 yield self._open
@@ -193,11 +198,12 @@ class JournalFile:
                     damage = _damage(connection)
                     if damage:
                         self._warn(damage)
+                        self._rescued = rescued_pauses(connection, self._stamp())
                     yield connection if not damage and self._made(connection) else None
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
+    def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
+            f"{(path or self._path).absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=self._timeout,
             check_same_thread=False,
@@ -213,11 +219,14 @@ class JournalFile:
             if not damage:
                 self._prepare(connection)
                 return connection
+            rescued = rescued_pauses(connection, self._stamp())
         except BaseException:
             connection.close()  # else its locks live as long as the error
             raise
         connection.close()
+        fresh = self._made_fresh(rescued)
         path = self._set_aside()
+        fresh.replace(self._path)
         self._warn(
             f"{damage}; cede keeps it as {path}, and begins a new journal from what it observes"
         )
@@ -245,9 +254,23 @@ class JournalFile:
     def _warn(self, damage: str) -> None:
         self.warnings.append(f"the journal {self._path} is damaged: {damage}")
 
+    def _made_fresh(self, pauses: Iterable[Pause]) -> Path:
+        """Make a new journal beside the damaged one, with the pauses in it before it takes the other's place."""
+        path = self._path.with_name(f"{self._path.name}.new")
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(self._connect("rw", path)) as connection:
+            self._prepare(connection)
+            with connection:
+                for pause in pauses:
+                    write_pause(connection, pause)
+        return path
+
     def _set_aside(self) -> Path:
+        """Keep the damaged file under another name; it has its own until a new one takes its place."""
         path = self._path.with_name(f"{self._path.name}.damaged-{self._now():%Y%m%dT%H%M%S%f}")
-        self._path.rename(path)
+        path.hardlink_to(self._path)
         for suffix in ("-wal", "-shm"):
             beside = self._path.with_name(self._path.name + suffix)
             with suppress(FileNotFoundError):

@@ -117,7 +117,7 @@ class Journal(StatusStore):
         """Return what planning needs: original states, unfinished changes, held devices, pauses, last-applied state."""
         with self._reading() as connection:
             if connection is None:
-                return JournalState(origins={})
+                return JournalState(origins={}, pauses=self._rescued)
             origins = connection.execute("SELECT address, value FROM origin").fetchall()
             named = database.version(connection) >= database.DEVICE_VERSION
             device = "device" if named else database.DEVICE_OF_SUBJECT

@@ -11,6 +11,7 @@ from cede.model.journal_state import LastApplied, Pause
 from cede.model.pci import Address
 from cede.state import database
 from cede.state.database import JournalFile
+from cede.state.pauses import read_pauses, write_pause
 
 if TYPE_CHECKING:
     import sqlite3
@@ -49,13 +50,7 @@ class StatusStore(JournalFile):
         pause = replace(pause, since=at, until=until)
         with self._writing() as connection:
             connection.execute("DELETE FROM pause WHERE until != '' AND until <= ?", (at,))
-            connection.execute(
-                "INSERT OR REPLACE INTO pause VALUES (?,?,?,?,?,?,?,?)",
-                (
-                    pause.target, pause.domain, pause.device, pause.drained, pause.requester, pause.reason, pause.since,
-                    pause.until,
-                ),
-            )  # fmt: skip
+            write_pause(connection, pause)
         return pause
 
     def resume(self, pauses: Iterable[Pause]) -> None:
@@ -70,18 +65,7 @@ class StatusStore(JournalFile):
         """Return the pauses in force now, drains first."""
         if database.version(connection) < database.STATUS_VERSION:
             return ()
-        rows = connection.execute(
-            "SELECT target, domain, device, drained, who, reason, since, until FROM pause"
-            " WHERE until = '' OR until > ? ORDER BY NOT drained, domain, device",
-            (self._stamp(),),
-        )
-        return tuple(
-            Pause(
-                target=target, domain=domain, device=device, drained=bool(drained),
-                requester=who, reason=reason, since=since, until=until,
-            )
-            for target, domain, device, drained, who, reason, since, until in rows
-        )  # fmt: skip
+        return read_pauses(connection, self._stamp())
 
     # -- where what was
 
