@@ -118,6 +118,13 @@ class UnexpectedError(PermanentError):
     name = "unexpected"
 
 
+class IndeterminateError(CedeError):
+    """What must be known can't be told: nothing that can't be undone is done on it, and nothing is called good."""
+
+    kind = FailureKind.OUT_OF_SYNC
+    name = "unknown"
+
+
 class WorldMovedError(CedeError):
     """The host has changed since the plan was made: observe and plan again."""
 

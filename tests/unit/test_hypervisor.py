@@ -135,12 +135,20 @@ def test_a_device_that_is_not_listed_is_not_known_to_be_anywhere(log: str) -> No
 # -- what Xen logged
 
 
-@pytest.mark.parametrize("log", ["(XEN) \xfcber\n", b"(XEN) \xc3\xbcber\n", b"\xff"])
+@pytest.mark.parametrize("log", ["(XEN) \xfcber\n", b"(XEN) \xc3\xbcber\n", b"(XEN) \xff\n"])
 def test_the_log_is_text_whatever_the_binding_makes_of_it(log: str | bytes) -> None:
     binding = Binding()
     binding.log = log  # type: ignore[assignment]
     said = over(binding).log()
-    assert said == ("\ufffd" if log == b"\xff" else "(XEN) \xfcber\n")
+    assert said == ("(XEN) \ufffd\n" if log == b"(XEN) \xff\n" else "(XEN) \xfcber\n")
+
+
+def test_only_what_xen_itself_logged_counts() -> None:
+    fault = "[VT-D]DMAR:[DMA Write] Request device [0000:01:00.0] fault addr fff\n"
+    binding = Binding()
+    binding.log = f"(XEN) {fault}(d3) {fault}(d3) (XEN) {fault}{fault} (XEN) {fault}"
+    assert over(binding).log() == f"(XEN) {fault}"
+    assert over(binding).faults(NIC) == 1
 
 
 VTD = """\
@@ -199,7 +207,7 @@ def test_a_refusal_to_take_it_is_an_error_with_a_remedy(
 
 def test_without_a_binding_nothing_is_known_and_nothing_breaks(nowhere: Hypervisor) -> None:
     assert (nowhere.in_guest(NIC), nowhere.quarantined(NIC)) == (None, None)
-    assert (nowhere.log(), nowhere.faults(NIC)) == ("", 0)
+    assert (nowhere.log(), nowhere.faults(NIC)) == (None, None)
     with raises(PermanentError, "xen-binding-missing") as reported:
         nowhere.deassign(7, NIC)
     assert reported.value.remedy
@@ -210,7 +218,7 @@ def test_a_binding_that_fails_is_as_none() -> None:
     binding.broken = True
     xen = over(binding)
     assert (xen.in_guest(NIC), xen.quarantined(NIC)) == (None, None)
-    assert (xen.log(), xen.faults(NIC)) == ("", 0)
+    assert (xen.log(), xen.faults(NIC)) == (None, None)
 
 
 def test_the_binding_is_imported_once() -> None:

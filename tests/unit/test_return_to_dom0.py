@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.adapters.linux.sysfs import Sysfs
-from cede.errors import CedeError, PermanentError, UnsafeError
+from cede.errors import CedeError, FailureKind, PermanentError, UnsafeError
 from cede.executor.actions import original_state, read_prestate
 from cede.executor.executor import Executor
 from cede.executor.return_to_dom0 import DeviceReturn
@@ -316,6 +316,26 @@ def test_only_new_faults_are_held_against_it(host: SimulatedHost, before: int, n
         assert error.name == "dma-faults"
 
 
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("in-guest", "owner-unknown"),
+        ("quarantined", "quarantine-unknown"),
+        ("faults", "faults-unknown"),
+    ],
+)
+def test_a_return_is_not_called_good_where_xen_cannot_be_asked(
+    host: SimulatedHost, question: str, name: str
+) -> None:
+    remember(host, ORIGIN)
+    host.instead[question] = lambda *_: None
+    error = return_action(host)
+    assert error is not None
+    assert (error.name, error.kind) == (name, FailureKind.OUT_OF_SYNC)
+    assert host.written.original_state(NIC) is not None
+    assert ("reattach 0000:01:00.0" in host.journal) is (question != "in-guest")
+
+
 # -- cut off, and done again
 
 
@@ -324,7 +344,6 @@ def test_only_new_faults_are_held_against_it(host: SimulatedHost, before: int, n
     [
         (False, False, []),
         (False, True, ["bind_to_pciback", "assignable-remove", "remove-slot", "reattach"]),
-        (None, False, ["bind_to_pciback", "assignable-remove", "remove-slot", "reattach"]),
     ],
 )
 def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cede.adapters.linux.config_space import serial_number
 from cede.adapters.linux.sysfs import Sysfs
-from cede.errors import PermanentError
+from cede.errors import IndeterminateError, PermanentError
 from cede.model.pci import Address, Device, Identity, SwitchedOn
 from unit.raises import raises
 
@@ -165,7 +165,7 @@ def test_a_device_whose_files_are_going_is_no_device_with_an_empty_identity(
     assert Sysfs(tree.sys).devices() == ()
 
 
-@pytest.mark.parametrize("call", ["readlink", "listdir", "read"])
+@pytest.mark.parametrize("call", ["readlink", "read"])
 def test_a_device_that_goes_while_it_is_read_raises_nothing(
     tree: SysTree, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -291,8 +291,34 @@ def test_a_virtual_function_that_its_physical_one_has_just_dropped_has_no_index(
     assert Sysfs(tree.sys).devices()[1].function_index is None
 
 
-def test_a_host_without_a_pci_bus_has_no_devices(tmp_path: Path) -> None:
-    assert Sysfs(tmp_path).devices() == ()
+def test_a_host_whose_devices_cannot_be_listed_is_not_one_without_devices(tmp_path: Path) -> None:
+    with raises(IndeterminateError, "sysfs-unreadable"):
+        Sysfs(tmp_path).devices()
+
+
+def _refused(*_args: object, **_named: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("call", ["readlink", "listdir", "open"])
+def test_what_cannot_be_read_of_a_device_is_not_taken_for_no(
+    tree: SysTree, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tree.function("0000:01:00.0", driver="e1000e")
+    monkeypatch.setattr(os, call, _refused)
+    with raises(IndeterminateError, "sysfs-unreadable"):
+        Sysfs(tree.sys).devices()
+
+
+def test_a_driver_or_its_override_that_cannot_be_read_is_not_none(
+    tree: SysTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.function("0000:01:00.0", driver="e1000e")
+    for call, question in (("readlink", Sysfs.driver), ("open", Sysfs.driver_override)):
+        monkeypatch.setattr(os, call, _refused)
+        with raises(IndeterminateError, "sysfs-unreadable"):
+            question(Sysfs(tree.sys), NIC)
+        monkeypatch.undo()
 
 
 def test_the_power_state_is_read_and_empty_where_there_is_none(tree: SysTree) -> None:

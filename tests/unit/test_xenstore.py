@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.errors import UnreachableError, WorldMovedError
+from cede.errors import IndeterminateError, UnreachableError, WorldMovedError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
 from unit.raises import raises
@@ -130,9 +130,18 @@ def test_a_guest_without_a_frontend_node_has_no_frontend_state(store: Store) -> 
 
 
 def test_nodes_that_are_no_domains_or_no_addresses_are_left_out(store: Store) -> None:
-    fill(store, dev_0="not an address")
     store.nodes[f"{BASE}/rubbish/0/num_devs"] = "1"
     assert backend(store) == ()
+
+
+@pytest.mark.parametrize("name", ["dev-0", "num_devs"])
+def test_a_backend_that_cannot_be_read_is_never_taken_for_one_that_serves_nothing(
+    store: Store, name: str
+) -> None:
+    fill(store)
+    store.nodes[f"{BASE}/1/0/{name}"] = "many"
+    with raises(IndeterminateError, "backend-unknown"):
+        backend(store)
 
 
 def test_a_xenstore_that_fails_is_never_taken_for_one_that_is_empty(store: Store) -> None:

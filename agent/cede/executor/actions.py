@@ -172,7 +172,7 @@ class ActionRunner:
             case HotPlug():
                 return bool(
                     self._given(action.address)
-                    or self._adapters.hypervisor.in_guest(action.address)
+                    or self._adapters.hypervisor.in_guest(action.address) is not False
                     or self._listed(action.domain, action.address)
                 )
             case _:
@@ -218,7 +218,7 @@ class ActionRunner:
                 )
         if self._adapters.hypervisor.in_guest(address) and domid is not None:
             self._adapters.hypervisor.deassign(domid, address)
-            if self._adapters.hypervisor.in_guest(address):
+            if self._adapters.hypervisor.in_guest(address) is not False:
                 raise PermanentError(
                     f"Xen still assigns {address} to a guest, perhaps not {name}",
                     name="assigned-to-guest",

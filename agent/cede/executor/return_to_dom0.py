@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cede.errors import PermanentError, UnsafeError
+from cede.errors import IndeterminateError, PermanentError, UnsafeError
 from cede.model.pci import PCIBACK
 from cede.util.retry import wait_until
 
@@ -25,6 +25,7 @@ _PROBE_SECONDS = 15.0
 _NAMING_SECONDS = 5.0
 _CARRIER_SECONDS = 20.0
 _DISKS_SECONDS = 30.0
+_REMEDY = "Xen's Python binding (xen.lowlevel.xc, of xen-utils) must answer: see `xl dmesg`, then release again"
 
 
 class DeviceReturn:
@@ -66,7 +67,14 @@ class DeviceReturn:
         return self._adapters.sysfs.driver(self._address)
 
     def _refuse_in_guest(self) -> None:
-        if self._adapters.hypervisor.in_guest(self._address):
+        owned = self._adapters.hypervisor.in_guest(self._address)
+        if owned is None:
+            raise IndeterminateError(
+                f"whether Xen assigns {self._address} to a guest can't be told, so dom0 does not get the device",
+                name="owner-unknown",
+                remedy=_REMEDY,
+            )
+        if owned:
             raise UnsafeError(
                 f"Xen assigns {self._address} to a guest, though no toolstack lists the device",
                 name="assigned-to-guest",
@@ -138,7 +146,14 @@ class DeviceReturn:
             )
 
     def _refuse_quarantined(self) -> None:
-        if self._adapters.hypervisor.quarantined(self._address):
+        quarantined = self._adapters.hypervisor.quarantined(self._address)
+        if quarantined is None:
+            raise IndeterminateError(
+                f"{self._address} has its driver back, but whether Xen quarantines the device can't be told",
+                name="quarantine-unknown",
+                remedy=_REMEDY,
+            )
+        if quarantined:
             raise PermanentError(
                 f"{self._address} has its driver back, but Xen still quarantines the device, which can't reach memory",
                 name="quarantined",
@@ -218,8 +233,15 @@ class DeviceReturn:
                 remedy="see dom0's kernel log (dmesg), and `lsblk`",
             )
 
-    def _refuse_faults(self, before: int) -> None:
-        if self._adapters.hypervisor.faults(self._address) > before:
+    def _refuse_faults(self, before: int | None) -> None:
+        now = self._adapters.hypervisor.faults(self._address)
+        if before is None or now is None:
+            raise IndeterminateError(
+                f"{self._address} has its driver back, but Xen's log, which has its DMA faults, is unreadable",
+                name="faults-unknown",
+                remedy=_REMEDY,
+            )
+        if now > before:
             raise PermanentError(
                 f"{self._address} has its driver back, but Xen's log has new DMA faults of the device",
                 name="dma-faults",

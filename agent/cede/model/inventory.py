@@ -14,7 +14,13 @@ from cede.model.domain import Domain, Ownership
 from cede.model.journal_state import Held, LastApplied, Pause, Unfinished
 from cede.model.pci import TRAITS, Address, Device
 
-INITIALISED, CONNECTED, CLOSING, RECONFIGURING = 3, 4, 5, 7  # xen/include/public/io/xenbus.h
+INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
+    1,
+    3,
+    4,
+    5,
+    7,
+)  # xen/include/public/io/xenbus.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +217,14 @@ class Inventory:
     def owner_unknown(self, address: Address) -> bool:
         """Return whether a guest owns the device by Xen's word, and neither xenstore nor the journal says which."""
         device = self.device(address)
-        owned = device is not None and device.in_guest
+        owned = device is not None and device.in_guest is True
         return owned and self.given(address) is None and self.interrupted_in(address) is None
+
+    def owner_untold(self, address: Address) -> bool:
+        """Tell whether a guest may own the device: it is idle on pciback, and Xen can't be asked."""
+        device = self.device(address)
+        idle = device is not None and device.on_pciback and self.given(address) is None
+        return idle and device is not None and device.in_guest is None
 
     def given_outside(self, address: Address, domains: Iterable[Domain]) -> BackendDevice | None:
         """Return what Xen gave to a guest other than those `domains` that run with it; not what an attach left."""

@@ -197,8 +197,8 @@ class Device:
     its `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the
     bridge whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at
     the next probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
-    owns it, though xenstore names none; `uses` are why the host keeps it; `original_state` is what dom0 had before cede
-    took it, None if cede has not, or doesn't know.
+    owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are why the host keeps it;
+    `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know.
     """
 
     address: Address
@@ -215,7 +215,7 @@ class Device:
     requester: Address | None = None
     in_pciback_slots: bool = False
     node_device: bool = True
-    in_guest: bool = False
+    in_guest: bool | None = False
     uses: tuple[HostUse, ...] = ()
     original_state: OriginalState | None = None
 

@@ -311,3 +311,14 @@ def refuse_owner_unknown(address: Address, subject: str) -> Refused:
         reason=f"Xen says that a guest owns {address}, but xenstore names none: an attach was interrupted",
         remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down, then try again",
     )
+
+
+def refuse_owner_untold(address: Address, subject: str) -> Refused:
+    """Refuse a device that a guest may own: nothing but Xen could say that none does."""
+    return Refused(
+        subject=subject,
+        rule="owner-unknown",
+        kind=FailureKind.OUT_OF_SYNC,
+        reason=f"{address} is on pciback, and whether a guest owns the device can't be told: Xen can't be asked",
+        remedy="Xen's Python binding (xen.lowlevel.xc, in Debian's xen-utils) must answer; then try again",
+    )

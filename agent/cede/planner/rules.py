@@ -15,7 +15,12 @@ from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.guards import refuse_guarded
 from cede.planner.recovery import refuse_held
-from cede.planner.release import refuse_half_gone, refuse_letting_go, refuse_owner_unknown
+from cede.planner.release import (
+    refuse_half_gone,
+    refuse_letting_go,
+    refuse_owner_unknown,
+    refuse_owner_untold,
+)
 from cede.planner.resets import refuse_sibling, resets_alone
 
 if TYPE_CHECKING:
@@ -130,8 +135,11 @@ def _alternative(target: AttachTarget, _: PlanContext) -> Answer:
 def _owner_unknown(target: AttachTarget, _: PlanContext) -> Answer:
     """A guest owns the device by Xen's word, and nothing says which."""
     address = target.device.address
-    unknown = target.inventory.owner_unknown(address)
-    return refuse_owner_unknown(address, target.subject) if unknown else None
+    if target.inventory.owner_unknown(address):
+        return refuse_owner_unknown(address, target.subject)
+    if target.live is None and target.inventory.owner_untold(address):
+        return refuse_owner_untold(address, target.subject)
+    return None
 
 
 def _elsewhere(target: AttachTarget, context: PlanContext) -> Answer:

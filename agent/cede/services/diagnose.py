@@ -51,7 +51,7 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         xen_command_line=adapters.hypervisor.command_line() if is_root else "",
         virtualisation=adapters.hypervisor.virtualisation() if is_root else (),
         kernel_log=tuple(line.text for line in adapters.kernel_log.lines()),
-        xen_log=tuple(adapters.hypervisor.log().splitlines()) if is_root else (),
+        xen_log=tuple((adapters.hypervisor.log() or "").splitlines()) if is_root else (),
         pciback_available=adapters.modules.available(),
         pciback_at_boot=adapters.modules.loaded_at_boot(),
         module_options=adapters.modules.options(),

@@ -100,7 +100,7 @@ def _known(
     return replace(
         with_original_state(device, origin),
         node_device=device.address.node_device in listed,
-        in_guest=idle and bool(adapters.hypervisor.in_guest(device.address)),
+        in_guest=adapters.hypervisor.in_guest(device.address) if idle else None,
     )
 
 

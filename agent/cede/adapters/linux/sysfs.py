@@ -15,10 +15,18 @@ from cede.adapters.linux.config_space import (
     serial_number,
     switched_on,
 )
-from cede.errors import PermanentError
+from cede.errors import IndeterminateError, PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, SwitchedOn
 from cede.util import process
-from cede.util.kernel_files import link_name, listing, readlink, realpath, text
+from cede.util.kernel_files import (
+    existing_link_name,
+    existing_text,
+    link_name,
+    listing,
+    readlink,
+    realpath,
+    text,
+)
 from cede.util.numbers import number
 
 if TYPE_CHECKING:
@@ -32,9 +40,25 @@ _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
 
 
+def _told(path: str) -> str:
+    """Return a file's text, empty if there is none. Raises IndeterminateError if there is one that can't be read."""
+    try:
+        return existing_text(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> IndeterminateError:
+    return IndeterminateError(
+        f"{path} can't be read: {error.strerror}; what can't be told of a device is not taken for no",
+        name="sysfs-unreadable",
+        remedy="is sysfs mounted, and does cede run as root? See dom0's kernel log (dmesg)",
+    )
+
+
 def _event(path: str) -> dict[str, str]:
     """Return the function's `uevent` as a mapping: one file instead of five (drivers/pci/pci-driver.c)."""
-    lines = (line.partition("=") for line in text(f"{path}/uevent").lower().splitlines())
+    lines = (line.partition("=") for line in _told(f"{path}/uevent").lower().splitlines())
     return {name: value for name, _, value in lines}
 
 
@@ -147,14 +171,20 @@ class Sysfs:
     @property
     def pciback_loaded(self) -> bool:
         """Whether the driver directory of xen-pciback exists."""
-        return os.path.isdir(self._pciback)
+        try:
+            os.stat(self._pciback)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _unreadable(self._pciback, error) from error
+        return True
 
     def pciback_slots(self) -> frozenset[Address]:
         """Return the addresses that pciback binds at the next probe (`slots`); empty if not loaded."""
         return self._listed("slots")
 
     def _listed(self, file: str) -> frozenset[Address]:
-        addresses = (_address(line) for line in text(f"{self._pciback}/{file}").split())
+        addresses = (_address(line) for line in _told(f"{self._pciback}/{file}").split())
         return frozenset(address for address in addresses if address is not None)
 
     def remove_pciback_slot(self, address: Address) -> None:
@@ -173,12 +203,16 @@ class Sysfs:
             ) from error
 
     def driver(self, address: Address) -> str | None:
-        """Return the name of the driver bound now, or None."""
-        return link_name(f"{self._devices}/{address}/driver")
+        """Return the name of the driver bound now, or None. Raises IndeterminateError if that can't be told."""
+        path = f"{self._devices}/{address}/driver"
+        try:
+            return existing_link_name(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def driver_override(self, address: Address) -> str | None:
         """Return the only driver that may bind the device; None if any may."""
-        override = text(f"{self._devices}/{address}/driver_override")
+        override = _told(f"{self._devices}/{address}/driver_override")
         return None if override in {"", "(null)"} else override
 
     def serial(self, address: Address) -> str | None:
@@ -220,9 +254,16 @@ class Sysfs:
         return tuple(sorted(found))
 
     def devices(self) -> tuple[Device, ...]:
-        """Return every PCI function in address order, without dom0's uses of it."""
+        """Return every PCI function in address order, without dom0's uses of it.
+
+        Raises IndeterminateError if they can't be listed or read: a device that isn't returned counts as vanished.
+        """
         slots, looks = self.pciback_slots(), (_VirtualFunctions(), _Requesters(self._devices))
-        found = (self._device(name, slots, *looks) for name in listing(self._devices))
+        try:
+            names = sorted(os.listdir(self._devices))
+        except OSError as error:
+            raise _unreadable(self._devices, error) from error
+        found = (self._device(name, slots, *looks) for name in names)
         return tuple(sorted((d for d in found if d is not None), key=lambda d: d.address))
 
     def device(self, address: Address) -> Device | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
 _NO_DOMAIN = 0x7FF4  # DOMID_INVALID: asks whether any guest may get the device
+_OWN_LINE = "(XEN) "
 _NO_IOMMU = -1  # the binding's ENOSYS; else 0, or the device that can't be given
 _ERRORS = (Exception,)  # xen.lowlevel.xc.Error, unknown before the binding is loaded
 _NO_BINDING = "shut the guest down: its end frees all its devices"
@@ -114,23 +115,30 @@ class Hypervisor:
         except _ERRORS:
             return None
         found = re.findall(
-            rf"^\(XEN\) .*?{re.escape(str(address))} - (\S+)", self.log(), re.MULTILINE
+            rf"^\(XEN\) .*?{re.escape(str(address))} - (\S+)", self.log() or "", re.MULTILINE
         )
         return found[-1] if found else None
 
-    def log(self) -> str:
-        """Return Xen's log, as much as its ring buffer holds (`xl dmesg`); empty if unreadable."""
+    def log(self) -> str | None:
+        """Return Xen's own lines in its ring buffer (`xl dmesg`), as many as that holds; None if unreadable.
+
+        Guests and dom0 write there too, without the prefix (xen/drivers/char/console.c, guest_console_write).
+        """
         if self._xc is None:
-            return ""
+            return None
         try:
             said = self._xc.readconsolering()
         except _ERRORS:
-            return ""
-        return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+            return None
+        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        return "".join(f"{line}\n" for line in text.split("\n") if line.startswith(_OWN_LINE))
 
-    def faults(self, address: Address) -> int:
-        """Count the DMA faults of the device in Xen's log (VT-d and AMD-Vi)."""
-        lines = (line for line in self.log().splitlines() if str(address) in line)
+    def faults(self, address: Address) -> int | None:
+        """Count the DMA faults of the device in Xen's log (VT-d and AMD-Vi); None if the log is unreadable."""
+        log = self.log()
+        if log is None:
+            return None
+        lines = (line for line in log.splitlines() if str(address) in line)
         return sum("fault" in line.lower() for line in lines)
 
     def deassign(self, domid: int, address: Address) -> None:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
-from cede.errors import WorldMovedError
+from cede.errors import IndeterminateError, WorldMovedError
 from cede.model.domain import MAX_DOMID
 from cede.model.inventory import CLOSING, CONNECTED, BackendDevice, LibxlNote
 from cede.model.pci import Address
@@ -218,6 +218,8 @@ class Xenstore:
         devices, state, frontend = self._read(
             *(f"{base}/{name}" for name in ("num_devs", "state", "frontend"))
         )
+        if devices is not None and number(devices) is None:
+            raise _unclear(f"{base}/num_devs")
         indexes = range(min(number(devices) or 0, _MAX_DEVICES))
         frontend_state, *nodes = self._read(
             f"{frontend}/state" if _is_frontend(frontend) else f"{base}/frontend/state",
@@ -226,6 +228,8 @@ class Xenstore:
         for index in indexes:
             dev, state_n, options, vdevfn, vdev = nodes[len(_OF_EACH) * index :][: len(_OF_EACH)]
             address = _address(dev)
+            if address is None and dev is not None:
+                raise _unclear(f"{base}/dev-{index}")
             if address is not None:
                 yield BackendDevice(
                     domid=domid,
@@ -237,6 +241,15 @@ class Xenstore:
                     virtual_slot=_slot(vdevfn, vdev),
                     options=options or "",
                 )
+
+
+def _unclear(path: str) -> IndeterminateError:
+    """Return the error for a node that only Xen's tools write: passing it over would call a given device free."""
+    return IndeterminateError(
+        f"xenstore's {path} is none that Xen's tools write, so which guest has which device can't be told",
+        name="backend-unknown",
+        remedy=f"see `xenstore-ls {path.rpartition('/')[0]}`, and who wrote there",
+    )
 
 
 def _move_up(nodes: Nodes, base: str, index: int, count: int) -> None:
