@@ -154,6 +154,9 @@ class MemorySysfs(SimulatedSysfs):
     def interfaces(self, address: Address) -> tuple[str, ...]:
         return self._reads_of("interfaces", address, _interfaces)
 
+    def random_macs(self, address: Address) -> frozenset[str]:  # noqa: ARG002 - the port's signature
+        return frozenset()
+
     def disks(self, address: Address) -> tuple[str, ...]:
         return self._reads_of(
             "disks", address, lambda card: card.disks if card.driver == card.native else ()

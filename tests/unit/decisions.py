@@ -66,6 +66,6 @@ def _shown(action: Action) -> str | dict[str, Any]:
     values = {
         field.name: serialization.plain(getattr(action, field.name))
         for field in fields(action)
-        if field.name not in _OWNERSHIP and getattr(action, field.name) not in {None, False, ""}
+        if field.name not in _OWNERSHIP and getattr(action, field.name) not in {None, False, "", ()}
     }
     return {name: values} if values else name

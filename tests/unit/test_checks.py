@@ -86,6 +86,30 @@ def test_a_pv_guest_is_connected_on_both_sides_and_an_hvm_guest_initialised_or_n
     assert verified(host_checks.of_xenstore(given, domain)) is right
 
 
+@pytest.mark.parametrize(
+    ("domain", "state", "status"),
+    [
+        (PV, 3, CheckStatus.PASSED),
+        (PV, 1, CheckStatus.FAILED),
+        (HVM, 1, CheckStatus.PASSED),
+        (HVM, 3, CheckStatus.PASSED),
+        (PV, None, CheckStatus.UNVERIFIED),
+        *((domain, state, CheckStatus.FAILED) for domain in (PV, HVM) for state in (0, 2, 5, 6, 7)),
+    ],
+)
+def test_the_state_of_the_device_itself_is_judged(
+    domain: Domain, state: int | None, status: CheckStatus
+) -> None:
+    backend = 4 if domain is PV else 3
+    found = host_checks.of_xenstore(replace(GIVEN, state=state, backend_state=backend), domain)
+    assert {one.status for one in found if one.source == "xenstore state"} == {status}
+
+
+def test_a_log_of_xen_that_is_unreadable_proves_nothing() -> None:
+    for before, after in ((None, 0), (0, None), (None, None)):
+        assert [one.status for one in host_checks.of_xen(before, after)] == [CheckStatus.UNVERIFIED]
+
+
 @pytest.mark.parametrize("given", [None, replace(GIVEN, domid=2)])
 def test_a_device_with_nobody_or_with_another_guest_is_wrong(given: BackendDevice | None) -> None:
     (found,) = host_checks.of_xenstore(given, PV)

@@ -301,9 +301,10 @@ def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
     ]  # fmt: skip
     outside = replace(otherwise, checks=WRONG)
     assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
-    assert needs_recheck(conditions_of(silent)) == needs_recheck(conditions_of(otherwise)) == {NAME}
+    for asked in (silent, otherwise):
+        assert needs_recheck(conditions_of(asked), {NAME: 1}) == {NAME}
     for seen in (outside, from_outside):
-        assert needs_recheck(conditions_of(seen)) == frozenset()
+        assert needs_recheck(conditions_of(seen), {NAME: 1}) == frozenset()
 
 
 def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:

@@ -277,7 +277,7 @@ def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
     host.time.today += timedelta(hours=1)
     assert conditions(cede)["Attached"] == ("False", "Drifted", "04:00")
     policy.write_text("version: 1\n")
-    assert cede("apply", "--yes").status == 0
+    assert cede("apply", "--yes", "--prune").status == 0
     assert set(conditions(cede)) == {
         "LibvirtReachable", "PolicyValid", "JournalUsable", "PcibackLoaded", "Maintenance",
     }  # fmt: skip
@@ -324,6 +324,17 @@ def test_a_guest_that_is_not_verified_is_asked_again_by_every_pass_until_it_is(
     assert conditions(cede)["Verified"][:2] == ("True", "GuestHasIt")
     host.guest_says = ""
     assert cede("apply", "--scheduled").status == 0, "and no longer"
+
+
+def test_what_a_guest_said_does_not_outlive_its_restart(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.happens("reboot pv1")
+    assert conditions(cede)["Verified"][:2] == ("Unknown", "DomainRestarted")
+    host.guest_says = ""
+    assert cede("apply", "--scheduled").status == 1, "it is asked anew"
+    assert conditions(cede)["Verified"][:2] == ("Unknown", "NoAnswer")
 
 
 def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_past(

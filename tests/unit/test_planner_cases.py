@@ -5,8 +5,9 @@ off (no domid) and has passthrough and the host's memory map; its XML says so to
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
 some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
-is the plan of the early binder. `left` is where the last pass left what: [address, domain, "live config"]. `paused`
-and `drained` list what the administrator named so, "everything" too; `scheduled` tells that no person asks.
+is the plan of the early binder. `remembered` is what the journal knows of the card that was at an address. `left` is
+where the last pass left what: [address, domain, "live config"]. `paused` and `drained` list what
+the administrator named so, "everything" too; `scheduled` tells that no person asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, and whether the rest is `action_required` of the administrator; or `refused` with the name of the rule and
@@ -18,6 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from cede.cli import output
 from cede.model.actions import AddToConfig, Adopt, HotPlug
 from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.journal_state import LastApplied, Pause, Unfinished
+from cede.model.journal_state import LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState
 from cede.model.plan import Plan
 from cede.planner.boot_plan import plan_boot
@@ -127,6 +129,15 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for address, said in host.get("given", {}).items()
         ),
         pciback_loaded=host.get("pciback", True),
+        origins=tuple(
+            Origin(
+                address=Address.parse(address),
+                state=replace(
+                    _origin(_device(address, said).identity, said), serial=said.get("serial")
+                ),
+            )
+            for address, said in host.get("remembered", {}).items()
+        ),
         pauses=tuple(
             _pause(target, drained=kind == "drained")
             for kind in ("paused", "drained")

@@ -46,7 +46,7 @@ ETH1 = Link(
     addresses=("192.0.2.1/24",),
 )  # fmt: skip
 ETH2 = replace(ETH1, name="eth2", mac="52:54:00:00:00:02", addresses=())
-ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e")
+ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e", boot="this")
 FREED = ["assignable-remove 0000:01:00.0", "remove-slot 0000:01:00.0", "reattach 0000:01:00.0"]
 
 
@@ -115,6 +115,26 @@ def test_an_interface_that_udev_is_about_to_rename_is_given_the_time_for_that(
     host.time.after(2.0, renamed)
     assert return_action(host) is None
     assert host.journal[3:] == ["restore eth1 as eth1"]
+
+
+@pytest.mark.parametrize("boot", ["another", ""])
+def test_what_an_interface_had_before_a_reboot_is_not_restored(
+    host: SimulatedHost, boot: str
+) -> None:
+    remember(host, replace(ORIGIN, links=(ETH1,), boot=boot))
+    with_links(host, replace(ETH1, mtu=1500, addresses=()))
+    assert return_action(host) is None
+    assert not [action for action in host.journal if action.startswith("restore")]
+    assert host.cards[NIC].links == (replace(ETH1, mtu=1500, addresses=()),)
+
+
+def test_an_interface_whose_mac_the_driver_makes_up_is_the_only_one_of_its_device(
+    host: SimulatedHost,
+) -> None:
+    remember(host, replace(ORIGIN, links=(replace(ETH1, random=True),)))
+    with_links(host, replace(ETH1, mac="02:00:00:00:00:09", mtu=1500))
+    assert return_action(host) is None
+    assert [action.split()[0] for action in host.journal][-1] == "restore"
 
 
 def test_an_interface_of_another_card_with_its_name_is_not_touched(host: SimulatedHost) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cede.domain_xml import document
+from cede.domain_xml.edits import edited
 from cede.model.actions import (
     Action,
     AddToConfig,
@@ -21,6 +23,7 @@ from cede.model.actions import (
     Unplug,
 )
 from cede.model.pci import Address
+from cede.planner.attach import switch_on
 from cede.planner.recovery import rollback_actions
 
 NIC = Address(0, 1, 0, 0)
@@ -67,6 +70,20 @@ def test_what_was_done_last_is_taken_back_first() -> None:
         Unplug(address=NIC, domain="pv1"),
         ReturnToDom0(address=NIC, driver="e1000e"),
     )
+
+
+def test_what_was_switched_off_in_so_many_words_is_so_again() -> None:
+    xen = "<xen><e820_host state='off'/><passthrough state='off' mode='share_pt'/></xen>"
+    before = (
+        "<domain type='xen'><name>pv1</name><uuid>00000000-0000-0000-0000-000000000001</uuid>"
+        f"<os><type>linux</type></os><features>{xen}</features><devices/></domain>"
+    )
+    switch = switch_on(document.domain(None, before), ("passthrough", "e820_host"))
+    after = edited(switch, before)
+    assert document.domain(None, after).features == ("passthrough", "e820_host")
+    (back,) = rollback_actions([switch])
+    assert document.domain(None, edited(back, after)) == document.domain(None, before)
+    assert "mode" in edited(back, after)
 
 
 def test_of_nothing_there_is_nothing_to_take_back() -> None:

@@ -247,13 +247,27 @@ def test_conditions_of_an_older_journal_are_those_of_the_policy_that_its_path_me
     with closing(sqlite3.connect(path)) as connection, connection:
         for source in ("/etc/cede/policy.yaml", "/root/other.yaml"):
             connection.execute(
-                "INSERT INTO condition VALUES (?, 'nic0 -> pv1', 'Verified', 'True', 'GuestHasIt', '', '', '')",
+                "INSERT INTO condition (source, subject, type, status, reason, message, since, next_try)"
+                " VALUES (?, 'nic0 -> pv1', 'Verified', 'True', 'GuestHasIt', '', '', '')",
                 (source,),
             )
+        connection.execute("ALTER TABLE condition DROP COLUMN domid")
+        connection.execute("ALTER TABLE condition DROP COLUMN boot")
         connection.execute("PRAGMA user_version = 4")
     opened().pause(Pause(target="nic1", device="nic1"))
     for source in (HOST_SOURCE, "file:/root/other.yaml"):
         assert [one.reason for one in opened().conditions(source)] == ["GuestHasIt"]
+
+
+def test_a_domain_of_another_boot_is_another_domain(path: Path) -> None:
+    said = Condition(
+        subject="nic0 -> pv1", type=ConditionType.VERIFIED, status=Status.TRUE, reason="GuestHasIt", domid=1
+    )  # fmt: skip
+    for boot, domid in (("one", 1), ("two", None)):
+        with closing(Journal(path, boot=boot)) as journal:
+            if boot == "one":
+                journal.save_status("a.yaml", [said])
+            assert [one.domid for one in journal.conditions("a.yaml")] == [domid]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +286,8 @@ def test_conditions_of_a_journal_with_older_words_are_read_by_the_present_ones(
     opened().pause(Pause(target="nic0", device="nic0"))  # the file is made by who writes first
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "INSERT INTO condition VALUES ('a.yaml', 'nic0 -> pv1', ?, 'True', ?, '', '2026-01-31', '')",
+            "INSERT INTO condition (source, subject, type, status, reason, message, since, next_try)"
+            " VALUES ('a.yaml', 'nic0 -> pv1', ?, 'True', ?, '', '2026-01-31', '')",
             older,
         )
     (condition,) = opened().conditions("a.yaml")
@@ -302,7 +317,7 @@ def test_the_device_of_an_interrupted_change_is_known_from_an_older_journal(
     assert [one.device for one in journal.load_state().unfinished] == [device], "brought up to date"
 
 
-@pytest.mark.parametrize("done", range(13))
+@pytest.mark.parametrize("done", range(15))
 @pytest.mark.usefixtures("of_version_1")
 def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
     opened: Callable[[], Journal], path: Path, done: int
@@ -314,11 +329,11 @@ def test_a_kill_in_the_middle_of_it_leaves_the_old_version_or_the_new_one(
         check=False,
         timeout=60,
     )
-    assert killed.returncode == (-signal.SIGKILL if done < 12 else 0)
+    assert killed.returncode == (-signal.SIGKILL if done < 14 else 0)
     connection = sqlite3.connect(path)
     there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    assert database.version(connection) == (1 if done < 12 else database.VERSION)
-    assert ("pause" in there) == ("condition" in there) == (done == 12)
+    assert database.version(connection) == (1 if done < 14 else database.VERSION)
+    assert ("pause" in there) == ("condition" in there) == (done == 14)
     connection.close()
     journal = opened()
     assert [held.reason for held in journal.load_state().held] == ["hung"]

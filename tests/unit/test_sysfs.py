@@ -310,6 +310,27 @@ def test_what_cannot_be_read_of_a_device_is_not_taken_for_no(
         Sysfs(tree.sys).devices()
 
 
+@pytest.mark.parametrize(
+    ("assigned", "mac", "given"),
+    [
+        ("0", True, False),
+        ("1", False, False),
+        ("2", True, True),
+        ("3", True, True),
+        ("", True, False),
+    ],
+)
+def test_a_mac_that_the_driver_made_up_is_no_identity(
+    tree: SysTree, assigned: str, mac: bool, given: bool
+) -> None:
+    path = tree.function("0000:01:00.0", net={"enp1s0": "52:54:00:ce:de:01"})
+    (path / "net/enp1s0/addr_assign_type").write_text(assigned)
+    device = Sysfs(tree.sys).device(NIC)
+    assert device is not None
+    assert (device.mac is not None, device.mac_set) == (mac, given)
+    assert Sysfs(tree.sys).random_macs(NIC) == (frozenset() if mac else {"enp1s0"})
+
+
 def test_a_driver_or_its_override_that_cannot_be_read_is_not_none(
     tree: SysTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ class HostPass:
     @property
     def unverified(self) -> Collection[str]:
         """The subjects whose guests proved nothing when they were asked last."""
-        return unverified(self.adapters, self.targets.policy)
+        return unverified(self.adapters, self.targets)
 
     def carry_out(self, planned: Plan, needs_recheck: Collection[str]) -> Report:
         """Apply `planned`, and verify."""

@@ -16,6 +16,7 @@ from cede.doctor.finding import HOST, Severity, worst_first
 from cede.model.actions import SwitchOn
 from cede.model.domain import FEATURES
 from cede.model.plan import Change, Plan, Purpose
+from cede.planner.attach import switch_on
 from cede.planner.targets import AttachTarget
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def fix_plan(findings: Iterable[Finding], inventory: Inventory) -> Plan:
     changes = [_change(HOST, host)] if host else []
     for domain, features in wanted.items():
         ordered = tuple(name for name in FEATURES if name in features)
-        switch = SwitchOn(domain=domain, features=ordered)
-        running = (found := inventory.domain(domain)) is not None and found.running
+        found = inventory.domain(domain)
+        switch = switch_on(found, ordered) if found else SwitchOn(domain=domain, features=ordered)
+        running = found is not None and found.running
         action_required = f"shut {domain} down and start it" if running else ""
         changes.append(_change(domain, (switch,), action_required))
     return Plan(decisions=tuple(changes))

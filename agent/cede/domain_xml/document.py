@@ -118,8 +118,8 @@ def _feature(tree: etree._Element, name: str) -> bool | None:
     return None if feature is None else feature.get("state") == "on"
 
 
-def _switched_on(tree: etree._Element) -> tuple[Feature, ...]:
-    return tuple(name for name in FEATURES if _feature(tree, name))
+def _switched(tree: etree._Element, *, on: bool) -> tuple[Feature, ...]:
+    return tuple(name for name in FEATURES if _feature(tree, name) is on)
 
 
 def _kibibytes(tree: etree._Element, path: str) -> int:
@@ -177,7 +177,8 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         persistent=config is not None,
         passthrough=_passthrough(tree),
         e820_host=_feature(tree, "e820_host") is True,
-        features=() if config is None else _switched_on(config),
+        features=() if config is None else _switched(config, on=True),
+        features_off=() if config is None else _switched(config, on=False),
         memory=_kibibytes(tree if config is None else config, "./memory"),
         current_memory=_kibibytes(tree if config is None else config, "./currentMemory"),
         live=() if live is None or domid is None else _hostdevs(live),
@@ -324,11 +325,14 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
     return _serialise(tree) if missing else domain_xml
 
 
-def without_features(domain_xml: str, features: Collection[str]) -> str:
-    """Remove these Xen features; return the XML unchanged if it has none of them."""
+def without_features(domain_xml: str, features: Collection[str], off: Collection[str] = ()) -> str:
+    """Remove these Xen features, but switch those of `off` off; return the XML unchanged if it has none of them."""
     tree = parsed(domain_xml)
     elements = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
     for element in elements:
+        if element.tag in off:
+            element.set("state", "off")
+            continue
         xen = element.getparent()
         if xen is not None:
             metadata.drop(xen, element)

@@ -43,7 +43,7 @@ def edited(action: Action, domain_xml: str) -> str:
         case SwitchOn():
             return document.with_features(domain_xml, action.features)
         case SwitchOff():
-            return document.without_features(domain_xml, action.features)
+            return document.without_features(domain_xml, action.features, action.were_off)
         case _:
             return domain_xml
 

@@ -7,6 +7,7 @@ limit.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING
 
@@ -322,14 +323,19 @@ def original_state(adapters: Adapters, address: Address) -> OriginalState | None
         prestate is not None
         and same
         and prestate.driver is not None
-        and driver in {None, prestate.driver}
+        and (driver is None or (driver, adapters.journal.boot) == (prestate.driver, prestate.boot))
     ):
         return prestate
+    random = adapters.sysfs.random_macs(address)
     original = OriginalState(
         identity=identity,
         serial=serial,
         driver=driver,
-        links=adapters.links.read(adapters.sysfs.interfaces(address)),
+        links=tuple(
+            replace(link, random=link.name in random)
+            for link in adapters.links.read(adapters.sysfs.interfaces(address))
+        ),
         disks=adapters.sysfs.disks(address),
+        boot=adapters.journal.boot,
     )
     return original if adapters.sysfs.identity(address) == identity else None

@@ -50,7 +50,8 @@ class DeviceReturn:
         self._await_driver()
         self._refuse_quarantined()
         if self._was is not None:
-            self._restore_links(self._was)
+            if self._was.boot and self._was.boot == self._adapters.journal.boot:
+                self._restore_links(self._was)
             self._await_disks(self._was)
         self._refuse_faults(faults)
         self._adapters.journal.forget_original_state(self._address)
@@ -211,9 +212,15 @@ class DeviceReturn:
             )
 
     def _seen(self, link: Link) -> list[Link]:
-        """Return the interface with the MAC of `link`, whatever its name; empty if there is none."""
+        """Return the interface with the MAC of `link`, whatever its name; empty if there is none.
+
+        A MAC that the driver made up is another one now: then the device's only interface is meant.
+        """
         names = self._adapters.sysfs.interfaces(self._address)
-        return [now for now in self._adapters.links.read(names) if now.mac == link.mac]
+        links = list(self._adapters.links.read(names))
+        if link.random:
+            return links if len(links) == 1 else []
+        return [now for now in links if now.mac == link.mac]
 
     def _carrier(self, link: Link) -> Callable[[], bool]:
         return lambda: any(now.carrier for now in self._adapters.links.read([link.name]))

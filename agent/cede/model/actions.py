@@ -95,10 +95,14 @@ class AddToConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchOn:
-    """Switch on Xen `features` in the domain's persistent XML; they count from its next start."""
+    """Switch on Xen `features` in the domain's persistent XML; they count from its next start.
+
+    `were_off` are those of them that it switched off in so many words, which a rollback says again.
+    """
 
     domain: DomainName
     features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
+    were_off: tuple[Feature, ...] = ()
 
     def __str__(self) -> str:
         return f"switch on {' and '.join(self.features)} in the persistent XML of {self.domain}"
@@ -158,10 +162,14 @@ class RemoveFromConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchOff:
-    """Switch Xen `features` off again in the domain's persistent XML: the way back from SwitchOn."""
+    """Switch Xen `features` off again in the domain's persistent XML: the way back from SwitchOn.
+
+    Those that `were_off` in so many words are so again; of the others nothing is said.
+    """
 
     domain: DomainName
     features: Annotated[tuple[Feature, ...], Keywords(min_items=1)]
+    were_off: tuple[Feature, ...] = ()
 
     def __str__(self) -> str:
         return f"switch off {' and '.join(self.features)} in the persistent XML of {self.domain}"
@@ -172,17 +180,20 @@ class ReturnToDom0:
     """Lift the quarantine, drop the pciback slot, bind the dom0 driver again, and check that the device works.
 
     `driver` is the one that dom0 had it with before, None if that isn't known: then any will do. With `undriven` there
-    was none, and the device is only let go.
+    was none, and the device is only let go. `settings_lost` tells that what its interfaces had is known only from
+    before dom0's last boot, and is not restored.
     """
 
     address: Address
     driver: str | None = None
     undriven: bool = False
+    settings_lost: bool = False
 
     def __str__(self) -> str:
         if self.undriven:
             return f"return {self.address} to dom0, which had no driver for it"
-        return f"return {self.address} to {self.driver or 'its dom0 driver'}"
+        lost = ", without its interfaces' settings from before dom0's last boot"
+        return f"return {self.address} to {self.driver or 'its dom0 driver'}{lost if self.settings_lost else ''}"
 
 
 Action = (

@@ -66,7 +66,8 @@ class Condition:
 
     `reason` is one word in CamelCase for programs; `message` is a sentence for people, or empty. `since` is when
     `status` and `reason` became so; `next_try` is when cede tries again, empty if it won't by itself, or nobody knows
-    when.
+    when; `domid` is the running domain that it is true for, None if it is about none, or one from before dom0's last
+    boot.
     """
 
     subject: str
@@ -76,6 +77,7 @@ class Condition:
     message: str = ""
     since: Time = ""
     next_try: str = ""
+    domid: Annotated[int, Keywords(minimum=0)] | None = None
 
     def __str__(self) -> str:
         since = f" since {self.since}" if self.since else ""

@@ -81,10 +81,11 @@ class Domain:
     are the hostdevs it runs with; `config` are those of its persistent XML; `ownership` is what cede noted there.
     `passthrough` tells whether it was started so that a hot-plug can work: libxl decides that at creation; `e820_host`
     whether a PV guest sees the host's memory map, without which a BAR can collide with its memory. `features` are the
-    Xen features that its persistent XML switches on, which count from its next start. `memory` is the most it can have,
-    in KiB, 0 if unknown; `current_memory` is what its persistent XML starts it with, in KiB, 0 if unknown. `host_disks`
-    are the block devices and files, `host_volumes` the volumes of libvirt's storage pools (`POOL/VOLUME`) and
-    `host_interfaces` the interfaces of dom0 that its disks and NICs live on.
+    Xen features that its persistent XML switches on, which count from its next start, and `features_off` those that it
+    switches off in so many words. `memory` is the most it can have, in KiB, 0 if unknown; `current_memory` is what its
+    persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files, `host_volumes`
+    the volumes of libvirt's storage pools (`POOL/VOLUME`) and `host_interfaces` the interfaces of dom0 that its disks
+    and NICs live on.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Domain:
     passthrough: bool = True
     e820_host: bool = True
     features: tuple[Feature, ...] = FEATURES
+    features_off: tuple[Feature, ...] = ()
     memory: KiB = 0
     current_memory: KiB = 0
     live: tuple[Hostdev, ...] = ()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cede.model.domain import Domain, Ownership
-from cede.model.journal_state import Held, LastApplied, Pause, Unfinished
+from cede.model.journal_state import Held, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import TRAITS, Address, Device
 
 INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
@@ -84,7 +84,8 @@ class Inventory:
     `devices` are all PCI functions; `domains` are all but dom0; `backend` is what Xen's PCI backend has given away;
     `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
     are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
-    where the last pass left devices.
+    where the last pass left devices; `origins` are what dom0 had at an address when cede took the card there; `boot` is
+    the id of dom0's present boot.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -98,6 +99,8 @@ class Inventory:
     held: tuple[Held, ...] = ()
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    boot: str = ""
 
     @cached_property
     def _by_address(self) -> dict[Address, Device]:

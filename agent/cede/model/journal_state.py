@@ -56,6 +56,14 @@ class LastApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What dom0 had at an address when cede took the card that was there then."""
+
+    address: Address
+    state: OriginalState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
     """What the journal adds to what is observed."""
 

@@ -155,7 +155,8 @@ class Link:
 
     `name`, `mac` and `mtu` are the kernel's; `up` is what the administrator set; `carrier` tells whether the wire
     answers; `master` is the bridge or bond that it is a port of; `addresses` have a prefix length (`192.0.2.1/24`) and
-    leave out what the kernel or a DHCP client made.
+    leave out what the kernel or a DHCP client made. `random` tells that the driver made the MAC up, so that it is
+    another one at each probe (addr_assign_type 1, include/uapi/linux/netdevice.h).
     """
 
     name: str
@@ -165,6 +166,7 @@ class Link:
     mtu: int | None = None
     master: str | None = None
     addresses: tuple[str, ...] = ()
+    random: bool = False
 
 
 SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")]
@@ -175,7 +177,8 @@ class OriginalState:
     """What dom0 had in a device before cede bound it to pciback; the return to dom0 restores this.
 
     `identity` and `serial` tell whether it is still the same card; `driver` is the one that was bound; `links` are its
-    network interfaces; `disks` are the ones behind a controller, each by its WWID or else its size.
+    network interfaces; `disks` are the ones behind a controller, each by its WWID or else its size. `boot` is the id
+    of dom0's boot in which this was so, empty in an older journal.
     """
 
     identity: Identity
@@ -183,6 +186,12 @@ class OriginalState:
     driver: str | None = None
     links: tuple[Link, ...] = ()
     disks: tuple[str, ...] = ()
+    boot: str = ""
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """The MACs by which the card can be told from another one."""
+        return tuple(link.mac for link in self.links if not link.random)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +200,8 @@ class Device:
 
     `driver` is the name behind the driver link or None (`pciback` holds it for guests); `driver_override` is the only
     driver that may bind, if there is such a rule; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...), empty if
-    there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them;
+    there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them,
+    None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator or a bond gave it;
     `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`); `path` is the way from the root bus, bridge
     by bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and
     its `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the
@@ -208,6 +218,7 @@ class Device:
     reset_methods: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
     mac: Annotated[str, Keywords(pattern="^[0-9a-f]{2}(:[0-9a-f]{2})+$")] | None = None
+    mac_set: bool = False
     serial: SerialNumber | None = None
     path: str = ""
     physical_function: Address | None = None
@@ -263,12 +274,14 @@ class Node:
 
 def with_original_state(device: Device, origin: OriginalState | None) -> Device:
     """Return the device with what the journal knows of the very same card from when dom0 had it."""
-    same = origin is not None and (origin.identity, origin.serial) == (
-        device.identity,
-        device.serial,
+    # a card that sleeps, or whose configuration space is unreadable, shows no serial
+    same = (
+        origin is not None
+        and origin.identity == device.identity
+        and device.serial in {None, origin.serial}
     )
     original = origin if same else None
-    hidden = original.links[0].mac if original and original.links and device.on_pciback else None
+    hidden = original.macs[0] if original and original.macs and device.on_pciback else None
     return replace(device, original_state=original, mac=device.mac or hidden)
 
 

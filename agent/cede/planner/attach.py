@@ -101,7 +101,7 @@ def _steps(target: AttachTarget) -> Iterable[Action]:
         )
     features = missing_features(domain)
     if features and (target.config is None or target.blocked):
-        yield SwitchOn(domain=domain.name, features=features)
+        yield switch_on(domain, features)
     if target.config is None:
         yield AddToConfig(
             address=address,
@@ -123,6 +123,12 @@ def bind_actions(target: AttachTarget) -> Iterator[LoadPciback | BindToPciback]:
         original = device.original_state  # of one that was half bound, and has no driver now
         driver = device.driver or (original.driver if original else None)
         yield BindToPciback(address=device.address, driver=driver)
+
+
+def switch_on(domain: Domain, features: tuple[Feature, ...]) -> SwitchOn:
+    """Return the action that switches these features on."""
+    were_off = tuple(name for name in features if name in domain.features_off)
+    return SwitchOn(domain=domain.name, features=features, were_off=were_off)
 
 
 def missing_features(domain: Domain) -> tuple[Feature, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address, Device, OriginalState
     from cede.model.policy import DevicePolicy, Expect, Match
 
 
@@ -108,7 +108,52 @@ def resolve_device(
             kind=FailureKind.UNSAFE,
             rule="another-device",
         )
-    return devices[0]
+    return _refuse_swapped(described, devices[0], inventory, subject) or devices[0]
+
+
+def _refuse_swapped(
+    described: DevicePolicy, device: Device, inventory: Inventory, subject: str
+) -> Refused | None:
+    """Refuse a card that isn't the one that cede took at this address, where the policy names no MAC and no serial.
+
+    Bus numbers shift when a card is added or removed: then a card of the same model may stand where the other stood.
+    """
+    match, expect = described.match, described.expect
+    if any((match.mac, match.serial, expect.mac, expect.serial, match.any_one)):
+        return None
+    if device.physical_function is not None:
+        return None  # its MAC is given to it, and its serial is its card's
+    states = (origin.state for origin in inventory.origins if origin.address == device.address)
+    state = next(states, None)
+    if state is None or device.identity != state.identity:
+        return None  # another model, which is for `expect` to judge
+    wrong = _swapped(device, state, inventory)
+    if wrong is None:
+        return None
+    return Refused(
+        subject=subject,
+        reason=f"{device.address} is not the card that cede gave away from there before: {wrong}",
+        remedy=f"if this card is meant, add its MAC or serial to `expect` at {described.place}; else correct the match",
+        kind=FailureKind.UNSAFE,
+        rule="another-card",
+    )
+
+
+def _swapped(device: Device, state: OriginalState, inventory: Inventory) -> str | None:
+    """Return what tells the device from the card of that state, None if nothing does."""
+    if device.serial is not None and device.serial != state.serial:
+        return f"its serial is {device.serial}, not {state.serial or 'none'}"
+    others = [other for other in inventory.devices if other.address != device.address]
+    if state.serial is not None:
+        there = next((other for other in others if other.serial == state.serial), None)
+        if there is not None:
+            return f"that one, by its serial, is at {there.address} now"
+    shown = None if device.on_pciback or device.mac_set else device.mac
+    if state.macs and shown is not None and shown not in state.macs:
+        return f"its MAC is {shown}, not {state.macs[0]}"
+    moved = (o for o in others if o.mac in state.macs and not (o.on_pciback or o.mac_set))
+    there = next(moved, None)
+    return None if there is None else f"that one, by its MAC, is at {there.address} now"
 
 
 def _candidates(match: Match, inventory: Inventory) -> list[Device]:

@@ -155,6 +155,8 @@ def _inverse(action: Action) -> Action | None:
         case AddToConfig():
             return RemoveFromConfig(address=action.address, domain=action.domain)
         case SwitchOn():
-            return SwitchOff(domain=action.domain, features=action.features)
+            return SwitchOff(
+                domain=action.domain, features=action.features, were_off=action.were_off
+            )
         case _:
             return None

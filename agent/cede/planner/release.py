@@ -158,7 +158,12 @@ def _return(target: DetachTarget) -> Iterator[ReturnToDom0]:
     held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
     if original is not None:
         driver = original.driver
-        yield ReturnToDom0(address=address, driver=driver, undriven=driver is None)
+        yield ReturnToDom0(
+            address=address,
+            driver=driver,
+            undriven=driver is None,
+            settings_lost=bool(original.links) and original.boot != target.inventory.boot,
+        )
     elif held or (target.returning and device.driver is None):
         yield ReturnToDom0(address=address, undriven=not held)
 

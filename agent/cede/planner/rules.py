@@ -108,7 +108,7 @@ def _taken_before(device: Device) -> bool:
     """Whether cede has bound this very card and not returned it; like cards differ by MAC or serial."""
     if device.original_state is None:
         return False
-    macs = {link.mac for link in device.original_state.links}
+    macs = device.original_state.macs
     return not macs or device.serial is not None or device.mac in macs
 
 

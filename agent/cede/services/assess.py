@@ -30,7 +30,7 @@ from cede.model.plan import (
 from cede.verifier.checklist import CheckStatus, Witness, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cede.errors import CedeError
     from cede.model.conditions import ConditionType
@@ -43,7 +43,9 @@ _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 _FAILED = {"Failed", "RollbackFailed"}
 _NO_ANSWER = "NoAnswer"
 _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
+_RESTARTED = "DomainRestarted"
 _UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER}  # what a guest is asked again after
+_OF_A_GUEST = {"GuestHasIt", _RESTARTED} | _UNPROVEN  # what is true for one start of a domain
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -119,12 +121,23 @@ def to_ask(
             assert_never(decision)
 
 
-def needs_recheck(conditions: Iterable[Condition]) -> frozenset[str]:
-    """Return the assignments whose guests were asked and did not prove it."""
+def needs_recheck(
+    conditions: Iterable[Condition], domids: Mapping[str, int | None]
+) -> frozenset[str]:
+    """Return the assignments whose guests were asked and did not prove it, or were started since.
+
+    `domids` are the running domains by subject.
+    """
     return frozenset(
         condition.subject
         for condition in conditions
-        if condition.type == VERIFIED and condition.reason in _UNPROVEN
+        if condition.type == VERIFIED
+        and (
+            condition.reason in _UNPROVEN
+            or (
+                condition.reason in _OF_A_GUEST and condition.domid != domids.get(condition.subject)
+            )
+        )
     )
 
 
@@ -172,7 +185,8 @@ def assess(
     if was is not None and _still(decision, outcome, was.reason, waits=bool(next_try)):
         reason, message = was.reason, was.message
     why = (Status.FALSE, reason, message)
-    in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED))
+    domid = target.domain.domid if target.domain else None
+    in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED), domid)
     so: dict[ConditionType, tuple[Status, str, str]] = {
         ATTACHED: (Status.TRUE, "InDomain", "") if status.attached else why,
         PERSISTENT: (Status.TRUE, "InPersistentXML", "") if status.persistent else why,
@@ -189,6 +203,7 @@ def assess(
             reason=reason,
             message=message,
             next_try="" if is_so is Status.TRUE else next_try,
+            domid=domid if kind is VERIFIED and reason in _OF_A_GUEST - {_RESTARTED} else None,
         )
         for kind, (is_so, reason, message) in so.items()
     )
@@ -288,6 +303,7 @@ def _in_guest(
     checked: CheckStatus | None,
     wrong: Sequence[CheckResult],
     was: Condition | None,
+    domid: int | None,
 ) -> tuple[Status, str, str]:
     asked = status.witness is Witness.GUEST
     if not status.attached:
@@ -298,8 +314,10 @@ def _in_guest(
         return Status.UNKNOWN, _NO_ANSWER, str(wrong[0])
     if checked is CheckStatus.PASSED and asked:
         return Status.TRUE, "GuestHasIt", ""
-    if was is not None and was.reason in {"GuestHasIt", "NotAsked"} | _UNPROVEN:
-        return was.status, was.reason, was.message
+    if was is not None and was.reason in _OF_A_GUEST:
+        if was.reason != _RESTARTED and was.domid == domid:
+            return was.status, was.reason, was.message
+        return Status.UNKNOWN, _RESTARTED, "the domain was started since its guest was asked"
     return Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from cede.errors import UsageError
 from cede.model import serialization
 from cede.model.inventory import Inventory
+from cede.model.journal_state import Origin
 from cede.model.pci import with_original_state
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def observe(adapters: Adapters) -> Inventory:
         held=memory.held,
         pauses=memory.pauses,
         last_applied=memory.last_applied,
+        origins=tuple(
+            Origin(address=address, state=state)
+            for address, state in sorted(memory.origins.items())
+        ),
+        boot=adapters.journal.boot,
     )
 
 

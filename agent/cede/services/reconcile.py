@@ -139,16 +139,17 @@ def carry_out_pass(
 
     Guests that proved nothing when they were asked last are asked again.
     """
-    done = apply(
-        adapters, targets, planned, context, needs_recheck=unverified(adapters, targets.policy)
-    )
+    done = apply(adapters, targets, planned, context, needs_recheck=unverified(adapters, targets))
     save_pass(adapters, targets, done)
     return done
 
 
-def unverified(adapters: Adapters, policy: Policy) -> frozenset[str]:
+def unverified(adapters: Adapters, targets: Targets) -> frozenset[str]:
     """Return the subjects whose guests proved nothing when they were asked last."""
-    return assess.needs_recheck(adapters.journal.conditions(policy.source))
+    domids = {
+        target.subject: target.domain.domid for target in targets.each if target.domain is not None
+    }
+    return assess.needs_recheck(adapters.journal.conditions(targets.policy.source), domids)
 
 
 def apply(

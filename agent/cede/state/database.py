@@ -76,7 +76,13 @@ _FIFTH = tuple(  # a policy's identity instead of its path as typed (model/polic
 )
 
 
-STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = (
+    "ALTER TABLE condition ADD COLUMN domid INTEGER",
+    "ALTER TABLE condition ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
+)
+
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 VERSION = len(STEPS)
@@ -84,6 +90,9 @@ VERSION = len(STEPS)
 
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 DEVICE_VERSION = 3  # from which version on a change knows its device's name
+DOMID_VERSION = (
+    6  # from which version on a condition knows the domain and the boot that it is true for
+)
 ERROR_VERSION = 4  # from which version on changes and actions know their error's name
 
 
@@ -140,6 +149,11 @@ class JournalFile:
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
         self._rescued: tuple[Pause, ...] = ()
+
+    @property
+    def boot(self) -> str:
+        """This boot's id."""
+        return self._boot
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""

@@ -87,8 +87,10 @@ class StatusStore(JournalFile):
         with self._reading() as connection:
             if connection is None or database.version(connection) < database.STATUS_VERSION:
                 return ()
+            known = database.version(connection) >= database.DOMID_VERSION
+            life = "domid, boot" if known else "NULL, ''"
             rows = connection.execute(
-                "SELECT subject, type, status, reason, message, since, next_try FROM condition"
+                f"SELECT subject, type, status, reason, message, since, next_try, {life} FROM condition"  # noqa: S608 - constants
                 " WHERE source = ? OR subject = '' ORDER BY rowid",
                 (source,),
             ).fetchall()
@@ -97,8 +99,9 @@ class StatusStore(JournalFile):
                     subject=subject, type=ConditionType(_RENAMED.get(kind, kind)), status=Status(status),
                     reason=_RENAMED.get(reason, reason), message=message,
                     since=since, next_try=next_try,
+                    domid=domid if boot == self._boot else None,  # domids begin anew at each boot
                 )
-                for subject, kind, status, reason, message, since, next_try in rows
+                for subject, kind, status, reason, message, since, next_try, domid, boot in rows
             )  # fmt: skip
 
     def save_status(
@@ -122,12 +125,14 @@ class StatusStore(JournalFile):
                     condition.message,
                     condition.since,
                     condition.next_try,
+                    condition.domid,
+                    "" if condition.domid is None else self._boot,
                 )
                 for condition in conditions
             }
             had = set(
                 connection.execute(
-                    "SELECT source, subject, type, status, reason, message, since, next_try FROM condition"
+                    "SELECT source, subject, type, status, reason, message, since, next_try, domid, boot FROM condition"
                     " WHERE source = ? OR subject = ''",
                     (source,),
                 )

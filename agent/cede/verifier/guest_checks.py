@@ -126,8 +126,8 @@ def _kind(function: Function, device: Device) -> Iterator[CheckResult]:
 def _origin(function: Function, device: Device) -> Iterator[CheckResult]:
     """Check that this is the very card: the MAC that dom0 knew, and the serial number."""
     was = (
-        device.original_state.links[0].mac
-        if device.original_state and device.original_state.links
+        device.original_state.macs[0]
+        if device.original_state and device.original_state.macs
         else None
     )
     mac = device.mac or was

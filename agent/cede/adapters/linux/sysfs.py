@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_NET_ADDR_RANDOM = "1"  # include/uapi/linux/netdevice.h
+_NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the administrator or a bond
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
@@ -236,6 +238,15 @@ class Sysfs:
         here = f"{self._devices}/{address}"
         return tuple(name for name, _ in _net(here, listing(here)))
 
+    def random_macs(self, address: Address) -> frozenset[str]:
+        """Return those of the device's network interfaces whose driver made their MAC up."""
+        here = f"{self._devices}/{address}"
+        return frozenset(
+            name
+            for name, folder in _net(here, listing(here))
+            if text(f"{folder}/addr_assign_type") == _NET_ADDR_RANDOM
+        )
+
     def disks(self, address: Address) -> tuple[str, ...]:
         """Return the whole disks behind the device, sorted, each by its WWID or else its size in sectors."""
         here = realpath(f"{self._devices}/{address}")
@@ -310,7 +321,8 @@ class Sysfs:
             driver_override=self.driver_override(address),
             reset_methods=tuple(text(f"{path}/reset_method").split()),
             interfaces=tuple(found for found, _ in net),
-            mac=text(f"{net[0][1]}/address") or None if net else None,
+            mac=_mac(net[0][1]) if net else None,
+            mac_set=bool(net) and text(f"{net[0][1]}/addr_assign_type") in _NET_ADDR_GIVEN,
             serial=_serial(path),
             path=_way(way),
             physical_function=physical_function,
@@ -318,6 +330,12 @@ class Sysfs:
             requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
         )
+
+
+def _mac(interface: str) -> str | None:
+    """Return an interface's MAC; None for one that the driver made up, which is another one at the next probe."""
+    random = text(f"{interface}/addr_assign_type") == _NET_ADDR_RANDOM
+    return None if random else text(f"{interface}/address") or None
 
 
 def _net(path: str, entries: Sequence[str]) -> list[tuple[str, str]]:
