@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cede.adapters.libvirt.pty_console import PtyConsole, open_pty_console
+from cede.adapters.libvirt.terminal_holders import terminal_holders
 from cede.domain_xml.document import console_terminal
-from cede.errors import GuestSilentError
+from cede.errors import FailureKind, GuestSilentError
 from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NOBODY = 4_000_000_000  # above the kernel's greatest process id
 
@@ -103,6 +105,76 @@ def test_a_session_of_virsh_is_left_alone_and_a_dead_ones_lock_counts_for_nothin
         lock.write_text(f"{NOBODY}\n")
         with open_pty_console("pv1", 3, path, locks=tmp_path):
             assert int(lock.read_text()) == os.getpid()
+
+
+def test_a_program_that_takes_no_lock_and_has_the_terminal_open_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    with terminal() as (_, path):
+        with Path(path).open("rb") as opened:
+            person = subprocess.Popen(["sleep", "60"], stdin=opened)
+        try:
+            with (
+                raises(GuestSilentError, "console-busy", f"sleep, pid {person.pid}") as caught,
+                open_pty_console("pv1", 3, path, locks=tmp_path),
+            ):
+                pass
+        finally:
+            person.kill()
+            person.wait()
+        assert caught.value.kind is FailureKind.TRY_LATER
+        assert list(tmp_path.iterdir()) == [], "the locks are gone"
+        with open_pty_console("pv1", 3, path, locks=tmp_path):
+            pass
+
+
+def process(proc: Path, pid: int, program: str, *open_files: str) -> None:
+    (proc / str(pid) / "fd").mkdir(parents=True)
+    (proc / str(pid) / "exe").symlink_to(f"/usr/sbin/{program}")
+    (proc / str(pid) / "comm").write_text(f"{program[:15]}\n")
+    for number, path in enumerate(open_files):
+        (proc / str(pid) / "fd" / str(number)).symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("program", "holds"),
+    [
+        ("xenconsoled", False),
+        ("libvirtd", False),
+        ("virtxend (deleted)", False),
+        ("qemu-system-i386", False),
+        ("xenconsole", True),
+        ("screen", True),
+        ("xenconsoled-not", True),
+    ],
+)
+def test_xen_and_libvirt_have_it_open_themselves_and_anybody_else_is_told_by_name(
+    tmp_path: Path, program: str, holds: bool
+) -> None:
+    with terminal() as (_, path):
+        process(tmp_path, 4_000_001, program, "/dev/null", path)
+        process(tmp_path, 4_000_002, "bash", "/dev/null", "/dev/pts/999999")
+        process(tmp_path, os.getpid(), "python3", path)
+        found = terminal_holders(path, str(tmp_path))
+        assert [f"{program[:15]}, pid 4000001"] * holds == list(found)
+
+
+def test_a_lock_that_was_there_stays_and_one_that_was_replaced_is_not_removed(
+    tmp_path: Path,
+) -> None:
+    with terminal() as (_, path):
+        xl, virsh = tmp_path / "xenconsole.3", virsh_lock(tmp_path, path)
+        xl.touch()
+        with open_pty_console("pv1", 3, path, locks=tmp_path):
+            virsh.unlink()
+            virsh.write_text(f"{os.getppid():10d}\n")
+        assert xl.exists()
+        assert int(virsh.read_text()) == os.getppid()
+        xl.unlink()
+        virsh.unlink()
+        with open_pty_console("pv1", 3, path, locks=tmp_path):
+            assert xl.exists()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_session_of_xl_is_left_alone(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ _BROKEN_CONNECTION = (
     "connection reset by peer",
     "end of file while reading",
     "broken pipe",
+    "keepalive timeout",
 )
 _MOVED = (
     "domain is not running",
