@@ -132,6 +132,9 @@ class WorldMovedError(CedeError):
     name = "changed-meanwhile"
 
 
+LIBVIRT_SILENT = "libvirt-silent"  # the name where it is libvirt that a call was made to
+
+
 class HungError(CedeError):
     """A call never came back: the device is not touched again until the administrator asks for it by name."""
 

@@ -515,6 +515,22 @@ def test_no_words_of_any_log_or_setting_break_the_rules_or_reach_a_terminal_raw(
         assert is_plain(shown(found)), shown(found)
 
 
+@pytest.mark.parametrize("state", ["spinning", "blocked", "stopped"])
+@pytest.mark.parametrize("daemon", ["libvirt", "xenstore"])
+def test_a_daemon_that_is_silent_is_found_with_what_is_wrong_and_its_cure(
+    daemon: str, state: str
+) -> None:
+    error = UnreachableError("libvirtd (pid 7) spins", name=f"{daemon}-{state}", remedy="the cure")
+    facts = replace(
+        HEALTHY,
+        no_libvirt=error if daemon == "libvirt" else None,
+        no_xenstore=error if daemon == "xenstore" else None,
+    )
+    found = [one for one in diagnosis.of_host(facts) if one.name == f"{daemon}-{state}"]
+    assert [one.remedy for one in found] == ["the cure"]
+    assert diagnosis.fatal(found)
+
+
 @given(st.text(max_size=3000))
 def test_what_is_quoted_is_short_and_printable(said: str) -> None:
     assert len(quoted(said)) <= 200

@@ -13,6 +13,7 @@ from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.kernel_log import KernelLog
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.network_links import Links
+from cede.adapters.linux.shared_daemons import SharedDaemons
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.linux.uevents import Uevents
 from cede.adapters.ports import Adapters
@@ -21,8 +22,10 @@ from cede.adapters.xen.commands import Kernel, Xl
 from cede.adapters.xen.hypervisor import Hypervisor, binding
 from cede.adapters.xen.xenstore import Xenstore, XenstoreWatch
 from cede.adapters.xen.xenstore_client import XenstoreClient
-from cede.errors import CedeError, PermanentError
+from cede.errors import LIBVIRT_SILENT, CedeError, HungError, PermanentError, UnreachableError
 from cede.policy.policy_files import fingerprint
+from cede.state.refused_logins import RefusedLogins
+from cede.util.paths import DEFAULT_URI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Source
     from cede.model.inventory import BackendDevice
     from cede.util.paths import Paths
+
+_CONNECT_SECONDS = 30.0  # a libvirtd that was just started by its socket needs a few
 
 
 def host_runtime() -> Runtime:
@@ -89,7 +94,16 @@ def connect_libvirt(runtime: Runtime) -> ports.Libvirt:
             name="libvirt-binding-missing",
             remedy="apt-get install python3-libvirt",
         ) from error
-    return runtime.timeouts.call(f"connecting to {runtime.uri}", lambda: Libvirt(runtime.uri))
+    try:
+        return runtime.timeouts.call(
+            f"connecting to {runtime.uri}", lambda: Libvirt(runtime.uri), seconds=_CONNECT_SECONDS
+        )
+    except (HungError, UnreachableError) as error:
+        if runtime.uri != DEFAULT_URI:
+            raise  # another host's
+        hung = isinstance(error, HungError)
+        silence = HungError(error.message, name=LIBVIRT_SILENT) if hung else error
+        raise _daemons(runtime).explain(silence) from error
 
 
 @contextmanager
@@ -127,7 +141,9 @@ def open_adapters(
             kernel_log=KernelLog(paths.dev / "kmsg"),
             xl=Xl(),
             hypervisor=_hypervisor(paths),
+            daemons=_daemons(runtime),
             journal=journal,
+            refused_logins=RefusedLogins(paths.refused_logins),
             clock=runtime.clock,
             timeouts=runtime.timeouts,
         )
@@ -135,6 +151,11 @@ def open_adapters(
         journal.close()
         xenstore.close()
         connection.close()
+
+
+def _daemons(runtime: Runtime) -> SharedDaemons:
+    paths = runtime.paths
+    return SharedDaemons(paths.proc, paths.run, paths.root / "var/log/libvirt/libxl", runtime.clock)
 
 
 def _xenstore(paths: Paths) -> XenstoreClient:

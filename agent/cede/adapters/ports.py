@@ -11,10 +11,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from cede.errors import CedeError
 from cede.model.domain import Domain
 from cede.model.inventory import BackendDevice, KernelLine, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity, Link, SwitchedOn
 from cede.state.journal import Journal
+from cede.state.refused_logins import RefusedLogins
 from cede.util.clock import Clock, Timeouts
 
 
@@ -148,6 +150,12 @@ class Hypervisor(Protocol):
     def deassign(self, domid: int, address: Address) -> None: ...
 
 
+class SharedDaemons(Protocol):
+    """libvirt's daemon and xenstored, as dom0's kernel sees them (linux/shared_daemons.py)."""
+
+    def explain(self, silence: CedeError) -> CedeError: ...
+
+
 class Source(Protocol):
     """An adapter that tells of events. Every method but `close` raises UnreachableError when it is lost."""
 
@@ -173,6 +181,8 @@ class Adapters:
     kernel_log: KernelLog
     xl: Xl
     hypervisor: Hypervisor
+    daemons: SharedDaemons
     journal: Journal
+    refused_logins: RefusedLogins
     clock: Clock
     timeouts: Timeouts

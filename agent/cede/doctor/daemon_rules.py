@@ -11,9 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cede.doctor.finding import Facts
+    from cede.errors import CedeError
 
 _NOT_ALLOWED = re.compile(r"permission denied|authentication|access denied|polkit", re.IGNORECASE)
 _NO_DRIVER = re.compile(r"no connection driver available|failed to find module", re.IGNORECASE)
+_SILENT = {
+    "libvirt-spinning": "libvirt's daemon spins and answers nobody",
+    "libvirt-blocked": "libvirt's daemon waits for something and answers nobody",
+    "libvirt-stopped": "libvirt's daemon was stopped by a signal and answers nobody",
+    "xenstore-spinning": "xenstored spins and answers nobody",
+    "xenstore-blocked": "xenstored waits for something and answers nobody",
+    "xenstore-stopped": "xenstored was stopped by a signal and answers nobody",
+}
 _IDLE = "libxenlight state driver is not active"
 
 
@@ -43,7 +52,9 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     if not facts.is_root and _NOT_ALLOWED.search(said):
         return
     why = quoted(said)
-    if facts.no_libvirt.name == "libvirt-binding-missing":
+    if facts.no_libvirt.name in _SILENT:
+        yield _silent(facts.no_libvirt)
+    elif facts.no_libvirt.name == "libvirt-binding-missing":
         yield _fatal(
             "libvirt-no-binding",
             "Python has no binding to libvirt",
@@ -95,7 +106,9 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
 def xenstore(facts: Facts) -> Iterator[Finding]:
     """Find a xenstored that doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
     error = facts.no_xenstore
-    if error is not None and (facts.is_root or not _NOT_ALLOWED.search(error.message)):
+    if error is not None and error.name in _SILENT:
+        yield _silent(error)
+    elif error is not None and (facts.is_root or not _NOT_ALLOWED.search(error.message)):
         yield _fatal(
             "xenstore-down",
             "xenstore does not answer",
@@ -115,6 +128,17 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
             "run `cede devices`: its error names the remedy",
             "cede, services/observe.py",
         )
+
+
+def _silent(error: CedeError) -> Finding:
+    """A daemon whose process is there and does not answer, with what is wrong with it and its cure."""
+    return _fatal(
+        error.name,
+        _SILENT[error.name],
+        quoted(error.message),
+        error.remedy,
+        "proc(5), /proc/pid/stat; cede, adapters/linux/shared_daemons.py",
+    )
 
 
 def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:

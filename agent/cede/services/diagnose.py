@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from cede.doctor import diagnosis
 from cede.doctor.device_rules import waits_for_frontend
 from cede.doctor.finding import Facts, Finding, worst_first
-from cede.errors import CedeError, UsageError
+from cede.errors import LIBVIRT_SILENT, CedeError, HungError, UsageError
 from cede.model.inventory import Inventory
 from cede.model.policy import Channel, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services import one_off
-from cede.services.observe import observe
+from cede.services.observe import LIBVIRT_SECONDS, observe
 from cede.services.reconcile import carry_out
 
 if TYPE_CHECKING:
@@ -96,13 +96,18 @@ def _answer(adapters: Adapters, what: str, ask: Callable[[], _T]) -> _T | CedeEr
     try:
         return adapters.timeouts.call(what, ask)
     except CedeError as error:
-        return error
+        return adapters.daemons.explain(error)
 
 
 def _why_not(adapters: Adapters, ask: Callable[[], object]) -> CedeError | None:
-    """What came instead of an answer; None if one did."""
-    found = _answer(adapters, "asking libvirt or xenstore", ask)
-    return found if isinstance(found, CedeError) else None
+    """What came instead of libvirt's or xenstore's answer; None if one did."""
+    try:
+        adapters.timeouts.call("the answer of libvirt or xenstore", ask, seconds=LIBVIRT_SECONDS)
+    except HungError as hung:  # xenstore's adapter has a limit of its own, which comes earlier
+        return adapters.daemons.explain(HungError(hung.message, name=LIBVIRT_SILENT))
+    except CedeError as error:
+        return adapters.daemons.explain(error)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,10 @@ def of_host(
     """
     drained = next((pause for pause in pauses if pause.drained and pause.everything), None)
     return (
-        _of_host(LIBVIRT_REACHABLE, libvirt is None, "Answers", "Unreachable", _message(libvirt)),
+        _of_host(
+            LIBVIRT_REACHABLE, libvirt is None, "Answers", "Unreachable",
+            "" if libvirt is None else libvirt.with_remedy,
+        ),
         _of_host(POLICY_VALID, policy is None, "Read", "Wrong", _message(policy)),
         _of_host(JOURNAL_USABLE, not journal, "Written", "Damaged", "; ".join(journal)),
         Condition(

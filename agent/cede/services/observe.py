@@ -7,15 +7,16 @@ import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from cede.errors import UsageError
+from cede.errors import LIBVIRT_SILENT, HungError, UnreachableError, UsageError
 from cede.model import serialization
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
 from cede.model.pci import with_original_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cede.adapters.ports import Adapters
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+LIBVIRT_SECONDS = (
+    60.0  # below that of looking at the host; libxl's waits hold libvirt's answers up for some 20
+)
 
 
 def observe(adapters: Adapters) -> Inventory:
@@ -33,12 +38,12 @@ def observe(adapters: Adapters) -> Inventory:
     read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
     PermanentError if it can't be told what dom0 itself uses, or if the journal can't be read.
     """
-    domains_answer = adapters.timeouts.start("listing libvirt's domains", adapters.libvirt.domains)
+    domains_answer = _asking_libvirt(adapters, "listing its domains", adapters.libvirt.domains)
     devices = adapters.sysfs.devices()
     memory = adapters.journal.load_state()
     domains = domains_answer()
-    listed_answer = adapters.timeouts.start(
-        "listing libvirt's node devices", adapters.libvirt.node_devices
+    listed_answer = _asking_libvirt(
+        adapters, "listing its node devices", adapters.libvirt.node_devices
     )
     backend = adapters.xenstore.backend()
     uses = find_uses(adapters, domains)
@@ -91,6 +96,19 @@ def _both(
     }
 
 
+def _asking_libvirt(adapters: Adapters, what: str, ask: Callable[[], _T]) -> Callable[[], _T]:
+    """Begin to ask; what comes back gives the answer, or raises HungError with the name of libvirt's silence."""
+    answer = adapters.timeouts.start(f"libvirt, {what},", ask, seconds=LIBVIRT_SECONDS)
+
+    def answered() -> _T:
+        try:
+            return answer()
+        except HungError as hung:
+            raise HungError(hung.message, name=LIBVIRT_SILENT, remedy=hung.remedy) from hung
+
+    return answered
+
+
 def _known(
     device: Device,
     adapters: Adapters,
@@ -112,7 +130,10 @@ def _known(
 
 def observe_host(adapters: Adapters) -> Inventory:
     """Observe, for as long as the administrator would wait; raises HungError if something doesn't answer even then."""
-    inventory = adapters.timeouts.call("looking at the host", lambda: observe(adapters))
+    try:
+        inventory = adapters.timeouts.call("looking at the host", lambda: observe(adapters))
+    except (HungError, UnreachableError) as silence:
+        raise adapters.daemons.explain(silence) from silence
     _LOG.info("saw %d devices and %d domains", len(inventory.devices), len(inventory.domains))
     return inventory
 
