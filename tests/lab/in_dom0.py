@@ -129,11 +129,20 @@ class PointedTimeouts(ThreadTimeouts):
     def __init__(self, points: Points) -> None:
         self._points = points
 
-    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+    def call(
+        self,
+        what: str,
+        call: Callable[[], _T],
+        *,
+        seconds: float = CALL_SECONDS,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> _T:
         """As the real one does it."""
         if not self._points.executing:
-            return super().call(what, call, seconds=seconds)
-        result: _T = self._points.around(what, super().call)(what, call, seconds=seconds)
+            return super().call(what, call, seconds=seconds, waiting=waiting)
+        result: _T = self._points.around(what, super().call)(
+            what, call, seconds=seconds, waiting=waiting
+        )
         return result
 
 

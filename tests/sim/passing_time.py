@@ -44,7 +44,14 @@ class SimulatedTime:
 class InlineTimeouts:
     """Each call where it is asked for, one after the other: the same order every time, and no deadline."""
 
-    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+    def call(
+        self,
+        what: str,
+        call: Callable[[], _T],
+        *,
+        seconds: float = CALL_SECONDS,
+        waiting: Callable[[], None] = lambda: None,  # noqa: ARG002 - nobody waits
+    ) -> _T:
         return self.start(what, call, seconds=seconds)()
 
     def start(

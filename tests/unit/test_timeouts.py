@@ -41,6 +41,22 @@ def test_errors_of_every_kind_come_through(kind: type[BaseException]) -> None:
         TIMEOUTS.call("it", fail)
 
 
+def test_who_waits_gives_signs_of_life_meanwhile() -> None:
+    signs: list[float] = []
+    timeouts = ThreadTimeouts()
+    timeouts.beat = 0.01
+    with raises(HungError, "hung"):
+        timeouts.call(
+            "verifying it",
+            lambda: threading.Event().wait(1),
+            seconds=0.1,
+            waiting=lambda: signs.append(time.monotonic()),
+        )
+    assert len(signs) >= 3
+    assert timeouts.call("it", lambda: 7, waiting=signs.clear) == 7
+    assert signs
+
+
 def test_one_that_hangs_is_reported_within_its_time_with_what_hangs() -> None:
     let_go = threading.Event()
     started = time.monotonic()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
 
+from cede.policy.policy_files import host_policy
+from cede.services.reconcile import RequestContext, apply, replan
+from cede.util.clock import CALL_SECONDS
 from cede.util.numbers import MAX_NUMBER, c_number, number
+from sim.passing_time import InlineTimeouts
 from unit.test_cli import Shown, cede, decisions, policy
 
 if TYPE_CHECKING:
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from sim.in_files import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
+_T = TypeVar("_T")
 
 
 class Poison(str):
@@ -76,6 +82,34 @@ def test_an_assignment_that_cede_fails_at_is_not_verified_and_the_report_comes_a
         {"dom0": "not verified"},
         {"dom0": "not verified"},
     ]
+
+
+class Beating(InlineTimeouts):
+    """Each call is waited for, for a moment."""
+
+    def call(
+        self,
+        what: str,
+        call: Callable[[], _T],
+        *,
+        seconds: float = CALL_SECONDS,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> _T:
+        waiting()
+        return super().call(what, call, seconds=seconds)
+
+
+def test_a_guest_that_is_silent_for_long_lets_the_daemon_give_signs_of_life(
+    host: SimulatedHost, policy: Path
+) -> None:
+    signs: list[str] = []
+    with host.runtime().adapters() as opened:
+        adapters = replace(opened, timeouts=Beating())
+        targets, planned = replan(adapters, host_policy(policy, host.paths))
+        context = RequestContext(alive=lambda: signs.append("alive"))
+        report = apply(adapters, targets, planned, context)
+    assert not report.checked[0].verified
+    assert len(signs) == 2, "before the assignment, and while its guest is waited for"
 
 
 @pytest.mark.parametrize(

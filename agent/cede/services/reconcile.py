@@ -85,7 +85,7 @@ class Report:
 class RequestContext:
     """On whose behalf a pass runs, who is told of its progress, and what stops it after the present action.
 
-    `alive` is called between the assignments that are verified, which take their time without progress. At most
+    `alive` is called while assignments are verified, which takes its time without progress. At most
     `side_by_side` groups of changes that don't touch each other are executed at once.
     """
 
@@ -176,11 +176,13 @@ def apply(
         again = subject in needs_recheck and target.attached
         match assess.to_ask(decisions[subject], ended.get(subject), again=again, stopped=stopped):
             case Witness.GUEST:
-                checked.append(_check_inside(adapters, target))
+                checked.append(_check_inside(adapters, target, alive=context.alive))
             case Witness.HOST:
                 checks = _check_outside(target, targets.inventory)
                 if not checks.verified and target.attached and not stopped:
-                    checks = _check_inside(adapters, target, timeout=CONNECT_SECONDS)
+                    checks = _check_inside(
+                        adapters, target, timeout=CONNECT_SECONDS, alive=context.alive
+                    )
                 checked.append(checks)
     return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
 
@@ -228,7 +230,11 @@ def verify_all(
 
 
 def _check_inside(
-    adapters: Adapters, target: Target, *, timeout: float | None = None
+    adapters: Adapters,
+    target: Target,
+    *,
+    timeout: float | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> AssignmentChecks:
     assignment, device, domain = target.assignment, target.device, target.domain
     try:
@@ -242,6 +248,7 @@ def _check_inside(
                 f"verifying {target.subject}",
                 lambda: verify(adapters, device.address, domain, how, timeout=timeout),
                 seconds=CALL_SECONDS + 2 * (timeout or how.timeout),
+                waiting=alive,
             ),
             adapters.clock,
         )

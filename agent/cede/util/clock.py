@@ -40,8 +40,18 @@ CALL_SECONDS = 90.0
 class Timeouts(Protocol):
     """How calls are made that may hang."""
 
-    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
-        """Return or raise what `call` does. Raises HungError, naming `what`, if `call` takes longer than `seconds`."""
+    def call(
+        self,
+        what: str,
+        call: Callable[[], _T],
+        *,
+        seconds: float = CALL_SECONDS,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> _T:
+        """Return or raise what `call` does. Raises HungError, naming `what`, if `call` takes longer than `seconds`.
+
+        `waiting` is called every second meanwhile, in the thread that waits.
+        """
 
     def start(
         self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
@@ -49,17 +59,44 @@ class Timeouts(Protocol):
         """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `call` does."""
 
 
-class ThreadTimeouts:
-    """Each call in a thread of its own, on which the process doesn't wait to end."""
+_BEAT_SECONDS = 1.0
 
-    def call(self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS) -> _T:
+
+def _hung(what: str, seconds: float) -> HungError:
+    return HungError(
+        f"{what} has hung for {seconds:.0f} s, and cede no longer waits",
+        remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a reboot of the host",
+    )
+
+
+class ThreadTimeouts:
+    """Each call in a thread of its own, on which the process doesn't wait to end.
+
+    `beat` is how often `waiting` is called, in seconds.
+    """
+
+    beat = _BEAT_SECONDS
+
+    def call(
+        self,
+        what: str,
+        call: Callable[[], _T],
+        *,
+        seconds: float = CALL_SECONDS,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> _T:
         """See `Timeouts`."""
-        return self.start(what, call, seconds=seconds)()
+        return self._begun(what, call, seconds, waiting)()
 
     def start(
         self, what: str, call: Callable[[], _T], *, seconds: float = CALL_SECONDS
     ) -> Callable[[], _T]:
         """See `Timeouts`."""
+        return self._begun(what, call, seconds, lambda: None)
+
+    def _begun(
+        self, what: str, call: Callable[[], _T], seconds: float, waiting: Callable[[], None]
+    ) -> Callable[[], _T]:
         due = time.monotonic() + seconds
         ended: SimpleQueue[tuple[bool, object]] = SimpleQueue()
 
@@ -70,13 +107,15 @@ class ThreadTimeouts:
                 ended.put((False, error))
 
         def answer() -> _T:
-            try:
-                returned, value = ended.get(timeout=max(0.0, due - time.monotonic()))
-            except Empty:
-                raise HungError(
-                    f"{what} has hung for {seconds:.0f} s, and cede no longer waits",
-                    remedy="see the end of dom0's kernel log (dmesg); a hung driver mostly needs a reboot of the host",
-                ) from None
+            while True:
+                left = max(0.0, due - time.monotonic())
+                try:
+                    returned, value = ended.get(timeout=min(left, self.beat))
+                    break
+                except Empty:
+                    if left <= self.beat:
+                        raise _hung(what, seconds) from None
+                    waiting()
             if isinstance(value, BaseException) and not returned:
                 raise value
             return value  # type: ignore[return-value]
