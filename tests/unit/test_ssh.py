@@ -65,6 +65,31 @@ def test_host_keys_are_checked_nobody_is_asked_and_there_is_no_terminal(client: 
     assert argv[-8:-4] == ["-l", "root", "-i", str(key)]
 
 
+def test_nothing_of_dom0_is_forwarded_and_no_environment_goes_along(
+    client: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("SECRET", "hush")
+    behave(client, 'env > environment; "$@"')
+    SshChannel("pv1").run("true", 5)
+    argv = (client / "argv").read_text().splitlines()
+    assert {
+        "-oForwardAgent=no",
+        "-oAddKeysToAgent=no",
+        "-oForwardX11=no",
+        "-oForwardX11Trusted=no",
+        "-oGSSAPIDelegateCredentials=no",
+        "-oUpdateHostKeys=no",
+        "-oTunnel=no",
+        "-oClearAllForwardings=yes",
+        "-oPermitLocalCommand=no",
+        "-oSetEnv=LC_ALL=C",
+    } <= {*argv}
+    names = {line.partition("=")[0] for line in (client / "environment").read_text().splitlines()}
+    shells_own = {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert names - shells_own <= {"HOME", "PATH", "USER", "LOGNAME", "SSH_AUTH_SOCK", "KRB5CCNAME"}
+
+
 def test_a_key_that_others_may_read_is_not_used(client: Path) -> None:
     key = client / "key"
     key.write_text("key")

@@ -11,9 +11,13 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from selectors import EVENT_READ, DefaultSelector
+from typing import TYPE_CHECKING
 
 from cede.errors import HungError, PermanentError
 from cede.util.log import argument_text, logged_call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SECONDS = 60.0
 _MAX_BYTES = 4 * 1024 * 1024
@@ -49,13 +53,15 @@ def run(
     return said
 
 
-def run_apart(*argv: str, stdin: str, seconds: float, most: int) -> CompletedProcess:
+def run_apart(
+    *argv: str, stdin: str, seconds: float, most: int, environ: Mapping[str, str] | None = None
+) -> CompletedProcess:
     """Run a program that may fail, with stdout and stderr apart; output beyond `most` bytes of each is dropped.
 
-    Raises as `run` does, except for a program that fails.
+    `environ` is its environment, by default that of this process. Raises as `run` does, but not if the program fails.
     """
     with logged_call(lambda: _shown(argv, "")):
-        return _ended(argv, stdin, seconds, most, apart=True)
+        return _ended(argv, stdin, seconds, most, apart=True, environ=environ)
 
 
 def _shown(argv: tuple[str, ...], stdin: str | None) -> str:
@@ -65,7 +71,13 @@ def _shown(argv: tuple[str, ...], stdin: str | None) -> str:
 
 
 def _ended(
-    argv: tuple[str, ...], stdin: str | None, seconds: float, most: int, *, apart: bool
+    argv: tuple[str, ...],
+    stdin: str | None,
+    seconds: float,
+    most: int,
+    *,
+    apart: bool,
+    environ: Mapping[str, str] | None = None,
 ) -> CompletedProcess:
     until = time.monotonic() + seconds
     with ExitStack() as pipes:
@@ -82,6 +94,7 @@ def _ended(
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=writing_ends[0],
                 stderr=writing_ends[1] if apart else subprocess.STDOUT,
+                env=environ,
             )
         except OSError as error:
             raise PermanentError(

@@ -6,6 +6,7 @@ Source: ssh(1), ssh_config(5); the messages are those of ssh.c, sshconnect.c and
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cede.errors import GuestSilentError, HungError, PermanentError
@@ -26,8 +27,20 @@ _OPTIONS = (
     "PermitLocalCommand=no",
     "RemoteCommand=none",
     "StdinNull=no",
+    # nothing of dom0 goes to a guest, whatever that configuration forwards, and nothing of a guest comes into it
+    "ForwardAgent=no",
+    "AddKeysToAgent=no",
+    "ForwardX11=no",
+    "ForwardX11Trusted=no",
+    "GSSAPIDelegateCredentials=no",
+    "UpdateHostKeys=no",
+    "Tunnel=no",
+    "EscapeChar=none",
+    "SetEnv=LC_ALL=C",  # the first one counts; of SendEnv all do, so that ssh is given nothing to send
     "ForkAfterAuthentication=no",
 )
+# what ssh itself needs to find its files, its keys and its tickets
+_ENVIRONMENT = ("HOME", "PATH", "USER", "LOGNAME", "SSH_AUTH_SOCK", "KRB5CCNAME")
 _MAX_BYTES = 256 * 1024
 _FAILED = 255  # ssh's own failure, not the command's
 _MAX_QUOTE = 200
@@ -92,6 +105,7 @@ class SshChannel:
                 stdin=frame.around(command) + "\n",
                 seconds=seconds,
                 most=_MAX_BYTES,
+                environ={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
         except HungError as error:
             raise GuestSilentError(
