@@ -13,6 +13,7 @@ from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import CedeError, PermanentError
 from cede.model.inventory import KernelLine
 from cede.model.pci import PCIBACK, Address, Link
+from cede.state.refused_logins import RefusedLogins
 from cede.util.log import log_calls
 from sim.card import DOM0, QUARANTINE
 from sim.faults import Adapter
@@ -40,10 +41,19 @@ def adapters(host: Host, *, offline: bool) -> Adapters:
         kernel_log=SimulatedKernelLog(host),
         xl=log_calls(SimulatedXl(host), "xl"),
         hypervisor=log_calls(SimulatedHypervisor(host), "xc"),
+        daemons=SimulatedDaemons(),
         journal=host.written,
+        refused_logins=RefusedLogins(host.paths.refused_logins),
         clock=host.clock,
         timeouts=host.timeouts,
     )
+
+
+class SimulatedDaemons:
+    """Nothing more is known of a daemon that is silent."""
+
+    def explain(self, silence: CedeError) -> CedeError:
+        return silence
 
 
 class SimulatedXl(Port):

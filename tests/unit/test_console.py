@@ -473,7 +473,7 @@ class Getty:
 
 def console_at(getty: Getty, guest: str, password: str = "lab") -> console_channel.ConsoleChannel:
     line = Line(getty)
-    login = Login(guest=guest, user="root", password=password)
+    login = Login(guest=guest, user="root", password=password, changed=len(password))
     return console_channel.ConsoleChannel(line, login, clock=lambda: line.now)
 
 

@@ -194,7 +194,7 @@ def test_a_password_that_is_typed_into_a_guest_is_never_in_the_log(
         debugging(),
         open_pty_console("pv1", 1, os.ttyname(terminal), locks=tmp_path) as console,
     ):
-        login = credentials.read_login("uuid", "admin", str(secret))
+        login = credentials.read_login("uuid", "admin", str(secret), set())
         with pytest.raises(Exception, match=r".+"):
             ConsoleChannel(console, login).run("lspci", seconds=3)
     os.close(terminal)

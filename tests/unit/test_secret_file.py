@@ -9,6 +9,8 @@ import pytest
 
 from cede.errors import PermanentError
 from cede.guest.channels import credentials
+from cede.guest.channels.credentials import Login
+from cede.state.refused_logins import RefusedLogins
 from unit.raises import raises
 
 
@@ -80,6 +82,43 @@ def test_no_message_reports_the_secret(tmp_path: Path) -> None:
     assert "hush" not in error.message + error.remedy
 
 
+def test_a_refused_password_is_remembered_by_the_next_process_until_its_file_changes(
+    tmp_path: Path,
+) -> None:
+    path, kept = secret(tmp_path), tmp_path / "state/refused-logins"
+
+    def read(guest: str = "uuid", user: str = "root") -> Login:
+        return credentials.read_login(guest, user, path, RefusedLogins(kept))
+
+    read().note_refusal()
+    assert read().refused
+    assert not read(guest="other").refused
+    assert not read(user="admin").refused
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert "lab" not in kept.read_text() + kept.read_text()
+    os.utime(path, ns=(0, Path(path).stat().st_mtime_ns + 1))
+    assert not read().refused
+
+
+def test_refused_passwords_are_bounded_and_what_is_no_key_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "refused-logins"
+    path.write_bytes(b"\xff\x00no key\n" + b"x" * 1_000_000)
+    kept = RefusedLogins(path)
+    for number in range(1100):
+        kept.add(f"{number:064x}")
+    assert f"{1099:064x}" in RefusedLogins(path)
+    assert f"{1:064x}" not in RefusedLogins(path)
+    assert path.stat().st_size == 65 * 1000
+
+
+def test_where_it_cant_be_told_whether_a_password_was_refused_none_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "refused-logins").mkdir()
+    with raises(PermanentError, "file-unreadable"):
+        assert "x" in RefusedLogins(tmp_path / "refused-logins")
+
+
 def test_a_login_is_read_with_its_guest_and_user(tmp_path: Path) -> None:
-    read = credentials.read_login("uuid", "root", secret(tmp_path))
+    read = credentials.read_login("uuid", "root", secret(tmp_path), set())
     assert (read.guest, read.user, read.password, read.refused) == ("uuid", "root", "lab", False)

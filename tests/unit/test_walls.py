@@ -105,7 +105,7 @@ def test_a_guest_that_is_silent_for_long_lets_the_daemon_give_signs_of_life(
     signs: list[str] = []
     with host.runtime().adapters() as opened:
         adapters = replace(opened, timeouts=Beating())
-        targets, planned = replan(adapters, host_policy(policy, host.paths))
+        targets, planned = replan(adapters, host_policy(policy, host.runtime()))
         context = RequestContext(alive=lambda: signs.append("alive"))
         report = apply(adapters, targets, planned, context)
     assert not report.checked[0].verified

@@ -45,6 +45,11 @@ class Paths:
         return self.root / "var/lib/cede/journal.db"
 
     @property
+    def refused_logins(self) -> Path:
+        """Which guests have refused which password, so that none is tried twice."""
+        return self.root / "var/lib/cede/refused-logins"
+
+    @property
     def lock(self) -> Path:
         """What the one cede holds that may change something."""
         return self.run / "cede.lock"

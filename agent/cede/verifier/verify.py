@@ -183,7 +183,9 @@ def _opened(
         )
     else:
         known = (
-            credentials.read_login(domain.uuid, verification.user, verification.password_file)
+            credentials.read_login(
+                domain.uuid, verification.user, verification.password_file, adapters.refused_logins
+            )
             if verification.user and verification.password_file
             else None
         )

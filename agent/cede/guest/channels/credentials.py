@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 from cede.errors import PermanentError
 from cede.util.trusted_file import UntrustedFileError, open_trusted, read_trusted
@@ -56,27 +59,53 @@ def _reported(path: str) -> Iterator[None]:
         ) from error
 
 
+class Refusals(Protocol):
+    """Which logins guests have refused, by their keys."""
+
+    def __contains__(self, key: object, /) -> bool:
+        """Whether the login of that key was refused."""
+
+    def add(self, key: str, /) -> None:
+        """Remember that it was."""
+
+
+_refused: set[str] = set()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A user and a password for one guest; the password is never shown."""
+    """A user and a password for one guest; the password is never shown.
+
+    `changed` is when the password's file was last changed (`st_mtime_ns`); `refusals` are those that are remembered, by
+    default for the life of this process.
+    """
 
     guest: str
     user: str
     password: str = field(repr=False)
+    changed: int = 0
+    refusals: Refusals = field(default_factory=lambda: _refused, repr=False, compare=False)
 
     @property
     def refused(self) -> bool:
-        """Whether the guest has refused this login to this process."""
-        return self in _refused
+        """Whether the guest has refused this login, and its file has not been changed since."""
+        return self._key in self.refusals
 
     def note_refusal(self) -> None:
         """Remember that the guest refused this login."""
-        _refused.add(self)
+        self.refusals.add(self._key)
+
+    @property
+    def _key(self) -> str:
+        words = f"{self.guest}\0{self.user}\0{self.changed}"
+        return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_refused: set[Login] = set()
-
-
-def read_login(guest: str, user: str, password_file: str) -> Login:
+def read_login(guest: str, user: str, password_file: str, refusals: Refusals) -> Login:
     """Read the login for `guest` (a domain's UUID). Raises PermanentError as `first_line_of_secret` does."""
-    return Login(guest=guest, user=user, password=first_line_of_secret(password_file))
+    # before it is read: what is written meanwhile counts as changed
+    changed = 0
+    with suppress(OSError, ValueError):
+        changed = Path(password_file).stat().st_mtime_ns
+    password = first_line_of_secret(password_file)
+    return Login(guest=guest, user=user, password=password, changed=changed, refusals=refusals)
