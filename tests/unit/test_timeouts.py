@@ -44,7 +44,7 @@ def test_errors_of_every_kind_come_through(kind: type[BaseException]) -> None:
 def test_who_waits_gives_signs_of_life_meanwhile() -> None:
     signs: list[float] = []
     timeouts = ThreadTimeouts()
-    timeouts.beat = 0.01
+    timeouts.interval = 0.01
     with raises(HungError, "hung"):
         timeouts.call(
             "verifying it",

@@ -131,7 +131,7 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
 
 
 def _silent(error: CedeError) -> Finding:
-    """A daemon whose process is there and does not answer, with what is wrong with it and its cure."""
+    """A daemon whose process is there and does not answer, with what is wrong with it and its remedy."""
     return _fatal(
         error.name,
         _SILENT[error.name],

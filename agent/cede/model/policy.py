@@ -199,6 +199,6 @@ class Policy:
         """Return the assignments of the device of that name, in the policy's order."""
         return self._by_device.get(device, ())
 
-    def gave(self, noted: str) -> bool:
-        """Tell whether ownership metadata that names the policy `noted` means this one."""
-        return bool(noted) and source_of_note(noted) == self.source
+    def gave(self, source: str) -> bool:
+        """Tell whether ownership metadata that names the policy `source` means this one."""
+        return bool(source) and source_of_note(source) == self.source

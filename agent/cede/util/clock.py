@@ -59,7 +59,7 @@ class Timeouts(Protocol):
         """Begin `call` and go on; what comes back is asked once for its answer, and gives it as `call` does."""
 
 
-_BEAT_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 
 
 def _hung(what: str, seconds: float) -> HungError:
@@ -72,10 +72,10 @@ def _hung(what: str, seconds: float) -> HungError:
 class ThreadTimeouts:
     """Each call in a thread of its own, on which the process doesn't wait to end.
 
-    `beat` is how often `waiting` is called, in seconds.
+    `interval` is how often `waiting` is called, in seconds.
     """
 
-    beat = _BEAT_SECONDS
+    interval = _INTERVAL_SECONDS
 
     def call(
         self,
@@ -110,10 +110,10 @@ class ThreadTimeouts:
             while True:
                 left = max(0.0, due - time.monotonic())
                 try:
-                    returned, value = ended.get(timeout=min(left, self.beat))
+                    returned, value = ended.get(timeout=min(left, self.interval))
                     break
                 except Empty:
-                    if left <= self.beat:
+                    if left <= self.interval:
                         raise _hung(what, seconds) from None
                     waiting()
             if isinstance(value, BaseException) and not returned:

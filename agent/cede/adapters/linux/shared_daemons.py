@@ -40,12 +40,12 @@ State = Literal["gone", "stopped", "spinning", "blocked"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedDaemon:
-    """`processes` are its names, `sockets` where it listens below /run; `cure` is what ends its silence."""
+    """`processes` are its names, `sockets` where it listens below /run; `remedy` is what ends its silence."""
 
     name: str
     processes: tuple[str, ...]
     sockets: tuple[str, ...]
-    cure: str
+    remedy: str
 
 
 DAEMONS = {
@@ -53,14 +53,14 @@ DAEMONS = {
         name="libvirt's daemon",
         processes=("virtxend", "libvirtd"),
         sockets=("libvirt/virtxend-sock", "libvirt/libvirt-sock"),
-        cure="systemctl restart {unit} (guests and their devices stay as they are)",
+        remedy="systemctl restart {unit} (guests and their devices stay as they are)",
     ),
     _XENSTORE: SharedDaemon(
         name="xenstored",
         processes=("xenstored", "oxenstored"),
         sockets=("xenstored/socket",),
-        cure="xenstored can't be restarted without the guests: shut them down as far as they still answer, then reboot"
-        " the host",
+        remedy="xenstored can't be restarted without the guests: shut them down as far as they still answer, then"
+        " reboot the host",
     ),
 }
 
@@ -75,7 +75,7 @@ class SharedDaemons:
         self._clock = clock
 
     def explain(self, silence: CedeError) -> CedeError:
-        """Return the error with what is wrong with the daemon that was asked, and the cure; takes half a second.
+        """Return the error with what is wrong with the daemon that was asked, and the remedy; takes half a second.
 
         What is no daemon's silence is returned as it is. A daemon that waits is to blame only where it was asked and
         its time ran out: one that refused has answered, and another call may have hung elsewhere.
@@ -98,7 +98,7 @@ class SharedDaemons:
         return type(silence)(
             f"{who} {how}, and does not answer: {silence.message}",
             name=f"{of}-{state}",
-            remedy=remedies.get(state) or daemon.cure.format(unit=unit),
+            remedy=remedies.get(state) or daemon.remedy.format(unit=unit),
         )
 
     def _process(self, daemon: SharedDaemon) -> tuple[int | None, str]:

@@ -42,7 +42,7 @@ _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
 
 
-def _told(path: str) -> str:
+def _readable(path: str) -> str:
     """Return a file's text, empty if there is none. Raises IndeterminateError if there is one that can't be read."""
     try:
         return existing_text(path)
@@ -60,7 +60,7 @@ def _unreadable(path: str, error: OSError) -> IndeterminateError:
 
 def _event(path: str) -> dict[str, str]:
     """Return the function's `uevent` as a mapping: one file instead of five (drivers/pci/pci-driver.c)."""
-    lines = (line.partition("=") for line in _told(f"{path}/uevent").lower().splitlines())
+    lines = (line.partition("=") for line in _readable(f"{path}/uevent").lower().splitlines())
     return {name: value for name, _, value in lines}
 
 
@@ -186,7 +186,7 @@ class Sysfs:
         return self._listed("slots")
 
     def _listed(self, file: str) -> frozenset[Address]:
-        addresses = (_address(line) for line in _told(f"{self._pciback}/{file}").split())
+        addresses = (_address(line) for line in _readable(f"{self._pciback}/{file}").split())
         return frozenset(address for address in addresses if address is not None)
 
     def remove_pciback_slot(self, address: Address) -> None:
@@ -214,7 +214,7 @@ class Sysfs:
 
     def driver_override(self, address: Address) -> str | None:
         """Return the only driver that may bind the device; None if any may."""
-        override = _told(f"{self._devices}/{address}/driver_override")
+        override = _readable(f"{self._devices}/{address}/driver_override")
         return None if override in {"", "(null)"} else override
 
     def serial(self, address: Address) -> str | None:

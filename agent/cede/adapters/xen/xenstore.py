@@ -168,9 +168,9 @@ class Xenstore:
         self,
         kinds: Sequence[str],
         nodes: Sequence[str],
-        told: Callable[[Sequence[str | None]], list[str]],
+        read_nodes: Callable[[Sequence[str | None]], list[str]],
     ) -> dict[str, tuple[str, ...]]:
-        """What `told` makes of the nodes of each backend that isn't closed; the first node is its state."""
+        """What `read_nodes` makes of the nodes of each backend that isn't closed; the first node is its state."""
         bases = [f"{_BACKENDS}/{kind}" for kind in kinds]
         guests = [
             (domid, f"{base}/{domid}")
@@ -194,7 +194,7 @@ class Xenstore:
             at = len(ids) + index * len(nodes)
             state, *rest = said[at : at + len(nodes)]
             if state != _CLOSED:
-                found.setdefault(names[domid], {}).update(dict.fromkeys(told(rest)))
+                found.setdefault(names[domid], {}).update(dict.fromkeys(read_nodes(rest)))
         return {name: tuple(values) for name, values in found.items() if values}
 
     def stale_notes(self) -> tuple[LibxlNote, ...]:
@@ -246,7 +246,7 @@ class Xenstore:
 def _unclear(path: str) -> IndeterminateError:
     """Return the error for a node that only Xen's tools write: passing it over would call a given device free."""
     return IndeterminateError(
-        f"xenstore's {path} is none that Xen's tools write, so which guest has which device can't be told",
+        f"xenstore's {path} is none that Xen's tools write, so which guest has which device can't be read_nodes",
         name="backend-unknown",
         remedy=f"see `xenstore-ls {path.rpartition('/')[0]}`, and who wrote there",
     )

@@ -280,16 +280,16 @@ class ConsoleChannel:
             quiet = not screen.hear()
             barred = barred and quiet
 
-    def _enter_once(self, stands: str) -> None:
+    def _enter_once(self, last: str) -> None:
         """Type Enter on a console that has been silent, if nothing stands there, and if that is the first time.
 
-        `stands` is what stands left of the cursor. Raises GuestSilentError if that came after the Enter.
+        `last` is what stands left of the cursor. Raises GuestSilentError if that came after the Enter.
         """
         screen = self._screen
-        if stands or not screen.blank:
+        if last or not screen.blank:
             shown = [line for line in printable(screen.data).split("\n") if line.strip()]
-            screen.late = _busy(stands or shown[-1])
-            if stands and self._entered:
+            screen.late = _busy(last or shown[-1])
+            if last and self._entered:
                 name, text, remedy = screen.late
                 raise GuestSilentError(text, name=name, remedy=remedy)
         elif not self._entered:
@@ -361,11 +361,11 @@ def _asks(last: str) -> bool:
     return _is_prompt(last) or _LOGIN.search(last) is not None or _PASSWORD.search(last) is not None
 
 
-def _busy(stands: str) -> tuple[str, str, str]:
+def _busy(shown: str) -> tuple[str, str, str]:
     """Return name, message and remedy for a console on which something else waits than a shell or a login."""
     return (
         "console-busy",
-        f"a program other than a shell has the guest's console: {one_line(stands.strip(), _MAX_QUOTE)}",
+        f"a program other than a shell has the guest's console: {one_line(shown.strip(), _MAX_QUOTE)}",
         "answer it, or end that program, on the guest's console; cede types nothing into it",
     )
 

@@ -86,16 +86,16 @@ class Interfaces:
                 yield from self._between([connection.local, connection.peer], "ssh", chain)
 
     def connections(self) -> Iterator[Use]:
-        """Yield the devices of all other TCP connections; of each interface one is told."""
-        told: set[str] = set()
+        """Yield the devices of all other TCP connections; one of each interface."""
+        named: set[str] = set()
         for connection in self._connections:
             ends = [connection.local, connection.peer]
             if connection.ssh or connection.peer in self._owners:
                 continue
             chain = (f"a TCP connection to {connection.peer}, port {connection.port}",)
             for name in self._at(ends):
-                if name not in told:
-                    told.add(name)
+                if name not in named:
+                    named.add(name)
                     yield from self.down(name, "connection", chain)
 
     def to_peers(self, peers: Iterable[str], guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
@@ -123,13 +123,13 @@ class Interfaces:
 
     def of_ports(self) -> Iterator[Use]:
         """Yield the devices of bridges with an interface of any guest or container, whoever made that."""
-        told: set[str] = set()
+        shown: set[str] = set()
         for name in listing(self._sys / "class/net"):
             interface = self._known.get(name)
             master = self._master(name)
             leads_away = interface is not None and interface.kind in _GUEST_KINDS
-            if master and master not in told and (leads_away or _GUEST_PORT.match(name)):
-                told.add(master)
+            if master and master not in shown and (leads_away or _GUEST_PORT.match(name)):
+                shown.add(master)
                 chain = (f"{name} of a guest or container",)
                 yield from self.down(master, "guest-network", chain)
 

@@ -96,8 +96,8 @@ class Seat:
         numbers = sorted(int(match[1]) for name in names if (match := _FRAME_BUFFER.match(name)))
         if not numbers:
             return []
-        told = self._nodes.console_frame_buffers(str(self._dev / f"fb{numbers[0]}"))
-        return [number for number in numbers if number in told] or numbers[:1]
+        shown = self._nodes.console_frame_buffers(str(self._dev / f"fb{numbers[0]}"))
+        return [number for number in numbers if number in shown] or numbers[:1]
 
     def watchdogs(self) -> Iterator[Use]:
         """Yield the devices of watchdogs that reset the host once nobody strokes them."""
