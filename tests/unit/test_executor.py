@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +36,7 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
-from cede.services.observe import observe
+from cede.services.observe import look_again
 from sim.card import DOM0
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def take(host: SimulatedHost, *actions: Action, identity: Identity = IDENTITY) -
         identity=identity,
         actions=actions,
     )
-    (outcome,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    (outcome,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     return outcome
 
 
@@ -94,7 +95,7 @@ def test_progress_is_reported_of_each_action_before_and_after(host: SimulatedHos
     )
     progress = lambda _change, event: reported.append(event)  # noqa: E731 - said once
     (done,) = Executor(
-        host.adapters(), lambda: observe(host.adapters()), progress=progress
+        host.adapters(), partial(look_again, host.adapters()), progress=progress
     ).execute([change])
     assert reported == [LOAD, done.tried[0], BIND, done.tried[1]]
     assert isinstance(reported[1], ActionOutcome)
@@ -390,7 +391,7 @@ def test_what_an_attach_was_begun_on_top_of_is_again_if_nothing_comes_of_it(
         identity=IDENTITY,
         actions=RELEASE[1:2],
     )
-    Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     host.fails["load"] = [PermanentError("no")]
     assert take(host, *ATTACH).error is not None
     (left,) = host.written.load_state().unfinished
@@ -483,10 +484,10 @@ def test_a_change_of_the_host_itself_is_done_and_rolled_back_if_it_fails(
         actions=(LOAD, LoadAtBoot(), switch),
     )
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    (failed,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     assert [one.action for one in failed.rolled_back] == [DontLoadAtBoot()]
     assert (modules.loaded_at_boot(), failed.rollback_failed) == (False, None)
-    (done,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    (done,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     assert (done.error, modules.loaded_at_boot()) == (None, True)
     assert "<e820_host" in host.guests["pv1"].config
     assert host.written.load_state().unfinished == ()
@@ -503,7 +504,7 @@ def test_what_was_loaded_at_boot_before_stays_so_if_the_rest_fails(host: Simulat
         actions=(LoadAtBoot(), switch),
     )
     host.fails["redefine"] = [PermanentError("no")]
-    (failed,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    (failed,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     assert failed.rolled_back == ()
     assert host.adapters().modules.loaded_at_boot()
 
@@ -519,7 +520,7 @@ def test_a_change_of_the_host_that_hangs_holds_no_device_and_isnt_complete(
         identity=None,
         actions=(LOAD, LoadAtBoot()),
     )
-    (hung,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute([change])
+    (hung,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute([change])
     assert (isinstance(hung.error, HungError), hung.rolled_back) == (True, ())
     memory = host.written.load_state()
     assert (memory.held, memory.unfinished) == ((), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ from cede.model.actions import (
 from cede.model.pci import Address, Identity
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.planner.recheck import recheck
-from cede.services.observe import observe
+from cede.services.observe import look_again, observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def take(
         actions=actions,
     )
     (outcome,) = Executor(
-        host.adapters(), lambda: observe(host.adapters()), progress=progress
+        host.adapters(), partial(look_again, host.adapters()), progress=progress
     ).execute([change])
     return outcome
 

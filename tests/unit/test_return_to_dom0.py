@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
-from cede.services.observe import observe
+from cede.services.observe import look_again
 from cede.state.journal import Requester
 from sim.card import DOM0, QUARANTINE
 
@@ -448,7 +449,7 @@ def test_without_its_journal_nothing_is_done(host: SimulatedHost) -> None:
     remember(host, ORIGIN)
     assert host.written._open is not None
     host.written._open.execute("PRAGMA query_only = 1")
-    (done,) = Executor(host.adapters(), lambda: observe(host.adapters())).execute(
+    (done,) = Executor(host.adapters(), partial(look_again, host.adapters())).execute(
         [replace(WORK, actions=(ReturnToDom0(address=NIC),))]
     )
     assert isinstance(done.error, PermanentError)
@@ -464,7 +465,7 @@ def test_an_action_that_cannot_be_written_down_is_not_done(
         host.written._open.execute("PRAGMA query_only = 1")
 
     (done,) = Executor(
-        host.adapters(), lambda: observe(host.adapters()), progress=fills_up
+        host.adapters(), partial(look_again, host.adapters()), progress=fills_up
     ).execute([replace(WORK, actions=(ReturnToDom0(address=NIC),))])
     assert isinstance(done.error, PermanentError)
     assert "the journal" in done.error.message

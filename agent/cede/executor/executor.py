@@ -43,14 +43,15 @@ def silence(_change: Change, _event: Action | ActionOutcome) -> None:
 class Executor:
     """Executes changes for `requester`; set `stop` to end after the present actions.
 
-    `look` observes the host as it is at the moment; it raises one of cede's errors if that can't be told. At most
+    `look` observes what matters to an action, as it is at the moment; it raises one of cede's errors if that can't be
+    told. At most
     `side_by_side` groups of changes are executed at once.
     """
 
     def __init__(
         self,
         adapters: Adapters,
-        look: Callable[[], Inventory],
+        look: Callable[[Action], Inventory],
         requester: Requester | None = None,
         progress: Progress = silence,
         stop: threading.Event | None = None,
@@ -250,7 +251,7 @@ class Executor:
         """Raise WorldMovedError if the action is not to be done any more on the host as it is now."""
         if not isinstance(action, IRREVERSIBLE):
             return
-        refused = recheck(change, action, self._look(), tried=tried, is_rollback=is_rollback)
+        refused = recheck(change, action, self._look(action), tried=tried, is_rollback=is_rollback)
         if refused is not None:
             raise WorldMovedError(refused.reason, name=refused.rule, remedy=refused.remedy)
 

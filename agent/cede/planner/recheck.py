@@ -73,7 +73,8 @@ def _taken(change: Change, action: HotPlug, now: Inventory, *, tried: bool) -> R
         return _foreign(change, action, now)
     given, device = now.given(address), now.device(address)
     own = tried and target is not None and (given is None or given.domid == target.domid)
-    if own or (given is None and not (device and device.in_guest)):
+    idle = device is None or not device.on_pciback or device.in_guest is False
+    if own or (given is None and idle):
         return None
     holder = now.domain_by_id(given.domid) if given else None
     name = holder.name if holder else f"domain {given.domid}" if given else "a guest"

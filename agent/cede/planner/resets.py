@@ -30,6 +30,11 @@ def bus_mates(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     return () if device.address.bus == 0 else inventory.siblings(device)
 
 
+def goes_alone(device: Device) -> bool:
+    """Return whether no other function goes with it, by its reset or its requester id, whatever else is there."""
+    return resets_alone(device) and device.requester is None
+
+
 def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     """Return the other functions that go with `device`: a reset of it resets them, or they share its requester id.
 

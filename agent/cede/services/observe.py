@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from cede.errors import LIBVIRT_SILENT, HungError, UnreachableError, UsageError
 from cede.model import serialization
+from cede.model.actions import HotPlug, ReturnToDom0, Unplug
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
 from cede.model.pci import with_original_state
+from cede.planner.resets import goes_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from cede.adapters.ports import Adapters
+    from cede.model.actions import Action
     from cede.model.domain import Domain
     from cede.model.pci import Address, Device, HostUse, OriginalState
 
@@ -136,6 +139,37 @@ def observe_host(adapters: Adapters) -> Inventory:
         raise adapters.daemons.explain(silence) from silence
     _LOG.info("saw %d devices and %d domains", len(inventory.devices), len(inventory.domains))
     return inventory
+
+
+def look_again(adapters: Adapters, action: Action) -> Inventory:
+    """Observe what `planner.recheck` has to know before the action, and no more of the host than that.
+
+    Raises what `observe_host` raises.
+    """
+    match action:
+        case Unplug():
+            found = adapters.timeouts.call(
+                f"reading {action.domain} from libvirt",
+                lambda: adapters.libvirt.domain(action.domain),
+            )
+            return Inventory(domains=() if found is None else (found,))
+        case ReturnToDom0():
+            return _owners(adapters)
+        case HotPlug():
+            device = adapters.sysfs.device(action.address)
+            if device is None or not device.on_pciback or not goes_alone(device):
+                return observe_host(adapters)
+            in_guest = adapters.hypervisor.in_guest(device.address)
+            return replace(_owners(adapters), devices=(replace(device, in_guest=in_guest),))
+        case _:
+            return observe_host(adapters)
+
+
+def _owners(adapters: Adapters) -> Inventory:
+    """Who has which device, by libvirt's and by xenstore's word."""
+    answer = _asking_libvirt(adapters, "listing its domains", adapters.libvirt.domains)
+    backend = adapters.timeouts.call("xenstore", adapters.xenstore.backend)
+    return Inventory(domains=answer(), backend=backend)
 
 
 _VERSION: Literal[1] = 1

@@ -15,7 +15,7 @@ from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
 from cede.services import assess
-from cede.services.observe import observe_host
+from cede.services.observe import look_again, observe_host
 from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
 from cede.state.journal import Requester
@@ -108,7 +108,7 @@ def execute(
         adapters.journal.record_found(in_place(inventory), context.requester)
     executor = Executor(
         adapters,
-        lambda: observe_host(adapters),
+        lambda action: look_again(adapters, action),
         context.requester,
         context.progress,
         context.stop,
