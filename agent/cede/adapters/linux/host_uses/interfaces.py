@@ -135,12 +135,14 @@ class Interfaces:
 
     def moved(self) -> Iterator[Use]:
         """Yield the functions whose interfaces are in another network namespace."""
-        for path in children(self._sys, "bus/pci/devices/*/net"):
-            if not listing(path):
-                yield from self._moved(path)
-        for path in children(self._sys, "bus/pci/devices/*/virtio*/net"):
-            if not listing(path):
-                yield from self._moved(path)
+        for name in listing(self._sys / "bus/pci/devices"):
+            device = f"{self._sys}/bus/pci/devices/{name}"
+            for entry in listing(device):
+                if entry != "net" and not entry.startswith("virtio"):
+                    continue
+                below = entry if entry == "net" else f"{entry}/net"
+                if not listing(f"{device}/{below}"):
+                    yield from self._moved(self._sys / "bus/pci/devices" / name / below)
 
     def lent(self, proc: Path, namespaces: Mapping[str, Sequence[str]]) -> Iterator[Use]:
         """Yield the devices on which an interface in another network namespace lies, as macvlans of containers do.
