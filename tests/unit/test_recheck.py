@@ -145,6 +145,29 @@ def test_what_a_person_gave_the_guest_meanwhile_stays_theirs(host: SimulatedHost
     assert observe(host.adapters()).interrupted_in(NIC) is None
 
 
+def test_a_guest_that_is_still_connecting_is_waited_for_before_it_loses_the_device(
+    host: SimulatedHost,
+) -> None:
+    """libxl takes the device from it, and finds only then that it can't be told."""
+    state = "/local/domain/0/backend/pci/1/0/state"
+
+    def half(*_: object) -> None:
+        gave(host, 1, by_cede=True)
+        host.store.nodes[state] = "3"
+        host.time.after(9.0, lambda: host.store.nodes.update({state: "4"}))
+        host.instead["plug"] = lambda effect, *again: effect(*again)
+        raise TransientError("libvirtd went away")
+
+    def detached(detach: Callable[..., object], *about: object) -> object:
+        seen.append(host.store.nodes[state])
+        return detach(*about)
+
+    seen: list[str] = []
+    host.instead["plug"], host.instead["xl-detach"] = half, detached
+    assert take(host, *ATTACH).error is None
+    assert seen == ["4"]
+
+
 def test_what_cedes_own_try_has_left_half_done_is_gone_on_with(host: SimulatedHost) -> None:
     def half(*_: object) -> None:
         gave(host, 1, by_cede=True)

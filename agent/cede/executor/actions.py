@@ -29,7 +29,8 @@ from cede.model.actions import (
     SwitchOn,
     Unplug,
 )
-from cede.model.inventory import CLOSING
+from cede.model.domain import GuestKind
+from cede.model.inventory import CLOSING, CONNECTED
 from cede.model.pci import PCIBACK, OriginalState
 from cede.model.pciback_options import names_pciback
 from cede.util.retry import wait_until
@@ -204,7 +205,10 @@ class ActionRunner:
             )
         if given is not None and given.domid == domid:
             given = self._without_what_came_late(name, given)
-        if given is not None and given.domid == domid:
+        if given is not None and domain is not None and given.domid == domid:
+            if domain.kind is GuestKind.PV:
+                # libxl would take it from a guest that is still connecting, and not tell the guest
+                wait_until(lambda: self._connected(address), _LET_GO_SECONDS, self._adapters.clock)
             self._adapters.timeouts.call(
                 f"taking {address} out of {name}",
                 lambda: self._adapters.xl.detach(given.domid, address),
@@ -225,6 +229,10 @@ class ActionRunner:
                     name="assigned-to-guest",
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
                 )
+
+    def _connected(self, address: Address) -> bool:
+        given = self._given(address)
+        return given is None or given.backend_state == CONNECTED
 
     def _let_go(self, address: Address) -> bool:
         given = self._given(address)
