@@ -168,6 +168,7 @@ class ConsoleChannel:
         self._logged_in = False
         self._underway = False
         self._reading = False
+        self._answered = False
 
     def probe(self, slot: Address, seconds: float) -> str:
         """See `probe.GuestChannel`."""
@@ -199,7 +200,7 @@ class ConsoleChannel:
         self._reading = False
         if not self._await(lambda: frame.answer(screen.data) is not None):
             return None
-        self._underway = False
+        self._underway, self._answered = False, True
         return frame.answer(screen.data)
 
     def _await(self, come: Callable[[], bool]) -> bool:
@@ -244,6 +245,10 @@ class ConsoleChannel:
                 else:
                     screen.forget()
                     self._line.send(_INTERRUPT)
+            if self._answered:
+                # what comes of the prompt once nobody listens is lost; its beginning would stand there the next time
+                while not _is_prompt(screen.last) and screen.hear():
+                    pass
             if self._logged_in:
                 self._logged_in = False
                 while not _is_prompt(screen.last):
