@@ -101,6 +101,15 @@ def test_a_half_typed_line_is_cleared_and_the_command_stays_out_of_the_history()
     assert re.fullmatch(rb"echo cede-.*; lspci; echo cede-.*\r", line.typed[2])
 
 
+def test_the_prompt_after_the_answer_is_taken_along_when_the_console_is_left() -> None:
+    """Half of it would be left else, where the other end drops what nobody listens to."""
+    line = shell("x\n")
+    asked = console_channel.ConsoleChannel(line, clock=lambda: line.now)
+    assert asked.run("lspci", 30) == "x\n"
+    asked.leave()
+    assert line.receive(0) is None
+
+
 def test_every_run_has_marks_of_its_own() -> None:
     numbers = set()
     for _ in range(3):
