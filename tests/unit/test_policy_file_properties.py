@@ -33,6 +33,7 @@ from cede.model.policy import (
     When,
 )
 from cede.policy.policy_files import parse, read_all
+from cede.util.text import is_plain
 
 FILE = "policy.yaml"
 NOWHERE = Place(file="", line=0, column=0)
@@ -100,7 +101,7 @@ CODES = {
     "mac": maybe(joined(":", 6, 2)),
     "serial": maybe(joined("-", 8, 2)),
 }
-WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.isprintable)
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(is_plain)
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
 USERS = st.from_regex(r"[A-Za-z0-9_.][A-Za-z0-9_.@-]{0,9}", fullmatch=True)
 FILES = st.from_regex(r"/[A-Za-z0-9_./ -]{1,12}", fullmatch=True)
