@@ -51,7 +51,7 @@ def _after(action: Action, before: Inventory) -> Inventory:
         case LoadAtBoot() | DontLoadAtBoot():
             return before
         case BindToPciback():
-            return _seized(action, before)
+            return _bound(action, before)
         case ReturnToDom0():
             return _given_back(action, before)
         case HotPlug():
@@ -86,7 +86,7 @@ def _device(address: Address, inventory: Inventory) -> Device:
     return found
 
 
-def _seized(action: BindToPciback, before: Inventory) -> Inventory:
+def _bound(action: BindToPciback, before: Inventory) -> Inventory:
     device = _device(action.address, before)
     assert before.pciback_loaded, "libvirt can't load xen-pciback"
     assert before.given(action.address) is None, "it is in use by a guest"

@@ -163,9 +163,7 @@ def test_a_kernels_message_over_the_prompt_hides_nothing_and_needs_no_other_ente
     assert [typed == b"\x15\r" for typed in line.typed] == [True, False, False]
 
 
-def test_a_prompt_that_stands_there_already_is_typed_at_without_an_enter_and_without_a_wait() -> (
-    None
-):
+def test_at_a_prompt_on_the_screen_a_command_is_typed_without_an_enter_and_without_a_wait() -> None:
     line = shell("x\n")
     line._out = iter([b"\r\n" + PROMPT])
     assert line.run() == "x\n"

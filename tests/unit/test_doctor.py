@@ -517,7 +517,7 @@ def test_no_words_of_any_log_or_setting_break_the_rules_or_reach_a_terminal_raw(
 
 @pytest.mark.parametrize("state", ["spinning", "blocked", "stopped"])
 @pytest.mark.parametrize("daemon", ["libvirt", "xenstore"])
-def test_a_daemon_that_is_silent_is_found_with_what_is_wrong_and_its_cure(
+def test_a_daemon_that_is_silent_is_found_with_what_is_wrong_and_its_remedy(
     daemon: str, state: str
 ) -> None:
     error = UnreachableError("libvirtd (pid 7) spins", name=f"{daemon}-{state}", remedy="the cure")

@@ -144,7 +144,7 @@ def test_a_paused_guest_lets_go_when_it_runs_again_and_its_nodes_stay(
     made.happens("pause pv1")
     assert unplug(adapters), "libxl reports success"
     (given,) = (one for one in adapters.xenstore.backend() if one.address == NIC)
-    assert (given.letting_go, given.backend_state, card.owner) == (True, 7, QUARANTINE)
+    assert (given.closing, given.backend_state, card.owner) == (True, 7, QUARANTINE)
     with pytest.raises(AssertionError, match="stuck"):
         adapters.xl.detach(given.domid, NIC)
     with pytest.raises(AssertionError, match="may still have"):

@@ -30,7 +30,7 @@ from cede.model.actions import (
     Unplug,
 )
 from cede.model.domain import GuestKind
-from cede.model.inventory import CLOSING, CONNECTED
+from cede.model.inventory import CONNECTED
 from cede.model.pci import PCIBACK, OriginalState
 from cede.model.pciback_options import names_pciback
 from cede.util.retry import wait_until
@@ -139,10 +139,8 @@ class ActionRunner:
         if not wait_until(
             lambda: self._let_go(action.address), _LET_GO_SECONDS, self._adapters.clock
         ):
-            raise GuestSilentError(
-                f"{action.domain} does not release {action.address}: Xen's backend still lists it",
-                name="guest-keeps-device",
-                remedy=f"is {action.domain} paused or hung? Let {action.domain} run or shut it down, then try again",
+            raise _guest_keeps(
+                action.domain, f"does not release {action.address}: Xen's backend still lists it"
             )
         self._clear_out(action.domain, self._running(action.domain), action.address)
 
@@ -153,15 +151,6 @@ class ActionRunner:
     @do.register
     def _return_to_dom0(self, action: ReturnToDom0) -> None:
         DeviceReturn(self._adapters, action).do()
-
-    def refuse_moved(self, action: Action) -> None:
-        """Raise WorldMovedError if a domain that was off when the plan was made now runs with the device."""
-        if isinstance(action, RemoveFromConfig) and self._listed(action.domain, action.address):
-            raise WorldMovedError(
-                f"the running {action.domain} has {action.address}, and did not have it when the plan was made",
-                name="attached-meanwhile",
-                remedy="plan again",
-            )
 
     def touched(self, action: Action) -> bool:
         """Return whether an action that failed has left an effect that must be undone."""
@@ -247,7 +236,7 @@ class ActionRunner:
         """
         address, clock = given.address, self._adapters.clock
         owned = self._adapters.hypervisor.in_guest(address)
-        if given.state != CLOSING or owned:
+        if not given.closing or owned:
             return given
         answered = wait_until(lambda: self._let_go(address), _LET_GO_SECONDS, clock)
         for _ in range(_LOOKS):
@@ -255,10 +244,8 @@ class ActionRunner:
             if now is None:
                 return None
             if not answered or owned is None or not now.detach_given_up:
-                raise GuestSilentError(
-                    f"{name} has not let go of {address}, though a detach was asked for",
-                    name="guest-keeps-device",
-                    remedy=f"is {name} paused or hung? Let {name} run or shut it down, then try again",
+                raise _guest_keeps(
+                    name, f"has not let go of {address}, though a detach was asked for"
                 )
             clock.sleep(_GIVEN_UP_SECONDS / _LOOKS)
         self._adapters.timeouts.call(
@@ -278,6 +265,14 @@ class ActionRunner:
     def _listed(self, name: str, address: Address) -> bool:
         domain = self._running(name)
         return domain is not None and domain.live_hostdev(address) is not None
+
+
+def _guest_keeps(name: str, what: str) -> GuestSilentError:
+    return GuestSilentError(
+        f"{name} {what}",
+        name="guest-keeps-device",
+        remedy=f"is {name} paused or hung? Let {name} run or shut it down, then try again",
+    )
 
 
 def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:

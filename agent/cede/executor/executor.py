@@ -17,7 +17,7 @@ from cede.errors import CedeError, HungError, StopRequestedError, WorldMovedErro
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
 from cede.model.actions import Action, BindToPciback
 from cede.model.plan import ActionOutcome, Change, Outcome
-from cede.planner.recheck import IRREVERSIBLE, recheck
+from cede.planner.recheck import RECHECKED, recheck
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
 from cede.util.log import unexpected
@@ -231,8 +231,6 @@ class Executor:
         self, change: Change, action: Action, *, is_rollback: bool
     ) -> dict[str, object]:
         """Return the state before the action. Raises WorldMovedError if the action no longer fits the host."""
-        if not is_rollback:
-            self._runner.refuse_moved(action)
         prestate = read_prestate(self._adapters, action)
         self._recheck(change, action, tried=False, is_rollback=is_rollback)
         return prestate
@@ -249,7 +247,7 @@ class Executor:
 
     def _recheck(self, change: Change, action: Action, *, tried: bool, is_rollback: bool) -> None:
         """Raise WorldMovedError if the action is not to be done any more on the host as it is now."""
-        if not isinstance(action, IRREVERSIBLE):
+        if not isinstance(action, RECHECKED):
             return
         refused = recheck(change, action, self._look(action), tried=tried, is_rollback=is_rollback)
         if refused is not None:

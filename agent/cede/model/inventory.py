@@ -56,9 +56,9 @@ class BackendDevice:
         )
 
     @property
-    def letting_go(self) -> bool:
-        """Whether a detach was asked for that the guest has yet to answer."""
-        return self.state == CLOSING and not self.detach_given_up
+    def closing(self) -> bool:
+        """Whether a detach was asked for; the guest has yet to answer, unless `detach_given_up`."""
+        return self.state == CLOSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

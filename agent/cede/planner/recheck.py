@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
-from cede.model.actions import BindToPciback, HotPlug, ReturnToDom0, Unplug
+from cede.model.actions import BindToPciback, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.plan import Refused
 from cede.planner.guards import refuse_guarded
 from cede.planner.resets import refuse_sibling
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
     from cede.model.plan import Change
 
-IRREVERSIBLE = (BindToPciback, HotPlug, Unplug, ReturnToDom0)
+RECHECKED = (BindToPciback, HotPlug, Unplug, RemoveFromConfig, ReturnToDom0)
 _AGAIN = "plan again"
 
 
@@ -44,6 +44,8 @@ def recheck(
             )
         case Unplug():
             return _foreign(change, action, now)
+        case RemoveFromConfig() if not is_rollback:
+            return _running(change, action, now)
         case ReturnToDom0():
             return _wanted(change, action.address, now, is_rollback=is_rollback)
         case _:
@@ -91,6 +93,20 @@ def _foreign(change: Change, action: HotPlug | Unplug, now: Inventory) -> Refuse
         rule="foreign",
         kind=FailureKind.UNSAFE,
         reason=f"another tool has put {action.address} into {domain.name} meanwhile",
+        remedy=_AGAIN,
+    )
+
+
+def _running(change: Change, action: RemoveFromConfig, now: Inventory) -> Refused | None:
+    """A domain that was off when the plan was made runs with the device by now."""
+    domain = now.domain(action.domain)
+    if domain is None or not domain.live_hostdev(action.address):
+        return None
+    return Refused(
+        subject=change.subject,
+        rule="attached-meanwhile",
+        kind=FailureKind.TRY_LATER,
+        reason=f"the running {domain.name} has {action.address}, and did not have it when the plan was made",
         remedy=_AGAIN,
     )
 

@@ -83,7 +83,7 @@ def _elsewhere(target: DetachTarget) -> Refused | None:
     address, given = target.address, target.given_outside
     if given is None:
         return None
-    if given.letting_go or given.detach_given_up:
+    if given.closing:
         holder = target.inventory.domain_by_id(given.domid)
         return refuse_letting_go(target.subject, given, holder)
     return Refused(

@@ -175,7 +175,7 @@ def _elsewhere(target: AttachTarget, context: PlanContext) -> Answer:
 def _refuse_given(given: BackendDevice, target: AttachTarget) -> Refused:
     """Refuse a device that Xen gave to a guest and libvirt does not list: an attach would reset a device in use."""
     holder = target.inventory.domain_by_id(given.domid)
-    if given.letting_go or given.detach_given_up:
+    if given.closing:
         return refuse_letting_go(target.subject, given, holder)
     again = "then apply again" if given.domid == target.domain.domid else "or correct the policy"
     return Refused(

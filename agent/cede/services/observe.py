@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from cede.errors import LIBVIRT_SILENT, HungError, UnreachableError, UsageError
 from cede.model import serialization
-from cede.model.actions import HotPlug, ReturnToDom0, Unplug
+from cede.model.actions import HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
 from cede.model.pci import with_original_state
@@ -147,10 +147,10 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
     Raises what `observe_host` raises.
     """
     match action:
-        case Unplug():
+        case Unplug() | RemoveFromConfig():
             found = adapters.timeouts.call(
                 f"reading {action.domain} from libvirt",
-                lambda: adapters.libvirt.domain(action.domain),
+                lambda: adapters.libvirt.running(action.domain),
             )
             return Inventory(domains=() if found is None else (found,))
         case ReturnToDom0():
