@@ -214,17 +214,15 @@ def in_guest(domain: str, command: str) -> dict[str, Any]:
     """Type a command into a guest's console, as a person would; in a child, as it leaves threads of libvirt behind."""
 
     def typed() -> None:
-        for last in (False, True):
-            try:
-                with Libvirt("xen:///system").console(domain) as line:
-                    sys.stdout.write(ConsoleChannel(line).run(command, seconds=60))
-            except CedeError as failed:
-                # the end of a kernel's message, whose beginning QEMU dropped, is not on the screen the next time
-                if failed.name == "console-busy" and not last:
-                    continue
-                sys.stderr.write(f"{domain}: {failed.message}\n")
-                raise SystemExit(1) from failed
-            raise SystemExit(0)
+        try:
+            with Libvirt("xen:///system").console(domain) as line:
+                asked = ConsoleChannel(line)
+                sys.stdout.write(asked.run(command, seconds=60))
+                asked.leave()
+        except CedeError as failed:
+            sys.stderr.write(f"{domain}: {failed.message}\n")
+            raise SystemExit(1) from failed
+        raise SystemExit(0)
 
     return in_child(typed)
 

@@ -12,33 +12,19 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.domain_xml import document
 from cede.errors import TransientError, WorldMovedError
 from cede.executor.executor import Executor
-from cede.model.actions import (
-    Action,
-    AddToConfig,
-    BindToPciback,
-    HotPlug,
-    LoadPciback,
-    RemoveFromConfig,
-    ReturnToDom0,
-    Unplug,
-)
-from cede.model.pci import Address, Identity
+from cede.model.actions import Action, BindToPciback, HotPlug, ReturnToDom0, Unplug
+from cede.model.pci import Address
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.planner.recheck import recheck
 from cede.services.observe import look_again, observe
+from unit.test_executor import ATTACH, IDENTITY, NIC, RELEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sim.in_files import SimulatedHost
 
-NIC = Address(0, 1, 0, 0)
-IDENTITY = Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000")
-PLUG = HotPlug(address=NIC, domain="pv1", alias="ua-cede-nic0")
-ADD = AddToConfig(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="policy.yaml")
-ATTACH = (LoadPciback(), BindToPciback(address=NIC, driver="e1000e"), PLUG, ADD)
-UNPLUG = Unplug(address=NIC, domain="pv1")
-RELEASE = (UNPLUG, RemoveFromConfig(address=NIC, domain="pv1"), ReturnToDom0(address=NIC))
+UNPLUG = RELEASE[0]
 
 
 def take(
