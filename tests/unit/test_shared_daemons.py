@@ -72,7 +72,7 @@ def dom0(tmp_path: Path) -> Dom0:
 LIBVIRT = "libvirt/libvirt-sock"
 
 
-@pytest.mark.parametrize("error", [SILENT, REFUSES, HungError("looking at the host has hung")])
+@pytest.mark.parametrize("error", [SILENT, HungError("looking at the host has hung")])
 def test_a_libvirtd_whose_processor_time_grows_spins_and_is_restarted(
     dom0: Dom0, error: CedeError
 ) -> None:
@@ -103,6 +103,12 @@ def test_a_libvirtd_that_waits_is_not_to_blame_where_it_refused_or_something_els
 ) -> None:
     dom0.process(7, "libvirtd", "S", LIBVIRT)
     assert dom0.explain(error) is error
+
+
+def test_a_libvirtd_that_refuses_while_it_computes_has_answered(dom0: Dom0) -> None:
+    dom0.process(7, "libvirtd", "R", LIBVIRT)
+    dom0.ticks = 50
+    assert dom0.explain(REFUSES) is REFUSES
 
 
 def test_a_stopped_daemon_is_continued(dom0: Dom0) -> None:

@@ -77,8 +77,9 @@ class SharedDaemons:
     def explain(self, silence: CedeError) -> CedeError:
         """Return the error with what is wrong with the daemon that was asked, and the remedy; takes half a second.
 
-        What is no daemon's silence is returned as it is. A daemon that waits is to blame only where it was asked and
-        its time ran out: one that refused has answered, and another call may have hung elsewhere.
+        What is no daemon's silence is returned as it is. A daemon that computes is not to blame where it refused: it
+        has answered. One that waits is to blame only where it was asked and its time ran out: another call may have
+        hung elsewhere.
         """
         of = _ASKED.get(silence.name)
         if of is None:
@@ -87,7 +88,10 @@ class SharedDaemons:
         pid, process = self._process(daemon)
         state, how = self._state(daemon, pid)
         timed_out = silence.name == LIBVIRT_SILENT or isinstance(silence.__cause__, TimeoutError)
+        answered = not timed_out and silence.name == f"{of}-unreachable"
         if state is None or (state == "blocked" and not timed_out):
+            return silence
+        if state == "spinning" and answered:  # it computes because it has just started, say
             return silence
         unit = process or "libvirtd"
         who = f"{process} (pid {pid})" if pid is not None else daemon.name
