@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ settings.register_profile("cede", deadline=None)
 settings.load_profile("cede")
 
 _FIGURES = "lab"
+_FAILED: list[str] = []
+_REASON_LENGTH = 600
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,6 +49,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_FIGURES] = figures.reported()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failed test's reason is printed when it fails, not only at the end of a run that may be cut off."""
+    if not report.failed:
+        return
+    lines = report.longreprtext.splitlines()
+    reason = [line[1:].strip() for line in lines if line.startswith("E ")] or lines[-1:]
+    _FAILED.append(f"{report.nodeid} ({report.when}): {' '.join(reason)[:_REASON_LENGTH]}")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stderr.write(f"\n{_FAILED[-1]}\n")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The names of what failed are the last lines: what is long stands before them."""
+    if not hasattr(config, "workerinput"):
+        sys.stderr.writelines(f"== failed: {failed}\n" for failed in _FAILED)
 
 
 @pytest.hookimpl(optionalhook=True)
