@@ -58,7 +58,7 @@ def _restart(host: Host) -> float:
         if not dom0.listens():
             return False
         for socket in host.lab.folder.glob("ssh-*"):
-            socket.unlink()  # the connection behind it leads to what is gone
+            socket.unlink(missing_ok=True)  # the connection behind it leads to what is gone
         try:
             said = dom0.run(["cat", "/proc/sys/kernel/random/boot_id"], timeout=20).stdout
         except LabError:
