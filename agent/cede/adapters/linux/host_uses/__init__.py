@@ -87,7 +87,8 @@ class HostUses:
 
         `disks` are the block devices (`/dev/...` or `8:1`) and files, `interfaces` the host's interfaces that each
         domain, by name, uses. Raises PermanentError where it can't be told what is in use: mounts can't be read
-        (`mounts-unknown`), connections can't (`connections-unknown`), or the kernel's network can't be asked for.
+        (`mounts-unknown`), connections can't (`connections-unknown`), disks can't be opened (`holders-unknown`), or the
+        kernel's network can't be asked for.
         """
         look = _Look(self._roots, self._network, self._nodes)
         uses: dict[Address, list[HostUse]] = {}

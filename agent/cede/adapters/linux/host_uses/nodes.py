@@ -14,6 +14,8 @@ import time
 from fcntl import ioctl
 from typing import NamedTuple
 
+from cede.errors import PermanentError
+
 _TRIES, _PAUSE_SECONDS = 3, 0.02
 _CONSOLES = 63
 _CON2FBMAP = struct.Struct("=II")  # console, frame buffer
@@ -28,7 +30,7 @@ class DeviceNumber(NamedTuple):
 
 
 class Nodes:
-    """Asks the kernel through the nodes themselves. Nothing here raises."""
+    """Asks the kernel through the nodes themselves. Only `held` raises."""
 
     def number(self, path: str) -> DeviceNumber | None:
         """Return the device of a node or of an open file (`/proc/1/fd/3`); None if that is none, or unreadable."""
@@ -50,9 +52,11 @@ class Nodes:
         return f"{os.major(at)}:{os.minor(at)}"
 
     def held(self, path: str, number: str) -> bool:
-        """Whether the kernel refuses the block device to everybody else; False without the right to ask.
+        """Whether the kernel refuses the block device to everybody else; False for who isn't root.
 
         The node must have that number. It is closed at once, and asked for again where another one may just ask, too.
+        Raises PermanentError (`holders-unknown`) if a control group keeps the device from cede: its refusal is EPERM,
+        that of a file's mode EACCES (block/bdev.c, bdev_permission).
         """
         if self.number(path) != DeviceNumber(block=True, number=number):
             return False
@@ -61,6 +65,12 @@ class Nodes:
             try:
                 os.close(os.open(path, flags))
             except OSError as error:
+                if error.errno == errno.EPERM:
+                    raise PermanentError(
+                        f"a control group keeps {path} from cede, which so can't tell whether the disk is in use",
+                        name="holders-unknown",
+                        remedy="in cede's systemd unit: DeviceAllow=block-* r",
+                    ) from error
                 if error.errno != errno.EBUSY:
                     return False
             else:
