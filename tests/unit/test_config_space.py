@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import makes_conventional, switched_on
-from cede.model.pci import SwitchedOn
+from cede.adapters.linux.config_space import isolation, makes_conventional, switched_on
+from cede.model.pci import Isolation, SwitchedOn
 
 COMMAND, STATUS, FIRST = 0x04, 0x06, 0x34
 
@@ -88,3 +88,40 @@ def test_a_circle_of_capabilities_ends() -> None:
     said = bytearray(space(0x6, (0x05, 0x80), (0x11, 0x8004)))
     said[0x51] = 0x40
     assert str(reported(bytes(said))).endswith("MSI-X on")
+
+
+def with_acs(port: int, *acs: int) -> bytes:
+    """A PCI Express function of that type; `acs` is its capability word and its control word, if it has any."""
+    head = space(0, (0x01, 0), (0x10, port << 4 | 2)).ljust(256, b"\0")
+    extended = bytearray(4096 - 256)
+    if acs:
+        struct.pack_into("<I", extended, 0, 0x1 | 1 << 16 | 0x140 << 20)
+        struct.pack_into("<IHH", extended, 0x40, 0xD | 1 << 16, *acs)
+    return head + bytes(extended)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (with_acs(4), Isolation(port=4, redirects=False)),
+        (with_acs(4, 0x1F, 0x1D), Isolation(port=4, redirects=True)),
+        (with_acs(6, 0x5F, 0x5D), Isolation(port=6, redirects=True)),
+        (with_acs(6, 0x1F, 0x00), Isolation(port=6, redirects=False)),
+        (with_acs(6, 0x1F, 0x15), Isolation(port=6, redirects=False)),
+        (with_acs(0, 0x00, 0x00), Isolation(port=0, redirects=True)),
+        (with_acs(4, 0x01, 0x01), Isolation(port=4, redirects=True)),
+        (with_acs(7, 0x1F, 0x1D), Isolation(port=7, redirects=True)),
+        (space(0, (0x01, 0)), Isolation(port=None, redirects=False)),
+        (with_acs(4, 0x1F, 0x1D)[:256], None),
+        (with_acs(4, 0x1F, 0x1D)[:64], None),
+        (b"\xff" * 4096, None),
+        (b"", None),
+    ],
+)
+def test_what_keeps_peers_apart_is_told_or_unknown(said: bytes, expected: Isolation | None) -> None:
+    assert isolation(lambda offset, size: said[offset : offset + size]) == expected
+
+
+@given(st.binary(max_size=600))
+def test_the_search_for_what_keeps_peers_apart_ends_on_any_bytes(said: bytes) -> None:
+    isolation(lambda offset, size: said[offset : offset + size])

@@ -60,6 +60,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         driver_override=said.get("override"),
         mac=said.get("mac"),
         serial=said.get("serial"),
+        asleep=said.get("asleep", False),
         path=said.get("path", ""),
         reset_methods=tuple(said.get("reset", "pm bus").split()),
         physical_function=_address(said.get("physical_function")),

@@ -209,6 +209,55 @@ def test_the_serial_number_is_spelt_as_lspci_prints_it(tree: SysTree) -> None:
     assert only(tree).serial == SPELT
 
 
+def test_a_device_that_sleeps_keeps_its_serial_number_and_is_not_woken(tree: SysTree) -> None:
+    folder = tree.function("0000:01:00.0")
+    (folder / "config").write_bytes(config_space((0x100, 3, 0)))
+    (folder / "power").mkdir()
+    adapter = Sysfs(tree.sys)
+    for state, asleep in (("active", False), ("suspended", True)):
+        (folder / "power/runtime_status").write_text(f"{state}\n")
+        (found,) = adapter.devices()
+        assert (found.serial, found.asleep) == (SPELT, asleep)
+        if not asleep:
+            (folder / "config").unlink()
+    assert (only(tree).serial, only(tree).asleep) == (None, True), "another process knows nothing"
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("power/runtime_status", "suspended"),
+        ("power/runtime_status", "suspending"),
+        ("power_state", "D3cold"),
+    ],
+)
+def test_extended_configuration_space_of_a_device_that_sleeps_is_not_read(
+    tree: SysTree, file: str, said: str
+) -> None:
+    folder = tree.function("0000:01:00.0")
+    (folder / "config").write_bytes(config_space((0x100, 3, 0)))
+    (folder / "power").mkdir()
+    (folder / file).write_text(f"{said}\n")
+    assert (only(tree).serial, only(tree).asleep) == (None, True)
+    assert Sysfs(tree.sys).isolation(NIC) is None
+    assert Sysfs(tree.sys).serial(NIC) == SPELT, "what is asked for is read"
+
+
+def test_a_card_that_has_come_in_the_place_of_another_does_not_inherit_its_serial_number(
+    tree: SysTree,
+) -> None:
+    folder = tree.function("0000:01:00.0")
+    (folder / "config").write_bytes(config_space((0x100, 3, 0)))
+    adapter = Sysfs(tree.sys)
+    assert [device.serial for device in adapter.devices()] == [SPELT]
+    folder.rename(folder.with_name("gone"))
+    (tree.sys / "bus/pci/devices/0000:01:00.0").unlink()
+    again = tree.function("0000:01:00.0")
+    (again / "power").mkdir()
+    (again / "power/runtime_status").write_text("suspended\n")
+    assert [device.serial for device in adapter.devices()] == [None]
+
+
 @pytest.mark.parametrize(
     "space",
     [

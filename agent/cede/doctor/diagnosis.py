@@ -8,6 +8,7 @@ from cede.doctor import (
     daemon_rules,
     device_rules,
     guest_rules,
+    isolation_rules,
     pair_rules,
     pciback_rules,
     xen_rules,
@@ -34,7 +35,9 @@ _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
 def of_host(facts: Facts) -> tuple[Finding, ...]:
     """Return what is wrong with the host and its devices, the worst first."""
     return worst_first(
-        finding for rule in (*_OF_HOST, *device_rules.RULES) for finding in rule(facts)
+        finding
+        for rule in (*_OF_HOST, *device_rules.RULES, *isolation_rules.RULES)
+        for finding in rule(facts)
     )
 
 
@@ -45,7 +48,8 @@ def of_pair(
 
     `plan` is the planner's for that assignment, `subject` its name in the findings.
     """
-    findings = [finding for rule in _OF_HOST for finding in rule(facts)]
+    rules = (*_OF_HOST, *(isolation_rules.RULES if facts.pair else ()))
+    findings = [finding for rule in rules for finding in rule(facts)]
     for target in targets.each:
         if target.device is not None:
             findings += [

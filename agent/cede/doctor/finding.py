@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cede.errors import CedeError
 from cede.model.actions import Action
 from cede.model.inventory import Inventory, LibxlNote
-from cede.model.pci import Address
+from cede.model.pci import Address, Isolation
 from cede.model.plan import RuleName, Sentence
 from cede.util.text import one_line
 
@@ -29,7 +29,9 @@ class Facts:
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
     configuration. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these do not answer, None if they do;
     `not_observed` is why the host could not be observed though they do, and then `inventory` has what is left.
-    `libxl_notes` are those of domains that have ended, `power` is each device's power state (`D0`, `D3cold` ...).
+    `libxl_notes` are those of domains that have ended, `power` is each device's power state (`D0`, `D3cold` ...);
+    `pair` are the device and the guest that are asked about, None if the whole host is; `isolation` is what functions
+    do that stand between devices of different guests.
     """
 
     is_root: bool = True
@@ -50,6 +52,8 @@ class Facts:
     not_observed: CedeError | None = None
     libxl_notes: tuple[LibxlNote, ...] = ()
     power: Mapping[Address, str] = field(default_factory=dict)
+    pair: tuple[Address, str] | None = None
+    isolation: Mapping[Address, Isolation] = field(default_factory=dict)
     inventory: Inventory = field(default_factory=Inventory)
 
     @property

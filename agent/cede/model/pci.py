@@ -202,11 +202,12 @@ class Device:
     driver that may bind, if there is such a rule; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...), empty if
     there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them,
     None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator or a bond gave it;
-    `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`); `path` is the way from the root bus, bridge
-    by bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and
-    its `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the
-    bridge whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at
-    the next probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
+    `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the device has been
+    `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root bus, bridge by
+    bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and its
+    `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the bridge
+    whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
+    probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
     owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are why the host keeps it;
     `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know.
     """
@@ -220,6 +221,7 @@ class Device:
     mac: Annotated[str, Keywords(pattern="^[0-9a-f]{2}(:[0-9a-f]{2})+$")] | None = None
     mac_set: bool = False
     serial: SerialNumber | None = None
+    asleep: bool = False
     path: str = ""
     physical_function: Address | None = None
     function_index: Annotated[int, Keywords(minimum=0)] | None = None
@@ -299,3 +301,23 @@ class SwitchedOn:
         names = {"memory": self.memory or self.io, "bus master": self.bus_master}
         by_message = "MSI-X on" if self.msix else "MSI on" if self.msi else "no MSI"
         return ", ".join([*(f"{n} {'on' if on else 'off'}" for n, on in names.items()), by_message])
+
+
+_UPSTREAM_PORT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """What a function does to keep its peers apart (access control services, PCI Express Base Specification 3.0, 6.12).
+
+    `port` is its device/port type (7.8.2), None for a conventional function; `redirects` tells that it checks who sends
+    (source validation) and sends all of it up to the IOMMU, instead of to a peer.
+    """
+
+    port: int | None
+    redirects: bool
+
+    @property
+    def is_upstream_port(self) -> bool:
+        """Whether it is the upper port of a switch, whose ports below decide for themselves."""
+        return self.port == _UPSTREAM_PORT

@@ -89,7 +89,9 @@ def resolve_device(
             return _refuse_none_left(described, subject)
         devices = [chosen]
     if not devices:
-        return _missing(described, inventory, subject)
+        return _refuse_asleep(
+            described, _candidates_by_serial(described.match, inventory), subject
+        ) or _missing(described, inventory, subject)
     if len(devices) > 1:
         names = ", ".join(str(address) for address in sorted(d.address for d in devices))
         return Refused(
@@ -100,6 +102,10 @@ def resolve_device(
             rule="matches-several",
         )
     wrong = differences(described.expect, devices[0])
+    if wrong and not differences(replace(described.expect, serial=None), devices[0]):
+        asleep = _refuse_asleep(described, devices, subject)
+        if asleep is not None:
+            return asleep
     if wrong:
         return Refused(
             subject=subject,
@@ -109,6 +115,30 @@ def resolve_device(
             rule="another-device",
         )
     return _refuse_swapped(described, devices[0], inventory, subject) or devices[0]
+
+
+def _candidates_by_serial(match: Match, inventory: Inventory) -> list[Device]:
+    """Return the devices of which only the serial number tells whether they match."""
+    if match.serial is None:
+        return []
+    return _candidates(replace(match, serial=None), inventory)
+
+
+def _refuse_asleep(
+    described: DevicePolicy, devices: Iterable[Device], subject: str
+) -> Refused | None:
+    """Refuse where a device that sleeps may be the one: its serial number is not read, since that would wake it."""
+    device = next((d for d in devices if d.asleep and d.serial is None), None)
+    if device is None:
+        return None
+    return Refused(
+        subject=subject,
+        reason=f"whether {device.address} has the serial number that {described.name} ({described.place}) names can't "
+        "be told while the device sleeps",
+        remedy=f"keep it awake: echo on > /sys/bus/pci/devices/{device.address}/power/control",
+        kind=FailureKind.TRY_LATER,
+        rule="asleep",
+    )
 
 
 def _refuse_swapped(

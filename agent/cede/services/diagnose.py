@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from cede.doctor import diagnosis
+from cede.doctor import diagnosis, isolation_rules
 from cede.doctor.device_rules import waits_for_frontend
 from cede.doctor.finding import Facts, Finding, worst_first
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, UsageError
@@ -42,7 +42,7 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
     if any(waits_for_frontend(given, inventory) for given in inventory.backend):
         adapters.clock.sleep(_TIMEOUT_SECONDS)
         inventory, not_observed = _inventory(adapters, complete=complete)
-    return Facts(
+    facts = Facts(
         is_root=is_root,
         hypervisor=adapters.hypervisor.kind(),
         is_dom0=adapters.hypervisor.is_dom0(),
@@ -65,6 +65,13 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         },
         inventory=inventory,
     )
+    return _with_isolation(adapters, facts)
+
+
+def _with_isolation(adapters: Adapters, facts: Facts) -> Facts:
+    """Add what the functions do that stand between devices of different guests; no other is asked."""
+    asked = {at: adapters.sysfs.isolation(at) for at in isolation_rules.between_guests(facts)}
+    return replace(facts, isolation={at: found for at, found in asked.items() if found is not None})
 
 
 def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, CedeError | None]:
@@ -160,6 +167,9 @@ def diagnose(adapters: Adapters, request: DoctorRequest, *, is_root: bool) -> Di
     policy = one_off.policy_of(request.policy, attach, inventory)
     targets = resolve_targets(policy, inventory)
     planned = one_off.plan_of_assignment(plan(targets), policy)
+    device = next((target.device for target in targets.each if target.device is not None), None)
+    if device is not None:
+        facts = _with_isolation(adapters, replace(facts, pair=(device.address, domain.name)))
     findings = diagnosis.of_pair(
         facts, f"{request.device} -> {request.domain}", domain, targets, planned
     )

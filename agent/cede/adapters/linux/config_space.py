@@ -1,7 +1,8 @@
-"""Parse a function's configuration space: the serial number, and what a driver has switched on.
+"""Parse a function's configuration space: the serial number, what a driver has switched on, what keeps it apart.
 
-Sources: PCI Express Base Specification 3.0, 7.9.3 (extended capability header) and 7.12 (device serial number);
-pciutils' ls-ecaps.c for the spelling; PCI Local Bus Specification 3.0, 6.2.2 (command), 6.7 (capabilities), 6.8 (MSI).
+Sources: PCI Express Base Specification 3.0, 7.9.3 (extended capability header), 7.12 (device serial number), 6.12 and
+7.16 (access control services, judged as pci_acs_flags_enabled in the kernel's drivers/pci/pci.c does); pciutils'
+ls-ecaps.c for the spelling; PCI Local Bus Specification 3.0, 6.2.2 (command), 6.7 (capabilities), 6.8 (MSI).
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from cede.model.pci import SwitchedOn
+from cede.model.pci import Isolation, SwitchedOn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LEGACY_SIZE = 256
 SIZE = 4096
-_SERIAL = 0x0003
+_SERIAL, _ACS = 0x0003, 0x000D
 _HEADER_BYTES, _SERIAL_BYTES = 4, 8
 _MAX_CAPABILITIES = (SIZE - LEGACY_SIZE) // _SERIAL_BYTES
 
@@ -28,6 +29,9 @@ _TO_CONVENTIONAL = 7  # PCI Express to PCI/PCI-X Bridge (PCI Express Base Specif
 _MSI_ON, _MSIX_ON = 0x0001, 0x8000
 _HEADER_END, _MAX_LEGACY_CAPABILITIES = 0x40, 48
 _NOBODY = 0xFFFF
+_ACS_BYTES = 4
+# source validation, request and completion redirect, upstream forwarding (drivers/iommu/iommu.c, REQ_ACS_FLAGS)
+_ACS_NEEDED = 0x01 | 0x04 | 0x08 | 0x10
 
 
 def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
@@ -59,10 +63,37 @@ def makes_conventional(read: Callable[[int, int], bytes]) -> bool:
     status = _word(read, _STATUS)
     if status is None or status == _NOBODY:
         return False
-    kinds = [
-        control >> 4 & 0xF for kind, control in _capabilities(read, status) if kind == _EXPRESS
-    ]
-    return not kinds or kinds[0] == _TO_CONVENTIONAL
+    port = _port_type(read, status)
+    return port is None or port == _TO_CONVENTIONAL
+
+
+def isolation(read: Callable[[int, int], bytes]) -> Isolation | None:
+    """Return what keeps the function's peers apart; None if it does not answer, or not all of it can be read.
+
+    `read(offset, size)` is as for `serial_number`. What a function can't control it does by itself.
+    """
+    status = _word(read, _STATUS)
+    if status is None or status == _NOBODY or not read(_HEADER_END, 1):
+        return None
+    port = _port_type(read, status)
+    if port is None:
+        return Isolation(port=None, redirects=False)
+    if not read(LEGACY_SIZE, 1):
+        return None
+    at = _extended(read, _ACS)
+    said = b"" if at is None else read(at + _HEADER_BYTES, _ACS_BYTES)
+    if len(said) < _ACS_BYTES:
+        return Isolation(port=port, redirects=False)
+    controllable, on = struct.unpack("<HH", said)
+    needed = _ACS_NEEDED & controllable
+    return Isolation(port=port, redirects=on & needed == needed)
+
+
+def _port_type(read: Callable[[int, int], bytes], status: int) -> int | None:
+    """The function's device/port type (7.8.2); None for a conventional one."""
+    kinds = (control for kind, control in _capabilities(read, status) if kind == _EXPRESS)
+    control = next(kinds, None)
+    return None if control is None else control >> 4 & 0xF
 
 
 def _capabilities(read: Callable[[int, int], bytes], status: int) -> Iterator[tuple[int, int]]:
@@ -88,9 +119,14 @@ def serial_number(read: Callable[[int, int], bytes]) -> str | None:
     """Return the device serial number as lspci prints it, `00-11-22-33-44-55-66-77`; None if there is none.
 
     `read(offset, size)` returns the bytes there, fewer or none where the space ends. Reads only the list's headers and
-    the number: each dword is a round trip to the card. A list that loops or leaves the space ends; a number of all
-    zeros or all ones is none.
+    the number: each dword is a round trip to the card. A number of all zeros or all ones is none.
     """
+    at = _extended(read, _SERIAL)
+    return None if at is None else _spell(read(at + _HEADER_BYTES, _SERIAL_BYTES))
+
+
+def _extended(read: Callable[[int, int], bytes], wanted: int) -> int | None:
+    """Return where that extended capability is; None if there is none. A list that loops or leaves the space ends."""
     offset = LEGACY_SIZE
     for _ in range(_MAX_CAPABILITIES):
         header = read(offset, _HEADER_BYTES)
@@ -99,8 +135,8 @@ def serial_number(read: Callable[[int, int], bytes]) -> str | None:
         (word,) = struct.unpack("<I", header)
         if word in {0, 0xFFFFFFFF}:
             return None
-        if word & 0xFFFF == _SERIAL:
-            return _spell(read(offset + _HEADER_BYTES, _SERIAL_BYTES))
+        if word & 0xFFFF == wanted:
+            return offset
         offset = word >> 20 & ~3
         if offset < LEGACY_SIZE:
             return None

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cede.adapters.linux.config_space import (
     LEGACY_SIZE,
+    isolation,
     makes_conventional,
     serial_number,
     switched_on,
 )
 from cede.errors import IndeterminateError, PermanentError
-from cede.model.pci import PCIBACK, Address, Device, Identity, SwitchedOn
+from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, SwitchedOn
 from cede.util import process
 from cede.util.kernel_files import (
     existing_link_name,
@@ -37,6 +38,8 @@ _T = TypeVar("_T")
 
 _NET_ADDR_RANDOM = "1"  # include/uapi/linux/netdevice.h
 _NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the administrator or a bond
+_SUSPENDED = {"suspended", "suspending"}  # Documentation/ABI/testing/sysfs-devices-power
+_NO_POWER = "D3cold"
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
@@ -106,6 +109,46 @@ def _serial(path: str) -> str | None:
     )
 
 
+def _asleep(path: str) -> bool:
+    """Whether reading the function's `config` would wake it, or a bridge above it (drivers/pci/access.c).
+
+    A function in D3hot that a driver has not suspended answers as it is.
+    """
+    return (
+        text(f"{path}/power/runtime_status") in _SUSPENDED
+        or text(f"{path}/power_state") == _NO_POWER
+    )
+
+
+class _Serials:
+    """The serial numbers of this process' looks: one of a card that fell asleep is still that card's.
+
+    A card that went and came back has a folder with another inode.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, str]] = {}
+
+    def of(self, path: str, *, asleep: bool) -> str | None:
+        """Return the serial number; of a function that is asleep the one that was read before, if any."""
+        if asleep:
+            inode, serial = self._seen.get(path, (0, None))
+            return serial if serial is not None and inode == _inode(path) else None
+        inode, serial = _inode(path), _serial(path)
+        if serial is None:
+            self._seen.pop(path, None)
+        else:
+            self._seen[path] = (inode, serial)
+        return serial
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
 class _Requesters:
     """Finds the bridge that speaks for a conventional function, looking at each bridge once."""
 
@@ -169,6 +212,7 @@ class Sysfs:
         self._devices = f"{root}/bus/pci/devices"
         self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
         self._blocks = f"{root}/class/block"
+        self._serials = _Serials()
 
     @property
     def pciback_loaded(self) -> bool:
@@ -218,12 +262,19 @@ class Sysfs:
         return None if override in {"", "(null)"} else override
 
     def serial(self, address: Address) -> str | None:
-        """Return the PCIe device serial number; None if the device has none."""
+        """Return the PCIe device serial number, for which the device is woken; None if the device has none."""
         return _serial(f"{self._devices}/{address}")
 
     def switched_on(self, address: Address) -> SwitchedOn | None:
         """Return what is switched on in the device itself; None if unreadable."""
         return _read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
+
+    def isolation(self, address: Address) -> Isolation | None:
+        """Return what the function does to keep its peers apart; None if unreadable, or if reading would wake it."""
+        path = f"{self._devices}/{address}"
+        if _asleep(path):
+            return None
+        return _read_config(path, lambda _, read: isolation(read))
 
     def permissive(self) -> frozenset[Address]:
         """Return the addresses that pciback treats as permissive."""
@@ -313,7 +364,7 @@ class Sysfs:
         path = f"{self._devices}/{name}"
         physical_function, function_index = virtual.of(path, name)
         entries, way = listing(path), readlink(path)
-        net = _net(path, entries)
+        net, asleep = _net(path, entries), _asleep(path)
         return Device(
             address=address,
             identity=identity,
@@ -323,7 +374,8 @@ class Sysfs:
             interfaces=tuple(found for found, _ in net),
             mac=_mac(net[0][1]) if net else None,
             mac_set=bool(net) and text(f"{net[0][1]}/addr_assign_type") in _NET_ADDR_GIVEN,
-            serial=_serial(path),
+            serial=self._serials.of(path, asleep=asleep),
+            asleep=asleep,
             path=_way(way),
             physical_function=physical_function,
             function_index=function_index,
