@@ -42,7 +42,7 @@ class Host(ABC):
 
     `backend` is xenstore's: which domid is given a device. `by_cede` are those of it that cede gave, `closing` those
     that a paused guest was asked to let go of, `given_up` those that it let go of too late. `silent` is how libvirt
-    doesn't answer; `deaf` guests don't shut down.
+    doesn't answer; `deaf` guests don't shut down. `unrestored` is what interfaces have that doesn't come back.
     """
 
     cards: Mapping[Address, Card]
@@ -65,6 +65,7 @@ class Host(ABC):
         self.journal, self.fails = self.gate.journal, self.gate.fails
         self.instead = self.gate.instead
         self.silent: CedeError | None = None
+        self.unrestored: dict[str, tuple[str, ...]] = {}
         self.deaf, self.guest_says, self.logged_faults = False, "", 0
         self.user, self.is_root = "root", True
         self.opened, self.kernel_said = list[str](), list[str]()

@@ -156,6 +156,9 @@ class SimulatedLinks(Port):
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         return self._gate.asks(Adapter.LINKS, "read-links", self._named, names)
 
+    def unrestored(self) -> Mapping[str, tuple[str, ...]]:
+        return self._gate.replaced("unrestored", lambda: self._host.unrestored)
+
     def _named(self, names: Collection[str]) -> tuple[Link, ...]:
         links = (link for card in list(self._host.cards.values()) for link in card.links)
         return tuple(link for link in links if link.name in names)

@@ -282,7 +282,115 @@ def test_what_is_no_list_of_interfaces_is_an_error_and_never_none(ip: Ip, said: 
         Links(ip.run).read(["eth1"])
 
 
+# -- what isn't restored
+
+LO = interface("lo", flags=["LOOPBACK", "UP"], address="00:00:00:00:00:00")
+OTHERS_MAC = "02:00:00:00:00:07"
+
+
+def unrestored(ip: Ip, *shown: object, routes: object = (), hops: object = ()) -> dict[str, Any]:
+    return ip.answers([LO, *shown], list(routes), list(hops)).unrestored()  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {},
+        {"flags": ["UP", "LOWER_UP"], "qdisc": "mq", "group": "default", "promiscuity": 0},
+        {"altnames": ["enp1s0", "enx525400000001", "ens3f1np1"], "linkinfo": {}},
+        {"permaddr": MAC, "vfinfo_list": []},
+        {"addr_info": [address("192.0.2.1", 24), address("fe80::1", 64, scope="link")]},
+        {"addr_info": [address("2001:db8::7", 64, dynamic=True, protocol="kernel_ra"), {}]},
+    ],
+)
+def test_a_plain_interface_has_nothing_that_its_return_does_not_bring_back(
+    ip: Ip, reported: dict[str, Any]
+) -> None:
+    assert unrestored(ip, interface("eth1", **reported)) == {}
+
+
+@pytest.mark.parametrize(
+    ("reported", "mentioned"),
+    [
+        ({"master": "br0"}, "br0"),
+        ({"master": "ovs-system"}, "Open vSwitch"),
+        ({"address": OTHERS_MAC, "permaddr": MAC}, OTHERS_MAC),
+        ({"altnames": ["enp1s0", "uplink"]}, "uplink"),
+        ({"vfinfo_list": [{"vf": 0}, {"vf": 1}]}, "2 virtual functions"),
+        ({"ifalias": "to the attic"}, "alias"),
+        ({"group": "7"}, "group 7"),
+        ({"qdisc": "htb"}, "htb"),
+        ({"xdp": {"mode": 1}}, "XDP"),
+        ({"addr_info": [address("10.0.0.1", 32, address="10.0.0.2")]}, "peer of 10.0.0.1"),
+        ({"addr_info": [address("10.0.0.1", 24, scope="link")]}, "10.0.0.1"),
+        ({"addr_info": [address("10.0.0.1", 24, dynamic=True)]}, "lease of 10.0.0.1"),
+    ],
+)
+def test_what_an_interface_has_itself_and_its_return_does_not_bring_back_is_told(
+    ip: Ip, reported: dict[str, Any], mentioned: str
+) -> None:
+    found = unrestored(ip, interface("br0"), interface("eth1", **reported))
+    ((name, (phrase,)),) = found.items()
+    assert (name, mentioned in phrase) == ("eth1", True), phrase
+
+
+def test_a_bond_gives_its_ports_their_mac_again(ip: Ip) -> None:
+    bond = interface("bond0", linkinfo={"info_kind": "bond"})
+    port = interface("eth1", master="bond0", address=OTHERS_MAC, permaddr=MAC)
+    assert unrestored(ip, bond, port) == {"eth1": ("its settings as a port of bond0",)}
+
+
+def test_what_lies_on_an_interface_goes_with_it_and_a_veths_other_end_does_not(ip: Ip) -> None:
+    vlan = interface("eth1.5", link="eth1", linkinfo={"info_kind": "vlan"})
+    upper = interface("eth1.5.6", link="eth1.5", linkinfo={"info_kind": "macvlan"})
+    ends = [
+        interface(one, link=other, linkinfo={"info_kind": "veth"})
+        for one, other in (("v0", "v1"), ("v1", "v0"))
+    ]
+    found = unrestored(ip, interface("eth1"), vlan, upper, *ends)
+    assert set(found) == {"eth1", "eth1.5"}
+    assert "eth1.5" in found["eth1"][0]
+
+
+def test_routes_of_every_table_are_told_but_for_those_that_are_made_again(ip: Ip) -> None:
+    routes = [
+        {"dst": "10.0.0.0/8", "gateway": "192.0.2.9", "dev": "eth1", "protocol": "static"},
+        {"dst": "10.9.0.0/16", "dev": "eth1", "table": "7", "protocol": "boot"},
+        {"dst": "192.0.2.0/24", "dev": "eth1", "protocol": "kernel"},
+        {"dst": "default", "gateway": "192.0.2.1", "dev": "eth1", "protocol": "dhcp"},
+        {"dst": "default", "gateway": "fe80::1", "dev": "eth1", "protocol": "ra", "pref": "medium"},
+        {"dst": "10.1.0.0/16", "nhid": 5, "protocol": "static"},
+    ]
+    found = unrestored(ip, interface("eth1"), routes=routes, hops=[{"id": 5, "dev": "eth1"}])
+    assert [phrase.split()[-1] for phrase in found["eth1"]] == [
+        "10.0.0.0/8",
+        "10.9.0.0/16",
+        "10.1.0.0/16",
+    ]
+
+
+def test_the_list_is_short_however_much_there_is(ip: Ip) -> None:
+    many = [{"dst": f"10.{n}.0.0/16", "dev": "eth1", "protocol": "static"} for n in range(200)]
+    found = unrestored(ip, interface("eth1"), routes=many)["eth1"]
+    assert (len(found), "180" in found[-1]) == (21, True)
+
+
+@pytest.mark.parametrize(
+    "said", ["", "[", "null", "[7] [] []", "[] [] []", '[{"ifname": "lo", "linkinfo": 7}] [] []']
+)
+def test_what_is_no_answer_never_means_that_nothing_is_lost(ip: Ip, said: str) -> None:
+    links = ip.answers()
+    ip.prints = said
+    with raises(PermanentError, "unreadable-answer", "ip -json"):
+        links.unrestored()
+
+
 # -- restoring
+
+
+def test_a_port_of_open_vswitch_is_left_to_its_own_daemon(ip: Ip) -> None:
+    was = replace(WAS, master="ovs-system")
+    assert restored(ip, was, replace(was, master=None, mtu=1500)) == ["link set dev eth1 mtu 9000"]
 
 
 def test_nothing_is_done_to_an_interface_that_is_what_it_was(ip: Ip) -> None:

@@ -61,6 +61,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         mac=said.get("mac"),
         serial=said.get("serial"),
         asleep=said.get("asleep", False),
+        unrestored=tuple(said.get("unrestored", ())),
         path=said.get("path", ""),
         reset_methods=tuple(said.get("reset", "pm bus").split()),
         physical_function=_address(said.get("physical_function")),

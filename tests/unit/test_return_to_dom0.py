@@ -26,7 +26,9 @@ from cede.model.actions import (
 )
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
-from cede.services.observe import look_again
+from cede.planner.recovery import rollback_actions
+from cede.planner.release import release
+from cede.services.observe import look_again, observe
 from cede.state.journal import Requester
 from sim.card import DOM0, QUARANTINE
 
@@ -87,6 +89,40 @@ def return_action(
 
 
 # -- its interfaces
+
+
+def test_what_a_return_does_not_bring_back_is_said_before_the_device_is_taken_and_again_after(
+    host: SimulatedHost,
+) -> None:
+    with_links(host, ETH1)
+    assert return_action(host) is None
+    eth = ETH1.name
+    host.unrestored = {eth: ("the vlan on it",), "eth9": ("another card's",)}
+    bound = observe(host.adapters()).device(NIC)
+    assert bound is not None
+    assert bound.unrestored == (f"the vlan on it ({eth})",)
+    was = original_state(host.adapters(), NIC)
+    assert was is not None
+    assert was.unrestored == bound.unrestored
+    remember(host, was)
+    host.libvirt.bind_to_pciback(NIC)
+    host.unrestored = {}
+    for boot, unrestored in (("this", bound.unrestored), ("another", ())):
+        inventory = replace(observe(host.adapters()), boot=boot)
+        change = release(NIC, f"release {NIC}", inventory)
+        assert isinstance(change, Change)
+        (back,) = change.actions
+        assert isinstance(back, ReturnToDom0)
+        assert back.unrestored == unrestored
+        assert all(phrase in str(back) for phrase in unrestored)
+
+
+def test_what_a_rollback_does_not_bring_back_is_said_too() -> None:
+    bind = replace(BIND, unrestored=("the vlan on it (eth1)",))
+    (back,) = rollback_actions([bind])
+    assert isinstance(back, ReturnToDom0)
+    assert back.unrestored == bind.unrestored
+    assert bind.unrestored[0] in str(bind)
 
 
 def test_its_interface_is_made_what_it_was_once_dom0_has_it(host: SimulatedHost) -> None:

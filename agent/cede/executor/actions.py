@@ -31,7 +31,7 @@ from cede.model.actions import (
 )
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED
-from cede.model.pci import PCIBACK, OriginalState
+from cede.model.pci import PCIBACK, OriginalState, of_interfaces
 from cede.model.pciback_options import names_pciback
 from cede.util.retry import wait_until
 
@@ -329,15 +329,15 @@ def original_state(adapters: Adapters, address: Address) -> OriginalState | None
         and (driver is None or (driver, adapters.journal.boot) == (prestate.driver, prestate.boot))
     ):
         return prestate
-    random = adapters.sysfs.random_macs(address)
+    random, names = adapters.sysfs.random_macs(address), adapters.sysfs.interfaces(address)
     original = OriginalState(
         identity=identity,
         serial=serial,
         driver=driver,
         links=tuple(
-            replace(link, random=link.name in random)
-            for link in adapters.links.read(adapters.sysfs.interfaces(address))
+            replace(link, random=link.name in random) for link in adapters.links.read(names)
         ),
+        unrestored=of_interfaces(adapters.links.unrestored() if names else {}, names),
         disks=adapters.sysfs.disks(address),
         boot=adapters.journal.boot,
     )

@@ -47,15 +47,18 @@ class DontLoadAtBoot:
 class BindToPciback:
     """Take the device from its dom0 driver and bind it to pciback.
 
-    `driver` is the one that it is taken from.
+    `driver` is the one that it is taken from; `unrestored` is what its interfaces have and won't have again when it
+    returns to dom0.
     """
 
     address: Address
     driver: str | None
+    unrestored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = f"from {self.driver} " if self.driver else ""
-        return f"bind {self.address} {origin}to pciback"
+        lost = ", which a return won't bring back: " + "; ".join(self.unrestored)
+        return f"bind {self.address} {origin}to pciback{lost if self.unrestored else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,19 +184,24 @@ class ReturnToDom0:
 
     `driver` is the one that dom0 had it with before, None if that isn't known: then any will do. With `undriven` there
     was none, and the device is only let go. `settings_lost` tells that what its interfaces had is known only from
-    before dom0's last boot, and is not restored.
+    before dom0's last boot, and is not restored; `unrestored` is what they had in this boot and don't have again.
     """
 
     address: Address
     driver: str | None = None
     undriven: bool = False
     settings_lost: bool = False
+    unrestored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.undriven:
             return f"return {self.address} to dom0, which had no driver for it"
-        lost = ", without its interfaces' settings from before dom0's last boot"
-        return f"return {self.address} to {self.driver or 'its dom0 driver'}{lost if self.settings_lost else ''}"
+        lost = ""
+        if self.settings_lost:
+            lost = ", without its interfaces' settings from before dom0's last boot"
+        elif self.unrestored:
+            lost = f", without {'; '.join(self.unrestored)}"
+        return f"return {self.address} to {self.driver or 'its dom0 driver'}{lost}"
 
 
 Action = (

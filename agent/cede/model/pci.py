@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from cede.util.json_keywords import Keywords
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _SBDF = re.compile(
     r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
@@ -169,6 +172,13 @@ class Link:
     random: bool = False
 
 
+def of_interfaces(
+    phrases: Mapping[str, tuple[str, ...]], interfaces: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the phrases about these interfaces, each with the name of its interface."""
+    return tuple(f"{phrase} ({name})" for name in interfaces for phrase in phrases.get(name, ()))
+
+
 SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")]
 
 
@@ -177,14 +187,16 @@ class OriginalState:
     """What dom0 had in a device before cede bound it to pciback; the return to dom0 restores this.
 
     `identity` and `serial` tell whether it is still the same card; `driver` is the one that was bound; `links` are its
-    network interfaces; `disks` are the ones behind a controller, each by its WWID or else its size. `boot` is the id
-    of dom0's boot in which this was so, empty in an older journal.
+    network interfaces, and `unrestored` what they had that isn't brought back; `disks` are the ones behind a
+    controller, each by its WWID or else its size. `boot` is the id of dom0's boot in which this was so, empty in an
+    older journal.
     """
 
     identity: Identity
     serial: SerialNumber | None = None
     driver: str | None = None
     links: tuple[Link, ...] = ()
+    unrestored: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
     boot: str = ""
 
@@ -200,7 +212,8 @@ class Device:
 
     `driver` is the name behind the driver link or None (`pciback` holds it for guests); `driver_override` is the only
     driver that may bind, if there is such a rule; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...), empty if
-    there are none; `interfaces` are its network interfaces in dom0; `mac` is the MAC address of the first of them,
+    there are none; `interfaces` are its network interfaces in dom0, and `unrestored` is what they have that a return to
+    dom0 doesn't bring back; `mac` is the MAC address of the first of them,
     None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator or a bond gave it;
     `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the device has been
     `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root bus, bridge by
@@ -218,6 +231,7 @@ class Device:
     driver_override: str | None = None
     reset_methods: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
+    unrestored: tuple[str, ...] = ()
     mac: Annotated[str, Keywords(pattern="^[0-9a-f]{2}(:[0-9a-f]{2})+$")] | None = None
     mac_set: bool = False
     serial: SerialNumber | None = None

@@ -122,7 +122,10 @@ def bind_actions(target: AttachTarget) -> Iterator[LoadPciback | BindToPciback]:
     if not device.on_pciback:
         original = device.original_state  # of one that was half bound, and has no driver now
         driver = device.driver or (original.driver if original else None)
-        yield BindToPciback(address=device.address, driver=driver)
+        remembered = original.unrestored if original and device.driver is None else ()
+        yield BindToPciback(
+            address=device.address, driver=driver, unrestored=device.unrestored or remembered
+        )
 
 
 def switch_on(domain: Domain, features: tuple[Feature, ...]) -> SwitchOn:

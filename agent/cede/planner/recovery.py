@@ -148,7 +148,10 @@ def _inverse(action: Action) -> Action | None:
             return DontLoadAtBoot()
         case BindToPciback():
             return ReturnToDom0(
-                address=action.address, driver=action.driver, undriven=action.driver is None
+                address=action.address,
+                driver=action.driver,
+                undriven=action.driver is None,
+                unrestored=action.unrestored,
             )
         case HotPlug():
             return Unplug(address=action.address, domain=action.domain)

@@ -157,12 +157,13 @@ def _return(target: DetachTarget) -> Iterator[ReturnToDom0]:
     original, address = device.original_state, device.address
     held = device.on_pciback or device.in_pciback_slots or device.driver_override is not None
     if original is not None:
-        driver = original.driver
+        driver, this_boot = original.driver, original.boot == target.inventory.boot
         yield ReturnToDom0(
             address=address,
             driver=driver,
             undriven=driver is None,
-            settings_lost=bool(original.links) and original.boot != target.inventory.boot,
+            settings_lost=bool(original.links) and not this_boot,
+            unrestored=original.unrestored if this_boot else (),
         )
     elif held or (target.returning and device.driver is None):
         yield ReturnToDom0(address=address, undriven=not held)

@@ -14,7 +14,7 @@ from cede.model import serialization
 from cede.model.actions import HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
-from cede.model.pci import with_original_state
+from cede.model.pci import of_interfaces, with_original_state
 from cede.planner.resets import goes_alone
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def observe(adapters: Adapters) -> Inventory:
         adapters, "listing its node devices", adapters.libvirt.node_devices
     )
     backend = adapters.xenstore.backend()
-    uses = find_uses(adapters, domains)
+    uses, unrestored = find_uses(adapters, domains), adapters.links.unrestored()
     listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
@@ -59,6 +59,7 @@ def observe(adapters: Adapters) -> Inventory:
             replace(
                 _known(device, adapters, listed, given, memory.origins.get(device.address)),
                 uses=tuple(uses.get(device.address, ())),
+                unrestored=of_interfaces(unrestored, device.interfaces),
             )
             for device in devices
         ),

@@ -37,11 +37,18 @@ def network_of(
     hops: Sequence[dict[str, Any]],
 ) -> Network:
     """Build a network of the answers to `address show`, `route show table all` and `nexthop show`."""
-    objects = _next_hops(hops)
     return Network(
         interfaces=tuple(_interface(one) for one in shown),
-        routes=tuple(route for one in routes for route in _routes(one, objects)),
+        routes=routes_of(routes, hops),
     )
+
+
+def routes_of(
+    routes: Sequence[dict[str, Any]], hops: Sequence[dict[str, Any]]
+) -> tuple[Route, ...]:
+    """Return each next hop of the answer to `route show table all`; `hops` is that to `nexthop show`."""
+    objects = _next_hops(hops)
+    return tuple(route for one in routes for route in _routes(one, objects))
 
 
 def way_of(answer: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cede.adapters.linux.network_answers import arrays, network_of, way_of
+from cede.adapters.linux.unrestored_settings import OPEN_VSWITCH, unrestored_settings
 from cede.errors import PermanentError
 from cede.model.pci import Link
 from cede.util import process
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cede.model.network import Network
 
 _T = TypeVar("_T")
+_Shown = list[dict[str, Any]]
 _EVERYTHING = ("address show", "route show table all", "nexthop show")
 _SECONDS, _MAX_BYTES, _MAX_PEERS = 10.0, 4 * 1024 * 1024, 1000
 _IPSEC = re.compile(r"^src (\S+) dst (\S+)", re.MULTILINE)
@@ -54,15 +56,27 @@ class Links:
         Raises PermanentError if `ip` is not installed, fails, or prints what can't be parsed or can't be: no host is
         without a loopback interface.
         """
+        return self._show_everything(network_of)
+
+    def unrestored(self) -> dict[str, tuple[str, ...]]:
+        """Return by interface what it has and `restore` doesn't bring back, each as a phrase, in one run of `ip`.
+
+        Raises PermanentError as `network` does.
+        """
+        return self._show_everything(unrestored_settings)
+
+    def _show_everything(self, read: Callable[[_Shown, _Shown, _Shown], _T]) -> _T:
+        """What `read` makes of all interfaces, routes and next hops."""
         said = self._run(
             "ip", "-json", "-details", "-batch", "-", stdin="\n".join(_EVERYTHING) + "\n"
         )
         try:
             shown, routes, hops = arrays(said)
-            found = network_of(shown, routes, hops)
+            found = read(shown, routes, hops)
+            complete = any(one["ifname"] == "lo" for one in shown)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _unreadable("ip -json -batch", said) from error
-        if all(interface.name != "lo" for interface in found.interfaces):
+        if not complete:
             raise _unreadable("ip -json address", said)
         return found
 
@@ -96,7 +110,7 @@ class Links:
         return tuple(dict.fromkeys((str(one), str(other)) for one, other in ends))
 
     def restore(self, link: Link, now: Link) -> None:
-        """Change the interface from `now` to `link`: name, MTU, master, up, addresses.
+        """Change the interface from `now` to `link`: name, MTU, master, up, addresses. `unrestored` is the rest.
 
         Raises PermanentError for the first change that the kernel refuses.
         """
@@ -143,7 +157,8 @@ def _kept(address: dict[str, Any]) -> bool:
 
 
 def _commands(link: Link, now: Link) -> Iterator[tuple[str, ...]]:
-    joins = link.master is not None and now.master != link.master
+    # Open vSwitch's own daemon takes its ports, and nobody else can
+    joins = link.master not in {None, OPEN_VSWITCH, now.master}
     # an interface that is up can neither be renamed nor join a bond
     down = now.name != link.name or (joins and now.up)
     if down:
