@@ -15,7 +15,8 @@ class Card:
 
     `lazy` tells that its driver's module goes when it is taken, and must be loaded for it to come back. `wired` are its
     interfaces as dom0 had them, `fresh` what its driver makes of them. `persons` tells that another tool has had their
-    hands on it since dom0 last had it.
+    hands on it since dom0 last had it. `in_use` are the guards that speak for it while its own driver has it; `number`
+    tells one card from another of the same model, `instance` how often one has come there.
     """
 
     address: Address
@@ -25,7 +26,13 @@ class Card:
     wired: tuple[Link, ...] = ()
     fresh: tuple[Link, ...] = ()
     disks: tuple[str, ...] = ()
+    serial: str | None = None
+    reset_methods: tuple[str, ...] = ("pm",)
+    physical_function: Address | None = None
 
+    in_use: set[str] = field(default_factory=set)
+    number: int = 0
+    instance: int = 0
     long_gone: bool = False
     module_loaded: bool = True
     owner: int = DOM0
@@ -44,6 +51,12 @@ class Card:
     @property
     def modalias(self) -> str:
         return str(self.address)
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The guards that speak for it now: what is used goes away with the driver."""
+        dom0s = self.present and self.driver is not None and self.driver == self.native
+        return frozenset(self.in_use) if dom0s else frozenset()
 
     @property
     def in_guest(self) -> bool:

@@ -6,7 +6,8 @@ A test either schedules faults by the number of a call, or names a call in `fail
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Event, RLock
@@ -19,6 +20,10 @@ _T = TypeVar("_T")
 
 class Killed(BaseException):
     """SIGKILL: nothing of cede's catches it, and only what is outside of the process stays."""
+
+
+class Forbidden(BaseException):
+    """What must never be asked of a real host was asked: cede's walls, which catch every Exception, don't hide it."""
 
 
 class Adapter(StrEnum):
@@ -89,12 +94,30 @@ class Scheduled:
     at: int
 
 
+@contextmanager
+def _unhidden() -> Iterator[None]:
+    """The simulated host's own assertions come out of cede."""
+    try:
+        yield
+    except AssertionError as forbidden:
+        raise Forbidden(*forbidden.args) from forbidden
+
+
+@contextmanager
+def asserted() -> Iterator[None]:
+    """What was forbidden is an AssertionError again, once cede has let go: hypothesis knows no other failure."""
+    try:
+        yield
+    except Forbidden as forbidden:
+        raise AssertionError(*forbidden.args) from forbidden
+
+
 class Gate:
     """Every call through an adapter passes here, and meets there what is scheduled for it.
 
     `journal` lists the actions in order, each as its verb and what it is about. An error in `fails[verb]` is raised
     once, instead of the action or the answer. `instead[verb]` is called in place of it, with what would have done it
-    and with what it is about.
+    and with what it is about. `judge` is told of each action that has something to do, just before it is done.
     """
 
     def __init__(self, happens: Callable[[str], None]) -> None:
@@ -103,6 +126,7 @@ class Gate:
         self.journal: list[str] = []
         self.fails: dict[str, list[CedeError]] = defaultdict(list)
         self.instead: dict[str, Callable[..., Any]] = {}
+        self.judge: Callable[[str], None] = lambda _verb: None
         self.heal()
 
     def heal(self) -> None:
@@ -119,9 +143,10 @@ class Gate:
 
     def asks(self, adapter: Adapter, verb: str, answer: Callable[..., _T], *about: object) -> _T:
         """A question: it changes nothing."""
-        fault = self.enter(adapter, action=False)
-        found = self.replaced(verb, answer, *about)
-        self.leave(fault, adapter)
+        with _unhidden():
+            fault = self.enter(adapter, action=False)
+            found = self.replaced(verb, answer, *about)
+            self.leave(fault, adapter)
         return found
 
     def does(
@@ -136,18 +161,21 @@ class Gate:
 
         One that isn't `honest` may say that it was done when it wasn't.
         """
-        fault = self.enter(adapter, action=True)
 
         def act(*_about: object) -> bool:
             with self._acting:
                 stages = prepare()
+                if stages:
+                    self.judge(verb)
                 for stage in stages[: self._reached(fault, adapter, len(stages), honest=honest)]:
                     stage()
             return bool(stages)
 
-        self.journal.append(" ".join((verb, *map(str, about))))
-        done = self.replaced(verb, act, *about)
-        self.leave(fault, adapter)
+        with _unhidden():
+            fault = self.enter(adapter, action=True)
+            self.journal.append(" ".join((verb, *map(str, about))))
+            done = self.replaced(verb, act, *about)
+            self.leave(fault, adapter)
         return done
 
     def replaced(self, verb: str, effect: Callable[..., _T], *about: object) -> _T:

@@ -3,7 +3,8 @@
 `ports` is how cede reaches it; the state is in memory (`in_memory`) or in files and nodes that cede's own adapters read
 (`in_files`). libvirt's list of what a running guest has, xenstore's backend and Xen's own notion of the owner are three
 states, as they are in reality; an interrupted call leaves them different. What must never be asked of a real host (it
-crashes libvirtd, or takes from somebody what is theirs) is an AssertionError here, which no code of cede's catches.
+crashes libvirtd, or takes from somebody what is theirs) is an assertion here, which leaves the gate as
+`faults.Forbidden`, for no code of cede's to catch.
 """
 
 from __future__ import annotations
@@ -232,6 +233,7 @@ class Host(ABC):
         """It is a new device to the kernel and to Xen; pciback's list of slots has outlived it."""
         if not card.present:
             card.present, card.long_gone, card.owner, card.module_loaded = True, False, DOM0, True
+            card.instance += 1
             self.probe(card)
             card.links = card.wired if card.driver == card.native else ()  # udev's work
 

@@ -32,7 +32,7 @@ from cede.services.reconcile import (
     status,
 )
 from sim.card import Card
-from sim.faults import Adapter, Killed, Kind
+from sim.faults import Adapter, Killed, Kind, asserted
 from sim.guest import new_guest
 from sim.in_memory import MemoryHost
 
@@ -153,7 +153,7 @@ class History:
         self.hung = set()
         self.host.pauses()
         self.host.gate.start(operation.schedule)
-        with suppress(CedeError, Killed):
+        with asserted(), suppress(CedeError, Killed):
             if verb == "apply":
                 self.apply(POLICIES[what])
             elif verb in _WAYS:

@@ -8,7 +8,7 @@ import pytest
 
 from cede.errors import PermanentError, UnreachableError, WorldMovedError
 from sim.card import DOM0, QUARANTINE
-from sim.faults import ALL, Among, Fault, Killed, Kind, Scheduled
+from sim.faults import ALL, Among, Fault, Forbidden, Killed, Kind, Scheduled
 from sim.in_memory import MemoryJournal
 from unit.history_model import NIC, ROOT, THEIRS, host
 
@@ -114,17 +114,17 @@ def test_what_crashes_libvirtd_or_takes_what_is_anothers_is_no_error_of_cedes(
 ) -> None:
     plug(adapters)
     made.happens(f"xl-detach {NIC}")
-    with pytest.raises(AssertionError, match="libvirtd crashes"):
+    with pytest.raises(Forbidden, match="libvirtd crashes"):
         unplug(adapters)
     card.owner = 1
     made.guests["pv1"].run(1)
     adapters.hypervisor.in_guest(NIC)
-    with pytest.raises(AssertionError, match="in use"):
+    with pytest.raises(Forbidden, match="in use"):
         adapters.libvirt.plug("pv1", NIC, ALIAS, permissive=False)
-    with pytest.raises(AssertionError, match="dom0 lives on"):
+    with pytest.raises(Forbidden, match="dom0 lives on"):
         adapters.libvirt.bind_to_pciback(ROOT)
     adapters.xenstore.backend()
-    with pytest.raises(AssertionError, match="another tool's"):
+    with pytest.raises(Forbidden, match="another tool's"):
         adapters.libvirt.unplug("their1", THEIRS)
 
 
@@ -133,7 +133,7 @@ def test_a_vanished_card_is_asked_of_libvirt_once_at_most(made: Host, adapters: 
     with pytest.raises(WorldMovedError):
         adapters.libvirt.bind_to_pciback(NIC)
     made.pauses()
-    with pytest.raises(AssertionError, match="long gone"):
+    with pytest.raises(Forbidden, match="long gone"):
         adapters.libvirt.bind_to_pciback(NIC)
 
 
@@ -145,14 +145,14 @@ def test_a_paused_guest_lets_go_when_it_runs_again_and_its_nodes_stay(
     assert unplug(adapters), "libxl reports success"
     (given,) = (one for one in adapters.xenstore.backend() if one.address == NIC)
     assert (given.closing, given.backend_state, card.owner) == (True, 7, QUARANTINE)
-    with pytest.raises(AssertionError, match="stuck"):
+    with pytest.raises(Forbidden, match="stuck"):
         adapters.xl.detach(given.domid, NIC)
-    with pytest.raises(AssertionError, match="may still have"):
+    with pytest.raises(Forbidden, match="may still have"):
         adapters.xenstore.remove_given_up(given)
     made.happens("resume pv1")
     (given,) = (one for one in adapters.xenstore.backend() if one.address == NIC)
     assert given.detach_given_up
-    with pytest.raises(AssertionError, match="let go"):
+    with pytest.raises(Forbidden, match="let go"):
         adapters.libvirt.reattach(NIC)
     adapters.xenstore.remove_given_up(given)
     assert NIC not in made.backend
