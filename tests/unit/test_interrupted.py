@@ -95,3 +95,17 @@ def test_ownership_metadata_doesnt_make_an_attach_complete_that_xen_and_libvirt_
     )
     assert not recovered(started, inventory)
     assert recovered(started, replace(inventory, backend=()))
+
+
+def test_what_a_guest_was_given_after_its_restart_is_not_what_was_interrupted_before() -> None:
+    started = Unfinished(
+        subject="nic0 -> pv1", address=NIC, domain="pv1", attaching=True, domids=(1,)
+    )
+    inventory = Inventory(
+        domains=(Domain(name="pv1", uuid="1", kind=GuestKind.PV, domid=1),),
+        backend=(BackendDevice(domid=1, address=NIC, index=0),),
+        unfinished=(started,),
+    )
+    assert inventory.interrupted_in(NIC) is not None
+    again = replace(inventory, unfinished=(replace(started, domids=(2,)),))
+    assert again.interrupted_in(NIC) is None

@@ -27,7 +27,18 @@ from hypothesis import strategies as st
 
 import cede
 from cede.errors import CedeError, PermanentError, TransientError
-from cede.model.actions import AddToConfig, BindToPciback, HotPlug, LoadAtBoot, ReturnToDom0, Unplug
+from cede.model.actions import (
+    Action,
+    AddToConfig,
+    Adopt,
+    BindToPciback,
+    ForceDetach,
+    HotPlug,
+    LoadAtBoot,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.journal_state import Held, JournalState, Pause, Unfinished
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
@@ -204,9 +215,20 @@ def test_what_never_ended_is_incomplete_and_unfinished(
     )
 
 
-@pytest.mark.parametrize(("action", "moved"), [(LoadAtBoot(), False), (BIND, False), (PLUG, True)])
-def test_only_an_action_on_a_domain_can_have_left_the_device_there(
-    journal: Journal, action: LoadAtBoot | BindToPciback | HotPlug, moved: bool
+@pytest.mark.parametrize(
+    ("action", "moved"),
+    [
+        (LoadAtBoot(), False),
+        (BIND, False),
+        (RemoveFromConfig(address=NIC, domain="pv1"), False),
+        (Adopt(address=NIC, domain="pv1", alias="ua-cede-nic0", policy="p"), False),
+        (PLUG, True),
+        (Unplug(address=NIC, domain="pv1"), True),
+        (ForceDetach(address=NIC, domain="pv1"), True),
+    ],
+)
+def test_only_an_action_on_a_running_domain_can_have_left_the_device_there(
+    journal: Journal, action: Action, moved: bool
 ) -> None:
     journal.begin_action(journal.begin_change(ATTACH, ASKED), action, {})
     journal.begin_change(ATTACH, ASKED)  # a recovery that had begun nothing yet
@@ -858,3 +880,25 @@ def test_a_change_about_no_device_is_in_the_history_and_hides_nothing_of_devices
     journal.end_change(task, "done")
     reported = [(one.number, one.address, one.open) for one in journal.history()]
     assert reported == [(task, None, False), (device, DISK, True)]
+
+
+def test_what_was_begun_in_a_domain_is_remembered_with_its_id(
+    journal: Journal,
+) -> None:
+    """After a restart of the domain, or of the host, what the domain has is not of that change."""
+    change = journal.begin_change(ATTACH, ASKED)
+    for domid in (7, 4):
+        journal.begin_action(change, PLUG, {"domid": domid, "boot": journal.boot})
+    (left,) = journal.load_state().unfinished
+    assert (left.moved, left.domids) == (True, (4, 7))
+    journal.begin_action(change, PLUG, {})  # as an older cede wrote it down
+    (left,) = journal.load_state().unfinished
+    assert (left.moved, left.domids) == (True, ())
+
+
+def test_what_was_begun_in_an_earlier_boot_has_left_nothing_in_a_domain(
+    journal: Journal,
+) -> None:
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), PLUG, {"domid": 7, "boot": "earlier"})
+    (left,) = journal.load_state().unfinished
+    assert (left.moved, left.domids) == (False, ())

@@ -422,20 +422,27 @@ def test_a_driver_is_not_taken_from_a_device_that_is_known_to_be_free(
 # -- what is looked at before
 
 
-@pytest.mark.parametrize("action", [BIND, HotPlug(address=NIC, domain="pv1", alias="a")])
+@pytest.mark.parametrize(
+    ("action", "in_domain"),
+    [
+        (BIND, {}),
+        (HotPlug(address=NIC, domain="pv1", alias="a"), {"boot": "this", "domid": 1}),
+        (HotPlug(address=NIC, domain="gone", alias="a"), {"boot": "this", "domid": 0}),
+    ],
+)
 def test_the_prestate_of_an_action_says_what_has_the_device(
-    host: SimulatedHost, action: Action
+    host: SimulatedHost, action: Action, in_domain: dict[str, object]
 ) -> None:
     host.cards[NIC].owner = 1
     assert read_prestate(host.adapters(), action) == {
         "driver": "pciback", "driver_override": "pciback", "in_pciback_slots": True,
-        "in_guest": True,
+        "in_guest": True, **in_domain,
     }  # fmt: skip
     host.cards[NIC].owner = DOM0
     host.cards[NIC].slot = False
     host.libvirt.reattach(NIC)
     assert read_prestate(host.adapters(), action) == {
-        "driver": "e1000e", "driver_override": None, "in_pciback_slots": False,
+        "driver": "e1000e", "driver_override": None, "in_pciback_slots": False, **in_domain,
     }  # fmt: skip
 
 

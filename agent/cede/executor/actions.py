@@ -278,8 +278,9 @@ def _guest_keeps(name: str, what: str) -> GuestSilentError:
 def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
     """Return the state that `action` is about to change, as JSON-like values.
 
-    For a device its driver, override, slot, and whether Xen assigns it to a guest; for a domain its persistent XML,
-    without secrets; for modules loaded at boot cede's file. Unknown values are left out. Raises TransientError,
+    For a device its driver, override, slot, and whether Xen assigns it to a guest; for a running domain its id, 0 if it
+    doesn't run, and the boot in which that is so; for a domain its persistent XML, without secrets; for modules loaded
+    at boot cede's file. Unknown values are left out. Raises TransientError,
     UnreachableError or HungError if libvirt does not answer.
     """
     found: dict[str, object] = {}
@@ -294,6 +295,11 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
         }
         if found["driver"] == PCIBACK:
             found["in_guest"] = adapters.hypervisor.in_guest(address)
+    if isinstance(action, HotPlug | Unplug | ForceDetach):
+        domain = adapters.timeouts.call(
+            f"reading {action.domain} from libvirt", lambda: adapters.libvirt.running(action.domain)
+        )
+        found |= {"boot": adapters.journal.boot, "domid": domain.domid if domain else 0}
     if isinstance(action, EDITS):
         # the action itself reports what is wrong with the domain; a busy libvirt is retried
         with suppress(PermanentError, UnsafeError, WorldMovedError):

@@ -211,6 +211,8 @@ class Inventory:
             domain = self.domain(started.domain) if begun else None
             if domain is None or not domain.running or domain.live_hostdev(address):
                 continue
+            if started.domids and domain.domid not in started.domids:
+                continue  # what it has now it was given after its restart
             if given is not None and given.domid == domain.domid:
                 return domain
             if given is None and device is not None and device.in_guest:

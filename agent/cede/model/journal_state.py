@@ -81,7 +81,8 @@ class Unfinished:
     `subject` is what it was about; `device` is its name in the policy, empty where no policy named it; `attaching`
     tells whether it was an attach, not a release; `domain` is the one that it was about, empty if that was none;
     `return_to_dom0` tells whether dom0 is to have the device if it comes out of there; `since` is when it started;
-    `moved` tells whether a hot-plug or an unplug was begun, without which nothing of it is in the domain.
+    `moved` tells whether a hot-plug or an unplug was begun in this boot of dom0, without which nothing of it is in the
+    domain; `domids` are the ids that the domain had then, none if they aren't known.
     """
 
     subject: str
@@ -92,6 +93,7 @@ class Unfinished:
     return_to_dom0: bool = True
     since: str = ""
     moved: bool = True
+    domids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,14 +98,22 @@ _AT_ONCE = 100
 _OUTCOMES = {"cut off": "incomplete", "stranded": "rollback failed"}
 
 
-# whether any change of it that is open began what can have left the device in a domain; an unnamed action of an older
-# cede can have
+# the domain ids, `?` if not known, at which any open change of it began what can have left the device in a running
+# domain, in this boot; an unnamed action of an older cede can have
 _MOVED = (
-    "EXISTS (SELECT 1 FROM deed JOIN task AS other ON deed.task = other.id WHERE other.open"
+    "(SELECT group_concat(coalesce(json_extract(nullif(deed.before, ''), '$.domid'), '?'))"
+    " FROM deed JOIN task AS other ON deed.task = other.id WHERE other.open"
+    " AND coalesce(json_extract(nullif(deed.before, ''), '$.boot'), :boot) = :boot"
     " AND other.address = task.address AND coalesce(json_extract(deed.step, '$.action'), '') NOT IN"
     " ('bind-to-pciback', 'load-pciback', 'load-at-boot', 'dont-load-at-boot', 'return-to-dom0', 'switch-on',"
-    " 'switch-off'))"
+    " 'switch-off', 'add-to-config', 'adopt', 'remove-from-config'))"
 )
+
+
+def _domids(moved: object) -> tuple[int, ...]:
+    """Return the domain ids in what `_MOVED` has found; empty if one of them isn't known."""
+    ids = set(str(moved or "").split(","))
+    return tuple(sorted(map(int, ids))) if all(one.isdecimal() for one in ids) else ()
 
 
 class Journal(StatusStore):
@@ -123,7 +131,8 @@ class Journal(StatusStore):
             device = "device" if named else database.DEVICE_OF_SUBJECT
             unfinished = connection.execute(
                 f"SELECT subject, {device}, address, domain, inward, back, begun, {_MOVED} FROM task"  # noqa: S608
-                " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id"
+                " WHERE id IN (SELECT max(id) FROM task WHERE open AND address != '' GROUP BY address) ORDER BY id",
+                {"boot": self._boot},
             ).fetchall()
             held = connection.execute(
                 "SELECT address, reason, since FROM held WHERE boot = ? ORDER BY address",
@@ -140,7 +149,8 @@ class Journal(StatusStore):
                         attaching=bool(attaching),
                         return_to_dom0=bool(back),
                         since=since,
-                        moved=bool(moved),
+                        moved=moved is not None,
+                        domids=_domids(moved),
                     )
                     for subject, name, at, domain, attaching, back, since, moved in unfinished
                 ),
