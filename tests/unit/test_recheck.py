@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from shutil import copytree
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,14 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.domain_xml import document
 from cede.errors import TransientError, WorldMovedError
 from cede.executor.executor import Executor
-from cede.model.actions import Action, BindToPciback, HotPlug, ReturnToDom0, Unplug
+from cede.model.actions import (
+    Action,
+    AddToConfig,
+    BindToPciback,
+    HotPlug,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.pci import Address
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.planner.recheck import recheck
@@ -45,6 +53,7 @@ def take(
         purpose=Purpose.RELEASE if actions[0] == UNPLUG else Purpose.ATTACH,
         address=NIC,
         identity=IDENTITY,
+        instance=host.adapters().sysfs.instance(NIC),
         actions=actions,
     )
     (outcome,) = Executor(
@@ -73,6 +82,13 @@ def reserve(host: SimulatedHost, *, live: bool) -> None:
         guest.live = document.with_hostdev(guest.live, NIC, "hostdev0")
     elif not live:
         guest.config = document.with_hostdev(guest.config, NIC, "hostdev0")
+
+
+def pulled_out(host: SimulatedHost) -> None:
+    """Another card of the same model is put in: it has the folder's name, and no more of the old one."""
+    folder = (host.tree.sys / "bus/pci/devices" / str(NIC)).resolve()
+    folder.rename(folder.with_name("the old card"))
+    copytree(folder.with_name("the old card"), folder, symlinks=True)
 
 
 def name_of(outcome: Outcome) -> str:
@@ -203,3 +219,58 @@ def test_dom0_does_not_take_what_somebody_gave_away_meanwhile(
     assert take(host, *ATTACH).error is None
     assert name_of(take(host, *RELEASE, at=ReturnToDom0, meanwhile=given)) == "elsewhere"
     assert Sysfs(host.tree.sys).driver(NIC) == "pciback"
+
+
+def test_a_card_that_was_put_in_meanwhile_is_not_taken_for_one_of_the_same_model(
+    host: SimulatedHost,
+) -> None:
+    done = take(host, *ATTACH, at=BindToPciback, meanwhile=lambda: pulled_out(host))
+    assert name_of(done) == "other-device"
+    assert not [line for line in host.journal if "bind" in line]
+
+
+def test_what_dom0_uses_again_is_not_taken_from_its_driver_to_be_returned(
+    host: SimulatedHost,
+) -> None:
+    """Somebody bound the driver by hand and mounted a disk; pciback's slot is still there."""
+
+    def by_hand() -> None:
+        host.tree.bind(str(NIC), "e1000e")
+        mounted(host)()
+
+    assert take(host, *ATTACH).error is None
+    done = take(host, *RELEASE, at=ReturnToDom0, meanwhile=by_hand)
+    assert name_of(done) == "host-needs-it"
+    assert Sysfs(host.tree.sys).driver(NIC) == "e1000e"
+    assert host.journal.count(f"bind_to_pciback {NIC}") == 1
+
+
+def test_what_came_into_use_once_a_try_has_brought_it_home_does_not_fail_the_next_try(
+    host: SimulatedHost,
+) -> None:
+    assert take(host, *ATTACH).error is None
+    change = Change(
+        subject="s", purpose=Purpose.RELEASE, address=NIC, identity=IDENTITY, actions=RELEASE
+    )
+    assert take(host, *RELEASE).error is None
+    mounted(host)()
+    now = observe(host.adapters())
+    found = [
+        recheck(change, RELEASE[-1], now, tried=tried, is_rollback=False) for tried in (False, True)
+    ]
+    assert [one and one.rule for one in found] == ["host-needs-it", None]
+
+
+@pytest.mark.parametrize("how", ["xl", "virsh", "reserved"])
+def test_what_another_guest_has_or_reserves_meanwhile_is_not_written_into_a_second_xml(
+    host: SimulatedHost, how: str
+) -> None:
+    def given() -> None:
+        if how == "xl":
+            gave(host, 2)
+        else:
+            reserve(host, live=how == "virsh")
+
+    later = tuple(action for action in ATTACH if not isinstance(action, HotPlug))
+    assert name_of(take(host, *later, at=AddToConfig, meanwhile=given)) == "elsewhere"
+    assert observe(host.adapters()).domain("pv1").config_hostdev(NIC) is None  # type: ignore[union-attr]

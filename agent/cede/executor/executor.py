@@ -264,6 +264,12 @@ class Executor:
                 name="other-device",
                 remedy="plan again",
             )
+        if change.instance not in {None, self._adapters.sysfs.instance(change.address)}:
+            raise WorldMovedError(
+                f"{change.address} was taken out and put in again since the plan was made: it may be another card",
+                name="other-device",
+                remedy="plan again",
+            )
 
 
 def _outcome_word(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ docstring names it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from cede.util.json_keywords import Keywords
@@ -222,7 +222,9 @@ class Device:
     whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
     probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
     owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are why the host keeps it;
-    `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know.
+    `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know. `instance` is the
+    number that the kernel has given to the device when it came: a card that is pulled out and put in again, or another
+    one of the same model, has another number; None where that can't be told.
     """
 
     address: Address
@@ -245,6 +247,7 @@ class Device:
     in_guest: bool | None = False
     uses: tuple[HostUse, ...] = ()
     original_state: OriginalState | None = None
+    instance: int | None = field(default=None, compare=False)
 
     @property
     def is_bridge(self) -> bool:

@@ -72,6 +72,7 @@ class Change:
 
     `device` is its name in the policy, empty where no policy names it. `address` is None for what is about the host or
     a domain itself. `identity` is what the device must still be at each action; None for one that has vanished.
+    `instance` is the kernel's number of it, which another card at the same address has not; None if it isn't known.
     `action_required` is what the administrator must do after the actions before the assignment is in sync, empty if
     nothing. `reason` says why there is something to do, where that isn't a first attach or the administrator's command.
     `override` names the guards that the policy overrides for the device.
@@ -82,6 +83,7 @@ class Change:
     device: str = ""
     address: Address | None
     identity: Identity | None
+    instance: int | None = None
     actions: Annotated[tuple[Action, ...], Keywords(min_items=1)]
     action_required: str = ""
     reason: str = ""

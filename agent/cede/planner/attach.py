@@ -80,6 +80,7 @@ def _attach(target: AttachTarget, lost: str) -> Change | Satisfied | Deferred:
         device=target.assignment.device,
         address=target.device.address,
         identity=target.device.identity,
+        instance=target.device.instance,
         actions=actions,
         action_required=_action_required(target),
         reason=lost,

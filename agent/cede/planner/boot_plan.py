@@ -123,6 +123,7 @@ def _decision(
         device=candidate.assignment.device,
         address=device.address,
         identity=device.identity,
+        instance=device.instance,
         actions=tuple(bind_actions(candidate)),
         override=candidate.override,
     )

@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
-from cede.model.actions import BindToPciback, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.actions import (
+    AddToConfig,
+    BindToPciback,
+    HotPlug,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
+from cede.model.pci import PCIBACK
 from cede.model.plan import Refused
 from cede.planner.guards import refuse_guarded
 from cede.planner.resets import refuse_sibling
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
     from cede.model.plan import Change
 
-RECHECKED = (BindToPciback, HotPlug, Unplug, RemoveFromConfig, ReturnToDom0)
+RECHECKED = (BindToPciback, HotPlug, AddToConfig, Unplug, RemoveFromConfig, ReturnToDom0)
 _AGAIN = "plan again"
 
 
@@ -42,12 +50,16 @@ def recheck(
                 or _used(change, action.address, now)
                 or _active_sibling(change, action.address, now)
             )
+        case AddToConfig():
+            return _reserved(change, action, now) or _given_outside(change, action, now)
         case Unplug():
             return _foreign(change, action, now)
         case RemoveFromConfig() if not is_rollback:
             return _running(change, action, now)
         case ReturnToDom0():
-            return _wanted(change, action.address, now, is_rollback=is_rollback)
+            return _wanted(change, action.address, now, is_rollback=is_rollback) or _used_again(
+                change, action.address, now, tried=tried
+            )
         case _:
             return None
 
@@ -65,12 +77,33 @@ def _active_sibling(change: Change, address: Address, now: Inventory) -> Refused
     return None if device is None else refuse_sibling(device, change.subject, now)
 
 
+def _used_again(change: Change, address: Address, now: Inventory, *, tried: bool) -> Refused | None:
+    """Dom0's driver has it already, by hand: a return would take it from there once more, to lift the quarantine.
+
+    What a try before this one has brought home, free of pciback, is not taken any more.
+    """
+    device = now.device(address)
+    if device is None or device.driver in {None, PCIBACK}:
+        return None
+    held = device.in_pciback_slots or device.driver_override == PCIBACK
+    return _used(change, address, now) if held or not tried else None
+
+
+def _reserved(change: Change, action: HotPlug | AddToConfig, now: Inventory) -> Refused | None:
+    """Another domain has it, or is to have it at its next start."""
+    others = (d for d in now.wanting(action.address) if d.name != action.domain)
+    other = next(others, None)
+    if other is None:
+        return None
+    return _elsewhere(change, f"{action.address} is in the XML of {other.name} by now")
+
+
 def _taken(change: Change, action: HotPlug, now: Inventory, *, tried: bool) -> Refused | None:
     """Somebody else has given it away, or reserved it, meanwhile."""
     address, target = action.address, now.domain(action.domain)
-    other = next((d for d in now.wanting(address) if d.name != action.domain), None)
-    if other is not None:
-        return _elsewhere(change, f"{address} is in the XML of {other.name} by now")
+    reserved = _reserved(change, action, now)
+    if reserved is not None:
+        return reserved
     if target is not None and target.live_hostdev(address):
         return _foreign(change, action, now)
     given, device = now.given(address), now.device(address)
@@ -78,6 +111,20 @@ def _taken(change: Change, action: HotPlug, now: Inventory, *, tried: bool) -> R
     idle = device is None or not device.on_pciback or device.in_guest is False
     if own or (given is None and idle):
         return None
+    return _given_away(change, address, now)
+
+
+def _given_outside(change: Change, action: AddToConfig, now: Inventory) -> Refused | None:
+    """Xen gives it to a guest, and not to this one by libvirt."""
+    address, target, given = action.address, now.domain(action.domain), now.given(action.address)
+    listed = target is not None and target.live_hostdev(address) is not None
+    if given is None or (listed and target is not None and given.domid == target.domid):
+        return None
+    return _given_away(change, address, now)
+
+
+def _given_away(change: Change, address: Address, now: Inventory) -> Refused:
+    given = now.given(address)
     holder = now.domain_by_id(given.domid) if given else None
     name = holder.name if holder else f"domain {given.domid}" if given else "a guest"
     return _elsewhere(change, f"{address} was given to {name} behind libvirt's back meanwhile")

@@ -130,6 +130,7 @@ def plan_way_out(target: DetachTarget) -> Change | Refused | None:
         device=target.name,
         address=target.address,
         identity=target.device.identity if target.device else None,
+        instance=target.device.instance if target.device else None,
         actions=actions,
     )
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from cede.errors import LIBVIRT_SILENT, HungError, UnreachableError, UsageError
 from cede.model import serialization
-from cede.model.actions import HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
-from cede.model.pci import of_interfaces, with_original_state
+from cede.model.pci import PCIBACK, of_interfaces, with_original_state
 from cede.planner.resets import goes_alone
 
 if TYPE_CHECKING:
@@ -154,7 +154,11 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
                 lambda: adapters.libvirt.running(action.domain),
             )
             return Inventory(domains=() if found is None else (found,))
+        case AddToConfig():
+            return _owners(adapters)
         case ReturnToDom0():
+            if adapters.sysfs.driver(action.address) not in {None, PCIBACK}:
+                return observe_host(adapters)
             return _owners(adapters)
         case HotPlug():
             device = adapters.sysfs.device(action.address)

@@ -350,6 +350,17 @@ class Sysfs:
             class_code=event.get("pci_class", "").zfill(_CLASS_DIGITS),
         )
 
+    def instance(self, address: Address) -> int | None:
+        """Return the number that the kernel gave to the function when it came; None if there is none.
+
+        Each folder of sysfs has another inode than all before it (fs/kernfs/dir.c, __kernfs_new_node), so the number
+        tells a card from one that was at the address before, as no number of the card's own always does.
+        """
+        try:
+            return os.stat(f"{self._devices}/{address}").st_ino
+        except OSError:
+            return None
+
     def _device(
         self,
         name: str,
@@ -381,6 +392,7 @@ class Sysfs:
             function_index=function_index,
             requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
+            instance=self.instance(address),
         )
 
 
