@@ -82,9 +82,12 @@ class MemoryHost(Host):
         interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as disks
     ) -> dict[Address, list[HostUse]]:
         return {
-            card.address: [HostUse(guard="filesystem", chain=(str(card.address), "vda", "/"))]
+            card.address: [
+                HostUse(guard=guard, chain=(str(card.address), "vda", "/"))
+                for guard in (*(["filesystem"] if card.guarded else []), *sorted(card.uses))
+            ]
             for card in self.cards.values()
-            if card.guarded
+            if card.guarded or card.uses
         }
 
 
@@ -106,7 +109,12 @@ class MemoryJournal(Journal):
         assert self._open is not None
         self._open.execute("PRAGMA synchronous = OFF")
 
+    def restart(self, boot: str) -> None:
+        """Dom0 has been booted again; the file stays."""
+        self._boot = boot
+
     def wipe(self) -> None:
+        self._boot = "this"
         with super()._writing() as connection:
             for table in ("deed", "task", "origin", "held", "pause", "attachment", "condition"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
@@ -157,6 +165,13 @@ class MemorySysfs(SimulatedSysfs):
     def random_macs(self, address: Address) -> frozenset[str]:  # noqa: ARG002 - the port's signature
         return frozenset()
 
+    def instance(self, address: Address) -> int | None:
+        card = self._host.cards[address]
+        return card.instance if card.present else None
+
+    def serial(self, address: Address) -> str | None:
+        return self._host.cards[address].serial
+
     def disks(self, address: Address) -> tuple[str, ...]:
         return self._reads_of(
             "disks", address, lambda card: card.disks if card.driver == card.native else ()
@@ -183,8 +198,11 @@ def _device(card: Card) -> Device:
         identity=IDENTITY,
         driver=card.driver,
         driver_override=card.override,
-        reset_methods=("pm",),
+        reset_methods=card.reset_methods,
         interfaces=_interfaces(card),
         mac=card.links[0].mac if card.links else None,
+        serial=card.serial,
+        instance=card.instance,
+        physical_function=card.physical_function,
         in_pciback_slots=card.slot,
     )
