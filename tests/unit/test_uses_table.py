@@ -17,8 +17,9 @@ from cede.model.pci import GUARDS
 from sim.sys_tree import link, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from cede.model.pci import Address, HostUse
     from sim.sys_tree import SysTree
 
 DISK, NIC, NIC2, GPU = "0000:00:03.0", "0000:01:00.0", "0000:02:00.0", "0000:04:00.0"
@@ -118,6 +119,17 @@ class Made:
             link(self.tree.sys / f"class/graphics/fb{number}", path)
         write(self.tree.sys / "class/vtconsole/vtcon1/name", name)
         write(self.tree.sys / "class/vtconsole/vtcon1/bind", bound)
+
+    def uses(self) -> Mapping[Address, Sequence[HostUse]]:
+        """What the adapter finds."""
+        tree, root = self.tree, self.tree.root
+        adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
+        return adapter.find(self.disks, self.interfaces)
+
+
+def found_in(made: Made) -> dict[str, list[str]]:
+    """The guards that speak, by the device's address."""
+    return {str(address): [use.guard for use in of] for address, of in made.uses().items()}
 
 
 def _in_namespace(made: Made) -> None:
@@ -697,15 +709,12 @@ def test_each_use_of_a_device_is_found_and_what_is_none_is_not(tree: SysTree, li
     made = Made(tree)
     for step in line.steps:
         step(made)
-    root = tree.root
-    adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
-    uses = adapter.find(made.disks, made.interfaces)
-    found = {str(address): [use.guard for use in of] for address, of in uses.items()}
+    found = found_in(made)
     if line.guard:
         assert line.guard in found.get(line.address, [])
     else:
         assert found == {}
-    assert {use.chain[0] for of in uses.values() for use in of} <= {*found, NIC}
+    assert {use.chain[0] for of in made.uses().values() for use in of} <= {*found, NIC}
 
 
 def test_the_table_has_every_guard_that_the_adapter_can_speak() -> None:
