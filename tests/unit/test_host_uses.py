@@ -15,7 +15,7 @@ from cede.model.pci import Address
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sim.sys_tree import SysTree
 
@@ -565,7 +565,23 @@ def test_one_device_can_be_needed_for_several_reasons(tree: SysTree) -> None:
     assert [name for name in ("0000:00:03.0", "vda1", "/") if name not in str(use)] == []
 
 
-def test_a_table_of_connections_that_cant_be_read_is_an_error_and_never_none(tree: SysTree) -> None:
+def _no_tcp(tree: SysTree) -> None:
     (tree.proc / "net/tcp").unlink()
+
+
+def _unreadable_udp(tree: SysTree) -> None:
+    (tree.proc / "net/udp").mkdir()
+
+
+def _unreadable_namespace(tree: SysTree) -> None:
+    tree.process(500, "app", net="2")
+    write(tree.proc / "500/cmdline", "app")
+
+
+@pytest.mark.parametrize("spoil", [_no_tcp, _unreadable_udp, _unreadable_namespace])
+def test_a_table_of_connections_that_cant_be_read_is_an_error_and_never_none(
+    tree: SysTree, spoil: Callable[[SysTree], None]
+) -> None:
+    spoil(tree)
     with raises(PermanentError, "connections-unknown"):
         HostUses(tree.sys, tree.proc).find()

@@ -81,10 +81,22 @@ class Made:
         self.tree.route(name, "fe80::/64", via=False, protocol="kernel")
 
     def talks(
-        self, state: str = "01", *, local: str = HEX_HERE, peer: str = HEX_PEER, at: str = "net"
+        self,
+        state: str = "01",
+        *,
+        local: str = HEX_HERE,
+        peer: str = HEX_PEER,
+        at: str = "net",
+        table: str = "tcp",
     ) -> None:
         row = f"0: {local}:C001 {peer}:0CBC {state} 0:0 00:0 0 0 0 9 1"
-        write(self.tree.proc / at / "tcp", f"sl local rem st\n{row}")
+        write(self.tree.proc / at / table, f"sl local rem st\n{row}")
+
+    def associates(self, state: str = "3", here: str = f"10.0.0.9 *{HERE}") -> None:
+        """An SCTP association, of which both ends have two addresses (net/sctp/proc.c)."""
+        row = f"ffff8 ffff9 2   1   {state}  0       1        0        0       0 4711 36412 36412  {here} <-> "
+        row += f"*{PEER} 10.0.1.2 \t    7500    10    10   10    0    0        0        1        0   212992   212992"
+        write(self.tree.proc / "net/sctp/assocs", f" ASSOC     SOCK   STY SST ST HBKT\n{row}")
 
     def mounts(self, *lines: str) -> None:
         path = self.tree.proc / "self/mountinfo"
@@ -237,6 +249,20 @@ def _container_connection(made: Made) -> None:
     made.tree.process(500, "app", net="2")
     made.talks(local="0200000A", peer=HEX_FAR, at="500/net")
     made.tree.reached["203.0.113.1"] = "eth1"
+
+
+def _container_datagrams(made: Made) -> None:
+    """Its first process has ended and isn't waited for: the kernel shows nothing of its network."""
+    _container_connection(made)
+    made.tree.process(499, "zombie", net="2")
+    made.talks("0A", peer="00000000", at="500/net")
+    made.talks(local="0200000A", peer=HEX_FAR, at="500/net", table="udp")
+
+
+def _datagrams6(made: Made) -> None:
+    made.knows("eth1", addresses=("2001:db8::9",), subnets=("2001:db8::/64",))
+    local, peer = (f"B80D0120{'0' * 16}0{n}000000" for n in (9, 1))
+    made.talks(local=local, peer=peer, table="udp6")
 
 
 def _container_macvlan(made: Made) -> None:
@@ -417,6 +443,30 @@ USES = (
         lambda m: m.talks("02"),
     ),
     use("a container's connection", "connection", NIC, _container_connection),
+    *(
+        use(
+            f"a connected socket of {table}",
+            "connection",
+            NIC,
+            lambda m: m.addressed(),
+            lambda m, table=table: m.talks(table=table),  # type: ignore[misc]
+        )
+        for table in ("udp", "udplite", "raw", "icmp")
+    ),
+    use("a connected socket of UDP over IPv6", "connection", NIC, _datagrams6),
+    use(
+        "a container's connected socket of UDP, whose first process is a zombie",
+        "connection",
+        NIC,
+        _container_datagrams,
+    ),
+    use(
+        "an SCTP association by any of its addresses",
+        "connection",
+        NIC,
+        lambda m: m.addressed(),
+        lambda m: m.associates(),
+    ),
     use("an IPsec tunnel", "connection", NIC, _ipsec),
     # -- routes, and what they lie on
     use("the default route", "default-route", NIC, lambda m: m.tree.route("eth1")),
@@ -638,6 +688,21 @@ USES = (
     ),
     no_use(
         "a connection to dom0 itself", lambda m: m.addressed(), lambda m: m.talks(peer=HEX_HERE)
+    ),
+    no_use(
+        "a socket of UDP that anybody may send to",
+        lambda m: m.addressed(),
+        lambda m: m.talks("07", peer="00000000", table="udp"),
+    ),
+    no_use(
+        "an SCTP association that has ended",
+        lambda m: m.addressed(),
+        lambda m: m.associates("0"),
+    ),
+    no_use(
+        "an SCTP association of dom0 with itself",
+        lambda m: m.addressed(),
+        lambda m: m.associates(here="*127.0.0.1"),
     ),
     no_use("a route into nothing", lambda m: m.tree.route("lo", "10.9.0.0/16")),
     no_use("an internal journal", lambda m: m.put("proc/fs/jbd2/sdz1-8/info", "")),

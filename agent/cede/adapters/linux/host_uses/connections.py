@@ -1,7 +1,9 @@
-"""With whom dom0 talks: established TCP connections of every network namespace, and the kernel's storage sessions.
+"""With whom dom0 talks: connected sockets of every network namespace, and the kernel's storage sessions.
 
-Sources: Documentation/networking/proc_net_tcp.rst, include/net/tcp_states.h, drivers/scsi/scsi_transport_iscsi.c,
-drivers/nvme/host/fabrics.c (nvmf_get_address).
+The subflows of MPTCP are in the table of TCP, each as a connection of its own.
+Sources: Documentation/networking/proc_net_tcp.rst, include/net/tcp_states.h (also for connected sockets of UDP, raw IP
+and ping: net/ipv4/datagram.c, ip4_datagram_connect), net/sctp/proc.c (sctp_assocs_seq_show), sctp_state in
+include/net/sctp/constants.h, drivers/scsi/scsi_transport_iscsi.c, drivers/nvme/host/fabrics.c (nvmf_get_address).
 """
 
 from __future__ import annotations
@@ -13,26 +15,47 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cede.adapters.linux.host_uses.device_tree import children
 from cede.errors import PermanentError
-from cede.util.kernel_files import text
+from cede.util.kernel_files import existing_text, text
+from cede.util.numbers import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_ESTABLISHED, _CONNECTING, _LISTENING = "01", "02", "0A"
+_ESTABLISHED, _LISTENING = "01", "0A"
+_OPEN = frozenset({_ESTABLISHED, "02", "03"})  # also those that are just being made
+_TCP = {"tcp": "TCP", "tcp6": "TCP"}
+_DATAGRAMS = {
+    "udp": "UDP", "udp6": "UDP", "udplite": "UDP-Lite", "udplite6": "UDP-Lite",
+    "raw": "raw IP", "raw6": "raw IP", "icmp": "ping", "icmp6": "ping",
+}  # fmt: skip
+_WITHOUT_PORTS = frozenset(
+    {"raw IP", "ping"}
+)  # what stands in their place is a protocol or an identifier
 _FIELDS, _WORD = 10, 8
+_ASSOCIATIONS, _BETWEEN, _NO_ASSOCIATION = "sctp/assocs", "<->", "0"
+_STATE, _REMOTE_PORT, _ADDRESSES = 4, 12, 13  # the columns of _ASSOCIATIONS
 _SSH_PORT = 22
 _HEADING = "sl"
 _TRANSPORT = re.compile(r"\b(traddr|host_traddr)=([0-9a-fA-F:.]+)")
 
 
 class Connection(NamedTuple):
-    """A TCP connection, or one that is being made; `ssh` if it is one to dom0's sshd."""
+    """A connected socket, or one that is being connected, of the protocol `kind`; `ssh` if it is one to dom0's sshd.
+
+    `port` is the peer's, 0 where the protocol has none.
+    """
 
     local: str
     peer: str
     port: int
     ssh: bool = False
+    kind: str = "TCP"
+
+    def __str__(self) -> str:
+        port = f", port {self.port}" if self.port else ""
+        article = "an" if self.kind == "SCTP" else "a"
+        return f"{article} {self.kind} connection to {self.peer}{port}"
 
 
 class Session(NamedTuple):
@@ -48,30 +71,61 @@ def connections(
 ) -> tuple[Connection, ...]:
     """Return the connections of dom0's network namespace and of all others, each pair of addresses once.
 
-    Raises PermanentError if the kernel's table can't be read: nothing found would say that nobody is connected.
+    Raises PermanentError if a table of the kernel can't be read: nothing found would say that nobody is connected.
     """
     if not text(proc / "net/tcp").startswith(_HEADING):
-        raise PermanentError(
-            f"{proc}/net/tcp can't be read, so cede can't tell which connections there are",
-            name="connections-unknown",
-            remedy="is /proc mounted?",
-        )
-    own = [row for name in ("net/tcp", "net/tcp6") for row in _rows(proc / name)]
+        raise _unknown(proc / "net/tcp")
+    own = proc / "net"
     ports = {
         _endpoint(row[1])[1]
-        for row in own
+        for name in _TCP
+        for row in _rows(own / name)
         if row[3] == _LISTENING and f"socket:[{row[9]}]" in sshd_sockets
     } or {_SSH_PORT}  # as when systemd listens for sshd
-    others = [
-        row
-        for processes in namespaces.values()
-        for name in ("net/tcp", "net/tcp6")
-        for row in _rows(proc / processes[0] / name)
-    ]
+    others = (_tables_of(proc, processes) for processes in namespaces.values())
     found = dict.fromkeys(
-        connection for row in (*own, *others) for connection in _connection(row, ports)
+        connection
+        for tables in (own, *others)
+        if tables is not None
+        for connection in _connections(tables, ports)
     )
     return tuple(found)
+
+
+def _unknown(path: Path) -> PermanentError:
+    return PermanentError(
+        f"{path} can't be read, so cede can't tell which connections there are",
+        name="connections-unknown",
+        remedy="is /proc mounted, and does cede run as root?",
+    )
+
+
+def _tables_of(proc: Path, processes: Sequence[str]) -> Path | None:
+    """The tables of the network namespace that these processes are in; None if all of them have ended.
+
+    What has ended and isn't waited for has no network any more, though it is listed.
+    """
+    for process in processes:
+        if text(proc / process / "net/tcp").startswith(_HEADING):
+            return proc / process / "net"
+    alive = next((one for one in processes if text(proc / one / "cmdline")), None)
+    if alive is not None:
+        raise _unknown(proc / alive / "net/tcp")
+    return None
+
+
+def _connections(tables: Path, ssh_ports: set[int]) -> Iterator[Connection]:
+    """Yield the connections in the tables of one network namespace; there is no table of what the kernel lacks."""
+    for name in _TCP:
+        for row in _rows(tables / name):
+            if row[3] in _OPEN:
+                yield from _connection(row, "TCP", ssh_ports)
+    for name, kind in _DATAGRAMS.items():
+        for row in _rows(tables / name):
+            if row[3] == _ESTABLISHED:
+                yield from _connection(row, kind)
+    for line in _lines(tables / _ASSOCIATIONS):
+        yield from _association(line.split())
 
 
 def storage_sessions(sys_root: Path) -> tuple[Session, ...]:
@@ -101,18 +155,41 @@ def _known(written: str) -> str:
         return ""
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return existing_text(path).splitlines()
+    except OSError as error:
+        raise _unknown(path) from error
+
+
 def _rows(path: Path) -> list[list[str]]:
-    rows = [line.split() for line in text(path).splitlines()]
+    rows = [line.split() for line in _lines(path)]
     return [row for row in rows if len(row) >= _FIELDS]
 
 
-def _connection(row: Sequence[str], ssh_ports: set[int]) -> Iterator[Connection]:
-    if row[3] not in {_ESTABLISHED, _CONNECTING}:
-        return
+def _connection(
+    row: Sequence[str], kind: str, ssh_ports: Collection[int] = ()
+) -> Iterator[Connection]:
     (local, local_port), (peer, port) = _endpoint(row[1]), _endpoint(row[2])
-    if local and not ip_address(local).is_loopback:
-        ssh = local_port in ssh_ports and row[3] == _ESTABLISHED
-        yield Connection(local, peer, 0 if ssh else port, ssh)
+    if not local or ip_address(local).is_loopback:
+        return
+    ssh = local_port in ssh_ports and row[3] == _ESTABLISHED
+    yield Connection(local, peer, 0 if ssh or kind in _WITHOUT_PORTS else port, ssh, kind)
+
+
+def _association(row: Sequence[str]) -> Iterator[Connection]:
+    """Yield a connection for each pair of addresses of an SCTP association, which may have several of both."""
+    if len(row) <= _ADDRESSES or _BETWEEN not in row or row[_STATE] == _NO_ASSOCIATION:
+        return
+    between = row.index(_BETWEEN)
+    locals_, peers = (
+        [known for word in part if (known := _known(word.removeprefix("*")))]
+        for part in (row[_ADDRESSES:between], row[between + 1 :])
+    )
+    port = number(row[_REMOTE_PORT]) or 0
+    for local in locals_:
+        if not ip_address(local).is_loopback:
+            yield from (Connection(local, peer, port, kind="SCTP") for peer in peers)
 
 
 def _number(digits: str) -> int:

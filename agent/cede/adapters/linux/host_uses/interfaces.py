@@ -86,13 +86,13 @@ class Interfaces:
                 yield from self._between([connection.local, connection.peer], "ssh", chain)
 
     def connections(self) -> Iterator[Use]:
-        """Yield the devices of all other TCP connections; one of each interface."""
+        """Yield the devices of all other connections; one of each interface."""
         named: set[str] = set()
         for connection in self._connections:
             ends = [connection.local, connection.peer]
             if connection.ssh or connection.peer in self._owners:
                 continue
-            chain = (f"a TCP connection to {connection.peer}, port {connection.port}",)
+            chain = (str(connection),)
             for name in self._at(ends):
                 if name not in named:
                     named.add(name)
