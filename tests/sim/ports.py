@@ -142,7 +142,10 @@ class SimulatedHypervisor(Port):
 class SimulatedKernelLog(Port):
     """One line a second since boot."""
 
-    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+    def lines(self, about: str = "") -> tuple[KernelLine, ...] | None:
+        return self._gate.replaced("kernel-log", self._said, about)
+
+    def _said(self, about: str) -> tuple[KernelLine, ...]:
         return tuple(
             KernelLine(seconds_since_boot=float(at), text=text)
             for at, text in enumerate(self._host.kernel_said)

@@ -381,6 +381,11 @@ def test_the_kernel_log_is_read_from_the_last_action_on(
     assert all(said in one.found for one, (_, said) in zip(found, expected, strict=True))
 
 
+def test_a_kernel_log_that_cant_be_read_proves_nothing() -> None:
+    (one,) = host_checks.of_kernel_log(None, NIC)
+    assert (one.source, one.status) == ("kernel log", CheckStatus.UNVERIFIED)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "decisions"),
     [

@@ -54,6 +54,7 @@ HEALTHY = Facts(
     inventory=INVENTORY,
 )
 WITHOUT = replace(INVENTORY, pciback_loaded=False)
+UNLISTED = replace(INVENTORY, devices=(replace(CARD, node_device=None),))
 
 
 def recorded(file: str) -> list[tuple[str, dict[str, Severity]]]:
@@ -98,6 +99,8 @@ FATAL, WARNING, NOTE = Severity
         ({"is_root": False}, {"not-root": NOTE}),
         ({"no_xenstore": UnreachableError("no socket")}, {"xenstore-down": FATAL}),
         ({"no_node_devices": UnreachableError("virtnodedevd-sock")}, {"virtnodedevd-down": FATAL}),
+        ({"unreadable_logs": ("dom0's kernel log",)}, {"log-unreadable": WARNING}),
+        ({"inventory": UNLISTED}, {"node-devices-unknown": FATAL}),
         ({"not_observed": PermanentError("the journal can't be read")}, {"not-observed": FATAL}),
         ({"libxl_notes": (LibxlNote(address=NIC, domid=7),)}, {"stale-libxl-note": WARNING}),
         ({"power": {NIC: "D3cold"}}, {"asleep": WARNING}),

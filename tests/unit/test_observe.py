@@ -59,6 +59,21 @@ def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
         observe(host.adapters())
 
 
+@pytest.mark.parametrize(
+    ("listed", "known"),
+    [
+        (frozenset(), {None}),
+        (frozenset({"pci_0000_ff_00_0"}), {None}),
+        (frozenset({"pci_0000_01_00_0"}), {True, False}),
+    ],
+)
+def test_a_list_of_node_devices_without_any_of_the_hosts_tells_nothing(
+    host: SimulatedHost, listed: frozenset[str], known: set[bool | None]
+) -> None:
+    host.instead["node_devices"] = lambda _: listed
+    assert {device.node_device for device in observe(host.adapters()).devices} == known
+
+
 def test_a_guest_that_libvirt_does_not_know_has_its_disk_and_its_network_too(
     host: SimulatedHost,
 ) -> None:

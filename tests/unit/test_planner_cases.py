@@ -4,7 +4,7 @@ A device that says nothing of its reset has the kernel's methods `pm bus`; a dom
 off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
-some guest's by Xen's own word. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
+some guest's by Xen's own word; `listed` tells whether libvirt lists it, null if that can't be told. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
 is the plan of the early binder. `remembered` is what the journal knows of the card that was at an address. `left` is
 where the last pass left what: [address, domain, "live config"]. `paused` and `drained` list what
 the administrator named so, "everything" too; `scheduled` tells that no person asks.
@@ -66,6 +66,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         reset_methods=tuple(said.get("reset", "pm bus").split()),
         physical_function=_address(said.get("physical_function")),
         requester=_address(said.get("requester")),
+        node_device=said.get("listed", True),
         in_pciback_slots=said.get("slot", said.get("driver") == "pciback"),
         in_guest=said.get("in_guest", False),
         uses=tuple(

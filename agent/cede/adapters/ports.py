@@ -128,7 +128,7 @@ class Modules(Protocol):
 class KernelLog(Protocol):
     """dom0's kernel log (linux/kernel_log.py)."""
 
-    def lines(self, about: str = "") -> tuple[KernelLine, ...]: ...
+    def lines(self, about: str = "") -> tuple[KernelLine, ...] | None: ...
 
 
 class Xl(Protocol):

@@ -92,7 +92,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
 
 
 def node_devices(facts: Facts) -> Iterator[Finding]:
-    """Find a driver for node devices, virtnodedevd where the daemons are modular, that doesn't answer."""
+    """Find a driver for node devices, virtnodedevd where the daemons are modular, that answers nothing, or with none."""
     if facts.no_node_devices and not facts.no_libvirt:
         yield _fatal(
             "virtnodedevd-down",
@@ -100,6 +100,15 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
             quoted(facts.no_node_devices.message),
             "systemctl start virtnodedevd.socket (or systemctl restart libvirtd)",
             "libvirt, docs/daemons.rst",
+        )
+    devices = facts.inventory.devices
+    if devices and all(device.node_device is None for device in devices):
+        yield _fatal(
+            "node-devices-unknown",
+            "libvirt lists none of the host's PCI devices",
+            "sysfs has them, so the list tells nothing, and cede gives none of them away",
+            "systemctl restart virtnodedevd (or libvirtd), then `virsh nodedev-list --cap pci`",
+            "libvirt, src/node_device/node_device_udev.c",
         )
 
 
@@ -130,6 +139,20 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def unreadable_logs(facts: Facts) -> Iterator[Finding]:
+    """Find a log that can't be read, and in which nothing is found therefore. Source: Linux, dev-kmsg; Xen, xl(1)."""
+    for log in facts.unreadable_logs:
+        yield Finding(
+            name="log-unreadable",
+            severity=Severity.WARNING,
+            subject=log,
+            what=f"{log} can't be read",
+            why="whether it has errors of a device can't be told, and no device is called verified",
+            remedy="see that /dev/kmsg can be read (`dmesg`), and that `xl dmesg` answers",
+            source="Linux, Documentation/ABI/testing/dev-kmsg; Xen, docs/man/xl.1.pod.in (dmesg)",
+        )
+
+
 def _silent(error: CedeError) -> Finding:
     """A daemon whose process is there and does not answer, with what is wrong with it and its remedy."""
     return _fatal(
@@ -153,4 +176,4 @@ def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
     )
 
 
-RULES = (not_root, libvirt, node_devices, xenstore, unobserved)
+RULES = (not_root, libvirt, node_devices, xenstore, unobserved, unreadable_logs)

@@ -28,6 +28,7 @@ _SOURCES = {
     "pvh": "Xen, docs/man/xl.cfg.5.pod.in (pci)",
     "memory-on-demand": "Xen, tools/libs/light/libxl_create.c (libxl__domain_config_setdefault)",
     "not-listed": "libvirt, src/node_device/node_device_udev.c",
+    "node-devices-unknown": "libvirt, src/node_device/node_device_udev.c",
     "transient": "https://libvirt.org/formatdomain.html",
     "elsewhere": "Xen, docs/misc/xenstore-paths.pandoc (backend/pci)",
 }

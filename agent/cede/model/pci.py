@@ -220,7 +220,8 @@ class Device:
     bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and its
     `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the bridge
     whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
-    probe; `node_device` whether libvirt lists it, and so can take it; `in_guest` that Xen itself says a guest
+    probe; `node_device` whether libvirt lists it, and so can take it, None if its list tells nothing; `in_guest` that
+    Xen itself says a guest
     owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are why the host keeps it;
     `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know. `instance` is the
     number that the kernel has given to the device when it came: a card that is pulled out and put in again, or another
@@ -243,7 +244,7 @@ class Device:
     function_index: Annotated[int, Keywords(minimum=0)] | None = None
     requester: Address | None = None
     in_pciback_slots: bool = False
-    node_device: bool = True
+    node_device: bool | None = True
     in_guest: bool | None = False
     uses: tuple[HostUse, ...] = ()
     original_state: OriginalState | None = None

@@ -30,6 +30,7 @@ _SIBLING_ACTIVE = "sibling-active"
 _CAUSES = {
     "held": "something hangs",
     "not-listed": "not in libvirt",
+    "node-devices-unknown": "libvirt can't tell",
     "no-reset": "no reset",
     _SIBLING_ACTIVE: "siblings in use",
 }

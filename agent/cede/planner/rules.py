@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     Answer = Refused | Satisfied | None
 
 _DEFAULT_ROUTE = "default-route"
+_NODE_DEVICES = (
+    "`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`"
+)
 
 
 class Asked(Enum):
@@ -189,16 +192,30 @@ def _refuse_given(given: BackendDevice, target: AttachTarget) -> Refused:
     )
 
 
+def _node_devices_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """A list of libvirt's with none of the host's devices says nothing of any of them."""
+    if target.device.node_device is not None or target.live is not None:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="node-devices-unknown",
+        kind=FailureKind.OUT_OF_SYNC,
+        reason="libvirt lists none of the devices that this host has, so whether it can take "
+        f"{target.device.address} can't be told",
+        remedy=_NODE_DEVICES,
+    )
+
+
 def _not_listed(target: AttachTarget, _: PlanContext) -> Answer:
     """libvirt can't take a device that it doesn't list."""
-    if target.device.node_device or target.live is not None:
+    if target.device.node_device is not False or target.live is not None:
         return None
     return Refused(
         subject=target.subject,
         rule="not-listed",
         kind=FailureKind.TRY_LATER,
         reason=f"libvirt does not list {target.device.address} among its node devices, and so can't take it",
-        remedy="`systemctl restart virtnodedevd` (or libvirtd), then `virsh nodedev-list --cap pci`",
+        remedy=_NODE_DEVICES,
     )
 
 
@@ -337,6 +354,7 @@ RULES: tuple[Rule, ...] = (
     Rule("alternative", Asked.LATER, _alternative),
     Rule("owner-unknown", Asked.LATER, _owner_unknown),
     Rule("elsewhere", Asked.LATER, _elsewhere),
+    Rule("node-devices-unknown", Asked.LATER, _node_devices_unknown),
     Rule("not-listed", Asked.LATER, _not_listed),
     Rule("pvh", Asked.LATER, _pvh),
     Rule("transient", Asked.LATER, _transient),

@@ -42,6 +42,11 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
     if any(waits_for_frontend(given, inventory) for given in inventory.backend):
         adapters.clock.sleep(_TIMEOUT_SECONDS)
         inventory, not_observed = _inventory(adapters, complete=complete)
+    kernel_log, xen_log = (
+        adapters.kernel_log.lines(),
+        adapters.hypervisor.log() if is_root else None,
+    )
+    logs = {"dom0's kernel log": kernel_log, "Xen's log": xen_log}
     facts = Facts(
         is_root=is_root,
         hypervisor=adapters.hypervisor.kind(),
@@ -50,8 +55,9 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         kernel_command_line=adapters.modules.kernel_command_line(),
         xen_command_line=adapters.hypervisor.command_line() if is_root else "",
         virtualisation=adapters.hypervisor.virtualisation() if is_root else (),
-        kernel_log=tuple(line.text for line in adapters.kernel_log.lines()),
-        xen_log=tuple((adapters.hypervisor.log() or "").splitlines()) if is_root else (),
+        kernel_log=tuple(line.text for line in kernel_log or ()),
+        xen_log=tuple((xen_log or "").splitlines()),
+        unreadable_logs=tuple(name for name, log in logs.items() if is_root and log is None),
         pciback_available=adapters.modules.available(),
         pciback_at_boot=adapters.modules.loaded_at_boot(),
         module_options=adapters.modules.options(),

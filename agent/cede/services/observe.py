@@ -54,10 +54,11 @@ def observe(adapters: Adapters) -> Inventory:
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
     given = {served.address for served in backend}
+    known = None if listed.isdisjoint(device.address.node_device for device in devices) else listed
     return Inventory(
         devices=tuple(
             replace(
-                _known(device, adapters, listed, given, memory.origins.get(device.address)),
+                _known(device, adapters, known, given, memory.origins.get(device.address)),
                 uses=tuple(uses.get(device.address, ())),
                 unrestored=of_interfaces(unrestored, device.interfaces),
             )
@@ -116,18 +117,19 @@ def _asking_libvirt(adapters: Adapters, what: str, ask: Callable[[], _T]) -> Cal
 def _known(
     device: Device,
     adapters: Adapters,
-    listed: Collection[str],
+    listed: Collection[str] | None,
     given: Collection[Address],
     origin: OriginalState | None,
 ) -> Device:
     """The device with what libvirt, Xen and the journal know of it.
 
+    A list of libvirt's without any of the devices that sysfs has isn't plausible, and tells nothing: `listed` is None.
     A NIC on pciback has no interface to tell its MAC: the journal remembers that of the very same card.
     """
     idle = device.on_pciback and device.address not in given
     return replace(
         with_original_state(device, origin),
-        node_device=device.address.node_device in listed,
+        node_device=None if listed is None else device.address.node_device in listed,
         in_guest=adapters.hypervisor.in_guest(device.address) if idle else None,
     )
 

@@ -123,11 +123,14 @@ def of_permissive(
     return (check_result("pciback", "listed as permissive", found, passed=there),)
 
 
-def of_kernel_log(lines: Sequence[KernelLine], address: Address) -> tuple[CheckResult, ...]:
+def of_kernel_log(lines: Sequence[KernelLine] | None, address: Address) -> tuple[CheckResult, ...]:
     """Check what dom0's kernel logged of the device since it was last bound or assigned to a virtual slot.
 
-    A ring buffer that has lost that line holds only later ones.
+    A ring buffer that has lost that line holds only later ones. None of the `lines` is a log that can't be read: it
+    proves nothing.
     """
+    if lines is None:
+        return (unverified_result("kernel log", "dom0's kernel log is unreadable"),)
     about = [line.text for line in lines if str(address) in line.text]
     bindings = [number for number, text in enumerate(about) if _BINDING.search(text)]
     since = about[bindings[-1] :] if bindings else about

@@ -6,6 +6,7 @@ Source: Documentation/ABI/testing/dev-kmsg (Linux).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _RECORD = re.compile(rb"^[0-9]{1,10},[0-9]{1,20},(?P<microseconds>[0-9]{1,18}),[^;]*;(?P<text>.*)$")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _MAX_RECORD = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read is refused
-_MAX_RECORDS = 65536  # a log that is written as fast as it is read has no end
+_MAX_RECORDS, _MAX_LOG = 262144, 1 << 26  # a log that is written as fast as it is read has no end
 _MICROSECONDS = 1_000_000
 
 
@@ -29,13 +30,17 @@ class KernelLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def lines(self, about: str = "") -> tuple[KernelLine, ...]:
+    def lines(self, about: str = "") -> tuple[KernelLine, ...] | None:
         """Return every line in the ring buffer that contains `about`, the oldest first.
 
-        Empty if the log can't be read, for example without root.
+        None if the log can't be read up to its newest line, for example without root; so too if it has no line at all,
+        which no kernel's has that has booted.
         """
+        found = self._records()
+        if not found:
+            return None
         wanted = about.encode()
-        lines = b"".join(self._records()).split(b"\n")
+        lines = b"".join(found).split(b"\n")
         records = (_RECORD.match(line) for line in lines if wanted in line)
         return tuple(
             KernelLine(
@@ -47,11 +52,13 @@ class KernelLog:
         )
 
     def _records(self) -> list[bytes]:
+        """Every record; none if one of them can't be read, or no end is found."""
         try:
             log = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return []
         found: list[bytes] = []
+        size = 0
         try:
             for _ in range(_MAX_RECORDS):
                 try:
@@ -59,13 +66,16 @@ class KernelLog:
                 except BrokenPipeError:
                     continue  # overwritten before it was read; the next record is the oldest now
                 if not record:
-                    break
+                    return found
                 found.append(record)
-        except OSError:  # EAGAIN: that was the newest
-            pass
+                size += len(record)
+                if size > _MAX_LOG:
+                    break
+        except OSError as error:
+            return found if error.errno == errno.EAGAIN else []  # that was the newest
         finally:
             os.close(log)
-        return found
+        return []
 
 
 def _text(raw: bytes) -> str:
