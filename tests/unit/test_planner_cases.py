@@ -4,10 +4,11 @@ A device that says nothing of its reset has the kernel's methods `pm bus`; a dom
 off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
-some guest's by Xen's own word; `listed` tells whether libvirt lists it, null if that can't be told. `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it
-is the plan of the early binder. `remembered` is what the journal knows of the card that was at an address. `left` is
-where the last pass left what: [address, domain, "live config"]. `paused` and `drained` list what
-the administrator named so, "everything" too; `scheduled` tells that no person asks.
+some guest's by Xen's own word; `listed` tells whether libvirt lists it, null if that can't be told. `taken` is what
+dom0 had in it before cede took it: driver and MAC. With `boot: true` it is the plan of the early binder. `remembered`
+is what the journal knows of the card that was at an address. `left` is where the last pass left what: [address,
+domain, "live config"]. `paused` and `drained` list what the administrator named so, "everything" too; `scheduled`
+tells that no person asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, and whether the rest is `action_required` of the administrator; or `refused` with the name of the rule and

@@ -2,6 +2,12 @@
 
 Source: https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md,
 "Typical status properties". Times are UTC, ISO 8601, and handed in.
+
+What a guest said is true for one start of its domain, which its domid tells within a boot of dom0, and so of Xen. Each
+start makes a new domain, and Xen counts domids up from the last one given; it begins with 1 again only after all
+32,751 of them (`rover` at XEN_DOMCTL_createdomain, xen/common/domctl.c), since neither libvirt nor xl ask for a certain
+one. A reboot from inside is a new domain too: Xen only reports it, and the toolstack destroys and starts. What keeps
+its domid, as a kexec or a soft reset does, is the guest's own affair.
 """
 
 from __future__ import annotations

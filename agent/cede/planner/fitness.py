@@ -32,6 +32,7 @@ _CAUSES = {
     "not-listed": "not in libvirt",
     "node-devices-unknown": "libvirt can't tell",
     "no-reset": "no reset",
+    "physical-and-virtual": "SR-IOV",
     _SIBLING_ACTIVE: "siblings in use",
 }
 

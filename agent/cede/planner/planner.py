@@ -47,7 +47,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
         if takes_back(policy, ownership, wanted_now)
     }
     active = [a for target, a in ready if a is not None and target.pause is None]
-    context = PlanContext.of(active, detaching)
+    context = PlanContext.of(active, detaching, wanted_now)
     decisions: list[Decision] = []
     attaching: set[Address] = set()
     drained: set[Address] = set()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.inventory import BackendDevice
-    from cede.model.pci import Device
+    from cede.model.pci import Address, Device
     from cede.planner.targets import AttachTarget, PlanContext
 
     Answer = Refused | Satisfied | None
@@ -89,6 +89,53 @@ def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
     """Refuse if dom0 uses the device or a function that is reset with it, or the policy protects one of them."""
     protect, override = target.policy.protect, target.override
     return refuse_guarded(target.device, target.subject, target.inventory, protect, override)
+
+
+def _physical_and_virtual(target: AttachTarget, context: PlanContext) -> Answer:
+    """A physical function and its virtual ones can't both be guests': these end with dom0's driver of that one.
+
+    Of two that are assigned at once the virtual one goes, as it needs nothing but that the other one stays. Source:
+    drivers/pci/iov.c (pci_disable_sriov, which a driver calls when it lets go of its device).
+    """
+    device, inventory = target.device, target.inventory
+    if target.live is not None:
+        return None
+    virtual = next(
+        (
+            one.address
+            for one in inventory.having("physical_function", device.address)
+            if one.address in context.assigned
+        ),
+        None,
+    )
+    if virtual is not None:
+        reason = (
+            f"its virtual function {virtual} is assigned too, and ends when dom0's driver lets go "
+            f"of {device.address}"
+        )
+    elif (physical := _taken_physical(target)) is not None:
+        reason = (
+            f"its physical function {physical} is for a guest, which so rules over {device.address}"
+        )
+    else:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="physical-and-virtual",
+        kind=FailureKind.UNSAFE,
+        reason=reason,
+        remedy="assign either the physical function or its virtual ones, and leave the other with dom0",
+    )
+
+
+def _taken_physical(target: AttachTarget) -> Address | None:
+    """The physical function of a virtual one, if a guest has it or is to have it."""
+    address = target.device.physical_function
+    physical = target.inventory.device(address) if address is not None else None
+    if physical is None:
+        return None
+    taken = physical.on_pciback or physical.in_guest or target.inventory.given(physical.address)
+    return physical.address if taken else None
 
 
 def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
@@ -350,6 +397,7 @@ RULES: tuple[Rule, ...] = (
     Rule("matched-twice", Asked.ALWAYS, _matched_twice),
     Rule("held", Asked.ALWAYS, _held),
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
+    Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),
     Rule("network-unknown", Asked.AT_BOOT, _network_unknown),
     Rule("alternative", Asked.LATER, _alternative),
     Rule("owner-unknown", Asked.LATER, _owner_unknown),

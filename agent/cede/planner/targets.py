@@ -112,22 +112,25 @@ class PlanContext:
     """What all targets together ask for.
 
     `twice` are the addresses that several devices turned out to be, or that one domain is to have twice; `concurrent`
-    those to be hot-plugged now; `next_start` those that a domain, by UUID, may get at its next start. `detaching` are
-    the (address, domain UUID) pairs that are cleaned up in the same pass.
+    those to be hot-plugged now; `assigned` all that are to go to a guest, now or later, paused or not; `next_start`
+    those that a domain, by UUID, may get at its next start. `detaching` are the (address, domain UUID) pairs that are
+    cleaned up in the same pass.
     """
 
     twice: frozenset[Address]
     concurrent: frozenset[Address]
     next_start: Mapping[str, frozenset[Address]]
     detaching: frozenset[tuple[Address, str]] = frozenset()
+    assigned: frozenset[Address] = frozenset()
 
     @classmethod
     def of(
         cls,
         targets: Iterable[AttachTarget],
         detaching: Collection[tuple[Address, str]] = (),
+        assigned: Collection[Address] = (),
     ) -> Self:
-        """Build the context of `targets`."""
+        """Build the context of `targets`, all of which are `assigned`, as may be others."""
         names: dict[Address, set[str]] = {}
         pairs: Counter[tuple[Address, str]] = Counter()
         next_start: dict[str, set[Address]] = {}
@@ -147,6 +150,7 @@ class PlanContext:
             concurrent=frozenset(concurrent),
             next_start={uuid: frozenset(addresses) for uuid, addresses in next_start.items()},
             detaching=frozenset(detaching),
+            assigned=frozenset(names).union(assigned),
         )
 
 
