@@ -205,7 +205,9 @@ def test_a_domain_started_without_passthrough_gets_it_at_its_next_start(host: Ho
     assert (done.returncode, "shut pv3 down and start it" in done.stdout) == (75, True), done.stdout
     assert host.cede("status").returncode == 4
     host.sh("virsh -c xen:///system destroy pv3; virsh -c xen:///system start pv3")
-    host.sh("for i in $(seq 60); do cede status > /dev/null && exit 0; sleep 1; done; exit 1")
+    host.sh(
+        "for i in $(seq 60); do cede status | grep -q 'NOT VERIFIED' && exit 0; sleep 1; done; exit 1"
+    )
     again = host.cede("apply", "--yes")
     assert (again.returncode, "Nothing was changed." in again.stdout) == (0, True), again.stdout
     verified = host.cede("verify")

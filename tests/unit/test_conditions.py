@@ -143,7 +143,7 @@ THERE = replace(SEEN, live=True, config=True)
 # what was seen: Attached, Permanent, Verified, InSync, each as status and reason
 TABLE = [
     (replace(THERE, decision=IDLE, checks=RIGHT),
-     "True InDomain, True InPersistentXML, Unknown NotAsked, True AsAssigned"),
+     "True InDomain, True InPersistentXML, Unknown NotAsked, Unknown NotAsked"),
     (replace(SEEN, done=True, checks=GUEST_RIGHT),
      "True InDomain, True InPersistentXML, True GuestHasIt, True AsAssigned"),
     (replace(SEEN, done=True, checks=GUEST_WRONG),
@@ -259,7 +259,7 @@ def test_status_exits_0_only_if_nothing_but_a_pause_keeps_an_assignment_out_of_s
     decision: Decision, checks: tuple[CheckResult, ...], code: Exit
 ) -> None:
     checked = (AssignmentChecks(subject=NAME, findings=checks),)
-    assert of_status(Report(plan=Plan(decisions=(decision,)), checked=checked)) is code
+    assert of_status(Report(plan=Plan(decisions=(decision,)), checked=checked), ()) is code
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)
@@ -300,11 +300,12 @@ def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
         "True GuestHasIt", "True AsAssigned",
     ]  # fmt: skip
     outside = replace(otherwise, checks=WRONG)
-    assert said(outside, from_outside) == ["Unknown NotAsked", "True AsAssigned"]
+    assert said(outside, from_outside) == ["Unknown NotAsked", "Unknown NotAsked"]
     for asked in (silent, otherwise):
         assert needs_recheck(conditions_of(asked), {NAME: 1}) == {NAME}
-    for seen in (outside, from_outside):
-        assert needs_recheck(conditions_of(seen), {NAME: 1}) == frozenset()
+    assert needs_recheck(conditions_of(outside), {NAME: 1}) == frozenset()
+    assert needs_recheck(conditions_of(from_outside), {NAME: 1}) == {NAME}
+    assert needs_recheck((), {NAME: 1}) == {NAME}, "nothing is known of it"
 
 
 def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> None:

@@ -14,7 +14,7 @@ from cede.cli.options import duration
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.pci import Address
-from cede.policy.policy_files import source_at
+from cede.policy.policy_files import host_policy, source_at
 from unit.decisions import of_kind
 from unit.test_cli import NIC, POLICY, Shown, cede, decisions, policy
 
@@ -332,9 +332,32 @@ def test_what_a_guest_said_does_not_outlive_its_restart(
     assert cede("apply", "--yes").status == 0
     host.happens("reboot pv1")
     assert conditions(cede)["Verified"][:2] == ("Unknown", "DomainRestarted")
+    assert cede("status").status == 4, "nobody can tell"
     host.guest_says = ""
     assert cede("apply", "--scheduled").status == 1, "it is asked anew"
     assert conditions(cede)["Verified"][:2] == ("Unknown", "NoAnswer")
+
+
+def test_a_guest_that_nobody_has_asked_is_asked_by_the_next_pass(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    host.written.save_status(host_policy(policy, host.runtime()).source, (), ())
+    assert conditions(cede)["Verified"][:2] == ("Unknown", "NotAsked")
+    assert cede("status").status == 4
+    assert cede("apply", "--scheduled").status == 0
+    assert conditions(cede)["Verified"][:2] == ("True", "GuestHasIt")
+    assert cede("status").status == 0
+
+
+def test_a_guest_that_the_policy_says_not_to_ask_needs_no_proof(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    policy.write_text(POLICY.replace("domain: pv1", "domain: pv1, verify: {guest: none}"))
+    assert cede("apply", "--yes").status == 0
+    host.happens("reboot pv1")
+    assert conditions(cede)["Verified"][:2] == ("Unknown", "NotToBeAsked")
+    assert cede("status").status == 0
 
 
 def test_the_next_try_that_a_daemon_recorded_is_reported_by_status_until_it_is_past(

@@ -19,6 +19,7 @@ from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
 from cede.model.plan import ActionOutcome, Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.model.serialization import dumps
+from cede.services.assess import untold
 from cede.services.outputs import ChangeOutcome, CheckedAssignment
 from cede.services.reconcile import Report
 from cede.verifier.checklist import CheckStatus
@@ -139,17 +140,20 @@ class Progress:
             self._open = None
 
 
-def checked(found: Report, conditions: Iterable[Condition] = ()) -> None:
+def checked(found: Report, conditions: Sequence[Condition] = ()) -> None:
     """Print for each subject whether it is verified, every check result, and its conditions."""
     of: dict[str, dict[str, Condition]] = {}
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
     statuses = {status.subject: status for status in found.statuses}
     decisions = found.plan.by_subject
+    unproven = untold(conditions)
     for checks in found.checked:
         known, status = of.get(checks.subject, {}), statuses[checks.subject]
         action = known.get(IN_SYNC)
         word = "in sync" if status.kind is None else "OUT OF SYNC"
+        if status.kind is None and checks.subject in unproven:
+            word = "NOT VERIFIED"
         if isinstance(decisions[checks.subject], Paused):
             word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
@@ -264,7 +268,7 @@ def show_checked(
     conditions: Sequence[Condition] = (),
 ) -> int:
     """Print the check results, and the checklists if there are any; return the exit status."""
-    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found)
+    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found, conditions)
     if as_json:
         echo_json(
             dumps(

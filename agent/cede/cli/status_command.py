@@ -41,10 +41,10 @@ class Looked:
 
     @property
     def exit(self) -> Exit:
-        """The exit status: OK unless an assignment that is not paused is out of sync."""
+        """The exit status: OK unless an assignment that isn't paused is out of sync, or has yet to be proved."""
         if self.silent is not None:
             return EXIT_OF[self.silent.kind]
-        return exit_status.of_status(self.report)
+        return exit_status.of_status(self.report, self.conditions)
 
 
 @click.command("status")
@@ -64,7 +64,8 @@ def status_command(
 ) -> int:
     """Show each assignment, desired against actual, as dom0 sees it, and since when.
 
-    Exit status 4 if out of sync; what is paused or drained does not count.
+    Exit status 4 if out of sync, or if it can't be told: since its guest was asked, a domain was started, say. What is
+    paused or drained does not count.
     """
     policy = host_policy(policy_path, runtime)
     if watch:

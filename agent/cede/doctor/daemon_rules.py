@@ -92,7 +92,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
 
 
 def node_devices(facts: Facts) -> Iterator[Finding]:
-    """Find a driver for node devices, virtnodedevd where the daemons are modular, that answers nothing, or with none."""
+    """Find a driver for node devices (virtnodedevd where daemons are modular) that doesn't answer, or lists none."""
     if facts.no_node_devices and not facts.no_libvirt:
         yield _fatal(
             "virtnodedevd-down",

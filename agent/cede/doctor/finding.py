@@ -27,11 +27,11 @@ class Facts:
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
-    configuration. `unreadable_logs` are the logs that root can't read either. `no_libvirt`, `no_node_devices` and `no_xenstore` are why these do not answer, None if they do;
-    `not_observed` is why the host could not be observed though they do, and then `inventory` has what is left.
-    `libxl_notes` are those of domains that have ended, `power` is each device's power state (`D0`, `D3cold` ...);
-    `pair` are the device and the guest that are asked about, None if the whole host is; `isolation` is what functions
-    do that stand between devices of different guests.
+    configuration. `unreadable_logs` are the logs that root can't read either. `no_libvirt`, `no_node_devices` and
+    `no_xenstore` are why these do not answer, None if they do; `not_observed` is why the host could not be observed
+    though they do, and then `inventory` has what is left. `libxl_notes` are those of domains that have ended, `power`
+    is each device's power state (`D0`, `D3cold` ...); `pair` are the device and the guest that are asked about, None if
+    the whole host is; `isolation` is what functions do that stand between devices of different guests.
     """
 
     is_root: bool = True

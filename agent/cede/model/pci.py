@@ -221,11 +221,10 @@ class Device:
     `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the bridge
     whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
     probe; `node_device` whether libvirt lists it, and so can take it, None if its list tells nothing; `in_guest` that
-    Xen itself says a guest
-    owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are why the host keeps it;
-    `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know. `instance` is the
-    number that the kernel has given to the device when it came: a card that is pulled out and put in again, or another
-    one of the same model, has another number; None where that can't be told.
+    Xen itself says a guest owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are
+    why the host keeps it; `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know.
+    `instance` is the number that the kernel has given to the device when it came: a card that is pulled out and put in
+    again, or another one of the same model, has another number; None where that can't be told.
     """
 
     address: Address

@@ -27,6 +27,7 @@ from cede.model.plan import (
     Satisfied,
     Why,
 )
+from cede.model.policy import Channel
 from cede.verifier.checklist import CheckStatus, Witness, verified
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 _FAILED = {"Failed", "RollbackFailed"}
 _NO_ANSWER = "NoAnswer"
 _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
-_RESTARTED = "DomainRestarted"
-_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER}  # what a guest is asked again after
-_OF_A_GUEST = {"GuestHasIt", _RESTARTED} | _UNPROVEN  # what is true for one start of a domain
+_RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
+_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER, _NOT_ASKED}  # what a guest is asked after
+_UNTOLD = {_NO_ANSWER, _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
+_OF_A_GUEST = {"GuestHasIt", _RESTARTED} | _UNPROVEN - {
+    _NOT_ASKED
+}  # true for one start of a domain
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -124,11 +128,13 @@ def to_ask(
 def needs_recheck(
     conditions: Iterable[Condition], domids: Mapping[str, int | None]
 ) -> frozenset[str]:
-    """Return the assignments whose guests were asked and did not prove it, or were started since.
+    """Return the assignments whose guests have not proved it, or were started since they did.
 
     `domids` are the running domains by subject.
     """
-    return frozenset(
+    conditions = tuple(conditions)
+    known = {condition.subject for condition in conditions if condition.type == VERIFIED}
+    return frozenset(domids.keys() - known) | frozenset(
         condition.subject
         for condition in conditions
         if condition.type == VERIFIED
@@ -138,6 +144,17 @@ def needs_recheck(
                 condition.reason in _OF_A_GUEST and condition.domid != domids.get(condition.subject)
             )
         )
+    )
+
+
+def untold(conditions: Iterable[Condition]) -> frozenset[str]:
+    """Return the assignments of which it can't be told whether the guest has the device, though it is to be asked."""
+    return frozenset(
+        condition.subject
+        for condition in conditions
+        if condition.type == VERIFIED
+        and condition.status is Status.UNKNOWN
+        and condition.reason in _UNTOLD
     )
 
 
@@ -186,7 +203,8 @@ def assess(
         reason, message = was.reason, was.message
     why = (Status.FALSE, reason, message)
     domid = target.domain.domid if target.domain else None
-    in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED), domid)
+    asking = target.assignment.verification.guest is not Channel.NONE
+    in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED), domid, asking=asking)
     so: dict[ConditionType, tuple[Status, str, str]] = {
         ATTACHED: (Status.TRUE, "InDomain", "") if status.attached else why,
         PERSISTENT: (Status.TRUE, "InPersistentXML", "") if status.persistent else why,
@@ -304,6 +322,8 @@ def _in_guest(
     wrong: Sequence[CheckResult],
     was: Condition | None,
     domid: int | None,
+    *,
+    asking: bool,
 ) -> tuple[Status, str, str]:
     asked = status.witness is Witness.GUEST
     if not status.attached:
@@ -314,11 +334,14 @@ def _in_guest(
         return Status.UNKNOWN, _NO_ANSWER, str(wrong[0])
     if checked is CheckStatus.PASSED and asked:
         return Status.TRUE, "GuestHasIt", ""
-    if was is not None and was.reason in _OF_A_GUEST:
-        if was.reason != _RESTARTED and was.domid == domid:
-            return was.status, was.reason, was.message
+    heard = was if was is not None and was.reason in _OF_A_GUEST else None
+    if heard is not None and heard.reason != _RESTARTED and heard.domid == domid:
+        return heard.status, heard.reason, heard.message
+    if not asking:
+        return Status.UNKNOWN, "NotToBeAsked", "the policy says not to ask the guest"
+    if heard is not None:
         return Status.UNKNOWN, _RESTARTED, "the domain was started since its guest was asked"
-    return Status.UNKNOWN, "NotAsked", "no guest was asked yet: `cede verify` asks"
+    return Status.UNKNOWN, _NOT_ASKED, "no guest was asked yet: `cede verify` asks"
 
 
 def _as_checked(
@@ -331,6 +354,8 @@ def _as_checked(
     first = str(wrong[0]) if wrong else ""
     if checked is CheckStatus.FAILED or (status.attached and is_so is Status.FALSE):
         return Status.FALSE, reason, message or first
-    if checked is CheckStatus.UNVERIFIED or reason == _NO_ANSWER:
+    if checked is CheckStatus.UNVERIFIED:
         return Status.UNKNOWN, _NO_ANSWER, first or message
+    if reason in _UNTOLD:
+        return Status.UNKNOWN, reason, message
     return Status.TRUE, "AsAssigned", ""
