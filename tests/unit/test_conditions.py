@@ -326,27 +326,29 @@ def test_the_next_try_is_reported_of_what_is_not_so_alone() -> None:
 
 
 def test_the_host_is_well_or_not_and_says_why() -> None:
-    well = of_host(pciback=True)
+    well = of_host(pciback=True, unreadable=())
     assert [f"{one.type} {one.status}" for one in well] == [
         "LibvirtReachable True",
         "PolicyValid True",
         "JournalUsable True",
+        "DomainsReadable True",
         "PcibackLoaded True",
         "Maintenance False",
     ]
     drained = Pause(drained=True, requester="ann", since="noon", reason="new firmware")
     ill = of_host(
         libvirt=UnreachableError("libvirt doesn't answer"), policy=PermanentError("line 3"),
-        journal=["it is damaged"], pauses=[Pause(device="nic0", drained=True), drained],
+        journal=["it is damaged"], unreadable=["pv2"], pauses=[Pause(device="nic0", drained=True), drained],
     )  # fmt: skip
     assert [f"{one.type} {one.status} {one.message}" for one in ill] == [
         "LibvirtReachable False libvirt doesn't answer",
         "PolicyValid False line 3",
         "JournalUsable False it is damaged",
+        "DomainsReadable False what these domains have can't be told: pv2",
         "PcibackLoaded Unknown ",
         f"Maintenance True {drained}",
     ]
-    assert of_host(pciback=True, pauses=[Pause(device="nic0", drained=True)]) == well
+    assert of_host(unreadable=(), pciback=True, pauses=[Pause(device="nic0", drained=True)]) == well
 
 
 def test_pciback_is_loaded_once_a_change_that_loads_it_came_to_its_end() -> None:

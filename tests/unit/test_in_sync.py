@@ -279,7 +279,7 @@ def test_conditions_are_kept_with_their_times_and_clear_when_no_longer_so(
     policy.write_text("version: 1\n")
     assert cede("apply", "--yes", "--prune").status == 0
     assert set(conditions(cede)) == {
-        "LibvirtReachable", "PolicyValid", "JournalUsable", "PcibackLoaded", "Maintenance",
+        "LibvirtReachable", "PolicyValid", "JournalUsable", "DomainsReadable", "PcibackLoaded", "Maintenance",
     }  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def _domain(name: str, said: dict[str, Any]) -> Domain:
             Ownership(name=name, address=Address.parse(address), policy=source)
             for address, (name, source) in said.get("noted", {}).items()
         ),
+        unreadable=said.get("unreadable", ""),
         live=_hostdevs(said.get("live", [])),
         config=_hostdevs(said.get("config", [])),
     )

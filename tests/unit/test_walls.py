@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import pytest
 
+from cede.model.domain import Domain
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import RequestContext, apply, replan
 from cede.util.clock import CALL_SECONDS
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cede.model.pci import Address
     from sim.in_files import SimulatedHost
 
 __all__ = ["cede", "policy"]  # fixtures
@@ -82,6 +84,68 @@ def test_an_assignment_that_cede_fails_at_is_not_verified_and_the_report_comes_a
         {"dom0": "not verified"},
         {"dom0": "not verified"},
     ]
+
+
+class PoisonedDomain(Domain):
+    """What nobody expects of a domain that is asked what it has."""
+
+    def live_hostdev(self, address: Address) -> NoReturn:
+        raise ZeroDivisionError(str(address))
+
+
+class PoisonedFlag:
+    """What nobody expects of what is true or not."""
+
+    def __bool__(self) -> NoReturn:
+        raise ZeroDivisionError
+
+
+def _poisoned(domain: Domain) -> Domain:
+    return PoisonedDomain(**{field.name: getattr(domain, field.name) for field in fields(domain)})
+
+
+def _poisoned_flag(domain: Domain) -> Domain:
+    return replace(domain, passthrough=cast("bool", PoisonedFlag()))
+
+
+@pytest.mark.parametrize("poisoned", [_poisoned, _poisoned_flag])
+def test_an_assignment_that_the_planner_fails_at_is_refused_and_the_others_are_planned(
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    policy: Path,
+    caplog: pytest.LogCaptureFixture,
+    poisoned: Callable[[Domain], Domain],
+) -> None:
+    two(policy)
+    host.instead["domains"] = lambda read: tuple(
+        poisoned(domain) if domain.name == "pv1" else domain for domain in read()
+    )
+    with caplog.at_level(logging.DEBUG, "cede.faults"):
+        planned = cede("plan", "--json")
+    found = {one["subject"]: one for one in planned.json("plan")["plan"]["decisions"]}
+    assert found["nic0 -> pv1"]["rule"] == "unexpected"
+    assert found["nic1 -> pv2"]["actions"]
+    assert any(record.exc_info for record in caplog.records)
+    assert cede("apply", "--json").status == 1
+    assert set(host.backend.values()) == {2}, "the other one has its device"
+    assert cede("status").status == 4
+
+
+def test_what_explaining_one_assignment_fails_at_is_told_there_and_the_others_are_explained(
+    cede: Callable[..., Shown], host: SimulatedHost, policy: Path
+) -> None:
+    two(policy)
+    cede("apply", "--yes")
+
+    def said(read: Callable[[str], object], about: str) -> object:
+        if about == "0000:01:00.0":
+            raise ZeroDivisionError
+        return read(about)
+
+    host.instead["kernel-log"] = said
+    explained = cede("verify", "--explain", "--json").json("status")["explained"]
+    assert [one["checks"][0]["item"] for one in explained] == ["checklist", "module loaded"]
+    assert explained[0]["checks"][0]["status"] == "not verified"
 
 
 class Beating(InlineTimeouts):

@@ -89,7 +89,7 @@ class _Commands(click.Group):
         except (BrokenPipeError, EOFError):
             raise  # click's own to handle
         except Exception as fault:
-            from cede.util.log import unexpected
+            from cede.util.faults import unexpected
 
             raise unexpected(fault, f"`cede {ctx.invoked_subcommand}`") from fault
 

@@ -139,6 +139,20 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def unreadable_domains(facts: Facts) -> Iterator[Finding]:
+    """Find a domain whose XML can't be read. Source: https://libvirt.org/formatdomain.html."""
+    for domain in facts.inventory.unreadable:
+        yield Finding(
+            name="domain-unreadable",
+            severity=Severity.WARNING,
+            subject=quoted(domain.name),
+            what=f"the XML of {quoted(domain.name)} can't be read",
+            why=f"which devices it has can't be told, and cede leaves these alone: {quoted(domain.unreadable)}",
+            remedy=quoted(f"virsh dumpxml {domain.name}; virsh edit {domain.name}"),
+            source="https://libvirt.org/formatdomain.html",
+        )
+
+
 def unreadable_logs(facts: Facts) -> Iterator[Finding]:
     """Find a log that can't be read, and in which nothing is found therefore. Source: Linux, dev-kmsg; Xen, xl(1)."""
     for log in facts.unreadable_logs:
@@ -176,4 +190,4 @@ def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
     )
 
 
-RULES = (not_root, libvirt, node_devices, xenstore, unobserved, unreadable_logs)
+RULES = (not_root, libvirt, node_devices, xenstore, unobserved, unreadable_domains, unreadable_logs)

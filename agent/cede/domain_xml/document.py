@@ -8,7 +8,9 @@ Source: https://libvirt.org/formatdomain.html#host-device-assignment and https:/
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from typing import TypeVar
 
 from lxml import etree
 
@@ -25,7 +27,12 @@ from cede.model.domain import (
     Ownership,
 )
 from cede.model.pci import Address
+from cede.util.faults import unexpected
 from cede.util.numbers import c_number, number
+from cede.util.text import one_line
+
+_T = TypeVar("_T")
+_MAX_WHY = 200
 
 _PARSER = etree.XMLParser(
     resolve_entities=False,
@@ -55,6 +62,8 @@ def _text(tree: etree._Element, path: str) -> str:
 def _hostdev_address(hostdev: etree._Element) -> Address | None:
     source = hostdev.find("./source/address")
     if source is None:
+        return None
+    if source.get("type", "pci") != "pci":
         return None
     segment, bus, slot, function = (
         c_number(source.get(part, "0")) for part in ("domain", "bus", "slot", "function")
@@ -159,7 +168,7 @@ def _domid(live: etree._Element) -> int | None:
 def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False) -> Domain:
     """Build a domain from its running and its persistent XML (None: not running, not persistent).
 
-    Raises PermanentError if both are None or one is malformed.
+    Raises PermanentError if both are None, one is malformed, or a PCI device in it can't be told.
     """
     live = None if live_xml is None else parsed(live_xml)
     config = None if config_xml is None else parsed(config_xml)
@@ -167,6 +176,8 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
     if tree is None:
         raise PermanentError("a domain without any XML", name="no-xml")
     trees = [one for one in (live, config) if one is not None]
+    for one in trees:
+        _must_tell_all(one)
     domid = None if live is None else _domid(live)
     return Domain(
         name=_text(tree, "./name"),
@@ -188,6 +199,81 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         host_volumes=_volumes(trees),
         host_interfaces=_attributes(trees, "./devices/interface/source", "bridge", "dev"),
     )
+
+
+def domain_or_remains(
+    live_xml: str | None,
+    config_xml: str | None,
+    *,
+    name: str,
+    uuid: str,
+    domid: int | None,
+    paused: bool = False,
+    why: str = "",
+) -> Domain:
+    """Build a domain as `domain` does; of one that can't be read what can be made out, by what else libvirt says of it.
+
+    `why` is why libvirt told nothing, or not all, of it. Never raises: one domain must not hide the others.
+    """
+    try:
+        if not why:
+            return domain(live_xml, config_xml, paused=paused)
+    except PermanentError as error:
+        why = error.message
+    except Exception as fault:  # noqa: BLE001 - whatever its XML makes of cede
+        why = unexpected(fault, f"reading the XML of {name}").message
+    trees = [_made_out(xml) for xml in (live_xml, config_xml)]
+    live, config = ((() if tree is None else _remains(tree, _hostdevs)) for tree in trees)
+    both = [tree for tree in trees if tree is not None]
+    return Domain(
+        name=name,
+        uuid=uuid,
+        kind=GuestKind.HVM,
+        domid=domid,
+        paused=paused,
+        persistent=config_xml is not None,
+        live=live,
+        config=config,
+        ownership=tuple(note for tree in both for note in _remains(tree, metadata.read)),
+        host_disks=_attributes(both, "./devices/disk//source", "dev", "file"),
+        host_interfaces=_attributes(both, "./devices/interface/source", "bridge", "dev"),
+        unreadable=one_line(why, _MAX_WHY) or "libvirt doesn't say why",
+    )
+
+
+def _must_tell_all(tree: etree._Element) -> None:
+    """Raise PermanentError if a PCI device of the domain has no address that can be read: it has some device."""
+    for path in (HOSTDEV, _NIC_HOSTDEV):
+        for element in tree.iterfind(path):
+            source = element.find("./source/address")
+            other = source is not None and source.get("type", "pci") != "pci"
+            if not other and _hostdev_address(element) is None:
+                raise PermanentError(
+                    "a hostdev has no address that can be read", name="unreadable-xml"
+                )
+
+
+def _made_out(xml: str | None) -> etree._Element | None:
+    """What a parser makes of XML that isn't well-formed; None if nothing."""
+    if xml is None:
+        return None
+    recovering = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, recover=True
+    )
+    with suppress(etree.XMLSyntaxError, ValueError):
+        found: etree._Element | None = etree.fromstring(xml.encode(errors="replace"), recovering)
+        return found
+    return None
+
+
+def _remains(
+    tree: etree._Element, read: Callable[[etree._Element], tuple[_T, ...]]
+) -> tuple[_T, ...]:
+    try:
+        return read(tree)
+    except Exception as fault:  # noqa: BLE001 - as above
+        unexpected(fault, "reading what remains of a domain's XML")
+        return ()
 
 
 def pool_paths(pool_xml: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from cede.model.plan import ActionOutcome, Change, Outcome
 from cede.planner.recheck import RECHECKED, recheck
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
-from cede.util.log import unexpected
+from cede.util.faults import unexpected
 from cede.util.retry import retry_transient
 
 if TYPE_CHECKING:

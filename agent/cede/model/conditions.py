@@ -46,6 +46,7 @@ class ConditionType(StrEnum):
     LIBVIRT_REACHABLE = "LibvirtReachable"
     POLICY_VALID = "PolicyValid"
     JOURNAL_USABLE = "JournalUsable"
+    DOMAINS_READABLE = "DomainsReadable"
     PCIBACK_LOADED = "PcibackLoaded"
     MAINTENANCE = "Maintenance"
 
@@ -53,9 +54,9 @@ class ConditionType(StrEnum):
 ATTACHED, PERSISTENT, VERIFIED, IN_SYNC = tuple(ConditionType)[:4]
 
 
-LIBVIRT_REACHABLE, POLICY_VALID, JOURNAL_USABLE, PCIBACK_LOADED, MAINTENANCE = tuple(ConditionType)[
-    4:
-]
+(
+    LIBVIRT_REACHABLE, POLICY_VALID, JOURNAL_USABLE, DOMAINS_READABLE, PCIBACK_LOADED, MAINTENANCE,
+) = tuple(ConditionType)[4:]  # fmt: skip
 
 
 class Status(StrEnum):

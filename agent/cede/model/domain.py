@@ -85,7 +85,8 @@ class Domain:
     switches off in so many words. `memory` is the most it can have, in KiB, 0 if unknown; `current_memory` is what its
     persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files, `host_volumes`
     the volumes of libvirt's storage pools (`POOL/VOLUME`) and `host_interfaces` the interfaces of dom0 that its disks
-    and NICs live on.
+    and NICs live on. `unreadable` is why its XML can't be read, empty if it can; then the rest is what could be made
+    out of it, and what isn't there may be so all the same.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Domain:
     host_disks: tuple[str, ...] = ()
     host_volumes: tuple[str, ...] = ()
     host_interfaces: tuple[str, ...] = ()
+    unreadable: str = ""
 
     @property
     def running(self) -> bool:

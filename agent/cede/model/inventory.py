@@ -115,6 +115,11 @@ class Inventory:
         return {d.domid: d for d in self.domains if d.domid is not None}
 
     @cached_property
+    def unreadable(self) -> tuple[Domain, ...]:
+        """The domains whose XML can't be read: what they have, or reserve, can't be told."""
+        return tuple(domain for domain in self.domains if domain.unreadable)
+
+    @cached_property
     def _given(self) -> dict[Address, BackendDevice]:
         return {given.address: given for given in reversed(self.backend)}
 
@@ -205,17 +210,37 @@ class Inventory:
         given, device = self.given(address), self.device(address)
         if given is not None and given.detach_given_up:
             domain = self.domain_by_id(given.domid)
-            return None if domain is None or domain.live_hostdev(address) else domain
+            unknown = domain is None or domain.unreadable
+            return None if unknown or domain is None or domain.live_hostdev(address) else domain
         for started in self.unfinished:
             begun = started.address == address and started.moved
             domain = self.domain(started.domain) if begun else None
-            if domain is None or not domain.running or domain.live_hostdev(address):
+            if domain is None or domain.unreadable:
+                continue
+            if not domain.running or domain.live_hostdev(address):
                 continue
             if started.domids and domain.domid not in started.domids:
                 continue  # what it has now it was given after its restart
             if given is not None and given.domid == domain.domid:
                 return domain
             if given is None and device is not None and device.in_guest:
+                return domain
+        return None
+
+    def unreadable_holder(self, address: Address) -> Domain | None:
+        """Return the domain with an unreadable XML that may have the device or reserve it; None if none is known to.
+
+        What it has is xenstore's word. What it reserves is what can be made out of its XML, and what cede left there,
+        or was about to.
+        """
+        given = self.given(address)
+        begun = {u.domain for u in self.unfinished if u.address == address}
+        for domain in self.unreadable:
+            has = given is not None and given.domid == domain.domid
+            listed = domain.live_hostdev(address) or domain.config_hostdev(address)
+            noted = any(note.address == address for note in domain.ownership)
+            left = self.last_applied_in(address, domain)
+            if has or listed or noted or left or domain.name in begun or domain.uuid in begun:
                 return domain
         return None
 

@@ -31,6 +31,7 @@ _CAUSES = {
     "held": "something hangs",
     "not-listed": "not in libvirt",
     "node-devices-unknown": "libvirt can't tell",
+    "domain-unreadable": "a domain can't be read",
     "no-reset": "no reset",
     "physical-and-virtual": "SR-IOV",
     _SIBLING_ACTIVE: "siblings in use",

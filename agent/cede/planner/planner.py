@@ -6,18 +6,33 @@ order, from "is it the right device" to "what is missing", and the first answer 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
 from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
 from cede.planner.recovery import orphans, recover
-from cede.planner.release import leftover, stale, takes_back
+from cede.planner.release import (
+    leftover,
+    ownership_subject,
+    refuse_unreadable,
+    stale,
+    takes_back,
+)
 from cede.planner.targets import AttachTarget, PlanContext
+from cede.planner.walls import walled
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from cede.model.domain import Domain, Ownership
+    from cede.model.inventory import Inventory
     from cede.model.pci import Address
     from cede.planner.resolve import Targets
+
+_CLEAN_UP = "clean-up"
 
 
 def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
@@ -26,36 +41,29 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     What the administrator paused is left as it is, what they drained is dom0's. `scheduled` tells that a timer asks and
     no person: then `on_drift` of each assignment decides whether what somebody took away is put back.
     """
-    policy, inventory = targets.policy, targets.inventory
+    inventory = targets.inventory
     ready = [(target, AttachTarget.of(target, targets)) for target in targets.each]
     wanted = [attach for _, attach in ready if attach is not None]
     pairs, wanted_now = {attach.pair for attach in wanted}, {a.device.address for a in wanted}
-    unsure = targets.unresolved
-    orphaned = orphans(inventory, pairs)
-    incomplete = {u.address: u for u in inventory.unfinished if u.address not in wanted_now}
-    ended = [recover(u, inventory) for u in incomplete.values() if u.device not in unsure]
-    ended += orphaned.values()
-    recovering = {change.address for change in ended if isinstance(change, Change)}
-    left = [
-        (domain, ownership)
-        for domain, ownership in stale(policy, inventory, pairs, unsure)
-        if ownership.address not in recovering
-    ]
-    detaching = {*orphaned} | {
-        (ownership.address, d.uuid)
-        for d, ownership in left
-        if takes_back(policy, ownership, wanted_now)
-    }
+    leaving = _leaving(targets, pairs, wanted_now)
     active = [a for target, a in ready if a is not None and target.pause is None]
-    context = PlanContext.of(active, detaching, wanted_now)
+    # what can't even be looked at is refused in its turn
+    sound = [
+        a
+        for a in active
+        if isinstance(walled(a.subject, partial(PlanContext.of, [a])), PlanContext)
+    ]
+    context = PlanContext.of(sound, leaving.detaching, wanted_now)
     decisions: list[Decision] = []
     attaching: set[Address] = set()
     drained: set[Address] = set()
     for target, attach in ready:
         if attach is not None and target.pause is not None:
-            decisions.append(plan_paused(attach, target.pause, drained))
+            paused = partial(plan_paused, attach, target.pause, drained)
+            decisions.append(walled(target.subject, paused))
         elif attach is not None:
-            decision = plan_assignment(attach, context, scheduled=scheduled)
+            asked = partial(plan_assignment, attach, context, scheduled=scheduled)
+            decision = walled(target.subject, asked)
             decisions.append(decision)
             if not isinstance(decision, Refused) or decision.may_pass:
                 attaching.add(attach.device.address)
@@ -63,12 +71,70 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
             decisions.append(left_alone(target.subject, target.pause))
         elif target.refusal is not None:
             decisions.append(target.refusal)
-    out: list[Decision] = [
-        *(decision for decision in ended if decision is not None),
-        *(leftover(*one, policy, inventory, attaching) for one in left),
+    out = [
+        decision
+        for decision in _ways_out(leaving, targets, attaching)
+        if not (isinstance(decision, Change) and decision.address in drained)
     ]
-    out = [v for v in out if not (isinstance(v, Change) and v.address in drained)]
-    handled = wanted_now | {v.address for v in out if isinstance(v, Change)}
-    beyond = {decision.subject: decision for decision in drain_beyond(inventory, handled)}
-    out = [*(decision for decision in out if decision.subject not in beyond), *beyond.values()]
-    return Plan(decisions=(*decisions, *(unless_held(decision, inventory) for decision in out)))
+    return Plan(decisions=(*decisions, *_with_drained(out, inventory, wanted_now)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaving:
+    """What is to leave where no assignment wants it: of interrupted changes what ends them, and cede's notes."""
+
+    ended: tuple[Decision, ...]
+    left: tuple[tuple[Domain, Ownership], ...]
+    detaching: frozenset[tuple[Address, str]]
+
+
+def _leaving(
+    targets: Targets, pairs: Collection[tuple[Address, str]], wanted: Collection[Address]
+) -> _Leaving:
+    policy, inventory, unsure = targets.policy, targets.inventory, targets.unresolved
+    incomplete = {u.address: u for u in inventory.unfinished if u.address not in wanted}
+    recovered = [
+        walled(u.subject, partial(recover, u, inventory))
+        for u in incomplete.values()
+        if u.device not in unsure
+    ]
+    ended: list[Decision] = [decision for decision in recovered if decision is not None]
+    orphaned = walled(_CLEAN_UP, partial(orphans, inventory, pairs))
+    noted = walled(_CLEAN_UP, partial(stale, policy, inventory, pairs, unsure))
+    ended += [orphaned] if isinstance(orphaned, Refused) else orphaned.values()
+    ended += [noted] if isinstance(noted, Refused) else []
+    recovering = {change.address for change in ended if isinstance(change, Change)}
+    left = tuple(
+        (domain, ownership)
+        for domain, ownership in ([] if isinstance(noted, Refused) else noted)
+        if ownership.address not in recovering
+    )
+    taken = {
+        (ownership.address, domain.uuid)
+        for domain, ownership in left
+        if takes_back(policy, ownership, wanted)
+    }
+    moved = set() if isinstance(orphaned, Refused) else set(orphaned)
+    return _Leaving(ended=tuple(ended), left=left, detaching=frozenset(moved | taken))
+
+
+def _ways_out(
+    leaving: _Leaving, targets: Targets, attaching: Collection[Address]
+) -> Iterator[Decision]:
+    yield from leaving.ended
+    for domain, ownership in leaving.left:
+        subject = ownership_subject(ownership, domain)
+        out = partial(leftover, domain, ownership, targets.policy, targets.inventory, attaching)
+        yield walled(subject, out)
+    for domain in targets.inventory.unreadable:
+        yield refuse_unreadable(domain, f"domain {domain.name}")
+
+
+def _with_drained(
+    out: Collection[Decision], inventory: Inventory, wanted: Collection[Address]
+) -> Iterator[Decision]:
+    handled = {*wanted, *(v.address for v in out if isinstance(v, Change))}
+    drained = walled(_CLEAN_UP, lambda: list(drain_beyond(inventory, handled)))
+    beyond = {v.subject: v for v in ([drained] if isinstance(drained, Refused) else drained)}
+    for decision in (*(v for v in out if v.subject not in beyond), *beyond.values()):
+        yield walled(decision.subject, partial(unless_held, decision, inventory))

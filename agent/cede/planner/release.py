@@ -102,7 +102,15 @@ def _half_gone(target: DetachTarget) -> Refused | None:
     return refuse_half_gone(target.address, target.subject, target.running[0])
 
 
+def _domain_unreadable(target: DetachTarget) -> Refused | None:
+    """Refuse what a domain with an unreadable XML has or may have, and what is in its XML."""
+    domain = next((d for d in target.domains if d.unreadable), None)
+    domain = domain or target.inventory.unreadable_holder(target.address)
+    return None if domain is None else refuse_unreadable(domain, target.subject)
+
+
 DETACH_RULES: tuple[DetachRule, ...] = (
+    DetachRule("domain-unreadable", spares_traces=False, ask=_domain_unreadable),
     DetachRule("foreign", spares_traces=False, ask=_foreign),
     DetachRule("vanished", spares_traces=False, ask=_vanished),
     DetachRule("owner-unknown", spares_traces=False, ask=_owner_unknown),
@@ -275,6 +283,18 @@ def leftover(
         subject=subject,
         why=Why.NOTHING_LEFT,
         reason=f"only ownership metadata is left in the transient {domain.name}",
+    )
+
+
+def refuse_unreadable(domain: Domain, subject: str) -> Refused:
+    """Refuse what concerns a domain whose XML can't be read: what isn't seen there may be there all the same."""
+    return Refused(
+        subject=subject,
+        rule="domain-unreadable",
+        kind=FailureKind.OUT_OF_SYNC,
+        reason=f"the XML of {domain.name} can't be read, so what it has can't be told: {domain.unreadable}",
+        remedy=f"`virsh dumpxml {domain.name}` and `virsh dumpxml --inactive {domain.name}` show it; correct it with "
+        f"`virsh edit {domain.name}`, then plan again",
     )
 
 

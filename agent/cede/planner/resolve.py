@@ -7,12 +7,14 @@ since what the pass has done meanwhile decides which ones are free.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
 from cede.model.plan import Refused
 from cede.planner.guards import protected
 from cede.planner.match import resolve_device
+from cede.planner.walls import walled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -104,9 +106,23 @@ def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
         policy=policy,
         inventory=inventory,
         each=tuple(
-            _target(assignment, devices[assignment], inventory) for assignment in policy.assignments
+            _walled_target(assignment, devices[assignment], inventory)
+            for assignment in policy.assignments
         ),
     )
+
+
+def _walled_target(assignment: Assignment, found: Device | Refused, inventory: Inventory) -> Target:
+    """The target; one whose device or domain can't even be looked at is none of both, for the rest of the pass."""
+
+    def looked_at() -> tuple[Target, bool, bool]:
+        target = _target(assignment, found, inventory)
+        return target, target.attached, target.persistent
+
+    answer = walled(subject_of(assignment), looked_at)
+    if isinstance(answer, Refused):
+        return Target(assignment=assignment, device=None, domain=None, refusal=answer)
+    return answer[0]
 
 
 def _target(assignment: Assignment, found: Device | Refused, inventory: Inventory) -> Target:
@@ -175,10 +191,11 @@ def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | 
         if described[assignment].match.any_one:
             addresses = protected(policy.protect, inventory) if addresses is None else addresses
             others = {at for at, name in taken.items() if name != assignment.device}
-        device = resolve_device(
-            described[assignment], inventory, subject_of(assignment), assignment.domain,
+        look = partial(
+            resolve_device, described[assignment], inventory, subject_of(assignment), assignment.domain,
             source=policy.source, taken=others, avoid=addresses or (),
         )  # fmt: skip
+        device = walled(subject_of(assignment), look)
         found[assignment] = device
         if not isinstance(device, Refused):
             taken[device.address] = assignment.device

@@ -20,6 +20,7 @@ from cede.planner.release import (
     refuse_letting_go,
     refuse_owner_unknown,
     refuse_owner_untold,
+    refuse_unreadable,
 )
 from cede.planner.resets import refuse_sibling, resets_alone
 
@@ -160,6 +161,17 @@ def _taken_before(device: Device) -> bool:
         return False
     macs = device.original_state.macs
     return not macs or device.serial is not None or device.mac in macs
+
+
+def _domain_unreadable(target: AttachTarget, _: PlanContext) -> Answer:
+    """Its own domain's XML can't be read, or that of another one that has the device or may reserve it."""
+    domain = target.domain
+    if not domain.unreadable:
+        holder = target.inventory.unreadable_holder(target.device.address)
+        if holder is None:
+            return None
+        domain = holder
+    return refuse_unreadable(domain, target.subject)
 
 
 def _alternative(target: AttachTarget, _: PlanContext) -> Answer:
@@ -399,6 +411,7 @@ RULES: tuple[Rule, ...] = (
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
     Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),
     Rule("network-unknown", Asked.AT_BOOT, _network_unknown),
+    Rule("domain-unreadable", Asked.LATER, _domain_unreadable),
     Rule("alternative", Asked.LATER, _alternative),
     Rule("owner-unknown", Asked.LATER, _owner_unknown),
     Rule("elsewhere", Asked.LATER, _elsewhere),

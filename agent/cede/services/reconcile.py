@@ -20,10 +20,11 @@ from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
 from cede.state.journal import Requester
 from cede.util.clock import CALL_SECONDS
-from cede.util.log import unexpected
+from cede.util.faults import unexpected
 from cede.util.retry import retry_transient
 from cede.verifier.checklist import (
     AssignmentChecks,
+    CheckResult,
     Witness,
     alternative_result,
     refused_result,
@@ -264,13 +265,19 @@ def _check_inside(
 
 def _check_outside(target: Target, inventory: Inventory) -> AssignmentChecks:
     """The findings on the target's device and domain as `inventory` has them, which may be a later one."""
-    device = target.device and inventory.device(target.device.address)
-    domain = target.domain and inventory.domain(target.domain.uuid)
-    findings = (
-        (unverified_result("inventory", "the device or the domain is gone"),)
-        if device is None or domain is None
-        else of_host(inventory, device, domain, target.assignment)
-    )
+    findings: tuple[CheckResult, ...]
+    try:
+        device = target.device and inventory.device(target.device.address)
+        domain = target.domain and inventory.domain(target.domain.uuid)
+        if device is None or domain is None:
+            findings = (unverified_result("inventory", "the device or the domain is gone"),)
+        elif domain.unreadable:
+            findings = (unverified_result("libvirt", domain.unreadable),)
+        else:
+            findings = of_host(inventory, device, domain, target.assignment)
+    except Exception as fault:  # noqa: BLE001 - as above
+        why = unexpected(fault, f"checking {target.subject}")
+        findings = (unverified_result("dom0", why.message),)
     return AssignmentChecks(subject=target.subject, findings=findings)
 
 

@@ -76,6 +76,7 @@ def _assessed(
     host = of_host(
         policy=rejected,
         journal=journal.warnings,
+        unreadable=[domain.name for domain in inventory.unreadable],
         pciback=inventory.pciback_loaded
         or any(outcome.did(LoadPciback) for outcome in report.outcomes),
         pauses=inventory.pauses,

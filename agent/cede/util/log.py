@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cede.errors import UnexpectedError
 from cede.util.text import one_line
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 NOTICE = 25  # syslog(3) has it, between INFO and WARNING
 _CALLS = logging.getLogger("cede.calls")
-_FAULTS = logging.getLogger("cede.faults")
 _MAX_ARGUMENT = 120
 _MAX_TRACEBACK = 200
 logging.addLevelName(NOTICE, "NOTICE")
@@ -102,16 +100,6 @@ def logged_call(describe: Callable[[], str]) -> Iterator[None]:
     finally:
         took = 1000 * (time.monotonic() - started)
         _CALLS.debug("%s: %s, %.1f ms", describe(), ended, took)
-
-
-def unexpected(fault: Exception, doing: str) -> UnexpectedError:
-    """Return as one of cede's errors what no code expected while `doing`; the debug log has the traceback."""
-    _FAULTS.debug("%s: an error that cede did not expect", doing, exc_info=fault)
-    return UnexpectedError(
-        f"cede failed at {doing}: {type(fault).__name__}: {one_line(str(fault), _MAX_ARGUMENT)}",
-        name="unexpected",
-        remedy="run `cede --debug` with the same command, and report the traceback",
-    )
 
 
 def argument_text(argument: object) -> str:

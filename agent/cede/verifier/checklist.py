@@ -260,6 +260,11 @@ def _lasting(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
         )
 
 
+def not_explained(why: str) -> ChecklistItem:
+    """Return the one item of a checklist that can't be made, and why."""
+    return _open("checklist", "cede --debug verify --explain", why)
+
+
 def slot_line(findings: Sequence[CheckResult]) -> str:
     """Return the kernel's line on the virtual slot; empty if the results have none."""
     return next((f.found for f in findings if "assign to virtual slot" in f.found), "")

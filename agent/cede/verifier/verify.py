@@ -18,7 +18,7 @@ from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
 from cede.model.plan import Subject
 from cede.model.policy import Channel, When
-from cede.util.log import unexpected
+from cede.util.faults import unexpected
 from cede.util.retry import wait_for
 from cede.verifier import guest_checks, host_checks
 from cede.verifier.checklist import (
@@ -28,6 +28,7 @@ from cede.verifier.checklist import (
     checklist,
     info_result,
     not_asked_result,
+    not_explained,
     slot_line,
     unverified_result,
     verified,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.pci import Address, Device
     from cede.model.policy import Assignment, Verification
-    from cede.planner.resolve import Targets
+    from cede.planner.resolve import Target, Targets
     from cede.verifier.checklist import AssignmentChecks, CheckResult
 
 _PAUSE = 0.1
@@ -223,24 +224,38 @@ def explain_by_checklist(
 ) -> tuple[Explained, ...]:
     """Return the checklist of every assignment, in the policy's order; `restarted` names the restarted domains."""
     explained = []
-    inventory = targets.inventory
     for target, one in zip(targets.each, checked, strict=True):
-        device, domain = target.device, target.domain
-        checks: tuple[ChecklistItem, ...] = ()
-        if device is not None and domain is not None:
-            lines = adapters.kernel_log.lines(str(device.address))
-            checks = checklist(
-                ChecklistFacts(
-                    device=device,
-                    domain=domain,
-                    pciback=adapters.modules.loaded(),
-                    at_boot=adapters.modules.loaders(),
-                    directory=inventory.pciback_loaded,
-                    given=tuple(g for g in inventory.backend if g.domid == domain.domid),
-                    assigned=slot_line(of_kernel_log(lines, device.address)),
-                    findings=one.findings,
-                    restarted=domain.name in restarted,
-                )
-            )
+        try:
+            checks = _checklist(adapters, target, targets.inventory, one, restarted)
+        except Exception as fault:  # noqa: BLE001 - whatever one device makes of cede, the others are explained
+            error = fault if isinstance(fault, CedeError) else None
+            why = error or unexpected(fault, f"explaining {one.subject}")
+            checks = (not_explained(why.message),)
         explained.append(Explained(subject=one.subject, checks=checks))
     return tuple(explained)
+
+
+def _checklist(
+    adapters: Adapters,
+    target: Target,
+    inventory: Inventory,
+    checked: AssignmentChecks,
+    restarted: Collection[str],
+) -> tuple[ChecklistItem, ...]:
+    device, domain = target.device, target.domain
+    if device is None or domain is None:
+        return ()
+    lines = adapters.kernel_log.lines(str(device.address))
+    return checklist(
+        ChecklistFacts(
+            device=device,
+            domain=domain,
+            pciback=adapters.modules.loaded(),
+            at_boot=adapters.modules.loaders(),
+            directory=inventory.pciback_loaded,
+            given=tuple(g for g in inventory.backend if g.domid == domain.domid),
+            assigned=slot_line(of_kernel_log(lines, device.address)),
+            findings=checked.findings,
+            restarted=domain.name in restarted,
+        )
+    )

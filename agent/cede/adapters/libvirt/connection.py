@@ -9,6 +9,7 @@ import logging
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -24,7 +25,7 @@ from cede.domain_xml.edits import (
     SetMetadata,
     incremental_edits,
 )
-from cede.errors import PermanentError, WorldMovedError
+from cede.errors import PermanentError, UnreachableError, WorldMovedError
 from cede.util.log import log_calls
 from cede.util.paths import DEFAULT_URI
 
@@ -116,12 +117,48 @@ class Libvirt:
             kept = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
         still, lasting = ({handle.UUID() for handle in some} for some in (paused, kept))
         found = (
-            self._domain(handle, paused=handle.UUID() in still, kept=handle.UUID() in lasting)
+            self._domain_or_remains(
+                handle, paused=handle.UUID() in still, kept=handle.UUID() in lasting
+            )
             for handle in handles
             if handle.ID() != 0
         )
-        domains = tuple(sorted((d for d in found if d is not None), key=lambda d: d.name))
-        return tuple(self._with_volumes(d) if d.host_volumes else d for d in domains)
+        return tuple(sorted((d for d in found if d is not None), key=lambda d: d.name))
+
+    def _domain_or_remains(
+        self, handle: libvirt.virDomain, *, paused: bool, kept: bool
+    ) -> Domain | None:
+        """The domain, or what can be made out of one that can't be read; None if it vanished while it was read.
+
+        Raises UnreachableError if libvirt doesn't answer at all.
+        """
+        domid = handle.ID()
+        wanted = {"live": 0} if domid != _NOT_RUNNING else {}
+        if kept:
+            wanted["config"] = libvirt.VIR_DOMAIN_XML_INACTIVE
+        xml: dict[str, str] = {}
+        why = ""
+        for name, flags in wanted.items():
+            try:
+                xml[name] = handle.XMLDesc(flags)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == NO_DOMAIN:
+                    return None
+                failed = classify(error.get_error_code() or 0, str(error))
+                if isinstance(failed, UnreachableError):
+                    raise failed from error
+                why = failed.message
+        if not wanted:
+            return None  # a transient domain that ended while it was read
+        read = partial(
+            document.domain_or_remains, xml.get("live"), xml.get("config"), name=handle.name(),
+            uuid=handle.UUIDString(), domid=None if domid == _NOT_RUNNING else domid, paused=paused,
+        )  # fmt: skip
+        domain = read(why=why)
+        try:
+            return self._with_volumes(domain) if domain.host_volumes else domain
+        except PermanentError as error:
+            return read(why=error.message)
 
     def _with_volumes(self, domain: Domain) -> Domain:
         """The domain with the devices and files that its volumes are; of a pool that isn't active its own device."""

@@ -56,10 +56,15 @@ class OfflineLibvirt:
         found = []
         for name in listing(self._definitions):
             path = self._definitions / name
-            with suppress(OSError, ValueError, PermanentError):
+            with suppress(OSError, ValueError):
                 if path.suffix == ".xml" and path.is_file() and path.stat().st_size <= _LARGEST:
-                    found.append(document.domain(None, path.read_text(encoding="utf-8")))
-        return tuple(domain for domain in found if domain.name)
+                    said = path.read_text(encoding="utf-8")
+                    found.append(
+                        document.domain_or_remains(
+                            None, said, name=path.stem, uuid=path.stem, domid=None
+                        )
+                    )
+        return tuple(domain for domain in found if domain.name and not domain.unreadable)
 
     def node_devices(self) -> frozenset[str]:
         """Return every PCI function: libvirt will list them all."""
