@@ -191,5 +191,7 @@ def test_a_pass_serves_the_others_and_every_command_tells_of_it(
     assert shown.status == 4
     said = {c["type"]: c["status"] for c in shown.json("status")["conditions"] if not c["subject"]}
     assert said["DomainsReadable"] == "False"
+    of = [c["status"] for c in shown.json("status")["conditions"] if c["subject"] == "nic1 -> pv2"]
+    assert of == ["Unknown", "Unknown", "Unknown", "False"], "it may be attached, and isn't in sync"
     found = cede("doctor", "--json").json("doctor")["findings"]
     assert "domain-unreadable" in {one["name"] for one in found}

@@ -47,9 +47,8 @@ _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFou
 _RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
 _UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER, _NOT_ASKED}  # what a guest is asked after
 _UNTOLD = {_NO_ANSWER, _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
-_OF_A_GUEST = {"GuestHasIt", _RESTARTED} | _UNPROVEN - {
-    _NOT_ASKED
-}  # true for one start of a domain
+# what is true for one start of a domain
+_OF_A_GUEST = {"GuestHasIt", _RESTARTED, _FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER}
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -202,13 +201,15 @@ def assess(
     if was is not None and _still(decision, outcome, was.reason, waits=bool(next_try)):
         reason, message = was.reason, was.message
     why = (Status.FALSE, reason, message)
+    if target.domain is not None and target.domain.unreadable:
+        why = (Status.UNKNOWN, "DomainUnreadable", message)
     domid = target.domain.domid if target.domain else None
     asking = target.assignment.verification.guest is not Channel.NONE
     in_guest = _in_guest(status, checked, wrong, had.get(VERIFIED), domid, asking=asking)
     so: dict[ConditionType, tuple[Status, str, str]] = {
         ATTACHED: (Status.TRUE, "InDomain", "") if status.attached else why,
         PERSISTENT: (Status.TRUE, "InPersistentXML", "") if status.persistent else why,
-        VERIFIED: in_guest,
+        VERIFIED: in_guest if status.attached or why[0] is Status.FALSE else why,
         IN_SYNC: _as_checked(status, checked, wrong, in_guest)
         if row.in_sync is None
         else (row.in_sync, reason, message),
@@ -335,7 +336,8 @@ def _in_guest(
     if checked is CheckStatus.PASSED and asked:
         return Status.TRUE, "GuestHasIt", ""
     heard = was if was is not None and was.reason in _OF_A_GUEST else None
-    if heard is not None and heard.reason != _RESTARTED and heard.domid == domid:
+    holds = heard is not None and heard.reason != _RESTARTED and heard.domid == domid
+    if heard is not None and holds and (asking or heard.status is not Status.UNKNOWN):
         return heard.status, heard.reason, heard.message
     if not asking:
         return Status.UNKNOWN, "NotToBeAsked", "the policy says not to ask the guest"
