@@ -56,6 +56,7 @@ class SysTree:
         self.routes: list[Route] = []
         self.reached: dict[str, str] = {}
         self.ipsec: list[tuple[str, str]] = []
+        self.l2tp: list[tuple[str, str]] = []
 
     def function(
         self,
@@ -182,6 +183,9 @@ class SysTree:
 
     def ways(self, peers: Sequence[str]) -> dict[str, str]:
         return {peer: self.reached[peer] for peer in peers if peer in self.reached}
+
+    def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self.l2tp)
 
     def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
         return tuple(self.ipsec)

@@ -44,6 +44,8 @@ _SOURCES = tuple(
         (r"^sys/devices/.*/net/[^/]+/lower_", "`/sys/class/net/*/lower_*`"),
         (r"^dev/sda$", "an exclusive open"),
         (r"^sys/module/xfrm_user/", "`ip xfrm state`"),
+        (r"^sys/module/l2tp_netlink/", "`ip l2tp show tunnel`"),
+        (r"^sys/class/net/\w+/flags$", "`/sys/class/net/*/flags`"),
     )
 )  # fmt: skip
 

@@ -71,7 +71,7 @@ class Ip:
         assert argv[0] == "ip"
         if argv[1:] == ("-json", "address", "show"):
             return self.says if isinstance(self.says, str) else json.dumps(self.says)
-        if "-batch" in argv:
+        if "-batch" in argv or "l2tp" in argv:
             self.asked = stdin
             return self.prints
         self.commands.append(" ".join(argv[1:]))
@@ -234,6 +234,15 @@ def test_both_ends_of_each_ipsec_tunnel_are_told_once(ip: Ip) -> None:
         "src 192.0.2.1 dst 192.0.2.9\n\tproto esp spi 0x1\nsrc 192.0.2.9 dst 192.0.2.1\n" * 2
     )
     assert links.ipsec_ends() == (("192.0.2.1", "192.0.2.9"), ("192.0.2.9", "192.0.2.1"))
+
+
+def test_both_ends_of_each_l2tp_tunnel_are_told(ip: Ip) -> None:
+    tunnel = {"tunnel_id": 7, "encap": "UDP", "local": "192.0.2.1", "peer": "192.0.2.9"}
+    links = ip.answers()
+    ip.prints = json.dumps([tunnel])
+    assert links.l2tp_ends() == (("192.0.2.1", "192.0.2.9"),)
+    ip.prints = "[]"
+    assert links.l2tp_ends() == ()
 
 
 @pytest.mark.parametrize(

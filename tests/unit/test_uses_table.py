@@ -229,6 +229,12 @@ def _tunnel(kind: str, **about: object) -> Callable[[Made], None]:
     return make
 
 
+def _l2tp(made: Made) -> None:
+    made.put("sys/module/l2tp_netlink/refcnt", "1")
+    made.tree.l2tp.append(("203.0.113.9", "203.0.113.1"))
+    made.tree.reached["203.0.113.1"] = "eth1"
+
+
 def _ipsec(made: Made) -> None:
     made.put("sys/module/xfrm_user/initstate", "live")
     made.tree.ipsec.append(("203.0.113.9", "203.0.113.1"))
@@ -468,6 +474,7 @@ USES = (
         lambda m: m.associates(),
     ),
     use("an IPsec tunnel", "connection", NIC, _ipsec),
+    use("an L2TP tunnel", "connection", NIC, _l2tp),
     # -- routes, and what they lie on
     use("the default route", "default-route", NIC, lambda m: m.tree.route("eth1")),
     use("the default route of IPv6", "default-route", NIC, lambda m: m.tree.route("eth1", "::/0")),
@@ -607,6 +614,14 @@ USES = (
         NIC,
         lambda m: m.put("sys/kernel/config/netconsole/one/enabled", "1"),
         lambda m: m.put("sys/kernel/config/netconsole/one/dev_name", "eth1"),
+    ),
+    use(
+        "messages over the network, by the module's parameter",
+        "console",
+        NIC,
+        lambda m: m.put("proc/consoles", "netcon0   -W- (E   p  )"),
+        lambda m: m.put("sys/class/net/eth1/flags", "0x1003"),
+        lambda m: m.put("sys/class/net/eth2/flags", "0x1002"),
     ),
     use("the only keyboard", "keyboard", "0000:00:14.0", _keyboard),
     use(
@@ -754,7 +769,7 @@ USES = (
     ),
     no_use(
         "a console without a device",
-        lambda m: m.put("proc/consoles", "netcon0 -W- (E     )\nttyS0 -W- (EC   p  )    4:64"),
+        lambda m: m.put("proc/consoles", "pstore0 -W- (E     )\nttyS0 -W- (EC   p  )    4:64"),
     ),
     no_use(
         "a watchdog that sleeps",

@@ -1,6 +1,6 @@
 """The adapter to dom0's network interfaces: read their settings, and restore them after a device returns.
 
-Source: ip-link(8), ip-address(8), ip-route(8), ip-nexthop(8), ip-xfrm(8) (iproute2, `-json`, `-batch`).
+Source: ip-link(8), ip-address(8), ip-route(8), ip-nexthop(8), ip-xfrm(8), ip-l2tp(8) (iproute2, `-json`, `-batch`).
 """
 
 from __future__ import annotations
@@ -108,6 +108,18 @@ class Links:
         done = self._run_apart("ip", "xfrm", "state", stdin="", seconds=_SECONDS, most=_MAX_BYTES)
         ends = _IPSEC.findall(done.out.decode("utf-8", "replace"))
         return tuple(dict.fromkeys((str(one), str(other)) for one, other in ends))
+
+    def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
+        """Return the local and the other end of each L2TP tunnel that the kernel has.
+
+        Raises PermanentError as `network` does.
+        """
+        said = self._run("ip", "-json", "l2tp", "show", "tunnel")
+        try:
+            shown = [tunnel for answer in arrays(said) for tunnel in answer]
+            return tuple((str(one["local"]), str(one["peer"])) for one in shown)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _unreadable("ip -json l2tp show tunnel", said) from error
 
     def restore(self, link: Link, now: Link) -> None:
         """Change the interface from `now` to `link`: name, MTU, master, up, addresses. `unrestored` is the rest.

@@ -42,6 +42,9 @@ class NetworkState(Protocol):
     def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
         """Both ends of each IPsec tunnel."""
 
+    def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
+        """Both ends of each L2TP tunnel."""
+
 
 class NoNetwork:
     """A host without any interface."""
@@ -55,6 +58,10 @@ class NoNetwork:
         return {}
 
     def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
+    def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
         """None."""
         return ()
 
@@ -117,14 +124,14 @@ class _Look:
         mounts = (*own, *mounts_elsewhere(proc, self._processes.mount_namespaces, own))
         sessions = storage_sessions(sys_root)
         talks = connections(proc, self._processes.network_namespaces, self._processes.sshd_sockets)
-        self._ipsec = state.ipsec_ends() if (sys_root / "module/xfrm_user").exists() else ()
+        self._tunnels = dict(_tunnels(sys_root, state))
         network = state.network()
         peers = dict.fromkeys(
             (
                 *chain.from_iterable(mount.servers for mount in mounts),
                 *chain.from_iterable(session.addresses for session in sessions),
                 *chain.from_iterable(interface.ends for interface in network.interfaces),
-                *(other for _, other in self._ipsec),
+                *chain.from_iterable(self._tunnels),
                 *(connection.peer for connection in talks),
             )
         )
@@ -150,13 +157,12 @@ class _Look:
         yield from self._interfaces.ssh_sessions()
         for session in self._sessions:
             yield from self._interfaces.to_peers(session.addresses, "connection", (session.what,))
-        for ends in self._ipsec:
-            what = (f"the IPsec tunnel to {ends[1]}",)
-            yield from self._interfaces.to_peers(ends, "connection", what)
+        for ends, what in self._tunnels.items():
+            yield from self._interfaces.to_peers(ends, "connection", (what,))
         yield from self._interfaces.of_guests(interfaces)
         yield from self._interfaces.moved()
         yield from self._interfaces.lent(self._proc, self._processes.network_namespaces)
-        yield from self._interfaces.logging()
+        yield from self._interfaces.logging(self._proc)
         yield from self._seat.boot_display()
         yield from self._seat.consoles()
         yield from self._seat.watchdogs()
@@ -172,6 +178,17 @@ class _Look:
     def held(self, kept: frozenset[Address]) -> Iterator[Use]:
         """Yield the disks that the kernel holds for a reason that nothing tells, of devices that are not `kept`."""
         yield from self._disks.held(kept)
+
+
+def _tunnels(sys_root: Path, state: NetworkState) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield both ends of each tunnel that needs no interface, and what it is; asks only for what the kernel has."""
+    for kind, module, ends in (
+        ("IPsec", "xfrm_user", state.ipsec_ends),
+        ("L2TP", "l2tp_netlink", state.l2tp_ends),
+    ):
+        if (sys_root / "module" / module).exists():
+            for local, other in ends():
+                yield (local, other), f"the {kind} tunnel to {other}"
 
 
 def _add(uses: dict[Address, list[HostUse]], address: Address, use: HostUse) -> None:

@@ -1,8 +1,8 @@
 """Uses of network cards: routes, connections, guests' networks, and cards in other network namespaces.
 
 Sources: Documentation/ABI/testing/sysfs-class-net (lower_*, master), the kernel's net/core/dev.c (upper and lower
-devices), net/openvswitch/vport-netdev.c (ports have the datapath `ovs-system` as master) and drivers/base/core.c (a
-function's `net` folder stays, and is empty, when its interfaces are moved to another namespace).
+devices), net/openvswitch/vport-netdev.c (ports have the datapath `ovs-system` as master), drivers/net/netconsole.c and
+drivers/base/core.c (a function's `net` folder stays, and is empty, when its interfaces are moved elsewhere).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _TUNNELS = frozenset({
 })  # fmt: skip
 _GUEST_PORT = re.compile(r"^(vif|vnet|tap)\d")
 _GUEST_KINDS = frozenset({"tun", "veth"})
+_NETCONSOLE = re.compile(r"^net(con|console)_?(ext)?\d+ ", re.MULTILINE)
 _MADE_BY_KERNEL = frozenset({"kernel", "ra"})
 
 
@@ -168,12 +169,20 @@ class Interfaces:
             chain = ("an interface in another network namespace",)
             yield from controllers(device, "namespace", chain)
 
-    def logging(self) -> Iterator[Use]:
-        """Yield the devices over which the kernel sends its messages (netconsole)."""
-        for target in children(self._sys, "kernel/config/netconsole/*"):
-            if text(target / "enabled") == "1":
-                chain = ("the kernel's netconsole",)
-                yield from self.down(text(target / "dev_name"), "console", chain)
+    def logging(self, proc: Path) -> Iterator[Use]:
+        """Yield the devices over which the kernel sends its messages (netconsole).
+
+        Of a target that was given to the module as its parameter, or on the kernel's command line, nothing tells the
+        interface: it may be any that is up.
+        """
+        chain = ("the kernel's netconsole",)
+        targets = children(self._sys, "kernel/config/netconsole/*")
+        names = [text(target / "dev_name") for target in targets if text(target / "enabled") == "1"]
+        if not names and _NETCONSOLE.search(text(proc / "consoles")):
+            folder = self._sys / "class/net"
+            names = [name for name in listing(folder) if _is_up(text(folder / name / "flags"))]
+        for name in names:
+            yield from self.down(name, "console", chain)
 
     def down(
         self, name: str, guard: str, chain: tuple[str, ...], seen: frozenset[str] = frozenset()
@@ -232,3 +241,11 @@ def _stays(address: str) -> bool:
     """Whether nothing beyond the link can be reached from the address."""
     found = ip_address(address)
     return found.is_link_local or found.is_loopback
+
+
+def _is_up(flags: str) -> bool:
+    """Whether an interface has IFF_UP (include/uapi/linux/if.h); one that can't be read may have it."""
+    try:
+        return bool(int(flags, 16) & 1)
+    except ValueError:
+        return True
