@@ -5,12 +5,13 @@ With several processes each has its own host. A test that measures is marked `al
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import pytest
 
 from lab.figures import FAULTS, MEASURED, Faults, Measured
 from lab.host import Host, lab
+from lab.host_scenes import PACKAGES
 from xenlab.errors import LabError
 from xenlab.machine import DEFAULT_RELEASE
 
@@ -56,9 +57,9 @@ def _ended() -> Iterator[None]:
         host.lab.down()
 
 
-def _pristine(release: str) -> Host:
+def _pristine(release: str, packages: Sequence[str] = ()) -> Host:
     """The host of that release, pristine; no other of this process runs, which would slow it down even if idle."""
-    host = _HOSTS.setdefault(release, Host(lab(release)))
+    host = _HOSTS.setdefault(" ".join([release, *packages]), Host(lab(release, packages)))
     for other in _HOSTS.values():
         if other is not host and other.lab.is_running():
             other.lab.down()
@@ -101,6 +102,14 @@ def _shared(_ended: None) -> Host:
 def shared_host(_shared: Host) -> Host:
     """The default dom0, pristine when a module begins: for tests that put back what they touch."""
     return _as_left(_shared)
+
+
+@pytest.fixture
+def storage_host(_ended: None) -> Host:
+    """The default dom0 with programs for storage and networks that it can be a user of, pristine, for one test."""
+    found = _pristine(DEFAULT_RELEASE, PACKAGES)
+    found.dirty = True
+    return found
 
 
 @pytest.fixture

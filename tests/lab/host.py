@@ -3,10 +3,11 @@
 import json
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.more_packages import install
 from xenlab.command import tail
 from xenlab.dom0 import Dom0, Result
 from xenlab.errors import LabError
@@ -37,15 +38,18 @@ _ANSWERS = (
 )
 
 
-def lab(release: str) -> Lab:
+def lab(release: str, packages: Sequence[str] = ()) -> Lab:
     """The lab whose snapshot has this checkout's cede installed, in_dom0 answering and the HVM guest standing still.
 
-    Each process that runs tests has its own, which ends with it, and which is not the one that `contrib/lab` leads to.
+    With `packages` it has their programs, too. Each process that runs tests has its own, which ends with it, and which
+    is not the one that `contrib/lab` leads to.
     """
 
     def prepare(dom0: Dom0) -> None:
         python, compiled = RELEASES[release].python, cache_folder() / "compiled"
         push(dom0, checkout=CHECKOUT, python=python, compiled=compiled)
+        if packages:
+            install(dom0, RELEASES[release], packages)
         dom0.succeed(["sh", "-ec", _SUSPEND_HVM])
         dom0.succeed(
             ["sh", "-ec", f"mkdir -p {FOLDER}; cat > {FOLDER}/in_dom0.py"],
@@ -55,11 +59,19 @@ def lab(release: str) -> Lab:
         _ask(dom0, 120, do="state")
 
     sent = [f"{path}\n".encode() + content for path, content in package_files(CHECKOUT)]
-    inputs = [*sent, IN_DOM0.read_bytes(), Path(__file__).read_bytes()]
+    inputs: list[str | bytes] = [
+        *sent,
+        IN_DOM0.read_bytes(),
+        Path(__file__).read_bytes(),
+        *packages,
+    ]
+    name = "tests-with-more" if packages else "tests"
     return Lab(
         release=release,
-        preparation=Preparation(name="tests", inputs=inputs, do=prepare),
-        name=os.environ.get("PYTEST_XDIST_WORKER", "tests"),
+        preparation=Preparation(name=name, inputs=inputs, do=prepare),
+        name="-".join(
+            [os.environ.get("PYTEST_XDIST_WORKER", "tests"), *(["more"] if packages else [])]
+        ),
         dies_with_caller=True,
     )
 
