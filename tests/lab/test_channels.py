@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from xenlab.waiting import wait_until
 pytestmark = pytest.mark.lab
 
 NIC = "0000:01:00.0"
+TYPING = Path(__file__).with_name("typing_while_it_ends.py")
 PASSWORD = "/etc/cede/pv2.password"  # noqa: S105 - a path
 # Through cede's console in dom0's Python: a long command, and looks that tell how long the guest itself took.
 PROBE = """
@@ -169,3 +171,26 @@ def test_a_console_full_of_noise_is_read_for_a_bounded_time(host: Host) -> None:
     assert flooded.verified or "console" in flooded.guest
     # the other way in doesn't mind
     assert verified(host, "guest: xenstore").verified
+
+
+def test_libvirt_answers_after_a_guest_went_away_while_it_was_typed_to(
+    host: Host, measured: Measured, soak: bool
+) -> None:
+    ways = ["destroy", "reboot", "crash"] * (17 if soak else 1)
+    argv = ["python3", "-P", "-", "pv1", *ways]
+    done = host.lab.exec(argv, stdin=TYPING.read_text(), timeout=60 * len(ways))
+    assert done.returncode == 0, done.stdout + done.stderr
+    times = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["how"] for one in times] == ways
+    wrong = [
+        one
+        for one in times
+        # a name of cede's own error, not an exception of Python's
+        if not one["answered"] or one["still typing"] or one["share"] > 0.5 or ":" in one["ended"]
+    ]
+    assert not wrong, wrong
+    slowest = max(one["seconds"] for one in times)
+    measured.report(
+        f"{len(times)} guests went away while cede typed: libvirt answered after each, and the console was left"
+        f" {slowest:.1f} s later at most"
+    )
