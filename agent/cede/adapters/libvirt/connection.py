@@ -144,7 +144,8 @@ class Libvirt:
             except libvirt.libvirtError as error:
                 if error.get_error_code() == NO_DOMAIN:
                     return None
-                failed = classify(error.get_error_code() or 0, str(error))
+                said = error.get_error_message() or str(error)
+                failed = classify(error.get_error_code() or 0, said)
                 if isinstance(failed, UnreachableError):
                     raise failed from error
                 why = failed.message
