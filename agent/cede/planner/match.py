@@ -84,7 +84,8 @@ def resolve_device(
     if not devices and described.match.mac is not None:
         devices = _hidden(described.match, owned)
     elif devices and described.match.any_one:
-        chosen = _chosen(devices, owned, inventory, taken, avoid)
+        before = [d for group in owned for d in group if _still_its(described.name, d, inventory)]
+        chosen = _chosen(devices, before, inventory, taken, avoid)
         if chosen is None:
             return _refuse_none_left(described, subject)
         devices = [chosen]
@@ -222,17 +223,23 @@ def _owned(
     return own_here, own, here
 
 
+def _still_its(name: str, device: Device, inventory: Inventory) -> bool:
+    """Whether no hostdev speaks against the note that gave the device that name: a note can outlive its hostdev."""
+    having = inventory.wanting(device.address)
+    named = (d for d, note in inventory.owned_as(name) if note.address == device.address)
+    return not having or any(domain in having for domain in named)
+
+
 def _chosen(
     found: list[Device],
-    owned: Iterable[list[Device]],
+    before: list[Device],
     inventory: Inventory,
     taken: Collection[Address],
     avoid: Collection[Address],
 ) -> Device | None:
-    before = (device for group in owned for device in group if device in found)
     left = [device for device in found if device.address not in taken]
     free = (d for d in left if d.address not in avoid and _free(d, inventory))
-    return next(chain(before, free, left), None)
+    return next(chain((d for d in before if d in found), free, left), None)
 
 
 def _free(device: Device, inventory: Inventory) -> bool:
