@@ -229,6 +229,11 @@ def _tunnel(kind: str, **about: object) -> Callable[[Made], None]:
     return make
 
 
+def _passed_through(host: str) -> Callable[[Made], object]:
+    said = f"SCSI Device Bus Location: Channel ID: 0 Target ID: 3 LUN: 0 Host ID: {host}"
+    return lambda made: made.put("sys/kernel/config/target/core/pscsi_0/one/info", said)
+
+
 def _l2tp(made: Made) -> None:
     made.put("sys/module/l2tp_netlink/refcnt", "1")
     made.tree.l2tp.append(("203.0.113.9", "203.0.113.1"))
@@ -364,6 +369,16 @@ USES = (
         "backing",
         DISK,
         lambda m: m.put("sys/kernel/config/target/core/pscsi_0/one/udev_path", "/dev/sda"),
+    ),
+    *(
+        use(
+            f"a SCSI target that passes a tape through, {how}",
+            "backing",
+            DISK,
+            lambda m: link(m.tree.sys / "bus/scsi/devices/0:0:3:0", m.disk.parent.parent),
+            _passed_through(host),
+        )
+        for how, host in (("by its host", "0"), ("of a host that it doesn't name", "PHBA Mode"))
     ),
     use(
         "a SCSI target whose file is a disk",

@@ -1,8 +1,8 @@
 """Uses of disks by what hands them on without holding them: loop devices, targets for other hosts, open files.
 
-Sources: Documentation/ABI/testing/sysfs-block-loop, the kernel's drivers/target/target_core_configfs.c and
-target_core_iblock.c (iblock_show_configfs_dev_params), drivers/nvme/target/configfs.c, drivers/block/zram
-(backing_dev).
+Sources: Documentation/ABI/testing/sysfs-block-loop, the kernel's drivers/target/target_core_configfs.c,
+target_core_iblock.c and target_core_pscsi.c (*_show_configfs_dev_params), drivers/nvme/target/configfs.c,
+drivers/block/zram (backing_dev).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cede.adapters.linux.host_uses.processes import OpenDevice
 
 _NUMBERS = re.compile(r"Major: (\d+) Minor: (\d+)")
+_SCSI = re.compile(r"Channel ID: (\d+) Target ID: (\d+) LUN: (\d+) Host ID: (\d+|PHBA Mode)")
 _FILE = re.compile(r"File: (\S+)")
 _DELETED = " (deleted)"
 _HEARD_ONLY = (
@@ -54,7 +55,9 @@ class BackingStores:
             about = text(store / "info")
             numbers = [f"{major}:{minor}" for major, minor in _NUMBERS.findall(about)]
             paths = [text(store / "udev_path"), *_FILE.findall(about)]
-            yield from self._served([*numbers, *paths], f"the SCSI target {store.name}")
+            name = f"the SCSI target {store.name}"
+            yield from self._served([*numbers, *paths], name)
+            yield from self._passed_through(about, name)
         for space in children(config / "nvmet/subsystems", "*/namespaces/*/"):
             name = f"the NVMe target {space.parent.parent.name}"
             if text(space / "enable") != "0":
@@ -63,6 +66,15 @@ class BackingStores:
     def _served(self, paths: Sequence[str], name: str) -> Iterator[Use]:
         for block in dict.fromkeys(map(self._blocks.node, paths)):
             yield from self._blocks.down(block, "backing", (name,))
+
+    def _passed_through(self, about: str, name: str) -> Iterator[Use]:
+        """Yield the SCSI device, a tape say, that a target serves as it is; of any host where the target names none."""
+        for channel, target, lun, host in _SCSI.findall(about):
+            on = host if host.isdecimal() else "*"
+            for path in children(self._sys / "bus/scsi/devices", f"{on}:{channel}:{target}:{lun}"):
+                device = real(path)
+                if device is not None:
+                    yield from self._blocks.device(device, "backing", (name,))
 
     def open_devices(self, opened: Sequence[OpenDevice]) -> Iterator[Use]:
         """Yield the devices that processes have open: block devices, character devices, a card's own memory."""
