@@ -34,9 +34,11 @@ LIBVIRT_SECONDS = (
 )
 
 
-def observe(adapters: Adapters) -> Inventory:
+def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     """Observe everything that a plan is made from, as it is now, and what cede's journal remembers of it.
 
+    Without `to_plan` it is what a plan is checked against: libvirt's node devices, and what an interface won't have
+    again when it returns, are not asked for.
     Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
     read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
     PermanentError if it can't be told what dom0 itself uses, or if the journal can't be read.
@@ -45,11 +47,14 @@ def observe(adapters: Adapters) -> Inventory:
     devices = adapters.sysfs.devices()
     memory = adapters.journal.load_state()
     domains = domains_answer()
-    listed_answer = _asking_libvirt(
-        adapters, "listing its node devices", adapters.libvirt.node_devices
+    listed_answer = (
+        _asking_libvirt(adapters, "listing its node devices", adapters.libvirt.node_devices)
+        if to_plan
+        else frozenset
     )
     backend = adapters.xenstore.backend()
-    uses, unrestored = find_uses(adapters, domains), adapters.links.unrestored()
+    uses = find_uses(adapters, domains)
+    unrestored = adapters.links.unrestored() if to_plan else {}
     listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
@@ -134,10 +139,12 @@ def _known(
     )
 
 
-def observe_host(adapters: Adapters) -> Inventory:
+def observe_host(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     """Observe, for as long as the administrator would wait; raises HungError if something doesn't answer even then."""
     try:
-        inventory = adapters.timeouts.call("looking at the host", lambda: observe(adapters))
+        inventory = adapters.timeouts.call(
+            "looking at the host", lambda: observe(adapters, to_plan=to_plan)
+        )
     except (HungError, UnreachableError) as silence:
         raise adapters.daemons.explain(silence) from silence
     _LOG.info("saw %d devices and %d domains", len(inventory.devices), len(inventory.domains))
@@ -160,16 +167,16 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
             return _owners(adapters)
         case ReturnToDom0():
             if adapters.sysfs.driver(action.address) not in {None, PCIBACK}:
-                return observe_host(adapters)
+                return observe_host(adapters, to_plan=False)
             return _owners(adapters)
         case HotPlug():
             device = adapters.sysfs.device(action.address)
             if device is None or not device.on_pciback or not goes_alone(device):
-                return observe_host(adapters)
+                return observe_host(adapters, to_plan=False)
             in_guest = adapters.hypervisor.in_guest(device.address)
             return replace(_owners(adapters), devices=(replace(device, in_guest=in_guest),))
         case _:
-            return observe_host(adapters)
+            return observe_host(adapters, to_plan=False)
 
 
 def _owners(adapters: Adapters) -> Inventory:
