@@ -59,7 +59,11 @@ def _shown(made: Made) -> dict[str, object]:
             for path in root.rglob("*")
             if path.is_symlink() or path.is_file()
         },
-        **{str(p.relative_to(root)): b"" for p in root.rglob("net") if not list(p.iterdir())},
+        **{
+            str(p.relative_to(root)): b""
+            for p in root.rglob("net")
+            if p.is_dir() and not list(p.iterdir())
+        },
         "`ip route`": [*made.tree.routes],
         "`ip address`": [*made.tree.known],
         "`ip route get`": {**made.tree.reached},
