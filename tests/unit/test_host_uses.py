@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from cede.adapters.linux.host_uses import HostUses, NoNetwork
+from cede.adapters.linux.host_uses.processes import look_through
 from cede.errors import PermanentError
 from cede.model.network import Interface, Network
 from cede.model.pci import Address
@@ -585,3 +586,21 @@ def test_a_table_of_connections_that_cant_be_read_is_an_error_and_never_none(
     spoil(tree)
     with raises(PermanentError, "connections-unknown"):
         HostUses(tree.sys, tree.proc).find()
+
+
+def test_threads_of_the_kernel_are_passed_by_and_programs_that_it_starts_are_not(
+    tree: SysTree,
+) -> None:
+    disk = tree.function("0000:00:03.0", class_code="010601", driver="ahci")
+    node = tree.node(tree.disk("sda", disk / "ata1"))
+    for number, name in ((2, "kthreadd"), (30, "kworker/0:1"), (31, "helper")):
+        tree.process(
+            number, name, node
+        )  # no thread of the kernel has a file; this shows who was looked at
+    write(tree.proc / "2/task/2/children", "30 31")
+    (tree.proc / "31/exe").symlink_to("/usr/sbin/helper")
+    opened = look_through(tree.proc, tree.nodes).open_devices
+    assert {found.process for found in opened} == {"kthreadd", "helper"}
+    (tree.proc / "2/comm").write_text("bash\n")  # in a namespace of its own
+    opened = look_through(tree.proc, tree.nodes).open_devices
+    assert {found.process for found in opened} == {"bash", "kworker/0:1", "helper"}

@@ -1,6 +1,6 @@
 """One look through all processes: their namespaces, the devices that they have open, and sshd's sockets.
 
-Source: proc(5), namespaces(7).
+Sources: proc(5), namespaces(7); the kernel's fs/proc/base.c (proc_exe_link), kernel/umh.c and kernel/kthread.c.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _WATCHERS = frozenset({
 })  # fmt: skip
 _NO_DEVICE = ("/dev/null", "/dev/pts/", "/dev/urandom", "/proc/", "/memfd:")
 _RESOURCE = "/resource"
+_KTHREADD = "2"
 
 
 class OpenDevice(NamedTuple):
@@ -52,8 +53,9 @@ def look_through(proc: Path, nodes: Nodes, remote: Iterable[str] = ()) -> Proces
     networks: dict[str, list[str]] = {}
     opened: dict[OpenDevice, None] = {}
     sockets: set[str] = set()
+    threads = _kernel_threads(proc)
     for process in listing(proc):
-        if not process.isdecimal():
+        if not process.isdecimal() or process in threads:
             continue
         folder = f"{proc}/{process}"
         for spaces, kind in ((mounts, "mnt"), (networks, "net")):
@@ -74,6 +76,28 @@ def look_through(proc: Path, nodes: Nodes, remote: Iterable[str] = ()) -> Proces
     for spaces, kind in ((mounts, "mnt"), (networks, "net")):
         spaces.pop(readlink(f"{proc}/self/ns/{kind}"), None)
     return Processes(mounts, networks, tuple(opened), frozenset(sockets))
+
+
+def _kernel_threads(proc: Path) -> frozenset[str]:
+    """Return the kernel's own threads, of which a host has hundreds: they have no files, and init's namespaces.
+
+    Programs that the kernel starts are children of kthreadd, too, but have an executable.
+    """
+    if text(f"{proc}/{_KTHREADD}/comm") != "kthreadd":
+        return frozenset()
+    children = text(f"{proc}/{_KTHREADD}/task/{_KTHREADD}/children").split()
+    return frozenset(child for child in children if not _runs_a_program(proc / child))
+
+
+def _runs_a_program(folder: Path) -> bool:
+    """Whether the process has an executable; one that can't be told of has."""
+    try:
+        (folder / "exe").readlink()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _device(name: str, path: str, target: str, nodes: Nodes) -> Iterator[OpenDevice]:
