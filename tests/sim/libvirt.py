@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,7 +60,7 @@ class SimulatedLibvirt(Port):
 
     def running(self, name: str) -> Domain | None:
         found = self._asks("running", self._known, name)
-        return found if found is not None and found.running else None
+        return replace(found, config=()) if found is not None and found.running else None
 
     def _known(self, name: str) -> Domain | None:
         return self._host.guests[name].domain if name in self._host.guests else None

@@ -137,6 +137,17 @@ def test_a_sibling_that_came_into_use_keeps_a_device_that_is_reset_with_it(
     assert f"plug pv1 {NIC}" not in host.journal
 
 
+def test_what_was_adopted_is_taken_out_though_it_runs_under_its_old_alias(
+    host: SimulatedHost,
+) -> None:
+    assert take(host, *ATTACH).error is None
+    guest = host.guests["pv1"]
+    assert guest.live is not None
+    guest.live = guest.live.replace("ua-cede-nic0", "hostdev0")
+    assert take(host, *RELEASE).error is None
+    assert f"unplug pv1 {NIC}" in host.journal
+
+
 def test_what_a_person_gave_the_guest_meanwhile_stays_theirs(host: SimulatedHost) -> None:
     """`xl pci-attach`, of which libvirt knows nothing; also when cede comes again."""
     done = take(host, *ATTACH, at=HotPlug, meanwhile=lambda: gave(host, 1))

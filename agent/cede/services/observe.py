@@ -157,12 +157,10 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
     Raises what `observe_host` raises.
     """
     match action:
-        case Unplug() | RemoveFromConfig():
-            found = adapters.timeouts.call(
-                f"reading {action.domain} from libvirt",
-                lambda: adapters.libvirt.running(action.domain),
-            )
-            return Inventory(domains=() if found is None else (found,))
+        case Unplug():  # whose it is may stand in the persistent XML alone
+            return _domain(adapters, action.domain, adapters.libvirt.domain)
+        case RemoveFromConfig():
+            return _domain(adapters, action.domain, adapters.libvirt.running)
         case AddToConfig():
             return _owners(adapters)
         case ReturnToDom0():
@@ -177,6 +175,11 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
             return replace(_owners(adapters), devices=(replace(device, in_guest=in_guest),))
         case _:
             return observe_host(adapters, to_plan=False)
+
+
+def _domain(adapters: Adapters, name: str, read: Callable[[str], Domain | None]) -> Inventory:
+    found = adapters.timeouts.call(f"reading {name} from libvirt", lambda: read(name))
+    return Inventory(domains=() if found is None else (found,))
 
 
 def _owners(adapters: Adapters) -> Inventory:
