@@ -86,18 +86,8 @@ def _kernel_threads(proc: Path) -> frozenset[str]:
     if text(f"{proc}/{_KTHREADD}/comm") != "kthreadd":
         return frozenset()
     children = text(f"{proc}/{_KTHREADD}/task/{_KTHREADD}/children").split()
-    return frozenset(child for child in children if not _runs_a_program(proc / child))
-
-
-def _runs_a_program(folder: Path) -> bool:
-    """Whether the process has an executable; one that can't be told of has."""
-    try:
-        (folder / "exe").readlink()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
+    # the link can be followed as long as a program runs, though its file be deleted
+    return frozenset(c for c in children if not os.access(f"{proc}/{c}/exe", os.F_OK))
 
 
 def _device(name: str, path: str, target: str, nodes: Nodes) -> Iterator[OpenDevice]:
