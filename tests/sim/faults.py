@@ -117,7 +117,8 @@ class Gate:
 
     `journal` lists the actions in order, each as its verb and what it is about. An error in `fails[verb]` is raised
     once, instead of the action or the answer. `instead[verb]` is called in place of it, with what would have done it
-    and with what it is about. `judge` is told of each action that has something to do, just before it is done.
+    and with what it is about. `before_action` is called with the verb of each action
+    that has something to do, just before it is done.
     """
 
     def __init__(self, happens: Callable[[str], None]) -> None:
@@ -126,7 +127,7 @@ class Gate:
         self.journal: list[str] = []
         self.fails: dict[str, list[CedeError]] = defaultdict(list)
         self.instead: dict[str, Callable[..., Any]] = {}
-        self.judge: Callable[[str], None] = lambda _verb: None
+        self.before_action: Callable[[str], None] = lambda _verb: None
         self.heal()
 
     def heal(self) -> None:
@@ -166,7 +167,7 @@ class Gate:
             with self._acting:
                 stages = prepare()
                 if stages:
-                    self.judge(verb)
+                    self.before_action(verb)
                 for stage in stages[: self._reached(fault, adapter, len(stages), honest=honest)]:
                     stage()
             return bool(stages)

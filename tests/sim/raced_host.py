@@ -10,7 +10,7 @@ from cede.model.pci import PCIBACK
 from sim.card import DOM0, Card
 from sim.faults import Gate, Killed
 from sim.in_memory import MemoryHost
-from sim.judge import Judge
+from sim.oracle import Oracle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ _ABOUT_A_CARD = (
 class RacedHost(MemoryHost):
     """Events happen also as a try of an action begins; `at` has their names by the number of the try.
 
-    What dom0 uses may come and go, so that the port's own check is for the judge to make.
+    What dom0 uses may come and go, so that the port's own check is for the oracle to make.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RacedHost(MemoryHost):
             card.number = next(self._numbers)
         self.at: dict[int, str] = {}
         self.tries, self._inside = 0, False
-        self.judge = Judge(self)
+        self.oracle = Oracle(self)
 
     def lives_on(self, card: Card) -> bool:
         return card.guarded
@@ -54,7 +54,7 @@ class RacedHost(MemoryHost):
         super().pauses()
         if self._inside:
             self.a_try_begins()
-            self.judge.tries()
+            self.oracle.tries()
 
     def inside(self, *, cede: bool) -> None:
         """Whether cede is at work."""

@@ -118,7 +118,9 @@ def with_acs(port: int, *acs: int) -> bytes:
         (b"", None),
     ],
 )
-def test_what_keeps_peers_apart_is_told_or_unknown(said: bytes, expected: Isolation | None) -> None:
+def test_what_keeps_peers_apart_is_found_or_unknown(
+    said: bytes, expected: Isolation | None
+) -> None:
     assert isolation(lambda offset, size: said[offset : offset + size]) == expected
 
 

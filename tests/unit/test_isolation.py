@@ -124,7 +124,7 @@ def test_who_gave_a_device_away_does_not_matter() -> None:
     assert found(given) == {LOWER: "no-acs"}
 
 
-def test_only_what_stands_between_guests_is_asked() -> None:
+def test_only_what_is_between_guests_is_asked() -> None:
     asked = between_guests(host(SWITCH, BOTH, {}))
     assert asked == {Address.parse(at) for at in (UPPER, LOWER, OTHER)}
 
@@ -195,7 +195,7 @@ def test_ports_of_the_root_in_slots_of_their_own_have_the_iommu_between_them(
     assert found(host(ROOTS, {"a": [one], "b": [other]}, says)) == expected
 
 
-def test_who_is_not_root_is_told_nothing_wrong() -> None:
+def test_without_root_nothing_wrong_is_reported() -> None:
     assert found(replace(host(SWITCH, BOTH, {}), is_root=False)) == {}
 
 

@@ -44,7 +44,7 @@ def test_what_a_terminal_would_act_on_is_cleaned(tmp_path: Path) -> None:
     ]
 
 
-def test_of_a_log_that_cannot_be_read_nothing_can_be_told(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     assert KernelLog(tmp_path / "none").lines() is None
     assert KernelLog(tmp_path).lines() is None, "a read fails"
     assert KernelLog(Path("/dev/null")).lines() is None, "as containers have it in its place"

@@ -146,7 +146,7 @@ def test_an_interface_without_a_mac_or_addresses_is_read_too(ip: Ip) -> None:
     assert Links(ip.run).read(["tun0"]) == (Link(name="tun0", mac="", mtu=1500),)
 
 
-def test_every_interface_is_told_with_what_it_lies_on(ip: Ip) -> None:
+def test_every_interface_is_reported_with_what_it_lies_on(ip: Ip) -> None:
     shown = [
         interface("lo", addr_info=[address("127.0.0.1", 8, scope="host"), address("::1", 128)]),
         interface("eth0.7", link="eth0", master="br0", linkinfo={"info_kind": "vlan"}, addr_info=[
@@ -172,7 +172,7 @@ def test_every_interface_is_told_with_what_it_lies_on(ip: Ip) -> None:
     )  # fmt: skip
 
 
-def test_every_next_hop_of_a_route_of_any_table_is_told_and_what_isnt_unicast_is_not(
+def test_every_next_hop_of_a_unicast_route_of_any_table_is_reported(
     ip: Ip,
 ) -> None:
     routes = [
@@ -213,7 +213,7 @@ def test_the_kernel_of_this_machine_tells_its_network() -> None:
     assert all(len(ends) == 2 for ends in Links().ipsec_ends())
 
 
-def test_the_way_to_each_peer_that_has_one_is_told(ip: Ip) -> None:
+def test_the_way_to_each_peer_that_has_one_is_reported(ip: Ip) -> None:
     links = ip.answers(
         [{"dst": "192.0.2.9", "gateway": "192.0.2.1", "dev": "eth0", "prefsrc": "192.0.2.2"}],
         [{"dst": "FD00::7", "from": "::", "dev": "eth1"}],
@@ -228,7 +228,7 @@ def test_the_way_to_each_peer_that_has_one_is_told(ip: Ip) -> None:
     assert len(ip.asked.splitlines()) == 1000
 
 
-def test_both_ends_of_each_ipsec_tunnel_are_told_once(ip: Ip) -> None:
+def test_both_ends_of_each_ipsec_tunnel_are_reported_once(ip: Ip) -> None:
     links = ip.answers()
     ip.prints = (
         "src 192.0.2.1 dst 192.0.2.9\n\tproto esp spi 0x1\nsrc 192.0.2.9 dst 192.0.2.1\n" * 2
@@ -236,7 +236,7 @@ def test_both_ends_of_each_ipsec_tunnel_are_told_once(ip: Ip) -> None:
     assert links.ipsec_ends() == (("192.0.2.1", "192.0.2.9"), ("192.0.2.9", "192.0.2.1"))
 
 
-def test_both_ends_of_each_l2tp_tunnel_are_told(ip: Ip) -> None:
+def test_both_ends_of_each_l2tp_tunnel_are_reported(ip: Ip) -> None:
     tunnel = {"tunnel_id": 7, "encap": "UDP", "local": "192.0.2.1", "peer": "192.0.2.9"}
     links = ip.answers()
     ip.prints = json.dumps([tunnel])
@@ -335,7 +335,7 @@ def test_a_plain_interface_has_nothing_that_its_return_does_not_bring_back(
         ({"addr_info": [address("10.0.0.1", 24, dynamic=True)]}, "lease of 10.0.0.1"),
     ],
 )
-def test_what_an_interface_has_itself_and_its_return_does_not_bring_back_is_told(
+def test_what_an_interface_has_itself_and_its_return_does_not_bring_back_is_reported(
     ip: Ip, reported: dict[str, Any], mentioned: str
 ) -> None:
     found = unrestored(ip, interface("br0"), interface("eth1", **reported))
@@ -361,7 +361,7 @@ def test_what_lies_on_an_interface_goes_with_it_and_a_veths_other_end_does_not(i
     assert "eth1.5" in found["eth1"][0]
 
 
-def test_routes_of_every_table_are_told_but_for_those_that_are_made_again(ip: Ip) -> None:
+def test_routes_of_every_table_are_reported_but_for_those_that_are_made_again(ip: Ip) -> None:
     routes = [
         {"dst": "10.0.0.0/8", "gateway": "192.0.2.9", "dev": "eth1", "protocol": "static"},
         {"dst": "10.9.0.0/16", "dev": "eth1", "table": "7", "protocol": "boot"},

@@ -1,7 +1,7 @@
 """Whatever others do between a plan and its actions, cede does nothing that would be refused at that moment.
 
 A race is one or two commands, and what happens on the host while they are at work: as they plan, as the person is
-asked, as a try of an action begins, at any call of an adapter. `sim.judge` judges each action by the host's own state.
+asked, as a try of an action begins, at any call of an adapter. `sim.oracle` checks each action by the host's own state.
 A hundred or two are tried each time, and as many as CEDE_HISTORIES says, which `contrib/test` raises to 10,000.
 """
 
@@ -195,7 +195,7 @@ class Race:
         host.pauses()
         host.gate.start(race.calls)
         host.at = dict(race.tries)
-        host.judge.plans()
+        host.oracle.plans()
         host.inside(cede=True)
         try:
             with asserted(), suppress(CedeError, Killed):
@@ -209,34 +209,34 @@ class Race:
         host, adapters = self.host, self.adapters
         context = RequestContext(progress=self._progress, stop=host.gate.stop, side_by_side=1)
 
-        def agreed() -> None:
-            host.judge.planned()
+        def confirmed() -> None:
+            host.oracle.planned()
             for event in asked:
                 host.happens(event)
 
         if verb == "apply":
             self.policy = POLICIES[what]
             targets, planned = replan(adapters, self.policy)
-            agreed()
+            confirmed()
             carry_out_pass(adapters, targets, planned, context)
         elif verb == "drain":
             drained = maintenance.plan_drain(adapters, self.policy, "", context)
-            agreed()
+            confirmed()
             maintenance.drain(adapters, drained, context)
         elif verb == "resume":
             resumed = maintenance.plan_resume(adapters, self.policy, "")
-            agreed()
+            confirmed()
             maintenance.resume(adapters, resumed, context)
         else:
             way = plan_release if verb == "release" else plan_detach
             out = way(adapters, lambda: self.policy, what)
-            agreed()
+            confirmed()
             take_out(adapters, out, context)
 
     def _progress(self, change: Change, event: Action | ActionOutcome) -> None:
         if isinstance(event, Action):
             self.host.a_try_begins()
-            self.host.judge.begins(change, event)
+            self.host.oracle.begins(change, event)
 
 
 @pytest.fixture(scope="module")
@@ -265,13 +265,13 @@ def test_no_action_is_done_that_would_be_refused_at_that_moment(
         race.run(one)
 
 
-def test_the_judge_sees_every_kind_of_action(journal: MemoryJournal) -> None:
+def test_the_oracle_sees_every_kind_of_action(journal: MemoryJournal) -> None:
     race = Race(host(journal))
     race.run(Raced("apply A"))
     race.run(Raced("drain"))
-    judged = race.host.judge.judged
+    allowed = race.host.oracle.allowed
     assert {"bind_to_pciback", "plug", "redefine", "unplug", "reattach"} <= {
-        v for v, n in judged.items() if n
+        v for v, n in allowed.items() if n
     }
 
 
@@ -284,7 +284,7 @@ def test_the_judge_sees_every_kind_of_action(journal: MemoryJournal) -> None:
     ],
     ids=["guards", "ownership", "return"],
 )
-def test_the_judge_finds_a_cede_that_does_not_ask_again(
+def test_the_oracle_finds_a_cede_that_does_not_ask_again(
     journal: MemoryJournal, before: str, race: Raced
 ) -> None:
     """A race that is lost without the second look, and won with it."""

@@ -84,6 +84,13 @@ def reserve(host: SimulatedHost, *, live: bool) -> None:
         guest.config = document.with_hostdev(guest.config, NIC, "hostdev0")
 
 
+def given_away(host: SimulatedHost, how: str) -> Callable[[], None]:
+    """Another guest gets it: by `xl`, by `virsh`, or `reserved` for its next start."""
+    if how == "xl":
+        return lambda: gave(host, 2)
+    return lambda: reserve(host, live=how == "virsh")
+
+
 def pulled_out(host: SimulatedHost) -> None:
     """Another card of the same model is put in: it has the folder's name, and no more of the old one."""
     folder = (host.tree.sys / "bus/pci/devices" / str(NIC)).resolve()
@@ -221,14 +228,11 @@ def test_anothers_hostdev_is_not_unplugged_in_place_of_cedes(host: SimulatedHost
 def test_dom0_does_not_take_what_somebody_gave_away_meanwhile(
     host: SimulatedHost, how: str
 ) -> None:
-    def given() -> None:
-        if how == "xl":
-            gave(host, 2)
-        else:
-            reserve(host, live=how == "virsh")
-
     assert take(host, *ATTACH).error is None
-    assert name_of(take(host, *RELEASE, at=ReturnToDom0, meanwhile=given)) == "elsewhere"
+    assert (
+        name_of(take(host, *RELEASE, at=ReturnToDom0, meanwhile=given_away(host, how)))
+        == "elsewhere"
+    )
     assert Sysfs(host.tree.sys).driver(NIC) == "pciback"
 
 
@@ -276,12 +280,8 @@ def test_what_came_into_use_once_a_try_has_brought_it_home_does_not_fail_the_nex
 def test_what_another_guest_has_or_reserves_meanwhile_is_not_written_into_a_second_xml(
     host: SimulatedHost, how: str
 ) -> None:
-    def given() -> None:
-        if how == "xl":
-            gave(host, 2)
-        else:
-            reserve(host, live=how == "virsh")
-
     later = tuple(action for action in ATTACH if not isinstance(action, HotPlug))
-    assert name_of(take(host, *later, at=AddToConfig, meanwhile=given)) == "elsewhere"
+    assert (
+        name_of(take(host, *later, at=AddToConfig, meanwhile=given_away(host, how))) == "elsewhere"
+    )
     assert observe(host.adapters()).domain("pv1").config_hostdev(NIC) is None  # type: ignore[union-attr]

@@ -128,7 +128,7 @@ def test_a_daemon_without_process_or_without_socket_is_gone(dom0: Dom0) -> None:
     ("state", "ticks", "name"),
     [("R", 50, "spinning"), ("S", 0, "blocked"), ("D", 0, "blocked"), ("T", 0, "stopped")],
 )
-def test_xenstored_alike_and_it_is_never_told_to_be_restarted(
+def test_xenstored_alike_and_a_restart_is_never_its_remedy(
     dom0: Dom0, state: str, ticks: int, name: str
 ) -> None:
     dom0.process(9, "oxenstored", state, "xenstored/socket")

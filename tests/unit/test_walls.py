@@ -131,7 +131,7 @@ def test_an_assignment_that_the_planner_fails_at_is_refused_and_the_others_are_p
     assert cede("status").status == 4
 
 
-def test_what_explaining_one_assignment_fails_at_is_told_there_and_the_others_are_explained(
+def test_what_explaining_one_assignment_fails_at_is_reported_there_and_the_others_are_explained(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:
     two(policy)

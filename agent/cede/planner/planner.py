@@ -100,13 +100,13 @@ def _leaving(
     ]
     ended: list[Decision] = [decision for decision in recovered if decision is not None]
     orphaned = walled(_CLEAN_UP, partial(orphans, inventory, pairs))
-    noted = walled(_CLEAN_UP, partial(stale, policy, inventory, pairs, unsure))
+    abandoned = walled(_CLEAN_UP, partial(stale, policy, inventory, pairs, unsure))
     ended += [orphaned] if isinstance(orphaned, Refused) else orphaned.values()
-    ended += [noted] if isinstance(noted, Refused) else []
+    ended += [abandoned] if isinstance(abandoned, Refused) else []
     recovering = {change.address for change in ended if isinstance(change, Change)}
     left = tuple(
         (domain, ownership)
-        for domain, ownership in ([] if isinstance(noted, Refused) else noted)
+        for domain, ownership in ([] if isinstance(abandoned, Refused) else abandoned)
         if ownership.address not in recovering
     )
     taken = {

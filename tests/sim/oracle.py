@@ -1,4 +1,4 @@
-"""The judge of a raced host: whether an action is allowed, by the simulated state alone and not by cede's own rules.
+"""The oracle of a raced host: whether an action is allowed, by the simulated state alone and not by cede's own rules.
 
 What a try of an action may still miss is what happens after its last look at the host. So a reason counts that stood
 when the try began and still stands when the host is changed.
@@ -27,20 +27,20 @@ OUT = frozenset({"unplug", "xl-detach", "deassign", "remove-given-up"})
 VERBS = frozenset({BIND, PLUG, EDIT}) | RETURN | OUT
 
 
-class Judge:
+class Oracle:
     """Follows what cede is about to do, and refuses what must not be done, as an AssertionError.
 
-    `judged` counts the actions that were allowed, by their verb.
+    `allowed` counts the actions that were allowed, by their verb.
     """
 
     def __init__(self, host: MemoryHost) -> None:
         self._host = host
         self._change: Change | None = None
         self._action: Action | None = None
-        self._standing: dict[str, frozenset[str]] = {}
+        self._at_begin: dict[str, frozenset[str]] = {}
         self._cards: dict[Address, set[int]] = {}
-        self.judged: dict[str, int] = dict.fromkeys(sorted(VERBS), 0)
-        host.gate.judge = self._allow
+        self.allowed: dict[str, int] = dict.fromkeys(sorted(VERBS), 0)
+        host.gate.before_action = self._allow
 
     def plans(self) -> None:
         """A plan begins to be made: the cards are those that are there now."""
@@ -60,14 +60,14 @@ class Judge:
 
     def tries(self) -> None:
         """A try begins: what stands against its action now is there to be seen."""
-        self._standing = {verb: frozenset(self._against(verb)) for verb in VERBS}
+        self._at_begin = {verb: frozenset(self._against(verb)) for verb in VERBS}
 
     def _allow(self, verb: str) -> None:
         if self._change is None or verb not in VERBS:
             return
-        against = self._standing[verb].intersection(self._against(verb))
+        against = self._at_begin[verb].intersection(self._against(verb))
         assert not against, f"{verb} for {self._action}, though {', '.join(sorted(against))}"
-        self.judged[verb] += 1
+        self.allowed[verb] += 1
 
     # -- what stands against it
 
