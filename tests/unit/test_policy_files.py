@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cede.errors import Diagnostic, FailureKind, PolicyError
-from cede.policy.policy_files import default_paths, parse, read_all
+from cede.model.policy import Policy
+from cede.policy.policy_files import default_paths, host_policy, parse, read_all
+from cede.util.clock import Clock, ThreadTimeouts
+from cede.util.paths import Paths
 
 DEVICES = """\
 version: 1
@@ -240,3 +245,39 @@ def test_a_default_path_that_leads_nowhere_or_may_not_be_seen_is_not_passed_over
     folder.symlink_to(tmp_path / "gone")
     assert default_paths(file, folder) == (folder,)
     assert default_paths(Forbidden(file), Forbidden(folder)) == (file, folder)
+
+
+class RecordedTimeouts(ThreadTimeouts):
+    """Keeps the answers of the calls that had a time limit."""
+
+    def __init__(self) -> None:
+        self.answers: list[object] = []
+
+    def call(self, what: str, call: Callable[[], Any], **limits: Any) -> Any:  # noqa: ANN401 - as the call
+        answer = super().call(what, call, **limits)
+        self.answers.append(answer)
+        return answer
+
+
+@dataclass
+class StarvedHost:
+    """A dom0 whose processor is busy with its guests."""
+
+    paths: Paths = field(default_factory=Paths)
+    clock: Clock = field(default_factory=lambda: Clock(sleep=lambda _: None))
+    timeouts: RecordedTimeouts = field(default_factory=RecordedTimeouts)
+
+
+@pytest.mark.parametrize("text", [DEVICES, "version: wrong"])
+def test_only_reading_has_a_time_limit_and_not_understanding(tmp_path: Path, text: str) -> None:
+    """A file can hang for good, the schema's check only takes long: it was 30 s under nine plugs at once."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    host = StarvedHost()
+    if text == DEVICES:
+        assert host_policy(path, host).devices
+    else:
+        with pytest.raises(PolicyError):
+            host_policy(path, host)
+    assert host.timeouts.answers
+    assert not [one for one in host.timeouts.answers if isinstance(one, Policy | PolicyError)]

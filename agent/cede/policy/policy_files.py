@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -113,7 +113,7 @@ def read(path: Path) -> Policy:
 
     Raises PolicyError if the file can't be read (the message then begins with the path alone) or is wrong.
     """
-    return _read_files((path,), (path,))
+    return _understood(_contents_of((path,), (path,)))
 
 
 def read_all(paths: Sequence[Path]) -> Policy:
@@ -122,19 +122,37 @@ def read_all(paths: Sequence[Path]) -> Policy:
     Hidden files in a folder are left out; a file that is named twice is read once. Raises PolicyError, and nothing
     else, with all mistakes, or if there is no file at all.
     """
-    files = tuple(dict.fromkeys(file for path in paths for file in files_at(path)))
-    if not files:
+    return _understood(_contents_at(paths))
+
+
+def _understood(contents: _Contents) -> Policy:
+    if not contents.found:
         raise PolicyError(
-            f"{':'.join(map(str, paths))}: there is no *.yaml file in this folder"
-            if paths
+            f"{':'.join(map(str, contents.paths))}: there is no *.yaml file in this folder"
+            if contents.paths
             else "no policy file is named",
             name="no-policy-file",
             remedy="name the policy with -f, or write a *.yaml file there",
         )
-    return _read_files(files, paths)
+    return _policy_of(contents.texts, source_at(contents.paths), contents.diagnostics)
 
 
-def _read_files(files: Sequence[Path], paths: Sequence[Path]) -> Policy:
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What stands in the files at `paths`; `found` is whether there is any, the diagnostics tell of the unreadable."""
+
+    paths: tuple[Path, ...]
+    found: bool
+    texts: dict[str, str | bytes]
+    diagnostics: Diagnostics
+
+
+def _contents_at(paths: Sequence[Path]) -> _Contents:
+    files = tuple(dict.fromkeys(file for path in paths for file in files_at(path)))
+    return _contents_of(files, paths)
+
+
+def _contents_of(files: Sequence[Path], paths: Sequence[Path]) -> _Contents:
     # an empty folder too: whoever can write there can take away half of a policy
     untrusted = {
         folder: error
@@ -149,7 +167,7 @@ def _read_files(files: Sequence[Path], paths: Sequence[Path]) -> Policy:
         content = content_of(file, diagnostics)
         if content is not None:
             contents[str(file)] = content
-    return _policy_of(contents, source_at(paths), diagnostics)
+    return _Contents(tuple(paths), bool(files), contents, diagnostics)
 
 
 def _untrusted(folder: Path) -> UntrustedFileError | None:
@@ -265,26 +283,18 @@ def _settled(paths: Sequence[Path], host: PolicyHost) -> Policy:
         if fresh:
             host.clock.sleep(STABLE_SECONDS)
         if not fresh or look() == found:
-            answer = host.timeouts.call(
-                "reading the policy", lambda: _read_or_error(paths), seconds=_READ_SECONDS
+            # only reading can hang: to understand takes a starved host its time
+            contents = host.timeouts.call(
+                "reading the policy", lambda: _contents_at(paths), seconds=_READ_SECONDS
             )
             if look() == found:
-                if isinstance(answer, PolicyError):
-                    raise answer
-                return answer
+                return _understood(contents)
         found, fresh = look(), True
     raise TransientError(
         f"{':'.join(map(str, paths))}: the files go on changing",
         name="policy-changing",
         remedy="let whatever writes them end, then try again",
     )
-
-
-def _read_or_error(paths: Sequence[Path]) -> Policy | PolicyError:
-    try:
-        return read_all(paths)
-    except PolicyError as wrong:
-        return wrong
 
 
 def _is_fresh(found: Fingerprint, now: float) -> bool:
