@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cede.adapters import ports
+    from cede.model.network import Network
     from cede.model.pci import Address, HostUse
 
 _SECONDS = 60
@@ -174,12 +175,16 @@ class AskedUses:
         self._uses, self._asked = uses, asked
 
     def find(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+        self,
+        network: Network,
+        *,
+        disks: Mapping[str, Sequence[str]],
+        interfaces: Mapping[str, Sequence[str]],
     ) -> dict[Address, list[HostUse]]:
         """Note from here on what is asked."""
         self._asked.guests = {"disks": disks, "interfaces": interfaces}
         self._asked.watch()
-        return self._uses.find(disks, interfaces)
+        return self._uses.find(network, disks=disks, interfaces=interfaces)
 
 
 def look() -> dict[str, Any]:
@@ -187,12 +192,11 @@ def look() -> dict[str, Any]:
     asked = Asked()
     runtime = host_runtime()
     paths = runtime.paths
-    uses = HostUses(
-        paths.sys, paths.proc, paths.run, paths.dev, AskedLinks(asked), AskedNodes(asked)
-    )
+    links = AskedLinks(asked)
+    uses = HostUses(paths.sys, paths.proc, paths.run, paths.dev, links, AskedNodes(asked))
     with runtime.adapters() as adapters:
         recording = replace(adapters, uses=cast("ports.HostUses", AskedUses(uses, asked)))
-        found = find_uses(recording, adapters.libvirt.domains())
+        found = find_uses(recording, links.network(), adapters.libvirt.domains())
     return {
         "uses": {
             str(address): [{"guard": use.guard, "chain": use.chain} for use in its]

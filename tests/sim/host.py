@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.domain_xml import document
 from cede.model.domain import GuestKind
+from cede.model.network import Interface, Network
 from cede.model.pci import PCIBACK, Address
 from cede.util.paths import Paths
 from sim.card import DOM0, QUARANTINE, Card
@@ -96,9 +97,21 @@ class Host(ABC):
         """Xenstore lists it no longer, if it is still as it was told."""
         self.take(given.address)
 
+    def network(self) -> Network:
+        """dom0's interfaces, as far as a test has put something on them."""
+        return Network(
+            interfaces=tuple(
+                Interface(name=name, unrestored=phrases)
+                for name, phrases in self.unrestored.items()
+            )
+        )
+
     @abstractmethod
     def uses(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+        self,
+        network: Network,
+        disks: Mapping[str, Sequence[str]],
+        interfaces: Mapping[str, Sequence[str]],
     ) -> dict[Address, list[HostUse]]:
         """What dom0 itself lives on."""
 
@@ -149,7 +162,7 @@ class Host(ABC):
 
     def lives_on(self, card: Card) -> bool:
         """Whether dom0 itself needs it."""
-        return card.address in self.uses({}, {})
+        return card.address in self.uses(self.network(), {}, {})
 
     def add(self, guest: Guest, domid: int | None = None) -> None:
         """Add a guest, or define one anew; it runs if it has a `domid`."""

@@ -7,6 +7,7 @@ may change a file or a node as the kernel or another tool would.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses import HostUses
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cede.model.inventory import BackendDevice
+    from cede.model.network import Network
     from cede.model.pci import HostUse
     from sim.sys_tree import SysTree
 
@@ -79,13 +81,20 @@ class SimulatedHost(Host):
     def remove_given_up(self, given: BackendDevice) -> None:
         Xenstore(self.store).remove_given_up(given)
 
+    def network(self) -> Network:
+        shown, more = self.tree.network(), super().network()
+        return replace(shown, interfaces=(*shown.interfaces, *more.interfaces))
+
     def uses(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+        self,
+        network: Network,
+        disks: Mapping[str, Sequence[str]],
+        interfaces: Mapping[str, Sequence[str]],
     ) -> dict[Address, list[HostUse]]:
         tree = self.tree
         roots = (tree.sys, tree.proc, tree.root / "run", tree.root / "dev")
         uses = HostUses(*roots, tree, tree.nodes)
-        return uses.find(disks, interfaces)
+        return uses.find(network, disks=disks, interfaces=interfaces)
 
 
 class FileCards(Mapping[Address, Card]):

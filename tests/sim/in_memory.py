@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cede.adapters.ports import Sysfs
+    from cede.model.network import Network
     from cede.util.clock import Clock
     from sim.card import Card
     from sim.faults import Gate
@@ -78,6 +79,7 @@ class MemoryHost(Host):
 
     def uses(
         self,
+        network: Network,  # noqa: ARG002 - cards say themselves what they are used for
         disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - guests have none of them
         interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as disks
     ) -> dict[Address, list[HostUse]]:

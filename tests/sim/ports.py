@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from cede.model.inventory import BackendDevice
+    from cede.model.network import Network
     from cede.model.pci import Device, HostUse
     from sim.host import Host
 
@@ -159,8 +160,8 @@ class SimulatedLinks(Port):
     def read(self, names: Collection[str]) -> tuple[Link, ...]:
         return self._gate.asks(Adapter.LINKS, "read-links", self._named, names)
 
-    def unrestored(self) -> Mapping[str, tuple[str, ...]]:
-        return self._gate.replaced("unrestored", lambda: self._host.unrestored)
+    def network(self) -> Network:
+        return self._gate.replaced("network", self._host.network)
 
     def _named(self, names: Collection[str]) -> tuple[Link, ...]:
         links = (link for card in list(self._host.cards.values()) for link in card.links)
@@ -244,6 +245,10 @@ class SimulatedXenstore(Port, Xenstore):
 
 class SimulatedHostUses(Port):
     def find(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+        self,
+        network: Network,
+        *,
+        disks: Mapping[str, Sequence[str]],
+        interfaces: Mapping[str, Sequence[str]],
     ) -> dict[Address, list[HostUse]]:
-        return self._gate.asks(Adapter.USES, "uses", self._host.uses, disks, interfaces)
+        return self._gate.asks(Adapter.USES, "uses", self._host.uses, network, disks, interfaces)

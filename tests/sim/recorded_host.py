@@ -126,7 +126,9 @@ def recorded_uses(record: dict[str, Any], root: Path) -> dict[str, list[dict[str
             made.write_text(what + "\n", encoding="utf-8")
     network, nodes = RecordedNetwork(record), RecordedNodes(root, record["nodes"])
     sys_root, proc, run, dev = (root / name for name in ("sys", "proc", "run", "dev"))
-    found = HostUses(sys_root, proc, run, dev, network, nodes).find(**record["guests"])
+    found = HostUses(sys_root, proc, run, dev, network, nodes).find(
+        network.network(), **record["guests"]
+    )
     return {
         str(address): [{"guard": use.guard, "chain": list(use.chain)} for use in its]
         for address, its in sorted(found.items())

@@ -8,17 +8,18 @@ from unittest import mock
 
 import pytest
 
-from cede.adapters.linux.host_uses import HostUses, NoNetwork
+from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.host_uses.processes import look_through
 from cede.errors import PermanentError
-from cede.model.network import Interface, Network
+from cede.model.network import Interface
 from cede.model.pci import Address
+from sim.sys_tree import SysTree
 from unit.raises import raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sim.sys_tree import SysTree
+    from cede.model.pci import HostUse
 
 
 class Mentions(str):
@@ -31,6 +32,15 @@ class Mentions(str):
         return isinstance(text, str) and str(self) in text
 
 
+def uses_of(
+    tree: SysTree, **of_guests: Mapping[str, Sequence[str]]
+) -> dict[Address, list[HostUse]]:
+    """What the adapter finds."""
+    root = tree.sys.parent
+    adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
+    return adapter.find(tree.network(), **of_guests)
+
+
 def found(
     tree: SysTree,
     *,
@@ -39,10 +49,8 @@ def found(
     addresses: Mapping[str, str] | None = None,
 ) -> dict[str, list[tuple[str, ...]]]:
     """Per device its chains, each after the name of its guard."""
-    root = tree.sys.parent
     tree.known += [Interface(name=name, addresses=(at,)) for at, name in (addresses or {}).items()]
-    adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
-    uses = adapter.find(disks or {}, interfaces or {})
+    uses = uses_of(tree, disks=disks or {}, interfaces=interfaces or {})
     return {str(at): [(use.guard, *use.chain) for use in of] for at, of in uses.items()}
 
 
@@ -402,13 +410,13 @@ def test_sshd_is_found_on_the_port_that_it_listens_on(
     assert chain[0] == ("ssh" if kept else "connection")
 
 
-def test_a_network_that_cant_be_asked_for_is_an_error_and_never_none(tree: SysTree) -> None:
-    class Broken(NoNetwork):
-        def network(self) -> Network:
-            raise PermanentError("no ip", name="command-missing")
+def test_ways_that_cant_be_asked_for_are_an_error_and_never_none(tmp_path: Path) -> None:
+    class Broken(SysTree):
+        def ways(self, peers: Sequence[str]) -> dict[str, str]:
+            raise PermanentError(f"no ip for {peers}", name="command-missing")
 
     with raises(PermanentError, "command-missing"):
-        HostUses(tree.sys, tree.proc, network=Broken()).find()
+        found(Broken(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -420,7 +428,7 @@ def test_mounts_without_a_root_are_an_error_and_never_none(
     path = tree.proc / "self/mountinfo"
     path.unlink() if mounted is None else write(path, mounted)
     with raises(PermanentError, "mounts-unknown"):
-        HostUses(tree.sys, tree.proc).find()
+        found(tree)
 
 
 def test_a_guests_disk_is_kept_down_to_the_controller(tree: SysTree) -> None:
@@ -562,7 +570,7 @@ def test_one_device_can_be_needed_for_several_reasons(tree: SysTree) -> None:
     tree.partition(disk, "vda2")
     tree.swap("vda2")
     assert [chain[0] for chain in found(tree)["0000:00:03.0"]] == ["filesystem", "swap"]
-    (use, _) = HostUses(tree.sys, tree.proc).find()[Address(0, 0, 3, 0)]
+    (use, _) = uses_of(tree)[Address(0, 0, 3, 0)]
     assert [name for name in ("0000:00:03.0", "vda1", "/") if name not in str(use)] == []
 
 
@@ -585,7 +593,7 @@ def test_a_table_of_connections_that_cant_be_read_is_an_error_and_never_none(
 ) -> None:
     spoil(tree)
     with raises(PermanentError, "connections-unknown"):
-        HostUses(tree.sys, tree.proc).find()
+        found(tree)
 
 
 def test_threads_of_the_kernel_are_passed_by_and_programs_that_it_starts_are_not(

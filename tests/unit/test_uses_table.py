@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from cede.adapters.linux.host_uses import HostUses
 from cede.model.network import Interface
 from cede.model.pci import GUARDS
 from sim.sys_tree import link, write
+from unit.test_host_uses import uses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -134,9 +134,7 @@ class Made:
 
     def uses(self) -> Mapping[Address, Sequence[HostUse]]:
         """What the adapter finds."""
-        tree, root = self.tree, self.tree.root
-        adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
-        return adapter.find(self.disks, self.interfaces)
+        return uses_of(self.tree, disks=self.disks, interfaces=self.interfaces)
 
 
 def found_in(made: Made) -> dict[str, list[str]]:

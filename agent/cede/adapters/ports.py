@@ -14,6 +14,7 @@ from typing import Protocol
 from cede.errors import CedeError
 from cede.model.domain import Domain
 from cede.model.inventory import BackendDevice, KernelLine, LibxlNote
+from cede.model.network import Network
 from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, SwitchedOn
 from cede.state.journal import Journal
 from cede.state.refused_logins import RefusedLogins
@@ -89,7 +90,11 @@ class HostUses(Protocol):
     """What dom0 itself lives on, and what guests live on through dom0 (linux/host_uses)."""
 
     def find(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
+        self,
+        network: Network,
+        *,
+        disks: Mapping[str, Sequence[str]],
+        interfaces: Mapping[str, Sequence[str]],
     ) -> dict[Address, list[HostUse]]: ...
 
 
@@ -97,7 +102,7 @@ class Links(Protocol):
     """dom0's network interfaces (linux/network_links.py)."""
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]: ...
-    def unrestored(self) -> Mapping[str, tuple[str, ...]]: ...
+    def network(self) -> Network: ...
     def restore(self, link: Link, now: Link) -> None: ...
 
 

@@ -31,7 +31,7 @@ from cede.model.actions import (
 )
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED
-from cede.model.pci import PCIBACK, OriginalState, of_interfaces
+from cede.model.pci import PCIBACK, OriginalState
 from cede.model.pciback_options import names_pciback
 from cede.util.retry import wait_until
 
@@ -343,7 +343,7 @@ def original_state(adapters: Adapters, address: Address) -> OriginalState | None
         links=tuple(
             replace(link, random=link.name in random) for link in adapters.links.read(names)
         ),
-        unrestored=of_interfaces(adapters.links.unrestored() if names else {}, names),
+        unrestored=adapters.links.network().unrestored(names) if names else (),
         disks=adapters.sysfs.disks(address),
         boot=adapters.journal.boot,
     )

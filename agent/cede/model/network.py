@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +16,7 @@ class Interface:
     `kind` is the kernel's name for a virtual one (`bridge`, `vlan`, `vxlan`), empty for a card; `master` is what it is
     a port of; `link` is what it lies on, or for a veth its other end; `addresses` are its own IP addresses, without
     prefix length, and `subnets` the networks that they are in; `ends` are both ends of a tunnel, as far as they are
-    set.
+    set; `unrestored` is what it has that isn't brought back when its device returns to dom0, each as a phrase.
     """
 
     name: str
@@ -22,6 +26,7 @@ class Interface:
     addresses: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    unrestored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +54,12 @@ class Network:
 
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
+
+    def unrestored(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return what these interfaces have that isn't brought back, each phrase with the name of its interface."""
+        return tuple(
+            f"{phrase} ({interface.name})"
+            for interface in self.interfaces
+            if interface.name in names
+            for phrase in interface.unrestored
+        )

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from cede.util.json_keywords import Keywords
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _SBDF = re.compile(
     r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
@@ -170,13 +167,6 @@ class Link:
     master: str | None = None
     addresses: tuple[str, ...] = ()
     random: bool = False
-
-
-def of_interfaces(
-    phrases: Mapping[str, tuple[str, ...]], interfaces: Sequence[str]
-) -> tuple[str, ...]:
-    """Return the phrases about these interfaces, each with the name of its interface."""
-    return tuple(f"{phrase} ({name})" for name in interfaces for phrase in phrases.get(name, ()))
 
 
 SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")]

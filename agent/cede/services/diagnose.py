@@ -92,7 +92,9 @@ def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, CedeEr
             return found, why
         why = found
     uses = _answer(
-        adapters, "looking at the host's own", lambda: adapters.uses.find(disks={}, interfaces={})
+        adapters,
+        "looking at the host's own",
+        lambda: adapters.uses.find(adapters.links.network(), disks={}, interfaces={}),
     )
     known = {} if isinstance(uses, CedeError) else uses
     left = Inventory(

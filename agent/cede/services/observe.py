@@ -14,7 +14,7 @@ from cede.model import serialization
 from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
-from cede.model.pci import PCIBACK, of_interfaces, with_original_state
+from cede.model.pci import PCIBACK, with_original_state
 from cede.planner.resets import goes_alone
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.actions import Action
     from cede.model.domain import Domain
+    from cede.model.network import Network
     from cede.model.pci import Address, Device, HostUse, OriginalState
 
 
@@ -37,8 +38,7 @@ LIBVIRT_SECONDS = (
 def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     """Observe everything that a plan is made from, as it is now, and what cede's journal remembers of it.
 
-    Without `to_plan` it is what a plan is checked against: libvirt's node devices, and what an interface won't have
-    again when it returns, are not asked for.
+    Without `to_plan` it is what a plan is checked against: libvirt's node devices are not asked for.
     Domains come before uses: what their disks and NICs live on is in use. While libvirt gathers its answers, sysfs is
     read. Raises UnreachableError if libvirt or xenstore doesn't answer, HungError if libvirt never does,
     PermanentError if it can't be told what dom0 itself uses, or if the journal can't be read.
@@ -53,8 +53,8 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         else frozenset
     )
     backend = adapters.xenstore.backend()
-    uses = find_uses(adapters, domains)
-    unrestored = adapters.links.unrestored() if to_plan else {}
+    network = adapters.links.network()
+    uses = find_uses(adapters, network, domains)
     listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
@@ -65,7 +65,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
             replace(
                 _known(device, adapters, known, given, memory.origins.get(device.address)),
                 uses=tuple(uses.get(device.address, ())),
-                unrestored=of_interfaces(unrestored, device.interfaces),
+                unrestored=network.unrestored(device.interfaces),
             )
             for device in devices
         ),
@@ -84,12 +84,15 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     )
 
 
-def find_uses(adapters: Adapters, domains: Collection[Domain]) -> dict[Address, list[HostUse]]:
+def find_uses(
+    adapters: Adapters, network: Network, domains: Collection[Domain]
+) -> dict[Address, list[HostUse]]:
     """What dom0 itself uses, and what guests use through dom0 by libvirt's or xenstore's word, whoever started them.
 
     Raises UnreachableError if xenstore doesn't answer, PermanentError if it can't be told what is in use.
     """
     return adapters.uses.find(
+        network,
         disks=_both({d.name: d.host_disks for d in domains}, adapters.xenstore.guest_disks()),
         interfaces=_both(
             {d.name: d.host_interfaces for d in domains}, adapters.xenstore.guest_interfaces()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cede.model.network import Interface, Network, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _ENDS = ("local", "remote", "local6", "remote6", "group", "group6")
 _Hops = dict[int, list[dict[str, Any]]]
@@ -35,10 +35,14 @@ def network_of(
     shown: Sequence[dict[str, Any]],
     routes: Sequence[dict[str, Any]],
     hops: Sequence[dict[str, Any]],
+    unrestored: Mapping[str, tuple[str, ...]],
 ) -> Network:
-    """Build a network of the answers to `address show`, `route show table all` and `nexthop show`."""
+    """Build a network of the answers to `address show`, `route show table all` and `nexthop show`.
+
+    `unrestored` is by interface what isn't brought back when its device returns.
+    """
     return Network(
-        interfaces=tuple(_interface(one) for one in shown),
+        interfaces=tuple(_interface(one, unrestored) for one in shown),
         routes=routes_of(routes, hops),
     )
 
@@ -58,7 +62,7 @@ def way_of(answer: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             yield str(ip_address(way["dst"])), str(way["dev"])
 
 
-def _interface(shown: dict[str, Any]) -> Interface:
+def _interface(shown: dict[str, Any], unrestored: Mapping[str, tuple[str, ...]]) -> Interface:
     about = shown.get("linkinfo", {})
     data = about.get("info_data", {})
     own = [ip_interface(f"{a['local']}/{a['prefixlen']}") for a in _addresses(shown)]
@@ -70,6 +74,7 @@ def _interface(shown: dict[str, Any]) -> Interface:
         addresses=tuple(str(address.ip) for address in own),
         subnets=tuple(str(address.network) for address in own),
         ends=tuple(str(data[end]) for end in _ENDS if _is_end(data.get(end))),
+        unrestored=unrestored.get(str(shown["ifname"]), ()),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cede.adapters.linux.network_answers import arrays, network_of, way_of
 from cede.adapters.linux.unrestored_settings import OPEN_VSWITCH, unrestored_settings
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from cede.model.network import Network
 
-_T = TypeVar("_T")
-_Shown = list[dict[str, Any]]
 _EVERYTHING = ("address show", "route show table all", "nexthop show")
 _SECONDS, _MAX_BYTES, _MAX_PEERS = 10.0, 4 * 1024 * 1024, 1000
 _IPSEC = re.compile(r"^src (\S+) dst (\S+)", re.MULTILINE)
@@ -46,37 +44,28 @@ class Links:
         """
         if not names:
             return ()
-        return self._show(
-            lambda shown: tuple(_link(one) for one in shown if one["ifname"] in names)
-        )
+        said = self._run("ip", "-json", "address", "show")
+        try:
+            return tuple(_link(one) for one in json.loads(said) if one["ifname"] in names)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _unreadable("ip -json address", said) from error
 
     def network(self) -> Network:
-        """Return all interfaces and all routes, of every table with every next hop, in one run of `ip`.
+        """Return all interfaces, with what `restore` doesn't bring back, and all routes, of every table and next hop.
 
         Raises PermanentError if `ip` is not installed, fails, or prints what can't be parsed or can't be: no host is
         without a loopback interface.
         """
-        return self._show_everything(network_of)
-
-    def unrestored(self) -> dict[str, tuple[str, ...]]:
-        """Return by interface what it has and `restore` doesn't bring back, each as a phrase, in one run of `ip`.
-
-        Raises PermanentError as `network` does.
-        """
-        return self._show_everything(unrestored_settings)
-
-    def _show_everything(self, read: Callable[[_Shown, _Shown, _Shown], _T]) -> _T:
-        """What `read` makes of all interfaces, routes and next hops."""
         said = self._run(
             "ip", "-json", "-details", "-batch", "-", stdin="\n".join(_EVERYTHING) + "\n"
         )
         try:
             shown, routes, hops = arrays(said)
-            found = read(shown, routes, hops)
-            complete = any(one["ifname"] == "lo" for one in shown)
+            unrestored = unrestored_settings(shown, routes, hops)
+            found = network_of(shown, routes, hops, unrestored)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _unreadable("ip -json -batch", said) from error
-        if not complete:
+        if not any(interface.name == "lo" for interface in found.interfaces):
             raise _unreadable("ip -json address", said)
         return found
 
@@ -122,20 +111,12 @@ class Links:
             raise _unreadable("ip -json l2tp show tunnel", said) from error
 
     def restore(self, link: Link, now: Link) -> None:
-        """Change the interface from `now` to `link`: name, MTU, master, up, addresses. `unrestored` is the rest.
+        """Change the interface from `now` to `link`: name, MTU, master, up, addresses; the rest is `unrestored`.
 
         Raises PermanentError for the first change that the kernel refuses.
         """
         for command in _commands(link, now):
             self._run("ip", *command)
-
-    def _show(self, read: Callable[[list[dict[str, Any]]], _T]) -> _T:
-        """What `read` makes of all interfaces."""
-        said = self._run("ip", "-json", "address", "show")
-        try:
-            return read(json.loads(said))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise _unreadable("ip -json address", said) from error
 
 
 def _unreadable(command: str, said: str) -> PermanentError:

@@ -19,22 +19,19 @@ from cede.adapters.linux.host_uses.mounts import mounts_elsewhere, own_mounts
 from cede.adapters.linux.host_uses.nodes import Nodes
 from cede.adapters.linux.host_uses.processes import look_through
 from cede.adapters.linux.host_uses.seat import Seat
-from cede.model.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cede.adapters.linux.host_uses.device_tree import Use
+    from cede.model.network import Network
     from cede.model.pci import Address, HostUse
 
 _NONE: Mapping[str, Sequence[str]] = {}
 
 
-class NetworkState(Protocol):
-    """Who tells of dom0's network (adapters/linux/network_links.py)."""
-
-    def network(self) -> Network:
-        """All interfaces and routes."""
+class Reach(Protocol):
+    """Who tells by which interface dom0 reaches others (adapters/linux/network_links.py)."""
 
     def ways(self, peers: Sequence[str]) -> dict[str, str]:
         """The interface by which each IP address is reached."""
@@ -44,26 +41,6 @@ class NetworkState(Protocol):
 
     def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
         """Both ends of each L2TP tunnel."""
-
-
-class NoNetwork:
-    """A host without any interface."""
-
-    def network(self) -> Network:
-        """None."""
-        return Network()
-
-    def ways(self, peers: Sequence[str]) -> dict[str, str]:  # noqa: ARG002 - the protocol's signature
-        """No way anywhere."""
-        return {}
-
-    def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
-        """None."""
-        return ()
-
-    def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
-        """None."""
-        return ()
 
 
 class HostUses:
@@ -76,28 +53,30 @@ class HostUses:
         self,
         sys_root: Path,
         proc_root: Path,
-        run_root: Path = Path("/run"),
-        dev_root: Path = Path("/dev"),
-        network: NetworkState | None = None,
+        run_root: Path,
+        dev_root: Path,
+        reach: Reach,
         nodes: Nodes | None = None,
     ) -> None:
         self._roots = (sys_root, proc_root, run_root, dev_root)
-        self._network = network or NoNetwork()
+        self._reach = reach
         self._nodes = nodes or Nodes()
 
     def find(
         self,
+        network: Network,
+        *,
         disks: Mapping[str, Sequence[str]] = _NONE,
         interfaces: Mapping[str, Sequence[str]] = _NONE,
     ) -> dict[Address, list[HostUse]]:
-        """Return every use, with its chain, of each device in use.
+        """Return every use, with its chain, of each device in use; `network` is dom0's own.
 
         `disks` are the block devices (`/dev/...` or `8:1`) and files, `interfaces` the host's interfaces that each
         domain, by name, uses. Raises PermanentError where it can't be told what is in use: mounts can't be read
-        (`mounts-unknown`), connections can't (`connections-unknown`), disks can't be opened (`holders-unknown`), or the
-        kernel's network can't be asked for.
+        (`mounts-unknown`), connections can't (`connections-unknown`), disks can't be opened (`holders-unknown`), or it
+        can't be asked how peers are reached.
         """
-        look = _Look(self._roots, self._network, self._nodes)
+        look = _Look(self._roots, network, self._reach, self._nodes)
         uses: dict[Address, list[HostUse]] = {}
         for address, use in look.uses(disks, interfaces):
             _add(uses, address, use)
@@ -114,7 +93,7 @@ class _Look:
     """One look at the host: each source is read once."""
 
     def __init__(
-        self, roots: tuple[Path, Path, Path, Path], state: NetworkState, nodes: Nodes
+        self, roots: tuple[Path, Path, Path, Path], network: Network, reach: Reach, nodes: Nodes
     ) -> None:
         sys_root, proc, _, dev = roots
         self._proc = proc
@@ -124,8 +103,7 @@ class _Look:
         mounts = (*own, *mounts_elsewhere(proc, self._processes.mount_namespaces, own))
         sessions = storage_sessions(sys_root)
         talks = connections(proc, self._processes.network_namespaces, self._processes.sshd_sockets)
-        self._tunnels = dict(_tunnels(sys_root, state))
-        network = state.network()
+        self._tunnels = dict(_tunnels(sys_root, reach))
         peers = dict.fromkeys(
             (
                 *chain.from_iterable(mount.servers for mount in mounts),
@@ -136,7 +114,7 @@ class _Look:
             )
         )
         here = {address for interface in network.interfaces for address in interface.addresses}
-        ways = state.ways([peer for peer in peers if peer and peer not in here])
+        ways = reach.ways([peer for peer in peers if peer and peer not in here])
         self._sessions = sessions
         self._interfaces = Interfaces(sys_root, network, ways, talks)
         self._blocks = BlockDevices(sys_root, dev, nodes, self._interfaces, sessions)
@@ -180,11 +158,11 @@ class _Look:
         yield from self._disks.held(kept)
 
 
-def _tunnels(sys_root: Path, state: NetworkState) -> Iterator[tuple[tuple[str, str], str]]:
+def _tunnels(sys_root: Path, reach: Reach) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield both ends of each tunnel that needs no interface, and what it is; asks only for what the kernel has."""
     for kind, module, ends in (
-        ("IPsec", "xfrm_user", state.ipsec_ends),
-        ("L2TP", "l2tp_netlink", state.l2tp_ends),
+        ("IPsec", "xfrm_user", reach.ipsec_ends),
+        ("L2TP", "l2tp_netlink", reach.l2tp_ends),
     ):
         if (sys_root / "module" / module).exists():
             for local, other in ends():
