@@ -31,7 +31,7 @@ class LibvirtAccess(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """`user` tells on whose behalf it runs, `uri` where libvirt is.
+    """`user` tells on whose behalf it runs, `uri` where libvirt is; `recorded` that the host is one in a folder.
 
     `open_adapters` opens the adapters and closes them afterwards, `event_sources` makes what wakes a daemon that
     follows the policy's `paths`.
@@ -41,6 +41,7 @@ class Runtime:
     event_sources: Callable[[Runtime, Sequence[Path]], tuple[Source, ...]]
     user: Callable[[], str]
     is_root: bool
+    recorded: bool = False
     uri: str = DEFAULT_URI
     paths: Paths = field(default_factory=Paths)
     clock: Clock = field(default_factory=Clock)

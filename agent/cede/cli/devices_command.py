@@ -9,7 +9,7 @@ import click
 
 from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.pci_ids import PciIds
-from cede.adapters.runtime import Runtime
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import output
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
@@ -135,7 +135,9 @@ def devices_command(
     FIT is the planner's answer for a running PV guest that was started with passthrough: `yes`; `no` and why; or
     `with` another device, where both can only go together, to a guest at its start.
     """
-    with runtime.adapters() as adapters:
+    # of a recorded host what can be told is told
+    access = LibvirtAccess.OFFLINE if runtime.recorded else LibvirtAccess.REQUIRED
+    with runtime.adapters(access) as adapters:
         inventory = observe_host(adapters)
         nodes = device_nodes(runtime.paths.sys)
     if file is not None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -66,6 +67,28 @@ _LOGGING = (
 )  # fmt: skip
 
 
+def _read_tree(context: click.Context, _option: click.Parameter, tree: Path | None) -> None:
+    """Hand the command the host in the folder `tree` instead of this one."""
+    if tree is not None:
+        from cede.adapters.recorded.composition import recorded_runtime, untold
+
+        context.obj = context.with_resource(recorded_runtime(context.obj, tree))
+        if context.info_name != "doctor":  # which has a finding for it
+            echo_lines(
+                [f"cede: {tree} does not tell {what}" for what in untold(context.obj)], err=True
+            )
+
+
+# commands that can only read have it
+_ROOT = click.Option(
+    ["--root", "tree"], metavar="DIR", expose_value=False, callback=_read_tree,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Read the host whose files are below DIR (sys, proc, etc, var/log, as `cede report` or sos collect them),"
+    " and nothing of this one.",
+)  # fmt: skip
+_READING = frozenset({"plan", "devices", "doctor", "import", "boot", "history"})
+
+
 class _Commands(click.Group):
     """The commands; each is imported when it is used, so that none waits for what the others import."""
 
@@ -77,7 +100,8 @@ class _Commands(click.Group):
             return None
         module = import_module(f"cede.cli.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
-        command.params += [option for option in _LOGGING if option not in command.params]
+        added = (*_LOGGING, _ROOT) if cmd_name in _READING else _LOGGING
+        command.params += [option for option in added if option not in command.params]
         return command
 
     def invoke(self, ctx: click.Context) -> object:

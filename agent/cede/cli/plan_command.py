@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cede.adapters.runtime import Runtime
+from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli import exit_status, output
 from cede.cli.options import json_option, policy_option, prune_option, scheduled_option
 from cede.cli.outputs import PlanOutput
@@ -58,7 +58,9 @@ def plan_command(
         targets = resolve_targets(policy, read_inventory(file))
         planned = plan(targets, scheduled=scheduled)
     else:
-        with runtime.adapters() as adapters:
+        # no plan is made of less than the whole host
+        access = LibvirtAccess.OPTIONAL if runtime.recorded else LibvirtAccess.REQUIRED
+        with runtime.adapters(access) as adapters:
             _, planned = replan(adapters, policy, scheduled=scheduled)
             if diff:
                 names = dict.fromkeys(

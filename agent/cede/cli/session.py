@@ -17,7 +17,7 @@ from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.runtime import LibvirtAccess
 from cede.cli import output
 from cede.cli.screen import echo, echo_lines
-from cede.errors import WorldMovedError
+from cede.errors import UsageError, WorldMovedError
 from cede.executor.executor import silence
 from cede.services.reconcile import RequestContext
 from cede.state.journal import Requester
@@ -56,6 +56,12 @@ def writing(
     `libvirt` tells whether libvirt has to answer. The first interrupt or termination ends the session after the present
     actions, the second at once. Raises TransientError if another cede runs for longer than `seconds`.
     """
+    if runtime.recorded:
+        raise UsageError(
+            f"`{command}` changes the host, and that in a folder can only be read",
+            name="recorded-host",
+            remedy="leave --root out on the host itself; `cede doctor` and `cede boot --print` change nothing",
+        )
     stop = Event()
 
     def stopped(_number: int, _frame: object) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.doctor.finding import HOST, Finding, Severity, quoted
+from cede.errors import NOT_TOLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     Sources: libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT), src/driver.c (virDriverLoadModule: "Failed to find
     module"), src/libxl/libxl_driver.c (libxlConnectOpen), docs/daemons.rst (the modular ones).
     """
-    if facts.no_libvirt is None:
+    if facts.no_libvirt is None or facts.no_libvirt.name == NOT_TOLD:
         return
     said = facts.no_libvirt.message
     if not facts.is_root and _NOT_ALLOWED.search(said):
@@ -115,6 +116,8 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
 def xenstore(facts: Facts) -> Iterator[Finding]:
     """Find a xenstored that doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
     error = facts.no_xenstore
+    if error is not None and error.name == NOT_TOLD:
+        return
     if error is not None and error.name in _SILENT:
         yield _silent(error)
     elif error is not None and (facts.is_root or not _NOT_ALLOWED.search(error.message)):
@@ -129,7 +132,7 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
 
 def unobserved(facts: Facts) -> Iterator[Finding]:
     """Find a host that cede can't observe as a whole, which it must before any change, though all daemons answer."""
-    if facts.not_observed:
+    if facts.not_observed and facts.not_observed.name != NOT_TOLD:
         yield _fatal(
             "not-observed",
             "cede can't observe the host as a whole, and changes nothing until that works",
@@ -137,6 +140,26 @@ def unobserved(facts: Facts) -> Iterator[Finding]:
             "run `cede devices`: its error names the remedy",
             "cede, services/observe.py",
         )
+
+
+def untold(facts: Facts) -> Iterator[Finding]:
+    """Say what a recorded host does not tell."""
+    asked = (
+        ("libvirt", facts.no_libvirt),
+        ("xenstore", facts.no_xenstore),
+        (HOST, facts.not_observed),
+    )
+    for what, error in asked:
+        if error is not None and error.name == NOT_TOLD:
+            yield Finding(
+                name=NOT_TOLD,
+                severity=Severity.NOTE,
+                subject=what,
+                what=quoted(error.message),
+                why="what depends on it is not examined",
+                remedy=error.remedy,
+                source="cede, adapters/recorded",
+            )
 
 
 def unreadable_domains(facts: Facts) -> Iterator[Finding]:
@@ -190,4 +213,13 @@ def _fatal(name: str, what: str, why: str, remedy: str, source: str) -> Finding:
     )
 
 
-RULES = (not_root, libvirt, node_devices, xenstore, unobserved, unreadable_domains, unreadable_logs)
+RULES = (
+    not_root,
+    libvirt,
+    node_devices,
+    xenstore,
+    unobserved,
+    untold,
+    unreadable_domains,
+    unreadable_logs,
+)

@@ -35,9 +35,9 @@ class Facts:
     """
 
     is_root: bool = True
-    hypervisor: str = "xen"
+    hypervisor: str | None = "xen"
     is_dom0: bool | None = True
-    has_xl: bool = True
+    has_xl: bool | None = True
     kernel_command_line: str = ""
     xen_command_line: str = ""
     virtualisation: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Facts:
     xen_log: tuple[str, ...] = ()
     unreadable_logs: tuple[str, ...] = ()
     pciback_available: bool | None = True
-    pciback_at_boot: bool = True
+    pciback_at_boot: bool | None = True
     module_options: tuple[tuple[str, str], ...] = ()
     no_libvirt: CedeError | None = None
     no_node_devices: CedeError | None = None

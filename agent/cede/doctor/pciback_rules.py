@@ -51,7 +51,7 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
             source="libvirt, src/util/virpci.c (virPCIProbeStubDriver)",
             actions=() if broken else (LoadPciback(),),
         )
-    if not facts.pciback_at_boot:
+    if facts.pciback_at_boot is False:
         yield Finding(
             name="pciback-not-at-boot",
             severity=Severity.WARNING,

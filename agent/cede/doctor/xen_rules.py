@@ -21,13 +21,14 @@ def not_xen(facts: Facts) -> Iterator[Finding]:
 
     Sources: Linux Documentation/ABI/stable/sysfs-hypervisor-xen; xen/include/public/features.h (XENFEAT_dom0).
     """
-    if facts.hypervisor != "xen":
+    if facts.hypervisor not in {None, "xen"}:
+        said = quoted(facts.hypervisor or "") or "nothing"
         yield Finding(
             name="not-xen",
             severity=Severity.FATAL,
             subject=HOST,
             what="this system does not run on Xen",
-            why=f"/sys/hypervisor/type says {quoted(facts.hypervisor) or 'nothing'}, so Linux was booted without Xen",
+            why=f"/sys/hypervisor/type says {said}, so Linux was booted without Xen",
             remedy="boot the entry `Xen hypervisor` of the boot menu; `apt-get install xen-system-amd64` adds it",
             source="Linux, Documentation/ABI/stable/sysfs-hypervisor-xen",
         )
@@ -45,7 +46,7 @@ def not_xen(facts: Facts) -> Iterator[Finding]:
 
 def no_toolstack(facts: Facts) -> Iterator[Finding]:
     """Find that the xl toolstack is missing. Source: Xen, docs/man/xl.1.pod.in."""
-    if not facts.has_xl:
+    if facts.has_xl is False:
         yield Finding(
             name="no-xl",
             severity=Severity.FATAL,

@@ -125,6 +125,7 @@ class Identity:
         return f"{self.vendor}:{self.device}"
 
 
+UNTOLD = "untold"  # the guard of what a recorded host does not tell; no override passes it
 GUARDS = (
     "filesystem", "swap", "member", "backing", "open", "held", "default-route", "route", "connection", "ssh",
     "namespace", "boot-vga", "console", "keyboard", "watchdog", "guest-disk", "guest-network", "virtual-function",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
-from cede.model.pci import HostUse
+from cede.model.pci import UNTOLD, HostUse
 from cede.model.plan import Refused
 from cede.planner.match import fits
 from cede.planner.resets import reset_together, resets_alone
@@ -99,11 +99,11 @@ def refuse_guarded(
                 )
                 for use in (*guards(sibling, protect), *_virtual_functions(sibling, inventory))
             ]
-    past = frozenset(override or ()) - {BRIDGE}
+    past = frozenset(override or ()) - {BRIDGE, UNTOLD}
     uses = [reason for reason in reasons if reason.guard not in past]
     if not uses:
         return None
-    names = ", ".join(sorted({reason.guard for reason in uses} - {BRIDGE}))
+    names = ", ".join(sorted({reason.guard for reason in uses} - {BRIDGE, UNTOLD}))
     return Refused(
         subject=subject,
         reason="the host itself uses the device: " + "; ".join(str(reason) for reason in uses),

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class DescribedDevice(Device):
     """A device with all that helps to choose: its names, what hangs on it, and whether a guest can have it.
 
-    `holder` is who has it: a domain's name, `domain N` if libvirt doesn't know it, `assignable` (on pciback, in
-    no domain) or `dom0`. `nodes` are what dom0 has through it, and loses with it; `siblings` are the functions that a
-    reset of its bus resets too, none on the root bus, which has no reset; `kept` is why the host keeps it: its uses,
-    what the policy protects, and whether it is a bridge.
+    `holder` is who has it: a domain's name, `domain N` if libvirt doesn't know it, `assignable` (on pciback, in no
+    domain), `unknown` (on pciback, and Xen can't be asked) or `dom0`. `nodes` are what dom0 has through it, and
+    loses with it; `siblings` are the functions that a reset of its bus resets too, none on the root bus, which has
+    no reset; `kept` is why the host keeps it: its uses, what the policy protects, and whether it is a bridge.
     """
 
     holder: Sentence
@@ -89,9 +89,11 @@ def vanished_devices(inventory: Inventory) -> tuple[VanishedDevice, ...]:
 
 
 def _holder(device: Device, inventory: Inventory) -> str:
-    """Return who has the device now: a domain's name, `assignable` (on pciback, in no domain), or dom0."""
+    """Return who has the device now: a domain's name, `assignable` (on pciback, in no domain), dom0, or `unknown`."""
     given = inventory.given(device.address)
     if given is None:
+        if inventory.owner_untold(device.address):
+            return "unknown"
         return "assignable" if device.on_pciback else "dom0"
     domain = inventory.domain_by_id(given.domid)
     return domain.name if domain else f"domain {given.domid}"

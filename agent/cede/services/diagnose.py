@@ -97,10 +97,12 @@ def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, CedeEr
         lambda: adapters.uses.find(adapters.links.network(), disks={}, interfaces={}),
     )
     known = {} if isinstance(uses, CedeError) else uses
+    devices = _answer(adapters, "looking at the devices", adapters.sysfs.devices)
+    if isinstance(devices, CedeError):
+        return Inventory(pciback_loaded=adapters.sysfs.pciback_loaded), devices
     left = Inventory(
         devices=tuple(
-            replace(device, uses=tuple(known.get(device.address, ())))
-            for device in adapters.sysfs.devices()
+            replace(device, uses=tuple(known.get(device.address, ()))) for device in devices
         ),
         pciback_loaded=adapters.sysfs.pciback_loaded,
     )

@@ -95,8 +95,8 @@ class Modules:
         found += [word for word in self.kernel_command_line().split() if _loads(word)]
         return tuple(found)
 
-    def loaded_at_boot(self) -> bool:
-        """Return whether xen-pciback is built in, or something loads it at boot."""
+    def loaded_at_boot(self) -> bool | None:
+        """Return whether xen-pciback is built in, or something loads it at boot; here that can be told."""
         return self.built_in() or bool(self.loaders())
 
     def initramfs_makers(self) -> tuple[str, ...]:
