@@ -69,6 +69,8 @@ def test_an_error_is_classed_by_what_may_be_done_about_it(
         ("libxl__wait_for_backend: Domain 1:Backend /local/domain/0/backend/pci/1/0 not ready", TransientError),
         ("Domain 1:Backend Not Ready", TransientError),
         ("PCI device 0:1:0.0 is not assignable", TransientError),
+        ("xc_assign_device failed: Operation not permitted", PermanentError),
+        ("Device Model not ready", PermanentError),
         ("libxl__device_pci_add failed for PCI device 0:1:0.0 (rc -3)", PermanentError),
         ("", PermanentError),
     ],
@@ -104,3 +106,18 @@ def test_the_exit_status_follows(code: int, text: str, status: FailureKind) -> N
     error = classify(code, text)
     assert error.kind is status
     assert error.remedy
+
+
+@pytest.mark.parametrize(
+    ("cause", "word"),
+    [
+        ("xc_assign_device failed: Operation not permitted", "RMRR"),
+        ("xc_assign_device failed: Device or resource busy", "MSI-X"),
+        ("qemu refused to add device: 0000:01:00.0,msitranslate=0,power_mgmt=0", "qemu-dm"),
+        ("libxl__device_pci_add failed for PCI device 0:1:0.0 (rc -9)", "qemu-dm"),
+        ("anything else", "<passthrough state='on'/>"),
+    ],
+)
+def test_the_remedy_follows_what_libxl_logged(cause: str, word: str) -> None:
+    error = classify(INTERNAL, ATTACH, cause=cause)
+    assert (error.name, word in error.remedy) == ("attach-failed", True)

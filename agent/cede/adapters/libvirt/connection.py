@@ -105,7 +105,7 @@ class Libvirt:
             raise classify(
                 error.get_error_code() or 0,
                 error.get_error_message() or str(error),
-                cause=libxl_logs.first_error(before),
+                cause=libxl_logs.ending_line(before),
             ) from error
 
     def domains(self) -> tuple[Domain, ...]:

@@ -6,6 +6,9 @@ Source: include/libvirt/virterror.h, src/libxl/libxl_driver.c, src/hypervisor/vi
 
 from __future__ import annotations
 
+import re
+
+from cede.adapters.libvirt.libxl_logs import BACKEND_BUSY
 from cede.errors import (
     CedeError,
     PermanentError,
@@ -33,6 +36,26 @@ _MOVED = (
     "already in the domain configuration",
     "not present in domain configuration",
     "must be manually detached",
+)
+
+_ATTACH_REMEDY = (
+    "libxl's reason is in the logs in /var/log/libvirt/libxl; if the domain was started without "
+    "<features><xen><passthrough state='on'/></xen></features>, switch that on and restart the domain"
+)
+# as assign_device answers libxl (xen/drivers/passthrough/pci.c)
+_ATTACH_REMEDIES = (
+    (
+        re.compile(r"xc_assign_device failed: Operation not permitted"),
+        "Xen refuses the device, mostly for reserved memory (RMRR) that it shares: see `xl dmesg` and `cede doctor`",
+    ),
+    (
+        re.compile(r"xc_assign_device failed: Device or resource busy"),
+        "another guest has the device, or a reset left its MSI-X mask on; `cede doctor` tells which",
+    ),
+    (
+        re.compile(r"qemu refused to add device|QEMU|QMP|\(rc -9\)"),
+        "the device model did not take the device: see its log, /var/log/xen/qemu-dm-*.log, and `cede doctor`",
+    ),
 )
 
 
@@ -69,14 +92,15 @@ def classify(code: int, text: str, *, cause: str = "") -> CedeError:
             name="reset-impossible",
             remedy="see reset_method in sysfs of the device and of its siblings on the bus",
         )
-    if "not ready" in cause.lower() or "is not assignable" in cause.lower():
+    if BACKEND_BUSY.search(cause) or "is not assignable" in cause.lower():
         # an interrupted libxl leaves its record of the device; the next attach fails once, and removes the record
         return TransientError(said, name="libxl-interrupted")
     if "libxenlight failed to attach" in lower:
         return PermanentError(
             said,
             name="attach-failed",
-            remedy="libxl's reason is in the logs in /var/log/libvirt/libxl; if the domain was started without "
-            "<features><xen><passthrough state='on'/></xen></features>, switch that on and restart the domain",
+            remedy=next(
+                (remedy for sign, remedy in _ATTACH_REMEDIES if sign.search(cause)), _ATTACH_REMEDY
+            ),
         )
     return PermanentError(said, name="libvirt-failed")
