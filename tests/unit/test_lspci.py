@@ -183,3 +183,29 @@ def test_lines_that_are_gone_or_too_many_give_only_what_was_said(
         text = "\n".join(lines).lower()
         assert found.vendor in text
         assert (found.driver or "") in text
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        ["Capabilities: <access denied>"],
+        ["Capabilities: <available only to root>"],
+        ["Capabilities: [40] Power Management version 2", "Capabilities: <chain broken>"],
+        ["Capabilities: [a0] MSI-X: Enable+ Count=5 Masked-", "Capabilities: [100 v1] <chain looped>"],
+        ["Status: Cap+ 66MHz- UDF- FastB2B- ParErr- DEVSEL=fast >TAbort- <TAbort- <MAbort- >SERR- <PERR- INTx-"],
+        ["!!! Unknown header type 7f"],
+    ],
+)  # fmt: skip
+def test_capabilities_that_lspci_could_not_read_are_not_told(instead: list[str]) -> None:
+    lines = [line for line in DETAILS.splitlines() if "Capabilities:" not in line]
+    found = lspci.of_details([*lines[:3], *(f"\t{line}" for line in instead), *lines[3:]], SLOT)
+    assert found is not None
+    assert (found.interrupt, found.serial, found.driver) == (None, None, "e1000e")
+
+
+def test_a_function_that_lists_no_capabilities_has_none() -> None:
+    lines = [line for line in DETAILS.splitlines() if "Capabilities:" not in line]
+    status = "\tStatus: Cap- 66MHz- UDF- FastB2B- ParErr- DEVSEL=fast >TAbort- <TAbort-"
+    found = lspci.of_details([*lines[:3], status, *lines[3:]], SLOT)
+    assert found is not None
+    assert found.interrupt is Interrupt.INTX

@@ -34,6 +34,12 @@ _REGION = re.compile(r"^Region [0-9]: (?P<kind>Memory|I/O ports) at (?P<place>\S
 _SIZE = re.compile(r"\[size=([0-9]{1,10})([KMGT]?)\]$")  # an unsigned int
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _MSI = re.compile(r"^Capabilities: \[[0-9a-f]+\] (?P<kind>MSI|MSI-X): Enable(?P<on>[+-]) ")
+_CAPABILITY = re.compile(r"^Capabilities: \[[0-9a-f]+(?: v[0-9]{1,2})?\] ")
+# <access denied>, <available only to root>, <chain looped>, <chain broken>; a card that answers nothing at all
+_NOT_TOLD = re.compile(
+    r"^(?:Capabilities: (?:\[[0-9a-f]+(?: v[0-9]{1,2})?\] )?<|!!! Unknown header type)"
+)
+_LISTED = re.compile(r"^Status: Cap\+ ")
 _SERIAL = re.compile(r"Device Serial Number ((?:[0-9a-f]{2}-){7}[0-9a-f]{2})$")
 
 
@@ -122,9 +128,23 @@ def of_details(lines: list[str], slot: Address) -> Function | None:
         driver=drivers[0] if drivers else "",
         regions=regions,
         unassigned=unassigned,
-        interrupt=Interrupt(on[0]) if len(on) == 1 else Interrupt.INTX if not on else None,
+        interrupt=_interrupt(on) if _capabilities_told(rest) else None,
         serial=serials[0] if len(serials) == 1 else None,
     )
+
+
+def _capabilities_told(lines: list[str]) -> bool:
+    """Whether all of the function's capabilities are there; who isn't root sees the first 64 bytes, and so none."""
+    if any(_NOT_TOLD.match(line) for line in lines):
+        return False
+    return any(map(_CAPABILITY.match, lines)) or not any(map(_LISTED.match, lines))
+
+
+def _interrupt(on: list[str]) -> Interrupt | None:
+    """Return how the function interrupts, by the kinds of message that are on; None if that makes no sense."""
+    if len(on) > 1:
+        return None
+    return Interrupt(on[0]) if on else Interrupt.INTX
 
 
 def _regions(lines: list[str]) -> tuple[tuple[Range, ...] | None, int | None]:
