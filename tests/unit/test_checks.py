@@ -260,6 +260,12 @@ COLLISION = (
 )
 
 
+UNCLAIMED = (
+    "[ 6.1] pcifront pci-0: Could not claim resource 0000:00:00.0/{}! Device offline. Try using e820_host=1 in the"
+    " guest config.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "decision"),
     [
@@ -272,6 +278,18 @@ COLLISION = (
         (
             "[ 6.1] pci 0000:00:00.0: BAR 6 [mem 0xfa8f8000]: can't claim; address conflict\n",
             CheckStatus.INFO,
+        ),
+        (
+            UNCLAIMED.format(6),
+            CheckStatus.INFO,
+        ),
+        (
+            UNCLAIMED.format(0),
+            CheckStatus.FAILED,
+        ),
+        (
+            "[ 6.1] ixgbe 0000:00:00.0: EEPROM: probe of it failed with error -5\n",
+            CheckStatus.FAILED,
         ),
         ("[ 6.1] e1000e: probe of 0000:00:00.0 failed with error -2\n", CheckStatus.FAILED),
         (
@@ -350,6 +368,9 @@ LOG = (
 BROKEN = (
     "pciback 0000:01:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer"
 )
+WAITS = "pciback 0000:01:00.0: not ready 1023ms after FLR; waiting"
+CAME_BACK = "pciback 0000:01:00.0: ready 2047ms after FLR"
+GIVEN_UP = "pciback 0000:01:00.0: not ready 65535ms after FLR; giving up"
 MENDED = "pciback 0000:01:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer"
 KEPT = (
     "pciback 0000:01:00.0: xen-pciback: Driver tried to write to a read-only configuration space"
@@ -370,6 +391,11 @@ KEPT = (
         ((MENDED,), [(CheckStatus.INFO, MENDED)]),
         ((KEPT,), [(CheckStatus.INFO, "0x110")]),
         ((BROKEN.replace("01:00.0", "02:00.0"),), []),
+        ((WAITS, CAME_BACK), []),
+        ((WAITS, GIVEN_UP), [(CheckStatus.FAILED, GIVEN_UP)]),
+        ((GIVEN_UP, WAITS, CAME_BACK), []),
+        ((WAITS,), [(CheckStatus.UNVERIFIED, WAITS)]),
+        ((GIVEN_UP, *LOG), [(CheckStatus.INFO, "vpci: assign to virtual slot 0")]),
     ],
 )
 def test_the_kernel_log_is_read_from_the_last_action_on(

@@ -35,8 +35,12 @@ _ERROR = re.compile(
     r"|probe (?:of \S+|with driver \S+) failed with error|[Uu]ncorrectable|severity=Uncorrected"
     r"|[Uu]nable to change power state|can't change power state|NETDEV WATCHDOG|Device offline"
 )
-_ROM = re.compile(r"BAR 6\b|ROM")  # a missing option ROM harms no driver
-_WORTH_KNOWING = re.compile(r"fail|error|can't claim|timed? ?out|severity=Corrected", re.IGNORECASE)
+_ROM = re.compile(
+    r"BAR 6\b|\bROM\b|Could not claim resource \S{1,16}/6!"
+)  # a missing option ROM harms no driver
+_WORTH_KNOWING = re.compile(
+    r"fail|error|(?:can't|Could not) claim|timed? ?out|severity=Corrected", re.IGNORECASE
+)
 _MAX_LENGTH = 160
 
 

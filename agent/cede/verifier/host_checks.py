@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED, INITIALISED, INITIALISING, RECONFIGURING
+from cede.model.reset_log import RESET_CAME_BACK, RESET_GIVEN_UP
 from cede.verifier.checklist import check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ _ASSIGNED = re.compile(r"vpci: assign to virtual slot [0-9a-f]+(?: func [0-7])?"
 _KEPT_FROM = re.compile(r"read-only configuration space field at offset (0x[0-9a-f]{1,3})")
 _ERROR = re.compile(
     r"still in-use|xen map irq failed|[Uu]ncorrectable|severity=Uncorrected|can't (?:claim|enable|reserve)"
-    r"|[Uu]nable to change power state|not ready \d+ms after|broken device|failed to (?:enable|restore)"
+    r"|[Uu]nable to change power state|broken device|failed to (?:enable|restore)"
     r"|error \d+ (?:enabling|setting)"
 )
+_CAME_BACK = re.compile(rf"(?<!not ){RESET_CAME_BACK}")
+_GIVEN_UP = re.compile(RESET_GIVEN_UP)
+_WAITING = re.compile(r"not ready \d{1,9}ms after [^;]{1,40}; waiting")
 _CORRECTED = re.compile(r"severity=Corrected|[Cc]orrected error")
 _MAX_LENGTH = 160
 
@@ -134,7 +138,7 @@ def of_kernel_log(lines: Sequence[KernelLine] | None, address: Address) -> tuple
     about = [line.text for line in lines if str(address) in line.text]
     bindings = [number for number, text in enumerate(about) if _BINDING.search(text)]
     since = about[bindings[-1] :] if bindings else about
-    findings = []
+    findings = _resets(since)
     for text in dict.fromkeys(since):
         if _ERROR.search(text):
             findings.append(
@@ -153,6 +157,19 @@ def of_kernel_log(lines: Sequence[KernelLine] | None, address: Address) -> tuple
             )
         )
     return tuple(findings)
+
+
+def _resets(since: Sequence[str]) -> list[CheckResult]:
+    """Check how the device's last reset ended; one that came back late is no error."""
+    ends = [
+        text
+        for text in since
+        if any(said.search(text) for said in (_CAME_BACK, _GIVEN_UP, _WAITING))
+    ]
+    last = ends[-1][:_MAX_LENGTH] if ends else ""
+    if _GIVEN_UP.search(last):
+        return [check_result("kernel log", "no error", last, passed=False)]
+    return [unverified_result("kernel log", last)] if _WAITING.search(last) else []
 
 
 def of_xen(before: int | None, after: int | None) -> tuple[CheckResult, ...]:

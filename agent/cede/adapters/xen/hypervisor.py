@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
+from cede.model.xen_log import iommu_faults
 from cede.util.kernel_files import text
 from cede.util.log import log_calls
 
@@ -138,8 +139,7 @@ class Hypervisor:
         log = self.log()
         if log is None:
             return None
-        lines = (line for line in log.splitlines() if str(address) in line)
-        return sum("fault" in line.lower() for line in lines)
+        return sum(fault.address == address for fault in iommu_faults(log.splitlines()))
 
     def deassign(self, domid: int, address: Address) -> None:
         """Take the device from the guest `domid` when no toolstack lists it there; Xen quarantines the device.

@@ -1,0 +1,51 @@
+"""How Xen words the faults of a device at the IOMMU in its log, with whose they are.
+
+Sources: Xen, xen/drivers/passthrough/vtd/iommu.c (iommu_page_fault_do_one), amd/iommu_init.c (parse_event_log_entry);
+before Xen 4.11 AMD's has the device's number without a segment, and VT-d's, too, before 4.4.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from cede.model.pci import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_AT = r"(?P<segment>[0-9a-f]{4}:)?(?P<at>[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
+_VTD = re.compile(
+    rf"(?:DMAR|INTR-REMAP|UNKNOWN): ?(?:\[[A-Za-z ]{{1,20}}\] )?Request device \[{_AT}\] fault "
+)
+_AMD = re.compile(rf"AMD-Vi: IO_PAGE_FAULT: {_AT} ")
+_AMD_NUMBER = re.compile(r"AMD-Vi: IO_PAGE_FAULT: .{0,40}device id = 0x(?P<number>[0-9a-f]{1,4})\b")
+
+
+class IommuFault(NamedTuple):
+    """One line of Xen's log on a fault, and the device, as the IOMMU names who asked."""
+
+    address: Address
+    line: str
+
+
+def iommu_faults(lines: Iterable[str]) -> Iterator[IommuFault]:
+    """Yield each fault in the log, the oldest first.
+
+    Devices behind a PCIe-to-PCI bridge ask with that bridge's requester id, so the address may be no device's.
+    """
+    for line in lines:
+        address = _asker(line)
+        if address is not None:
+            yield IommuFault(address=address, line=line)
+
+
+def _asker(line: str) -> Address | None:
+    match = _VTD.search(line) or _AMD.search(line)
+    if match is not None:
+        return Address.parse(f"{match['segment'] or '0000:'}{match['at']}")
+    numbered = _AMD_NUMBER.search(line)
+    if numbered is None:
+        return None
+    number = int(numbered["number"], 16)
+    return Address(0, number >> 8, number >> 3 & 0x1F, number & 0x7)
