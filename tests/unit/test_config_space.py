@@ -127,3 +127,21 @@ def test_what_keeps_peers_apart_is_found_or_unknown(
 @given(st.binary(max_size=600))
 def test_the_search_for_what_keeps_peers_apart_ends_on_any_bytes(said: bytes) -> None:
     isolation(lambda offset, size: said[offset : offset + size])
+
+
+@pytest.mark.parametrize(
+    ("control", "masked"),
+    [(0x8004, False), (0xC004, True), (0x4004, True), (0x0004, False)],
+    ids=["Enable+ Masked-", "Enable+ Masked+", "Enable- Masked+", "Enable- Masked-"],
+)
+def test_the_mask_over_all_msix_interrupts_is_read(control: int, *, masked: bool) -> None:
+    found = reported(space(0x6, (0x01, 0), (0x11, control)))
+    assert found is not None
+    assert found.msix_masked is masked
+
+
+def test_capabilities_that_only_root_may_read_are_not_told() -> None:
+    said = space(0x6, (0x11, 0xC004))[:64]
+    assert reported(said) is None
+    without = space(0x6, status=0)[:64]
+    assert str(reported(without)) == "memory on, bus master on, no MSI"

@@ -297,13 +297,17 @@ def with_original_state(device: Device, origin: OriginalState | None) -> Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchedOn:
-    """What is on in a function: that it answers at its BARs (`memory`, `io`), may do DMA, and interrupts by message."""
+    """What is on in a function: that it answers at its BARs (`memory`, `io`), may do DMA, and interrupts by message.
+
+    `msix_masked` is the mask over all of its MSI-X interrupts.
+    """
 
     memory: bool
     io: bool
     bus_master: bool
     msi: bool = False
     msix: bool = False
+    msix_masked: bool = False
 
     def __str__(self) -> str:
         names = {"memory": self.memory or self.io, "bus master": self.bus_master}

@@ -26,7 +26,7 @@ _IO, _MEMORY, _BUS_MASTER = 0x1, 0x2, 0x4
 _HAS_CAPABILITIES = 0x10
 _MSI, _EXPRESS, _MSIX = 0x05, 0x10, 0x11
 _TO_CONVENTIONAL = 7  # PCI Express to PCI/PCI-X Bridge (PCI Express Base Specification 3.0, 7.8.2)
-_MSI_ON, _MSIX_ON = 0x0001, 0x8000
+_MSI_ON, _MSIX_ON, _MSIX_MASKED = 0x0001, 0x8000, 0x4000
 _HEADER_END, _MAX_LEGACY_CAPABILITIES = 0x40, 48
 _NOBODY = 0xFFFF
 _ACS_BYTES = 4
@@ -37,21 +37,27 @@ _ACS_NEEDED = 0x01 | 0x04 | 0x08 | 0x10
 def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
     """Return what a driver has switched on; None if the function does not answer (gone, or in D3cold).
 
+    None, too, if it has capabilities and they can't be read, as by others than root.
+
     `read(offset, size)` returns the bytes there, as for `serial_number`.
     """
     command, status = _word(read, _COMMAND), _word(read, _STATUS)
     if command is None or status is None or command == _NOBODY:
         return None
-    msi = msix = False
+    if status & _HAS_CAPABILITIES and not read(_HEADER_END, 1):
+        return None
+    msi = msix = masked = False
     for kind, control in _capabilities(read, status):
         msi = msi or (kind == _MSI and bool(control & _MSI_ON))
         msix = msix or (kind == _MSIX and bool(control & _MSIX_ON))
+        masked = masked or (kind == _MSIX and bool(control & _MSIX_MASKED))
     return SwitchedOn(
         memory=bool(command & _MEMORY),
         io=bool(command & _IO),
         bus_master=bool(command & _BUS_MASTER),
         msi=msi,
         msix=msix,
+        msix_masked=masked,
     )
 
 
