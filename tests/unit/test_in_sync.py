@@ -231,6 +231,23 @@ def test_a_drained_host_has_its_devices_back_until_it_is_resumed(
     assert conditions(cede)["Maintenance"][:2] == ("False", "InService")
 
 
+def test_the_drain_of_the_host_ends_alone_and_what_was_paused_by_name_stays_so(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("apply", "--yes").status == 0
+    assert cede("drain", "--yes").status == 0
+    assert cede("pause", "pv1").status == 0
+    assert cede("resume", "pv1", "--host").status == 2
+    assert cede("resume", "--host", "--yes").status == 0
+    found = conditions(cede)
+    assert found["Maintenance"][:2] == ("False", "InService")
+    assert found["InSync"][:2] == ("Unknown", "Paused")
+    assert driver(host) == "e1000e"
+    assert cede("resume", "--host", "--yes").status == 0, "nothing is left to end"
+    assert cede("resume", "--yes").status == 0
+    assert driver(host) == "pciback"
+
+
 def test_a_one_off_is_drained_too_and_how_it_comes_back_is_reported(
     cede: Callable[..., Shown], host: SimulatedHost, policy: Path
 ) -> None:

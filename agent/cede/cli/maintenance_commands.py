@@ -15,6 +15,7 @@ from cede.cli.output import show_report
 from cede.cli.outputs import PauseOutput
 from cede.cli.screen import echo, echo_json
 from cede.cli.session import confirm, writing
+from cede.errors import UsageError
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance
@@ -76,6 +77,10 @@ def pause_command(
 
 @click.command("resume")
 @click.argument("target", metavar="[DOMAIN|DEVICE]", default="")
+@click.option(
+    "--host", "host_alone", is_flag=True,
+    help="End the drain of the whole host alone, not what was paused or drained by name.",
+)  # fmt: skip
 @yes_option
 @policy_option
 @json_option
@@ -84,6 +89,7 @@ def pause_command(
 def resume_command(
     runtime: Runtime,
     target: str,
+    host_alone: bool,
     yes: bool,
     policy_path: Path | None,
     as_json: bool,
@@ -93,10 +99,14 @@ def resume_command(
 
     Without DOMAIN or DEVICE, end all pauses and drains.
     """
+    if target and host_alone:
+        raise UsageError(
+            "cede resume takes a DOMAIN or DEVICE, or --host, not both", name="conflicting-options"
+        )
     policy = host_policy_if_any(policy_path, runtime)
 
     def shown(adapters: Adapters) -> tuple[Change, ...]:
-        planned = maintenance.plan_resume(adapters, policy, target)
+        planned = maintenance.plan_resume(adapters, policy, target, host_alone=host_alone)
         _show_resume(planned)
         return planned.plan.changes
 
@@ -108,7 +118,7 @@ def resume_command(
         adapters,
         context,
     ):
-        planned = maintenance.plan_resume(adapters, policy, target)
+        planned = maintenance.plan_resume(adapters, policy, target, host_alone=host_alone)
         if not planned.pauses and not as_json:
             echo("Nothing is paused or drained.")
             return Exit.OK

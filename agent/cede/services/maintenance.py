@@ -99,13 +99,18 @@ def drain(adapters: Adapters, planned: MaintenancePlan, context: RequestContext)
     return done
 
 
-def plan_resume(adapters: Adapters, policy: Policy, name: str) -> MaintenancePlan:
+def plan_resume(
+    adapters: Adapters, policy: Policy, name: str, *, host_alone: bool = False
+) -> MaintenancePlan:
     """Plan what is put back once the pauses and drains of `name` have ended; of all of them if it is empty.
 
+    With `host_alone` only the drain of the whole host ends, and what was paused or drained by name stays so.
     Raises UsageError if `name` itself is neither paused nor drained.
     """
     inventory = observe_host(adapters)
     ended = _ended(name, policy, inventory)
+    if host_alone:
+        ended = tuple(pause for pause in ended if pause.everything and pause.drained)
     left = tuple(pause for pause in inventory.pauses if pause not in ended)
     targets = resolve_targets(policy, replace(inventory, pauses=left))
     whole = plan(targets, scheduled=True)
