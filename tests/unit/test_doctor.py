@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.adapters.composition import connect_libvirt, host_runtime
-from cede.doctor import daemon_rules, device_rules, diagnosis, guest_rules, pciback_rules, xen_rules
+from cede.doctor import daemon_rules, diagnosis, guest_rules, pciback_rules, xen_rules
 from cede.doctor.finding import HOST, Facts, Finding, Severity, quoted
 from cede.errors import PermanentError, UnreachableError
 from cede.model.actions import LoadAtBoot, LoadPciback, SwitchOn
@@ -462,10 +462,13 @@ def test_a_fix_is_one_change_for_the_host_and_one_for_each_domain() -> None:
 
 # -- strangers' words
 
-GUEST_RULES = {"bar-unclaimed", "no-interrupts", "no-pcifront"}
+GUEST_RULES = {"bar-unclaimed", "rom-unclaimed", "no-interrupts", "no-pcifront", "duplicate-name"}
 SIGNS = [
     *(CORPUS / "guest-bar-in-ram.log").read_text().splitlines(),
     *(CORPUS / "guest-bar-in-ram-old.log").read_text().splitlines(),
+    *(CORPUS / "guest-rom-unclaimed.log").read_text().splitlines(),
+    *(CORPUS / "guest-duplicate-name.log").read_text().splitlines(),
+    *(line for file in ("kernel.tsv", "xen.tsv") for line, _ in recorded(file)),
     'xen_pciback: Error parsing pci_devs_to_hide at "(01:00"',
     "(XEN) I/O virtualisation disabled",
     "(XEN) [VT-D] It's disallowed to assign 0000:01:00.0 with shared RMRR at db7d7000 for d10.",
@@ -541,11 +544,5 @@ def test_what_is_quoted_is_short_and_printable(said: str) -> None:
 
 
 def test_every_rule_says_where_it_is_written() -> None:
-    rules = (
-        *xen_rules.RULES,
-        *pciback_rules.RULES,
-        *daemon_rules.RULES,
-        *device_rules.RULES,
-        *guest_rules.RULES,
-    )
+    rules = (*diagnosis.EVERY, *guest_rules.RULES)
     assert all(rule.__doc__ for rule in rules)

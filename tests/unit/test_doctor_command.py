@@ -268,3 +268,40 @@ def test_an_adapter_that_doesnt_open_reports_why_when_it_is_asked(
         pass
     with opened(LibvirtAccess.OPTIONAL) as adapters, pytest.raises(UnreachableError):
         adapters.libvirt.domains()
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_policy_that_cant_be_read_is_found_and_the_host_is_examined_all_the_same(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    policy.write_text("version: 1\ndevices: [\n")
+    shown = cede("doctor", "--json")
+    assert (shown.status, findings(shown)) == (0, [("policy-unreadable", "warning", "this host")])
+    assert cede("doctor", NIC, "pv1").status == 2
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_device_that_the_policy_knows_by_its_address_alone_is_warned_of(
+    cede: Callable[..., Shown], policy: Path
+) -> None:
+    bare = f"version: 1\ndevices:\n  nic0:\n    match: {{address: '{NIC}'}}\n"
+    policy.write_text(bare)
+    warned = [("bare-address", "warning", "nic0")]
+    assert findings(cede("doctor", "--json")) == warned
+    assert warned[0] in findings(cede("doctor", NIC, "pv1", "--json"))
+    policy.write_text(bare + "    expect: {vendor: '8086'}\n")
+    assert findings(cede("doctor", "--json")) == []
+
+
+def test_the_msix_mask_of_a_device_that_waits_for_a_guest_is_read_from_the_device(
+    cede: Callable[..., Shown], ready: SimulatedHost
+) -> None:
+    masked = bytearray(256)
+    masked[0x06], masked[0x34], masked[0x40] = 0x10, 0x40, 0x11
+    masked[0x43] = 0xC0  # Enable+ Masked+
+    (ready.tree.sys / f"bus/pci/devices/{NIC}/config").write_bytes(bytes(masked))
+    assert findings(cede("doctor", "--json", on=None)) == [], "its driver may be about to set it up"
+    ready.tree.bind(NIC, "pciback")
+    assert findings(cede("doctor", "--json", on=None)) == [("msix-masked", "warning", NIC)]
+    (ready.tree.sys / f"bus/pci/devices/{NIC}/config").write_bytes(bytes(masked[:64]))
+    assert findings(cede("doctor", "--json", on=None)) == []

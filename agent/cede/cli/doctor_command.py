@@ -15,7 +15,7 @@ from cede.cli.outputs import DoctorOutput
 from cede.cli.screen import echo, echo_json
 from cede.cli.session import confirm, writing
 from cede.doctor.finding import Severity
-from cede.errors import UsageError
+from cede.errors import CedeError, UsageError
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
@@ -75,10 +75,12 @@ def doctor_command(
             "--guest-log needs the DEVICE and the DOMAIN that wrote the log",
             name="missing-argument",
         )
+    policy, no_policy = _policy(policy_path, runtime, needed=bool(domain))
     request = DoctorRequest(
         device=device,
         domain=domain,
-        policy=host_policy_if_any(policy_path, runtime) if domain else Policy(),
+        policy=policy,
+        no_policy=no_policy,
         log=() if log is None else _lines(log),
     )
     if fix:
@@ -86,6 +88,18 @@ def doctor_command(
     with runtime.adapters(LibvirtAccess.OPTIONAL) as adapters:
         found = diagnose.diagnose(adapters, request, is_root=runtime.is_root)
     return _show(found, (), as_json=as_json)
+
+
+def _policy(
+    path: Path | None, runtime: Runtime, *, needed: bool
+) -> tuple[Policy, CedeError | None]:
+    """Read the host's policy; where it isn't `needed`, why it can't be read is a finding like others."""
+    try:
+        return host_policy_if_any(path, runtime), None
+    except CedeError as error:
+        if needed:
+            raise
+        return Policy(), error
 
 
 def _fix(

@@ -1,14 +1,11 @@
-"""Rules about devices, from what dom0's kernel, Xen and xenstore record of each."""
+"""Rules about devices, from what sysfs, their configuration space and xenstore tell of each."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.doctor.finding import Finding, Severity, quoted
+from cede.doctor.finding import MSIX_MASKED, MSIX_UNMASK, Finding, Severity
 from cede.model.domain import GuestKind
-from cede.model.pci import Address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,156 +14,7 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, Inventory
 
-_AT = r"(?P<at>[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
 _INITIALISING = 1  # xen/include/public/io/xenbus.h
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sign:
-    """A log line about a device, and the finding that follows from the line."""
-
-    name: str
-    line: re.Pattern[str]
-    what: str
-    why: str
-    remedy: str
-    source: str
-    severity: Severity = Severity.WARNING
-
-
-_KERNEL = (
-    _Sign(
-        name="permissive-needed",
-        line=re.compile(
-            rf"pciback {_AT}: (?:xen-pciback: )?Driver tried to write to a read-only configuration space field"
-        ),
-        what="the guest's driver wrote to a part of {at}'s configuration space that pciback keeps from it",
-        why="mostly harmless; if the device does not work in the guest, this may be the reason",
-        remedy="`permissive: true` at its assignment; in XML <source writeFiltering='no'>",
-        source="Linux, drivers/xen/xen-pciback/conf_space.c (xen_pcibk_config_write)",
-        severity=Severity.NOTE,
-    ),
-    _Sign(
-        name="no-power",
-        line=re.compile(
-            rf"{_AT}: (?:Unable to change power state from D3\w* to D0|Refused to change power state, currently in D3"
-            r"|can't change power state from D3\w* to D0)"
-        ),
-        what="{at} doesn't wake from D3",
-        why="a device that can't be powered up can't be reset or given away",
-        remedy="echo on > /sys/bus/pci/devices/{at}/power/control, and 0 into its d3cold_allowed; else power the "
-        "machine off and on",
-        source="Linux, drivers/pci/pci.c (pci_power_up)",
-    ),
-    _Sign(
-        name="broken-rom",
-        line=re.compile(
-            rf"{_AT}: (?:Invalid PCI ROM (?:header|data) signature|can't ioremap ROM|ROM \[[^]]*\]: can't assign)"
-        ),
-        what="the ROM of {at} can't be read",
-        why="a graphics card without its ROM stays dark in the guest; other devices mostly need no ROM",
-        remedy="in an HVM guest give it a saved copy: <rom file='/path/to/card.rom'/> in its hostdev",
-        source="Linux, drivers/pci/rom.c (pci_get_rom_size)",
-    ),
-    _Sign(
-        name="bus-error",
-        line=re.compile(
-            rf"{_AT}: (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \((?:Non-)?Fatal\)"
-        ),
-        what="{at} had a bus error that wasn't corrected (AER)",
-        why="pciback takes a device with such an error from its guest",
-        remedy="reseat the card, try another slot or firmware; `lspci -vvs {at}` shows the error's bits",
-        source="Linux, drivers/pci/pcie/aer.c (aer_print_error)",
-    ),
-    _Sign(
-        name="bus-error-corrected",
-        line=re.compile(rf"{_AT}: (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)"),
-        what="{at} had a bus error that was corrected (AER)",
-        why="a few are harmless; many mean a bad slot, cable or card",
-        remedy="watch the kernel log; reseat the card if the errors keep coming",
-        source="Linux, drivers/pci/pcie/aer.c (aer_print_error)",
-        severity=Severity.NOTE,
-    ),
-)
-_XEN = (
-    _Sign(
-        name="rmrr",
-        line=re.compile(rf"\[VT-D\]\s?It's disallowed to assign {_AT} with shared RMRR"),
-        what="the firmware keeps memory for {at} (RMRR) that it shares with another device",
-        why="Xen gives away no device whose reserved memory another device uses too",
-        remedy="switch off legacy USB or the shared device in the firmware; libvirt can't relax this, but xl can: "
-        "pci = ['{at},rdm_policy=relaxed'], if you trust that guest",
-        source="Xen, xen/drivers/passthrough/vtd/iommu.c (intel_iommu_assign_device)",
-        severity=Severity.FATAL,
-    ),
-    _Sign(
-        name="rmrr-relaxed",
-        line=re.compile(rf"\[VT-D\]\s?It's risky to assign {_AT} with shared RMRR"),
-        what="{at} was given away although it shares reserved memory (RMRR) with another device",
-        why="that device's owner and this one's can harm each other",
-        remedy="give both to the same guest, or to guests that you trust",
-        source="Xen, xen/drivers/passthrough/vtd/iommu.c (intel_iommu_assign_device)",
-    ),
-)
-_BOUND = re.compile(rf"pciback {_AT}: (?:xen[-_]pciback: )?seizing device")
-_NO_IRQ = re.compile(rf"{_AT}: xen map irq failed (?P<code>-\d+) for \d+ domain")
-
-
-def logged(facts: Facts) -> Iterator[Finding]:
-    """Find what dom0's kernel and Xen logged of each device that still exists."""
-    for signs, lines in ((_KERNEL, facts.kernel_log), (_XEN, facts.xen_log)):
-        for sign in signs:
-            for line in lines:
-                match = sign.line.search(line)
-                if match is not None and _known(match["at"], facts) is not None:
-                    yield _made(sign, match["at"], line)
-
-
-def _made(sign: _Sign, at: str, line: str) -> Finding:
-    return Finding(
-        name=sign.name,
-        severity=sign.severity,
-        subject=at,
-        address=Address.parse(at),
-        what=sign.what.format(at=at),
-        why=f"{sign.why}; the log says: {quoted(line)}",
-        remedy=sign.remedy.format(at=at),
-        source=sign.source,
-    )
-
-
-def _known(at: str, facts: Facts) -> Address | None:
-    address = Address.parse(at)
-    return None if facts.inventory.device(address) is None else address
-
-
-def quarantined(facts: Facts) -> Iterator[Finding]:
-    """Find a device in Xen's quarantine that is bound to dom0's driver: dead, and only a log line says so.
-
-    Sources: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs); Xen, docs/misc/xen-command-line.pandoc.
-    """
-    dead: dict[str, str] = {}
-    for line in facts.kernel_log:
-        if (lost := _NO_IRQ.search(line)) is not None:
-            dead[lost["at"]] = line
-        elif (bound := _BOUND.search(line)) is not None:
-            dead.pop(bound["at"], None)  # older lines no longer count
-    for at, line in dead.items():
-        address = _known(at, facts)
-        device = None if address is None else facts.inventory.device(address)
-        if device is None or device.on_pciback or device.driver is None:
-            continue
-        yield Finding(
-            name="quarantined",
-            severity=Severity.WARNING,
-            subject=str(device.address),
-            address=device.address,
-            what=f"{device.address} is bound to dom0's {device.driver}, but Xen mapped none of its interrupts for dom0",
-            why="a device that returns from a guest while Xen quarantines the device is dead in dom0; "
-            f"the log says: {quoted(line)}",
-            remedy=f"virsh nodedev-detach {device.address.node_device}, then `cede release {device.address}`",
-            source="Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs)",
-        )
 
 
 def asleep(facts: Facts) -> Iterator[Finding]:
@@ -183,6 +31,24 @@ def asleep(facts: Facts) -> Iterator[Finding]:
                 remedy=f"echo on > /sys/bus/pci/devices/{address}/power/control",
                 source="Linux, Documentation/ABI/testing/sysfs-bus-pci (power_state)",
             )
+
+
+def masked(facts: Facts) -> Iterator[Finding]:
+    """Find a device that waits for a guest with all its MSI-X interrupts masked, as no reset leaves it.
+
+    Source: Xen, xen/arch/x86/msi.c (pci_reset_msix_state: EBUSY).
+    """
+    for address in sorted(facts.msix_masked):
+        yield Finding(
+            name=MSIX_MASKED,
+            severity=Severity.WARNING,
+            subject=str(address),
+            address=address,
+            what=f"the MSI-X mask of {address} was left on (lspci: `MSI-X: ... Masked+`)",
+            why="Xen takes that as a device that was not reset, and refuses to assign it: Device or resource busy",
+            remedy=MSIX_UNMASK.format(at=address),
+            source="Xen, xen/arch/x86/msi.c (pci_reset_msix_state)",
+        )
 
 
 def stale_note(facts: Facts) -> Iterator[Finding]:
@@ -229,4 +95,4 @@ def waits_for_frontend(given: BackendDevice, inventory: Inventory) -> Domain | N
     return domain if given.frontend_state in {None, _INITIALISING} else None
 
 
-RULES = (logged, quarantined, asleep, stale_note, no_frontend)
+RULES = (asleep, masked, stale_note, no_frontend)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from cede.doctor import (
     daemon_rules,
     device_rules,
+    fault_rules,
     guest_rules,
     isolation_rules,
+    kernel_rules,
+    log_rules,
     pair_rules,
     pciback_rules,
+    policy_rules,
     xen_rules,
 )
 from cede.doctor.finding import HOST, Severity, worst_first
@@ -30,15 +34,14 @@ if TYPE_CHECKING:
     from cede.planner.resolve import Targets
 
 _OF_HOST = (*xen_rules.RULES, *pciback_rules.RULES, *daemon_rules.RULES)
+_OF_DEVICES = (*device_rules.RULES, *log_rules.RULES, *fault_rules.RULES)
+_OF_BOTH = (*kernel_rules.RULES, *policy_rules.RULES)
+EVERY = (*_OF_HOST, *_OF_DEVICES, *_OF_BOTH, *isolation_rules.RULES)
 
 
 def of_host(facts: Facts) -> tuple[Finding, ...]:
     """Return what is wrong with the host and its devices, the worst first."""
-    return worst_first(
-        finding
-        for rule in (*_OF_HOST, *device_rules.RULES, *isolation_rules.RULES)
-        for finding in rule(facts)
-    )
+    return worst_first(finding for rule in EVERY for finding in rule(facts))
 
 
 def of_pair(
@@ -50,11 +53,12 @@ def of_pair(
     """
     rules = (*_OF_HOST, *(isolation_rules.RULES if facts.pair else ()))
     findings = [finding for rule in rules for finding in rule(facts)]
+    findings += [one for rule in _OF_BOTH for one in rule(facts) if one.address is None]
     for target in targets.each:
         if target.device is not None:
             findings += [
                 finding
-                for rule in device_rules.RULES
+                for rule in (*_OF_DEVICES, *_OF_BOTH)
                 for finding in rule(facts)
                 if finding.address == target.device.address
             ]
@@ -69,6 +73,15 @@ def of_pair(
 def of_guest(log: Sequence[str], domain: Domain) -> tuple[Finding, ...]:
     """Return what is wrong in a guest by its own log, the worst first."""
     return worst_first(finding for rule in guest_rules.RULES for finding in rule(log, domain))
+
+
+def with_guest(
+    findings: Iterable[Finding], log: Sequence[str], domain: Domain
+) -> tuple[Finding, ...]:
+    """Return `findings` with those of the guest's log, the worst first; what that log disproves is left out."""
+    disproved = {guest_rules.NO_PCIFRONT} if guest_rules.pcifront_speaks(log) else set()
+    standing = [finding for finding in findings if finding.name not in disproved]
+    return worst_first([*standing, *of_guest(log, domain)])
 
 
 def fatal(findings: Iterable[Finding]) -> bool:

@@ -15,6 +15,7 @@ from cede.model.actions import Action
 from cede.model.inventory import Inventory, LibxlNote
 from cede.model.pci import Address, Isolation
 from cede.model.plan import RuleName, Sentence
+from cede.model.policy import Policy
 from cede.util.text import one_line
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Facts:
     `no_xenstore` are why these do not answer, None if they do; `not_observed` is why the host could not be observed
     though they do, and then `inventory` has what is left. `libxl_notes` are those of domains that have ended, `power`
     is each device's power state (`D0`, `D3cold` ...); `pair` are the device and the guest that are asked about, None if
-    the whole host is; `isolation` is what functions do that stand between devices of different guests.
+    the whole host is; `isolation` is what functions do that stand between devices of different guests; `msix_masked`
+    are the devices nobody has whose MSI-X mask is on; `policy` is the host's, `no_policy` is why it can't be read.
     """
 
     is_root: bool = True
@@ -55,6 +57,9 @@ class Facts:
     power: Mapping[Address, str] = field(default_factory=dict)
     pair: tuple[Address, str] | None = None
     isolation: Mapping[Address, Isolation] = field(default_factory=dict)
+    msix_masked: frozenset[Address] = frozenset()
+    policy: Policy = field(default_factory=Policy)
+    no_policy: CedeError | None = None
     inventory: Inventory = field(default_factory=Inventory)
 
     @property
@@ -66,6 +71,11 @@ class Facts:
 
 
 HOST = "this host"
+MSIX_MASKED = "msix-masked"
+MSIX_UNMASK = (
+    "a reset clears the mask: echo 1 > /sys/bus/pci/devices/{at}/reset, then `lspci -vvs {at}` has `Masked-`; else "
+    "power the machine off and on"
+)
 _MAX_LENGTH = 200
 
 

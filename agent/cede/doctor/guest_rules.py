@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
 
 _UNCLAIMED = re.compile(
-    r"pcifront pci-\d+: Could not claim resource (?P<resource>[0-9a-f:.]{1,16}/\d+)! Device offline\."
-    r" Try (?:using e820_host=1 in the guest config|giving less than 4GB to domain)\."
+    r"pcifront pci-\d+: Could not claim resource (?P<resource>[0-9a-f:.]{1,16}/(?P<number>\d{1,2}))!"
 )
 _IN_RAM = re.compile(
     r"address space collision: .{0,80} conflicts with System RAM|address conflict with System RAM"
@@ -27,6 +26,12 @@ _NO_INTERRUPTS = re.compile(
 )
 _COUNTER = re.compile(r"^ *\d{1,6}:(?P<counts>(?: +\d{1,20})+) +(?:xen-pirq +-msi|PCI-MSI)")
 _INSTALLED = "Installing PCI frontend"
+_SPEAKS = re.compile(rf"(?:^|[\s\]>])(?:xen-)?pcifront(?: pci-\d+)?: |{_INSTALLED}")
+_ROM = "6"  # PCI_ROM_RESOURCE, include/linux/pci.h
+_DUPLICATE = re.compile(
+    r"sysfs: cannot create duplicate filename '(?P<name>[!-~]{0,80}\bpci[!-~]{0,80})'"
+)
+NO_PCIFRONT = "no-pcifront"
 
 
 def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
@@ -35,8 +40,11 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
     Both wordings: "Try using e820_host=1 in the guest config" (since Linux 3.9), "Try giving less than 4GB to domain".
     Source: Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource), drivers/pci/setup-res.c (pci_claim_resource).
     """
-    found = next((match for line in log if (match := _UNCLAIMED.search(line))), None)
+    lost = [match for line in log if (match := _UNCLAIMED.search(line))]
+    found = next((match for match in lost if match["number"] != _ROM), None)
     if found is None:
+        if lost:
+            yield _rom_unclaimed(lost[0]["resource"], domain)
         return
     collides = any(_IN_RAM.search(line) for line in log)
     wanting = domain.kind is GuestKind.PV and E820_HOST not in domain.features
@@ -56,6 +64,18 @@ def unclaimed(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
         actions=(SwitchOn(domain=domain.name, features=(E820_HOST,)),)
         if wanting and domain.persistent
         else (),
+    )
+
+
+def _rom_unclaimed(resource: str, domain: Domain) -> Finding:
+    return Finding(
+        name="rom-unclaimed",
+        severity=Severity.NOTE,
+        subject=domain.name,
+        what=f"{domain.name} couldn't claim {quoted(resource)} of its device, which is the option ROM",
+        why="pcifront says `Device offline`, but no driver needs the option ROM, save an old graphics card's BIOS",
+        remedy="none is needed",
+        source="Linux, drivers/pci/xen-pcifront.c (pcifront_claim_resource); include/linux/pci.h (PCI_ROM_RESOURCE)",
     )
 
 
@@ -85,9 +105,9 @@ def no_interrupts(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
 def no_pcifront(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
     """Find a PV guest whose whole log does not mention pcifront. Source: Linux, drivers/pci/xen-pcifront.c."""
     whole = any("Linux version " in line for line in log)
-    if domain.kind is GuestKind.PV and whole and not any(_INSTALLED in line for line in log):
+    if domain.kind is GuestKind.PV and whole and not pcifront_speaks(log):
         yield Finding(
-            name="no-pcifront",
+            name=NO_PCIFRONT,
             severity=Severity.WARNING,
             subject=domain.name,
             what=f"pcifront does not run in {domain.name}",
@@ -97,4 +117,27 @@ def no_pcifront(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
         )
 
 
-RULES = (unclaimed, no_interrupts, no_pcifront)
+def pcifront_speaks(log: Sequence[str]) -> bool:
+    """Return whether pcifront runs in the guest by its log; a line that only names pcifront is no proof."""
+    return any(_SPEAKS.search(line) for line in log)
+
+
+def duplicate(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
+    """Find a guest's kernel that has a PCI device already at the name that it gives the new one.
+
+    Sources: Linux, fs/sysfs/dir.c (sysfs_warn_dup), drivers/pci/xen-pcifront.c (pcifront_scan_root).
+    """
+    found = next((match for line in log if (match := _DUPLICATE.search(line))), None)
+    if found is not None:
+        yield Finding(
+            name="duplicate-name",
+            severity=Severity.WARNING,
+            subject=domain.name,
+            what=f"{domain.name} still has a device at {quoted(found['name'])}, and can't add another one there",
+            why="an earlier device left the guest and its kernel did not let go of it; the new one has no driver",
+            remedy=f"shut {domain.name} down and start it; a detach that the guest answers leaves nothing behind",
+            source="Linux, drivers/pci/xen-pcifront.c (pcifront_scan_root)",
+        )
+
+
+RULES = (unclaimed, no_interrupts, no_pcifront, duplicate)

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from cede.doctor.finding import Facts
 
 _FALSE = frozenset({"0", "no", "off", "false", "disable"})
+_TABLE = re.compile(
+    r"Failed to parse ACPI DMAR|Invalid ACPI DMAR entry|Invalid DMAR width|Invalid device scope|Unknown scope type"
+    r"|Only one (?:INCLUDE_ALL|ALL_PORTS) device scope|Non-existent device \(.{1,20}\) in this DRHD's scope"
+    r"|AMD-Vi: Error: |IV(?:RS|HD|MD) Error: |No southbridge IO-APIC found in IVRS table"
+    r"|Cannot find supported IVHD type|SP5100 erratum 28 detected"
+)
 _IN_LOG = re.compile(r"^\(XEN\)\s+(?:\[[^\]]*\]\s*)?Command line: (.*)$")
 
 
@@ -68,7 +74,20 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
     said = any("I/O virtualisation disabled" in line for line in facts.xen_log)
     off = not capable if facts.virtualisation else said
     word = _switched_off(facts)
-    if off:
+    table = next((line for line in facts.xen_log if _TABLE.search(line)), "")
+    if off and table and not word:
+        yield Finding(
+            name="iommu-table-wrong",
+            severity=Severity.FATAL,
+            subject=HOST,
+            what="Xen has no IOMMU to give devices away with: the firmware describes it wrongly (I/O virtualisation "
+            "disabled)",
+            why=f"Xen does not use an IOMMU whose ACPI table (DMAR, IVRS) is wrong; its log says: {quoted(table)}",
+            remedy="newer firmware for the board; Xen can be told what an AMD table leaves out, by ivrs_ioapic[], "
+            "ivrs_hpet[] and ivmd= on its command line",
+            source="Xen, xen/drivers/passthrough/vtd/dmar.c, amd/iommu_acpi.c",
+        )
+    elif off:
         yield Finding(
             name="iommu-off",
             severity=Severity.FATAL,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cede.doctor import diagnosis, isolation_rules
 from cede.doctor.device_rules import waits_for_frontend
-from cede.doctor.finding import Facts, Finding, worst_first
+from cede.doctor.finding import Facts, Finding
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, UsageError
 from cede.model.inventory import Inventory
 from cede.model.policy import Channel, Policy
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.adapters.ports import Adapters
+    from cede.model.pci import Address
     from cede.model.plan import Outcome, Plan
     from cede.services.reconcile import RequestContext
 
@@ -71,7 +72,22 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         },
         inventory=inventory,
     )
-    return _with_isolation(adapters, facts)
+    return _with_isolation(adapters, replace(facts, msix_masked=_masked(adapters, facts)))
+
+
+def _masked(adapters: Adapters, facts: Facts) -> frozenset[Address]:
+    """Return the devices with the MSI-X mask on, of those that wait for a guest; a driver that sets up masks too."""
+    waiting = [
+        device.address
+        for device in facts.inventory.devices
+        if (device.on_pciback or device.driver is None)
+        and not device.is_bridge
+        and not device.in_guest
+        and facts.inventory.given(device.address) is None
+        and facts.power.get(device.address) != "D3cold"
+    ]
+    found = {at: adapters.sysfs.switched_on(at) for at in waiting if facts.is_root}
+    return frozenset(at for at, on in found.items() if on is not None and on.msix_masked)
 
 
 def _with_isolation(adapters: Adapters, facts: Facts) -> Facts:
@@ -131,12 +147,13 @@ def _why_not(adapters: Adapters, ask: Callable[[], object]) -> CedeError | None:
 class DoctorRequest:
     """What the doctor is asked about: the host, or with a device and a domain that pair too.
 
-    `policy` is the host's, for a pair; `log` are the lines of the guest's own kernel log.
+    `policy` is the host's, `no_policy` why it can't be read; `log` are the lines of the guest's own kernel log.
     """
 
     device: str = ""
     domain: str = ""
     policy: Policy = field(default_factory=Policy)
+    no_policy: CedeError | None = None
     log: tuple[str, ...] = ()
 
 
@@ -160,7 +177,11 @@ class Diagnosis:
 
 def diagnose(adapters: Adapters, request: DoctorRequest, *, is_root: bool) -> Diagnosis:
     """Look and judge, as far as the adapters answer. Raises UsageError for a device or a domain that isn't there."""
-    facts = collect_facts(adapters, is_root=is_root)
+    facts = replace(
+        collect_facts(adapters, is_root=is_root),
+        policy=request.policy,
+        no_policy=request.no_policy,
+    )
     if not request.domain or not facts.complete:  # which domain has which device is unknown
         return Diagnosis(facts=facts, findings=diagnosis.of_host(facts))
     inventory = facts.inventory
@@ -183,7 +204,7 @@ def diagnose(adapters: Adapters, request: DoctorRequest, *, is_root: bool) -> Di
     findings = diagnosis.of_pair(
         facts, f"{request.device} -> {request.domain}", domain, targets, planned
     )
-    findings = worst_first([*findings, *diagnosis.of_guest(request.log, domain)])
+    findings = diagnosis.with_guest(findings, request.log, domain)
     return Diagnosis(facts=facts, findings=findings)
 
 
