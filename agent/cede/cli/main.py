@@ -29,6 +29,7 @@ _MODULES = {
     "devices": "devices_command",
     "doctor": "doctor_command",
     "import": "import_command",
+    "report": "report_command",
     "status": "status_command",
     "verify": "verify_command",
     "attach": "device_commands",

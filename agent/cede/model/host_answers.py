@@ -11,6 +11,11 @@ from cede.model.journal_state import Held, LastApplied, Origin, Pause, Unfinishe
 from cede.model.network import Network
 from cede.model.pci import Address, HostUse
 
+# where a recorded host has its answers and logs, and with which line a recorded log begins
+ANSWERS = "cede/answers.json"
+KERNEL_LOG = "var/log/dmesg"
+XEN_LOG = "var/log/xen/xl-dmesg.log"
+LOG_HEAD = "# recorded by cede report"
 Asked = Literal["domains", "node-devices", "xenstore", "network", "uses", "journal"]
 
 
@@ -81,3 +86,13 @@ class HostAnswers:
     def silence(self, asked: Asked) -> NoAnswer | None:
         """Return the error that came instead of that answer."""
         return next((one for one in self.silences if one.asked == asked), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFile:
+    """A file by its path below the root, or a link there with its target; `serial` is the one in this `config`."""
+
+    path: str
+    content: bytes = b""
+    link: str = ""
+    serial: str | None = None

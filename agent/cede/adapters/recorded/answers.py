@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cede.errors import NOT_TOLD, PermanentError, UnreachableError
 from cede.model import serialization
-from cede.model.host_answers import HostAnswers
+from cede.model.host_answers import ANSWERS, KERNEL_LOG, XEN_LOG, HostAnswers
 from cede.util.kernel_files import text
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from cede.model.host_answers import NoAnswer
 
-ANSWERS = "cede/answers.json"
-KERNEL_LOG = "var/log/dmesg"
-XEN_LOG = "var/log/xen/xl-dmesg.log"
 _ANSWERS = (ANSWERS, "sos_commands/cede/cede_report_--answers")
 KERNEL_LOGS = (KERNEL_LOG, "sos_commands/kernel/dmesg", "sos_commands/kernel/dmesg_-T", "var/log/kern.log")  # fmt: skip
 XEN_LOGS = (XEN_LOG, "sos_commands/xen/xl_dmesg", "sos_commands/xen/xm_dmesg", "var/log/xen/xl_dmesg")  # fmt: skip

@@ -15,6 +15,7 @@ from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_told, raise_silence
 from cede.errors import PermanentError
+from cede.model.host_answers import LOG_HEAD
 from cede.model.inventory import KernelLine
 from cede.model.network import Network
 from cede.model.pci import PCIBACK, UNTOLD, HostUse, Identity
@@ -135,7 +136,7 @@ class RecordedKernelLog:
         if said is None:
             return None
         lines = said.splitlines()[-_MAX_LINES:]
-        return tuple(_line(line) for line in lines if about in line)
+        return tuple(_line(line) for line in lines if about in line and line != LOG_HEAD)
 
 
 def _line(said: str) -> KernelLine:

@@ -1,0 +1,228 @@
+"""`cede report`: whose host it is can't be told from it, and the host is examined from it as it was."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede.cli import main as command_line
+from cede.errors import UnreachableError
+from cede.model.pci import Address, Link
+from cede.services.replacements import Replacements
+from sim.sys_tree import write
+from unit import test_cli
+from unit.test_cli import Shown
+from unit.test_doctor_command import findings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sim.in_files import SimulatedHost
+
+cede, policy = test_cli.cede, test_cli.policy
+SECRETS = {
+    "mac": "3c:fd:fe:12:34:56",
+    "bare mac": "3cfdfe123456",
+    "serial": "3c-fd-fe-ff-ff-9a-bc-de",
+    "host": "vault7",
+    "domain": "customer-mail",
+    "address": "203.0.113.77",
+    "address 6": "2a02:1234:5678::77",
+    "uuid": "8d5e2b4c-1111-4222-8333-9abcdef01234",
+    "vnc": "hunter2vnc",
+    "password": "correct-horse",
+    "disk": "S3Z9NB0K123456",
+    "path": "acme-ltd",
+    "title": "Payroll of the city",
+}
+DEFINITION = """\
+<domain type='xen'>
+  <name>{domain}</name>
+  <uuid>{uuid}</uuid>
+  <title>{title}</title>
+  <description>
+    {title}
+  </description>
+  <devices>
+    <disk type='file'><source file='/srv/{path}/a.img'/></disk>
+    <graphics type='vnc' passwd='{vnc}' listen='{address}'/>
+    <interface type='bridge'><mac address='{mac}'/></interface>
+  </devices>
+</domain>"""
+XL_CFG = """\
+name = "{domain}"
+vncpasswd = "{vnc}"
+vif = ['mac={mac},ip={address}']
+disk = ['phy:/dev/{path}/root,xvda,w', 'target=/srv/{path}/b.img, vdev=xvdb']
+vfb = ['vnc=1,vncpasswd={vnc}']"""
+SERIAL = bytes.fromhex(SECRETS["serial"].replace("-", ""))[::-1]
+
+
+@pytest.fixture
+def known(host: SimulatedHost) -> SimulatedHost:
+    """A host of which every file says whose it is."""
+    root, tree = host.paths.root, host.tree
+    host.guest(SECRETS["domain"], 7)
+    tree.slots()
+    card = tree.sys / "devices/pci0000:00/0000:01:00.0"
+    serial = bytes(256) + bytes.fromhex("03000100") + SERIAL
+    (card / "config").write_bytes(bytes.fromhex("8680d310") + serial[4:])
+    nic = host.cards[Address.parse("0000:01:00.0")]
+    nic.links = (Link(name="enx3cfdfe123456", mac=SECRETS["mac"], up=True, mtu=1500),)
+    write(root / "etc/hostname", f"{SECRETS['host']}.example.net")
+    write(root / "proc/cmdline", f"root=UUID={SECRETS['uuid']} ip={SECRETS['address']}::")
+    write(root / f"etc/libvirt/libxl/{SECRETS['domain']}.xml", DEFINITION.format_map(SECRETS))
+    write(root / "etc/xen/a.cfg", XL_CFG.format_map(SECRETS))
+    write(root / "etc/cede/secret", SECRETS["password"])
+    host.kernel_said += [
+        f"e1000e 0000:01:00.0 eth0: (PCI Express:2.5GT/s:Width x1) {SECRETS['mac']}",
+        f"systemd[1]: Hostname set to <{SECRETS['host']}>.",
+        f"usb 1-1: SerialNumber: {SECRETS['disk']}",
+        f"nfs: server {SECRETS['address 6']} not responding",
+    ]
+    return host
+
+
+def unpacked(path: Path, to: Path) -> Path:
+    with tarfile.open(path) as tar:
+        assert all(one.mode == (0o700 if one.isdir() else 0o600) for one in tar.getmembers())
+        tar.extractall(to)  # noqa: S202 - cede's own
+    return to / "cede-report"
+
+
+def replay(capsys: pytest.CaptureFixture[str], tree: Path, *arguments: str) -> Shown:
+    with pytest.raises(SystemExit) as ended:
+        command_line.main([*arguments, "--root", str(tree)])
+    captured = capsys.readouterr()
+    return Shown(int(ended.value.code or 0), captured.out, captured.err)
+
+
+def test_nothing_of_the_originals_is_in_the_report(
+    cede: Callable[..., Shown], known: SimulatedHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.tar.gz"
+    assert cede("report", "-o", str(path), on=None).status == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    tree = unpacked(path, tmp_path / "there")
+    files = [one for one in tree.rglob("*") if one.is_file() and not one.is_symlink()]
+    assert len(files) > 15
+    said = b"".join(one.read_bytes() for one in files).lower()
+    said += "\n".join(str(one.relative_to(tree)) for one in tree.rglob("*")).lower().encode()
+    assert [what for what, secret in SECRETS.items() if secret.lower().encode() in said] == []
+    assert SERIAL not in said
+    assert b"0000:01:00.0" in said
+    assert known.journal == []
+
+
+def test_the_same_is_replaced_by_the_same(
+    cede: Callable[..., Shown], known: SimulatedHost, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.tar.gz"
+    cede("report", "-o", str(path), on=None)
+    tree = unpacked(path, tmp_path / "there")
+    (name,) = (tree / "etc/libvirt/libxl").iterdir()
+    assert f"<name>{name.stem}</name>" in name.read_text()
+    assert name.stem in (tree / "etc/xen/a.cfg").read_text()
+    assert f'"name": "{name.stem}"' in (tree / "cede/answers.json").read_text()
+    mac = next((tree / "sys/class/net").iterdir()).name.removeprefix("enx")
+    assert mac.startswith("02")
+    assert (
+        ":".join(mac[at : at + 2] for at in range(0, 12, 2)) in (tree / "var/log/dmesg").read_text()
+    )
+    assert known.journal == []
+
+
+@pytest.mark.parametrize("down", ["nothing", "libvirt", "passthrough"])
+def test_the_doctor_finds_in_the_report_what_it_finds_on_the_host(
+    cede: Callable[..., Shown],
+    known: SimulatedHost,
+    tmp_path: Path,
+    down: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if down == "libvirt":
+        known.silent = UnreachableError("no socket")
+    if down == "passthrough":
+        known.guest("pv9", 9, features="")
+    here = cede("doctor", "--json", on=None)
+    path = tmp_path / "out.tar.gz"
+    cede("report", "-o", str(path), on=None)
+    tree = unpacked(path, tmp_path / "there")
+    there = replay(capsys, tree, "doctor", "--json")
+    assert [one[:2] for one in findings(there)] == [one[:2] for one in findings(here)]
+    assert there.status == here.status
+
+
+def test_devices_are_the_same_in_the_report(
+    cede: Callable[..., Shown],
+    known: SimulatedHost,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "out.tar.gz"
+    cede("apply", "--yes")
+    here = cede("devices", "--json", on=None).json("devices")["devices"]
+    cede("report", "-o", str(path), on=None)
+    shown = replay(capsys, unpacked(path, tmp_path / "there"), "devices", "--json")
+    there = shown.json("devices")["devices"]
+    kept = ("address", "driver", "reset_methods", "path", "identity")
+    assert [[one[key] for key in kept] for one in there] == [
+        [one[key] for key in kept] for one in here
+    ]
+    assert [one["fitness"]["fit"] for one in there] == [one["fitness"]["fit"] for one in here]
+    assert there[0]["holder"].startswith("guest-")
+    assert here[0]["holder"] == "pv1"
+    assert shown.err == ""
+    assert known.guests["pv1"].domain.live
+
+
+def test_a_report_does_not_overwrite_and_follows_no_link(
+    cede: Callable[..., Shown], tmp_path: Path
+) -> None:
+    path = tmp_path / "out.tar.gz"
+    path.write_text("mine")
+    assert cede("report", "-o", str(path), on=None).status == 2
+    assert path.read_text() == "mine"
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert cede("report", "-o", str(tmp_path / "link"), on=None).status == 2
+    assert not (tmp_path / "target").exists()
+
+
+def test_answers_alone_are_printed_for_sos_as_they_are(
+    cede: Callable[..., Shown], known: SimulatedHost
+) -> None:
+    shown = cede("report", "--answers", on=None)
+    assert shown.status == 0
+    assert SECRETS["domain"] in [one["name"] for one in json.loads(shown.out)["domains"]]
+    assert known.journal == []
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "0000:01:00.0 0000:80:14.3 pci_0000_01_00_0",
+        "00:00:00:00:00:00 ff:ff:ff:ff:ff:ff",
+        "127.0.0.1 0.0.0.0 ::1 ::",
+        "hide=(0000:01:00.0)(02:00.*) 12:34:56",
+        "xen-pciback linux 6.1.0-9-amd64",
+    ],
+)
+def test_what_tells_nothing_of_whose_host_it_is_stays(kept: str) -> None:
+    replacements = Replacements()
+    replacements.learn_name("xen", "guest")
+    replacements.learn(kept)
+    assert replacements.replaced(kept) == kept
+
+
+def test_a_replacement_is_never_another_original() -> None:
+    text = "198.18.0.1 10.0.0.1 198.18.0.2 2001:db8::1 fe80::1 02:00:00:00:00:01 02:00:00:00:00:02"
+    replacements = Replacements()
+    replacements.learn(text)
+    replaced = replacements.replaced(text).split()
+    assert len(set(replaced)) == len(replaced)
+    assert not set(replaced) & set(text.split())
