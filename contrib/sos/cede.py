@@ -1,7 +1,7 @@
 """The sos plugin for cede: what `cede doctor --root` needs of a host, in a sosreport.
 
-Copy it to the folder `sos/report/plugins` of sos, then `sos report -o cede,kernel,xen`. Source: sos, sos/report/plugins/
-__init__.py (Plugin.add_copy_spec, add_cmd_output, do_path_regex_sub).
+Copy it to the folder `sos/report/plugins` of sos, then `sos report -o cede,kernel,xen`.
+Source: sos, sos/report/plugins/__init__.py (Plugin.add_copy_spec, add_cmd_output, do_path_regex_sub).
 """
 
 from __future__ import annotations

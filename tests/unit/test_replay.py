@@ -238,6 +238,19 @@ def test_a_folder_that_isnt_there_is_a_wrong_command_line(
     assert cede("devices", "--root", str(tmp_path / "file")).status == 2
 
 
+def test_a_file_is_called_by_its_place_in_the_folder(
+    cede: Callable[..., Shown], root: Path
+) -> None:
+    policy = root / "etc/cede/policy.yaml"
+    policy.write_text(policy.read_text().replace("nic0, domain", "nic1, domain"))
+    wrong = cede("boot", "--print", "--json", "--root", str(root))
+    assert wrong.status == 2
+    assert f"{policy}:" in wrong.json("error")["error"]["message"]
+    assert f"{policy}:" in wrong.err
+    (policy.parent / "policy.yaml").unlink()
+    assert str(policy) in cede("boot", "--print", "--root", str(root)).err
+
+
 def test_an_empty_folder_tells_nothing_and_nothing_is_said_of_it(
     cede: Callable[..., Shown], tmp_path: Path
 ) -> None:

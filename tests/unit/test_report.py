@@ -181,6 +181,25 @@ def test_devices_are_the_same_in_the_report(
     assert known.guests["pv1"].domain.live
 
 
+def test_devices_of_a_host_whose_libvirt_was_silent_are_told_as_far_as_they_are(
+    cede: Callable[..., Shown],
+    known: SimulatedHost,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known.silent = UnreachableError("no socket")
+    path = tmp_path / "out.tar.gz"
+    assert cede("report", "-o", str(path), on=None).status == 0
+    tree = unpacked(path, tmp_path / "there")
+    shown = replay(capsys, tree, "devices", "--json")
+    assert [one["address"] for one in shown.json("devices")["devices"]] == sorted(
+        map(str, known.cards)
+    )
+    assert "domains" in shown.err
+    write(tree / "etc/cede/policy.yaml", test_cli.POLICY)
+    assert replay(capsys, tree, "plan").status == 75
+
+
 def test_a_report_does_not_overwrite_and_follows_no_link(
     cede: Callable[..., Shown], tmp_path: Path
 ) -> None:
@@ -226,3 +245,31 @@ def test_a_replacement_is_never_another_original() -> None:
     replaced = replacements.replaced(text).split()
     assert len(set(replaced)) == len(replaced)
     assert not set(replaced) & set(text.split())
+
+
+def test_a_guest_whose_name_is_a_word_of_the_field_is_replaced_where_it_is_named() -> None:
+    replacements = Replacements()
+    for name in ("xen", "101"):
+        replacements.learn_name(name, "guest")
+    said = "<domain type='xen'><name>xen</name></domain> etc/xen/101.cfg vlan 101 xen-pciback"
+    assert replacements.replaced(said) == (
+        "<domain type='xen'><name>guest-1</name></domain> etc/xen/guest-2.cfg vlan 101 xen-pciback"
+    )
+
+
+def test_a_report_may_lack_any_file_or_have_half_of_it(
+    cede: Callable[..., Shown],
+    known: SimulatedHost,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "out.tar.gz"
+    cede("report", "-o", str(path), on=None)
+    tree = unpacked(path, tmp_path / "there")
+    for number, file in enumerate(one for one in tree.rglob("*") if one.is_file()):
+        said = file.read_bytes()
+        for command in (("doctor", "--json"), ("devices", "--json"))[number % 2 :][:1]:
+            file.write_bytes(said[: len(said) * number // 20 % len(said)] if said else b"")
+            assert replay(capsys, tree, *command).status in {0, 1, 4}, file
+            file.write_bytes(said)
+    assert known.journal == []

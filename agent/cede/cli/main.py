@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import click
 
 from cede import __version__
 from cede.cli.exit_status import EXIT_OF, Exit
-from cede.cli.screen import echo_json, echo_lines
+from cede.cli.screen import echo_json, echo_lines, named, show_as
 from cede.errors import CedeError, UsageError
 from cede.util.paths import DEFAULT_URI
 
@@ -74,10 +75,9 @@ def _read_tree(context: click.Context, _option: click.Parameter, tree: Path | No
         from cede.adapters.recorded.composition import recorded_runtime, untold
 
         context.obj = context.with_resource(recorded_runtime(context.obj, tree))
-        if context.info_name != "doctor":  # which has a finding for it
-            echo_lines(
-                [f"cede: {tree} does not tell {what}" for what in untold(context.obj)], err=True
-            )
+        # in JSON too, where a name may be any
+        show_as(context, str(context.obj.paths.root), json.dumps(str(tree))[1:-1])
+        echo_lines([f"cede: {tree} does not tell {what}" for what in untold(context.obj)], err=True)
 
 
 # commands that can only read have it
@@ -109,7 +109,14 @@ class _Commands(click.Group):
         """Run the command; raises UnexpectedError for what nobody expected, lest a traceback shows a guest's words."""
         try:
             return super().invoke(ctx)
-        except (CedeError, click.ClickException, click.Abort, click.exceptions.Exit):
+        except CedeError as error:  # told when the command has ended
+            error.message, error.remedy = named(error.message), named(error.remedy)
+            error.diagnostics = tuple(
+                replace(one, place=named(one.place), text=named(one.text))
+                for one in error.diagnostics
+            )
+            raise
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except (BrokenPipeError, EOFError):
             raise  # click's own to handle

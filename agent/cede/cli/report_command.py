@@ -33,7 +33,8 @@ _LOCAL = re.compile(r"localhost|localdomain|ip6-|broadcasthost")
 )  # fmt: skip
 @click.option(
     "--answers", is_flag=True,
-    help="Print only what no file tells, as JSON: what libvirt, xenstore, Xen and the kernel answered. With all names, for sos, which replaces them by `sos clean`.",
+    help="Print only what no file tells, as JSON: what libvirt, xenstore, Xen and the kernel answered. With all names,"
+    " for sos, which replaces them by `sos clean`.",
 )  # fmt: skip
 @click.pass_obj
 def report_command(runtime: Runtime, output: Path, answers: bool) -> int:

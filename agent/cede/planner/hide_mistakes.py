@@ -37,18 +37,18 @@ class BootConfiguration:
 
     `settings` are all that set `hide=`, in the order in which the last one counts; `loaders` what has xen-pciback
     loaded, files and words of the kernel's command line; `makers` make the initramfs; `built_in` says that the module
-    is part of the kernel.
+    is part of the kernel, None that neither that nor what is in the initramfs is told.
     """
 
     settings: tuple[Hide, ...] = ()
     loaders: tuple[str, ...] = ()
     makers: tuple[str, ...] = ()
-    built_in: bool = False
+    built_in: bool | None = False
 
     @property
     def early(self) -> bool:
         """Whether xen-pciback can be there before udev loads drivers."""
-        return self.built_in or any(loader.startswith(_EARLY) for loader in self.loaders)
+        return bool(self.built_in) or any(loader.startswith(_EARLY) for loader in self.loaders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ def _without_effect(
             what=f"hide= is set {len(heeded)} times, of which the last counts: {place}",
             remedy="keep one setting",
         )
-    if hidden and not configuration.early:
+    if hidden and not configuration.early and configuration.built_in is not None:
         yield Mistake(
             name="late",
             place=place,

@@ -16,6 +16,7 @@ from itertools import count
 class _Kind(Enum):
     SERIAL = "PCIe device serial number"
     UUID = "UUID"
+    ID = "machine or boot id"
     MAC = "MAC"
     IPV6 = "IPv6 address"
     IPV4 = "IPv4 address"
@@ -29,6 +30,7 @@ _PATTERNS = {
     _Kind.UUID: re.compile(
         r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
     ),
+    _Kind.ID: re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{32}(?![0-9A-Za-z])"),
     _Kind.MAC: re.compile(
         r"(?<![0-9A-Za-z:-])[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}(?![0-9A-Za-z:-])"
     ),
@@ -43,6 +45,7 @@ _FIRST_V4, _FIRST_V6 = int(IPv4Address("198.18.0.0")), int(IPv6Address("2001:db8
 _MAKE: dict[_Kind, Callable[[int], str]] = {
     _Kind.SERIAL: lambda n: "-".join(re.findall("..", f"{(0xCEDE << 48) + n:016x}")),
     _Kind.UUID: lambda n: f"00000000-0000-4000-8000-{n:012x}",
+    _Kind.ID: lambda n: f"{n:032x}",
     _Kind.MAC: lambda n: f"{0x02_00_00_00_00_00 + n:012x}",
     _Kind.IPV6: lambda n: str(IPv6Address(_FIRST_V6 + n)),
     _Kind.IPV4: lambda n: str(IPv4Address(_FIRST_V4 + n)),
@@ -82,6 +85,7 @@ _COMMON = frozenset(
         " bridge bus slot function memory hidden hide options module modules usb sata nvme version uuid config live",
     )
 )
+_SHORTEST = 3
 _LONG = 5  # from which length on a name is replaced inside of other words too
 
 
@@ -97,7 +101,7 @@ class Replacements:
     def learn_name(self, name: str, kind: str) -> None:
         """Learn a name; a `kind` (`guest`, `host`) and a number take its place."""
         name = name.strip()
-        if len(name) > 1 and not name.isdecimal() and name.lower() not in self._words:
+        if name and name.lower() not in self._words:
             self._words[name.lower()] = f"{kind}-{len(self._words) + 1}"
             self._pattern = None
 
@@ -119,8 +123,10 @@ class Replacements:
         text = _SECRET.sub(_removed, text)
         for kind, pattern in _PATTERNS.items():
             text = pattern.sub(lambda found, kind=kind: self._other(kind, found[0]), text)  # type: ignore[misc]
-        for bare in self._of[_Kind.MAC]:  # enx001122334455
-            text = re.sub(f"(?i){bare}", lambda _, bare=bare: self._assigned(_Kind.MAC, bare), text)  # type: ignore[misc]
+        for kind in (_Kind.SERIAL, _Kind.UUID, _Kind.MAC):  # enx001122334455
+            for original in self._of[kind]:
+                other = self._assigned(kind, original).replace("-", "")
+                text = re.sub(f"(?i){original.replace('-', '')}", other, text)
         return self._names().sub(lambda found: self._words[found[0].lower()], text)
 
     def replaced_serial(self, config: bytes, serial: str) -> bytes:
@@ -134,15 +140,16 @@ class Replacements:
     def _names(self) -> re.Pattern[str]:
         if self._pattern is None:
             longest = sorted(self._words, key=len, reverse=True)
-            inside = [re.escape(w) for w in longest if len(w) >= _LONG and w not in _COMMON]
-            whole = [re.escape(w) for w in longest if len(w) < _LONG and w not in _COMMON]
-            common = [re.escape(w) for w in longest if w in _COMMON]
+            common = [re.escape(word) for word in longest if _is_common(word)]
+            inside = [re.escape(w) for w in longest if len(w) >= _LONG and not _is_common(w)]
+            whole = [re.escape(w) for w in longest if len(w) < _LONG and not _is_common(w)]
             parts = [
                 f"(?:{'|'.join(inside)})" if inside else "",
                 rf"(?<![A-Za-z0-9])(?:{'|'.join(whole)})(?![A-Za-z0-9])" if whole else "",
                 rf"""(?<=<name>)(?:{"|".join(common)})(?=</name>)""" if common else "",
                 rf"""(?<="name": ")(?:{"|".join(common)})(?=")""" if common else "",
                 rf"""(?<="domain": ")(?:{"|".join(common)})(?=")""" if common else "",
+                rf"(?<=/)(?:{'|'.join(common)})(?=\.(?:xml|log|cfg)\b)" if common else "",
             ]
             self._pattern = re.compile("|".join(filter(None, parts)) or r"(?!)", re.IGNORECASE)
         return self._pattern
@@ -180,6 +187,11 @@ def _original(kind: _Kind, text: str) -> str | None:
     if set(bare) <= {"0"} or set(bare) <= {"f"}:
         return None
     return bare if kind is _Kind.MAC else low
+
+
+def _is_common(word: str) -> bool:
+    """Whether a name may be something else wherever it is not said to be a name."""
+    return word in _COMMON or word.isdecimal() or len(word) < _SHORTEST
 
 
 def _removed(found: re.Match[str]) -> str:

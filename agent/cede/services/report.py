@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOLDER = "cede-report"
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 _MAX_LINES = 20000
+_MADE = 946684800  # 2000; when the report was made is nobody's concern, and tar warns of 1970
 _READ_ME = """\
 This is a host as cede reads it: `cede doctor --root cede-report` examines it anywhere.
 Names of hosts and guests, serial numbers, UUIDs, MAC and IP addresses have been replaced, each by the same in all
@@ -100,5 +101,5 @@ def _add(tar: tarfile.TarFile, path: str, content: bytes) -> None:
 
 def _entry(path: str, mode: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(f"{FOLDER}/{path}")
-    entry.mode = mode
+    entry.mode, entry.mtime = mode, _MADE
     return entry

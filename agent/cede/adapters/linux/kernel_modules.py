@@ -62,8 +62,8 @@ class Modules:
         lines = text(self._root / "proc/modules").splitlines()
         return "module" if any(is_pciback(line.split(" ")[0]) for line in lines) else "built in"
 
-    def built_in(self) -> bool:
-        """Return whether xen-pciback is built into the kernel."""
+    def built_in(self) -> bool | None:
+        """Return whether xen-pciback is built into the kernel; here that can be told."""
         release = text(self._root / "proc/sys/kernel/osrelease")
         return f"/{MODULE}.ko" in text(self._root / "lib/modules" / release / "modules.builtin")
 

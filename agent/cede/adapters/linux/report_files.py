@@ -49,6 +49,7 @@ def report_files(root: Path) -> Iterator[ReportFile]:
 
 
 def _all(root: Path) -> Iterator[ReportFile]:
+    yield ReportFile(path="etc/modprobe.d/")
     for pattern in _OF_HOST:
         for path in matching(root, pattern):
             yield from _file(root, path)

@@ -26,7 +26,7 @@ from cede.adapters.recorded.toolstack import (
 from cede.adapters.runtime import LibvirtAccess
 from cede.model.journal_state import JournalState
 from cede.state.refused_logins import RefusedLogins
-from cede.util.kernel_files import listing
+from cede.util.kernel_files import listing, text
 from cede.util.paths import Paths
 
 if TYPE_CHECKING:
@@ -61,10 +61,12 @@ def open_recorded(runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]
     """Open adapters that read below `runtime.paths`.
 
     What libvirt is not told to have said is an error if asked, as where it doesn't answer; so too with OPTIONAL access
-    what xenstore is not told to have said. With OFFLINE access both are left out.
+    what xenstore is not told to have said. With OFFLINE access both are left out, and so are recorded errors.
     """
     paths = runtime.paths
     answers = read_answers(paths.root)
+    if access is LibvirtAccess.OFFLINE:
+        answers = replace(answers, silences=())
     sysfs = RecordedSysfs(paths.sys, answers)
     journal = runtime.journal()
     try:
@@ -95,7 +97,7 @@ def open_recorded(runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]
 
 
 def untold(runtime: Runtime) -> tuple[str, ...]:
-    """Return what the recorded host does not tell of guests and of its own use of devices, as phrases."""
+    """Return what the recorded host does not tell that commands rest on, as phrases."""
     answers, definitions = read_answers(runtime.paths.root), "etc/libvirt/libxl"
     domains = "what libvirt's domains have" if not listing(runtime.paths.root / definitions) else ""
     running = "which domains run" if not domains else ""
@@ -103,10 +105,10 @@ def untold(runtime: Runtime) -> tuple[str, ...]:
         (domains or running) if answers.domains is None else "",
         "what xenstore has of guests' devices" if answers.backend is None else "",
         "all that dom0 itself uses" if answers.uses is None else "",
+        "" if text(runtime.paths.proc / "cmdline") else "the kernel's command line",
+        "" if (runtime.paths.root / "etc/modprobe.d").is_dir() else "modprobe's configuration",
     )
-    silent = {silence.asked for silence in answers.silences}
-    asked = ("domains", "xenstore", "uses")
-    return tuple(what for what, of in zip(found, asked, strict=True) if what and of not in silent)
+    return tuple(what for what in found if what)
 
 
 class RecordedMemory:

@@ -101,10 +101,12 @@ class RecordedModules(Modules):
         told = self._answers.pciback_available
         return super().available() if told is None else told
 
-    def built_in(self) -> bool:
-        """Return whether xen-pciback is built into the kernel."""
+    def built_in(self) -> bool | None:
+        """Return whether xen-pciback is built into the kernel; None if that and the initramfs are not told."""
         told = self._answers.pciback_built_in
-        return super().built_in() if told is None else told
+        if told is not None or super().built_in():
+            return told is None or told
+        return False if self.initramfs_makers() else None
 
     def loaded_at_boot(self) -> bool | None:
         """Return whether xen-pciback is loaded at boot; None if not told."""
