@@ -7,12 +7,13 @@ from lxml import etree
 from cede.domain_xml import document
 from cede.domain_xml import metadata as domain_xml_metadata
 from cede.domain_xml.edits import AttachHostdev, DetachHostdev, IncrementalEdit, SetMetadata
+from cede.domain_xml.xml_text import parsed
 from cede.errors import WorldMovedError
 
 
 def attached(domain_xml: str, hostdev: str) -> str:
     """With the hostdev as the last of the devices."""
-    domain, new = document.parsed(domain_xml), etree.fromstring(hostdev)
+    domain, new = parsed(domain_xml), etree.fromstring(hostdev)
     if _same(domain, new):
         raise WorldMovedError("target pci device already exists")
     devices = domain.find("./devices")
@@ -23,26 +24,26 @@ def attached(domain_xml: str, hostdev: str) -> str:
 
 def detached(domain_xml: str, hostdev: str) -> str:
     """Without the hostdev that has the same source."""
-    domain = document.parsed(domain_xml)
+    domain = parsed(domain_xml)
     found = _same(domain, etree.fromstring(hostdev))
     if not found:
         raise WorldMovedError("device not found")
     devices = domain.find("./devices")
     assert devices is not None
     for element in found:
-        domain_xml_metadata.drop(devices, element)
+        devices.remove(element)
     return _text(domain)
 
 
 def owned(domain_xml: str, element: str | None) -> str:
     """With the element of cede's namespace in the metadata, instead of the one before."""
-    domain = document.parsed(domain_xml)
+    domain = parsed(domain_xml)
     metadata = domain.find("./metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
         domain.insert(0, metadata)
     for old in metadata.findall(f"./{domain_xml_metadata.ROOT}"):
-        domain_xml_metadata.drop(metadata, old)
+        metadata.remove(old)
     if element is not None:
         assert "xmlns" not in element, "libvirt gives it its namespace"
         metadata.append(_in_namespace(etree.fromstring(element)))

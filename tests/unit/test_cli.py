@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sim.in_files import SimulatedHost
 
 NIC = "0000:01:00.0"
+GOLDEN = Path(__file__).parent.parent / "golden"
 POLICY = """\
 version: 1
 devices:
@@ -96,6 +97,18 @@ def decisions(checked: Any) -> dict[str, str]:  # noqa: ANN401 - JSON is any
 def refusals(shown: Shown) -> tuple[int, list[str]]:
     """The exit status, and the rules that refuse."""
     return shown.status, [one["rule"] for one in of_kind(shown.json("report")["plan"], "refused")]
+
+
+def test_the_diff_of_a_plan_has_what_is_added_and_no_other_line_of_the_xml(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    whole = (GOLDEN / "pv_inactive.xml").read_text(encoding="utf-8")
+    host.guests["pv1"].config = document.without_hostdev(whole, Address.parse(NIC))
+    shown = cede("plan", "--diff").out
+    diff = shown[shown.index("--- pv1.xml") :].splitlines()[2:]
+    assert [line for line in diff if line.startswith("-")] == []
+    assert len([line for line in diff if line.startswith("+")]) == 5 + 6, "its note, the hostdev"
+    assert len(diff) == 5 + 6 + 2 * 3, "each with the lines around it, and their numbers"
 
 
 def test_the_whole_job_is_planned_done_verified_and_taken_back(

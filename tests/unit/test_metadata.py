@@ -56,8 +56,10 @@ def tree_of(text: str) -> etree._Element:
     return etree.fromstring(text.encode())
 
 
-def text_of(tree: etree._Element) -> str:
-    return etree.tostring(tree.getroottree(), encoding="unicode")
+def noted(text: str, *notes: Ownership) -> str:
+    for note in notes:
+        text = metadata.added(text, note)
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +68,16 @@ def schema() -> etree.RelaxNG:
 
 
 @given(DOCUMENTS, NOTES)
-def test_what_was_mentioned_is_read_again_also_from_text(
-    document: str, notes: list[Ownership]
-) -> None:
-    tree = tree_of(document)
-    for note in notes:
-        metadata.add(tree, note)
-    assert metadata.read(tree) == tuple(notes)
-    assert metadata.read(tree_of(text_of(tree))) == tuple(notes)
+def test_what_was_mentioned_is_read_again(document: str, notes: list[Ownership]) -> None:
+    assert metadata.read(tree_of(noted(document, *notes))) == tuple(notes)
 
 
 @given(DOCUMENTS, NOTES)
 def test_what_was_mentioned_fits_the_schema(
     schema: etree.RelaxNG, document: str, notes: list[Ownership]
 ) -> None:
-    tree = tree_of(document)
-    for note in notes:
-        metadata.add(tree, note)
-    elements = tree_of(text_of(tree)).findall(f"./metadata/{{{metadata.NAMESPACE}}}assignments")
+    tree = tree_of(noted(document, *notes))
+    elements = tree.findall(f"./metadata/{{{metadata.NAMESPACE}}}assignments")
     assert len(elements) == bool(notes)
     for element in elements:
         schema.assertValid(element)
@@ -93,40 +87,37 @@ def test_what_was_mentioned_fits_the_schema(
 def test_what_was_mentioned_is_removed_in_any_order_without_a_trace(
     document: str, notes: list[Ownership], order: Random
 ) -> None:
-    tree = tree_of(document)
-    before = text_of(tree)
-    for note in notes:
-        metadata.add(tree, note)
+    text = noted(document, *notes)
     order.shuffle(notes)
     for note in notes:
-        assert metadata.remove(tree, note.address)
-        assert not metadata.remove(tree, note.address)
-    assert text_of(tree) == before
+        left = metadata.removed(text, note.address)
+        assert left != text
+        assert metadata.removed(left, note.address) is left
+        text = left
+    assert text == document
 
 
 @pytest.mark.parametrize("body", [f"<metadata>{FOREIGN}</metadata>", ""])
 def test_a_hostdev_comes_and_goes_with_its_ownership_metadata_and_leaves_what_others_keep(
     body: str,
 ) -> None:
-    before = text_of(tree_of(BARE.format(body)))
+    before = BARE.format(body)
     added = domain_xml_document.with_hostdev(before, NIC, "ua-cede-nic0", policy=NOTE.policy)
     assert domain_xml_document.domain(None, added).ownership == (NOTE,)
     assert FOREIGN in added or not body
     removed = domain_xml_document.without_hostdev(added, NIC)
-    assert removed == before + "\n"
+    assert removed == before
 
 
 def test_ownership_metadata_goes_even_if_the_administrator_took_the_hostdev() -> None:
-    tree = tree_of(BARE.format(""))
-    metadata.add(tree, NOTE)
-    assert domain_xml_document.without_hostdev(text_of(tree), NIC).strip() == BARE.format("")
+    text = noted(BARE.format(""), NOTE)
+    assert domain_xml_document.without_hostdev(text, NIC) == BARE.format("")
 
 
 def test_later_ownership_metadata_takes_the_place_of_earlier_on_the_same_address() -> None:
-    tree = tree_of(BARE.format(""))
-    for note in (NOTE, Ownership(name="nic1", address=OTHER, policy="a"), NOTE):
-        metadata.add(tree, note)
-    assert [mark.name for mark in metadata.read(tree)] == ["nic1", "nic0"]
+    other = Ownership(name="nic1", address=OTHER, policy="a")
+    text = noted(BARE.format(""), NOTE, other, NOTE)
+    assert [mark.name for mark in metadata.read(tree_of(text))] == ["nic1", "nic0"]
 
 
 @pytest.mark.parametrize("policy", ["a\0b", "a\x1bb", "a\udcffb", "\ufffe"])

@@ -45,6 +45,9 @@ _MARK = {
 }
 
 
+_CONTEXT = 1  # lines around a change, which show its place
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print columns as wide as their widest cell; the last one has no limit."""
     every = [tuple(head), *(tuple(row) for row in rows)]
@@ -100,7 +103,9 @@ def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
             if isinstance(action, EDITS) and action.domain == domain:
                 after = edited(action, after)
         names = (f"{domain}.xml", f"{domain}.xml, after cede apply")
-        lines = difflib.unified_diff(xml.splitlines(), after.splitlines(), *names, lineterm="")
+        lines = difflib.unified_diff(
+            xml.splitlines(), after.splitlines(), *names, n=_CONTEXT, lineterm=""
+        )
         echo_lines(lines)
 
 

@@ -1,7 +1,7 @@
 """libvirt's XML <-> values, without I/O.
 
-Domain XML is edited as a tree: what cede does not know (comments, unknown elements, unmanaged hostdevs) stays as it
-was. The XML is not trusted, so the parser resolves no entities and opens no network.
+Domain XML is edited in its text: what cede does not know (comments, unknown elements, unmanaged hostdevs) stays byte
+for byte. The XML is not trusted, so the parser resolves no entities and opens no network.
 
 Source: https://libvirt.org/formatdomain.html#host-device-assignment and https://libvirt.org/drvxen.html
 """
@@ -15,6 +15,7 @@ from typing import TypeVar
 from lxml import etree
 
 from cede.domain_xml import metadata
+from cede.domain_xml.xml_text import XmlText, attribute, nested, parsed
 from cede.errors import PermanentError
 from cede.model.domain import (
     FEATURES,
@@ -34,25 +35,8 @@ from cede.util.text import one_line
 _T = TypeVar("_T")
 _MAX_WHY = 200
 
-_PARSER = etree.XMLParser(
-    resolve_entities=False,
-    no_network=True,
-    load_dtd=False,
-    huge_tree=False,
-    remove_blank_text=False,
-)
 HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
 _NIC_HOSTDEV = "./devices/interface[@type='hostdev']"
-
-
-def parsed(xml: str) -> etree._Element:
-    """Parse XML from libvirt. Raises PermanentError if malformed."""
-    try:
-        return etree.fromstring(xml.encode(), _PARSER)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise PermanentError(
-            f"libvirt sent malformed XML: {error}", name="unreadable-xml"
-        ) from error
 
 
 def _text(tree: etree._Element, path: str) -> str:
@@ -290,31 +274,27 @@ def console_terminal(domain_xml: str) -> str:
     return "" if console is None else console.get("tty", "")
 
 
-def _build_hostdev(address: Address, alias: str, *, permissive: bool) -> etree._Element:
-    element = etree.Element("hostdev", mode="subsystem", type="pci", managed="no")
-    source = etree.SubElement(element, "source")
-    if permissive:
-        source.set("writeFiltering", "no")
-    etree.SubElement(
-        source,
-        "address",
-        domain=f"0x{address.segment:04x}",
-        bus=f"0x{address.bus:02x}",
-        slot=f"0x{address.slot:02x}",
-        function=f"0x{address.function:x}",
-    )
-    etree.SubElement(element, "alias", name=alias)
-    etree.indent(element, space="  ", level=2)
-    return element
-
-
 def new_hostdev(address: Address, alias: str, *, permissive: bool = False) -> str:
-    """Return the `<hostdev>` that cede attaches.
+    """Return the `<hostdev>` that cede attaches, as libvirt prints it.
 
     managed='no': with 'yes' libvirt would return the device to its dom0 driver whenever the guest reboots.
     `permissive` lets the guest write all of the configuration space.
     """
-    return etree.tostring(_build_hostdev(address, alias, permissive=permissive), encoding="unicode")
+    source = "source writeFiltering='no'" if permissive else "source"
+    place = (
+        f"<address domain='0x{address.segment:04x}' bus='0x{address.bus:02x}' "
+        f"slot='0x{address.slot:02x}' function='0x{address.function:x}'/>"
+    )
+    return (
+        "<hostdev mode='subsystem' type='pci' managed='no'>\n"
+        f"      {nested([source], place, 3)}\n"
+        f"      {_alias(alias)}\n"
+        "    </hostdev>"
+    )
+
+
+def _alias(alias: str) -> str:
+    return f"<alias name='{attribute(alias)}'/>"
 
 
 def hostdev_as_shown(domain_xml: str, address: Address) -> str | None:
@@ -322,10 +302,14 @@ def hostdev_as_shown(domain_xml: str, address: Address) -> str | None:
 
     A live detach needs exactly this: libvirt 11.3 leaks the device when `<driver name='xen'/>` is missing from it.
     """
-    for element in parsed(domain_xml).iterfind(HOSTDEV):
-        if _hostdev_address(element) == address:
-            return etree.tostring(element, encoding="unicode", with_tail=False)
-    return None
+    text = XmlText(domain_xml)
+    found = _hostdev_at(text, address)
+    return None if found is None else text.shown(found)
+
+
+def _hostdev_at(text: XmlText, address: Address) -> etree._Element | None:
+    found = (e for e in text.root.iterfind(HOSTDEV) if _hostdev_address(e) == address)
+    return next(found, None)
 
 
 def with_hostdev(
@@ -340,62 +324,40 @@ def with_hostdev(
 
     With `policy`, also add the ownership metadata.
     """
-    tree = parsed(domain_xml)
-    present = tree.findall(HOSTDEV)
-    if any(_hostdev_address(h) == address for h in present):
+    if _hostdev_at(XmlText(domain_xml), address) is not None:
         return domain_xml
     if policy is not None:
-        metadata.add(
-            tree, Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
-        )
-    devices = tree.find("./devices")
-    if devices is None:
-        devices = etree.SubElement(tree, "devices")
-    new = _build_hostdev(address, alias, permissive=permissive)
+        domain_xml = _with_ownership(domain_xml, address, alias, policy)
+    text, new = XmlText(domain_xml), new_hostdev(address, alias, permissive=permissive)
+    present = text.root.findall(HOSTDEV)
     if present:
-        index = devices.index(present[-1]) + 1
-        new.tail = present[-1].tail
-        present[-1].tail = "\n    "
-    else:
-        index = len(devices)
-        if index:
-            new.tail, devices[-1].tail = devices[-1].tail, "\n    "
-        else:
-            new.tail, devices.text = devices.text, "\n    "
-    devices.insert(index, new)
-    return _serialise(tree)
+        return text.with_next(present[-1], new)
+    return text.with_descendant(("devices",), new)
+
+
+def _with_ownership(domain_xml: str, address: Address, alias: str, policy: str) -> str:
+    ownership = Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
+    return metadata.added(domain_xml, ownership)
 
 
 def without_hostdev(domain_xml: str, address: Address) -> str:
     """Remove the hostdev at `address` and its ownership metadata; return the XML unchanged if there is neither."""
-    tree = parsed(domain_xml)
-    removed = metadata.remove(tree, address)
-    for element in tree.findall(HOSTDEV):
-        if _hostdev_address(element) != address:
-            continue
-        parent = element.getparent()
-        if parent is None:
-            continue
-        metadata.drop(parent, element)
-        removed = True
-    return _serialise(tree) if removed else domain_xml
+    domain_xml = metadata.removed(domain_xml, address)
+    while (found := _hostdev_at(text := XmlText(domain_xml), address)) is not None:
+        domain_xml = text.without(found)
+    return domain_xml
 
 
 def adopted(domain_xml: str, address: Address, alias: str, policy: str) -> str:
     """Add cede's alias and ownership metadata to the unmanaged hostdev at `address`."""
-    tree = parsed(domain_xml)
-    for element in tree.findall(HOSTDEV):
-        if _hostdev_address(element) != address:
-            continue
-        named = element.find("./alias")
-        if named is None:
-            named = etree.SubElement(element, "alias")
-        named.set("name", alias)
-        metadata.add(
-            tree, Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
-        )
-        return _serialise(tree)
-    return domain_xml
+    text = XmlText(domain_xml)
+    hostdev = _hostdev_at(text, address)
+    if hostdev is None:
+        return domain_xml
+    named = hostdev.find("./alias")
+    if named is None:
+        return _with_ownership(text.with_child(hostdev, _alias(alias)), address, alias, policy)
+    return _with_ownership(text.with_attribute(named, "name", alias), address, alias, policy)
 
 
 def with_features(domain_xml: str, features: Collection[str]) -> str:
@@ -403,35 +365,29 @@ def with_features(domain_xml: str, features: Collection[str]) -> str:
 
     Source: https://libvirt.org/formatdomain.html#hypervisor-features
     """
-    tree = parsed(domain_xml)
-    missing = [name for name in features if _feature(tree, name) is not True]
-    for name in missing:
-        xen = _child(_child(tree, "features"), "xen")
-        _child(xen, name).set("state", "on")
-    return _serialise(tree) if missing else domain_xml
+    for name in features:
+        text = XmlText(domain_xml)
+        if _feature(text.root, name) is True:
+            continue
+        present = text.root.find(f"./features/xen/{name}")
+        if present is not None:
+            domain_xml = text.with_attribute(present, "state", "on")
+        else:
+            new = f"<{name} state='on'/>"
+            domain_xml = text.with_descendant(("features", "xen"), new, after=("os", "idmap"))
+    return domain_xml
 
 
 def without_features(domain_xml: str, features: Collection[str], off: Collection[str] = ()) -> str:
     """Remove these Xen features, but switch those of `off` off; return the XML unchanged if it has none of them."""
-    tree = parsed(domain_xml)
-    elements = [e for name in features for e in tree.findall(f"./features/xen/{name}")]
-    for element in elements:
-        if element.tag in off:
-            element.set("state", "off")
+    for name in features:
+        path = f"./features/xen/{name}"
+        if name in off:
+            text = XmlText(domain_xml)
+            present = text.root.find(path)
+            if present is not None:
+                domain_xml = text.with_attribute(present, "state", "off")
             continue
-        xen = element.getparent()
-        if xen is not None:
-            metadata.drop(xen, element)
-            above = xen.getparent()
-            if len(xen) == 0 and above is not None:
-                metadata.drop(above, xen)
-    return _serialise(tree) if elements else domain_xml
-
-
-def _child(parent: etree._Element, name: str) -> etree._Element:
-    element = parent.find(f"./{name}")
-    return etree.SubElement(parent, name) if element is None else element
-
-
-def _serialise(tree: etree._Element) -> str:
-    return etree.tostring(tree.getroottree(), encoding="unicode") + "\n"
+        while (present := (text := XmlText(domain_xml)).root.find(path)) is not None:
+            domain_xml = text.without(present)
+    return domain_xml

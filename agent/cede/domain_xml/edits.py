@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from cede.domain_xml import document, metadata
+from cede.domain_xml.xml_text import parsed
 from cede.model.actions import Action, AddToConfig, Adopt, RemoveFromConfig, SwitchOff, SwitchOn
 
 Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
@@ -78,7 +79,7 @@ def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | 
     The metadata is added before its hostdev and removed after, so an interruption leaves metadata without a hostdev: as
     if another tool had removed the hostdev.
     """
-    old, new = document.parsed(before), document.parsed(after)
+    old, new = parsed(before), parsed(after)
     was, is_now = _hostdevs(old), _hostdevs(new)
     if any(was[key] != is_now[key] for key in was.keys() & is_now.keys()):
         return None
@@ -119,11 +120,22 @@ def _rest(domain: etree._Element) -> bytes:
         for element in rest.findall(path):
             parent = element.getparent()
             if parent is not None:
-                metadata.drop(parent, element)
+                _drop(parent, element)
     left = rest.find("./metadata")
     if left is not None and len(left) == 0:
-        metadata.drop(rest, left)
+        _drop(rest, left)
     return _canonical(rest)
+
+
+def _drop(parent: etree._Element, element: etree._Element) -> None:
+    """Remove an element and keep the text after it."""
+    before, text = element.getprevious(), element.tail or ""
+    if before is not None:
+        before.tail = (before.tail or "") + text
+    else:
+        parent.text = (parent.text or "") + text
+    element.tail = None
+    parent.remove(element)
 
 
 def _text(element: etree._Element) -> str:

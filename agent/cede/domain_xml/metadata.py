@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from cede.domain_xml.xml_text import XmlText, attribute
 from cede.errors import PermanentError
 from cede.model.domain import Ownership
 from cede.model.pci import Address
@@ -17,6 +18,8 @@ NAMESPACE = "urn:cede:assignments:1"
 PREFIX = "cede"
 ROOT = f"{{{NAMESPACE}}}assignments"
 _DEVICE = f"{{{NAMESPACE}}}device"
+# virDomainDefFormatInternalSetRootName, libvirt's src/conf/domain_conf.c
+_BEFORE_METADATA = ("name", "uuid", "genid", "title", "description")
 
 
 def read(domain: etree._Element) -> tuple[Ownership, ...]:
@@ -34,71 +37,43 @@ def _mark(element: etree._Element) -> Ownership | None:
     return Ownership(name=name, address=address, policy=element.get("policy", "")) if name else None
 
 
-def add(domain: etree._Element, ownership: Ownership) -> None:
+def added(domain_xml: str, ownership: Ownership) -> str:
     """Add ownership metadata to a domain, replacing any of the same address.
 
     Makes missing parent elements. Raises PermanentError for text that XML can't hold.
     """
-    remove(domain, ownership.address)
-    metadata = domain.find("./metadata")
-    if metadata is None:
-        metadata = etree.Element("metadata")
-        # libvirt itself puts metadata after name and title; the position does not matter
-        metadata.tail = domain.text
-        domain.insert(0, metadata)
-    root = metadata.find(f"./{ROOT}")
-    if root is None:
-        root = etree.Element(ROOT, nsmap={PREFIX: NAMESPACE})
-        _append(metadata, root)
+    text = XmlText(removed(domain_xml, ownership.address))
+    root = text.root.find(f"./metadata/{ROOT}")
+    prefix = PREFIX if root is None else root.prefix
+    colon = f"{prefix}:" if prefix else ""
     try:
-        device = etree.Element(
-            _DEVICE, name=ownership.name, address=str(ownership.address), policy=ownership.policy
-        )
+        policy = attribute(ownership.policy)
     except ValueError as error:
         raise PermanentError(
             f"XML can't hold the policy's path {ownership.policy!r}: {error}",
             name="unprintable",
             remedy="give the policy a path without control characters",
         ) from error
-    _append(root, device)
+    device = (
+        f'<{colon}device name="{attribute(ownership.name)}" address="{ownership.address}" '
+        f'policy="{policy}"/>'
+    )
+    if root is not None:
+        return text.with_child(root, device)
+    made = f'{PREFIX}:assignments xmlns:{PREFIX}="{NAMESPACE}"'
+    return text.with_descendant(("metadata", made), device, after=_BEFORE_METADATA)
 
 
-def _append(parent: etree._Element, element: etree._Element) -> None:
-    """Append an element so that `drop` leaves the white space as it was."""
-    if len(parent):
-        element.tail = parent[-1].tail
-    else:
-        element.tail = parent.text
-    parent.append(element)
-
-
-def remove(domain: etree._Element, address: Address) -> bool:
-    """Remove the metadata of `address`, and parents that become empty; False if there was none."""
-    elements = [
-        element
-        for element in domain.iterfind(f"./metadata/{ROOT}/{_DEVICE}")
-        if (ownership := _mark(element)) is not None and ownership.address == address
-    ]
-    for element in elements:
-        _drop_with_what_is_empty_then(element, domain)
-    return bool(elements)
-
-
-def _drop_with_what_is_empty_then(element: etree._Element, top: etree._Element) -> None:
-    parent = element.getparent()
-    if parent is None:
-        return
-    drop(parent, element)
-    if parent is not top and not len(parent):
-        _drop_with_what_is_empty_then(parent, top)
-
-
-def drop(parent: etree._Element, element: etree._Element) -> None:
-    """Remove an element and leave the white space as if it had never been there."""
-    before = element.getprevious()
-    if before is not None:
-        before.tail = element.tail
-    else:
-        parent.text = element.tail
-    element.tail = None
-    parent.remove(element)
+def removed(domain_xml: str, address: Address) -> str:
+    """Remove the metadata of `address`, and parents that came with it; return the XML unchanged if there is none."""
+    while True:
+        text = XmlText(domain_xml)
+        found = (
+            element
+            for element in text.root.iterfind(f"./metadata/{ROOT}/{_DEVICE}")
+            if (ownership := _mark(element)) is not None and ownership.address == address
+        )
+        element = next(found, None)
+        if element is None:
+            return domain_xml
+        domain_xml = text.without(element)
