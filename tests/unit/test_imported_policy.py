@@ -177,6 +177,14 @@ def test_what_the_policy_has_already_is_left_out_and_a_conflict_is_said(
     golden("import_beside.yaml", policy_text(imported, ["two files"], {}))
 
 
+def test_a_domain_whose_name_no_policy_can_have_is_imported_by_its_uuid() -> None:
+    there = (Hostdev(address=NIC),)
+    hidden = replace(guest("pv\ufe0f1", live=there, config=there), uuid="uuid-of-pv1")
+    imported = proposed(of_domains(host(hidden), []), on=host(hidden))
+    assert [a.domain for a in imported.assignments] == [hidden.uuid]
+    assert [a.domain for a in read(imported).assignments] == [hidden.uuid]
+
+
 def test_a_name_that_is_taken_gets_a_number() -> None:
     beside = policy_files.parse(
         "version: 1\ndevices: {nic-01-00-0: {match: {vendor: 'ffff'}}}\n", "policy.yaml"

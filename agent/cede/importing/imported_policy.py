@@ -23,7 +23,7 @@ from cede.model.plan import Sentence
 from cede.model.policy import DevicePolicy, Policy, When
 from cede.planner.resolve import resolve_targets
 from cede.util.json_keywords import Keywords
-from cede.util.text import one_line
+from cede.util.text import is_plain, one_line
 
 # The most telling name for a class, by the beginning of its code (PCI Code and ID Assignment Specification).
 _KINDS = {
@@ -168,6 +168,12 @@ def _same(one: str, other: str, inventory: Inventory) -> bool:
     return one == other or (first is not None and first is second)
 
 
+def _in_a_policy(name: str, inventory: Inventory) -> str:
+    """Return the domain's name, or its UUID if a policy refuses the name for what isn't seen of it."""
+    domain = None if is_plain(name) else inventory.domain(name)
+    return name if domain is None else domain.uuid
+
+
 def _assignment(
     name: str, several: list[DesiredDevice], inventory: Inventory
 ) -> ImportedAssignment | None:
@@ -178,7 +184,7 @@ def _assignment(
     same = [w for w in several if w.domain is not None and _same(w.domain, domain, inventory)]
     chosen = ImportedAssignment(
         device=name,
-        domain=domain,
+        domain=_in_a_policy(domain, inventory),
         permissive=any(w.permissive for w in same),
         adopt=any(w.adopt for w in same),
         when=When.NOW if any(w.when is When.NOW for w in same) else When.NEXT_START,
