@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
 from cede.adapters.composition import open_adapters
+from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.runtime import LibvirtAccess
 from cede.errors import PermanentError, UnreachableError
+from cede.model.pci import Address
+from cede.services.diagnose import DoctorRequest, diagnose
 from unit import test_cli
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters, Libvirt
     from cede.adapters.runtime import Runtime
+    from cede.model.pci import Isolation
     from sim.in_files import SimulatedHost
     from unit.test_cli import Shown
 
@@ -95,7 +100,7 @@ def test_what_is_harmless_is_cured_by_a_plan_that_the_history_remembers(
     assert (fixed.status, sorted(host.journal)) == (1, ["load", "redefine pv1"])
     assert findings(fixed)[0] == ("passthrough-off", "fatal", "pv1"), "until it is started anew"
     for feature in ("passthrough", "e820_host"):
-        assert f'<{feature} state="on"' in host.guests["pv1"].config
+        assert f"<{feature} state='on'" in host.guests["pv1"].config
     host.happens("reboot pv1")
     after = cede("doctor", NIC, "pv1", "--fix", "--json")
     assert (after.status, after.json("doctor")["fix"]["decisions"]) == (0, [])
@@ -185,7 +190,7 @@ def test_a_guests_log_may_come_through_a_pipe_with_a_fix_too(
     stdin(pipe)
     shown = cede("doctor", NIC, "pv1", "--guest-log", "-", "--fix", "--yes")
     assert host.journal == ["redefine pv1"]
-    assert '<e820_host state="on"' in host.guests["pv1"].config
+    assert "<e820_host state='on'" in host.guests["pv1"].config
     assert "(no-interrupts)" in shown.out
 
 
@@ -226,6 +231,23 @@ def test_a_wrong_name_is_an_error_of_the_command_line(
 ) -> None:
     shown = cede("doctor", *arguments, on=None)
     assert (shown.status, named in shown.err, shown.out) == (2, True, "")
+
+
+def test_what_a_pair_shares_is_read_once(ready: SimulatedHost) -> None:
+    """Of two functions of one card, of which another guest has the other one."""
+    ready.card("0000:01:00.1")
+    ready.give(ready.cards[Address.parse(NIC)], 2, by_cede=False)
+    asked: list[Address] = []
+
+    class Counting(Sysfs):
+        def isolation(self, address: Address) -> Isolation | None:
+            asked.append(address)
+            return super().isolation(address)
+
+    adapters = replace(ready.adapters(), sysfs=Counting(ready.tree.sys))
+    diagnose(adapters, DoctorRequest(device="0000:01:00.1", domain="pv1"), is_root=True)
+    assert asked
+    assert len(asked) == len(set(asked))
 
 
 @pytest.mark.usefixtures("ready")

@@ -34,7 +34,7 @@ _TIMEOUT_SECONDS = 3.0  # a guest's frontend needs a moment
 
 
 def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
-    """Collect all that can be seen of the host, by root or not; none of cede's errors leaves it."""
+    """Collect all that can be seen of the host but isolation, by root or not; none of cede's errors leaves it."""
     no_libvirt = _why_not(adapters, lambda: adapters.libvirt.domains())  # noqa: PLW0108 - a shut adapter raises when it is named
     no_node_devices = no_libvirt or _why_not(adapters, lambda: adapters.libvirt.node_devices())  # noqa: PLW0108 - as above
     no_xenstore = _why_not(adapters, adapters.xenstore.backend)
@@ -72,7 +72,7 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         },
         inventory=inventory,
     )
-    return _with_isolation(adapters, replace(facts, msix_masked=_masked(adapters, facts)))
+    return replace(facts, msix_masked=_masked(adapters, facts))
 
 
 def _masked(adapters: Adapters, facts: Facts) -> frozenset[Address]:
@@ -183,6 +183,7 @@ def diagnose(adapters: Adapters, request: DoctorRequest, *, is_root: bool) -> Di
         no_policy=request.no_policy,
     )
     if not request.domain or not facts.complete:  # which domain has which device is unknown
+        facts = _with_isolation(adapters, facts)
         return Diagnosis(facts=facts, findings=diagnosis.of_host(facts))
     inventory = facts.inventory
     domain = inventory.domain(request.domain)
@@ -200,7 +201,8 @@ def diagnose(adapters: Adapters, request: DoctorRequest, *, is_root: bool) -> Di
     planned = one_off.plan_of_assignment(plan(targets), policy)
     device = next((target.device for target in targets.each if target.device is not None), None)
     if device is not None:
-        facts = _with_isolation(adapters, replace(facts, pair=(device.address, domain.name)))
+        facts = replace(facts, pair=(device.address, domain.name))
+    facts = _with_isolation(adapters, facts)
     findings = diagnosis.of_pair(
         facts, f"{request.device} -> {request.domain}", domain, targets, planned
     )
