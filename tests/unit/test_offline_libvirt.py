@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,12 +145,71 @@ def test_the_domains_are_those_of_libvirts_files_and_all_off(
     (folder / "autostart").mkdir(parents=True)
     (folder / "pv1.xml").write_text(DOMAIN)
     (folder / "notes.txt").write_text(DOMAIN)
-    (folder / "broken.xml").write_text("<domain")
     (folder / "folder.xml").mkdir()
-    (folder / "network.xml").write_text("<network/>")
     (domain,) = adapter.domains()
+    assert not domain.unreadable
+    assert domain.disks_unknown == ""
     assert (domain.name, domain.running, domain.host_disks) == ("pv1", False, ("/dev/vg/pv1",))
     assert [str(hostdev.address) for hostdev in domain.config] == [AT]
+
+
+SPOILT = {
+    "broken": DOMAIN.replace("</devices></domain>", "").encode(),
+    "network": b"<network/>",
+    "empty": b"",
+    "latin": DOMAIN.replace("pv1", "pv\xe9").encode("latin-1"),
+    "large": DOMAIN.encode() + b" " * 4 * 1024 * 1024,
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_file_that_is_no_domain_that_can_be_read_is_an_unreadable_domain(
+    adapter: OfflineLibvirt, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "libxl"
+    folder.mkdir()
+    (folder / f"{name}.xml").write_bytes(SPOILT[name])
+    (folder / "pv1.xml").write_text(DOMAIN)
+    bad, good = sorted(adapter.domains(), key=lambda domain: not domain.unreadable)
+    assert (good.name, good.unreadable) == ("pv1", "")
+    assert (bad.name, bool(bad.unreadable), bad.persistent, bad.running) == (
+        name,
+        True,
+        True,
+        False,
+    )
+    assert (bad.config_hostdev(NIC) is not None) is (name in {"broken", "latin"})
+
+
+def test_a_link_to_nothing_is_an_unreadable_domain_and_is_never_waited_for(
+    adapter: OfflineLibvirt, tmp_path: Path
+) -> None:
+    (tmp_path / "libxl").mkdir()
+    (tmp_path / "libxl/lost.xml").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "libxl/pipe.xml")
+    assert {(d.name, bool(d.unreadable)) for d in adapter.domains()} == {
+        ("lost", True),
+        ("pipe", True),
+    }
+
+
+def test_a_folder_that_cant_be_listed_is_no_folder_without_domains(
+    adapter: OfflineLibvirt, tmp_path: Path
+) -> None:
+    (tmp_path / "libxl").write_text("")
+    (unknown,) = adapter.domains()
+    assert unknown.unreadable
+
+
+def test_where_a_volume_is_can_not_be_told_before_libvirt_runs(
+    adapter: OfflineLibvirt, tmp_path: Path
+) -> None:
+    (tmp_path / "libxl").mkdir()
+    volume = "<disk type='volume'><source pool='p' volume='v'/></disk>"
+    (tmp_path / "libxl/pv1.xml").write_text(DOMAIN.replace("</devices>", f"{volume}</devices>"))
+    (domain,) = adapter.domains()
+    assert (domain.unreadable, domain.unknown_volumes) == ("", ("p/v",))
+    assert domain.disks_unknown
 
 
 def test_without_libvirts_files_there_are_no_domains(adapter: OfflineLibvirt) -> None:

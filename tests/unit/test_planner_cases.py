@@ -116,6 +116,7 @@ def _domain(name: str, said: dict[str, Any]) -> Domain:
             for address, (name, source) in said.get("noted", {}).items()
         ),
         unreadable=said.get("unreadable", ""),
+        unknown_volumes=tuple(said.get("unknown_volumes", ())),
         live=_hostdevs(said.get("live", [])),
         config=_hostdevs(said.get("config", [])),
     )

@@ -11,16 +11,18 @@ import pytest
 
 from cede.adapters.linux.sysfs import Sysfs
 from cede.domain_xml import document
-from cede.errors import TransientError, WorldMovedError
+from cede.errors import PermanentError, TransientError, WorldMovedError
 from cede.executor.executor import Executor
 from cede.model.actions import (
     Action,
     AddToConfig,
     BindToPciback,
     HotPlug,
+    RemoveFromConfig,
     ReturnToDom0,
     Unplug,
 )
+from cede.model.journal_state import LastApplied
 from cede.model.pci import Address
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.planner.recheck import recheck
@@ -30,6 +32,7 @@ from unit.test_executor import ATTACH, IDENTITY, NIC, RELEASE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cede.model.domain import Domain
     from sim.in_files import SimulatedHost
 
 UNPLUG = RELEASE[0]
@@ -285,3 +288,81 @@ def test_what_another_guest_has_or_reserves_meanwhile_is_not_written_into_a_seco
         name_of(take(host, *later, at=AddToConfig, meanwhile=given_away(host, how))) == "elsewhere"
     )
     assert observe(host.adapters()).domain("pv1").config_hostdev(NIC) is None  # type: ignore[union-attr]
+
+
+def untold(host: SimulatedHost, *names: str) -> Callable[[], None]:
+    """From now on the XML of these domains can't be read."""
+
+    def spoilt(read: Callable[[], tuple[Domain, ...]]) -> tuple[Domain, ...]:
+        return tuple(
+            replace(d, live=(), config=(), ownership=(), unreadable="malformed")
+            if d.name in names
+            else d
+            for d in read()
+        )
+
+    def one(read: Callable[[str], object], name: str) -> object:
+        if name in names:
+            raise PermanentError("libvirt sent malformed XML", name="unreadable-xml")
+        return read(name)
+
+    return lambda: host.instead.update({"domains": spoilt, "domain": one, "running": one})
+
+
+@pytest.mark.parametrize("at", [BindToPciback, HotPlug, AddToConfig])
+def test_nothing_is_given_to_a_domain_that_cant_be_read_by_now(
+    host: SimulatedHost, at: type[Action]
+) -> None:
+    done = take(host, *ATTACH, at=at, meanwhile=untold(host, "pv1"))
+    assert name_of(done) == "domain-unreadable"
+    assert not [line for line in host.journal if at is BindToPciback and "bind" in line]
+    assert f"plug pv1 {NIC}" not in host.journal or at is AddToConfig
+
+
+@pytest.mark.parametrize("at", [Unplug, RemoveFromConfig, ReturnToDom0])
+def test_nothing_is_taken_from_a_domain_that_cant_be_read_by_now(
+    host: SimulatedHost, at: type[Action]
+) -> None:
+    assert take(host, *ATTACH).error is None
+    done = take(host, *RELEASE, at=at, meanwhile=untold(host, "pv1"))
+    assert name_of(done) == "domain-unreadable"
+    assert Sysfs(host.tree.sys).driver(NIC) == "pciback"
+    assert f"unplug pv1 {NIC}" not in host.journal or at is not Unplug
+
+
+@pytest.mark.parametrize(("left", "rule"), [(True, "domain-unreadable"), (False, None)])
+def test_a_domain_that_cant_be_read_by_now_keeps_what_cede_had_left_there(
+    host: SimulatedHost, left: bool, rule: str | None
+) -> None:
+    pv2 = observe(host.adapters()).domain("pv2")
+    assert pv2 is not None
+    there = LastApplied(address=NIC, domain=pv2.uuid, live=False, config=True)
+    if left:
+        host.written.save_status("policy.yaml", [], attachments=[there])
+    change = Change(
+        subject="s", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=ATTACH
+    )
+    untold(host, "pv2")()
+    for action in (*ATTACH[1:], RELEASE[-1]):
+        now = look_again(host.adapters(), action)
+        found = recheck(change, action, now, tried=False, is_rollback=False)
+        assert (found and found.rule) == rule, action
+
+
+def test_a_storage_pool_that_has_stopped_keeps_its_controller_with_dom0(
+    host: SimulatedHost,
+) -> None:
+    now = observe(host.adapters())
+    stopped = replace(
+        now,
+        domains=tuple(replace(d, unknown_volumes=("fast/pv2",)) for d in now.domains),
+        devices=tuple(
+            replace(d, identity=replace(d.identity, class_code="010802")) for d in now.devices
+        ),
+    )
+    change = Change(
+        subject="s", purpose=Purpose.ATTACH, address=NIC, identity=IDENTITY, actions=ATTACH
+    )
+    bind = next(action for action in ATTACH if isinstance(action, BindToPciback))
+    found = [recheck(change, bind, one, tried=False, is_rollback=False) for one in (now, stopped)]
+    assert [one and one.rule for one in found] == [None, "guest-disks-unknown"]

@@ -75,6 +75,31 @@ class Connection:
         return "<pool"
 
 
+class Pools(Connection):
+    """A libvirt with the active pool `on`, the pool `off` that isn't active, and no other."""
+
+    def __init__(self, *handles: Handle, missing: libvirt.libvirtError) -> None:
+        super().__init__(*handles)
+        self._missing = missing
+
+    def storagePoolLookupByName(self, name: str) -> Pools:  # noqa: N802 - libvirt's name
+        if name not in {"on", "off"}:
+            raise self._missing
+        self._pool = name
+        return self
+
+    def storageVolLookupByName(self, name: str) -> Pools:  # noqa: N802 - libvirt's name
+        if self._pool == "off" or name != "there":
+            raise _error(50, "no such volume")
+        return self
+
+    def path(self) -> str:
+        return "/srv/on/there"
+
+    def XMLDesc(self) -> str:  # noqa: N802 - libvirt's name
+        return f"<pool><target><path>/srv/{self._pool}</path></target></pool>"
+
+
 def _error(code: int, said: str) -> libvirt.libvirtError:
     error = libvirt.libvirtError(said)
     error.err = (code, 0, said, 0, "", "", "", 0, 0)
@@ -84,6 +109,43 @@ def _error(code: int, said: str) -> libvirt.libvirtError:
 def _seen(monkeypatch: pytest.MonkeyPatch, *handles: Handle) -> tuple[Domain, ...]:
     monkeypatch.setattr(Libvirt, "_open", lambda _self: Connection(*handles))
     return Libvirt("xen:///system").domains()
+
+
+@pytest.mark.parametrize(
+    ("volume", "unknown", "disks"),
+    [
+        ("on/there", (), ("/srv/on/there",)),
+        ("on/gone", ("on/gone",), ("/srv/on",)),
+        ("off/there", ("off/there",), ("/srv/off",)),
+        ("none/there", ("none/there",), ()),
+    ],
+)
+@pytest.mark.parametrize("code", [49, 29], ids=["no such pool", "denied"])
+def test_a_volume_that_libvirt_does_not_find_is_an_unknown_disk(
+    monkeypatch: pytest.MonkeyPatch,
+    volume: str,
+    unknown: tuple[str, ...],
+    disks: tuple[str, ...],
+    code: int,
+) -> None:
+    pool, _, name = volume.partition("/")
+    disk = f"<disk type='volume'><source pool='{pool}' volume='{name}'/></disk>"
+    xml = GOOD.replace("<devices/>", f"<devices>{disk}</devices>")
+    pools = Pools(Handle("pv1", xml), missing=_error(code, "no"))
+    monkeypatch.setattr(Libvirt, "_open", lambda _self: pools)
+    (domain,) = Libvirt("xen:///system").domains()
+    assert (domain.unknown_volumes, domain.host_disks) == (unknown, disks)
+    assert (bool(domain.disks_unknown), domain.unreadable) == (bool(unknown), "")
+
+
+def test_a_libvirt_that_goes_while_it_looks_for_a_volume_is_no_unknown_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    xml = _with("<disk type='volume'><source pool='p' volume='v'/></disk>")
+    gone = _error(38, "Cannot recv data: Connection reset by peer")
+    monkeypatch.setattr(Libvirt, "_open", lambda _self: Pools(Handle("a", xml), missing=gone))
+    with pytest.raises(UnreachableError):
+        Libvirt("xen:///system").domains()
 
 
 def _with(element: str) -> str:

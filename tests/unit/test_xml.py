@@ -416,7 +416,7 @@ def test_every_disk_and_interface_of_dom0_that_a_domain_lists_is_told() -> None:
     config = BARE.format("<devices><disk type='file'><source file='/dev/sdb'/></disk></devices>")
     found = domain_xml_document.domain(live, config)
     assert found.host_disks == ("/dev/vg/a", "/srv/base.img", "/dev/sdb")
-    assert found.host_volumes == ("fast/b",)
+    assert found.unknown_volumes == ("fast/b",)
     assert found.host_interfaces == ("virbr0", "eth1")
 
 

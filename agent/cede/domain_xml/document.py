@@ -180,8 +180,8 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         config=() if config is None else _hostdevs(config),
         ownership=metadata.read(tree if config is None else config),
         host_disks=_attributes(trees, "./devices/disk//source", "dev", "file"),
-        host_volumes=_volumes(trees),
         host_interfaces=_attributes(trees, "./devices/interface/source", "bridge", "dev"),
+        unknown_volumes=_volumes(trees),
     )
 
 

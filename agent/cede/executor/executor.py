@@ -13,7 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError, HungError, StopRequestedError, WorldMovedError
+from cede.errors import (
+    CedeError,
+    HungError,
+    PermanentError,
+    StopRequestedError,
+    WorldMovedError,
+)
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
 from cede.model.actions import Action, BindToPciback
 from cede.model.plan import ActionOutcome, Change, Outcome
@@ -231,7 +237,11 @@ class Executor:
         self, change: Change, action: Action, *, is_rollback: bool
     ) -> dict[str, object]:
         """Return the state before the action. Raises WorldMovedError if the action no longer fits the host."""
-        prestate = read_prestate(self._adapters, action)
+        try:
+            prestate = read_prestate(self._adapters, action)
+        except PermanentError:  # of what can't be read, what the plan rests on can't be told
+            self._recheck(change, action, tried=False, is_rollback=is_rollback)
+            raise
         self._recheck(change, action, tried=False, is_rollback=is_rollback)
         return prestate
 

@@ -8,8 +8,10 @@ from typing import Annotated, Final, Literal
 
 from cede.model.pci import Address
 from cede.util.json_keywords import Keywords
+from cede.util.text import one_line
 
 OWN_ALIAS = "ua-cede-"
+_MAX_VOLUMES = 200
 MAX_DOMID = 0x7FEF  # below DOMID_FIRST_RESERVED, xen/include/public/xen.h
 
 
@@ -83,10 +85,11 @@ class Domain:
     whether a PV guest sees the host's memory map, without which a BAR can collide with its memory. `features` are the
     Xen features that its persistent XML switches on, which count from its next start, and `features_off` those that it
     switches off in so many words. `memory` is the most it can have, in KiB, 0 if unknown; `current_memory` is what its
-    persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files, `host_volumes`
-    the volumes of libvirt's storage pools (`POOL/VOLUME`) and `host_interfaces` the interfaces of dom0 that its disks
-    and NICs live on. `unreadable` is why its XML can't be read, empty if it can; then the rest is what could be made
-    out of it, and what isn't there may be so all the same.
+    persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files,
+    `host_interfaces` the interfaces of dom0 that its disks and NICs live on; `unknown_volumes` are its volumes of
+    libvirt's storage pools (`POOL/VOLUME`) of which nobody told on which devices they are. `unreadable` is why its XML
+    can't be read, empty if it can; then the rest is what could be made out of it, and what isn't there may be so all
+    the same.
     """
 
     name: str
@@ -105,14 +108,22 @@ class Domain:
     config: tuple[Hostdev, ...] = ()
     ownership: tuple[Ownership, ...] = ()
     host_disks: tuple[str, ...] = ()
-    host_volumes: tuple[str, ...] = ()
     host_interfaces: tuple[str, ...] = ()
+    unknown_volumes: tuple[str, ...] = ()
     unreadable: str = ""
 
     @property
     def running(self) -> bool:
         """Whether there is a live domain to plug into."""
         return self.domid is not None
+
+    @property
+    def disks_unknown(self) -> str:
+        """Why it can't be told which disks of dom0's it lives on; empty if it can."""
+        if self.unreadable:
+            return f"its XML can't be read: {self.unreadable}"
+        volumes = one_line(", ".join(self.unknown_volumes), _MAX_VOLUMES)
+        return f"libvirt doesn't tell where these volumes are: {volumes}" if volumes else ""
 
     @property
     def populated_on_demand(self) -> bool:

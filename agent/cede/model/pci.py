@@ -241,6 +241,14 @@ class Device:
     instance: int | None = field(default=None, compare=False)
 
     @property
+    def taken_before(self) -> bool:
+        """Whether cede has bound this very card and not returned it; like cards differ by MAC or serial."""
+        if self.original_state is None:
+            return False
+        macs = self.original_state.macs
+        return not macs or self.serial is not None or self.mac in macs
+
+    @property
     def is_bridge(self) -> bool:
         """Whether it is a bridge of any kind; libvirt passes endpoints only."""
         return self.identity.class_code.startswith(BRIDGE_CLASS)

@@ -22,6 +22,7 @@ from cede.planner.guards import refuse_guarded
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
 from cede.planner.match import fits
 from cede.planner.pauses import left_alone
+from cede.planner.release import refuse_unreadable
 from cede.planner.resolve import resolve_targets
 from cede.planner.rules import Asked, first_answer
 from cede.planner.targets import AttachTarget, PlanContext
@@ -41,8 +42,20 @@ _ANY_GUEST = Domain(name="a guest", uuid="-", kind=GuestKind.PV)
 
 
 def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
-    """Plan to bind each assigned device to pciback; one decision per device, whatever domains may have it."""
-    return Plan(decisions=tuple(decision for _, _, decision in _decisions(policy, inventory)))
+    """Plan to bind each assigned device to pciback; one decision per device, whatever domains may have it.
+
+    And a refusal for each domain whose file can't be read.
+    """
+    decided = (decision for _, _, decision in _decisions(policy, inventory))
+    return Plan(decisions=(*decided, *map(_unreadable, inventory.unreadable)))
+
+
+def _unreadable(domain: Domain) -> Refused:
+    """A domain whose file can't be read: libvirt won't know it, and what it needs can't be told."""
+    refused = refuse_unreadable(domain, f"domain {domain.name}")
+    return replace(
+        refused, remedy=f"correct or restore the file of {domain.name}; libvirt skips it"
+    )
 
 
 def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:

@@ -32,6 +32,7 @@ _CAUSES = {
     "not-listed": "not in libvirt",
     "node-devices-unknown": "libvirt can't tell",
     "domain-unreadable": "a domain can't be read",
+    "guest-disks-unknown": "guests' disks unknown",
     "no-reset": "no reset",
     "physical-and-virtual": "SR-IOV",
     _SIBLING_ACTIVE: "siblings in use",

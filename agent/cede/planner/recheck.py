@@ -20,6 +20,8 @@ from cede.model.actions import (
 from cede.model.pci import PCIBACK
 from cede.model.plan import Refused
 from cede.planner.guards import refuse_guarded
+from cede.planner.guest_disks import refuse_disks_unknown
+from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
 
 if TYPE_CHECKING:
@@ -43,25 +45,49 @@ def recheck(
     """
     match action:
         case BindToPciback():
-            return _used(change, action.address, now)
+            return (
+                _unreadable(change, action.address, now)
+                or _used(change, action.address, now)
+                or _disks_unknown(change, action.address, now)
+            )
         case HotPlug():
             return (
-                _taken(change, action, now, tried=tried)
+                _unreadable(change, action.address, now)
+                or _taken(change, action, now, tried=tried)
                 or _used(change, action.address, now)
                 or _active_sibling(change, action.address, now)
             )
         case AddToConfig():
-            return _reserved(change, action, now) or _given_outside(change, action, now)
+            return (
+                _unreadable(change, action.address, now)
+                or _reserved(change, action, now)
+                or _given_outside(change, action, now)
+            )
         case Unplug():
-            return _foreign(change, action, now)
+            return _unreadable(change, action.address, now) or _foreign(change, action, now)
         case RemoveFromConfig() if not is_rollback:
-            return _running(change, action, now)
+            return _unreadable(change, action.address, now) or _running(change, action, now)
         case ReturnToDom0():
-            return _wanted(change, action.address, now, is_rollback=is_rollback) or _used_again(
-                change, action.address, now, tried=tried
+            return (
+                _unreadable(change, action.address, now)
+                or _wanted(change, action.address, now, is_rollback=is_rollback)
+                or _used_again(change, action.address, now, tried=tried)
             )
         case _:
             return None
+
+
+def _unreadable(change: Change, address: Address, now: Inventory) -> Refused | None:
+    """A domain of the change can't be read by now, or one that may have the device; at boot it is nobody's yet."""
+    own = (d for d in now.unreadable if d.name in change.domains)
+    holder = now.unreadable_holder(address) if change.domains else None
+    domain = next(own, holder)
+    return None if domain is None else refuse_unreadable(domain, change.subject)
+
+
+def _disks_unknown(change: Change, address: Address, now: Inventory) -> Refused | None:
+    device = now.device(address)
+    return None if device is None else refuse_disks_unknown(device, change.subject, now)
 
 
 def _used(change: Change, address: Address, now: Inventory) -> Refused | None:

@@ -14,6 +14,7 @@ from cede.model.domain import GuestKind
 from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.guards import refuse_guarded
+from cede.planner.guest_disks import refuse_disks_unknown
 from cede.planner.recovery import refuse_held
 from cede.planner.release import (
     refuse_half_gone,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.inventory import BackendDevice
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address
     from cede.planner.targets import AttachTarget, PlanContext
 
     Answer = Refused | Satisfied | None
@@ -143,7 +144,7 @@ def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
     """Refuse a new device before dom0 has a default route, which shows what dom0 needs for its network."""
     device = target.device
     routed = any(use.guard == _DEFAULT_ROUTE for d in target.inventory.devices for use in d.uses)
-    if routed or _taken_before(device):
+    if routed or device.taken_before:
         return None
     return Refused(
         subject=target.subject,
@@ -155,12 +156,26 @@ def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
     )
 
 
-def _taken_before(device: Device) -> bool:
-    """Whether cede has bound this very card and not returned it; like cards differ by MAC or serial."""
-    if device.original_state is None:
-        return False
-    macs = device.original_state.macs
-    return not macs or device.serial is not None or device.mac in macs
+def _guest_uses_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """Refuse a new device while dom0 comes up, if no guest runs whose uses could be seen and one can't be read."""
+    domain = next(iter(target.inventory.unreadable), None)
+    if domain is None or target.device.taken_before:
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="guest-uses-unknown",
+        kind=FailureKind.TRY_LATER,
+        reason=f"{domain.name} may use {target.device.address} through dom0, and can't be read: {domain.unreadable}; "
+        "cede never bound this device before",
+        remedy="`cede apply` binds the device once libvirt runs, and `cede boot` at every boot after that",
+    )
+
+
+def _guest_disks_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """Refuse a storage controller of dom0's that may have a guest's disk."""
+    if target.live is not None:
+        return None
+    return refuse_disks_unknown(target.device, target.subject, target.inventory)
 
 
 def _domain_unreadable(target: AttachTarget, _: PlanContext) -> Answer:
@@ -411,6 +426,8 @@ RULES: tuple[Rule, ...] = (
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
     Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),
     Rule("network-unknown", Asked.AT_BOOT, _network_unknown),
+    Rule("guest-uses-unknown", Asked.AT_BOOT, _guest_uses_unknown),
+    Rule("guest-disks-unknown", Asked.ALWAYS, _guest_disks_unknown),
     Rule("domain-unreadable", Asked.LATER, _domain_unreadable),
     Rule("alternative", Asked.LATER, _alternative),
     Rule("owner-unknown", Asked.LATER, _owner_unknown),

@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from cede.errors import LIBVIRT_SILENT, HungError, UnreachableError, UsageError
+from cede.errors import LIBVIRT_SILENT, HungError, PermanentError, UnreachableError, UsageError
 from cede.model import serialization
 from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
 from cede.model.journal_state import Origin
 from cede.model.pci import PCIBACK, with_original_state
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters
     from cede.model.actions import Action
-    from cede.model.domain import Domain
     from cede.model.network import Network
     from cede.model.pci import Address, Device, HostUse, OriginalState
 
@@ -181,15 +181,26 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
 
 
 def _domain(adapters: Adapters, name: str, read: Callable[[str], Domain | None]) -> Inventory:
-    found = adapters.timeouts.call(f"reading {name} from libvirt", lambda: read(name))
+    """The one domain, as unreadable if libvirt answers and it can't be read."""
+    found: Domain | None
+    try:
+        found = adapters.timeouts.call(f"reading {name} from libvirt", lambda: read(name))
+    except PermanentError as error:
+        found = Domain(name=name, uuid=name, kind=GuestKind.HVM, unreadable=error.message)
     return Inventory(domains=() if found is None else (found,))
 
 
 def _owners(adapters: Adapters) -> Inventory:
-    """Who has which device, by libvirt's and by xenstore's word."""
+    """Who has which device, by libvirt's and by xenstore's word, and what cede left in a domain."""
     answer = _asking_libvirt(adapters, "listing its domains", adapters.libvirt.domains)
     backend = adapters.timeouts.call("xenstore", adapters.xenstore.backend)
-    return Inventory(domains=answer(), backend=backend)
+    memory = adapters.journal.load_state()
+    return Inventory(
+        domains=answer(),
+        backend=backend,
+        unfinished=memory.unfinished,
+        last_applied=memory.last_applied,
+    )
 
 
 _VERSION: Literal[1] = 1

@@ -157,27 +157,37 @@ class Libvirt:
         )  # fmt: skip
         domain = read(why=why)
         try:
-            return self._with_volumes(domain) if domain.host_volumes else domain
+            return self._with_volumes(domain) if domain.unknown_volumes else domain
         except PermanentError as error:
             return read(why=error.message)
 
     def _with_volumes(self, domain: Domain) -> Domain:
-        """The domain with the devices and files that its volumes are; of a pool that isn't active its own device."""
-        paths = (path for volume in domain.host_volumes for path in self._volume(volume))
-        return replace(domain, host_disks=(*domain.host_disks, *paths))
+        """The domain with the devices and files that its volumes are, as far as libvirt finds these.
 
-    def _volume(self, name: str) -> tuple[str, ...]:
-        pool_name, _, volume = name.partition("/")
-        try:
-            pool = self._connection.storagePoolLookupByName(pool_name)
+        Of a pool that isn't active its own devices are told, which may not be all. Raises UnreachableError if libvirt
+        doesn't answer at all, PermanentError if a pool's XML is malformed.
+        """
+        paths: list[str] = []
+        unknown: list[str] = []
+        for name in domain.unknown_volumes:
+            pool_name, _, volume = name.partition("/")
             try:
-                return (pool.storageVolLookupByName(volume).path(),)
-            except libvirt.libvirtError:
-                return document.pool_paths(pool.XMLDesc())
-        except libvirt.libvirtError as error:
-            # a pool that is not defined serves no disk
-            _LOG.debug("libvirt tells nothing of the volume %s: %s", name, error)
-            return ()
+                pool = self._connection.storagePoolLookupByName(pool_name)
+                try:
+                    paths.append(pool.storageVolLookupByName(volume).path())
+                except libvirt.libvirtError:
+                    unknown.append(name)
+                    paths += document.pool_paths(pool.XMLDesc())
+            except libvirt.libvirtError as error:
+                failed = classify(error.get_error_code() or 0, error.get_error_message() or "")
+                if isinstance(failed, UnreachableError):
+                    raise failed from error
+                unknown.append(name)
+        return replace(
+            domain,
+            host_disks=tuple(dict.fromkeys((*domain.host_disks, *paths))),
+            unknown_volumes=tuple(dict.fromkeys(unknown)),
+        )
 
     @staticmethod
     def _domain(handle: libvirt.virDomain, *, paused: bool, kept: bool) -> Domain | None:

@@ -8,6 +8,7 @@ driver_override since Linux 4.9 and adds the slot when it binds); libvirt's src/
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address
 from cede.util import process
 from cede.util.kernel_files import link_name, listing
+from cede.util.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cede.model.domain import Domain
 
+_LONGEST_NAME = 255
 _LARGEST = 4 * 1024 * 1024
 _WRITE_SECONDS = 20.0
 
@@ -29,6 +32,44 @@ _WRITE_SECONDS = 20.0
 def _write(path: str, said: str) -> None:
     """Write in a process of its own: an `unbind` can hang for ever, and would hang this process."""
     process.run("tee", path, stdin=said, seconds=_WRITE_SECONDS)
+
+
+def _domain(path: Path) -> Domain | None:
+    """The domain in a file; None if the file vanished, or is a folder."""
+    try:
+        if path.is_dir():
+            return None
+        if not path.is_file():  # a link to nothing, or what an open would hang on
+            return (
+                _unreadable(path, None, f"{path} is no file")
+                if path.is_symlink() or path.exists()
+                else None
+            )
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return _unreadable(path, None, f"{path}: {error.strerror}")
+    if len(text) > _LARGEST:
+        return _unreadable(path, None, f"{path} is larger than {_LARGEST} bytes")
+    try:
+        said = text.decode()
+    except ValueError:
+        return _unreadable(path, text.decode(errors="replace"), f"{path} is not UTF-8")
+    name = _name(path)
+    domain = document.domain_or_remains(None, said, name=name, uuid=name, domid=None)
+    return domain if domain.name else _unreadable(path, said, f"{path} names no domain")
+
+
+def _name(path: Path) -> str:
+    return one_line(path.stem, _LONGEST_NAME)
+
+
+def _unreadable(path: Path, said: str | None, why: str) -> Domain:
+    name = _name(path)
+    remains = document.domain_or_remains(None, said, name=name, uuid=name, domid=None, why=why)
+    return replace(remains, persistent=True)
 
 
 class OfflineLibvirt:
@@ -52,19 +93,20 @@ class OfflineLibvirt:
         """Do nothing: nothing was opened."""
 
     def domains(self) -> tuple[Domain, ...]:
-        """Return the persistent domains, all as off, since only libvirt knows which run. Skips unreadable files."""
-        found = []
-        for name in listing(self._definitions):
-            path = self._definitions / name
-            with suppress(OSError, ValueError):
-                if path.suffix == ".xml" and path.is_file() and path.stat().st_size <= _LARGEST:
-                    said = path.read_text(encoding="utf-8")
-                    found.append(
-                        document.domain_or_remains(
-                            None, said, name=path.stem, uuid=path.stem, domid=None
-                        )
-                    )
-        return tuple(domain for domain in found if domain.name and not domain.unreadable)
+        """Return the persistent domains, all as off, since only libvirt knows which run.
+
+        A file that can't be read or is no domain's is an unreadable domain of the file's name, and so is the whole
+        folder.
+        """
+        try:
+            names = sorted(path.name for path in self._definitions.iterdir())
+        except FileNotFoundError:
+            return ()  # no domain was ever defined
+        except OSError as error:
+            return (_unreadable(self._definitions, None, f"{self._definitions}: {error.strerror}"),)
+        paths = [self._definitions / name for name in names if name.endswith(".xml")]
+        found = map(_domain, paths)
+        return tuple(domain for domain in found if domain is not None)
 
     def node_devices(self) -> frozenset[str]:
         """Return every PCI function: libvirt will list them all."""
