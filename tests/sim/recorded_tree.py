@@ -37,9 +37,10 @@ def small_tree(root: Path, *, definitions: bool = True) -> SysTree:
     root.mkdir()
     tree = SysTree(root)
     tree.function("0000:01:00.0", driver="e1000e", net={"eth0": "02:00:00:00:00:01"})
-    tree.function(
+    display = tree.function(
         "0000:02:00.0", driver="radeon", class_code="030000", identity="1002:6718", reset="pm"
     )
+    write(display / "boot_vga", "0")
     tree.function("0000:03:00.0", driver="pciback")
     disk = tree.function("0000:04:00.0", driver="nvme", class_code="010802", reset="flr")
     write(tree.disk("nvme0n1", disk) / "size", "2097152")

@@ -251,6 +251,39 @@ def test_a_file_is_called_by_its_place_in_the_folder(
     assert str(policy) in cede("boot", "--print", "--root", str(root)).err
 
 
+@pytest.mark.parametrize(
+    ("lost", "device"),
+    [("boot_vga", DISPLAY), ("../../../class", NIC), ("../../../class", DISPLAY)],
+)
+def test_a_guard_that_cant_be_read_refuses(
+    cede: Callable[..., Shown], root: Path, lost: str, device: str
+) -> None:
+    path = root / "sys/bus/pci/devices" / device / lost
+    path = root / "sys/class" if lost.endswith("class") else path
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    rows = by_address(cede("devices", "--json", "--root", str(root)))
+    assert [use["guard"] for use in rows[device]["uses"]] == ["untold"]
+
+
+def test_what_cede_does_not_read_is_not_copied(cede: Callable[..., Shown], root: Path) -> None:
+    for path in ("lib/modules/6.1/kernel/big.ko", "var/log/big", "etc/big", "sos_commands/xen/big"):
+        write(root / path, "")
+        os.truncate(root / path, 1 << 40)
+    write(root / "lib/modules/6.1.0-9-arm64/modules.dep", "kernel/drivers/xen/other.ko:")
+    found = findings(cede("doctor", "--json", "--root", str(root)))
+    assert "pciback-missing" not in found  # it is loaded
+    os.truncate(root / "etc/modprobe.d/hide.conf", 1 << 40)
+    assert "hide-no-device" not in findings(cede("doctor", "--json", "--root", str(root)))
+
+
+def test_a_copy_that_has_no_room_is_an_error_of_its_own(
+    cede: Callable[..., Shown], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    shown = cede("devices", "--json", "--root", str(root))
+    assert (shown.status, shown.json("error")["error"]["name"]) == (1, "no-temporary-folder")
+
+
 def test_an_empty_folder_tells_nothing_and_nothing_is_said_of_it(
     cede: Callable[..., Shown], tmp_path: Path
 ) -> None:

@@ -170,7 +170,7 @@ def test_devices_are_the_same_in_the_report(
     cede("report", "-o", str(path), on=None)
     shown = replay(capsys, unpacked(path, tmp_path / "there"), "devices", "--json")
     there = shown.json("devices")["devices"]
-    kept = ("address", "driver", "reset_methods", "path", "identity")
+    kept = ("address", "driver", "path", "identity")
     assert [[one[key] for key in kept] for one in there] == [
         [one[key] for key in kept] for one in here
     ]
@@ -273,3 +273,33 @@ def test_a_report_may_lack_any_file_or_have_half_of_it(
             assert replay(capsys, tree, *command).status in {0, 1, 4}, file
             file.write_bytes(said)
     assert known.journal == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "vncpasswd = 'hunter2'",
+        'spicepasswd="hunter2"',
+        '"passwd": "hunter2"',
+        "<graphics type='vnc' passwd = 'hunter2'/>",
+        "vfb = ['type=vnc,vncpasswd=hunter2,keymap=de']",
+        "<password>hunter2</password>",
+        "rd.luks.key=hunter2",
+        "console: http://somebody:hunter2@example.net/",
+        "rd.iscsi.password=hunter2",
+    ],
+)
+def test_passwords_are_removed(said: str) -> None:
+    assert "hunter2" not in Replacements().replaced(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "etc/cede/policy.yaml: password_file: /etc/cede/pv1.password",
+        "options xen-pciback hide=(0000:01:00.0) permissive=1",
+        "keymap = 'de'",
+    ],
+)
+def test_what_is_no_password_stays(said: str) -> None:
+    assert Replacements().replaced(said) == said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -75,8 +74,7 @@ def _read_tree(context: click.Context, _option: click.Parameter, tree: Path | No
         from cede.adapters.recorded.composition import recorded_runtime, untold
 
         context.obj = context.with_resource(recorded_runtime(context.obj, tree))
-        # in JSON too, where a name may be any
-        show_as(context, str(context.obj.paths.root), json.dumps(str(tree))[1:-1])
+        show_as(context, str(context.obj.paths.root), str(tree))
         echo_lines([f"cede: {tree} does not tell {what}" for what in untold(context.obj)], err=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -21,11 +22,13 @@ def show_as(context: click.Context, path: str, shown: str) -> None:
     context.meta[_SHOWN_AS] = (path, shown)
 
 
-def named(text: str) -> str:
-    """Return the text with the name that `show_as` has set."""
+def named(text: str, *, as_json: bool = False) -> str:
+    """Return the text, or JSON, with the name that `show_as` has set."""
     context = click.get_current_context(silent=True)
     path, shown = context.meta.get(_SHOWN_AS, ("", "")) if context is not None else ("", "")
-    return text.replace(path, shown) if path else text
+    if not path:
+        return text
+    return text.replace(path, json.dumps(shown)[1:-1] if as_json else shown)
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
@@ -41,7 +44,7 @@ def echo_lines(lines: Iterable[str], *, err: bool = False) -> None:
 
 def echo_json(text: str) -> None:
     """Print JSON of `serialization.dumps`, which escapes all but ASCII's printable characters itself."""
-    click.echo(named(text))
+    click.echo(named(text, as_json=True))
 
 
 def clear() -> None:

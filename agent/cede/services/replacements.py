@@ -74,6 +74,7 @@ _SECRET = re.compile(
     r"""(?i)([a-z_-]*(?:passwd|password|passphrase|secret|token)["']?\s*[:=]\s*|\brd\.luks\.key=|<password>|<secret>)"""
     r"""("[^"\n]*"|'[^'\n]*'|[^\s,<>#"']+)"""
 )
+_LOGIN = re.compile(r"://[^/\s:@\"']{1,200}:[^/\s@\"']{1,200}@")  # in a URL (RFC 3986, 3.2.1)
 _FREE_TEXT = re.compile(r"<(title|description)>.*?</\1>", re.DOTALL)
 _REMOVED = "removed"
 # words of the field, which every file has; a guest of that name is replaced only where it is named
@@ -120,7 +121,7 @@ class Replacements:
     def replaced(self, text: str) -> str:
         """Return the text, of which all was learned, without what was learned, and without passwords."""
         text = _FREE_TEXT.sub(lambda found: f"<{found[1]}>{_REMOVED}</{found[1]}>", text)
-        text = _SECRET.sub(_removed, text)
+        text = _LOGIN.sub(f"://{_REMOVED}@", _SECRET.sub(_removed, text))
         for kind, pattern in _PATTERNS.items():
             text = pattern.sub(lambda found, kind=kind: self._other(kind, found[0]), text)  # type: ignore[misc]
         for kind in (_Kind.SERIAL, _Kind.UUID, _Kind.MAC):  # enx001122334455

@@ -55,8 +55,9 @@ def _all(root: Path) -> Iterator[ReportFile]:
             yield from _file(root, path)
     for driver in listing(root / "sys/bus/pci/drivers"):
         yield ReportFile(path=f"sys/bus/pci/drivers/{driver}/", link="")
-    if (root / "sys/module/xen_pciback").is_dir():
-        yield ReportFile(path="sys/module/xen_pciback/")
+    for folder in ("sys/module/xen_pciback", "usr/lib/dracut/modules.d/90qubes-pciback"):
+        if (root / folder).is_dir():
+            yield ReportFile(path=f"{folder}/")
     devices = "sys/bus/pci/devices"
     for name in listing(root / devices):
         place = _place(root, f"{devices}/{name}")

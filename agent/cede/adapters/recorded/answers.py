@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
     from cede.model.host_answers import NoAnswer
 
-_ANSWERS = (ANSWERS, "sos_commands/cede/cede_report_--answers")
+ANSWERS_FILES = (ANSWERS, "sos_commands/cede/cede_report_--answers")
 KERNEL_LOGS = (KERNEL_LOG, "sos_commands/kernel/dmesg", "sos_commands/kernel/dmesg_-T", "var/log/kern.log")  # fmt: skip
 XEN_LOGS = (XEN_LOG, "sos_commands/xen/xl_dmesg", "sos_commands/xen/xm_dmesg", "var/log/xen/xl_dmesg")  # fmt: skip
+LOGS = (*KERNEL_LOGS, *XEN_LOGS)
 
 
 def read_answers(root: Path) -> HostAnswers:
     """Return what the tree tells; what is no such file, or a damaged one, tells nothing."""
-    for name in _ANSWERS:
+    for name in ANSWERS_FILES:
         said = text(root / name)
         try:
             found: HostAnswers = serialization.build(HostAnswers, json.loads(said), name)

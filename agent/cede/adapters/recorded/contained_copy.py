@@ -12,33 +12,33 @@ import stat
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
-from cede.errors import UsageError
+from cede.adapters.recorded.answers import ANSWERS_FILES, LOGS
+from cede.errors import PermanentError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 # what an adapter reads; a sosreport has much more
 PARTS = (
-    "sys", "proc", "cede", "etc/modules", "etc/modules-load.d", "etc/modprobe.d", "etc/initramfs-tools",
-    "etc/dracut.conf", "etc/dracut.conf.d", "etc/default", "etc/cede", "etc/libvirt/libxl", "etc/xen",
-    "run/modprobe.d", "run/modules-load.d", "lib", "usr/local/lib/modprobe.d", "usr/local/lib/modules-load.d",
+    "sys/bus", "sys/class", "sys/block", "sys/dev", "sys/devices", "sys/fs", "sys/hypervisor", "sys/kernel",
+    "sys/module", "proc", "etc/modules", "etc/modules-load.d", "etc/modprobe.d", "etc/initramfs-tools",
+    "etc/dracut.conf", "etc/dracut.conf.d", "etc/default", "etc/cede", "etc/libvirt/libxl", "run/modprobe.d",
+    "run/modules-load.d", "lib/modules", "usr/local/lib/modprobe.d", "usr/local/lib/modules-load.d",
     "usr/lib/modprobe.d", "usr/lib/modules-load.d", "usr/lib/modules", "usr/share/initramfs-tools",
-    "usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/log", "var/lib/cede/journal.db",
-    "sos_commands/kernel", "sos_commands/xen", "sos_commands/cede",
+    "usr/lib/dracut/modules.d/90qubes-pciback",
+    "usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/cede/journal.db", *ANSWERS_FILES, *LOGS,
 )  # fmt: skip
 _SKIPPED = frozenset(
     {
-        ("sys", "firmware"),
         ("sys", "kernel", "debug"),
         ("sys", "kernel", "tracing"),
         ("sys", "kernel", "slab"),
+        ("sys", "kernel", "irq"),
         ("sys", "fs", "cgroup"),
         ("sys", "devices", "system"),
-        ("lib", "firmware"),
-        ("var", "log", "journal"),
     }
 )
 _SKIPPED_NAMES = frozenset({"task", "map_files", "kcore"})
@@ -54,7 +54,8 @@ def contained_copy(tree: Path) -> Iterator[Path]:
     """Yield a copy of what adapters read below `tree`, for this user only; it is removed afterwards.
 
     Other file systems that are mounted below `tree` are no part of it. Of a log of more than 8 MiB the end is copied.
-    Raises UsageError if `tree` is no folder that can be read, or has more than a million files or 256 MiB.
+    Raises UsageError if `tree` is no folder that can be read, or has more than a million files or 256 MiB,
+    PermanentError if the copy can't be written.
     """
     try:
         root = tree.resolve(strict=True)
@@ -65,7 +66,9 @@ def contained_copy(tree: Path) -> Iterator[Path]:
             name="no-tree",
             remedy="name a folder with sys/, proc/ and etc/ of a host, as `cede report` writes it and tar unpacks it",
         ) from error
-    with TemporaryDirectory(prefix="cede-root-") as folder:
+    with _writing():
+        made = TemporaryDirectory(prefix="cede-root-")
+    with made as folder:
         copy = _Copy(root, Path(folder))
         for part in PARTS:
             copy.take(part.split("/"))
@@ -92,7 +95,7 @@ class _Copy:
                     self._entry(opened[-1], at, name)
                     return
                 opened.append(os.open(name, _FOLDER, dir_fd=opened[-1]))
-                (self._copy / Path(*at, name)).mkdir(exist_ok=True)
+                self._make((*at, name))
         except OSError:
             self._unreadable(tuple(parts))
         finally:
@@ -109,9 +112,9 @@ class _Copy:
             if os.fstat(folder).st_dev != self._device:
                 return
             names = os.listdir(folder)  # noqa: PTH208 - of an open folder
-            self._made(parts).mkdir(exist_ok=True)
+            self._make(parts)
             for name in names:
-                if (*parts, name) not in _SKIPPED and name not in _SKIPPED_NAMES:
+                if _wanted(parts, name):
                     self._entry(folder, parts, name)
         except OSError:
             self._unreadable(parts)
@@ -131,7 +134,7 @@ class _Copy:
             self._link(path, os.readlink(name, dir_fd=folder))
         elif not stat.S_ISREG(status.st_mode):
             self._unreadable(path)
-        elif "modules" not in at or name in _MODULE_LISTS or path[0] != "lib":
+        else:
             self._file(folder, path, name)
 
     def _file(self, folder: int, path: tuple[str, ...], name: str) -> None:
@@ -143,7 +146,7 @@ class _Copy:
         with os.fdopen(source, "rb") as file:
             status = os.fstat(source)
             large = status.st_size > _MAX_FILE
-            if not stat.S_ISREG(status.st_mode) or (large and path[:2] != ("var", "log")):
+            if not stat.S_ISREG(status.st_mode) or (large and "/".join(path) not in LOGS):
                 self._unreadable(path)
                 return
             try:
@@ -156,14 +159,16 @@ class _Copy:
         self._bytes -= len(said)
         if self._bytes < 0:
             raise _too_large(self._root)
-        self._made(path).write_bytes(said)
+        with _writing():
+            self._made(path).write_bytes(said)
 
     def _link(self, path: tuple[str, ...], target: str) -> None:
         inside = self._inside(path[:-1], target)
         if inside is None:
             self._unreadable(path)
             return
-        self._made(path).symlink_to(os.path.relpath(Path("/", *inside), Path("/", *path[:-1])))
+        with _writing():
+            self._made(path).symlink_to(os.path.relpath(Path("/", *inside), Path("/", *path[:-1])))
 
     def _inside(self, folder: tuple[str, ...], target: str) -> list[str] | None:
         """Where a link in a real folder of the tree leads to, without links but for the last part; None if nowhere."""
@@ -201,10 +206,35 @@ class _Copy:
     def _unreadable(self, path: tuple[str, ...]) -> None:
         made = self._made(path)
         if not os.path.lexists(made):
-            made.symlink_to(made.name)
+            with _writing():
+                made.symlink_to(made.name)
+
+    def _make(self, path: tuple[str, ...]) -> None:
+        with _writing():
+            self._made(path).mkdir(exist_ok=True)
 
     def _made(self, path: tuple[str, ...]) -> Path:
         return Path(self._copy, *path)
+
+
+def _wanted(folder: tuple[str, ...], name: str) -> bool:
+    """Whether an adapter may read this: of the modules of a kernel only the lists, and nothing large."""
+    if folder[-3:-1] == ("lib", "modules"):
+        return name in _MODULE_LISTS
+    return (*folder, name) not in _SKIPPED and name not in _SKIPPED_NAMES
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell a copy that can't be written from a file that can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise PermanentError(
+            f"a host's files can't be copied to {gettempdir()}: {error.strerror}",
+            name="no-temporary-folder",
+            remedy="set TMPDIR to a folder with room that you can write to",
+        ) from error
 
 
 def _status(name: str, folder: int) -> os.stat_result | None:

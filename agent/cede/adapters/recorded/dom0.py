@@ -38,6 +38,7 @@ _BARE = re.compile(r"^(?:\[[A-Z][a-z]{2} [^\]]{1,40}\] ?)?(.*)$")
 _MAX_LINE, _MAX_LINES = 8192, 262144
 _HEX = re.compile(r"0x([0-9a-f]{4,6})")
 _DIGITS, _CLASS_DIGITS = 4, 6
+_VGA = "0300"
 
 
 class RecordedSysfs(Sysfs):
@@ -232,7 +233,16 @@ class RecordedUses:
         for device in self._sysfs.devices():
             at = device.address
             drives = device.driver is not None and (at in nodes or not classes)
-            if device.driver != PCIBACK and at not in found and (why or drives):
-                use = f"perhaps what is not told: {why or 'what programs and the kernel hold open'}"
+            if (
+                device.driver != PCIBACK
+                and at not in found
+                and (why or drives or self._display(device))
+            ):
+                use = f"perhaps what is not told: {why or 'what programs, the kernel and the firmware hold'}"
                 found[at] = [HostUse(guard=UNTOLD, chain=(str(at), use))]
         return found
+
+    def _display(self, device: Device) -> bool:
+        """Whether it is a display of which it isn't told whether the firmware uses it (drivers/pci/pci-sysfs.c)."""
+        here = self._paths.sys / "bus/pci/devices" / str(device.address)
+        return device.identity.class_code.startswith(_VGA) and not text(here / "boot_vga")
