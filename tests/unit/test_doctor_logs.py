@@ -231,6 +231,23 @@ def test_a_name_that_is_there_already_is_told_and_only_of_pci() -> None:
     assert list(of_guest("guest-duplicate-name.log", PV)) == ["duplicate-name"]
     other = ["sysfs: cannot create duplicate filename '/devices/virtual/block/dm-0'"]
     assert diagnosis.of_guest(other, PV) == ()
+    kobject = (
+        "kobject_add_internal failed for 0000:00:00.0 with -EEXIST, don't try to register things"
+    )
+    assert [one.name for one in diagnosis.of_guest([kobject], PV)] == ["duplicate-name"]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("Enable+ Count=64 Masked+", ["msix-masked"]),
+        ("Enable+ Count=64 Masked-", []),
+        ("Enable- Count=64 Masked+", []),
+    ],
+)
+def test_a_mask_is_read_from_the_guests_lspci_too(said: str, found: list[str]) -> None:
+    log = ["01:00.0 Non-Volatile memory controller", f"\tCapabilities: [b0] MSI-X: {said}"]
+    assert [one.name for one in diagnosis.of_guest(log, PV)] == found
 
 
 @pytest.mark.parametrize(

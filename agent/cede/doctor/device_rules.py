@@ -44,7 +44,7 @@ def masked(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARNING,
             subject=str(address),
             address=address,
-            what=f"the MSI-X mask of {address} was left on (lspci: `MSI-X: ... Masked+`)",
+            what=f"the MSI-X mask of {address} is on (lspci: `MSI-X: ... Masked+`)",
             why="Xen takes that as a device that was not reset, and refuses to assign it: Device or resource busy",
             remedy=MSIX_UNMASK.format(at=address),
             source="Xen, xen/arch/x86/msi.c (pci_reset_msix_state)",

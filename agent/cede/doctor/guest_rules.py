@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cede.doctor.finding import Finding, Severity, quoted
+from cede.doctor.finding import MSIX_MASKED, Finding, Severity, quoted
 from cede.model.actions import SwitchOn
 from cede.model.domain import E820_HOST, GuestKind
 
@@ -30,7 +30,9 @@ _SPEAKS = re.compile(rf"(?:^|[\s\]>])(?:xen-)?pcifront(?: pci-\d+)?: |{_INSTALLE
 _ROM = "6"  # PCI_ROM_RESOURCE, include/linux/pci.h
 _DUPLICATE = re.compile(
     r"sysfs: cannot create duplicate filename '(?P<name>[!-~]{0,80}\bpci[!-~]{0,80})'"
+    r"|kobject_add_internal failed for (?P<device>[0-9a-f]{4}:[0-9a-f]{2}(?::[0-9a-f]{2}\.[0-7])?) with -EEXIST"
 )
+_MASKED = re.compile(r"MSI-X: Enable\+ Count=\d{1,4} Masked\+")
 NO_PCIFRONT = "no-pcifront"
 
 
@@ -129,15 +131,35 @@ def duplicate(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
     """
     found = next((match for line in log if (match := _DUPLICATE.search(line))), None)
     if found is not None:
+        name = quoted(found["name"] or found["device"])
         yield Finding(
             name="duplicate-name",
             severity=Severity.WARNING,
             subject=domain.name,
-            what=f"{domain.name} still has a device at {quoted(found['name'])}, and can't add another one there",
+            what=f"{domain.name} still has a device at {name}, and can't add another one there",
             why="an earlier device left the guest and its kernel did not let go of it; the new one has no driver",
             remedy=f"shut {domain.name} down and start it; a detach that the guest answers leaves nothing behind",
             source="Linux, drivers/pci/xen-pcifront.c (pcifront_scan_root)",
         )
 
 
-RULES = (unclaimed, no_interrupts, no_pcifront, duplicate)
+def masked(log: Sequence[str], domain: Domain) -> Iterator[Finding]:
+    """Find a device with MSI-X on and all of it masked, by `lspci -vv` of the guest in its log.
+
+    Sources: pciutils, ls-caps.c (cap_msix); Xen, xen/arch/x86/msi.c (pci_reset_msix_state).
+    """
+    line = next((line for line in log if _MASKED.search(line)), "")
+    if line:
+        yield Finding(
+            name=MSIX_MASKED,
+            severity=Severity.WARNING,
+            subject=domain.name,
+            what=f"all MSI-X interrupts of a device of {domain.name} are masked",
+            why="no interrupt by message arrives, and where the mask is left on, Xen refuses to assign the device "
+            f"again: Device or resource busy; lspci says: {quoted(line)}",
+            remedy=f"shut {domain.name} down and start it, so that the device is reset; then lspci has `Masked-`",
+            source="Xen, xen/arch/x86/msi.c (pci_reset_msix_state)",
+        )
+
+
+RULES = (unclaimed, no_interrupts, no_pcifront, duplicate, masked)
