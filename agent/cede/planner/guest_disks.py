@@ -28,7 +28,7 @@ def refuse_disks_unknown(device: Device, subject: str, inventory: Inventory) -> 
     return Refused(
         subject=subject,
         rule="guest-disks-unknown",
-        kind=FailureKind.OUT_OF_SYNC,
+        kind=FailureKind.TRY_LATER,
         reason=f"a disk of {domain.name} may be on {device.address}: {domain.disks_unknown}",
         remedy=_remedy(domain),
     )
@@ -36,9 +36,9 @@ def refuse_disks_unknown(device: Device, subject: str, inventory: Inventory) -> 
 
 def _remedy(domain: Domain) -> str:
     if domain.unreadable:
-        return f"correct the XML of {domain.name} (`virsh edit {domain.name}`), then plan again"
+        return f"correct the XML of {domain.name} (`virsh edit {domain.name}`), then apply again"
     pools = dict.fromkeys(volume.partition("/")[0] for volume in domain.unknown_volumes)
     return (
-        f"`virsh pool-start {next(iter(pools))}`, then plan again; if its storage pool or volume is gone for good, "
-        f"take the disk out of {domain.name} (`virsh edit {domain.name}`)"
+        f"once libvirt runs, start the storage pool (`virsh pool-start {next(iter(pools))}`), then apply again; if the "
+        f"pool or its volume is gone for good, take the disk out of {domain.name} (`virsh edit {domain.name}`)"
     )
