@@ -220,5 +220,8 @@ def test_what_the_host_is_reported_is_read_from_its_files(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     found = read_boot_configuration(alone.adapters())
-    assert [setting.on_command_line for setting in found.settings] == [True, False]
+    assert [setting.place for setting in found.settings] == [
+        "hide= in /etc/modprobe.d/cede.conf",
+        "xen-pciback.hide= on the kernel's command line",
+    ]
     assert (found.makers, found.early, found.built_in) == (("initramfs-tools",), True, False)

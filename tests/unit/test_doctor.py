@@ -19,9 +19,11 @@ from cede.doctor.finding import HOST, Facts, Finding, Severity, quoted
 from cede.errors import PermanentError, UnreachableError
 from cede.model.actions import LoadAtBoot, LoadPciback, SwitchOn
 from cede.model.domain import Domain, GuestKind
+from cede.model.hide_settings import settings
 from cede.model.inventory import BackendDevice, Inventory, LibxlNote
 from cede.model.pci import Address, Device, HostUse, Identity
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
+from cede.planner.hide_mistakes import BootConfiguration
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets, subject_of
 from cede.util.text import is_plain
@@ -51,6 +53,7 @@ HEALTHY = Facts(
         "pciback 0000:01:00.0: xen_pciback: seizing device",
         "xen_pciback: vpci: assign to virtual slot 0",
     ),
+    boot=BootConfiguration(loaders=("/etc/initramfs-tools/modules",)),
     inventory=INVENTORY,
 )
 WITHOUT = replace(INVENTORY, pciback_loaded=False)
@@ -170,9 +173,13 @@ def test_an_iommu_that_is_off_is_blamed_on_the_command_line_or_the_firmware(
 # -- hide=
 
 
+def reported(value: str = "", line: str = "") -> BootConfiguration:
+    options = [("/etc/modprobe.d/pciback.conf", f"options xen-pciback {value}")] if value else []
+    return replace(HEALTHY.boot, settings=settings(line, options))
+
+
 def hidden(value: str, **changed: object) -> dict[str, Severity]:
-    line = (("/etc/modprobe.d/pciback.conf", f"options xen-pciback {value}"),)
-    return host(module_options=line, **changed)
+    return host(boot=reported(value), **changed)
 
 
 USED = replace(
@@ -188,9 +195,10 @@ USED = replace(
     ("value", "found"),
     [
         ("hide=(0000:01:00.0)", {}),
-        ("hide=(01:00.0)(0000:01:00.*)", {}),
+        ("hide=(01:00.0)(0000:01:00.*)", {"hide-twice": NOTE}),
         ("hide=(01:*.*)", {}),
-        ('hide="(01:00.0) (01:00.0)" permissive=1', {}),
+        ('hide="(01:00.0) (01:00.0)" permissive=1', {"hide-twice": NOTE}),
+        ("hide=(01:00.0) (02:00.0)", {"hide-stray": WARNING}),
         ("hide=", {}),
         ("permissive=1", {}),
         ("hide=01:00.0", {"hide-malformed": FATAL}),
@@ -211,7 +219,7 @@ def test_hide_is_read_as_the_kernel_reads_it(value: str, found: dict[str, Severi
             replace(
                 HEALTHY,
                 inventory=inventory,
-                module_options=(("f", f"options xen-pciback {value}"),),
+                boot=reported(value),
             )
         ),
         inventory,
@@ -227,7 +235,7 @@ def test_a_malformed_hide_of_a_module_that_is_loaded_counts_from_the_next_boot()
 
 def test_the_bad_part_is_named_and_where_it_is() -> None:
     line = "root=/dev/vda xen-pciback.hide=(0000:01:00.0)(01:00 quiet"
-    facts = replace(HEALTHY, inventory=WITHOUT, kernel_command_line=line)
+    facts = replace(HEALTHY, inventory=WITHOUT, boot=reported(line=line))
     found = next(one for one in pciback_rules.hidden(facts) if one.name == "hide-malformed")
     assert "xen-pciback.hide=" in found.what
     assert '"(01:00"' in found.what
@@ -235,7 +243,7 @@ def test_the_bad_part_is_named_and_where_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["xen-pciback", "xen_pciback", "pciback"])
 def test_the_kernels_command_line_is_read_too_and_the_old_name_has_no_effect(name: str) -> None:
-    found = host(kernel_command_line=f"quiet {name}.hide=(0f:00.0)")
+    found = host(boot=reported(line=f"quiet {name}.hide=(0f:00.0)"))
     ignored = {"hide-ignored": WARNING} if name == "pciback" else {}
     assert found == {**ignored, "hide-no-device": WARNING}
 
@@ -517,12 +525,11 @@ def test_no_words_of_any_log_or_setting_break_the_rules_or_reach_a_terminal_raw(
         kernel_log=tuple(kernel),
         xen_log=tuple(hypervisor),
         xen_command_line=command_line,
-        kernel_command_line=command_line,
         virtualisation=(),
         no_libvirt=UnreachableError(option),
         no_xenstore=UnreachableError(option),
         hypervisor=option,
-        module_options=(("/etc/modprobe.d/x.conf", f"options xen-pciback hide={option}"),),
+        boot=reported(f"hide={option}", command_line),
     )
     for found in diagnosis.of_host(facts):
         assert is_plain(shown(found)), shown(found)

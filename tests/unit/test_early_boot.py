@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cede.doctor import pciback_rules
+from cede.doctor.finding import Facts
 from cede.errors import FailureKind
+from cede.model.hide_settings import settings
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
-from cede.model.pciback_options import settings
 from cede.planner.boot_plan import early_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.policy import policy_files
 
 if TYPE_CHECKING:
+    from cede.model.policy import Policy
     from cede.planner.boot_plan import EarlyBoot
 
 ROOT, NIC, PORT, IDLE = (
@@ -82,6 +85,12 @@ def reported(*options: str, line: str = "") -> BootConfiguration:
     """A host with these words for xen-pciback in modprobe.d and this kernel command line."""
     lines = [(CONF, f"options xen-pciback {text}") for text in options]
     return BootConfiguration(settings=settings(f"ro {line} quiet", lines), loaders=IN_INITRAMFS)
+
+
+def told(texts: dict[str, Any], line: str = "") -> BootConfiguration:
+    """A host that is told these things elsewhere than in modprobe.d's right line."""
+    options = texts.pop("options", ())
+    return BootConfiguration(settings=settings(line, options, **texts), loaders=IN_INITRAMFS)
 
 
 def test_only_what_the_host_can_spare_is_hidden() -> None:
@@ -166,6 +175,23 @@ def test_a_policy_that_gives_nothing_away_prints_nothing() -> None:
         (reported(RIGHT, line=f"pciback.{RIGHT}"), ["ignored"]),
         (reported(line=f"xen-pciback.hide= xen-pciback.{RIGHT}"), ["overruled"]),
         (reported(line=f"xen_pciback.{RIGHT}"), []),
+        (reported(f"hide=({NIC}) ({PORT})"), ["stray", "missing"]),
+        (reported(line=f"xen-pciback.hide=({NIC})({PORT})  ({IDLE})"), ["stray"]),
+        (reported(f"{RIGHT}(09:*.*)"), ["no-device"]),
+        (told({"options": [(CONF, f"options pciback {RIGHT}")]}), ["ignored"]),
+        (told({"lists": [("/etc/modules", f"xen-pciback {RIGHT}")]}), ["ignored"]),
+        (told({"lists": [("/etc/modules-load.d/x.conf", f"xen-pciback hide=({NIC}")]}), ["ignored", "malformed"]),
+        (told({"lists": [(IN_INITRAMFS[0], f"xen-pciback {RIGHT}")]}), []),
+        (told({"lists": [(IN_INITRAMFS[0], f"xen-pciback hide=({NIC}")]}), ["malformed"]),
+        (told({"lists": [(IN_INITRAMFS[0], f"xen-pciback {RIGHT}")]}, f"xen-pciback.hide=({NIC})"), ["overruled"]),
+        (told({"xen_command_line": f"xen-pciback.{RIGHT}"}), ["ignored"]),
+        (told({}, f"rd.qubes.hide_pci={NIC},{PORT}"), ["ignored"]),
+        (told({"qubes": True}, f"rd.qubes.hide_pci={NIC},{PORT}"), []),
+        (told({"qubes": True}, f"rd.qubes.hide_pci={NIC},{ROOT}"), ["guarded"]),
+        (told({"qubes": True}, f"rd.qubes.hide_pci={NIC},{IDLE}"), ["not-assigned"]),
+        (told({"qubes": True}, f"rd.qubes.hide_pci=({NIC})"), ["malformed"]),
+        (replace(reported(RIGHT), old_names=(CONF,)), ["old-name"]),
+        (replace(reported(RIGHT), disabled=(CONF,)), ["disabled"]),
     ],
 )  # fmt: skip
 def test_every_mistake_is_reported(host: BootConfiguration, mistakes: list[str]) -> None:
@@ -190,6 +216,48 @@ def test_a_hidden_device_that_has_its_driver_all_the_same_is_reported() -> None:
     )
     (mistake,) = found(reported(RIGHT), host).mistakes
     assert (mistake.name, "e1000e" in mistake.what) == ("ineffective", True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "host", "rule"),
+    [
+        (
+            POLICY,
+            replace(HOST, devices=(*HOST.devices[:2], replace(HOST.devices[2], physical_function=NIC))),
+            "host-needs-it",
+        ),
+        (
+            policy_files.parse(
+                f"""\
+version: 1
+devices: {{nic: {{match: {{address: "{NIC}"}}, expect: {{vendor: "10de"}}}}}}
+assignments: [{{device: nic, domain: pv1}}]
+""",
+                "p",
+            ),
+            HOST,
+            "another-device",
+        ),
+    ],
+)  # fmt: skip
+def test_a_hidden_device_whose_assignment_is_refused_gets_the_rules_reason(
+    policy: Policy, host: Inventory, rule: str
+) -> None:
+    shown = early_boot(policy, host, reported(f"hide=({NIC})"))
+    found = {mistake.name: mistake for mistake in shown.mistakes}
+    assert "not-assigned" not in found
+    assert found["refused"].entry == str(NIC)
+    assert rule in found["refused"].what
+    (refusal,) = [one for one in shown.left_out if "nic" in one.subject]
+    assert (found["refused"].why, found["refused"].kind) == (refusal.reason, refusal.kind)
+
+
+def test_the_doctor_says_of_each_setting_what_the_early_binder_says() -> None:
+    told_now = reported(f"hide=({NIC})(09:00.0)({ROOT})({NIC}) ({PORT})", line=f"pciback.{RIGHT}")
+    mistakes = {f"hide-{mistake.name}" for mistake in found(told_now).mistakes}
+    findings = {one.name for one in pciback_rules.hidden(Facts(boot=told_now, inventory=HOST))}
+    of_policy = {f"hide-{name}" for name in ("not-assigned", "refused", "missing", "ineffective")}
+    assert findings == mistakes - of_policy
 
 
 @given(

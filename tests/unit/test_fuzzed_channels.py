@@ -32,7 +32,7 @@ from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.importing import xl_cfg
 from cede.importing.imported_policy import import_policy, policy_text
 from cede.importing.sources import of_guest
-from cede.model import pciback_options
+from cede.model import hide_settings
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity, SwitchedOn
 from cede.model.policy import Policy
@@ -358,7 +358,7 @@ def kernel_log(root: Path) -> Callable[[Edits, int], None]:
 def hide(changes: Edits, _which: int) -> None:
     command_line = mutated("root=/dev/sda1 xen-pciback.hide=(0000:01:00.0)(02:00.*)", changes)
     options = (("m.conf", mutated("options xen-pciback hide=(01:00.0)", changes)),)
-    for found in pciback_options.settings(command_line, options):
+    for found in hide_settings.settings(command_line, options):
         found.addresses((CARD,))
 
 

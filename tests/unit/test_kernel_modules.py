@@ -125,7 +125,15 @@ def test_only_a_line_that_is_the_name_counts(said: str) -> None:
         ("etc/modules-load.d/cede.conf", "; xen-pciback", None),
         ("etc/modules-load.d/cede.txt", "xen-pciback", None),
         ("etc/modules-load.d/cede.conf", "not-xen-pciback", None),
-        ("usr/lib/modules-load.d/x.conf", "xen-pciback # cards", "/usr/lib/modules-load.d/x.conf"),
+        ("usr/lib/modules-load.d/x.conf", "xen-pciback", "/usr/lib/modules-load.d/x.conf"),
+        ("usr/lib/modules-load.d/x.conf", "xen-pciback # cards", None),
+        ("etc/modules", "xen-pciback hide=(01:00.0)", None),
+        ("etc/initramfs-tools/modules.d/x", "xen-pciback", None),
+        (
+            "usr/share/initramfs-tools/modules.d/x",
+            "xen_pciback",
+            "/usr/share/initramfs-tools/modules.d/x",
+        ),
         (
             "etc/initramfs-tools/modules",
             "xen-pciback hide=(01:00.0)",

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cede.model.hide_settings import settings
 from cede.model.pci import Address
-from cede.model.pciback_options import read, settings
+from cede.model.pciback_options import read
 
 addresses = st.builds(
     Address, st.integers(0, 0xFFFF), st.integers(0, 0xFF), st.integers(0, 0x1F), st.integers(0, 7)

@@ -140,5 +140,6 @@ def _show(found: EarlyBoot) -> None:
         echo(f"left out: {refusal.subject}: {refusal.reason}")
         echo(f"  remedy: {refusal.remedy}")
     for mistake in found.mistakes:
-        echo(f"WRONG in {mistake.place}: {mistake.what}")
+        echo(f"WRONG: {mistake.place} {mistake.what}")
+        echo(f"  why: {mistake.why}")
         echo(f"  remedy: {mistake.remedy}")

@@ -16,6 +16,7 @@ from cede.model.inventory import Inventory, LibxlNote
 from cede.model.pci import Address, Isolation
 from cede.model.plan import RuleName, Sentence
 from cede.model.policy import Policy
+from cede.planner.hide_mistakes import BootConfiguration
 from cede.util.text import one_line
 
 if TYPE_CHECKING:
@@ -27,20 +28,19 @@ class Facts:
     """One host at one moment; None and empty mean unknown.
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
-    `virtualisation` are Xen's virt_caps (`pv_directio` ...). `module_options` are (file, line) of modprobe's
-    configuration. `unreadable_logs` are the logs that root can't read either. `no_libvirt`, `no_node_devices` and
-    `no_xenstore` are why these do not answer, None if they do; `not_observed` is why the host could not be observed
-    though they do, and then `inventory` has what is left. `libxl_notes` are those of domains that have ended, `power`
-    is each device's power state (`D0`, `D3cold` ...); `pair` are the device and the guest that are asked about, None if
-    the whole host is; `isolation` is what functions do that stand between devices of different guests; `msix_masked`
-    are the devices nobody has whose MSI-X mask is on; `policy` is the host's, `no_policy` is why it can't be read.
+    `virtualisation` are Xen's virt_caps (`pv_directio` ...). `boot` is what the host is told of xen-pciback at boot.
+    `unreadable_logs` are the logs that root can't read either. `no_libvirt`, `no_node_devices` and `no_xenstore` are
+    why these do not answer, None if they do; `not_observed` is why the host could not be observed though they do, and
+    then `inventory` has what is left. `libxl_notes` are those of domains that have ended, `power` is each device's
+    power state (`D0`, `D3cold` ...); `pair` are the device and the guest that are asked about, None if the whole host
+    is; `isolation` is what functions do that stand between devices of different guests; `msix_masked` are the devices
+    nobody has whose MSI-X mask is on; `policy` is the host's, `no_policy` is why it can't be read.
     """
 
     is_root: bool = True
     hypervisor: str | None = "xen"
     is_dom0: bool | None = True
     has_xl: bool | None = True
-    kernel_command_line: str = ""
     xen_command_line: str = ""
     virtualisation: tuple[str, ...] = ()
     kernel_log: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Facts:
     unreadable_logs: tuple[str, ...] = ()
     pciback_available: bool | None = True
     pciback_at_boot: bool | None = True
-    module_options: tuple[tuple[str, str], ...] = ()
+    boot: BootConfiguration = field(default_factory=BootConfiguration)
     no_libvirt: CedeError | None = None
     no_node_devices: CedeError | None = None
     no_xenstore: CedeError | None = None

@@ -1,31 +1,36 @@
 """xen-pciback's parameter `hide=`: which devices it is to hold back for guests, read as strictly as the kernel does.
 
 One wrong bracket and the whole module stays out, with a line in the kernel log that nobody looks for.
-Source: drivers/xen/xen-pciback/pci_stub.c (pcistub_init, pcistub_device_id_add).
+Sources: drivers/xen/xen-pciback/pci_stub.c (pcistub_init, pcistub_device_id_add), lib/cmdline.c (next_arg).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cede.model.pci import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterator
 
 _HEX = r"\s*(?:0x)?[0-9a-f]{1,8}"
 _ENTRY = re.compile(
     rf"\s*\((?:(?P<segment>{_HEX}):)?(?P<bus>{_HEX}):(?:(?P<slot>{_HEX})\.(?:(?P<function>{_HEX})|\*)|\*\.\*)\)\s*",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"""(?P<name>[A-Za-z0-9_.-]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S*))""")
+# Qubes' initramfs takes addresses with commas between them
+_QUBES_ENTRY = re.compile(
+    r"(?:(?P<segment>[0-9a-f]{4}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[0-9a-f]{2})\.(?P<function>[0-7])(?:,|\Z)"
+)
+_WORD = re.compile(r'(?:"[^"]*(?:"|\Z)|[^\s"])+')
+_PIECE = re.compile(r"(?=.*[:()])[0-9A-Fa-fx:.*(),]+")
 _MOST = (0xFFFF, 0xFF, 0x1F, 0x7)
 MODULE = "xen-pciback"
-_COMMAND_LINE = "on the kernel's command line"
+OLD_NAME = "pciback"
 _MAX_LENGTH = 4096
-COMMENT = re.compile(r"[#;].*")
 SPELLING = "each looks like (0000:01:00.0), (01:00.0) or (01:00.*)"
 
 
@@ -55,22 +60,33 @@ class Hidden:
         )
 
 
+class Ignored(StrEnum):
+    """Why a `hide=` has no effect: nobody reads it where it stands, or it comes too late."""
+
+    OLD_NAME = "old-name"
+    XEN = "xen"
+    QUBES = "qubes"
+    WHOLE_LINE = "whole-line"
+    UNREAD_FOLDER = "unread-folder"
+    BUILT_IN = "built-in"
+    LOADED_BEFORE = "loaded-before"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hide:
     """One `hide=`: where it stands, its brackets, and from where on the kernel can't read it (empty if it can).
 
-    `ignored` says that it stands under a name that no module of today's kernels listens to.
+    `stray` are the words behind it that look like more of it, but are none: a blank ends the value. `ignored` is why it
+    has no effect, None if it has. `by_qubes` says that it is Qubes' word, to which its initramfs listens and not the
+    module: no other setting overrules it.
     """
 
     place: str
     hidden: tuple[Hidden, ...] = ()
     bad: str = ""
-    ignored: bool = False
-
-    @property
-    def on_command_line(self) -> bool:
-        """Whether it stands on the kernel's command line, which overrules modprobe's configuration."""
-        return self.place.endswith(_COMMAND_LINE)
+    stray: str = ""
+    ignored: Ignored | None = None
+    by_qubes: bool = False
 
     def addresses(self, present: Collection[Address]) -> tuple[Address, ...]:
         """Return the addresses that it names, each once; a `*` stands for those that fit among `present`."""
@@ -81,18 +97,33 @@ class Hide:
         return tuple(dict.fromkeys(address for some in named for address in some))
 
 
-def read(value: str, place: str, *, ignored: bool = False) -> Hide:
+def read(value: str, place: str, *, stray: str = "", ignored: Ignored | None = None) -> Hide:
     """Return what the value of a `hide=` says; raises nothing, whatever it is."""
+    hidden, bad = _entries(value, _ENTRY)
+    return Hide(place=place, hidden=hidden, bad=bad, stray=stray, ignored=ignored)
+
+
+def read_qubes(value: str, place: str, *, ignored: Ignored | None = None) -> Hide:
+    """Return what the value of `rd.qubes.hide_pci=` says; raises nothing.
+
+    Source: qubes-core-admin-linux, dracut/modules.d/90qubes-pciback/qubes-pciback.sh.
+    """
+    hidden, bad = _entries(value, _QUBES_ENTRY)
+    return Hide(place=place, hidden=hidden, bad=bad, ignored=ignored, by_qubes=True)
+
+
+def _entries(value: str, pattern: re.Pattern[str]) -> tuple[tuple[Hidden, ...], str]:
+    """The entries of the value, and the rest that is none."""
     hidden: list[Hidden] = []
     at = 0
     while at < len(value):
-        match = _ENTRY.match(value, at)
+        match = pattern.match(value, at)
         entry = None if match is None else _entry(match)
         if match is None or entry is None:
-            return Hide(place=place, hidden=tuple(hidden), bad=value[at:], ignored=ignored)
+            break
         hidden.append(entry)
         at = match.end()
-    return Hide(place=place, hidden=tuple(hidden), ignored=ignored)
+    return tuple(hidden), value[at:]
 
 
 def _entry(found: re.Match[str]) -> Hidden | None:
@@ -103,39 +134,47 @@ def _entry(found: re.Match[str]) -> Hidden | None:
         return None
     segment, bus, slot, function = numbers
     return Hidden(
-        text=found[0].strip(), segment=segment or 0, bus=bus or 0, slot=slot, function=function
+        text=found[0].strip(" \t\n\r\f\v,"),
+        segment=segment or 0,
+        bus=bus or 0,
+        slot=slot,
+        function=function,
     )
 
 
-def settings(command_line: str, options: Iterable[tuple[str, str]]) -> tuple[Hide, ...]:
-    """Return every `hide=` of this host: on the kernel's command line and in modprobe's configuration (file, line).
+def parameters(text: str) -> Iterator[tuple[str, str | None]]:
+    """Return each parameter and its value as the kernel divides them; None where there is no `=`.
 
-    `pciback.hide=` is the name of the kernels before 3.1, which today's don't know.
+    A blank ends a value unless it stands between double quotes.
     """
-    hides = []
-    for word in _WORD.finditer(command_line[:_MAX_LENGTH]):
-        module, _, parameter = word["name"].rpartition(".")
-        name = module.replace("_", "-")
-        if parameter == "hide" and name in {MODULE, "pciback"}:
-            place = f"{word['name']}= {_COMMAND_LINE}"
-            hides.append(read(_value(word), place, ignored=name != MODULE))
-    for file, line in options:
-        hides += [
-            read(_value(word), f"hide= in {file}")
-            for word in _WORD.finditer(line[:_MAX_LENGTH])
-            if word["name"] == "hide"
-        ]
-    return tuple(hides)
+    for found in _WORD.finditer(text[:_MAX_LENGTH]):
+        word = found[0]
+        whole = word[1:].removesuffix('"') if word.startswith('"') else word
+        name, is_set, value = whole.partition("=")
+        quoted = value.startswith('"')
+        yield name, (value[1:].removesuffix('"') if quoted else value) if is_set else None
 
 
-def _value(word: re.Match[str]) -> str:
-    return word["bare"] if word["quoted"] is None else word["quoted"]
+def hides(text: str, names: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Return name, value and stray words of each parameter of these names, which are written with underscores.
+
+    A parameter without `=` has no value, which the kernel refuses as it does a wrong one: then the name is the value.
+    """
+    found: list[tuple[str, str, list[str]]] = []
+    for name, value in parameters(text):
+        if name.replace("-", "_") in names:
+            found.append((name, name if value is None else value, []))
+        elif found and value is None and _PIECE.fullmatch(name):
+            found[-1][2].append(name)
+    return ((name, value, " ".join(stray)) for name, value, stray in found)
 
 
 def names_pciback(said: str) -> bool:
-    """Return whether the text of a list of modules names xen-pciback; options may follow the name."""
-    lines = (COMMENT.sub("", line).split() for line in said.splitlines())
-    return any(words and is_pciback(words[0]) for words in lines)
+    """Return whether a list of modules names xen-pciback as systemd reads it: a whole line is one name.
+
+    Source: systemd, src/modules-load/modules-load.c (apply_file).
+    """
+    return any(is_pciback(line.strip()) for line in said.splitlines())
 
 
 def is_pciback(name: str) -> bool:

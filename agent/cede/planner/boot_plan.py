@@ -28,7 +28,7 @@ from cede.planner.rules import Asked, first_answer
 from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cede.model.inventory import Inventory
     from cede.model.journal_state import Pause
@@ -58,16 +58,48 @@ def _unreadable(domain: Domain) -> Refused:
     )
 
 
-def held_back(policy: Policy, inventory: Inventory) -> tuple[tuple[Device, ...], Plan]:
-    """Return the devices that pciback may hold back from dom0's drivers from the start, and their plan."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """What pciback may hold back from dom0's drivers from the start.
+
+    `devices` are those; `refused` the answers for devices that are assigned and may not be held back, by address;
+    `plan` has the decision of each.
+    """
+
+    devices: tuple[Device, ...]
+    refused: Mapping[Address, Refused]
+    plan: Plan
+
+
+def held_back(policy: Policy, inventory: Inventory) -> HeldBack:
+    """Return the devices that pciback may hold back from dom0's drivers from the start, and why not the others."""
     devices = []
-    decisions = list(_decisions(policy, inventory))
+    refused: dict[Address, Refused] = {}
+    decisions = list(_decisions(policy, inventory, by_initramfs=True))
     for named, device, decision in decisions:
-        if device is None or isinstance(decision, Refused):
+        answer = decision if isinstance(decision, Refused) else None
+        if device is None:
+            if answer is not None:
+                refused = dict.fromkeys(_meant(named, inventory), answer) | refused
             continue
-        if refuse_guarded(device, "", inventory, policy.protect, named.override) is None:
+        answer = answer or refuse_guarded(
+            device, decision.subject, inventory, policy.protect, named.override
+        )
+        if answer is None:
             devices.append(device)
-    return tuple(devices), Plan(decisions=tuple(decision for _, _, decision in decisions))
+        else:
+            refused[device.address] = answer
+    return HeldBack(
+        devices=tuple(devices),
+        refused=refused,
+        plan=Plan(decisions=tuple(decision for _, _, decision in decisions)),
+    )
+
+
+def _meant(named: DevicePolicy, inventory: Inventory) -> set[Address]:
+    """Where the devices stand that a name may mean, though it can't be told which one, or that it is that one."""
+    fitting = {device.address for device in inventory.devices if fits(named.match, device)}
+    return fitting | ({named.match.address} if named.match.address is not None else set())
 
 
 def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
@@ -90,7 +122,7 @@ def _assigned(policy: Policy) -> list[DevicePolicy]:
 
 
 def _decisions(
-    policy: Policy, inventory: Inventory
+    policy: Policy, inventory: Inventory, *, by_initramfs: bool = False
 ) -> Iterator[tuple[DevicePolicy, Device | None, Decision]]:
     targets = resolve_targets(policy, inventory)
     of_name: dict[str, list[Target]] = {}
@@ -113,9 +145,17 @@ def _decisions(
         candidate, those = candidates.get(named.name), of_name[named.name]
         if candidate is not None:
             pauses = [target.pause for target in those if target.device is not None]
-            yield named, candidate.device, _decision(candidate, context, pauses)
+            refusal = _refuse_hidden(candidate, context) if by_initramfs else None
+            decision = refusal or _decision(candidate, context, pauses)
+            yield named, candidate.device, decision
         elif those[0].refusal is not None:
             yield named, None, those[0].refusal
+
+
+def _refuse_hidden(candidate: AttachTarget, context: PlanContext) -> Refused | None:
+    """Refuse what is on pciback because it is hidden, if no guest may have it: another boot changes nothing."""
+    answer = first_answer(candidate, context, Asked.ALWAYS)
+    return answer if isinstance(answer, Refused) and not answer.may_pass else None
 
 
 def _decision(
@@ -176,13 +216,13 @@ class EarlyBoot:
 
 def early_boot(policy: Policy, inventory: Inventory, configuration: BootConfiguration) -> EarlyBoot:
     """Plan what to write for this policy on this host."""
-    devices, planned = held_back(policy, inventory)
-    addresses = tuple(sorted(device.address for device in devices))
+    held = held_back(policy, inventory)
+    addresses = tuple(sorted(device.address for device in held.devices))
     return EarlyBoot(
         devices=addresses,
-        files=tuple(_files(devices, configuration)) if devices else (),
-        left_out=planned.refusals,
-        mistakes=tuple(mistakes(addresses, policy, inventory, configuration)),
+        files=tuple(_files(held.devices, configuration)) if held.devices else (),
+        left_out=held.plan.refusals,
+        mistakes=tuple(mistakes(addresses, held.refused, policy, inventory, configuration)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from cede.model.pciback_options import settings
+from cede.model.hide_settings import disabled, old_names, settings
 from cede.model.plan import Plan
 from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.hide_mistakes import BootConfiguration
@@ -81,11 +81,21 @@ def _tried(name: str, tried: list[Change]) -> bool:
 
 
 def read_boot_configuration(adapters: Adapters) -> BootConfiguration:
-    """Read what this host is told at boot today."""
+    """Read what this host is told at boot today. Without root, Xen's command line is not told."""
     modules = adapters.modules
+    options, lists, line = modules.options(), modules.module_lists(), modules.kernel_command_line()
     return BootConfiguration(
-        settings=settings(modules.kernel_command_line(), modules.options()),
+        settings=settings(
+            line,
+            options,
+            lists=lists,
+            xen_command_line=adapters.hypervisor.command_line(),
+            built_in=bool(modules.built_in()),
+            qubes=modules.qubes_initramfs(),
+        ),
         loaders=modules.loaders(),
+        old_names=old_names(line, options, lists),
+        disabled=disabled(options),
         makers=modules.initramfs_makers(),
         built_in=modules.built_in(),
     )

@@ -17,6 +17,7 @@ from cede.model.policy import Channel, Policy
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services import one_off
+from cede.services.boot import read_boot_configuration
 from cede.services.observe import LIBVIRT_SECONDS, observe
 from cede.services.reconcile import carry_out
 
@@ -53,7 +54,6 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         hypervisor=adapters.hypervisor.kind(),
         is_dom0=adapters.hypervisor.is_dom0(),
         has_xl=adapters.xl.installed(),
-        kernel_command_line=adapters.modules.kernel_command_line(),
         xen_command_line=adapters.hypervisor.command_line() if is_root else "",
         virtualisation=adapters.hypervisor.virtualisation() if is_root else (),
         kernel_log=tuple(line.text for line in kernel_log or ()),
@@ -61,7 +61,7 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         unreadable_logs=tuple(name for name, log in logs.items() if is_root and log is None),
         pciback_available=adapters.modules.available(),
         pciback_at_boot=adapters.modules.loaded_at_boot(),
-        module_options=adapters.modules.options(),
+        boot=read_boot_configuration(adapters),
         no_libvirt=no_libvirt,
         no_node_devices=no_node_devices,
         no_xenstore=no_xenstore,

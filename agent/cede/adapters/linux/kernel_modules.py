@@ -1,7 +1,7 @@
 """The adapter to dom0's module configuration: is xen-pciback available, with which options, and loaded at boot.
 
-Sources: modprobe.d(5), modules-load.d(5), modules.dep(5), initramfs-tools(7), dracut.conf(5), the kernel's
-Documentation/admin-guide/kernel-parameters.rst.
+Sources: modprobe.d(5), modules-load.d(5), Debian's modules(5), modules.dep(5), initramfs-tools(7) and mkinitramfs,
+dracut.conf(5), the kernel's Documentation/admin-guide/kernel-parameters.rst.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from contextlib import suppress
 from pathlib import Path
 
 from cede.errors import PermanentError
-from cede.model.pciback_options import COMMENT, MODULE, is_pciback, names_pciback
-from cede.util.kernel_files import listing, matching, text
+from cede.model.hide_settings import INITRAMFS_LISTS, LOADERS, UNREAD_LISTS
+from cede.model.pciback_options import MODULE, OLD_NAME, is_pciback, names_pciback
+from cede.util.kernel_files import listing, matching, realpath, text
 
 _OWN_FILE = "etc/modules-load.d/cede.conf"
 _HEAD = "# Written by cede: devices go to Xen guests by way of this module.\n"
 _ROOTS = ("etc", "run", "usr/local/lib", "usr/lib")
-_OPTIONS = re.compile(r"^\s*(?:options|blacklist|install)\s+xen[-_]pciback(?:\s|$)")
-_LISTS = (
-    "etc/modules",
-    "etc/initramfs-tools/modules",
-    "usr/share/initramfs-tools/modules.d/*",
+_OPTIONS = re.compile(
+    r"^\s*(?:(?:options|blacklist|install)\s+(?:xen[-_])?pciback(?:\s|$)|(?:install|softdep|alias)\s.*\bpciback\b)"
 )
+# in the order in which mkinitramfs reads them
+_INITRAMFS_LISTS = (INITRAMFS_LISTS[0], f"{INITRAMFS_LISTS[1]}*")
+_SYSTEM_LIST = "etc/modules"
+_QUBES = "usr/lib/dracut/modules.d/90qubes-pciback"
 _DRACUT = ("etc/dracut.conf", "etc/dracut.conf.d/*.conf")
 _MAKERS = {
     "initramfs-tools": ("usr/sbin/update-initramfs", "sbin/update-initramfs"),
     "dracut": ("usr/bin/dracut", "usr/sbin/dracut"),
 }
+_COMMENT = re.compile(r"[#;].*")
 _MODE = 0o644
 
 
 def _loads(word: str) -> bool:
     """Whether a word of the command line loads xen-pciback; `xen-pciback.hide=` alone does not."""
     name, _, value = word.partition("=")
-    asked = name in {"modules-load", "modules_load", "rd.driver.pre"}
-    return asked and any(is_pciback(module) for module in value.split(","))
+    return name in LOADERS and any(is_pciback(module) for module in value.split(","))
 
 
 class Modules:
@@ -72,9 +74,9 @@ class Modules:
         return {f"/{path}": text(self._root / path) for path in self._files("modprobe.d")}
 
     def options(self) -> tuple[tuple[str, str], ...]:
-        """Return modprobe's lines about xen-pciback as (path, line); a file in /etc hides its namesakes.
+        """Return modprobe's lines about xen-pciback, under either name, as (path, line).
 
-        A backslash at the end continues a line.
+        A file in /etc hides its namesakes. A backslash at the end continues a line.
         """
         return tuple(
             (path, line.strip())
@@ -87,10 +89,36 @@ class Modules:
         """Return the command line of dom0's kernel."""
         return text(self._root / "proc/cmdline")
 
+    def module_lists(self) -> tuple[tuple[str, str], ...]:
+        """Return the lines of lists of modules that begin with xen-pciback's name or the old one, as (path, line).
+
+        The initramfs' lists come first, each in the order in which it is read.
+        """
+        return tuple(
+            (f"/{path}", line.strip())
+            for path in (*self._initramfs_lists(), *self._system_lists())
+            for line in text(self._root / path).splitlines()
+            if (words := line.split()) and (is_pciback(words[0]) or words[0] == OLD_NAME)
+        )
+
+    def qubes_initramfs(self) -> bool:
+        """Return whether dracut makes an initramfs with Qubes' part, which reads `rd.qubes.hide_pci`."""
+        return (self._root / _QUBES).is_dir()
+
     def loaders(self) -> tuple[str, ...]:
-        """Return what loads xen-pciback at boot: files that name it, and words of the kernel's command line."""
-        named = [*self._files("modules-load.d"), *self._matching(_LISTS)]
-        found = [f"/{path}" for path in named if names_pciback(text(self._root / path))]
+        """Return what loads xen-pciback at boot: files that name it, and words of the kernel's command line.
+
+        A line of systemd's lists that says more than a name loads nothing.
+        """
+        system, early = self._system_lists(), self._initramfs_lists()
+        found = [f"/{path}" for path in system if names_pciback(text(self._root / path))]
+        found += dict.fromkeys(
+            path
+            for path, line in self.module_lists()
+            if path.lstrip("/") in early
+            and not path.startswith(UNREAD_LISTS)
+            and is_pciback(line.split()[0])
+        )
         found += [f"/{path}" for path in self._matching(_DRACUT) if self._added(path)]
         found += [word for word in self.kernel_command_line().split() if _loads(word)]
         return tuple(found)
@@ -141,12 +169,23 @@ class Modules:
                     found[name] = f"{folder}/{name}"
         return [found[name] for name in sorted(found)]
 
+    def _initramfs_lists(self) -> list[str]:
+        """Return the lists of initramfs-tools, last those that people take for one, which mkinitramfs doesn't read."""
+        patterns = (*_INITRAMFS_LISTS, f"{UNREAD_LISTS}*")
+        return self._matching(tuple(pattern.lstrip("/") for pattern in patterns))
+
+    def _system_lists(self) -> list[str]:
+        """Return systemd's lists; /etc/modules is one of them by a link of Debian's, and is named once."""
+        own = realpath(self._root / _SYSTEM_LIST)
+        others = [path for path in self._files("modules-load.d") if realpath(self._root / path) != own]  # fmt: skip
+        return [*others, *self._matching((_SYSTEM_LIST,))]
+
     def _matching(self, patterns: tuple[str, ...]) -> list[str]:
         return [path for pattern in patterns for path in matching(self._root, pattern)]
 
     def _added(self, path: str) -> bool:
         """Whether dracut adds xen-pciback: `add_drivers+=" xen-pciback "`."""
-        lines = (COMMENT.sub("", line) for line in text(self._root / path).splitlines())
+        lines = (_COMMENT.sub("", line) for line in text(self._root / path).splitlines())
         return any(
             "drivers" in line and any(map(is_pciback, re.split(r"[\s\"'=]+", line)))
             for line in lines
