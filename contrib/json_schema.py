@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cede.cli import outputs
 from cede.cli.boot_command import BootOutput
+from cede.cli.import_command import ImportOutput
 from cede.errors import CedeError
-from cede.importing.imported_policy import ImportOutput
 from cede.model.serialization import SUM_TYPES, TEXTS, members, plain, type_name
 from cede.services.describe_devices import DevicesOutput
 from cede.services.observe import SavedHost

@@ -146,6 +146,85 @@ def test_a_wrong_file_is_reported_with_its_places_and_nothing_is_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("bad.cfg", "name = 'g'\npci = ['01:00.0,permisive=1']\n"),
+        ("nameless.cfg", "name = ''\npci = ['01:00.0']\n"),
+        ("rung.cfg", "name = 'g\a'\npci = ['01:00.0']\n"),
+        ("huge.cfg", "#" * 300_000),
+        ("missing.cfg", None),
+    ],
+)
+def test_one_wrong_file_of_several_is_told_and_the_others_are_imported(
+    cede: Cede, cfg: Path, tmp_path: Path, file: str, text: str | None
+) -> None:
+    bad, out = tmp_path / file, tmp_path / "new.yaml"
+    if text is not None:
+        bad.write_text(text)
+    done = cede("import", str(bad), str(cfg), "-o", str(out), on=None)
+    assert (done.status, str(bad) in done.err) == (1, True)
+    (assignment,) = policy_files.parse(out.read_text(), "out").assignments
+    assert assignment.domain == "pv1"
+    assert str(bad) not in out.read_text()
+    said = cede("import", str(bad), str(cfg), "--json", on=None).json("import")
+    assert (said["exit"], len(said["devices"]), len(said["errors"])) == (1, 1, 1)
+    assert cede("import", str(bad), "--hide", "(01:00.0)", on=None).status == 1
+    alone = cede("import", str(bad), str(tmp_path / "none.cfg"), on=None)
+    assert (alone.status, alone.out, str(bad) in alone.err) == (2, "", True)
+    assert "none.cfg" in alone.err
+
+
+def test_what_is_on_pciback_now_is_proposed_whoever_put_it_there(
+    cede: Cede, host: SimulatedHost
+) -> None:
+    none = cede("import", "--from-pciback", "--json", on=None).json("import")
+    assert none["devices"] == []
+    host.card("0000:04:00.0")
+    host.tree.function("0000:05:00.0", driver="pciback")
+    said = cede("import", "--from-pciback", "--json", on=None).json("import")
+    assert [(d["address"], d["identity"] is None) for d in said["devices"]] == [
+        ("0000:05:00.0", False)
+    ]
+    assert said["assignments"] == []
+
+
+def test_a_bridge_is_in_no_proposal(cede: Cede, host: SimulatedHost, tmp_path: Path) -> None:
+    codes = {"0000:00:00.0": "060000", "0000:00:01.0": "060400", "0000:00:1f.0": "060100"}
+    for address, code in codes.items():
+        host.tree.function(address, class_code=code, driver="pciback")
+    bridges = "(00:00.0)(00:01.0)(00:1f.0)"
+    file = tmp_path / "g.cfg"
+    file.write_text("name = 'g'\npci = ['00:00.0', '00:01.0', '00:1f.0', '01:00.0']\n")
+    sources = (
+        ("--hide", f"{bridges}(01:00.0)"),
+        ("--from-pciback", "--hide", "(01:00.0)"),
+        (str(file),),
+    )
+    for source in sources:
+        said = cede("import", *source, "--json", on=None).json("import")
+        assert [device["address"] for device in said["devices"]] == [NIC]
+        for address in codes:
+            assert any(address in note and "bridge" in note for note in said["notes"])
+
+
+def test_what_hides_nothing_is_proposed_by_no_setting_and_noted(
+    cede: Cede, host: SimulatedHost
+) -> None:
+    root = host.tree.sys.parent
+    for path, text in {
+        "proc/cmdline": "ro rd.qubes.hide_pci=02:00.0 xen-pciback.hide=(01:00.0)  (03:00.0)\n",
+        "etc/modules": "xen-pciback hide=(04:00.0)\n",
+        "etc/modprobe.d/xen.conf": "options pciback hide=(05:00.0)\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    said = cede("import", "--from-hide", "--json", on=None).json("import")
+    assert [device["address"] for device in said["devices"]] == [NIC]
+    for place in ("rd.qubes.hide_pci=", "/etc/modules", "/etc/modprobe.d/xen.conf", "(03:00.0)"):
+        assert any(place in note for note in said["notes"]), place
+
+
 def test_no_policy_is_made_of_a_guest_with_an_empty_name(cede: Cede, tmp_path: Path) -> None:
     bad = tmp_path / "bad.cfg"
     bad.write_text("name = ''\npci = ['01:00.0']\n")

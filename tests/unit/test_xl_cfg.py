@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cede.errors import FailureKind, UsageError
-from cede.importing import xl_cfg
+from cede.importing import inexpressible, xl_cfg
 from cede.importing.xl_cfg import PciSpec, read_spec
 from cede.model.domain import GuestKind
 from cede.model.pci import Address
@@ -280,3 +280,63 @@ def test_no_spec_brings_another_error_than_its_own(text: str) -> None:
 def test_a_line_full_of_quotes_takes_no_time() -> None:
     usage_error("name='g'\n" + "x=" + "'\\" * 100_000)
     usage_error("name='g'\nx=[" + "[],'" * 50_000)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("gfx_passthru=1", "gfx_passthru=1"),
+        ("gfx_passthru='igd'", "gfx_passthru=igd"),
+        ("gfx_passthru=0", None),
+        ("rdm_mem_boundary=4096", "rdm_mem_boundary=4096"),
+        ("mmio_hole='3072'", "mmio_hole=3072"),
+        ("rdm='strategy=host,policy=relaxed'", "rdm=strategy=host,policy=relaxed"),
+        ("rdm='policy=strict'", None),
+        ("iomem=['a0,20@0']", "iomem=a0,20@0"),
+        ("ioports=['2f8-2ff']", "ioports=2f8-2ff"),
+        ("irqs=[5, 7]", "irqs=5, 7"),
+        ("irqs=[]", None),
+        ("dtdev=['/soc/ethernet']", "dtdev=/soc/ethernet"),
+        ("device_tree='/boot/part.dtb'", "device_tree=/boot/part.dtb"),
+        ("pirq=1", "pirq=1"),
+        ("usbctrl=['version=2']", "usbctrl=version=2"),
+        (
+            "usbdev=['type=hostdev,hostbus=1,hostaddr=2']",
+            "usbdev=type=hostdev,hostbus=1,hostaddr=2",
+        ),
+        ("usbdevice='host:046d:c52b'", "usbdevice=host:046d:c52b"),
+        ("usbdevice=['tablet','host:1.2']", "usbdevice=tablet, host:1.2"),
+        ("usbdevice='tablet'", None),
+        ("passthrough='share_pt'", "passthrough=share_pt"),
+        ("passthrough='enabled'", None),
+        ("memory=1024", None),
+    ],
+)
+def test_each_word_about_passthrough_that_libvirt_lacks_is_named(
+    setting: str, named: str | None
+) -> None:
+    for pci in ("", "pci=['01:00.0']\n"):
+        notes = guest(f"name='g'\ntype='hvm'\n{setting}\n{pci}").notes
+        said = [note.partition(": ")[2].split(" is not carried over")[0] for note in notes]
+        assert said == ([] if named is None else [named])
+
+
+@pytest.mark.parametrize(
+    ("settings", "entry", "named"),
+    [
+        ("pci_power_mgmt=1", "", ["pci_power_mgmt=1"]),
+        ("pci_power_mgmt=1", ",power_mgmt=0", []),
+        ("pci_power_mgmt=0", ",power_mgmt=1", ["power_mgmt=1"]),
+        ("pci_msitranslate=1\npci_seize=1", "", ["pci_msitranslate=1", "pci_seize=1"]),
+        ("pci_permissive=1", "", []),
+        ("rdm='policy=relaxed'", "", ["rdm policy=relaxed"]),
+        ("rdm='policy=relaxed'", ",rdm_policy=strict", ["rdm_policy=strict"]),
+        ("", "@5,msitranslate=1,seize=0", ["vslot=5", "msitranslate=1", "seize=0"]),
+    ],
+)
+def test_each_option_of_a_device_that_libvirt_lacks_is_named_as_it_is_written(
+    settings: str, entry: str, named: list[str]
+) -> None:
+    (device,) = guest(f"name='g'\n{settings}\npci=['01:00.0{entry}']\n").devices
+    notes = list(inexpressible.of_device(device))
+    assert [note.split(" is not carried over")[0] for note in notes] == named

@@ -1,8 +1,9 @@
-"""`cede import`: propose a policy from xl's files, from libvirt's domains, or from what xen-pciback hides."""
+"""`cede import`: propose a policy from xl's files, libvirt's domains, `hide=`, or what is on pciback now."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,23 @@ from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.cli.exit_status import Exit
 from cede.cli.options import json_option, policy_option
+from cede.cli.output import error as show_error
 from cede.cli.screen import echo, echo_json, echo_lines
-from cede.errors import PolicyError, UsageError
+from cede.errors import CedeError, Diagnostic, PolicyError, UsageError
 from cede.importing import xl_cfg
-from cede.importing.imported_policy import ImportedPolicy, ImportOutput, import_policy, policy_text
-from cede.importing.sources import of_domains, of_guest, of_hide
+from cede.importing.imported_policy import ImportedPolicy, import_policy, policy_text
+from cede.importing.sources import (
+    ON_PCIBACK,
+    SourceContent,
+    of_domains,
+    of_guest,
+    of_hide,
+    of_pciback,
+)
 from cede.model import pciback_options
 from cede.model.inventory import Inventory
+from cede.model.plan import Sentence
+from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.policy import policy_files
 from cede.policy.policy_files import host_policy_beside
@@ -37,11 +48,24 @@ cede import --from-domains                            hostdevs that cede is to a
 cede import --from-domain ace2x1 ace2x1.cfg           one domain, and one file
 cede import --from-hide                               what xen-pciback.hide= names
 cede import --hide '(01:00.0)(02:00.*)'               the same from a text
+cede import --from-pciback                            what is on pciback now, whoever put it there
 
 Changes nothing and runs no FILE. Each device gets the identity that it has on this host, and a comment on what libvirt
-can't express. What the policy of this host already names is left out and listed. Only --from-domains and --from-domain
-need libvirt.
+can't express. What the policy of this host already names is left out and listed. If one of several FILEs
+is wrong, the others are imported, and the exit status is 1. Only --from-domains and --from-domain need libvirt.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOutput(ImportedPolicy):
+    """What `cede import --json` prints; `policy` is the proposed policy as YAML, with comments.
+
+    `errors` are what is wrong with files that were left out: the others are imported all the same.
+    """
+
+    exit: Exit
+    policy: Sentence
+    errors: tuple[CedeError, ...]
 
 
 @click.command("import", help=_HELP)
@@ -55,6 +79,10 @@ need libvirt.
 @click.option(
     "--from-hide", "from_hide", is_flag=True,
     help="Take the devices that the kernel's command line and modprobe.d hide.",
+)  # fmt: skip
+@click.option(
+    "--from-pciback", "from_pciback", is_flag=True,
+    help="Take the devices that are on pciback now: by `hide=`, a script, a unit, or by hand.",
 )  # fmt: skip
 @click.option("--hide", "hide", metavar="TEXT", help="Take the devices in this value of `hide=`.")
 @click.option(
@@ -71,6 +99,7 @@ def import_command(
     every_domain: bool,
     domains: tuple[str, ...],
     from_hide: bool,
+    from_pciback: bool,
     hide: str | None,
     output: Path | None,
     force: bool,
@@ -79,13 +108,13 @@ def import_command(
     files: tuple[Path, ...],
 ) -> int:
     """Find, propose, check, write."""
-    if not (every_domain or domains or from_hide or hide is not None or files):
+    hides = from_hide or hide is not None
+    if not (every_domain or domains or hides or from_pciback or files):
         raise UsageError(
             "nothing to import from",
             name="missing-argument",
             remedy="name an xl.cfg, or give --from-domains or --from-hide; `cede import --help` has examples",
         )
-    guests = {file: xl_cfg.parse(_content(file), str(file)) for file in files}
     asks_libvirt = every_domain or bool(domains)
     with runtime.adapters(
         LibvirtAccess.REQUIRED if asks_libvirt else LibvirtAccess.OFFLINE
@@ -93,8 +122,11 @@ def import_command(
         devices = adapters.sysfs.devices
         inventory = observe_host(adapters) if asks_libvirt else Inventory(devices=devices())
         hidden = read_boot_configuration(adapters).settings if from_hide else ()
-    sources = [str(file) for file in files]
-    contents = [of_guest(guest, inventory) for guest in guests.values()]
+    of_files, errors = _of_files(files, inventory)
+    if errors and not (of_files or asks_libvirt or hides or from_pciback):
+        raise _together(errors)
+    sources = [str(file) for file in of_files]
+    contents = [*of_files.values()]
     if asks_libvirt:
         sources.append("libvirt's domains" if every_domain else f"the domains {', '.join(domains)}")
         contents.append(of_domains(inventory, () if every_domain else _known(domains, inventory)))
@@ -104,14 +136,57 @@ def import_command(
         hidden = (*hidden, pciback_options.read(hide, "--hide"))
     sources += [one.place for one in hidden]
     contents += [of_hide(one, inventory) for one in hidden]
+    if from_pciback:
+        sources.append(ON_PCIBACK)
+        contents.append(of_pciback(inventory))
     existing = host_policy_beside(output, policy_path, runtime)
     imported = import_policy(contents, inventory, existing)
     text = policy_text(imported, sources, _called(runtime, imported))
     _check(text)
     if output is not None:
         _write(output, text, force=force)
-    _show(imported, text, output, as_json=as_json)
-    return Exit.OK
+    _show(imported, text, output, errors, as_json=as_json)
+    return Exit.FAILED if errors else Exit.OK
+
+
+def _of_files(
+    files: Sequence[Path], inventory: Inventory
+) -> tuple[dict[Path, SourceContent], list[UsageError]]:
+    """Return the content of each file that is right, and what is wrong with the others.
+
+    A file is wrong, too, if the policy made of it alone would be: it must not spoil that of the others.
+    """
+    contents: dict[Path, SourceContent] = {}
+    errors: list[UsageError] = []
+    for file in dict.fromkeys(files):
+        try:
+            content = of_guest(xl_cfg.parse(_content(file), str(file)), inventory)
+            _check(
+                policy_text(import_policy([content], inventory, Policy()), [str(file)], {}), file
+            )
+        except UsageError as error:
+            errors.append(error)
+        else:
+            contents[file] = content
+    return contents, errors
+
+
+def _together(errors: Sequence[UsageError]) -> UsageError:
+    """Return one error for all files, of which none is right."""
+    first, *others = errors
+    if not others:
+        return first
+    return UsageError(
+        "\n".join(error.message for error in errors),
+        name=first.name,
+        remedy=first.remedy,
+        diagnostics=tuple(said for error in errors for said in _diagnostics(error)),
+    )
+
+
+def _diagnostics(error: UsageError) -> tuple[Diagnostic, ...]:
+    place, _, text = error.message.partition(" ")
+    return error.diagnostics or (Diagnostic(place=place, name=error.name, text=text),)
 
 
 def _content(file: Path) -> bytes:
@@ -145,13 +220,13 @@ def _called(runtime: Runtime, imported: ImportedPolicy) -> dict[str, str]:
     }
 
 
-def _check(text: str) -> None:
-    """Raise UsageError for a policy that the other commands would not read."""
+def _check(text: str, file: Path | None = None) -> None:
+    """Raise UsageError for a policy that the other commands would not read; `file` is what it is made of, if one."""
     try:
         policy_files.parse(text, "the proposed policy")
     except PolicyError as error:
         raise UsageError(
-            f"the proposed policy would be wrong: {error.message}",
+            f"{f'{file}: ' if file else ''}the proposed policy would be wrong: {error.message}",
             name="no-policy",
             remedy="a domain needs a name; correct the file or the domain that is imported",
         ) from error
@@ -184,9 +259,20 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         ) from error
 
 
-def _show(imported: ImportedPolicy, text: str, output: Path | None, *, as_json: bool) -> None:
+def _show(
+    imported: ImportedPolicy,
+    text: str,
+    output: Path | None,
+    errors: Sequence[UsageError],
+    *,
+    as_json: bool,
+) -> None:
+    for error in errors:
+        show_error(error)
     if as_json:
         proposed = ImportOutput(
+            exit=Exit.FAILED if errors else Exit.OK,
+            errors=tuple(errors),
             devices=imported.devices,
             assignments=imported.assignments,
             notes=imported.notes,

@@ -87,20 +87,13 @@ class ImportedPolicy:
     notes: tuple[Sentence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOutput(ImportedPolicy):
-    """What `cede import --json` prints; `policy` is the proposed policy as YAML, with comments."""
-
-    policy: Sentence
-
-
 def import_policy(
     found: Iterable[SourceContent], inventory: Inventory, existing: Policy
 ) -> ImportedPolicy:
     """Propose one policy for all contents, in the order of addresses.
 
-    What the `existing` policy already names is left out and noted: both may be used together. If several domains are to
-    have one device, the first gets it.
+    What the `existing` policy already names is left out and noted: both may be used together. So is a bridge, which no
+    policy overrides. If several domains are to have one device, the first gets it.
     """
     contents = tuple(found)
     notes = [note for content in contents for note in content.notes]
@@ -112,10 +105,13 @@ def import_policy(
     devices: list[ImportedDevice] = []
     assignments: list[ImportedAssignment] = []
     for address, several in sorted(by_address.items()):
+        device = inventory.device(address)
+        if device is not None and device.is_bridge:
+            notes += _bridge(several)
+            continue
         if address in known:
             notes += _already(known[address], existing, several, inventory)
             continue
-        device = inventory.device(address)
         name = _name(address, device, taken)
         taken.add(name)
         chosen = _assignment(name, several, inventory)
@@ -160,6 +156,14 @@ def _already(
         else:
             where = f"assigned to {', '.join(there)}" if there else "not assigned"
             yield f"{what}, {where} there; left out for {wanted.domain}"
+
+
+def _bridge(several: list[DesiredDevice]) -> Iterable[str]:
+    for wanted in several:
+        yield (
+            f"{wanted.address} ({wanted.origin}) is a bridge, which no guest is given; assign the devices behind it; "
+            f"left out{f' for {wanted.domain}' if wanted.domain else ''}"
+        )
 
 
 def _same(one: str, other: str, inventory: Inventory) -> bool:

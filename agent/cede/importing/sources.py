@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from cede.importing import inexpressible
 from cede.importing.xl_cfg import Guest, XlDevice
 from cede.model.domain import Domain
 from cede.model.inventory import Inventory
 from cede.model.pci import Address
 from cede.model.pciback_options import SPELLING, Hide
 from cede.model.policy import When
+from cede.planner.hide_mistakes import why_ignored
+
+ON_PCIBACK = "what is on pciback now"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ def of_guest(guest: Guest, inventory: Inventory) -> SourceContent:
                 origin=str(device.place),
                 domain=guest.name,
                 permissive=bool(device.spec.permissive),
-                notes=tuple(_lost(device)),
+                notes=tuple(inexpressible.of_device(device)),
             )
             for address in addresses
         ]
@@ -80,24 +84,6 @@ def _unknown(device: XlDevice) -> str:
             "write the device's address instead"
         )
     return f"this host has no function at {str(device.spec.address).removesuffix('.0')}.*"
-
-
-def _lost(device: XlDevice) -> Iterator[str]:
-    """What libvirt's XML has no place for (https://libvirt.org/formatdomain.html#host-device-assignment)."""
-    spec = device.spec
-    if spec.vslot is not None:
-        yield f"vslot={spec.vslot:x} is not carried over: under libvirt Xen chooses the slot in the guest"
-    if spec.msitranslate:
-        yield "msitranslate=1 is not carried over: libvirt can't express it, and Xen's default is 0"
-    if spec.power_mgmt:
-        yield "power_mgmt=1 is not carried over: libvirt can't express it, and Xen's default is 0"
-    if spec.rdm_policy is not None:
-        yield f"rdm_policy={spec.rdm_policy} is not carried over: libvirt can't express it, and Xen's default is strict"
-    if spec.take_from_driver is not None:
-        yield (
-            f"seize={spec.take_from_driver:d} is not carried over: cede always takes a device from "
-            "its driver"
-        )
 
 
 def of_domains(inventory: Inventory, names: Collection[str] = ()) -> SourceContent:
@@ -148,12 +134,26 @@ def _hostdev(domain: Domain, address: Address) -> DesiredDevice:
 
 def of_hide(hide: Hide, inventory: Inventory) -> SourceContent:
     """Return the devices that a `hide=` of xen-pciback keeps from dom0's drivers; `hide=` names no guest."""
-    if hide.ignored:
-        note = f"{hide.place} has no effect; the module is called xen-pciback now"
+    if hide.ignored is not None:
+        note = f"{hide.place} has no effect: {why_ignored(hide.ignored)}"
         return SourceContent(notes=(note,))
     addresses = hide.addresses([device.address for device in inventory.devices])
-    bad = f"{hide.place} can't be read from {hide.bad!a} on; {SPELLING}"
+    spelling = "" if hide.by_qubes else f"; {SPELLING}"
+    notes = [f"{hide.place} can't be read from {hide.bad!a} on{spelling}"] if hide.bad else []
+    if hide.stray:
+        notes.append(f"{hide.place} ends at the blank before {hide.stray!a}, which hides nothing")
     return SourceContent(
         wanted=tuple(DesiredDevice(address=address, origin=hide.place) for address in addresses),
-        notes=(bad,) if hide.bad else (),
+        notes=tuple(notes),
+    )
+
+
+def of_pciback(inventory: Inventory) -> SourceContent:
+    """Return the devices that are on pciback now, whoever put them there; pciback doesn't know for which guest."""
+    return SourceContent(
+        wanted=tuple(
+            DesiredDevice(address=device.address, origin=ON_PCIBACK)
+            for device in inventory.devices
+            if device.on_pciback
+        )
     )

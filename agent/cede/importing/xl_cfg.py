@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cede.errors import UsageError
+from cede.importing import inexpressible
 from cede.importing.xl_cfg_syntax import Atom, Listed, Value, read_settings
 from cede.model.domain import GuestKind
 from cede.model.pci import Address
@@ -133,10 +134,17 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XlDevice:
-    """One entry of `pci = [...]`, with what the guest's own settings add to it."""
+    """One entry of `pci = [...]`, with what the guest's own settings add to it: the options in `of_guest`."""
 
     spec: PciSpec
     place: Place
+    of_guest: frozenset[str] = frozenset()
+
+    def called(self, option: str) -> str:
+        """Return the word for an option where the file sets it: the entry's own or the guest's."""
+        if option not in self.of_guest:
+            return option
+        return "rdm policy" if option == "rdm_policy" else f"pci_{option}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +159,11 @@ class Guest:
 
 def guest_of(settings: Mapping[str, Value], file: str, diagnostics: Diagnostics) -> Guest | None:
     """Return the guest that the settings describe; None if it has no name. Adds diagnostics for what xl refuses."""
-    notes: list[str] = []
+    notes = list(inexpressible.of_guest(settings))
     name, kind = _atom(settings, "name", diagnostics), _kind(settings, diagnostics)
-    if "name" not in settings:
-        start = Place(file=file, line=1, column=1)
-        diagnostics.add(start, "no-name", "the guest has no `name`")
+    if "name" not in settings or (name is not None and not name.text):
+        place = Place(file=file, line=1, column=1) if name is None else name.place
+        diagnostics.add(place, "no-name", "the guest has no `name`")
     devices = tuple(_devices(settings, diagnostics, notes))
     host_map = _atom(settings, "e820_host", diagnostics)
     if devices and kind is GuestKind.PV and host_map is not None and not truth(host_map.text):
@@ -196,8 +204,8 @@ def _devices(
 ) -> Iterator[XlDevice]:
     for_all = {
         # the guest's settings hold for each device that has no own
-        field: truth(atom.text)
-        for name, field in FLAGS.items()
+        name: truth(atom.text)
+        for name in FLAGS
         if (atom := _atom(settings, f"pci_{name}", diagnostics)) is not None
     }
     reserved = _atom(settings, "rdm", diagnostics)
@@ -210,10 +218,14 @@ def _devices(
                 entry.place, "no-pci-device", f"pci device {quoted(entry.text)}: {error}"
             )
             continue
-        lacking: dict[str, bool] = {n: v for n, v in for_all.items() if getattr(spec, n) is None}
+        lacking = {name for name in for_all if getattr(spec, FLAGS[name]) is None}
+        added: dict[str, bool] = {FLAGS[name]: for_all[name] for name in lacking}
+        if policy is not None and spec.rdm_policy is None:
+            spec, lacking = replace(spec, rdm_policy=policy), lacking | {"rdm_policy"}
         yield XlDevice(
-            spec=replace(spec, **lacking, rdm_policy=spec.rdm_policy or policy),  # type: ignore[arg-type]
+            spec=replace(spec, **added),  # type: ignore[arg-type]
             place=entry.place,
+            of_guest=frozenset(lacking),
         )
 
 
@@ -259,6 +271,6 @@ def parse(content: bytes, file: str) -> Guest:
     settings = read_settings(content.decode("utf-8", "replace"), file, diagnostics)
     guest = guest_of(settings, file, diagnostics)
     if diagnostics or guest is None:
-        remedy = "fix these lines, or comment them out; nothing was written"
+        remedy = "fix these lines, or comment them out, and import the file again"
         raise diagnostics.error(UsageError, remedy)
     return guest

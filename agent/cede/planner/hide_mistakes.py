@@ -191,6 +191,11 @@ def _not_loading(configuration: BootConfiguration) -> Iterator[Mistake]:
         )
 
 
+def why_ignored(ignored: Ignored) -> str:
+    """Return why nothing comes of such a `hide=`."""
+    return _IGNORED[ignored][0]
+
+
 def _ignored(setting: Hide, ignored: Ignored) -> Mistake:
     why, remedy, source = _IGNORED[ignored]
     place = one_line(setting.place)
