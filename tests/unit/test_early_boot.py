@@ -15,12 +15,12 @@ from cede.errors import FailureKind
 from cede.model.hide_settings import settings
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
+from cede.model.policy import Policy
 from cede.planner.boot_plan import early_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.policy import policy_files
 
 if TYPE_CHECKING:
-    from cede.model.policy import Policy
     from cede.planner.boot_plan import EarlyBoot
 
 ROOT, NIC, PORT, IDLE = (
@@ -255,9 +255,10 @@ def test_a_hidden_device_whose_assignment_is_refused_gets_the_rules_reason(
 def test_the_doctor_says_of_each_setting_what_the_early_binder_says() -> None:
     told_now = reported(f"hide=({NIC})(09:00.0)({ROOT})({NIC}) ({PORT})", line=f"pciback.{RIGHT}")
     mistakes = {f"hide-{mistake.name}" for mistake in found(told_now).mistakes}
-    findings = {one.name for one in pciback_rules.hidden(Facts(boot=told_now, inventory=HOST))}
-    of_policy = {f"hide-{name}" for name in ("not-assigned", "refused", "missing", "ineffective")}
-    assert findings == mistakes - of_policy
+    facts = Facts(boot=told_now, inventory=HOST, policy=POLICY)
+    assert {one.name for one in pciback_rules.hidden(facts)} == mistakes
+    without = {one.name for one in pciback_rules.hidden(replace(facts, policy=Policy()))}
+    assert without == mistakes - {"hide-missing"}
 
 
 @given(

@@ -9,10 +9,11 @@ from cede.doctor.finding import HOST, Finding, Severity, quoted
 from cede.errors import FailureKind
 from cede.model.actions import LoadAtBoot, LoadPciback
 from cede.model.pciback_options import SPELLING
+from cede.planner.boot_plan import early_boot
 from cede.planner.hide_mistakes import configured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cede.doctor.finding import Facts
     from cede.planner.hide_mistakes import Mistake
@@ -64,11 +65,12 @@ def not_loaded(facts: Facts) -> Iterator[Finding]:
 
 
 def hidden(facts: Facts) -> Iterator[Finding]:
-    """Find what is wrong with what xen-pciback is told to hide, as `cede boot --print` says it, too.
+    """Find what is wrong with what xen-pciback is told to hide: the same as `cede boot --print`.
 
-    What a policy assigns is no part of it. Source: Linux, drivers/xen/xen-pciback/pci_stub.c (pcistub_init).
+    Without a policy that assigns something, what is hidden is compared with the host alone.
+    Source: Linux, drivers/xen/xen-pciback/pci_stub.c (pcistub_init).
     """
-    for mistake in configured(facts.boot, facts.inventory):
+    for mistake in _mistakes(facts):
         place, entry = quoted(mistake.place), quoted(mistake.entry)
         yield Finding(
             name=f"hide-{mistake.name}",
@@ -96,12 +98,18 @@ def hidden(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _mistakes(facts: Facts) -> Iterable[Mistake]:
+    if facts.policy.assignments:
+        return early_boot(facts.policy, facts.inventory, facts.boot).mistakes
+    return configured(facts.boot, facts.inventory, protect=facts.policy.protect)
+
+
 def _severity(mistake: Mistake, facts: Facts) -> Severity:
     if mistake.name == "twice":
         return Severity.NOTE
     if mistake.name == "malformed" and facts.inventory.pciback_loaded:
         return Severity.WARNING  # it counts from the next boot
-    fatal = mistake.kind in {FailureKind.FAILED, FailureKind.UNSAFE}
+    fatal = mistake.name in {"malformed", "guarded"} and mistake.kind is not FailureKind.OUT_OF_SYNC
     return Severity.FATAL if fatal else Severity.WARNING
 
 
