@@ -78,7 +78,7 @@ class ImportOutput(ImportedPolicy):
 )  # fmt: skip
 @click.option(
     "--from-hide", "from_hide", is_flag=True,
-    help="Take the devices that the kernel's command line and modprobe.d hide.",
+    help="Take the devices that `hide=` names: on the kernel's command line, in modprobe.d and in lists of modules.",
 )  # fmt: skip
 @click.option(
     "--from-pciback", "from_pciback", is_flag=True,

@@ -60,7 +60,7 @@ def settings(
     *,
     lists: Iterable[Line] = (),
     xen_command_line: str = "",
-    built_in: bool = False,
+    built_in: bool | None = False,
     qubes: bool = False,
 ) -> tuple[Hide, ...]:
     """Return every `hide=`, in the order in which the last one counts of those that are not ignored.
@@ -82,7 +82,7 @@ def _of_words(text: str, place: str, ignored: Ignored | None) -> Iterator[Hide]:
         yield read(value, place, stray=stray, ignored=ignored)
 
 
-def _of_options(options: Iterable[Line], *, built_in: bool) -> Iterator[Hide]:
+def _of_options(options: Iterable[Line], *, built_in: bool | None) -> Iterator[Hide]:
     for file, line in options:
         directive, module, rest = _three(line)
         if directive == "options" and _dashed(module) in _NAMES:
@@ -107,7 +107,7 @@ def _of_xen(command_line: str) -> Iterator[Hide]:
 
 
 def _of_arguments(
-    options: Iterable[Line], lists: Iterable[Line], *, built_in: bool
+    options: Iterable[Line], lists: Iterable[Line], *, built_in: bool | None
 ) -> Iterator[Hide]:
     """What stands behind the module's name where it is loaded: modprobe hears the first that loads it."""
     late = Ignored.BUILT_IN if built_in else None

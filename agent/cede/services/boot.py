@@ -90,7 +90,7 @@ def read_boot_configuration(adapters: Adapters) -> BootConfiguration:
             options,
             lists=lists,
             xen_command_line=adapters.hypervisor.command_line(),
-            built_in=bool(modules.built_in()),
+            built_in=modules.built_in(),
             qubes=modules.qubes_initramfs(),
         ),
         loaders=modules.loaders(),
