@@ -84,6 +84,47 @@ def test_a_guest_that_prints_a_forged_answer_is_found_out(host: Host) -> None:
     assert found["config space"][0] in {"failed", "not verified"}, found
 
 
+AUTOPROBE = "/sys/bus/pci/drivers_autoprobe"
+
+
+def _asked_itself(host: Host, device: str, address: str, domain: str, slot: str) -> None:
+    """Nothing is on in the device before a driver is bound in the guest, and all of it with one."""
+    host.policy(device, address, domain, "verify: {guest: device, timeout: 60}\n")
+    host.guest(domain, f"echo 0 > {AUTOPROBE}")
+    applied = host.cede("apply", "--yes")
+    assert applied.returncode == 4, applied.stdout
+    assert "no driver uses the device yet" in applied.stdout
+    assert _verified(host) == ("Unknown", "DeviceNotInUse")
+    host.guest(
+        domain,
+        f"for _ in $(seq 50); do [ -e /sys/bus/pci/devices/{slot} ] && break; sleep 0.2; done",
+    )
+    host.guest(
+        domain, f"echo {slot} > /sys/bus/pci/drivers/e1000e/bind; ip link set eth0 up || true"
+    )
+    verified = host.cede("verify")
+    assert verified.returncode == 0, verified.stdout
+    assert _verified(host) == ("True", "DeviceInUse")
+
+
+def _verified(host: Host) -> tuple[str, str]:
+    reported = json.loads(host.cede("status", "--json").stdout)["conditions"]
+    (found,) = [one for one in reported if one["type"] == "Verified"]
+    return found["status"], found["reason"]
+
+
+def test_a_device_is_verified_by_itself_once_a_driver_of_a_pv_guest_uses_it(host: Host) -> None:
+    _asked_itself(host, "nic0", NIC, "pv1", "0000:00:00.0")
+    host.sh("virsh -q -c xen:///system destroy pv1; virsh -q -c xen:///system start pv1")
+    assert host.cede("status").returncode == 4  # that was another run of the guest
+    host.guest("pv1", "true")
+    assert host.cede("verify").returncode == 0
+
+
+def test_a_device_is_verified_by_itself_once_a_driver_of_an_hvm_guest_uses_it(host: Host) -> None:
+    host.with_hvm(lambda: _asked_itself(host, "nic1", "0000:00:11.0", "hvm1", "0000:00:03.0"))
+
+
 def test_a_card_in_an_hvm_guest_is_verified_in_everything(host: Host) -> None:
     host.with_hvm(lambda: _hvm_is_verified(host))
 

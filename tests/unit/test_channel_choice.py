@@ -15,9 +15,10 @@ from cede.model.pci import Address, Device, Identity
 from cede.model.policy import Assignment, Channel, Place, Policy, Verification
 from cede.services import one_off
 from cede.services.one_off import AttachRequest
-from cede.verifier.checklist import CheckStatus
+from cede.verifier.checklist import CheckStatus, Witness
 from cede.verifier.verify import verify
 from unit.raises import raises
+from unit.test_config_space import space
 
 if TYPE_CHECKING:
     from cede.verifier.checklist import CheckResult
@@ -77,6 +78,19 @@ def verified(host: SimulatedHost, how: Verification) -> CheckResult:
     domain = host.libvirt.domain("pv1")
     assert domain is not None
     return verify(host.adapters(), NIC, domain, how, timeout=0.0)[-1]
+
+
+@pytest.mark.parametrize(
+    ("control", "decision"), [(0x8004, CheckStatus.PASSED), (0x4, CheckStatus.UNVERIFIED)]
+)
+def test_a_device_is_asked_itself_without_a_word_to_the_guest(
+    host: SimulatedHost, control: int, decision: CheckStatus
+) -> None:
+    config = host.tree.sys / f"bus/pci/devices/{NIC}/config"
+    config.write_bytes(space(0x6, (0x11, control)))
+    found = verified(host, Verification(guest=Channel.DEVICE))
+    assert (found.witness, found.status) == (Witness.DEVICE, decision), found
+    assert "console pv1" not in host.journal
 
 
 def test_a_guest_without_a_helper_is_not_verified_and_nothing_is_left_in_xenstore(

@@ -14,7 +14,7 @@ from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, KernelLine
 from cede.model.pci import Address, Device, Identity, Link, OriginalState, SwitchedOn
 from cede.verifier import guest_checks, host_checks
-from cede.verifier.checklist import CheckResult, CheckStatus, unverified_result, verified
+from cede.verifier.checklist import CheckResult, CheckStatus, Witness, unverified_result, verified
 from sim import probe_answers
 
 NIC, SLOT = Address(0, 1, 0, 0), Address(0, 0, 0, 0)
@@ -211,6 +211,24 @@ def test_a_driver_that_the_guest_claims_must_show_in_the_card_itself(
 ) -> None:
     assert of(probe_answers.whole(), card=card)["config space"][0] is decision
     assert proves(probe_answers.whole(), card=card) is (card == ON)
+
+
+@pytest.mark.parametrize(
+    ("card", "decision"),
+    [
+        (ON, CheckStatus.PASSED),
+        (replace(ON, msix=False, msi=True, memory=False), CheckStatus.PASSED),
+        (replace(ON, msix=False), CheckStatus.UNVERIFIED),  # as firmware leaves it, or with INTx
+        (replace(ON, bus_master=False), CheckStatus.UNVERIFIED),
+        (replace(ON, memory=False, io=False), CheckStatus.UNVERIFIED),
+        (None, CheckStatus.UNVERIFIED),
+    ],
+)
+def test_a_device_that_is_asked_itself_proves_a_driver_by_interrupts_by_message(
+    card: SwitchedOn | None, decision: CheckStatus
+) -> None:
+    result = host_checks.of_device(card)
+    assert (result.status, result.witness) == (decision, Witness.DEVICE)
 
 
 def test_msi_that_is_off_in_the_card_is_a_lie() -> None:

@@ -29,7 +29,7 @@ from cede.model.actions import (
 from cede.model.conditions import Condition, Status, changed_conditions, with_times
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.journal_state import Pause
-from cede.model.pci import Address, Device, Identity
+from cede.model.pci import Address, Device, Identity, SwitchedOn
 from cede.model.plan import (
     Change,
     Decision,
@@ -56,6 +56,7 @@ from cede.verifier.checklist import (
     check_result,
     unverified_result,
 )
+from cede.verifier.host_checks import of_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,6 +99,10 @@ UNSEEN = (*RIGHT, unverified_result("dom0", "libvirt doesn't answer"))
 GUEST_RIGHT = (*RIGHT, *by_guest(check_result("guest driver", "e1000e", "e1000e", passed=True)))
 GUEST_WRONG = (*RIGHT, *by_guest(check_result("guest driver", "e1000e", "no driver", passed=False)))
 GUEST_SILENT = (*RIGHT, *by_guest(unverified_result("guest", "the console is busy")))
+DEVICE_RIGHT, DEVICE_IDLE = (
+    (*RIGHT, of_device(SwitchedOn(memory=True, io=False, bus_master=True, msix=on)))
+    for on in (True, False)
+)
 NO = PermanentError("no", remedy="do")
 
 
@@ -150,6 +155,10 @@ TABLE = [
      "True InDomain, True InPersistentXML, False GuestFoundOtherwise, False GuestFoundOtherwise"),
     (replace(SEEN, done=True, checks=GUEST_SILENT),
      "True InDomain, True InPersistentXML, Unknown NoAnswer, Unknown NoAnswer"),
+    (replace(SEEN, done=True, checks=DEVICE_RIGHT),
+     "True InDomain, True InPersistentXML, True DeviceInUse, True AsAssigned"),
+    (replace(SEEN, done=True, checks=DEVICE_IDLE),
+     "True InDomain, True InPersistentXML, Unknown DeviceNotInUse, Unknown DeviceNotInUse"),
     (replace(SEEN, done=True, checks=WRONG),
      "True InDomain, True InPersistentXML, False HostFoundOtherwise, False HostFoundOtherwise"),
     (replace(SEEN, done=True, checks=UNSEEN),
@@ -301,7 +310,9 @@ def test_what_a_guest_did_not_verify_stays_so_until_it_is_asked_again() -> None:
     ]  # fmt: skip
     outside = replace(otherwise, checks=WRONG)
     assert said(outside, from_outside) == ["Unknown NotAsked", "Unknown NotAsked"]
-    for asked in (silent, otherwise):
+    idle = replace(silent, checks=DEVICE_IDLE)
+    assert said(idle, from_outside) == ["Unknown DeviceNotInUse", "Unknown DeviceNotInUse"]
+    for asked in (silent, otherwise, idle):
         assert needs_recheck(conditions_of(asked), {NAME: 1}) == {NAME}
     assert needs_recheck(conditions_of(outside), {NAME: 1}) == frozenset()
     assert needs_recheck(conditions_of(from_outside), {NAME: 1}) == {NAME}

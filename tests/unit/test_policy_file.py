@@ -453,6 +453,7 @@ def assignment_with(verify: str) -> str:
         ('guest: ssh, host: "fe80::1%lab0", user: 0123',
          Verification(guest=Channel.SSH, host="fe80::1%lab0", user="0123")),
         ("guest: xenstore", Verification(guest=Channel.XENSTORE)),
+        ("guest: device, timeout: 60", Verification(guest=Channel.DEVICE, timeout=60)),
         ("guest: none", Verification(guest=Channel.NONE)),
     ],
 )  # fmt: skip
@@ -464,6 +465,7 @@ def test_how_a_guest_is_asked_is_read_with_all_that_the_channel_needs(
 
 MISFITS = [
         ("guest: consle", 21, "unexpected-value"),
+        ("guest: device, user: root", 29, "unexpected-value"),
         ("guest: console, host: pv1", 30, "unexpected-value"),
         ("identity_file: /k", 14, "unexpected-value"),
         ("user: root", 14, "half-pair"),

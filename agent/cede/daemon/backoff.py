@@ -55,9 +55,9 @@ class Backoff:
         elif status.done:
             self.done(status.subject, now)
         match status.witness:
-            case Witness.GUEST if status.kind is None:
+            case Witness.GUEST | Witness.DEVICE if status.kind is None:
                 self.verified(status.subject)
-            case Witness.GUEST:
+            case Witness.GUEST | Witness.DEVICE:
                 self.unverified(status.subject, now)
             case Witness.HOST if status.kind is None:
                 self.in_sync(status.subject)

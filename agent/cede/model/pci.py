@@ -317,6 +317,11 @@ class SwitchedOn:
     msix: bool = False
     msix_masked: bool = False
 
+    @property
+    def driven(self) -> bool:
+        """Whether all is on that a driver needs; one that uses INTx can't be told."""
+        return (self.memory or self.io) and self.bus_master and (self.msi or self.msix)
+
     def __str__(self) -> str:
         names = {"memory": self.memory or self.io, "bus master": self.bus_master}
         by_message = "MSI-X on" if self.msix else "MSI on" if self.msi else "no MSI"

@@ -51,11 +51,12 @@ class Place:
 
 
 class Channel(StrEnum):
-    """How cede asks the guest whether it has the device."""
+    """How cede learns whether the guest has the device: from the guest, from the device itself, or not at all."""
 
     CONSOLE = "console"
     SSH = "ssh"
     XENSTORE = "xenstore"
+    DEVICE = "device"
     NONE = "none"
 
 

@@ -43,12 +43,15 @@ _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 _FAILED = {"Failed", "RollbackFailed"}
 _NO_ANSWER = "NoAnswer"
+_PROVEN = {Witness.GUEST: "GuestHasIt", Witness.DEVICE: "DeviceInUse"}
 _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
+_SILENT = {Witness.GUEST: _NO_ANSWER, Witness.DEVICE: "DeviceNotInUse"}
 _RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
-_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER, _NOT_ASKED}  # what a guest is asked after
-_UNTOLD = {_NO_ANSWER, _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
+# what a guest is asked after
+_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values(), _NOT_ASKED}
+_UNTOLD = {*_SILENT.values(), _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
 # what is true for one start of a domain
-_OF_A_GUEST = {"GuestHasIt", _RESTARTED, _FOUND_OTHERWISE[Witness.GUEST], _NO_ANSWER}
+_OF_A_GUEST = {*_PROVEN.values(), _RESTARTED, _FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values()}
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -172,9 +175,7 @@ def assess(
     assignment.
     """
     row, checked = _row(decision, outcome), _check_status(checks)
-    heard = None if checks is None else Witness.HOST
-    if any(c.witness is Witness.GUEST and c.status is not CheckStatus.INFO for c in checks or ()):
-        heard = Witness.GUEST
+    heard = _witness(checks)
     wrong = [check for check in checks or () if check.status in _AMISS]
     if row.in_sync is None and checked in _AMISS:
         text = f"out of sync: {'; '.join(map(str, wrong))}"
@@ -307,6 +308,14 @@ def _still(decision: Decision, outcome: Outcome | None, reason: str, *, waits: b
     return (outstanding or put_off) and reason in _FAILED
 
 
+def _witness(checks: Sequence[CheckResult] | None) -> Witness | None:
+    """On whose word the checks rest that decide: where the guest or the device was asked, on that."""
+    if checks is None:
+        return None
+    deciding = {check.witness for check in checks if check.status is not CheckStatus.INFO}
+    return next((asked for asked in _PROVEN if asked in deciding), Witness.HOST)
+
+
 def _check_status(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
     """What all checks come to together, None if nothing was checked."""
     if checks is None:
@@ -326,15 +335,15 @@ def _in_guest(
     *,
     asking: bool,
 ) -> tuple[Status, str, str]:
-    asked = status.witness is Witness.GUEST
+    asked = status.witness in _PROVEN
     if not status.attached:
         return Status.FALSE, "NotAttached", ""
     if checked is CheckStatus.FAILED:
         return Status.FALSE, _FOUND_OTHERWISE[wrong[0].witness], str(wrong[0])
     if checked is CheckStatus.UNVERIFIED and asked:
-        return Status.UNKNOWN, _NO_ANSWER, str(wrong[0])
-    if checked is CheckStatus.PASSED and asked:
-        return Status.TRUE, "GuestHasIt", ""
+        return Status.UNKNOWN, _SILENT.get(wrong[0].witness, _NO_ANSWER), str(wrong[0])
+    if checked is CheckStatus.PASSED and status.witness in _PROVEN:
+        return Status.TRUE, _PROVEN[status.witness], ""
     heard = was if was is not None and was.reason in _OF_A_GUEST else None
     holds = heard is not None and heard.reason != _RESTARTED and heard.domid == domid
     if heard is not None and holds and (asking or heard.status is not Status.UNKNOWN):
@@ -357,7 +366,7 @@ def _as_checked(
     if checked is CheckStatus.FAILED or (status.attached and is_so is Status.FALSE):
         return Status.FALSE, reason, message or first
     if checked is CheckStatus.UNVERIFIED:
-        return Status.UNKNOWN, _NO_ANSWER, first or message
+        return Status.UNKNOWN, _SILENT.get(wrong[0].witness, _NO_ANSWER), first
     if reason in _UNTOLD:
         return Status.UNKNOWN, reason, message
     return Status.TRUE, "AsAssigned", ""

@@ -1,9 +1,9 @@
 """The results of a verification, and the whole path of a device into its guest as a checklist.
 
 An assignment is verified when none of its results is failed or not verified. Each says whose word it rests on: the
-guest's alone, or that of dom0 and Xen. The checklist is what one checks by hand, each item with the command by which
-the administrator sees the same: module, driver, binding, hot-plug, the guest's own view, and all of that again after a
-restart. Pure: values in, values out.
+guest's alone, that of dom0 and Xen, or the device's own state, which only who has the device can change. The checklist
+is what one checks by hand, each item with the command by which the administrator sees the same: module, driver,
+binding, hot-plug, the guest's own view, and all of that again after a restart. Pure: values in, values out.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class CheckStatus(StrEnum):
 
 
 class Witness(StrEnum):
-    """Whose word a result rests on."""
+    """Whose word a result rests on: dom0's and Xen's, the guest's, or what the guest's driver did to the device."""
 
     HOST = "host"
     GUEST = "guest"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

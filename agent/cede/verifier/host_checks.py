@@ -7,19 +7,20 @@ vpci.c there (what is logged), conf_space.c (what a guest may not write).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED, INITIALISED, INITIALISING, RECONFIGURING
 from cede.model.reset_log import RESET_CAME_BACK, RESET_GIVEN_UP
-from cede.verifier.checklist import check_result, info_result, unverified_result
+from cede.verifier.checklist import Witness, check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cede.model.domain import Domain
     from cede.model.inventory import BackendDevice, KernelLine
-    from cede.model.pci import Address, Device
+    from cede.model.pci import Address, Device, SwitchedOn
     from cede.verifier.checklist import CheckResult
 
 _BINDING = re.compile(r"seizing device|assign to virtual slot")
@@ -125,6 +126,27 @@ def of_permissive(
     there = address in permissive
     found = "listed as permissive" if there else "not listed as permissive"
     return (check_result("pciback", "listed as permissive", found, passed=there),)
+
+
+def of_device(card: SwitchedOn | None) -> CheckResult:
+    """Check by the device's own configuration space, read in dom0, that a driver of its guest uses the device.
+
+    pciback switches all of it off whenever the device changes hands (pciback_ops.c, xen_pcibk_reset_device), so what is
+    on was switched on since the attach and the guest's last start.
+    Firmware of an HVM guest switches on memory and bus mastering, too (tools/firmware/hvmloader/pci.c): what only a
+    driver does is to ask for interrupts by message. None is a device that does not answer.
+    """
+    expected = "memory, bus mastering and MSI or MSI-X switched on by the guest's driver"
+    if card is None:
+        result = unverified_result("device", "its configuration space can't be read")
+    elif card.driven:
+        result = check_result("device", expected, card, passed=True)
+    else:
+        result = unverified_result(
+            "device",
+            f"{card}: no driver uses the device yet, or one without MSI, which dom0 can't see",
+        )
+    return replace(result, witness=Witness.DEVICE)
 
 
 def of_kernel_log(lines: Sequence[KernelLine] | None, address: Address) -> tuple[CheckResult, ...]:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cede.verifier.checklist import AssignmentChecks, CheckResult
 
 _PAUSE = 0.1
+_Results = tuple["CheckResult", ...]
 
 
 def of_host(
@@ -107,26 +108,45 @@ def verify(
     if verification.guest is Channel.NONE or slot is None or not verified(host):
         return (*host, *logs(host), *_unasked(verification))
     at = slot
-    last: tuple[CheckResult, ...] = ()
+
+    def asked(guest: probe.GuestChannel) -> _Results:
+        said = probe.parse(guest.probe(at, max(1.0, left())), at)
+        return guest_checks.of_guest(said, device, at, adapters.sysfs.switched_on(address))
+
+    if verification.guest is Channel.DEVICE:
+        inside = until_verified(
+            lambda: (host_checks.of_device(adapters.sysfs.switched_on(address)),)
+        )
+    else:
+        inside = _of_guest(adapters, domain, verification, asked, until_verified)
+    return (*host, *inside, *logs(inside))
+
+
+def _of_guest(
+    adapters: Adapters,
+    domain: Domain,
+    verification: Verification,
+    ask: Callable[[probe.GuestChannel], _Results],
+    until_verified: Callable[[Callable[[], _Results]], _Results],
+) -> _Results:
+    """Return what the guest says when it is asked; what it said last, if it falls silent."""
+    last: _Results = ()
+
+    def seen() -> _Results:
+        nonlocal last
+        last = ask(guest)
+        return last
+
     try:
         with _opened(adapters, domain, verification) as guest:
-
-            def seen() -> tuple[CheckResult, ...]:
-                nonlocal last
-                said = guest.probe(at, max(1.0, left()))
-                card = adapters.sysfs.switched_on(address)
-                last = guest_checks.of_guest(probe.parse(said, at), device, at, card)
-                return last
-
-            inside = until_verified(seen)
+            return until_verified(seen)
     except (GuestSilentError, PermanentError) as error:
-        inside = last or by_guest(unverified_result("guest", _message(error)))
+        return last or by_guest(unverified_result("guest", _message(error)))
     except CedeError:
         raise
     except Exception as fault:  # noqa: BLE001 - what dom0 has found is kept, whatever the guest said
         why = unexpected(fault, f"asking {domain.name}")
-        inside = by_guest(unverified_result("guest", why.message))
-    return (*host, *inside, *logs(inside))
+        return by_guest(unverified_result("guest", why.message))
 
 
 def _logs(
