@@ -33,9 +33,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not chosen have gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, so that none is left alone at the end of a run on several processors."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Each process begins with its share of the long tests, so that none is left alone at the end of a run.
+
+    pytest-xdist's worksteal gives each process an equal number of tests, in their order, and lets idle ones steal from
+    the end of another's queue (xdist/scheduler/worksteal.py, check_schedule).
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for item in sorted(filter(_minutes, items), key=_minutes, reverse=True):
+        min(shares, key=lambda share: sum(map(_minutes, share))).append(item)
+    short = [item for item in items if not _minutes(item)]
+    ordered: list[pytest.Item] = []
+    for number, share in enumerate(shares):
+        size = (len(items) - len(ordered)) // (processes - number)
+        room = max(0, size - len(share))
+        ordered += [*share, *short[:room]]
+        short = short[room:]
+    items[:] = [*ordered, *short]
+
+
+def _minutes(item: pytest.Item) -> int:
+    """About how long a long test takes; 0 for the others."""
+    marker = item.get_closest_marker("long")
+    return 0 if marker is None else int(marker.args[0])
 
 
 @pytest.fixture(scope="session")

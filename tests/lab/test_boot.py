@@ -11,7 +11,7 @@ from lab.host import Host
 from xenlab.errors import LabError
 from xenlab.waiting import wait_until
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.long(5)]
 
 SYSTEMD = Path(__file__).parents[2] / "contrib/systemd"
 VIRSH = "virsh -q -c xen:///system"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.figures import Faults, Measured
     from lab.host import Host
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.long(9)]
 
 NIC = "0000:01:00.0"
 UNITS = Path(__file__).parents[2] / "contrib/systemd"

@@ -12,7 +12,7 @@ import pytest
 
 from xenlab.lab import Lab, State
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.long(2)]
 
 DEMO = Path(__file__).parents[2] / "contrib/demo"
 

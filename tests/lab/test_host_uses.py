@@ -18,7 +18,7 @@ from sim.recorded_host import save
 if TYPE_CHECKING:
     from lab.host import Host
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.long(3)]
 
 RECORD = Path(__file__).with_name("record_uses.py")
 SECONDS = 900

@@ -54,7 +54,7 @@ def test_a_graphics_card_and_its_sound_go_to_a_guest_at_its_start_and_come_back(
 NO_BOUNCE_BUFFERS = "pcifront pci-0: Could not setup SWIOTLB!"
 
 
-@pytest.mark.long
+@pytest.mark.long(2)
 def test_a_guest_above_4_gib_collides_with_the_card_until_it_sees_the_hosts_memory_map(
     any_host: Host,
 ) -> None:

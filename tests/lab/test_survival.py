@@ -73,7 +73,7 @@ def journalled(points: list[str]) -> list[str]:
     return [f"after {what}" for what in done if not what.startswith(LOOKS)]
 
 
-@pytest.mark.long
+@pytest.mark.long(9)
 def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes"])
@@ -331,7 +331,7 @@ assignments:
 """
 
 
-@pytest.mark.long
+@pytest.mark.long(3)
 def test_many_at_once_with_a_second_cede_meanwhile(host: Host, faults: Faults) -> None:
     with faults.tried("9 assignments at once, and two more cedes meanwhile"):
         host.with_hvm(lambda: _many_at_once(host))
