@@ -90,7 +90,21 @@ def test_a_bare_refusal_says_where_the_reason_is_and_what_it_mostly_is() -> None
 
 
 def test_a_missing_reset_is_reported_with_where_to_look() -> None:
-    assert "reset_method" in classify(INTERNAL, f"Unable to reset PCI device {NIC}: no FLR").remedy
+    assert "cede devices" in classify(INTERNAL, f"Unable to reset PCI device {NIC}: no FLR").remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (OP_INVALID, "Requested operation is not valid: PCI device 0000:80:14.3 is not assignable"),
+        (INTERNAL, "internal error: Failed to find parent device for 0000:80:14.3"),
+        (INTERNAL, "Unable to reset PCI device 0000:80:14.3: Failed to find parent device for 0000:80:14.3"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_without_a_bridge_above_it_has_its_own_remedy(code: int, text: str) -> None:
+    error = classify(code, text)
+    assert (type(error), error.name) == (PermanentError, "not-assignable")
+    assert "bridge" in error.remedy
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """libvirt's errors -> cede's, named for what the caller may do.
 
 Under the Xen driver the code alone says little (most refusals are INTERNAL_ERROR), so the text counts too.
-Source: include/libvirt/virterror.h, src/libxl/libxl_driver.c, src/hypervisor/virhostdev.c.
+Source: include/libvirt/virterror.h, src/libxl/libxl_driver.c, src/hypervisor/virhostdev.c, src/util/virpci.c.
 """
 
 from __future__ import annotations
@@ -86,11 +86,17 @@ def classify(code: int, text: str, *, cause: str = "") -> CedeError:
         )
     if "in use by driver" in lower:
         return UnsafeError(said, name="in-use", remedy="take the device out of that domain first")
+    if "is not assignable" in lower or "failed to find parent device" in lower:
+        return PermanentError(
+            f"libvirt finds no bridge above the device, and passes such a device of bus 00 only: {said}",
+            name="not-assignable",
+            remedy="choose a device behind a bridge, or put the card into a slot behind one (`lspci -t`)",
+        )
     if "unable to reset pci device" in lower or "not doing bus reset" in lower:
         return PermanentError(
             f"libvirt can't reset the device, and attaches none without a reset: {said}",
             name="reset-impossible",
-            remedy="see reset_method in sysfs of the device and of its siblings on the bus",
+            remedy="`cede devices` with its address tells how libvirt would reset it, and what is reset with it",
         )
     if BACKEND_BUSY.search(cause) or "is not assignable" in cause.lower():
         # an interrupted libxl leaves its record of the device; the next attach fails once, and removes the record
