@@ -30,7 +30,6 @@ class Cede(Plugin, IndependentPlugin):  # type: ignore[misc]  # sos has no types
                         "uevent",
                         "driver",
                         "driver_override",
-                        "reset_method",
                         "config",
                         "modalias",
                         "boot_vga",

@@ -21,6 +21,19 @@ pci = [ '01:00.0@5,permissive=1', "0000:02:00.*,seize=1",
         'bdf=0000:00:11.0,vslot=1f,rdm_policy=relaxed,msitranslate=0', ]
 pci += [ '00:12.0,permissive=yes,power_mgmt=1' ]
 """
+# how libvirt resets each, by its configuration space
+RESETS = {
+    "0000:00:10.0": "none",
+    "0000:00:11.0": "pm",
+    "0000:01:00.0": "pm",
+    "0000:02:00.0": "bus",
+    "0000:02:00.1": "bus",
+    "0000:09:00.0": "bus",
+    "0000:09:00.1": "bus",
+    "0000:0a:00.0": "flr",
+    "0000:10:01.0": "bus",
+    "0000:81:00.0": "pm",
+}
 
 
 def test_devices_are_distinguished_by_what_is_right_to_do_with_each(shared_host: Host) -> None:
@@ -36,6 +49,9 @@ def test_devices_are_distinguished_by_what_is_right_to_do_with_each(shared_host:
     assert reported("0000:00:03.0") == ("no", "filesystem")
     assert reported("0000:00:0a.0") == ("no", "bridge")
     assert reported("0000:00:10.0") == reported("0000:00:12.0") == ("no", "no reset")
+    assert {address: rows[address]["reset"] for address in RESETS} == RESETS
+    on_root_bus = [rows[address]["on_root_bus"] for address in ("0000:80:00.0", "0000:81:00.0")]
+    assert on_root_bus == [True, False]
     assert reported(PAIR) == reported(PAIRED) == ("together", "siblings in use")
     assert rows[PAIR]["fitness"]["together"] == rows[PAIR]["siblings"] == [PAIRED]
     assert "which holds /" in rows["0000:00:03.0"]["fitness"]["reason"]

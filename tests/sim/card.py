@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cede.model.pci import Address, Link
+from cede.model.pci import Address, Link, Reset
 
 DOM0, QUARANTINE = 0, 0x7FF2  # DOMID_IO, which Xen keeps what left a guest in
 
@@ -27,7 +27,7 @@ class Card:
     fresh: tuple[Link, ...] = ()
     disks: tuple[str, ...] = ()
     serial: str | None = None
-    reset_methods: tuple[str, ...] = ("pm",)
+    reset: Reset = Reset.PM
     physical_function: Address | None = None
 
     in_use: set[str] = field(default_factory=set)

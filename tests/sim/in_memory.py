@@ -200,7 +200,7 @@ def _device(card: Card) -> Device:
         identity=IDENTITY,
         driver=card.driver,
         driver_override=card.override,
-        reset_methods=card.reset_methods,
+        reset=card.reset,
         interfaces=_interfaces(card),
         mac=card.links[0].mac if card.links else None,
         serial=card.serial,

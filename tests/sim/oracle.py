@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.model.actions import AddToConfig, RemoveFromConfig
-from cede.model.pci import PCIBACK
+from cede.model.pci import PCIBACK, Reset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ class Oracle:
 
     def _mates(self, card: Card) -> list[Card]:
         """Those that a reset of the card resets too."""
-        if "bus" not in card.reset_methods:
+        if card.reset is not Reset.BUS:
             return []
         here = self._host.cards.values()
         return [c for c in here if c is not card and c.present and card.address.same_bus(c.address)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sim.in_memory import MemoryJournal
 
 _ABOUT_A_CARD = (
-    "number", "serial", "wired", "fresh", "native", "disks", "reset_methods", "lazy",
+    "number", "serial", "wired", "fresh", "native", "disks", "reset", "lazy",
 )  # fmt: skip
 
 

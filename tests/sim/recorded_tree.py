@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sim.config_spaces import IGB, RADEON_HD_6970
 from sim.sys_tree import SysTree, write
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ def small_tree(root: Path, *, definitions: bool = True) -> SysTree:
     tree = SysTree(root)
     tree.function("0000:01:00.0", driver="e1000e", net={"eth0": "02:00:00:00:00:01"})
     display = tree.function(
-        "0000:02:00.0", driver="radeon", class_code="030000", identity="1002:6718", reset="pm"
+        "0000:02:00.0",
+        driver="radeon",
+        class_code="030000",
+        identity="1002:6718",
+        config=RADEON_HD_6970,
     )
     write(display / "boot_vga", "0")
     tree.function("0000:03:00.0", driver="pciback")
-    disk = tree.function("0000:04:00.0", driver="nvme", class_code="010802", reset="flr")
+    disk = tree.function("0000:04:00.0", driver="nvme", class_code="010802", config=IGB)
     write(tree.disk("nvme0n1", disk) / "size", "2097152")
     tree.mount("/", tree.sys / "class/block/nvme0n1")
     tree.slots("0000:03:00.0")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
 from cede.model.network import Interface, Network, Route
 from cede.util.kernel_files import listing, text
+from sim.config_spaces import E1000E
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,11 +68,14 @@ class SysTree:
         subsystem: str = "8086:0000",
         class_code: str = "020000",
         driver: str | None = None,
-        reset: str = "pm bus",
+        config: bytes | None = E1000E,
         net: Mapping[str, str] | None = None,
     ) -> Path:
-        """One PCI function, behind the bridge `under` if there is one; `net` maps interfaces to MACs."""
-        path = (under or self.sys / "devices/pci0000:00") / address
+        """One PCI function, behind the bridge `under` or a port of its bus; `net` maps interfaces to MACs.
+
+        `config` is its configuration space, by which it resets; None if that can't be read.
+        """
+        path = (under or self._above(address)) / address
         path.mkdir(parents=True)
         link(self.sys / "bus/pci/devices" / address, path)
         event = (
@@ -80,11 +84,22 @@ class SysTree:
         )
         write(path / "uevent", event.upper())
         write(path / "driver_override", "(null)")
-        write(path / "reset_method", reset)
+        if config is not None:
+            (path / "config").write_bytes(config)
         self.bind(address, driver)
         for name, mac in (net or {}).items():
             self.interface(name, path, mac=mac)
         return path
+
+    def _above(self, address: str) -> Path:
+        """The folder of the root bus, or of a root port that isn't listed itself, for fewer devices to count."""
+        segment, bus, _ = address.split(":")
+        root = self.sys / f"devices/pci{segment}:00"
+        if bus == "00":
+            return root
+        port = root / f"{segment}:00:1c.0"
+        write(port / "uevent", "PCI_CLASS=60400")
+        return port
 
     def bind(self, address: str, driver: str | None) -> None:
         link = self.sys / "bus/pci/devices" / address / "driver"

@@ -24,7 +24,6 @@ from cede.model.actions import (
 from cede.model.domain import Domain, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Device
-from cede.planner.resets import resets_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,7 +116,7 @@ def _plugged(action: HotPlug, before: Inventory) -> Inventory:
     assert before.given(action.address) is None, "in use by driver xenlight"
     for sibling in before.siblings(device):
         idle = sibling.on_pciback and before.given(sibling.address) is None
-        assert resets_alone(device) or idle, "active devices on bus, not doing bus reset"
+        assert device.resets_alone or idle, "active devices on bus, not doing bus reset"
     hostdev = Hostdev(
         address=action.address, alias=action.alias, write_filtering=not action.permissive
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Reset
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
@@ -42,7 +42,7 @@ def device(number: int, *, given: bool) -> Device:
         identity=IDENTITY,
         driver=PCIBACK if given else "ixgbevf",
         driver_override=PCIBACK if given else None,
-        reset_methods=("flr", "bus"),
+        reset=Reset.FLR,
         mac=None if given else mac(number),
         serial=serial(number),
         path=f"pci{here.segment:04x}:00/{here.bus % 32:02x}.0/00.{here.function}",

@@ -18,6 +18,7 @@ from cede.model.policy import Channel
 from cede.util import schemas
 from cede.verifier.checklist import CheckStatus
 from sim import probe_answers
+from sim.config_spaces import E1000
 from unit.decisions import of_kind
 
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ def test_one_assignment_out_of_sync_is_enough(cede: Callable[..., Shown], policy
 
 
 def test_every_json_output_fits_its_schema(cede: Callable[..., Shown], host: SimulatedHost) -> None:
-    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    disk = host.tree.function(
+        "0000:00:03.0", driver="virtio-pci", class_code="010000", config=E1000
+    )
     host.tree.mount("/", host.tree.disk("vda", disk))
     rows = cede("devices", "--json").json("devices")["devices"]
     assert [(row["address"], row["holder"], len(row["uses"])) for row in rows] == [

@@ -21,7 +21,7 @@ from cede.model.actions import LoadAtBoot, LoadPciback, SwitchOn
 from cede.model.domain import Domain, GuestKind
 from cede.model.hide_settings import settings
 from cede.model.inventory import BackendDevice, Inventory, LibxlNote
-from cede.model.pci import Address, Device, HostUse, Identity
+from cede.model.pci import Address, Device, HostUse, Identity, Reset
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.planner.planner import plan
@@ -35,7 +35,7 @@ CARD = Device(
     address=NIC,
     identity=Identity(vendor="8086", device="10d3", class_code="020000"),
     driver="e1000e",
-    reset_methods=("flr",),
+    reset=Reset.FLR,
 )
 PV = Domain(name="pv1", uuid="u1", kind=GuestKind.PV, domid=1)
 INVENTORY = Inventory(devices=(CARD,), domains=(PV,), pciback_loaded=True)
@@ -374,7 +374,7 @@ def pair(device: Device, domain: Domain, *others: Device) -> dict[str, Severity]
     return {one.name: one.severity for one in found}
 
 
-SIBLING = replace(CARD, address=Address(0, 1, 0, 1), reset_methods=("bus",))
+SIBLING = replace(CARD, address=Address(0, 1, 0, 1), reset=Reset.BUS)
 OFF = {"domid": None}
 SWAP = HostUse(guard="swap", chain=(str(NIC), "sda", "swap"))
 
@@ -383,7 +383,9 @@ SWAP = HostUse(guard="swap", chain=(str(NIC), "sda", "swap"))
     ("device", "domain", "found"),
     [
         ({}, {}, {"ready": NOTE}),
-        ({"reset_methods": (), "address": Address(0, 0, 0x10, 0)}, {}, {"no-reset": FATAL}),
+        ({"reset": Reset.NONE, "address": Address(0, 0, 0x10, 0)}, {}, {"no-reset": FATAL}),
+        ({"reset": None}, {}, {"reset-unknown": FATAL}),
+        ({"on_root_bus": True, "address": Address(0, 0x80, 0x14, 3)}, {}, {"root-bus": FATAL}),
         ({"node_device": False}, {}, {"not-listed": FATAL}),
         ({"uses": (SWAP,)}, {}, {"host-needs-it": FATAL}),
         ({}, {"kind": GuestKind.PVH}, {"pvh": FATAL}),
@@ -397,7 +399,7 @@ SWAP = HostUse(guard="swap", chain=(str(NIC), "sda", "swap"))
         ({}, {"kind": GuestKind.HVM, "e820_host": False}, {"ready": NOTE}),
         ({"in_guest": True, "driver": "pciback"}, {}, {"owner-unknown": FATAL}),
         (
-            {"reset_methods": (), "address": Address(0, 0, 0x10, 0), "uses": (SWAP,)},
+            {"reset": Reset.NONE, "address": Address(0, 0, 0x10, 0), "uses": (SWAP,)},
             {"passthrough": False},
             {"host-needs-it": FATAL, "no-reset": FATAL, "passthrough-off": FATAL},
         ),
@@ -411,7 +413,7 @@ def test_all_that_is_against_a_pair_is_reported(
 
 
 def test_an_active_sibling_is_against_a_pair() -> None:
-    alone = replace(CARD, reset_methods=("bus",))
+    alone = replace(CARD, reset=Reset.BUS)
     assert pair(alone, PV, SIBLING) == {"sibling-active": FATAL}
     assert pair(alone, PV, replace(SIBLING, driver="pciback")) == {"ready": NOTE}
 

@@ -14,6 +14,7 @@ from cede.adapters.runtime import LibvirtAccess
 from cede.errors import PermanentError, UnreachableError
 from cede.model.pci import Address
 from cede.services.diagnose import DoctorRequest, diagnose
+from sim.config_spaces import E1000
 from unit import test_cli
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def test_a_person_is_asked_first_and_may_say_no(
 def test_a_host_without_libvirt_is_examined_as_far_as_it_goes(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
-    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    disk = host.tree.function(
+        "0000:00:03.0", driver="virtio-pci", class_code="010000", config=E1000
+    )
     host.tree.mount("/", host.tree.disk("vda", disk))
     config = host.tree.sys.parent / "etc/modprobe.d/pciback.conf"
     config.parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ from cede.doctor.finding import Facts
 from cede.errors import FailureKind
 from cede.model.hide_settings import settings
 from cede.model.inventory import Inventory
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState, Reset
 from cede.model.policy import Policy
 from cede.planner.boot_plan import early_boot
 from cede.planner.hide_mistakes import BootConfiguration
@@ -54,7 +54,7 @@ def device(
         identity=identity,
         driver=driver,
         uses=uses,
-        reset_methods=("pm",),
+        reset=Reset.PM,
         original_state=OriginalState(identity=identity, driver=had) if had else None,
     )
 

@@ -12,7 +12,7 @@ from cede.model.actions import AddToConfig, HotPlug
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held
-from cede.model.pci import Address, Device, HostUse, Identity
+from cede.model.pci import Address, Device, HostUse, Identity, Reset
 from cede.model.policy import Channel, Match, Place, Policy, Protect, When
 from cede.planner.fitness import FitKind, Fitness, fitness
 from cede.planner.planner import plan
@@ -28,7 +28,7 @@ PLACE = Place(file="policy.yaml", line=4, column=3)
 
 def card(address: Address = FIRST, *, class_code: str = "020000", **more: object) -> Device:
     identity = Identity(vendor="8086", device="10d3", class_code=class_code)
-    values: dict[str, object] = {"driver": "e1000", "reset_methods": ("bus",), **more}
+    values: dict[str, object] = {"driver": "e1000", "reset": Reset.BUS, **more}
     return Device(address=address, identity=identity, **values)  # type: ignore[arg-type]
 
 
@@ -47,9 +47,11 @@ def guest(name: str = "pv1", **more: object) -> Domain:
         (fit(card()), FitKind.YES, ""),
         (fit(card(), card(SECOND, driver="pciback")), FitKind.YES, ""),
         (fit(card(), card(SECOND)), FitKind.TOGETHER, "siblings"),
-        (fit(card(reset_methods=("flr",)), card(SECOND)), FitKind.YES, ""),
-        (fit(card(Address(0, 0, 4, 0))), FitKind.NO, "reset"),
-        (fit(card(Address(0, 0, 4, 0), reset_methods=("pm",))), FitKind.YES, ""),
+        (fit(card(reset=Reset.FLR), card(SECOND)), FitKind.YES, ""),
+        (fit(card(Address(0, 0, 4, 0), reset=Reset.NONE)), FitKind.NO, "reset"),
+        (fit(card(Address(0, 0, 4, 0), reset=Reset.PM)), FitKind.YES, ""),
+        (fit(card(reset=None)), FitKind.NO, "reset unknown"),
+        (fit(card(Address(0, 0x80, 4, 0), reset=Reset.FLR, on_root_bus=True)), FitKind.NO, "root bus"),
         (fit(card(class_code="060400")), FitKind.NO, "bridge"),
         (fit(card(uses=(ROOT_DISK,))), FitKind.NO, "filesystem"),
         (fit(card(), card(SECOND, uses=(ROOT_DISK,))), FitKind.NO, "sibling"),

@@ -230,7 +230,7 @@ def sysfs(root: Path) -> Callable[[Edits, int], None]:
     for folder in (card / "net/eth0", slots.parent, root / "class/block"):
         folder.mkdir(parents=True)
     files = {card / "uevent": EVENT, card / "net/eth0/address": "52:54:00:01:00:00",
-             card / "reset_method": "flr bus", card / "driver_override": "(null)",
+             card / "driver_override": "(null)",
              card / "power_state": "D0", slots: "0000:01:00.0\n0000:02:00.0\n"}  # fmt: skip
     link = card / "physfn"
     link.mkdir()

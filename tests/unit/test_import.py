@@ -12,6 +12,7 @@ from cede.domain_xml import document
 from cede.errors import UnreachableError
 from cede.model.pci import Address
 from cede.policy import policy_files
+from sim.config_spaces import E1000
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def test_the_devices_command_reports_all_of_the_one_that_is_named(
 ) -> None:
     host.card("0000:01:00.1")
     for address in (NIC, "0000:01:00.1"):
-        (host.tree.sys / f"bus/pci/devices/{address}/reset_method").write_text("bus\n")
+        (host.tree.sys / f"bus/pci/devices/{address}/config").write_bytes(E1000)
     shown = cede("devices", "01:00.0")
     assert shown.out.startswith(
         f"{NIC}  Ethernet controller: Intel Corporation 82574L Gigabit Network Connection [8086:10d3]\n"

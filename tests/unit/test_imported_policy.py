@@ -21,7 +21,7 @@ from cede.model import pciback_options
 from cede.model.actions import Adopt
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import Address, Device, Identity
+from cede.model.pci import Address, Device, Identity, Reset
 from cede.model.policy import Policy, When
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
@@ -49,9 +49,9 @@ def device(address: Address, code: str, **more: object) -> Device:
 
 def host(*domains: Domain) -> Inventory:
     cards = (
-        device(NIC, "020000", driver="e1000e", reset_methods=("flr",)),
-        device(GPU, "030000", driver="pciback", reset_methods=("flr",)),
-        device(SOUND, "040300", driver="pciback", reset_methods=("flr",)),
+        device(NIC, "020000", driver="e1000e", reset=Reset.FLR),
+        device(GPU, "030000", driver="pciback", reset=Reset.FLR),
+        device(SOUND, "040300", driver="pciback", reset=Reset.FLR),
     )
     return Inventory(devices=cards, domains=domains, pciback_loaded=True)
 

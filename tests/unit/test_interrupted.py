@@ -9,7 +9,7 @@ from cede.model.actions import ReturnToDom0, Unplug
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Unfinished
-from cede.model.pci import PCIBACK, Address, Device, Identity
+from cede.model.pci import PCIBACK, Address, Device, Identity, Reset
 from cede.model.plan import Purpose
 from cede.model.policy import Policy
 from cede.planner.planner import plan
@@ -37,7 +37,7 @@ def test_what_an_interrupted_attach_left_in_another_guest_than_the_assigned_one_
                 address=NIC,
                 identity=Identity(vendor="8086", device="10d3"),
                 driver=PCIBACK,
-                reset_methods=("pm",),
+                reset=Reset.PM,
             ),
         ),
         domains=(

@@ -12,7 +12,7 @@ from cede.doctor.finding import Severity
 from cede.doctor.isolation_rules import between_guests, no_acs
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import Address, Device, Identity, Isolation
+from cede.model.pci import Address, Device, Identity, Isolation, Reset
 from unit.test_doctor import HEALTHY
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def host(
                 else NETWORK,
             ),
             path=path,
-            reset_methods=("flr",),
+            reset=Reset.FLR,
             physical_function=Address.parse("01:00.0") if at in virtual else None,
         )
         for at, path in paths.items()

@@ -1,6 +1,8 @@
 """The planner, one case per file: a host, a policy, and the plan that must come of them (tests/cases/*.yaml).
 
-A device that says nothing of its reset has the kernel's methods `pm bus`; a domain that says nothing is PV, persistent,
+A device that says nothing of its reset has one by power management; `reset` is libvirt's (flr, pm, bus, none; null if
+that can't be told), or `space` is the configuration space of a real card (sim/config_spaces.py). On bus 0, and where it
+says so, it is on a root bus. A domain that says nothing is PV, persistent,
 off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
 `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
 cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
@@ -27,18 +29,20 @@ from typing import Any
 import pytest
 import yaml
 
+from cede.adapters.linux.config_space import own_reset
 from cede.cli import output
 from cede.model.actions import AddToConfig, Adopt, HotPlug
 from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import LastApplied, Origin, Pause, Unfinished
-from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState
+from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState, Reset
 from cede.model.plan import Plan
 from cede.planner.boot_plan import plan_boot
 from cede.planner.planner import plan
 from cede.planner.release import release
 from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
+from sim import config_spaces
 from unit.decisions import decisions
 
 SOURCE = "policy.yaml"
@@ -53,6 +57,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         class_code=said.get("class", "020000"),
         subsystem=said.get("subsystem", ""),
     )
+    on_root_bus = said.get("root_bus", ":00:" in address)
     return Device(
         address=Address.parse(address),
         identity=identity,
@@ -64,7 +69,8 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         asleep=said.get("asleep", False),
         unrestored=tuple(said.get("unrestored", ())),
         path=said.get("path", ""),
-        reset_methods=tuple(said.get("reset", "pm bus").split()),
+        reset=_reset(said, on_root_bus=on_root_bus),
+        on_root_bus=on_root_bus,
         physical_function=_address(said.get("physical_function")),
         requester=_address(said.get("requester")),
         node_device=said.get("listed", True),
@@ -75,6 +81,15 @@ def _device(address: str, said: dict[str, Any]) -> Device:
             for guard, chain in said.get("uses", {}).items()
         ),
     )
+
+
+def _reset(said: dict[str, Any], *, on_root_bus: bool) -> Reset | None:
+    if "space" not in said:
+        found = said.get("reset", "pm")
+        return None if found is None else Reset(found)
+    space: bytes = getattr(config_spaces, said["space"].upper().replace("-", "_"))
+    own = own_reset(lambda offset, size: space[offset : offset + size])
+    return Reset.BUS if own is Reset.NONE and not on_root_bus else own
 
 
 def _address(said: str | None) -> Address | None:

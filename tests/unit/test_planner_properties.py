@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cede.model.actions import Adopt, BindToPciback, HotPlug, ReturnToDom0, Unplug
 from cede.model.domain import FEATURES, OWN_ALIAS, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Reset
 from cede.model.plan import Change, Plan
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect, When
 from cede.planner.guards import guards
@@ -54,7 +54,7 @@ def device(draw: st.DrawFn, address: Address, *, calm: bool) -> Device:
         ),
         driver=driver,
         driver_override=PCIBACK if driver == PCIBACK else None,
-        reset_methods=draw(st.sampled_from([("flr",), ("pm", "bus"), ("bus",), ()])),
+        reset=draw(st.sampled_from([*Reset, None])),
         mac=mac_of(address) if driver == "e1000e" else None,
         serial=f"00-00-00-00-00-00-{address.bus:02x}-{address.function:02x}",
         path=path_of(address),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cede.errors import CedeError
 from cede.model.actions import Action
 from cede.model.domain import GuestKind
-from cede.model.pci import Address, Link
+from cede.model.pci import Address, Link, Reset
 from cede.model.policy import (
     Assignment,
     Channel,
@@ -108,8 +108,8 @@ def host(journal: MemoryJournal) -> RacedHost:
         Card(address=NIC, wired=_wired(1), serial=_SERIAL),
         Card(address=LAN, wired=_wired(2)),
         Card(address=DISK, native="nvme", disks=("eui.1",), serial="00-00-00-00-00-00-00-02"),
-        Card(address=LEFT, wired=_wired(3), reset_methods=("bus",)),
-        Card(address=RIGHT, native="snd", reset_methods=("bus",)),
+        Card(address=LEFT, wired=_wired(3), reset=Reset.BUS),
+        Card(address=RIGHT, native="snd", reset=Reset.BUS),
         Card(address=VIRTUAL, native="igbvf", physical_function=LAN),
     )
     guests = (

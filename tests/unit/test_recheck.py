@@ -27,6 +27,7 @@ from cede.model.pci import Address
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.planner.recheck import recheck
 from cede.services.observe import look_again, observe
+from sim.config_spaces import E1000
 from unit.test_executor import ATTACH, IDENTITY, NIC, RELEASE
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def test_a_sibling_that_came_into_use_keeps_a_device_that_is_reset_with_it(
 ) -> None:
     host.card("0000:01:00.1", driver=None)
     for address in (NIC, "0000:01:00.1"):
-        (host.tree.sys / f"bus/pci/devices/{address}/reset_method").write_text("bus\n")
+        (host.tree.sys / f"bus/pci/devices/{address}/config").write_bytes(E1000)
     host.loaded = True
     host.libvirt.bind_to_pciback(Address.parse("0000:01:00.1"))
     done = take(host, *ATTACH, at=HotPlug, meanwhile=lambda: gave(host, 2, "0000:01:00.1"))

@@ -18,7 +18,7 @@ from cede.model.actions import (
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Held, Unfinished
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, OriginalState, Reset
 from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
 from cede.model.policy import Policy
 from cede.planner.planner import plan
@@ -30,7 +30,7 @@ IDENTITY = Identity(vendor="8086", device="10d3", class_code="020000")
 ORIGIN = OriginalState(identity=IDENTITY, driver="e1000e")
 OURS = Hostdev(address=NIC, alias="ua-cede-nic0")
 NOTE = Ownership(name="nic0", address=NIC, policy="policy.yaml")
-HERE = Device(address=NIC, identity=IDENTITY, driver="e1000e", reset_methods=("flr",))
+HERE = Device(address=NIC, identity=IDENTITY, driver="e1000e", reset=Reset.FLR)
 TAKEN = replace(
     HERE, driver=PCIBACK, driver_override=PCIBACK, in_pciback_slots=True, original_state=ORIGIN
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from cede.cli import main as command_line
 from cede.util import process
+from sim.config_spaces import E1000, IGB, INTEGRATED_WIRELESS, SATA
 from sim.recorded_tree import small_tree
 from sim.sys_tree import write
 from unit.test_cli import Shown
@@ -103,6 +104,31 @@ def test_devices_are_told_and_what_is_not_told_is_refused(
     }
     assert rows[HIDDEN]["holder"] == "unknown"
     assert shown.err.count("does not tell") == 3
+
+
+def test_resets_are_judged_by_configuration_space_and_bridges_and_not_by_the_kernels_word(
+    cede: Callable[..., Shown], tmp_path: Path
+) -> None:
+    tree, processing = small_tree(tmp_path / "host"), "118000"
+    second = tree.sys / "devices/pci0000:80"
+    write(tree.sys / f"bus/pci/devices/{DISPLAY}/reset_method", "bus")
+    tree.function("0000:02:00.1", class_code="040300", driver="snd_hda_intel", config=E1000)
+    for address, method in (("0000:00:1b.0", "device_specific"), ("0000:00:1c.1", "acpi")):
+        made = tree.function(address, class_code=processing, driver="dsp", config=SATA)
+        write(made / "reset_method", method)
+    tree.function("0000:00:1d.0", class_code=processing, config=IGB[:64])
+    tree.function("0000:80:14.3", class_code=processing, under=second, config=INTEGRATED_WIRELESS)
+    tree.function("0000:80:17.0", class_code="010601", under=second, driver="ahci", config=SATA)
+    rows = by_address(cede("devices", "--json", "--root", str(tree.root)))
+    assert {at: (row["fitness"]["cause"], row["reset"]) for at, row in rows.items()} | {
+        DISPLAY: ("", "pm"),
+        "0000:00:1b.0": ("no reset", "none"),
+        "0000:00:1c.1": ("no reset", "none"),
+        "0000:00:1d.0": ("reset unknown", None),
+        "0000:80:14.3": ("on a root bus", "flr"),
+    } == {at: (row["fitness"]["cause"], row["reset"]) for at, row in rows.items()}
+    assert rows["0000:80:14.3"]["siblings"] == []
+    assert "0000:80:17.0" not in rows["0000:80:14.3"]["fitness"]["remedy"]
 
 
 @pytest.mark.parametrize("lost", ["proc/self/mountinfo", "proc/net/tcp", "proc"])

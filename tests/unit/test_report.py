@@ -13,7 +13,8 @@ from cede.cli import main as command_line
 from cede.errors import UnreachableError
 from cede.model.pci import Address, Link
 from cede.services.replacements import Replacements
-from sim.sys_tree import write
+from sim.config_spaces import E1000E
+from sim.sys_tree import link, write
 from unit import test_cli
 from unit.test_cli import Shown
 from unit.test_doctor_command import findings
@@ -60,6 +61,7 @@ vncpasswd = "{vnc}"
 vif = ['mac={mac},ip={address}']
 disk = ['phy:/dev/{path}/root,xvda,w', 'target=/srv/{path}/b.img, vdev=xvdb']
 vfb = ['vnc=1,vncpasswd={vnc}']"""
+PORT = "PCI_CLASS=60400\nPCI_ID=1B36:000C"
 SERIAL = bytes.fromhex(SECRETS["serial"].replace("-", ""))[::-1]
 
 
@@ -69,9 +71,8 @@ def known(host: SimulatedHost) -> SimulatedHost:
     root, tree = host.paths.root, host.tree
     host.guest(SECRETS["domain"], 7)
     tree.slots()
-    card = tree.sys / "devices/pci0000:00/0000:01:00.0"
-    serial = bytes(256) + bytes.fromhex("03000100") + SERIAL
-    (card / "config").write_bytes(bytes.fromhex("8680d310") + serial[4:])
+    card = tree.sys / "bus/pci/devices/0000:01:00.0"
+    (card / "config").write_bytes(E1000E + bytes.fromhex("03000100") + SERIAL)
     nic = host.cards[Address.parse("0000:01:00.0")]
     nic.links = (Link(name="enx3cfdfe123456", mac=SECRETS["mac"], up=True, mtu=1500),)
     write(root / "etc/hostname", f"{SECRETS['host']}.example.net")
@@ -164,7 +165,9 @@ def test_devices_are_the_same_in_the_report(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = tmp_path / "out.tar.gz"
+    path, port = tmp_path / "out.tar.gz", "0000:00:1c.0"
+    write(known.tree.sys / "devices/pci0000:00" / port / "uevent", PORT)
+    link(known.tree.sys / "bus/pci/devices" / port, known.tree.sys / "devices/pci0000:00" / port)
     cede("apply", "--yes")
     here = cede("devices", "--json", on=None).json("devices")["devices"]
     cede("report", "-o", str(path), on=None)
@@ -175,8 +178,9 @@ def test_devices_are_the_same_in_the_report(
         [one[key] for key in kept] for one in here
     ]
     assert [one["fitness"]["fit"] for one in there] == [one["fitness"]["fit"] for one in here]
-    assert there[0]["holder"].startswith("guest-")
-    assert here[0]["holder"] == "pv1"
+    assert [one["reset"] for one in there] == [None, "pm", "pm"]
+    assert there[1]["holder"].startswith("guest-")
+    assert here[1]["holder"] == "pv1"
     assert shown.err == ""
     assert known.guests["pv1"].domain.live
 

@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cede.util import schemas
+from sim.config_spaces import E1000
 from unit.test_cli import Shown, cede, policy
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def fits(data: Any) -> bool:  # noqa: ANN401 - JSON is any
 def test_a_saved_host_fits_its_schema_before_and_after_an_attach(
     cede: Callable[..., Shown], host: SimulatedHost, tmp_path: Path
 ) -> None:
-    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    disk = host.tree.function(
+        "0000:00:03.0", driver="virtio-pci", class_code="010000", config=E1000
+    )
     host.tree.mount("/", host.tree.disk("vda", disk))
     for command in (("apply", "--yes"), ("drain", "--yes"), ("resume", "--yes"), ("pause", "pv1")):
         cede(*command)

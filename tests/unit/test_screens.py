@@ -22,6 +22,7 @@ from cede.model.plan import Change, Purpose
 from cede.policy.policy_files import source_at
 from cede.state.journal import Requester
 from sim import probe_answers
+from sim.config_spaces import E1000
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 from unit.test_in_sync import REPORT, taken_away
 
@@ -78,7 +79,9 @@ def scenes(
 
 
 def root_disk(host: SimulatedHost) -> None:
-    disk = host.tree.function("0000:00:03.0", driver="virtio-pci", class_code="010000", reset="")
+    disk = host.tree.function(
+        "0000:00:03.0", driver="virtio-pci", class_code="010000", config=E1000
+    )
     host.tree.mount("/", host.tree.disk("vda", disk))
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cede.adapters.linux.config_space import serial_number
 from cede.adapters.linux.sysfs import Sysfs
 from cede.errors import IndeterminateError, PermanentError
-from cede.model.pci import Address, Device, Identity, SwitchedOn
+from cede.model.pci import Address, Device, Identity, Reset, SwitchedOn
+from sim.config_spaces import E1000
 from unit.raises import raises
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def test_a_function_is_read_with_everything_that_it_says_of_itself(tree: SysTree
         address=NIC,
         identity=Identity(vendor="8086", device="10d3", subsystem="8086:0000", class_code="020000"),
         driver="e1000e",
-        reset_methods=("pm", "bus"),
+        reset=Reset.PM,
         interfaces=("enp1s0",),
         mac="52:54:00:ce:de:01",
-        path="pci0000:00/00.0",
+        path="pci0000:00/1c.0/00.0",
     )
 
 
@@ -79,8 +80,8 @@ def test_driver_override_is_a_name_or_nothing(
 
 
 def test_a_device_without_a_driver_or_a_reset_has_none(tree: SysTree) -> None:
-    tree.function("0000:01:00.0", reset="")
-    assert (only(tree).driver, only(tree).reset_methods) == (None, ())
+    tree.function("0000:00:10.0", config=E1000)
+    assert (only(tree).driver, only(tree).reset) == (None, Reset.NONE)
 
 
 def test_virtio_hides_its_interface_one_level_down(tree: SysTree) -> None:
@@ -127,7 +128,7 @@ def test_permissive_is_what_pciback_itself_lists(tree: SysTree) -> None:
 
 
 def test_what_is_switched_on_in_a_card_is_read_of_its_config_file(tree: SysTree) -> None:
-    path = tree.function("0000:01:00.0")
+    path = tree.function("0000:01:00.0", config=None)
     assert Sysfs(tree.sys).switched_on(NIC) is None
     (path / "config").write_bytes(struct.pack("<HHHH", 0x8086, 0x10D3, 0x0006, 0) + bytes(56))
     on = SwitchedOn(memory=True, io=False, bus_master=True)

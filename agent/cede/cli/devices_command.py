@@ -16,7 +16,7 @@ from cede.cli.options import json_option
 from cede.cli.screen import echo, echo_json, echo_lines
 from cede.errors import PolicyError, UsageError
 from cede.model.inventory import Inventory
-from cede.model.pci import Address, Device
+from cede.model.pci import Address, Device, Reset
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.planner.fitness import FitKind
@@ -36,6 +36,13 @@ _WIDTH = 100
 _WIDEST = {"DRIVER": 12, "WITH": 12, "FIT": 20, "HAS": 14}
 _HEAD = ("ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT")
 _LEAST = 24
+_RESETS = {
+    Reset.FLR: "of the function (FLR)",
+    Reset.PM: "of the function, by power management",
+    Reset.BUS: "of its bus, with all that is on it",
+    Reset.NONE: "none that libvirt can do",
+    None: "can't be told",
+}
 _VANISHED = "vanished; `cede release` removes it from the XML"
 
 
@@ -106,7 +113,7 @@ def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
     for node in device.nodes:
         yield "has", str(node)
     if not device.is_bridge:
-        yield "reset", ", ".join(device.reset_methods) or "none of its own"
+        yield "reset", _RESETS[device.reset]
     yield "siblings", ", ".join(map(str, device.siblings))
     yield "MAC", device.mac or ""
     yield "serial", device.serial or ""

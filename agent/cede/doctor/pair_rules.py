@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cede.model.plan import Plan
 
 _SOURCES = {
+    "root-bus": "libvirt, src/util/virpci.c (virPCIDeviceIsAssignable)",
+    "reset-unknown": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
     "no-reset": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
     "sibling-active": "libvirt, src/util/virpci.c (virPCIDeviceReset)",
     "pvh": "Xen, docs/man/xl.cfg.5.pod.in (pci)",

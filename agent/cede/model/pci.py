@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from cede.util.json_keywords import Keywords
@@ -124,6 +125,11 @@ class Identity:
     def __str__(self) -> str:
         return f"{self.vendor}:{self.device}"
 
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it is a bridge of any kind; libvirt passes endpoints only."""
+        return self.class_code.startswith(BRIDGE_CLASS)
+
 
 UNTOLD = "untold"  # the guard of what a recorded host does not tell; no override passes it
 GUARDS = (
@@ -197,14 +203,30 @@ class OriginalState:
         return tuple(link.mac for link in self.links if not link.random)
 
 
+class Reset(StrEnum):
+    """How libvirt resets a function before it gives it to a guest: the first of these that there is.
+
+    `flr` is a function level reset, `pm` a power management reset, each of the function alone; `bus` is a reset of the
+    whole bus by the bridge above it. What only the kernel can do (`device_specific`, `acpi` in its reset_method) is
+    `none`. Source: libvirt, src/util/virpci.c (virPCIDeviceReset).
+    """
+
+    FLR = "flr"
+    PM = "pm"
+    BUS = "bus"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One PCI function as dom0's sysfs shows it (Documentation/ABI/testing/sysfs-bus-pci).
 
     `driver` is the name behind the driver link or None (`pciback` holds it for guests); `driver_override` is the only
-    driver that may bind, if there is such a rule; `reset_methods` are the kernel's (`flr`, `pm`, `bus` ...), empty if
-    there are none; `interfaces` are its network interfaces in dom0, and `unrestored` is what they have that a return to
-    dom0 doesn't bring back; `mac` is the MAC address of the first of them,
+    driver that may bind, if there is such a rule; `reset` is how libvirt would reset it, None for a bridge and where
+    that can't be told (its configuration space can't be read, as without root, or it doesn't answer); `on_root_bus`
+    tells that no PCI-to-PCI bridge is above it, whatever the number of its bus; `interfaces` are its network interfaces
+    in dom0, and `unrestored` is what they have that a return to dom0 doesn't bring back; `mac` is the MAC address of
+    the first of them,
     None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator or a bond gave it;
     `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the device has been
     `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root bus, bridge by
@@ -222,7 +244,8 @@ class Device:
     identity: Identity
     driver: str | None = None
     driver_override: str | None = None
-    reset_methods: tuple[str, ...] = ()
+    reset: Reset | None = None
+    on_root_bus: bool = False
     interfaces: tuple[str, ...] = ()
     unrestored: tuple[str, ...] = ()
     mac: Annotated[str, Keywords(pattern="^[0-9a-f]{2}(:[0-9a-f]{2})+$")] | None = None
@@ -250,8 +273,13 @@ class Device:
 
     @property
     def is_bridge(self) -> bool:
-        """Whether it is a bridge of any kind; libvirt passes endpoints only."""
-        return self.identity.class_code.startswith(BRIDGE_CLASS)
+        """Whether it is a bridge of any kind."""
+        return self.identity.is_bridge
+
+    @property
+    def resets_alone(self) -> bool:
+        """Whether a reset of it is known to leave its siblings alone."""
+        return self.reset in {Reset.FLR, Reset.PM}
 
     @property
     def on_pciback(self) -> bool:

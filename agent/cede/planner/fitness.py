@@ -16,6 +16,7 @@ from cede.model.plan import Refused
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, When
 from cede.planner.attach import plan_assignment
 from cede.planner.guards import guards
+from cede.planner.resets import reset_together
 from cede.planner.targets import AttachTarget, PlanContext
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _CAUSES = {
     "domain-unreadable": "a domain can't be read",
     "guest-disks-unknown": "guests' disks unknown",
     "no-reset": "no reset",
+    "reset-unknown": "reset unknown",
+    "root-bus": "on a root bus",
     "physical-and-virtual": "SR-IOV",
     _SIBLING_ACTIVE: "siblings in use",
 }
@@ -75,7 +78,7 @@ def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
     found = plan_assignment(target, PlanContext.of([target]))
     if not isinstance(found, Refused):
         return Fitness(fit=FitKind.YES)
-    others = [d for d in inventory.siblings(device) if not d.is_bridge]
+    others = [d for d in reset_together(device, inventory) if not d.is_bridge]
     cause = _cause(found, device, inventory, policy)
     if found.rule == _SIBLING_ACTIVE and _start_together([device, *others], inventory, policy):
         return Fitness(

@@ -12,7 +12,7 @@ from cede.errors import FailureKind
 from cede.model.pci import UNTOLD, HostUse
 from cede.model.plan import Refused
 from cede.planner.match import fits
-from cede.planner.resets import reset_together, resets_alone
+from cede.planner.resets import reset_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,7 @@ def refuse_guarded(
     """
     protect = tuple(protect)
     reasons = [*guards(device, protect), *_virtual_functions(device, inventory)]
-    how = "with the same requester id as" if resets_alone(device) else "reset together with"
+    how = "with the same requester id as" if device.resets_alone else "reset together with"
     for sibling in reset_together(device, inventory):
         if not sibling.is_bridge:
             reasons += [

@@ -23,7 +23,12 @@ from cede.planner.release import (
     refuse_owner_untold,
     refuse_unreadable,
 )
-from cede.planner.resets import refuse_sibling, resets_alone
+from cede.planner.resets import (
+    refuse_no_reset,
+    refuse_reset_unknown,
+    refuse_root_bus,
+    refuse_sibling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -393,18 +398,19 @@ def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
     )
 
 
+def _root_bus(target: AttachTarget, _: PlanContext) -> Answer:
+    """Of the endpoints of root buses, libvirt passes those of bus 0 only."""
+    return None if target.live is not None else refuse_root_bus(target.device, target.subject)
+
+
+def _reset_unknown(target: AttachTarget, _: PlanContext) -> Answer:
+    """How libvirt would reset it can't be told, which is neither a reset nor none."""
+    return None if target.live is not None else refuse_reset_unknown(target.device, target.subject)
+
+
 def _no_reset(target: AttachTarget, _: PlanContext) -> Answer:
     """libvirt resets each device before it gives it away."""
-    if target.live is not None or resets_alone(target.device) or target.device.address.bus != 0:
-        return None
-    return Refused(
-        subject=target.subject,
-        rule="no-reset",
-        kind=FailureKind.FAILED,
-        reason=f"{target.device.address} can't be reset (no FLR, no power management reset, and the root bus has no "
-        "bus reset), so libvirt refuses to attach it",
-        remedy="choose a device with a reset; see /sys/bus/pci/devices/*/reset_method",
-    )
+    return None if target.live is not None else refuse_no_reset(target.device, target.subject)
 
 
 def _sibling_active(target: AttachTarget, context: PlanContext) -> Answer:
@@ -441,6 +447,8 @@ RULES: tuple[Rule, ...] = (
     Rule("foreign", Asked.LATER, _foreign),
     Rule("half-gone", Asked.LATER, _half_gone),
     Rule("other-setting", Asked.LATER, _other_setting),
+    Rule("root-bus", Asked.ALWAYS, _root_bus),
+    Rule("reset-unknown", Asked.ALWAYS, _reset_unknown),
     Rule("no-reset", Asked.ALWAYS, _no_reset),
     Rule("sibling-active", Asked.ALWAYS, _sibling_active),
 )

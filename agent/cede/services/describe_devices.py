@@ -23,8 +23,8 @@ class DescribedDevice(Device):
 
     `holder` is who has it: a domain's name, `domain N` if libvirt doesn't know it, `assignable` (on pciback, in no
     domain), `unknown` (on pciback, and Xen can't be asked) or `dom0`. `nodes` are what dom0 has through it, and
-    loses with it; `siblings` are the functions that a reset of its bus resets too, none on the root bus, which has
-    no reset; `kept` is why the host keeps it: its uses, what the policy protects, and whether it is a bridge.
+    loses with it; `siblings` are the functions that a reset of its bus resets too, none on a root bus, which has no
+    reset; `kept` is why the host keeps it: its uses, what the policy protects, and whether it is a bridge.
     """
 
     holder: Sentence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OF_FUNCTION = (
-    "uevent", "vendor", "device", "class", "subsystem_vendor", "subsystem_device", "driver_override", "reset_method",
+    "uevent", "vendor", "device", "class", "subsystem_vendor", "subsystem_device", "driver_override",
     "max_link_speed", "power_state", "power/runtime_status", "modalias", "boot_vga", "resource", "revision", "config",
 )  # fmt: skip
 _CLASSES = {

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from cede.adapters.linux.config_files import Resets, Serials, asleep, read_config, serial
 from cede.adapters.linux.config_space import (
     LEGACY_SIZE,
     isolation,
     makes_conventional,
-    serial_number,
     switched_on,
 )
 from cede.errors import IndeterminateError, PermanentError
@@ -31,15 +31,11 @@ from cede.util.kernel_files import (
 from cede.util.numbers import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-_T = TypeVar("_T")
 
 _NET_ADDR_RANDOM = "1"  # include/uapi/linux/netdevice.h
 _NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the administrator or a bond
-_SUSPENDED = {"suspended", "suspending"}  # Documentation/ABI/testing/sysfs-devices-power
-_NO_POWER = "D3cold"
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
@@ -87,68 +83,6 @@ def _way(path: str) -> str:
     return "/".join(links)
 
 
-def _read_config(path: str, ask: Callable[[int, Callable[[int, int], bytes]], _T]) -> _T | None:
-    """Call `ask` with the size and a reader of the function's `config`; None if that can't be read."""
-    try:
-        config = os.open(f"{path}/config", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        size = os.fstat(config).st_size
-        return ask(size, lambda offset, length: os.pread(config, length, offset))
-    except OSError:
-        return None  # it vanished while it was read
-    finally:
-        os.close(config)
-
-
-def _serial(path: str) -> str | None:
-    """Return the serial number in the function's `config`; without root only the first 64 bytes are readable."""
-    return _read_config(
-        path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
-    )
-
-
-def _asleep(path: str) -> bool:
-    """Whether reading the function's `config` would wake it, or a bridge above it (drivers/pci/access.c).
-
-    A function in D3hot that a driver has not suspended answers as it is.
-    """
-    return (
-        text(f"{path}/power/runtime_status") in _SUSPENDED
-        or text(f"{path}/power_state") == _NO_POWER
-    )
-
-
-class _Serials:
-    """The serial numbers of this process' looks: one of a card that fell asleep is still that card's.
-
-    A card that went and came back has a folder with another inode.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, str]] = {}
-
-    def of(self, path: str, *, asleep: bool) -> str | None:
-        """Return the serial number; of a function that is asleep the one that was read before, if any."""
-        if asleep:
-            inode, serial = self._seen.get(path, (0, None))
-            return serial if serial is not None and inode == _inode(path) else None
-        inode, serial = _inode(path), _serial(path)
-        if serial is None:
-            self._seen.pop(path, None)
-        else:
-            self._seen[path] = (inode, serial)
-        return serial
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0
-
-
 class _Requesters:
     """Finds the bridge that speaks for a conventional function, looking at each bridge once."""
 
@@ -170,7 +104,7 @@ class _Requesters:
     def _makes_conventional(self, name: str) -> bool:
         if name not in self._seen:
             self._seen[name] = bool(
-                _read_config(
+                read_config(
                     f"{self._devices}/{name}",
                     lambda size, read: size >= LEGACY_SIZE and makes_conventional(read),
                 )
@@ -212,7 +146,7 @@ class Sysfs:
         self._devices = f"{root}/bus/pci/devices"
         self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
         self._blocks = f"{root}/class/block"
-        self._serials = _Serials()
+        self._serials, self._resets = Serials(), Resets()
 
     @property
     def pciback_loaded(self) -> bool:
@@ -263,18 +197,18 @@ class Sysfs:
 
     def serial(self, address: Address) -> str | None:
         """Return the PCIe device serial number, for which the device is woken; None if the device has none."""
-        return _serial(f"{self._devices}/{address}")
+        return serial(f"{self._devices}/{address}")
 
     def switched_on(self, address: Address) -> SwitchedOn | None:
         """Return what is switched on in the device itself; None if unreadable."""
-        return _read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
+        return read_config(f"{self._devices}/{address}", lambda _, read: switched_on(read))
 
     def isolation(self, address: Address) -> Isolation | None:
         """Return what the function does to keep its peers apart; None if unreadable, or if reading would wake it."""
         path = f"{self._devices}/{address}"
-        if _asleep(path):
+        if asleep(path):
             return None
-        return _read_config(path, lambda _, read: isolation(read))
+        return read_config(path, lambda _, read: isolation(read))
 
     def permissive(self) -> frozenset[Address]:
         """Return the addresses that pciback treats as permissive."""
@@ -375,24 +309,26 @@ class Sysfs:
         path = f"{self._devices}/{name}"
         physical_function, function_index = virtual.of(path, name)
         entries, way = listing(path), readlink(path)
-        net, asleep = _net(path, entries), _asleep(path)
+        net, sleeps, instance = _net(path, entries), asleep(path), self.instance(address)
+        resets = self._resets.of(path, way, instance, entries, is_bridge=identity.is_bridge)
         return Device(
             address=address,
             identity=identity,
             driver=self.driver(address),
             driver_override=self.driver_override(address),
-            reset_methods=tuple(text(f"{path}/reset_method").split()),
+            reset=resets.reset,
+            on_root_bus=resets.on_root_bus,
             interfaces=tuple(found for found, _ in net),
             mac=_mac(net[0][1]) if net else None,
             mac_set=bool(net) and text(f"{net[0][1]}/addr_assign_type") in _NET_ADDR_GIVEN,
-            serial=self._serials.of(path, asleep=asleep),
-            asleep=asleep,
+            serial=self._serials.of(path, instance, asleep=sleeps),
+            asleep=sleeps,
             path=_way(way),
             physical_function=physical_function,
             function_index=function_index,
             requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
-            instance=self.instance(address),
+            instance=instance,
         )
 
 
