@@ -133,7 +133,7 @@ class WorldMovedError(CedeError):
 
 
 LIBVIRT_SILENT = "libvirt-silent"  # the name where it is libvirt that a call was made to
-NOT_TOLD = "not-told"  # the name where a recorded host has no answer
+NOT_RECORDED = "not-told"  # the name where a recorded host has no answer
 
 
 class HungError(CedeError):

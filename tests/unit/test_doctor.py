@@ -198,7 +198,7 @@ USED = replace(
         ("hide=(01:00.0)(0000:01:00.*)", {"hide-twice": NOTE}),
         ("hide=(01:*.*)", {}),
         ('hide="(01:00.0) (01:00.0)" permissive=1', {"hide-twice": NOTE}),
-        ("hide=(01:00.0) (02:00.0)", {"hide-stray": WARNING}),
+        ("hide=(01:00.0) (02:00.0)", {"hide-trailing": WARNING}),
         ("hide=", {}),
         ("permissive=1", {}),
         ("hide=01:00.0", {"hide-malformed": FATAL}),

@@ -110,7 +110,7 @@ def test_xens_command_line_is_not_linuxs(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "hidden", "stray", "bad"),
+    ("value", "hidden", "trailing", "bad"),
     [
         ("hide=(01:00.0)(02:00.0)   (03:00.0)(04:00.0)", 2, "(03:00.0)(04:00.0)", ""),
         ("hide=(01:00.0) (02:00.0)\t(03:00.0)", 1, "(02:00.0) (03:00.0)", ""),
@@ -124,14 +124,14 @@ def test_xens_command_line_is_not_linuxs(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_blank_ends_the_value_and_what_follows_is_stray(
-    tmp_path: Path, value: str, hidden: int, stray: str, bad: str
+    tmp_path: Path, value: str, hidden: int, trailing: str, bad: str
 ) -> None:
     on_line = value.replace("hide", "xen-pciback.hide", 1)
     places = {CONF: f"options xen-pciback {value}", LINE: f"ro {on_line}", LIST: f"xen-pciback {value}"}  # fmt: skip
     for number, (path, text) in enumerate(places.items()):
         (found,) = of_files(tmp_path / str(number), {path: text})
         said = found.bad.removeprefix("xen-pciback.")
-        assert (len(found.hidden), found.stray, said) == (hidden, stray, bad)
+        assert (len(found.hidden), found.trailing, said) == (hidden, trailing, bad)
 
 
 @pytest.mark.parametrize(

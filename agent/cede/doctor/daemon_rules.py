@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.doctor.finding import HOST, Finding, Severity, quoted
-from cede.errors import NOT_TOLD
+from cede.errors import NOT_RECORDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def libvirt(facts: Facts) -> Iterator[Finding]:
     Sources: libvirt, src/util/virerror.c (VIR_ERR_NO_CONNECT), src/driver.c (virDriverLoadModule: "Failed to find
     module"), src/libxl/libxl_driver.c (libxlConnectOpen), docs/daemons.rst (the modular ones).
     """
-    if facts.no_libvirt is None or facts.no_libvirt.name == NOT_TOLD:
+    if facts.no_libvirt is None or facts.no_libvirt.name == NOT_RECORDED:
         return
     said = facts.no_libvirt.message
     if not facts.is_root and _NOT_ALLOWED.search(said):
@@ -116,7 +116,7 @@ def node_devices(facts: Facts) -> Iterator[Finding]:
 def xenstore(facts: Facts) -> Iterator[Finding]:
     """Find a xenstored that doesn't answer. Source: Xen, docs/misc/xenstore.txt."""
     error = facts.no_xenstore
-    if error is not None and error.name == NOT_TOLD:
+    if error is not None and error.name == NOT_RECORDED:
         return
     if error is not None and error.name in _SILENT:
         yield _silent(error)
@@ -132,7 +132,7 @@ def xenstore(facts: Facts) -> Iterator[Finding]:
 
 def unobserved(facts: Facts) -> Iterator[Finding]:
     """Find a host that cede can't observe as a whole, which it must before any change, though all daemons answer."""
-    if facts.not_observed and facts.not_observed.name != NOT_TOLD:
+    if facts.not_observed and facts.not_observed.name != NOT_RECORDED:
         yield _fatal(
             "not-observed",
             "cede can't observe the host as a whole, and changes nothing until that works",
@@ -150,9 +150,9 @@ def untold(facts: Facts) -> Iterator[Finding]:
         (HOST, facts.not_observed),
     )
     for what, error in asked:
-        if error is not None and error.name == NOT_TOLD:
+        if error is not None and error.name == NOT_RECORDED:
             yield Finding(
-                name=NOT_TOLD,
+                name=NOT_RECORDED,
                 severity=Severity.NOTE,
                 subject=what,
                 what=quoted(error.message),

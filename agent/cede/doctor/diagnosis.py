@@ -80,8 +80,8 @@ def with_guest(
 ) -> tuple[Finding, ...]:
     """Return `findings` with those of the guest's log, the worst first; what that log disproves is left out."""
     disproved = {guest_rules.NO_PCIFRONT} if guest_rules.pcifront_speaks(log) else set()
-    standing = [finding for finding in findings if finding.name not in disproved]
-    return worst_first([*standing, *of_guest(log, domain)])
+    current = [finding for finding in findings if finding.name not in disproved]
+    return worst_first([*current, *of_guest(log, domain)])
 
 
 def fatal(findings: Iterable[Finding]) -> bool:

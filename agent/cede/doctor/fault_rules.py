@@ -64,7 +64,7 @@ def crashed(facts: Facts) -> Iterator[Finding]:
 
     Sources: Xen, xen/include/xen/sched.h (domain_crash), xen/common/domain.c (__domain_crash).
     """
-    lines, told = facts.xen_log, -1
+    lines, counted = facts.xen_log, -1
     for number, line in enumerate(lines):
         crash, called = _CRASHED.search(line), _CALLED.search(line)
         if called is not None and crash is None:
@@ -72,8 +72,8 @@ def crashed(facts: Facts) -> Iterator[Finding]:
                 match for said in lines[number : number + 3] if (match := _CRASHED.search(said))
             )
             crash = next(after, None)
-            told = number + 2 if crash else number
-        elif crash is None or number <= told:
+            counted = number + 2 if crash else number
+        elif crash is None or number <= counted:
             continue
         yield _crash(
             crash and crash["domid"],

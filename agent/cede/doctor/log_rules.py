@@ -179,7 +179,7 @@ def _known(at: str, facts: Facts) -> Address | None:
     return None if facts.inventory.device(address) is None else address
 
 
-def _standing(
+def _unanswered(
     lines: tuple[str, ...], begins: re.Pattern[str], ends: re.Pattern[str]
 ) -> Iterator[tuple[re.Match[str], str]]:
     """Yield for each device the last match of `begins` that no later line ends, with its line."""
@@ -197,7 +197,7 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
 
     Sources: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs); Xen, docs/misc/xen-command-line.pandoc.
     """
-    for lost, line in _standing(facts.kernel_log, _NO_IRQ, _BOUND):
+    for lost, line in _unanswered(facts.kernel_log, _NO_IRQ, _BOUND):
         device = facts.inventory.device(Address.parse(lost["at"]))
         if (
             device is None
@@ -224,7 +224,7 @@ def no_guest_interrupts(facts: Facts) -> Iterator[Finding]:
 
     Source: Linux, arch/x86/pci/xen.c (xen_initdom_setup_msi_irqs), which pciback calls for a guest.
     """
-    for lost, line in _standing(facts.kernel_log, _NO_IRQ, _GIVEN):
+    for lost, line in _unanswered(facts.kernel_log, _NO_IRQ, _GIVEN):
         address = _known(lost["at"], facts)
         if address is None or lost["domid"] in _DOM0:
             continue
@@ -248,7 +248,7 @@ def no_msix(facts: Facts) -> Iterator[Finding]:
     Sources: Linux, drivers/xen/xen-pciback/pci_stub.c (pcistub_init_device); Xen, xen/arch/x86/msi.c (pci_prepare_msix,
     msix_capability_init).
     """
-    for failed, line in _standing(facts.kernel_log, _NO_MSIX, _BOUND):
+    for failed, line in _unanswered(facts.kernel_log, _NO_MSIX, _BOUND):
         address = _known(failed["at"], facts)
         if address is None:
             continue
@@ -268,7 +268,7 @@ def no_msix(facts: Facts) -> Iterator[Finding]:
 
 def reset_hangs(facts: Facts) -> Iterator[Finding]:
     """Find a device that did not come back from its last reset. Source: Linux, drivers/pci/pci.c (pci_dev_wait)."""
-    for failed, line in _standing(facts.kernel_log, _GIVEN_UP, _CAME_BACK):
+    for failed, line in _unanswered(facts.kernel_log, _GIVEN_UP, _CAME_BACK):
         address = _known(failed["at"], facts)
         if address is None:
             continue

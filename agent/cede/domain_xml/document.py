@@ -161,7 +161,7 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         raise PermanentError("a domain without any XML", name="no-xml")
     trees = [one for one in (live, config) if one is not None]
     for one in trees:
-        _must_tell_all(one)
+        _refuse_unreadable_hostdevs(one)
     domid = None if live is None else _domid(live)
     return Domain(
         name=_text(tree, "./name"),
@@ -225,7 +225,7 @@ def domain_or_remains(
     )
 
 
-def _must_tell_all(tree: etree._Element) -> None:
+def _refuse_unreadable_hostdevs(tree: etree._Element) -> None:
     """Raise PermanentError if a PCI device of the domain has no address that can be read: it has some device."""
     for path in (HOSTDEV, _NIC_HOSTDEV):
         for element in tree.iterfind(path):

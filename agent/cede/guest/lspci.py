@@ -36,7 +36,7 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _MSI = re.compile(r"^Capabilities: \[[0-9a-f]+\] (?P<kind>MSI|MSI-X): Enable(?P<on>[+-]) ")
 _CAPABILITY = re.compile(r"^Capabilities: \[[0-9a-f]+(?: v[0-9]{1,2})?\] ")
 # <access denied>, <available only to root>, <chain looped>, <chain broken>; a card that answers nothing at all
-_NOT_TOLD = re.compile(
+_UNREADABLE = re.compile(
     r"^(?:Capabilities: (?:\[[0-9a-f]+(?: v[0-9]{1,2})?\] )?<|!!! Unknown header type)"
 )
 _LISTED = re.compile(r"^Status: Cap\+ ")
@@ -128,14 +128,14 @@ def of_details(lines: list[str], slot: Address) -> Function | None:
         driver=drivers[0] if drivers else "",
         regions=regions,
         unassigned=unassigned,
-        interrupt=_interrupt(on) if _capabilities_told(rest) else None,
+        interrupt=_interrupt(on) if _capabilities_readable(rest) else None,
         serial=serials[0] if len(serials) == 1 else None,
     )
 
 
-def _capabilities_told(lines: list[str]) -> bool:
+def _capabilities_readable(lines: list[str]) -> bool:
     """Whether all of the function's capabilities are there; who isn't root sees the first 64 bytes, and so none."""
-    if any(_NOT_TOLD.match(line) for line in lines):
+    if any(_UNREADABLE.match(line) for line in lines):
         return False
     return any(map(_CAPABILITY.match, lines)) or not any(map(_LISTED.match, lines))
 

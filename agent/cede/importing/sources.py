@@ -140,8 +140,10 @@ def of_hide(hide: Hide, inventory: Inventory) -> SourceContent:
     addresses = hide.addresses([device.address for device in inventory.devices])
     spelling = "" if hide.by_qubes else f"; {SPELLING}"
     notes = [f"{hide.place} can't be read from {hide.bad!a} on{spelling}"] if hide.bad else []
-    if hide.stray:
-        notes.append(f"{hide.place} ends at the blank before {hide.stray!a}, which hides nothing")
+    if hide.trailing:
+        notes.append(
+            f"{hide.place} ends at the blank before {hide.trailing!a}, which hides nothing"
+        )
     return SourceContent(
         wanted=tuple(DesiredDevice(address=address, origin=hide.place) for address in addresses),
         notes=tuple(notes),

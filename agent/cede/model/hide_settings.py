@@ -78,8 +78,8 @@ def settings(
 
 
 def _of_words(text: str, place: str, ignored: Ignored | None) -> Iterator[Hide]:
-    for _, value, stray in hides(text, {"hide"}):
-        yield read(value, place, stray=stray, ignored=ignored)
+    for _, value, trailing in hides(text, {"hide"}):
+        yield read(value, place, trailing=trailing, ignored=ignored)
 
 
 def _of_options(options: Iterable[Line], *, built_in: bool | None) -> Iterator[Hide]:
@@ -92,16 +92,16 @@ def _of_options(options: Iterable[Line], *, built_in: bool | None) -> Iterator[H
 
 
 def _of_command_line(command_line: str, *, qubes: bool) -> Iterator[Hide]:
-    for name, value, stray in hides(command_line, {"xen_pciback.hide", "pciback.hide"}):
+    for name, value, trailing in hides(command_line, {"xen_pciback.hide", "pciback.hide"}):
         ignored = None if is_pciback(name.partition(".")[0]) else Ignored.OLD_NAME
-        yield read(value, f"{name}= {_KERNEL}", stray=stray, ignored=ignored)
+        yield read(value, f"{name}= {_KERNEL}", trailing=trailing, ignored=ignored)
     for _, value, _ in hides(command_line, {_QUBES}):
         yield read_qubes(value, f"{_QUBES}= {_KERNEL}", ignored=None if qubes else Ignored.QUBES)
 
 
 def _of_xen(command_line: str) -> Iterator[Hide]:
-    for name, value, stray in hides(command_line, {"xen_pciback.hide", "pciback.hide"}):
-        yield read(value, f"{name}= {_XEN}", stray=stray, ignored=Ignored.XEN)
+    for name, value, trailing in hides(command_line, {"xen_pciback.hide", "pciback.hide"}):
+        yield read(value, f"{name}= {_XEN}", trailing=trailing, ignored=Ignored.XEN)
     for _, value, _ in hides(command_line, {_QUBES}):
         yield read_qubes(value, f"{_QUBES}= {_XEN}", ignored=Ignored.XEN)
 

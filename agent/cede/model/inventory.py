@@ -238,9 +238,9 @@ class Inventory:
         for domain in self.unreadable:
             has = given is not None and given.domid == domain.domid
             listed = domain.live_hostdev(address) or domain.config_hostdev(address)
-            noted = any(note.address == address for note in domain.ownership)
+            recorded = any(note.address == address for note in domain.ownership)
             left = self.last_applied_in(address, domain)
-            if has or listed or noted or left or domain.name in begun or domain.uuid in begun:
+            if has or listed or recorded or left or domain.name in begun or domain.uuid in begun:
                 return domain
         return None
 

@@ -76,15 +76,15 @@ class Ignored(StrEnum):
 class Hide:
     """One `hide=`: where it stands, its brackets, and from where on the kernel can't read it (empty if it can).
 
-    `stray` are the words behind it that look like more of it, but are none: a blank ends the value. `ignored` is why it
-    has no effect, None if it has. `by_qubes` says that it is Qubes' word, to which its initramfs listens and not the
+    `trailing` are the words behind it that look like more of it, but are none: a blank ends the value. `ignored` is why
+    it has no effect, None if it has. `by_qubes` says that it is Qubes' word, to which its initramfs listens and not the
     module: no other setting overrules it.
     """
 
     place: str
     hidden: tuple[Hidden, ...] = ()
     bad: str = ""
-    stray: str = ""
+    trailing: str = ""
     ignored: Ignored | None = None
     by_qubes: bool = False
 
@@ -97,10 +97,10 @@ class Hide:
         return tuple(dict.fromkeys(address for some in named for address in some))
 
 
-def read(value: str, place: str, *, stray: str = "", ignored: Ignored | None = None) -> Hide:
+def read(value: str, place: str, *, trailing: str = "", ignored: Ignored | None = None) -> Hide:
     """Return what the value of a `hide=` says; raises nothing, whatever it is."""
     hidden, bad = _entries(value, _ENTRY)
-    return Hide(place=place, hidden=hidden, bad=bad, stray=stray, ignored=ignored)
+    return Hide(place=place, hidden=hidden, bad=bad, trailing=trailing, ignored=ignored)
 
 
 def read_qubes(value: str, place: str, *, ignored: Ignored | None = None) -> Hide:
@@ -156,7 +156,7 @@ def parameters(text: str) -> Iterator[tuple[str, str | None]]:
 
 
 def hides(text: str, names: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Return name, value and stray words of each parameter of these names, which are written with underscores.
+    """Return name, value and trailing words of each parameter of these names, which are written with underscores.
 
     A parameter without `=` has no value, which the kernel refuses as it does a wrong one: then the name is the value.
     """
@@ -166,7 +166,7 @@ def hides(text: str, names: Collection[str]) -> Iterator[tuple[str, str, str]]:
             found.append((name, name if value is None else value, []))
         elif found and value is None and _PIECE.fullmatch(name):
             found[-1][2].append(name)
-    return ((name, value, " ".join(stray)) for name, value, stray in found)
+    return ((name, value, " ".join(trailing)) for name, value, trailing in found)
 
 
 def names_pciback(said: str) -> bool:

@@ -80,7 +80,7 @@ def held_back(policy: Policy, inventory: Inventory) -> HeldBack:
         answer = decision if isinstance(decision, Refused) else None
         if device is None:
             if answer is not None:
-                refused = dict.fromkeys(_meant(named, inventory), answer) | refused
+                refused = dict.fromkeys(_resolved(named, inventory), answer) | refused
             continue
         answer = answer or refuse_guarded(
             device, decision.subject, inventory, policy.protect, named.override
@@ -96,7 +96,7 @@ def held_back(policy: Policy, inventory: Inventory) -> HeldBack:
     )
 
 
-def _meant(named: DevicePolicy, inventory: Inventory) -> set[Address]:
+def _resolved(named: DevicePolicy, inventory: Inventory) -> set[Address]:
     """Where the devices stand that a name may mean, though it can't be told which one, or that it is that one."""
     fitting = {device.address for device in inventory.devices if fits(named.match, device)}
     return fitting | ({named.match.address} if named.match.address is not None else set())

@@ -116,7 +116,7 @@ class Mistake:
     """
 
     name: Literal[
-        "ignored", "old-name", "disabled", "malformed", "stray", "twice", "no-device", "guarded", "not-assigned",
+        "ignored", "old-name", "disabled", "malformed", "trailing", "twice", "no-device", "guarded", "not-assigned",
         "refused", "overruled", "late", "ineffective", "missing",
     ]  # fmt: skip
     place: Sentence
@@ -233,11 +233,11 @@ def _unreadable(setting: Hide) -> Iterator[Mistake]:
             remedy=f"correct hide=: no commas, and {SPELLING}",
             kind=FailureKind.FAILED if setting.ignored is None else FailureKind.OUT_OF_SYNC,
         )
-    if setting.stray:
+    if setting.trailing:
         yield Mistake(
-            name="stray",
+            name="trailing",
             place=place,
-            what=f"ends at the blank before {_short(setting.stray)}",
+            what=f"ends at the blank before {_short(setting.trailing)}",
             why="the kernel takes each word for a parameter of its own, which it doesn't know and ignores",
             remedy="write all brackets without a blank between them",
             source="Linux, lib/cmdline.c (next_arg), kernel/params.c (parse_args)",

@@ -56,8 +56,8 @@ def collect_answers(adapters: Adapters, *, is_root: bool) -> HostAnswers:
     network = ask("network", lambda: adapters.links.network())  # noqa: PLW0108 - as above
     uses = None
     if network is not None:
-        told = network
-        uses = ask("uses", lambda: _uses(adapters, told, domains, backend))
+        known_network = network
+        uses = ask("uses", lambda: _uses(adapters, known_network, domains, backend))
     memory = ask("journal", adapters.journal.load_state)
     notes = () if backend is None else adapters.xenstore.stale_notes()
     found = HostAnswers(

@@ -43,7 +43,7 @@ _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 _FAILED = {"Failed", "RollbackFailed"}
 _NO_ANSWER = "NoAnswer"
-_PROVEN = {Witness.GUEST: "GuestHasIt", Witness.DEVICE: "DeviceInUse"}
+_VERIFIED_BY = {Witness.GUEST: "GuestHasIt", Witness.DEVICE: "DeviceInUse"}
 _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
 _SILENT = {Witness.GUEST: _NO_ANSWER, Witness.DEVICE: "DeviceNotInUse"}
 _RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
@@ -51,7 +51,12 @@ _RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
 _UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values(), _NOT_ASKED}
 _UNTOLD = {*_SILENT.values(), _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
 # what is true for one start of a domain
-_OF_A_GUEST = {*_PROVEN.values(), _RESTARTED, _FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values()}
+_OF_A_GUEST = {
+    *_VERIFIED_BY.values(),
+    _RESTARTED,
+    _FOUND_OTHERWISE[Witness.GUEST],
+    *_SILENT.values(),
+}
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -313,7 +318,7 @@ def _witness(checks: Sequence[CheckResult] | None) -> Witness | None:
     if checks is None:
         return None
     deciding = {check.witness for check in checks if check.status is not CheckStatus.INFO}
-    return next((asked for asked in _PROVEN if asked in deciding), Witness.HOST)
+    return next((asked for asked in _VERIFIED_BY if asked in deciding), Witness.HOST)
 
 
 def _check_status(checks: Sequence[CheckResult] | None) -> CheckStatus | None:
@@ -335,15 +340,15 @@ def _in_guest(
     *,
     asking: bool,
 ) -> tuple[Status, str, str]:
-    asked = status.witness in _PROVEN
+    asked = status.witness in _VERIFIED_BY
     if not status.attached:
         return Status.FALSE, "NotAttached", ""
     if checked is CheckStatus.FAILED:
         return Status.FALSE, _FOUND_OTHERWISE[wrong[0].witness], str(wrong[0])
     if checked is CheckStatus.UNVERIFIED and asked:
         return Status.UNKNOWN, _SILENT.get(wrong[0].witness, _NO_ANSWER), str(wrong[0])
-    if checked is CheckStatus.PASSED and status.witness in _PROVEN:
-        return Status.TRUE, _PROVEN[status.witness], ""
+    if checked is CheckStatus.PASSED and status.witness in _VERIFIED_BY:
+        return Status.TRUE, _VERIFIED_BY[status.witness], ""
     heard = was if was is not None and was.reason in _OF_A_GUEST else None
     holds = heard is not None and heard.reason != _RESTARTED and heard.domid == domid
     if heard is not None and holds and (asking or heard.status is not Status.UNKNOWN):

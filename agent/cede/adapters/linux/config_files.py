@@ -137,7 +137,7 @@ def _on_root_bus(path: str, way: str) -> bool | None:
     above = len([part for part in way.split("/") if _FUNCTION.match(part)]) - 1
     if above < 0:
         return None
-    told = True
+    all_known = True
     for step in range(1, above + 1):
         folder = f"{path}{'/..' * step}"
         code = text(f"{folder}/class") or text(
@@ -145,5 +145,5 @@ def _on_root_bus(path: str, way: str) -> bool | None:
         )  # a recorded tree may have but one
         if _PCI_BRIDGE.search(code):
             return False
-        told = told and code != ""
-    return True if told else None
+        all_known = all_known and code != ""
+    return True if all_known else None

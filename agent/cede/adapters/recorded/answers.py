@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cede.errors import NOT_TOLD, PermanentError, UnreachableError
+from cede.errors import NOT_RECORDED, PermanentError, UnreachableError
 from cede.model import serialization
 from cede.model.host_answers import ANSWERS, KERNEL_LOG, XEN_LOG, HostAnswers
 from cede.util.kernel_files import text
@@ -41,11 +41,11 @@ def first_text(root: Path, names: tuple[str, ...]) -> str | None:
     return next((said for name in names if (said := text(root / name))), None)
 
 
-def not_told(what: str) -> PermanentError:
+def not_recorded(what: str) -> PermanentError:
     """Return the error for a question that the tree has no answer to."""
     return PermanentError(
         f"this tree does not tell {what}",
-        name=NOT_TOLD,
+        name=NOT_RECORDED,
         remedy="`cede report`, as root on the host itself, records all that cede asks",
     )
 

@@ -120,11 +120,11 @@ class RecordedMemory:
 
     def load_state(self) -> JournalState:
         """Return what was recorded."""
-        told = self._answers
+        recorded = self._answers
         return JournalState(
-            origins={one.address: one.state for one in told.origins},
-            unfinished=told.unfinished,
-            held=told.held,
-            pauses=told.pauses,
-            last_applied=told.last_applied,
+            origins={one.address: one.state for one in recorded.origins},
+            unfinished=recorded.unfinished,
+            held=recorded.held,
+            pauses=recorded.pauses,
+            last_applied=recorded.last_applied,
         )

@@ -13,7 +13,7 @@ from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.host_uses.nodes import Nodes
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.sysfs import Sysfs
-from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_told, raise_silence
+from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_recorded, raise_silence
 from cede.errors import PermanentError
 from cede.model.host_answers import LOG_HEAD
 from cede.model.inventory import KernelLine
@@ -77,7 +77,7 @@ class RecordedSysfs(Sysfs):
     def devices(self) -> tuple[Device, ...]:
         """Return every PCI function. Raises PermanentError if the tree has none at all."""
         if not listing(self.root / "bus/pci/devices"):
-            raise not_told("which PCI devices the host has: it has no /sys/bus/pci/devices")
+            raise not_recorded("which PCI devices the host has: it has no /sys/bus/pci/devices")
         return super().devices()
 
     def instance(self, address: Address) -> int | None:  # noqa: ARG002 - the port's
@@ -99,14 +99,14 @@ class RecordedModules(Modules):
 
     def available(self) -> bool | None:
         """Return whether the kernel has xen-pciback; None if not told."""
-        told = self._answers.pciback_available
-        return super().available() if told is None else told
+        recorded = self._answers.pciback_available
+        return super().available() if recorded is None else recorded
 
     def built_in(self) -> bool | None:
         """Return whether xen-pciback is built into the kernel; None if that and the initramfs are not told."""
-        told = self._answers.pciback_built_in
-        if told is not None or super().built_in():
-            return told is None or told
+        recorded = self._answers.pciback_built_in
+        if recorded is not None or super().built_in():
+            return recorded is None or recorded
         return False if self.initramfs_makers() else None
 
     def loaded_at_boot(self) -> bool | None:

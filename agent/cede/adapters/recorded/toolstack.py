@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NoReturn
 
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
-from cede.adapters.recorded.answers import XEN_LOGS, first_text, not_told, raise_silence
+from cede.adapters.recorded.answers import XEN_LOGS, first_text, not_recorded, raise_silence
 from cede.errors import PermanentError
 from cede.util.kernel_files import listing, text
 
@@ -52,7 +52,7 @@ class RecordedLibvirt(_ReadOnly):
         if self._answers.domains is not None:
             return self._answers.domains
         if self._strict and not listing(self._folder):
-            raise not_told("what libvirt's domains are: it has no /etc/libvirt/libxl")
+            raise not_recorded("what libvirt's domains are: it has no /etc/libvirt/libxl")
         return self._files.domains()
 
     def domain(self, name: str) -> Domain | None:
@@ -62,14 +62,14 @@ class RecordedLibvirt(_ReadOnly):
     def node_devices(self) -> frozenset[str]:
         """Return what libvirt listed; every PCI function if not told. Raises as `domains`."""
         raise_silence(self._answers.silence("node-devices"))
-        told = self._answers.node_devices
-        return self._files.node_devices() if told is None else frozenset(told)
+        recorded = self._answers.node_devices
+        return self._files.node_devices() if recorded is None else frozenset(recorded)
 
     def persistent_xml(self, domain: str) -> str:
         """Return the domain's definition. Raises PermanentError if not told."""
         said = "" if "/" in domain else text(self._folder / f"{domain}.xml")
         if not said:
-            raise not_told(f"the XML of {domain}")
+            raise not_recorded(f"the XML of {domain}")
         return said
 
 
@@ -87,7 +87,7 @@ class RecordedXenstore(_ReadOnly):
         """
         raise_silence(self._answers.silence("xenstore"))
         if self._answers.backend is None and self._strict:
-            raise not_told("what xenstore has of guests' devices")
+            raise not_recorded("what xenstore has of guests' devices")
         return self._answers.backend or ()
 
     def guest_disks(self) -> dict[str, tuple[str, ...]]:
@@ -111,8 +111,8 @@ class RecordedHypervisor(_ReadOnly):
 
     def kind(self) -> str | None:
         """Return the hypervisor's name, empty on bare metal; None if not told."""
-        told = self._answers.hypervisor
-        return text(self._paths.sys / "hypervisor/type") or None if told is None else told
+        recorded = self._answers.hypervisor
+        return text(self._paths.sys / "hypervisor/type") or None if recorded is None else recorded
 
     def is_dom0(self) -> bool | None:
         """Return whether this is Xen's initial domain; None if not told."""
