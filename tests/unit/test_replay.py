@@ -26,6 +26,7 @@ COMMANDS = (
     ("devices", "--json"),
     ("import", "--from-hide"),
     ("boot", "--print"),
+    ("status", "--json"),
 )
 DOCUMENTED = {0, 1, 2, 3, 4, 75}
 
@@ -172,6 +173,18 @@ def test_what_is_hidden_and_what_domains_have_is_imported(
     ]
 
 
+def test_the_status_is_that_of_the_files_and_no_guest_has_proved_anything(
+    cede: Callable[..., Shown], root: Path
+) -> None:
+    shown = cede("status", "--json", "--root", str(root))
+    conditions = {
+        one["type"]: one["status"] for one in shown.json("status")["conditions"] if one["subject"]
+    }
+    assert shown.status == 4
+    assert conditions.keys() == {"Attached", "Persistent", "Verified", "InSync"}
+    assert "True" not in {conditions["Verified"], conditions["InSync"]}
+
+
 def test_domains_that_are_not_told_are_not_none(cede: Callable[..., Shown], root: Path) -> None:
     shutil.rmtree(root / "etc/libvirt")
     for command in (("import", "--from-domains"), ("plan",)):
@@ -179,7 +192,9 @@ def test_domains_that_are_not_told_are_not_none(cede: Callable[..., Shown], root
         assert (shown.status, shown.json("error")["error"]["name"]) == (1, "not-told")
 
 
-@pytest.mark.parametrize("command", [("doctor", "--fix", "--yes"), ("boot",)])
+@pytest.mark.parametrize(
+    "command", [("doctor", "--fix", "--yes"), ("boot",), ("status", "--watch")]
+)
 def test_a_recorded_host_is_not_changed(
     cede: Callable[..., Shown], root: Path, command: tuple[str, ...]
 ) -> None:

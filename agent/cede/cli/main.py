@@ -85,7 +85,7 @@ _ROOT = click.Option(
     help="Read the host whose files are below DIR (sys, proc, etc, var/log, as `cede report` or sos collect them),"
     " and nothing of this one.",
 )  # fmt: skip
-_READING = frozenset({"plan", "devices", "doctor", "import", "boot", "history"})
+_READING = frozenset({"plan", "devices", "doctor", "import", "boot", "history", "status"})
 
 
 class _Commands(click.Group):

@@ -17,7 +17,7 @@ from cede.cli.exit_status import EXIT_OF, Exit
 from cede.cli.options import json_option, policy_option
 from cede.cli.outputs import StatusOutput
 from cede.cli.screen import clear, echo, echo_json, echo_lines
-from cede.errors import CedeError, PolicyError
+from cede.errors import CedeError, PolicyError, UsageError
 from cede.model.conditions import Condition, changed_conditions
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
@@ -67,6 +67,12 @@ def status_command(
     Exit status 4 if out of sync, or if it can't be told: since its guest was asked, a domain was started, say. What is
     paused or drained does not count.
     """
+    if watch and runtime.recorded:
+        raise UsageError(
+            "a recorded host doesn't change, so there is nothing to watch",
+            name="recorded-host",
+            remedy="leave out --watch",
+        )
     policy = host_policy(policy_path, runtime)
     if watch:
         return _watch(

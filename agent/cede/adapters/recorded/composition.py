@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from cede.adapters import ports
     from cede.adapters.runtime import Runtime
+    from cede.model.conditions import Condition
     from cede.model.host_answers import HostAnswers
     from cede.state.journal import Journal
 
@@ -87,7 +88,9 @@ def open_recorded(runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]
             xl=cast("ports.Xl", RecordedXl(answers)),
             hypervisor=cast("ports.Hypervisor", RecordedHypervisor(paths, answers)),
             daemons=RecordedDaemons(),
-            journal=cast("Journal", RecordedMemory(answers)) if answers.memory else journal,
+            journal=cast("Journal", RecordedMemory(answers, journal.time))
+            if answers.memory
+            else journal,
             refused_logins=RefusedLogins(paths.refused_logins),
             clock=runtime.clock,
             timeouts=runtime.timeouts,
@@ -114,9 +117,13 @@ def untold(runtime: Runtime) -> tuple[str, ...]:
 class RecordedMemory:
     """What cede's journal told planning, where the journal itself is not in the tree."""
 
-    def __init__(self, answers: HostAnswers) -> None:
+    def __init__(self, answers: HostAnswers, time: str) -> None:
         self._answers = answers
-        self.boot, self.warnings = answers.boot, list[str]()
+        self.boot, self.warnings, self.time = answers.boot, list[str](), time
+
+    def conditions(self, _source: str) -> tuple[Condition, ...]:
+        """Return nothing: what the last pass came to is not recorded."""
+        return ()
 
     def load_state(self) -> JournalState:
         """Return what was recorded."""
