@@ -74,6 +74,23 @@ def test_release_of_what_is_no_device_is_an_error_of_the_command_line(
     assert host.cede("release", "0000:00:03.0").returncode == 3
 
 
+def test_a_physical_function_stays_while_a_guest_has_one_of_its_virtual_functions(
+    host: Host,
+) -> None:
+    physical = "0000:0a:00.0"
+    folder = f"/sys/bus/pci/devices/{physical}"
+    host.sh(f"echo 1 > {folder}/sriov_numvfs; udevadm settle")
+    virtual = host.sh(f"basename $(readlink {folder}/virtfn0)").strip()
+    attached = host.cede("attach", virtual, "pv1", "--verify", "none")
+    assert attached.returncode == 0, attached.stdout + attached.stderr
+    before = host.state()
+    refused = host.cede("attach", physical, "pv2", "--verify", "none")
+    assert (refused.returncode, virtual in refused.stdout) == (3, True), refused.stdout
+    assert host.state() == before
+    released = host.cede("release", virtual)
+    assert released.returncode == 0, released.stdout
+
+
 def test_a_device_in_another_guest_is_not_taken_from_it(host: Host) -> None:
     """What another policy gave away is that policy's to take back."""
     host.policy("nic0", NIC, "pv1")

@@ -92,6 +92,8 @@ def known(host: SimulatedHost) -> SimulatedHost:
 def unpacked(path: Path, to: Path) -> Path:
     with tarfile.open(path) as tar:
         assert all(one.mode == (0o700 if one.isdir() else 0o600) for one in tar.getmembers())
+        # Debian 12's Python may not have it, and 3.14 wants it
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
         tar.extractall(to)  # noqa: S202 - cede's own
     return to / "cede-report"
 
