@@ -206,7 +206,7 @@ def _what_the_window_took_out_is_put_back(host: Host, window: Desk) -> None:
     assert f"drifted: another tool took {CEDED} out of" in restored.stdout
     assert sorted(_hostdevs(host, "--inactive")) == sorted([CEDED, BY_WINDOW])
     assert "<title>by virt-manager</title>" in _persistent(host)
-    assert wait_until(lambda: f"PCI {CEDED}" in window.rows(), timeout=60)
+    assert wait_until(lambda: f"PCI {CEDED}" in window.rows(), timeout=60), window.rows()
 
 
 def _the_console_stays_with_who_has_it(host: Host, window: Desk) -> None:

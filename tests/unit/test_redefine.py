@@ -131,6 +131,17 @@ def test_a_hostdev_is_removed_whatever_another_tool_changes_at_any_moment(before
     assert (found.config, found.ownership) == ((), ())
 
 
+def test_a_hostdev_that_comes_back_to_its_note_is_announced_all_the_same() -> None:
+    """Of hostdevs libvirt's Xen driver has no event, and other tools look again at that of the metadata."""
+    connection = Connection()
+    connection.xml = given(PV1)
+    hostdev = document.hostdev_as_shown(connection.xml, NIC)
+    assert hostdev is not None
+    connection.xml = connection.xml.replace(hostdev, "")
+    assert adapter(connection).redefine("pv1", given)
+    assert connection.calls == ["attach", "note"]
+
+
 def test_another_edit_defines_what_was_read_right_before() -> None:
     connection = Connection(nothing, retitled)
     assert adapter(connection).redefine("pv1", switched_on)

@@ -77,7 +77,8 @@ def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | 
     """Return the changes from one XML to the other; None if only a definition of the whole leads there.
 
     The metadata is added before its hostdev and removed after, so an interruption leaves metadata without a hostdev: as
-    if another tool had removed the hostdev.
+    if another tool had removed the hostdev. Metadata that stays is set again at the end: that has an event, of which
+    other tools look again, and libvirt's Xen driver has none for hostdevs (src/libxl/libxl_driver.c).
     """
     old, new = parsed(before), parsed(after)
     was, is_now = _hostdevs(old), _hostdevs(new)
@@ -86,10 +87,12 @@ def incremental_edits(before: str, after: str) -> tuple[IncrementalEdit, ...] | 
     owned, to_note = _note(old), _note(new)
     if _rest(old) != _rest(new):
         return None
+    announced = owned == to_note and to_note is not None and was.keys() != is_now.keys()
     return (
         *(DetachHostdev(element) for key, element in was.items() if key not in is_now),
         *([SetMetadata(to_note)] if owned != to_note else []),
         *(AttachHostdev(element) for key, element in is_now.items() if key not in was),
+        *([SetMetadata(to_note)] if announced else []),
     )
 
 
