@@ -381,6 +381,19 @@ def test_a_mac_that_the_driver_made_up_is_no_identity(
     assert Sysfs(tree.sys).random_macs(NIC) == (frozenset() if mac else {"enp1s0"})
 
 
+def test_a_mac_that_udev_gave_a_virtual_function_for_the_drivers_is_no_identity_either(
+    tree: SysTree,
+) -> None:
+    """Below it there is the one that the driver made up, and the kernel says no more that it did."""
+    path = tree.function("0000:01:00.0", net={"enp1s0v0": "52:54:00:ce:de:01"})
+    (path / "net/enp1s0v0/addr_assign_type").write_text("3")
+    (path / "physfn").symlink_to(tree.function("0000:02:00.0"))
+    device = Sysfs(tree.sys).device(NIC)
+    assert device is not None
+    assert device.mac is None
+    assert Sysfs(tree.sys).random_macs(NIC) == {"enp1s0v0"}
+
+
 def test_a_driver_or_its_override_that_cannot_be_read_is_not_none(
     tree: SysTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

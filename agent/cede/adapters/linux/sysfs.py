@@ -226,10 +226,9 @@ class Sysfs:
     def random_macs(self, address: Address) -> frozenset[str]:
         """Return those of the device's network interfaces whose driver made their MAC up."""
         here = f"{self._devices}/{address}"
+        entries = listing(here)
         return frozenset(
-            name
-            for name, folder in _net(here, listing(here))
-            if text(f"{folder}/addr_assign_type") == _NET_ADDR_RANDOM
+            name for name, folder in _net(here, entries) if _is_random(folder, entries)
         )
 
     def disks(self, address: Address) -> tuple[str, ...]:
@@ -319,7 +318,7 @@ class Sysfs:
             reset=resets.reset,
             on_root_bus=resets.on_root_bus,
             interfaces=tuple(found for found, _ in net),
-            mac=_mac(net[0][1]) if net else None,
+            mac=_mac(net[0][1], entries) if net else None,
             mac_set=bool(net) and text(f"{net[0][1]}/addr_assign_type") in _NET_ADDR_GIVEN,
             serial=self._serials.of(path, instance, asleep=sleeps),
             asleep=sleeps,
@@ -332,10 +331,19 @@ class Sysfs:
         )
 
 
-def _mac(interface: str) -> str | None:
+def _mac(interface: str, entries: Sequence[str]) -> str | None:
     """Return an interface's MAC; None for one that the driver made up, which is another one at the next probe."""
-    random = text(f"{interface}/addr_assign_type") == _NET_ADDR_RANDOM
-    return None if random else text(f"{interface}/address") or None
+    return None if _is_random(interface, entries) else text(f"{interface}/address") or None
+
+
+def _is_random(interface: str, entries: Sequence[str]) -> bool:
+    """Whether the driver of the function with the folder `entries` made the interface's MAC up.
+
+    udev gives a virtual function a lasting one instead (systemd.link(5), MACAddressPolicy=persistent), and the kernel
+    then tells of that one: below it is the one that was made up.
+    """
+    assigned = text(f"{interface}/addr_assign_type")
+    return assigned == _NET_ADDR_RANDOM or ("physfn" in entries and assigned in _NET_ADDR_GIVEN)
 
 
 def _net(path: str, entries: Sequence[str]) -> list[tuple[str, str]]:
