@@ -73,6 +73,13 @@ class JournalState:
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
 
+    @property
+    def each_origin(self) -> tuple[Origin, ...]:
+        """The origins as values, sorted by address."""
+        return tuple(
+            Origin(address=address, state=state) for address, state in sorted(self.origins.items())
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:

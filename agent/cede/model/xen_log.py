@@ -1,4 +1,4 @@
-"""How Xen words the faults of a device at the IOMMU in its log, with whose they are.
+"""Xen's log: which lines are Xen's own, and how Xen words the faults of a device at the IOMMU, with whose they are.
 
 Sources: Xen, xen/drivers/passthrough/vtd/iommu.c (iommu_page_fault_do_one), amd/iommu_init.c (parse_event_log_entry);
 before Xen 4.11 AMD's has the device's number without a segment, and VT-d's, too, before 4.4.
@@ -20,6 +20,18 @@ _VTD = re.compile(
 )
 _AMD = re.compile(rf"AMD-Vi: IO_PAGE_FAULT: {_AT} ")
 _AMD_NUMBER = re.compile(r"AMD-Vi: IO_PAGE_FAULT: .{0,40}device id = 0x(?P<number>[0-9a-f]{1,4})\b")
+
+
+_OWN_LINE = "(XEN) "
+
+
+def own_lines(log: str) -> str:
+    """Return Xen's own lines of its log, each with its end.
+
+    Guests and dom0 write there too, without the prefix (xen/drivers/char/console.c, guest_console_write), and only a
+    line feed ends a line: what else looks like an end may be a guest's.
+    """
+    return "".join(f"{line}\n" for line in log.split("\n") if line.startswith(_OWN_LINE))
 
 
 class IommuFault(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cede.errors import CedeError
 from cede.model.host_answers import DeviceUses, HostAnswers, NoAnswer, XenOwner
-from cede.model.journal_state import JournalState, Origin
+from cede.model.journal_state import JournalState
 from cede.model.network import Network
 from cede.services.observe import LIBVIRT_SECONDS, find_uses
 
@@ -124,8 +124,5 @@ def _with_memory(answers: HostAnswers, memory: JournalState) -> HostAnswers:
         held=memory.held,
         pauses=tuple(replace(pause, requester="", reason="") for pause in memory.pauses),
         last_applied=memory.last_applied,
-        origins=tuple(
-            Origin(address=address, state=state)
-            for address, state in sorted(memory.origins.items())
-        ),
+        origins=memory.each_origin,
     )

@@ -14,7 +14,6 @@ from cede.model import serialization
 from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
-from cede.model.journal_state import Origin
 from cede.model.pci import PCIBACK, with_original_state
 from cede.planner.resets import goes_alone
 
@@ -76,10 +75,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         held=memory.held,
         pauses=memory.pauses,
         last_applied=memory.last_applied,
-        origins=tuple(
-            Origin(address=address, state=state)
-            for address, state in sorted(memory.origins.items())
-        ),
+        origins=memory.each_origin,
         boot=adapters.journal.boot,
     )
 

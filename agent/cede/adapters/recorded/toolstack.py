@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
 from cede.adapters.recorded.answers import XEN_LOGS, first_text, not_recorded, raise_silence
 from cede.errors import PermanentError
+from cede.model.xen_log import own_lines
 from cede.util.kernel_files import listing, text
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
     from cede.util.paths import Paths
 
-_OWN_LINE = "(XEN) "
 _DOM0 = re.compile(r"[0-9a-f]+")
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 
@@ -132,9 +132,7 @@ class RecordedHypervisor(_ReadOnly):
     def log(self) -> str | None:
         """Return Xen's own lines; None if the tree has no log of Xen's."""
         said = first_text(self._paths.root, XEN_LOGS)
-        if said is None:
-            return None
-        return "".join(f"{line}\n" for line in said.splitlines() if line.startswith(_OWN_LINE))
+        return None if said is None else own_lines(said)
 
     def in_guest(self, address: Address) -> bool | None:
         """Return whether a guest owned the device; None if not told."""

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
-from cede.model.xen_log import iommu_faults
+from cede.model.xen_log import iommu_faults, own_lines
 from cede.util.kernel_files import text
 from cede.util.log import log_calls
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
 _NO_DOMAIN = 0x7FF4  # DOMID_INVALID: asks whether any guest may get the device
-_OWN_LINE = "(XEN) "
 _NO_IOMMU = -1  # the binding's ENOSYS; else 0, or the device that can't be given
 _ERRORS = (Exception,)  # xen.lowlevel.xc.Error, unknown before the binding is loaded
 _NO_BINDING = "shut the guest down: its end frees all its devices"
@@ -121,10 +120,7 @@ class Hypervisor:
         return found[-1] if found else None
 
     def log(self) -> str | None:
-        """Return Xen's own lines in its ring buffer (`xl dmesg`), as many as that holds; None if unreadable.
-
-        Guests and dom0 write there too, without the prefix (xen/drivers/char/console.c, guest_console_write).
-        """
+        """Return Xen's own lines in its ring buffer (`xl dmesg`), as many as that holds; None if unreadable."""
         if self._xc is None:
             return None
         try:
@@ -132,7 +128,7 @@ class Hypervisor:
         except _ERRORS:
             return None
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-        return "".join(f"{line}\n" for line in text.split("\n") if line.startswith(_OWN_LINE))
+        return own_lines(text)
 
     def faults(self, address: Address) -> int | None:
         """Count the DMA faults of the device in Xen's log (VT-d and AMD-Vi); None if the log is unreadable."""
