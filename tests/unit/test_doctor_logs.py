@@ -11,6 +11,7 @@ from cede.doctor.finding import Severity
 from cede.model.inventory import BackendDevice
 from cede.model.pci import Address, Identity
 from cede.model.policy import DevicePolicy, Expect, Match, Place, Policy
+from cede.model.xen_log import own_lines
 from unit.test_doctor import (
     CARD,
     CORPUS,
@@ -273,3 +274,8 @@ def test_xenstores_no_pcifront_is_not_said_either_where_pcifront_speaks_in_the_l
     log = ["pcifront pci-0: Installing PCI frontend"]
     assert diagnosis.with_guest(found, log, PV) == ()
     assert [one.name for one in diagnosis.with_guest(found, [], PV)] == ["no-pcifront"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_only_a_line_feed_begins_a_line_of_xens_own(end: str) -> None:
+    assert own_lines(f"guest{end}(XEN) forged\n(XEN) real\n") == "(XEN) real\n"

@@ -174,6 +174,19 @@ def _made(sign: _Sign, at: str, line: str) -> Finding:
     )
 
 
+def _warned(address: Address, name: str, what: str, why: str, remedy: str, source: str) -> Finding:
+    return Finding(
+        name=name,
+        severity=Severity.WARNING,
+        subject=str(address),
+        address=address,
+        what=what,
+        why=why,
+        remedy=remedy,
+        source=source,
+    )
+
+
 def _known(at: str, facts: Facts) -> Address | None:
     address = Address.parse(at)
     return None if facts.inventory.device(address) is None else address
@@ -206,11 +219,9 @@ def quarantined(facts: Facts) -> Iterator[Finding]:
             or lost["domid"] not in _DOM0
         ):
             continue
-        yield Finding(
-            name="quarantined",
-            severity=Severity.WARNING,
-            subject=str(device.address),
-            address=device.address,
+        yield _warned(
+            device.address,
+            "quarantined",
             what=f"{device.address} is bound to dom0's {device.driver}, but Xen mapped none of its interrupts for dom0",
             why="a device that returns from a guest while Xen quarantines the device is dead in dom0; "
             f"the log says: {quoted(line)}",
@@ -229,11 +240,9 @@ def no_guest_interrupts(facts: Facts) -> Iterator[Finding]:
         if address is None or lost["domid"] in _DOM0:
             continue
         cause = _IRQ_CODES.get(lost["code"], f"error {lost['code']}")
-        yield Finding(
-            name="map-irq-failed",
-            severity=Severity.WARNING,
-            subject=str(address),
-            address=address,
+        yield _warned(
+            address,
+            "map-irq-failed",
             what=f"Xen mapped no MSI of {address} for domain {lost['domid']}: {cause}",
             why=f"the guest's driver gets no interrupts by message; the log says: {quoted(line)}",
             remedy="detach the device and attach it again; else have the guest's driver use fewer queues, or legacy "
@@ -253,11 +262,9 @@ def no_msix(facts: Facts) -> Iterator[Finding]:
         if address is None:
             continue
         cause = _MSIX_CODES.get(failed["code"], f"error {failed['code']}")
-        yield Finding(
-            name="msix-preparation-failed",
-            severity=Severity.WARNING,
-            subject=str(address),
-            address=address,
+        yield _warned(
+            address,
+            "msix-preparation-failed",
             what=f"Xen could not prepare the MSI-X interrupts of {address}: {cause}",
             why=f"a driver that needs MSI-X won't work in the guest; the log says: {quoted(line)}",
             remedy=f"`cede release {address}`, and give it again; if that does not help, power the machine off and on; "
@@ -272,11 +279,9 @@ def reset_hangs(facts: Facts) -> Iterator[Finding]:
         address = _known(failed["at"], facts)
         if address is None:
             continue
-        yield Finding(
-            name="reset-hangs",
-            severity=Severity.WARNING,
-            subject=str(address),
-            address=address,
+        yield _warned(
+            address,
+            "reset-hangs",
             what=f"{address} did not come back from a reset, and the kernel gave it up",
             why="it answers nothing any more: no guest and no driver can use it, and what resets it again hangs as "
             f"long; whoever had it, Xen keeps it in quarantine; the log says: {quoted(line)}",
