@@ -157,7 +157,7 @@ def test_a_wrong_file_is_reported_with_its_places_and_nothing_is_written(
         ("missing.cfg", None),
     ],
 )
-def test_one_wrong_file_of_several_is_told_and_the_others_are_imported(
+def test_one_wrong_file_of_several_is_reported_and_the_others_are_imported(
     cede: Cede, cfg: Path, tmp_path: Path, file: str, text: str | None
 ) -> None:
     bad, out = tmp_path / file, tmp_path / "new.yaml"
@@ -190,7 +190,7 @@ def test_what_is_on_pciback_now_is_proposed_whoever_put_it_there(
     assert said["assignments"] == []
 
 
-def test_a_bridge_is_in_no_proposal(cede: Cede, host: SimulatedHost, tmp_path: Path) -> None:
+def test_a_bridge_is_never_imported(cede: Cede, host: SimulatedHost, tmp_path: Path) -> None:
     codes = {"0000:00:00.0": "060000", "0000:00:01.0": "060400", "0000:00:1f.0": "060100"}
     for address, code in codes.items():
         host.tree.function(address, class_code=code, driver="pciback")
@@ -209,7 +209,7 @@ def test_a_bridge_is_in_no_proposal(cede: Cede, host: SimulatedHost, tmp_path: P
             assert any(address in note and "bridge" in note for note in said["notes"])
 
 
-def test_what_hides_nothing_is_proposed_by_no_setting_and_noted(
+def test_what_hides_nothing_is_imported_from_no_setting_and_reported(
     cede: Cede, host: SimulatedHost
 ) -> None:
     root = host.tree.sys.parent

@@ -108,7 +108,7 @@ DEBUG = "libxl_pci.c:173:libxl__device_pci_add_xenstore: Domain 1:Adding new pci
 DEBUG_AFTER = "libxl_event.c:1873:libxl__ao_complete: ao 0x7f5c: complete, rc=-3"
 
 
-def _told(folder: Path, *lines: str) -> str:
+def _reported(folder: Path, *lines: str) -> str:
     """The reason among these lines, each in the log that libvirt puts it into."""
     before = log_sizes(folder, "pv1")
     for number, line in enumerate(lines):
@@ -142,9 +142,9 @@ def _told(folder: Path, *lines: str) -> str:
 def test_the_reason_is_the_line_that_ended_it_and_never_the_reset(
     tmp_path: Path, lines: tuple[str, ...], reason: str
 ) -> None:
-    assert _told(tmp_path, *lines) == reason
+    assert _reported(tmp_path, *lines) == reason
 
 
 def test_the_last_words_on_a_domain_are_not_of_a_reset_that_it_lacks(tmp_path: Path) -> None:
-    _told(tmp_path, DENIED, RESET_OF_A_DOMAIN)
+    _reported(tmp_path, DENIED, RESET_OF_A_DOMAIN)
     assert last_line(tmp_path, "pv1") == "xc_assign_device failed: Operation not permitted"

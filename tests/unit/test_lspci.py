@@ -196,7 +196,7 @@ def test_lines_that_are_gone_or_too_many_give_only_what_was_said(
         ["!!! Unknown header type 7f"],
     ],
 )  # fmt: skip
-def test_capabilities_that_lspci_could_not_read_are_not_told(instead: list[str]) -> None:
+def test_capabilities_that_lspci_could_not_read_are_unknown(instead: list[str]) -> None:
     lines = [line for line in DETAILS.splitlines() if "Capabilities:" not in line]
     found = lspci.of_details([*lines[:3], *(f"\t{line}" for line in instead), *lines[3:]], SLOT)
     assert found is not None

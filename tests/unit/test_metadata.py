@@ -56,7 +56,7 @@ def tree_of(text: str) -> etree._Element:
     return etree.fromstring(text.encode())
 
 
-def noted(text: str, *notes: Ownership) -> str:
+def with_notes(text: str, *notes: Ownership) -> str:
     for note in notes:
         text = metadata.added(text, note)
     return text
@@ -69,14 +69,14 @@ def schema() -> etree.RelaxNG:
 
 @given(DOCUMENTS, NOTES)
 def test_what_was_mentioned_is_read_again(document: str, notes: list[Ownership]) -> None:
-    assert metadata.read(tree_of(noted(document, *notes))) == tuple(notes)
+    assert metadata.read(tree_of(with_notes(document, *notes))) == tuple(notes)
 
 
 @given(DOCUMENTS, NOTES)
 def test_what_was_mentioned_fits_the_schema(
     schema: etree.RelaxNG, document: str, notes: list[Ownership]
 ) -> None:
-    tree = tree_of(noted(document, *notes))
+    tree = tree_of(with_notes(document, *notes))
     elements = tree.findall(f"./metadata/{{{metadata.NAMESPACE}}}assignments")
     assert len(elements) == bool(notes)
     for element in elements:
@@ -87,7 +87,7 @@ def test_what_was_mentioned_fits_the_schema(
 def test_what_was_mentioned_is_removed_in_any_order_without_a_trace(
     document: str, notes: list[Ownership], order: Random
 ) -> None:
-    text = noted(document, *notes)
+    text = with_notes(document, *notes)
     order.shuffle(notes)
     for note in notes:
         left = metadata.removed(text, note.address)
@@ -110,13 +110,13 @@ def test_a_hostdev_comes_and_goes_with_its_ownership_metadata_and_leaves_what_ot
 
 
 def test_ownership_metadata_goes_even_if_the_administrator_took_the_hostdev() -> None:
-    text = noted(BARE.format(""), NOTE)
+    text = with_notes(BARE.format(""), NOTE)
     assert domain_xml_document.without_hostdev(text, NIC) == BARE.format("")
 
 
 def test_later_ownership_metadata_takes_the_place_of_earlier_on_the_same_address() -> None:
     other = Ownership(name="nic1", address=OTHER, policy="a")
-    text = noted(BARE.format(""), NOTE, other, NOTE)
+    text = with_notes(BARE.format(""), NOTE, other, NOTE)
     assert [mark.name for mark in metadata.read(tree_of(text))] == ["nic1", "nic0"]
 
 

@@ -201,7 +201,7 @@ def test_a_folder_that_cant_be_listed_is_no_folder_without_domains(
     assert unknown.unreadable
 
 
-def test_where_a_volume_is_can_not_be_told_before_libvirt_runs(
+def test_where_a_volume_is_stays_unknown_before_libvirt_runs(
     adapter: OfflineLibvirt, tmp_path: Path
 ) -> None:
     (tmp_path / "libxl").mkdir()

@@ -85,7 +85,7 @@ def test_the_doctor_examines_the_host_in_the_folder(cede: Callable[..., Shown], 
     assert not found.keys() & {"libvirt-down", "xenstore-down", "no-xl", "not-xen"}
 
 
-def test_devices_are_told_and_what_is_not_told_is_refused(
+def test_devices_are_listed_and_what_is_unknown_is_refused(
     cede: Callable[..., Shown], root: Path
 ) -> None:
     shown = cede("devices", "--json", "--root", str(root))
@@ -133,7 +133,7 @@ def test_resets_are_judged_by_configuration_space_and_bridges_and_not_by_the_ker
 
 
 @pytest.mark.parametrize("lost", ["proc/self/mountinfo", "proc/net/tcp", "proc"])
-def test_where_the_hosts_uses_cant_be_told_no_device_of_dom0_is_fit(
+def test_where_the_hosts_uses_are_unknown_no_device_of_dom0_is_fit(
     cede: Callable[..., Shown], root: Path, lost: str
 ) -> None:
     path = root / lost
@@ -152,7 +152,7 @@ def test_an_untold_use_is_passed_by_no_override(
     assert "override" not in shown.json("boot")["left_out"][0]["remedy"]
 
 
-def test_files_of_the_boot_are_told_from_the_hosts_own_policy(
+def test_files_of_the_boot_are_printed_from_the_hosts_own_policy(
     cede: Callable[..., Shown], root: Path
 ) -> None:
     shown = cede("boot", "--print", "--json", "--root", str(root))
@@ -185,7 +185,7 @@ def test_the_status_is_that_of_the_files_and_no_guest_has_proved_anything(
     assert "True" not in {conditions["Verified"], conditions["InSync"]}
 
 
-def test_domains_that_are_not_told_are_not_none(cede: Callable[..., Shown], root: Path) -> None:
+def test_domains_that_are_unknown_are_not_none(cede: Callable[..., Shown], root: Path) -> None:
     shutil.rmtree(root / "etc/libvirt")
     for command in (("import", "--from-domains"), ("plan",)):
         shown = cede(*command, "--json", "--root", str(root))
@@ -263,7 +263,7 @@ def test_a_folder_that_is_a_link_out_is_not_entered(
 @pytest.mark.parametrize(
     "said", ["", "{", "[]", '{"version": 2}', '{"version": 1, "uses": 5}', "\x00"]
 )
-def test_answers_that_cant_be_read_tell_nothing(
+def test_answers_that_cant_be_read_say_nothing(
     cede: Callable[..., Shown], root: Path, said: str
 ) -> None:
     write(root / "cede/answers.json", said)

@@ -31,7 +31,7 @@ TABLE = f"(XEN) AMD-Vi: Error: IVHD: invalid block length\n{DISABLED}"
 WAITS = f"[  812.1] pciback {HELD}: not ready 1023ms after FLR; waiting"
 
 
-def told(cede: Callable[..., Shown], root: Path) -> dict[str, str]:
+def findings(cede: Callable[..., Shown], root: Path) -> dict[str, str]:
     """The name and the subject of each finding."""
     return test_replay.findings(cede("doctor", "--json", "--root", str(root)))
 
@@ -56,13 +56,13 @@ def test_a_log_from_the_field_has_its_finding(
 ) -> None:
     write(root / "var/log/dmesg", f"[    0.000000] Linux version 6.1\n{kernel}\n")
     write(root / "var/log/xen/xl-dmesg.log", f"{xen}\n")
-    assert told(cede, root).get(name) == subject
+    assert findings(cede, root).get(name) == subject
 
 
 def test_a_reset_that_came_back_has_none(cede: Callable[..., Shown], root: Path) -> None:
     back = f"[  813.2] pciback {HELD}: ready 2047ms after FLR"
     write(root / "var/log/dmesg", f"[    0.000000] Linux version 6.1\n{WAITS}\n{back}\n")
-    assert "reset-hangs" not in told(cede, root)
+    assert "reset-hangs" not in findings(cede, root)
 
 
 @pytest.mark.parametrize(("control", "found"), [(0xC0, True), (0x40, True), (0x80, False)])
@@ -72,10 +72,10 @@ def test_a_mask_is_read_from_the_configuration_space_that_was_sent(
     space = bytearray(256)
     space[0x06], space[0x34], space[0x40], space[0x43] = 0x10, 0x40, 0x11, control
     (root / f"sys/bus/pci/devices/{HELD}/config").write_bytes(bytes(space))
-    assert (told(cede, root).get("msix-masked") == HELD) is found
+    assert (findings(cede, root).get("msix-masked") == HELD) is found
 
 
 def test_the_policy_in_the_tree_is_read_too(cede: Callable[..., Shown], root: Path) -> None:
-    assert "bare-address" not in told(cede, root)
+    assert "bare-address" not in findings(cede, root)
     write(root / "etc/cede/policy.yaml", POLICY.replace('    expect: {vendor: "8086"}\n', ""))
-    assert told(cede, root)["bare-address"] == "nic0"
+    assert findings(cede, root)["bare-address"] == "nic0"

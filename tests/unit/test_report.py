@@ -187,7 +187,7 @@ def test_devices_are_the_same_in_the_report(
     assert known.guests["pv1"].domain.live
 
 
-def test_devices_of_a_host_whose_libvirt_was_silent_are_told_as_far_as_they_are(
+def test_devices_of_a_host_whose_libvirt_was_silent_are_listed_as_far_as_known(
     cede: Callable[..., Shown],
     known: SimulatedHost,
     tmp_path: Path,

@@ -114,7 +114,7 @@ def test_a_card_resets_by_itself_as_its_capabilities_say(space: bytes, expected:
         *("silent-behind-the-header", "silent-in-the-list"),
     ],
 )
-def test_a_reset_that_cant_be_told_is_neither_one_nor_none(space: bytes) -> None:
+def test_an_unknown_reset_is_neither_one_nor_none(space: bytes) -> None:
     assert judged(space) is None
 
 
@@ -259,10 +259,10 @@ def answers(tree: SysTree, address: str) -> tuple[str, str, list[str]]:
     rule = decision.rule if isinstance(decision, Refused) else ""
     fit = fitness(device, host, Policy())
     assert (fit.fit is FitKind.YES) is not bool(rule)
-    return rule, fit.cause, [finding.name for finding in told(device, host, policy)]
+    return rule, fit.cause, [finding.name for finding in findings(device, host, policy)]
 
 
-def told(device: Device, host: Inventory, policy: Policy) -> list[Finding]:
+def findings(device: Device, host: Inventory, policy: Policy) -> list[Finding]:
     target = AttachTarget(
         subject="thing -> pv1",
         assignment=policy.assignments[0],

@@ -60,9 +60,7 @@ def test_devices_are_drained_before_and_put_back_after(host: Host, kind: str) ->
 
 
 @pytest.mark.parametrize("said", [DRAINED, "", "cede: no answer"])
-def test_a_host_that_was_drained_before_or_cant_be_told_is_not_resumed(
-    host: Host, said: str
-) -> None:
+def test_a_host_that_was_drained_before_or_is_unknown_is_not_resumed(host: Host, said: str) -> None:
     host.status.write_text(said)
     assert host.sleeps("pre", "suspend") == [ASK, DRAIN]
     assert host.sleeps("post", "suspend") == []

@@ -405,7 +405,7 @@ def test_memory_that_is_no_number_is_unknown() -> None:
     assert domain_xml_document.domain(None, text).memory == 0
 
 
-def test_every_disk_and_interface_of_dom0_that_a_domain_lists_is_told() -> None:
+def test_every_disk_and_interface_of_dom0_that_a_domain_lists_is_read() -> None:
     live = BARE.format(
         "<devices><disk type='block'><source dev='/dev/vg/a'/><backingStore type='file'>"
         "<source file='/srv/base.img'/></backingStore></disk>"
