@@ -316,7 +316,7 @@ class History:
             said = set(refusal.subject.replace(",", "").split())
             assert refusal.subject in excused or said & words, refusal
         action_required = {d.subject for d in planned.decisions if isinstance(d, Deferred)}
-        for checked in status(targets, planned).checked:
+        for checked in status(self.adapters, targets, planned).checked:
             assert checked.verified or checked.subject in excused | action_required, checked
 
     def comes_home(self, *, by_policy: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -46,7 +46,7 @@ from cede.model.plan import (
 from cede.model.policy import Assignment, Place
 from cede.planner.resolve import Target
 from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
-from cede.services.host_conditions import of_host
+from cede.services.host_conditions import host_conditions
 from cede.services.reconcile import Report
 from cede.verifier.checklist import (
     AssignmentChecks,
@@ -57,9 +57,6 @@ from cede.verifier.checklist import (
     unverified_result,
 )
 from cede.verifier.host_checks import of_device
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NIC = Address(0, 1, 0, 0)
 NAME = "nic0 -> pv1"
@@ -104,6 +101,7 @@ DEVICE_RIGHT, DEVICE_IDLE = (
     for on in (True, False)
 )
 NO = PermanentError("no", remedy="do")
+BEFORE, NEXT_TRY = "2026-01-31T02:00:00.000+00:00", "2026-01-31T03:00:00.000+00:00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +116,18 @@ class Seen:
     rollback_failed: bool = False
     checks: tuple[CheckResult, ...] | None = None
 
-    def assess(self, before: Iterable[Condition] = (), next_try: str = "") -> AssignmentStatus:
+    def assess(self, before: Sequence[Condition] = (), at: str = "") -> AssignmentStatus:
+        outcome = None
+        if self.done:
+            assert isinstance(self.decision, Change)
+            stuck = self.error if self.rollback_failed else None
+            outcome = Outcome(change=self.decision, error=self.error, rollback_failed=stuck)
+        return assess(self.target, self.decision, outcome, self.checks, before, at)
+
+    @property
+    def target(self) -> Target:
         hostdev = (Hostdev(address=NIC),)
-        target = Target(
+        return Target(
             assignment=Assignment(device="nic0", domain="pv1", place=Place(file="p", line=1, column=1)),
             device=Device(address=NIC, identity=Identity(vendor="8086", device="10d3")),
             domain=Domain(
@@ -128,18 +135,12 @@ class Seen:
                 live=hostdev if self.live else (), config=hostdev if self.config else (),
             ),
         )  # fmt: skip
-        outcome = None
-        if self.done:
-            assert isinstance(self.decision, Change)
-            stuck = self.error if self.rollback_failed else None
-            outcome = Outcome(change=self.decision, error=self.error, rollback_failed=stuck)
-        return assess(target, self.decision, outcome, self.checks, before, next_try)
 
 
 def conditions_of(
-    seen: Seen, before: Iterable[Condition] = (), next_try: str = ""
+    seen: Seen, before: Sequence[Condition] = (), at: str = ""
 ) -> tuple[Condition, ...]:
-    return seen.assess(before, next_try).conditions
+    return seen.assess(before, at).conditions
 
 
 SEEN = Seen()
@@ -268,7 +269,7 @@ def test_status_exits_0_only_if_nothing_but_a_pause_keeps_an_assignment_out_of_s
     decision: Decision, checks: tuple[CheckResult, ...], code: Exit
 ) -> None:
     checked = (AssignmentChecks(subject=NAME, findings=checks),)
-    assert of_status(Report(plan=Plan(decisions=(decision,)), checked=checked), ()) is code
+    assert of_status(Report.of(Plan(decisions=(decision,)), (), checked), ()) is code
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)
@@ -326,18 +327,44 @@ def test_what_failed_stays_so_until_it_is_tried_again_or_no_longer_wanted() -> N
         assert conditions_of(now, failed) == failed
     for now in (replace(SEEN, decision=UNSAFE), replace(SEEN, decision=PAUSED)):
         assert not {one.reason for one in conditions_of(now, failed)} & {"Failed"}
-    flapping = conditions_of(waits)
-    assert conditions_of(SEEN, flapping, "later")[3].reason == "NotYet"
-    assert conditions_of(SEEN, flapping)[3].reason == "Outstanding"
+    flapping = tuple(replace(one, next_try=NEXT_TRY) for one in conditions_of(waits))
+    assert conditions_of(SEEN, flapping, BEFORE)[3].reason == "NotYet"
+    assert conditions_of(SEEN, flapping, NEXT_TRY)[3].reason == "Outstanding"
 
 
-def test_the_next_try_is_reported_of_what_is_not_so_alone() -> None:
-    found = conditions_of(replace(SEEN, config=True), (), "2026-01-31T03:00:00.000+00:00")
+def test_the_next_try_is_reported_of_what_is_not_so_alone_and_until_it_comes() -> None:
+    before = tuple(replace(one, next_try=NEXT_TRY) for one in conditions_of(SEEN))
+    found = conditions_of(replace(SEEN, config=True), before, BEFORE)
     assert {one.type for one in found if one.next_try} == {"Attached", "Verified", "InSync"}
+    assert not any(one.next_try for one in conditions_of(SEEN, before, NEXT_TRY))
+
+
+def test_a_report_assesses_each_subject_once_and_dates_what_is_new() -> None:
+    seen = replace(SEEN, decision=IDLE, live=True, config=True)
+    asked = Report.of(
+        Plan(decisions=(IDLE,)),
+        checked=(AssignmentChecks(subject=NAME, findings=GUEST_RIGHT),),
+        targets=(seen.target,),
+        at=BEFORE,
+    )
+    (status,) = asked.statuses
+    assert asked.conditions == status.conditions
+    assert {one.since for one in asked.conditions} == {BEFORE}
+    wrong = Report.of(
+        Plan(decisions=(IDLE, replace(IDLE, subject="other"))),
+        checked=(AssignmentChecks(subject=NAME, findings=GUEST_WRONG),),
+        targets=(seen.target,),
+        previous=asked.conditions,
+        at=NEXT_TRY,
+    )
+    assert {one.type: one.since for one in wrong.conditions} == {
+        "Attached": BEFORE, "Persistent": BEFORE, "Verified": NEXT_TRY, "InSync": NEXT_TRY,
+    }  # fmt: skip
+    assert [one.subject for one in wrong.only(asked.plan).statuses] == [NAME]
 
 
 def test_the_host_is_well_or_not_and_says_why() -> None:
-    well = of_host(pciback=True, unreadable=())
+    well = host_conditions(pciback=True, unreadable=())
     assert [f"{one.type} {one.status}" for one in well] == [
         "LibvirtReachable True",
         "PolicyValid True",
@@ -347,7 +374,7 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
         "Maintenance False",
     ]
     drained = Pause(drained=True, requester="ann", since="noon", reason="new firmware")
-    ill = of_host(
+    ill = host_conditions(
         libvirt=UnreachableError("libvirt doesn't answer"), policy=PermanentError("line 3"),
         journal=["it is damaged"], unreadable=["pv2"], pauses=[Pause(device="nic0", drained=True), drained],
     )  # fmt: skip
@@ -359,7 +386,10 @@ def test_the_host_is_well_or_not_and_says_why() -> None:
         "PcibackLoaded Unknown ",
         f"Maintenance True {drained}",
     ]
-    assert of_host(unreadable=(), pciback=True, pauses=[Pause(device="nic0", drained=True)]) == well
+    assert (
+        host_conditions(unreadable=(), pciback=True, pauses=[Pause(device="nic0", drained=True)])
+        == well
+    )
 
 
 def test_pciback_is_loaded_once_a_change_that_loads_it_came_to_its_end() -> None:

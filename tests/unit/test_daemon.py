@@ -147,7 +147,7 @@ class World:
                 )
             )
         )
-        report = Report(plan=planned, outcomes=tuple(outcomes.values()), checked=checked)
+        report = Report.of(planned, tuple(outcomes.values()), checked)
         if again or planned.changes:
             self.unverified = () if self.verified else (NIC,)
         return report

@@ -141,9 +141,9 @@ def test_whoever_spoke_it_is_one_line_and_no_terminal_obeys_it() -> None:
 
 def test_what_stays_as_it_was_is_said_once(log: logging.Logger, said: Lines) -> None:
     event_reporter = EventReporter(log)
-    idle = Report(plan=Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="x"),)))
-    refused = Report(
-        plan=Plan(
+    idle = Report.of(Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="x"),)))
+    refused = Report.of(
+        Plan(
             decisions=(
                 Refused(
                     subject=SUBJECT,
@@ -170,7 +170,7 @@ def test_drift_that_is_only_to_be_reported_is_reported_and_is_not_in_sync(
 ) -> None:
     event_reporter = EventReporter(log)
     states = [
-        event_reporter.report(Report(plan=Plan(decisions=(decision,))), (), str)
+        event_reporter.report(Report.of(Plan(decisions=(decision,))), (), str)
         for decision in (DRIFTED, DRIFTED, PAUSED)
     ]
     assert [line.partition(": ")[2] for line in said.lines()] == [DRIFTED.reason, PAUSED.reason]
@@ -197,7 +197,7 @@ def test_a_failure_is_reported_with_its_remedy_and_the_next_try(
     log: logging.Logger, said: Lines
 ) -> None:
     error = PermanentError("libxl said no", remedy="read its log")
-    done = Report(plan=Plan(decisions=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
+    done = Report.of(Plan(decisions=(WORK,)), (Outcome(change=WORK, error=error),))
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
     event_reporter = EventReporter(log)
     event_reporter.action(WORK, LoadPciback())
@@ -226,17 +226,17 @@ def test_the_lines_of_the_log_are_the_golden_ones(
     error = PermanentError("libxl said no", remedy="read its log")
     report(
         "in sync",
-        Report(
-            plan=Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="in sync"),))
+        Report.of(
+            Plan(decisions=(Satisfied(subject=SUBJECT, why=Why.IN_PLACE, reason="in sync"),))
         ),
     )
-    report("refused", Report(plan=Plan(decisions=(Refused(
+    report("refused", Report.of(Plan(decisions=(Refused(
         subject=SUBJECT, rule="host-needs-it", kind=FailureKind.UNSAFE, reason="guarded", remedy="x",
     ),))))  # fmt: skip
-    report("drifted", Report(plan=Plan(decisions=(DRIFTED,))))
-    report("paused", Report(plan=Plan(decisions=(PAUSED,))))
+    report("drifted", Report.of(Plan(decisions=(DRIFTED,))))
+    report("paused", Report.of(Plan(decisions=(PAUSED,))))
     waits = Deferred(subject=SUBJECT, action_required="restart pv1", reason="it is in")
-    report("waiting for the guest's restart", Report(plan=Plan(decisions=(waits,))))
+    report("waiting for the guest's restart", Report.of(Plan(decisions=(waits,))))
     said.write("== actions\n")
     event_reporter.action(WORK, WORK.actions[0])
     for outcome in (
@@ -246,10 +246,10 @@ def test_the_lines_of_the_log_are_the_golden_ones(
     ):
         event_reporter.action(WORK, outcome)
     waiting = Waiting(subject=SUBJECT, reason="it failed once", until=7.0)
-    failed = Report(plan=Plan(decisions=(WORK,)), outcomes=(Outcome(change=WORK, error=error),))
+    failed = Report.of(Plan(decisions=(WORK,)), (Outcome(change=WORK, error=error),))
     report("failed", failed, waiting)
     stuck = Outcome(change=WORK, error=error, rollback_failed=HungError("it hangs"))
-    report("failed, and not taken back", Report(plan=Plan(decisions=(WORK,)), outcomes=(stuck,)))
+    report("failed, and not taken back", Report.of(Plan(decisions=(WORK,)), (stuck,)))
     golden("run.txt", said.getvalue())
 
 
@@ -354,7 +354,7 @@ def test_what_keeps_it_from_a_pass_is_reported_once_until_it_is_another_thing(
     for _ in range(3):
         reporter.failed(away, 4.0)
     reporter.failed(busy, 1.0)
-    reporter.passed(Report(plan=Plan()), ())
+    reporter.passed(Report.of(Plan()), ())
     first, second, _again = said.lines()
     assert (away.message in first, away.remedy in first) == (True, True)
     assert busy.message in second

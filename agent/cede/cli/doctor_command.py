@@ -16,6 +16,7 @@ from cede.cli.screen import echo, echo_json
 from cede.cli.session import confirm, writing
 from cede.doctor.finding import Severity
 from cede.errors import CedeError, UsageError
+from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
@@ -168,7 +169,7 @@ def _show(found: Diagnosis, outcomes: tuple[Outcome, ...], *, as_json: bool) -> 
         )
         return code
     if outcomes:
-        output.report(Report(outcomes=outcomes))
+        output.report(Report.of(Plan(), outcomes))
     for finding in found.findings:
         echo(f"[{_MARK[finding.severity]}] {finding.subject}: {finding.what} ({finding.name})")
         echo(f"  why: {finding.why}")

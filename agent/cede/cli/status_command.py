@@ -19,11 +19,12 @@ from cede.cli.outputs import StatusOutput
 from cede.cli.screen import clear, echo, echo_json, echo_lines
 from cede.errors import CedeError, PolicyError, UsageError
 from cede.model.conditions import Condition, changed_conditions
+from cede.model.plan import Plan
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
 from cede.services.outputs import CheckedAssignment
 from cede.services.reconcile import Report, replan, status
-from cede.services.status import SILENT, last_seen_conditions, read_status
+from cede.services.status import SILENT, last_seen_conditions
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy
@@ -35,7 +36,7 @@ _SHORTEST = 1.0
 class Looked:
     """One observation; `silent` is why the host could not be observed, and then all else is as last seen."""
 
-    report: Report = field(default_factory=Report)
+    report: Report = field(default_factory=lambda: Report.of(Plan()))
     conditions: tuple[Condition, ...] = ()
     silent: CedeError | None = None
 
@@ -99,8 +100,8 @@ def _look(runtime: Runtime, policy: Policy) -> Looked:
     try:
         with runtime.adapters() as adapters:
             targets, planned = replan(adapters, policy)
-            report = status(targets, planned)
-            return Looked(report=report, conditions=read_status(adapters.journal, targets, report))
+            report = status(adapters, targets, planned)
+            return Looked(report=report, conditions=report.conditions)
     except SILENT as silent:
         return _last_seen(runtime, policy, silent)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,8 @@ from cede.cli.screen import echo
 from cede.cli.session import confirm, writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import replan, verify_all
+from cede.services.reconcile import replan, verify_all, verify_started
 from cede.services.restart import restart
-from cede.services.status import read_status
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
@@ -66,8 +64,7 @@ def verify_command(
         targets, planned = replan(adapters, policy)
         found = verify_all(adapters, targets, planned)
         explained = explain_by_checklist(adapters, targets, found.checked) if explaining else ()
-        conditions = read_status(adapters.journal, targets, found)
-    return show_checked(found, as_json=as_json, explained=explained, conditions=conditions)
+    return show_checked(found, as_json=as_json, explained=explained, conditions=found.conditions)
 
 
 def _after_restart(
@@ -104,20 +101,17 @@ def _after_restart(
             else:
                 restarted.append(domain.name)
         if restarted:
-            found = verify_all(adapters, *replan(adapters, policy), booting=True)
-            targets, planned = replan(adapters, policy)
-            found = replace(found, plan=planned)
+            targets, found = verify_started(adapters, policy)
         explained = (
             explain_by_checklist(adapters, targets, found.checked, restarted) if explaining else ()
         )
-        conditions = read_status(adapters.journal, targets, found)
     return show_checked(
         found,
         as_json=as_json,
         explained=explained,
         restarted=tuple(restarted),
         failed=failed,
-        conditions=conditions,
+        conditions=found.conditions,
     )
 
 

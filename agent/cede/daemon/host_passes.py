@@ -30,6 +30,7 @@ from cede.state.journal import Requester
 
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
+    from cede.model.conditions import Condition
     from cede.model.plan import Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
@@ -40,30 +41,36 @@ _CLOSING_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPass:
-    """A pass on this host, planned; `rejected` tells why the policy's files aren't followed as they are."""
+    """A pass on this host, planned.
+
+    `previous` are the conditions of the pass before; `rejected` tells why the policy's files aren't followed as they
+    are.
+    """
 
     adapters: Adapters
     targets: Targets
     plan: Plan
     context: RequestContext
     clock: Clock
+    previous: tuple[Condition, ...]
     rejected: PolicyError | None
 
     @property
     def unverified(self) -> Collection[str]:
         """The subjects whose guests proved nothing when they were asked last."""
-        return unverified(self.adapters, self.targets)
+        return unverified(self.targets, self.previous)
 
     def carry_out(self, planned: Plan, needs_recheck: Collection[str]) -> Report:
         """Apply `planned`, and verify."""
         return apply(
-            self.adapters, self.targets, planned, self.context, needs_recheck=needs_recheck
-        )
+            self.adapters, self.targets, planned, self.context, self.previous,
+            needs_recheck=needs_recheck, rejected=self.rejected,
+        )  # fmt: skip
 
     def record(self, report: Report, next_tries: Mapping[str, float]) -> None:
         """Record the report, and when each subject is tried again, in times of the monotonic clock."""
         stamps = {subject: stamp(self.clock, at) for subject, at in next_tries.items()}
-        save_pass(self.adapters, self.targets, report, stamps, self.rejected)
+        save_pass(self.adapters, self.targets, report, stamps)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +114,7 @@ class HostPasses:
                     plan=planned,
                     context=context,
                     clock=self.runtime.clock,
+                    previous=adapters.journal.conditions(policy.source),
                     rejected=self.rejected(),
                 )
                 adapters.journal.close()  # another cede may set a damaged one aside meanwhile

@@ -15,6 +15,7 @@ from cede.model.conditions import (
     VERIFIED,
     Condition,
     Status,
+    with_times,
 )
 from cede.model.plan import (
     Change,
@@ -80,7 +81,7 @@ class AssignmentStatus:
     `kind` is what keeps it from being as it should be, None if nothing does; `text` says how it is. `reason` and
     `message` say the same as a condition does. `done` tells that its change came to its end; `witness` whose word there
     is on how it was afterwards, None if nobody looked. `attached` and `persistent` tell whether the running domain and
-    the domain's persistent XML have the device now. `since` of the conditions is empty until they are merged.
+    the domain's persistent XML have the device now.
     """
 
     subject: str
@@ -170,13 +171,13 @@ def assess(
     decision: Decision,
     outcome: Outcome | None = None,
     checks: Sequence[CheckResult] | None = None,
-    previous: Iterable[Condition] = (),
-    next_try: str = "",
+    previous: Sequence[Condition] = (),
+    at: str = "",
 ) -> AssignmentStatus:
     """Assess a subject from its decision, from what the executor did, and from what was checked, None if nothing.
 
     Of the `previous` conditions, what the last try came to, and what the guest said, still holds where nobody tried or
-    asked again. `next_try` is when it is tried again, empty if nobody knows. `target` is None for what is no
+    asked again, and so does when it is tried again if that is after `at`, the time now. `target` is None for what is no
     assignment.
     """
     row, checked = _row(decision, outcome), _check_status(checks)
@@ -203,6 +204,7 @@ def assess(
         persistent=_after(target.persistent, outcome, (AddToConfig, Adopt), (RemoveFromConfig,)),
     )
     had = {condition.type: condition for condition in previous}
+    next_try = max((one.next_try for one in previous if one.next_try > at), default="")
     reason, message, was = row.reason, row.message, had.get(IN_SYNC)
     if was is not None and _still(decision, outcome, was.reason, waits=bool(next_try)):
         reason, message = was.reason, was.message
@@ -232,7 +234,7 @@ def assess(
         )
         for kind, (is_so, reason, message) in so.items()
     )
-    return replace(status, conditions=conditions)
+    return replace(status, conditions=with_times(previous, conditions, at))
 
 
 def _row(decision: Decision, outcome: Outcome | None) -> _Row:

@@ -73,7 +73,7 @@ def _bind(
         adapters.clock.sleep(_PAUSE)
     done = {change.subject for change in tried}
     others = (decision for decision in planned.decisions if decision.subject not in done)
-    return Report(plan=Plan(decisions=(*tried, *others)), outcomes=tuple(outcomes))
+    return Report.of(Plan(decisions=(*tried, *others)), outcomes)
 
 
 def _tried(name: str, tried: list[Change]) -> bool:

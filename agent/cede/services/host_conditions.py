@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cede.model.journal_state import Pause
 
 
-def of_host(
+def host_conditions(
     *,
     libvirt: CedeError | None = None,
     policy: CedeError | None = None,

@@ -16,15 +16,18 @@ from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
 from cede.services.one_off import known_address
-from cede.services.reconcile import Report, apply, carry_out, save_pass
+from cede.services.reconcile import Report, assess_pass, carry_out, check_done, save_pass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cede.adapters.ports import Adapters
     from cede.model.inventory import Inventory
-    from cede.model.plan import Plan
+    from cede.model.plan import Outcome, Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
     from cede.services.reconcile import RequestContext
+    from cede.verifier.checklist import AssignmentChecks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +97,7 @@ def drain(adapters: Adapters, planned: MaintenancePlan, context: RequestContext)
     for drained in planned.pauses:
         adapters.journal.pause(drained)
     outcomes = carry_out(adapters, planned.targets.inventory, planned.plan, context)
-    done = Report(plan=planned.plan, outcomes=outcomes)
-    save_pass(adapters, planned.targets, replace(done, plan=planned.whole))
-    return done
+    return _recorded(adapters, planned, outcomes, ())
 
 
 def plan_resume(
@@ -125,9 +126,24 @@ def plan_resume(
 def resume(adapters: Adapters, planned: MaintenancePlan, context: RequestContext) -> Report:
     """End the pauses, then put back what they kept back, and verify it."""
     adapters.journal.resume(planned.pauses)
-    done = apply(adapters, planned.targets, planned.plan, context)
-    save_pass(adapters, planned.targets, replace(done, plan=planned.whole))
-    return done
+    targets = planned.targets
+    outcomes = carry_out(adapters, targets.inventory, planned.plan, context)
+    checked = check_done(adapters, targets, planned.plan, outcomes, context)
+    return _recorded(adapters, planned, outcomes, checked)
+
+
+def _recorded(
+    adapters: Adapters,
+    planned: MaintenancePlan,
+    outcomes: Sequence[Outcome],
+    checked: Sequence[AssignmentChecks],
+) -> Report:
+    """Assess and record the whole policy; return the part of it that was done."""
+    targets = planned.targets
+    previous = adapters.journal.conditions(targets.policy.source)
+    done = assess_pass(adapters, targets, planned.whole, outcomes, checked, previous)
+    save_pass(adapters, targets, done)
+    return done.only(planned.plan)
 
 
 def find_named(name: str, policy: Policy, inventory: Inventory) -> Pause:

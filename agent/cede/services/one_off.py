@@ -118,7 +118,7 @@ def take_out(adapters: Adapters, planned: WayOut, context: RequestContext) -> Re
     if planned.held is not None:
         adapters.journal.unhold(planned.held)
     outcomes = carry_out(adapters, planned.inventory, planned.plan, context)
-    return Report(plan=planned.plan, outcomes=outcomes)
+    return Report.of(planned.plan, outcomes)
 
 
 def policy_of(host: Policy, request: AttachRequest, inventory: Inventory) -> Policy:

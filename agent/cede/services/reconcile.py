@@ -1,20 +1,23 @@
-"""One pass: observe, plan, execute, verify. Whoever asks (the administrator, a timer, a daemon) asks for this."""
+"""One pass: observe, plan, execute, verify, assess. Whoever asks (the administrator, a timer, a daemon) asks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Self, assert_never
 
 from cede.errors import CedeError, StopRequestedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
+from cede.model.actions import LoadPciback
+from cede.model.conditions import with_times
 from cede.model.plan import Change, Deferred, Drifted, Paused, Plan, Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
 from cede.services import assess
+from cede.services.host_conditions import host_conditions
 from cede.services.observe import look_again, observe_host
 from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
@@ -33,7 +36,7 @@ from cede.verifier.checklist import (
 from cede.verifier.verify import of_host, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cede.adapters.ports import Adapters
     from cede.model.conditions import Condition
@@ -48,38 +51,60 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One pass from plan to proof."""
+    """One pass from plan to proof; `of` makes one, and assesses it: all that is said of a pass is read from this.
 
-    plan: Plan = field(default_factory=Plan)
-    outcomes: tuple[Outcome, ...] = ()
-    checked: tuple[AssignmentChecks, ...] = ()
+    `statuses` are what it came to for each subject of the plan, in the plan's order; `host` are the host's own
+    conditions, none if they weren't asked for.
+    """
 
-    @property
-    def statuses(self) -> tuple[AssignmentStatus, ...]:
-        """What it came to for each subject of the plan, in the plan's order, without conditions."""
-        return self.assess((), (), {})
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    checked: tuple[AssignmentChecks, ...]
+    statuses: tuple[AssignmentStatus, ...]
+    host: tuple[Condition, ...] = ()
 
-    def assess(
-        self, targets: Sequence[Target], before: Sequence[Condition], next_try: Mapping[str, str]
-    ) -> tuple[AssignmentStatus, ...]:
-        """Return the same, with the conditions of the targets; `before` are those of the last pass."""
+    @classmethod
+    def of(
+        cls,
+        planned: Plan,
+        outcomes: Sequence[Outcome] = (),
+        checked: Iterable[AssignmentChecks] = (),
+        *,
+        targets: Iterable[Target] = (),
+        previous: Iterable[Condition] = (),
+        at: str = "",
+    ) -> Self:
+        """Assess what was done and checked; `previous` are the conditions of the last pass, `at` is the time now."""
+        checks = tuple(checked)
         own = {target.subject: target for target in targets}
-        outcomes = {outcome.change.subject: outcome for outcome in self.outcomes}
-        checked = {checks.subject: checks.findings for checks in self.checked}
+        ended = {outcome.change.subject: outcome for outcome in outcomes}
+        findings = {one.subject: one.findings for one in checks}
         had: dict[str, list[Condition]] = {}
-        for condition in before:
+        for condition in previous:
             had.setdefault(condition.subject, []).append(condition)
-        return tuple(
+        statuses = (
             assess.assess(
                 own.get(decision.subject),
                 decision,
-                outcomes.get(decision.subject),
-                checked.get(decision.subject),
+                ended.get(decision.subject),
+                findings.get(decision.subject),
                 had.get(decision.subject, ()),
-                next_try.get(decision.subject, ""),
+                at,
             )
-            for decision in self.plan.decisions
+            for decision in planned.decisions
         )
+        return cls(plan=planned, outcomes=tuple(outcomes), checked=checks, statuses=tuple(statuses))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of the host and of all assignments."""
+        return (*self.host, *(one for status in self.statuses for one in status.conditions))
+
+    def only(self, part: Plan) -> Self:
+        """Return what it came to for the subjects in this part of its plan."""
+        subjects = part.by_subject
+        statuses = (status for status in self.statuses if status.subject in subjects)
+        return replace(self, plan=part, statuses=tuple(statuses))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,17 +165,19 @@ def carry_out_pass(
 
     Guests that proved nothing when they were asked last are asked again.
     """
-    done = apply(adapters, targets, planned, context, needs_recheck=unverified(adapters, targets))
+    previous = adapters.journal.conditions(targets.policy.source)
+    again = unverified(targets, previous)
+    done = apply(adapters, targets, planned, context, previous, needs_recheck=again)
     save_pass(adapters, targets, done)
     return done
 
 
-def unverified(adapters: Adapters, targets: Targets) -> frozenset[str]:
-    """Return the subjects whose guests proved nothing when they were asked last."""
+def unverified(targets: Targets, previous: Iterable[Condition]) -> frozenset[str]:
+    """Return the subjects whose guests proved nothing when they were asked last, by the conditions of that pass."""
     domids = {
         target.subject: target.domain.domid for target in targets.each if target.domain is not None
     }
-    return assess.needs_recheck(adapters.journal.conditions(targets.policy.source), domids)
+    return assess.needs_recheck(previous, domids)
 
 
 def apply(
@@ -158,15 +185,55 @@ def apply(
     targets: Targets,
     planned: Plan,
     context: RequestContext,
+    previous: Iterable[Condition] = (),
     *,
     needs_recheck: Collection[str] = (),
+    rejected: CedeError | None = None,
 ) -> Report:
-    """Carry out `planned`, then verify what was done in the guests, and what needed nothing from the outside.
+    """Carry out `planned`, verify it, and assess what came of it; `previous` are the conditions of the last pass.
+
+    `rejected` is why the policy's files are not followed as they are now.
+    """
+    outcomes = carry_out(adapters, targets.inventory, planned, context)
+    checked = check_done(adapters, targets, planned, outcomes, context, needs_recheck)
+    return assess_pass(adapters, targets, planned, outcomes, checked, previous, rejected)
+
+
+def assess_pass(
+    adapters: Adapters,
+    targets: Targets,
+    planned: Plan,
+    outcomes: Sequence[Outcome],
+    checked: Iterable[AssignmentChecks],
+    previous: Iterable[Condition],
+    rejected: CedeError | None = None,
+) -> Report:
+    """Return the report of a pass, assessed, with the conditions of the host; the parameters are those of `apply`."""
+    inventory, at, before = targets.inventory, adapters.journal.time, tuple(previous)
+    done = Report.of(planned, outcomes, checked, targets=targets.each, previous=before, at=at)
+    host = host_conditions(
+        policy=rejected,
+        journal=adapters.journal.warnings,
+        unreadable=[domain.name for domain in inventory.unreadable],
+        pciback=inventory.pciback_loaded or any(outcome.did(LoadPciback) for outcome in outcomes),
+        pauses=inventory.pauses,
+    )
+    return replace(done, host=with_times(before, host, at))
+
+
+def check_done(
+    adapters: Adapters,
+    targets: Targets,
+    planned: Plan,
+    outcomes: Sequence[Outcome],
+    context: RequestContext,
+    needs_recheck: Collection[str] = (),
+) -> tuple[AssignmentChecks, ...]:
+    """Verify what was done in the guests, and what needed nothing from the outside.
 
     Of what needed nothing, the guests of those that are `needs_recheck` are asked too, and a guest that is still
     connecting to its device, as after its start, is waited for a moment.
     """
-    outcomes = carry_out(adapters, targets.inventory, planned, context)
     ended = {outcome.change.subject: outcome for outcome in outcomes}
     decisions = planned.by_subject
     checked = []
@@ -185,16 +252,20 @@ def apply(
                         adapters, target, timeout=CONNECT_SECONDS, alive=context.alive
                     )
                 checked.append(checks)
-    return Report(plan=planned, outcomes=outcomes, checked=tuple(checked))
+    return tuple(checked)
 
 
-def status(targets: Targets, planned: Plan) -> Report:
-    """Compare desired and actual for every assignment, as far as dom0 shows without asking a guest."""
+def status(adapters: Adapters, targets: Targets, planned: Plan) -> Report:
+    """Compare desired and actual for every assignment, as far as dom0 shows without asking a guest; write nothing."""
+    previous = adapters.journal.conditions(targets.policy.source)
+    return assess_pass(adapters, targets, planned, (), _seen(targets, planned), previous)
+
+
+def _seen(targets: Targets, planned: Plan) -> tuple[AssignmentChecks, ...]:
     decisions = planned.by_subject
-    checked = (
+    return tuple(
         _expected(target, decisions[target.subject], targets.inventory) for target in targets.each
     )
-    return Report(plan=planned, checked=tuple(checked))
 
 
 def _expected(target: Target, decision: Decision, inventory: Inventory) -> AssignmentChecks:
@@ -211,23 +282,32 @@ def _expected(target: Target, decision: Decision, inventory: Inventory) -> Assig
             assert_never(decision)
 
 
-def verify_all(
-    adapters: Adapters, targets: Targets, planned: Plan, *, booting: bool = False
-) -> Report:
-    """Do the same, and ask every guest whose device looks right from outside.
-
-    One that is `booting` is given the time for it, and is asked whatever it looks like yet.
-    """
-    outside, decisions = status(targets, planned), planned.by_subject
-    checked = (
-        _check_inside(adapters, target, timeout=BOOT_SECONDS)
-        if booting and target.attached
-        else _check_inside(adapters, target)
+def verify_all(adapters: Adapters, targets: Targets, planned: Plan) -> Report:
+    """Do the same, and ask every guest whose device looks right from outside."""
+    decisions = planned.by_subject
+    checked = [
+        _check_inside(adapters, target)
         if checks.verified and target.attached and not isinstance(decisions[target.subject], Paused)
         else checks
-        for target, checks in zip(targets.each, outside.checked, strict=True)
-    )
-    return replace(outside, checked=tuple(checked))
+        for target, checks in zip(targets.each, _seen(targets, planned), strict=True)
+    ]
+    previous = adapters.journal.conditions(targets.policy.source)
+    return assess_pass(adapters, targets, planned, (), checked, previous)
+
+
+def verify_started(adapters: Adapters, policy: Policy) -> tuple[Targets, Report]:
+    """Do the same after guests were started, which are given the time for it and asked whatever they look like yet.
+
+    The host is looked at again afterwards.
+    """
+    targets, planned = replan(adapters, policy)
+    checked = [
+        _check_inside(adapters, target, timeout=BOOT_SECONDS) if target.attached else checks
+        for target, checks in zip(targets.each, _seen(targets, planned), strict=True)
+    ]
+    targets, planned = replan(adapters, policy)
+    previous = adapters.journal.conditions(policy.source)
+    return targets, assess_pass(adapters, targets, planned, (), checked, previous)
 
 
 def _check_inside(
@@ -286,14 +366,12 @@ def save_pass(
     targets: Targets,
     done: Report,
     next_try: Mapping[str, str] | None = None,
-    rejected: CedeError | None = None,
-) -> tuple[Condition, ...]:
+) -> None:
     """Record what a pass over the whole policy came to; one that can't be written down is told, and nothing else."""
     try:
-        return save_status(adapters.journal, targets, done, next_try, rejected)
+        save_status(adapters.journal, targets, done, next_try)
     except CedeError as unwritten:
         adapters.journal.warnings.append(unwritten.message)
-        return ()
 
 
 def replan(adapters: Adapters, policy: Policy, *, scheduled: bool = False) -> tuple[Targets, Plan]:

@@ -1,4 +1,4 @@
-"""Status: save what a pass came to, as conditions with their times, and the last-applied state of each device."""
+"""Status: save what a pass came to, as conditions, and the last-applied state of each device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
-from cede.model.actions import LoadPciback
 from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
 from cede.model.journal_state import LastApplied
 from cede.model.plan import Deferred, Satisfied
 from cede.policy.policy_files import source_of
-from cede.services.host_conditions import of_host
+from cede.services.host_conditions import host_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,61 +27,35 @@ if TYPE_CHECKING:
 from cede.state.journal import Journal
 
 
-def read_status(journal: Journal, targets: Targets, report: Report) -> tuple[Condition, ...]:
-    """Return the conditions of now, with the last pass' times where nothing has changed since; writes nothing."""
-    return _assessed(journal, targets, report)[1]
-
-
 def save_status(
-    journal: Journal,
-    targets: Targets,
-    report: Report,
-    next_try: Mapping[str, str] | None = None,
-    rejected: CedeError | None = None,
-) -> tuple[Condition, ...]:
-    """Return the same, and keep it in the journal together with where each device is now.
+    journal: Journal, targets: Targets, report: Report, next_try: Mapping[str, str] | None = None
+) -> None:
+    """Keep a pass' conditions in the journal, together with where each device is now.
 
     `next_try` tells, by subject, when an assignment out of sync will be tried again; None if whoever makes this pass
-    doesn't know, and what was told before and is still to come holds. `rejected` is why the policy's files are not
-    followed as they are now. Raises PermanentError if the journal can't be written.
+    doesn't know, and what was told before and is still to come holds. Raises PermanentError if the journal can't be
+    written.
     """
-    statuses, conditions = _assessed(journal, targets, report, next_try, rejected)
     decisions = report.plan.by_subject
+    statuses = {status.subject: status for status in report.statuses}
     places = [
         place
-        for target, status in zip(targets.each, statuses, strict=True)
-        if (place := _last_applied(status, decisions[target.subject], target, targets.inventory))
+        for target in targets.each
+        if (
+            place := _last_applied(
+                statuses[target.subject], decisions[target.subject], target, targets.inventory
+            )
+        )
     ]
+    conditions = report.conditions
+    if next_try is not None:
+        conditions = tuple(
+            condition
+            if condition.status is Status.TRUE
+            else replace(condition, next_try=next_try.get(condition.subject, ""))
+            for condition in conditions
+        )
     journal.save_status(targets.policy.source, conditions, places)
-    return conditions
-
-
-def _assessed(
-    journal: Journal,
-    targets: Targets,
-    report: Report,
-    next_try: Mapping[str, str] | None = None,
-    rejected: CedeError | None = None,
-) -> tuple[list[AssignmentStatus], tuple[Condition, ...]]:
-    """The status of each target, and the conditions of the host and of all of them."""
-    inventory = targets.inventory
-    before, at = journal.conditions(targets.policy.source), journal.time
-    if next_try is None:
-        next_try = {
-            condition.subject: condition.next_try for condition in before if condition.next_try > at
-        }
-    found = {one.subject: one for one in report.assess(targets.each, before, next_try)}
-    statuses = [found[target.subject] for target in targets.each]
-    host = of_host(
-        policy=rejected,
-        journal=journal.warnings,
-        unreadable=[domain.name for domain in inventory.unreadable],
-        pciback=inventory.pciback_loaded
-        or any(outcome.did(LoadPciback) for outcome in report.outcomes),
-        pauses=inventory.pauses,
-    )
-    conditions = (condition for status in statuses for condition in status.conditions)
-    return statuses, with_times(before, (*host, *conditions), at)
 
 
 def last_seen_conditions(
@@ -100,7 +73,7 @@ def last_seen_conditions(
     before, at = journal.conditions(source), journal.time
     host = {
         condition.type: condition
-        for condition in of_host(
+        for condition in host_conditions(
             libvirt=libvirt, policy=rejected, journal=journal.warnings, pauses=journal.load_state().pauses
         )
     }  # fmt: skip
