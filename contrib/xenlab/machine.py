@@ -122,6 +122,7 @@ DOM0_PACKAGES = (
     "openssh-server",
     "pciutils",
     "python3-click",
+    "python3-h11",
     "python3-jsonschema",
     "python3-libvirt",
     "python3-lxml",

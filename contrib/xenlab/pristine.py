@@ -47,8 +47,8 @@ def recipe(
 
 
 _WARM = (
-    "click.shell_completion", "compileall", "concurrent.futures.thread", "difflib", "jsonschema", "libvirt",
-    "lxml.etree", "sqlite3", "tarfile", "tenacity", "yaml",
+    "click.shell_completion", "compileall", "concurrent.futures.thread", "difflib", "h11", "jsonschema",
+    "libvirt", "lxml.etree", "sqlite3", "tarfile", "tenacity", "yaml",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The agent's HTTP interface on unix sockets, and its client."""
