@@ -29,20 +29,23 @@ START = f"until {VIRSH} start pv1; do sleep 0.2; done"
 VERIFIED = "nic0 -> pv1: in sync"
 NOTHING_WANTED = "version: 1\ndevices: {}\nassignments: []\n"
 AWAIT_DOM0S = f"""\
-for _ in $(seq 300); do readlink /sys/bus/pci/devices/{NIC}/driver | grep -q e1000e && exit 0; sleep 0.1; done
+for _ in $(seq 120); do [ -e /sys/bus/pci/drivers/e1000e/{NIC} ] && exit 0; sleep 0.25; done
 journalctl -q -u cede --no-pager; exit 1
 """
-# await: until the daemon has said $1 for the $2-th time since the first; prints when that was, in seconds.
+# await: until the daemon has said $1 for the $2-th time since the first; prints when that was, in seconds. It reads the
+# log as it is written, since dom0 has one slow processor, and the daemon needs it.
 # await_in_sync: until a pass that begins now or later has found all in sync.
 SAID = """\
-said() { journalctl -q -u cede -o short-unix --no-pager | grep -F -- "$1" | sed -n "$2p" | cut -d' ' -f1; }
 give_up() { journalctl -q -u cede -o short-precise --no-pager; exit 1; }
-await() { end=$(($(date +%s) + 200)); until t=$(said "$1" "$2"); [ "$t" ]; do
-[ $(date +%s) -lt $end ] || give_up; sleep 0.2; done; echo "$t"; }
+await() { rm -f /run/said; mkfifo /run/said
+timeout 200 journalctl -q -u cede -o short-unix --no-tail -f > /run/said & follower=$!
+t=$(grep -F -m "$2" -- "$1" < /run/said | sed -n "$2p" | cut -d' ' -f1); kill $follower || true
+[ "$t" ] || give_up; echo "$t"; }
 passes() { systemctl show cede -P StatusText | sed 's/.*pass \\([0-9]*\\).*/\\1/'; }
 await_in_sync() { end=$(($(date +%s) + 200)); n=$(passes); systemctl reload cede
-until [ $(passes) -gt $n ] && systemctl show cede -P StatusText | grep -q '1 of 1 in sync'; do
-[ $(date +%s) -lt $end ] || give_up; sleep 0.5; done; }
+until sleep 1; s=$(systemctl show cede -P StatusText); m=${s##*pass }
+[ ${m%%,*} -gt $n ] && [ -z "${s##*1 of 1 in sync*}" ]; do
+[ $(date +%s) -lt $end ] || give_up; done; }
 """
 
 
