@@ -31,7 +31,7 @@ from unit.history_model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HISTORIES = int(os.environ.get("CEDE_HISTORIES", "500"))
+HISTORIES = int(os.environ.get("CEDE_HISTORIES", "250"))
 IN_MEMORY = Path("/dev/shm")
 
 APPLIED = tuple(f"apply {name}" for name in POLICIES)
