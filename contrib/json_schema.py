@@ -19,9 +19,9 @@ from enum import Enum
 from inspect import getdoc
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from cede.cli import outputs
 from cede.cli.boot_command import BootOutput
 from cede.cli.import_command import ImportOutput
+from cede.commands import outputs
 from cede.errors import CedeError
 from cede.model.serialization import SUM_TYPES, TEXTS, members, plain, type_name
 from cede.services.describe_devices import DevicesOutput

@@ -28,6 +28,7 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,7 @@ import libvirt
 import cede.cli.main
 from cede.adapters.composition import host_runtime
 from cede.adapters.libvirt.connection import Libvirt
+from cede.commands.catalog import COMMANDS
 from cede.errors import CedeError
 from cede.guest.channels.console_channel import ConsoleChannel
 from cede.util.clock import CALL_SECONDS, ThreadTimeouts
@@ -151,6 +153,9 @@ def _import_commands() -> None:
     context = click.Context(cede.cli.main.cli)
     for name in cede.cli.main.cli.list_commands(context):
         cede.cli.main.cli.get_command(context, name)
+    import_module("cede.commands.perform")
+    for command in COMMANDS.values():
+        import_module(command.module)
 
 
 def in_child(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cede.cli.exit_status import Exit, of_report
+from cede.commands.exit_status import Exit, of_report
 from cede.errors import HungError, PermanentError
 from cede.model.pci import Address
 from cede.model.plan import Satisfied

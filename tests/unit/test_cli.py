@@ -680,28 +680,56 @@ def test_a_guest_that_starts_while_the_host_is_observed_is_seen_as_it_is_then(
     assert (released.status, "unplug" in released.out) == (0, True)
 
 
-@pytest.mark.parametrize("meanwhile", [True, False])
-def test_a_prompt_holds_no_lock_and_the_plan_is_made_again_after_it(
-    cede: Callable[..., Shown],
-    host: SimulatedHost,
-    monkeypatch: pytest.MonkeyPatch,
-    meanwhile: bool,
+def asked_person(
+    monkeypatch: pytest.MonkeyPatch, *answers: Callable[[], bool]
+) -> list[Callable[[], bool]]:
+    """One at a terminal who gives these answers, one for each prompt; returned are those not given yet."""
+    left = list(answers)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: left.pop(0)())
+    return left
+
+
+def test_a_prompt_holds_no_lock_and_the_plan_is_shown_once(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def person(*_: object, **__: object) -> bool:
-        asked.append(host.paths.lock.exists())
-        if meanwhile:
-            card = (host.tree.sys / "bus/pci/devices" / NIC).resolve()
-            host.tree.mount("/srv", host.tree.disk("sda", card))
+    asked_person(monkeypatch, lambda: not host.paths.lock.exists())
+    shown = cede("apply")
+    assert (shown.status, f"plug pv1 {NIC}" in host.journal) == (0, True)
+    assert shown.out.count("hot-plug") == 2  # in the plan and as it is done
+
+
+def test_a_host_that_changes_during_the_prompt_gets_what_its_new_plan_says(
+    cede: Callable[..., Shown], host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mounted() -> bool:
+        card = (host.tree.sys / "bus/pci/devices" / NIC).resolve()
+        host.tree.mount("/srv", host.tree.disk("sda", card))
         return True
 
-    asked: list[bool] = []
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("click.confirm", person)
+    asked_person(monkeypatch, mounted)
     shown = cede("apply")
-    assert asked == [False]
-    if meanwhile:
-        assert (shown.status, host.journal) == (75, [])
-        assert "changed since" in shown.err
-    else:
-        assert (shown.status, f"plug pv1 {NIC}" in host.journal) == (0, True)
-        assert shown.out.count("hot-plug") == 2  # in the plan and as it is done
+    assert (shown.status, host.journal) == (3, [])
+    assert "changed since" in shown.err
+    assert "REFUSED" in shown.out
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_plan_that_is_another_one_after_the_prompt_is_asked_for_again(
+    cede: Callable[..., Shown],
+    host: SimulatedHost,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    agrees: bool,
+) -> None:
+    def moved() -> bool:
+        policy.write_text(POLICY.replace("pv1", "pv2"))
+        return True
+
+    left = asked_person(monkeypatch, moved, lambda: agrees)
+    shown = cede("apply")
+    assert left == []
+    assert "changed since" in shown.err
+    assert f"plug pv1 {NIC}" not in host.journal
+    assert (f"plug pv2 {NIC}" in host.journal) is agrees
+    assert shown.status == (0 if agrees else 4)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.cli.exit_status import Exit, of_status
+from cede.commands.exit_status import Exit, of_status
 from cede.errors import (
     FailureKind,
     PermanentError,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cede.cli import status_command
 from cede.cli.options import duration
+from cede.commands import status as status_command
 from cede.errors import PermanentError, UnreachableError
 from cede.model.conditions import Condition, ConditionType, Status
 from cede.model.pci import Address
@@ -456,7 +456,7 @@ def test_a_watch_that_is_no_terminals_says_a_line_for_each_change(
         looks.look, 2.0, as_json=as_json, sleep=looks.sleep, terminal=False
     )
     said = capsys.readouterr().out.splitlines()
-    assert (code, looks.slept) == (0, [2.0] * 5)
+    assert (code.exit, looks.slept) == (0, [2.0] * 5)
     if as_json:
         assert [json.loads(line)["conditions"][0]["since"] for line in said] == ["1", "3", "5"]
     else:

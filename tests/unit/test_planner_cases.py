@@ -30,7 +30,7 @@ import pytest
 import yaml
 
 from cede.adapters.linux.config_space import own_reset
-from cede.cli import output
+from cede.commands import output
 from cede.model.actions import AddToConfig, Adopt, HotPlug
 from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory

@@ -556,7 +556,8 @@ def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
     """All its modules and those that a pass loads, in a fresh process, with a policy read."""
     script = (
         "import sys, pathlib\n"
-        "import cede.cli.main, cede.adapters.libvirt.connection, cede.adapters.libvirt.domain_events\n"
+        "import cede.cli.main, cede.cli.run_command, cede.adapters.composition\n"
+        "import cede.adapters.libvirt.connection, cede.adapters.libvirt.domain_events\n"
         "import sqlite3, tenacity\n"
         "from cede.domain_xml import document\n"
         "from cede.policy import policy_files\n"

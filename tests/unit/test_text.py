@@ -73,7 +73,7 @@ def test_only_one_module_prints_and_only_one_cleans() -> None:
     }
     # a password is refused for what it holds, not cleaned
     assert found == {
-        ("cli/screen.py", "prints"),
+        ("commands/screen.py", "prints"),
         ("util/text.py", "cleans"),
         ("guest/channels/credentials.py", "cleans"),
     }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.runtime import LibvirtAccess, Runtime
-from cede.cli import exit_status, output
-from cede.cli.exit_status import Exit
+from cede.adapters.runtime import LibvirtAccess
 from cede.cli.options import json_option, policy_option
-from cede.cli.output import show_report
-from cede.cli.outputs import PlanOutput
-from cede.cli.screen import echo, echo_json
-from cede.cli.session import writing
+from cede.cli.session import Caller, session_here
+from cede.commands import exit_status, output
+from cede.commands.exit_status import Exit
+from cede.commands.output import show_report
+from cede.commands.outputs import PlanOutput
+from cede.commands.screen import echo, echo_json
+from cede.commands.session import path_of, writing
 from cede.errors import UsageError
 from cede.model.plan import Change
 from cede.model.serialization import dumps
@@ -25,6 +25,7 @@ from cede.services.boot import bind, read_boot_configuration, replan
 from cede.services.observe import observe_host
 
 if TYPE_CHECKING:
+    from cede.adapters.runtime import Runtime
     from cede.model.policy import Policy
 
 
@@ -57,8 +58,8 @@ class BootOutput(EarlyBoot):
 )  # fmt: skip
 @click.pass_obj
 def boot_command(
-    runtime: Runtime,
-    policy_path: Path | None,
+    caller: Caller,
+    policy: str,
     as_json: bool,
     only_plan: bool,
     printed: bool,
@@ -76,21 +77,19 @@ def boot_command(
             remedy="give one of them",
             name="conflicting-options",
         )
-    policy = host_policy(policy_path, runtime)
+    session = session_here(caller, as_json=as_json)
+    read = host_policy(path_of(policy), session.runtime)
     if printed:
-        return _print(runtime, policy, as_json=as_json)
+        return _print(session.runtime, read, as_json=as_json)
     if only_plan:
-        return _plan(runtime, policy, as_json=as_json)
-    with writing(runtime, "cede boot", wait, as_json=as_json, libvirt=LibvirtAccess.OFFLINE) as (
-        adapters,
-        context,
-    ):
-        done = bind(adapters, policy, context, wait=wait, limit=limit)
+        return _plan(session.runtime, read, as_json=as_json)
+    with writing(session, "cede boot", wait, libvirt=LibvirtAccess.OFFLINE) as (adapters, context):
+        done = bind(adapters, read, context, wait=wait, limit=limit)
     if not as_json:
         for decision in done.plan.decisions:
             if not isinstance(decision, Change):
                 output.decision(decision)
-    return show_report(done, as_json=as_json)
+    return show_report(done, as_json=as_json).exit
 
 
 def _plan(runtime: Runtime, policy: Policy, *, as_json: bool) -> int:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
-from cede.adapters.runtime import Runtime
-from cede.cli import output
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.output import show_report
-from cede.cli.session import writing
-from cede.model.policy import Channel, When
-from cede.policy.policy_files import host_policy_if_any
-from cede.services import one_off
-from cede.services.reconcile import apply
+from cede.cli.session import Caller, perform_here
+from cede.commands.requests import AttachRequest, DetachRequest, ReleaseRequest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cede.adapters.ports import Adapters
-    from cede.model.policy import Policy
+# those of cede.model.policy, which a command line that asks the agent doesn't import
+CHANNELS = ("console", "ssh", "xenstore", "device", "none")
 
 
 @click.command("attach")
@@ -36,7 +24,7 @@ if TYPE_CHECKING:
     help="Leave the running domain alone: give the device at its next start.",
 )
 @click.option(
-    "--verify", "channel", type=click.Choice([each.value for each in Channel]),
+    "--verify", type=click.Choice(CHANNELS),
     help="How to ask the guest whether it has the device, with the user, host and files that the policy names for"
     " DOMAIN; ssh goes to the host DOMAIN if the policy names none.  [default: as the policy says, else console]",
 )  # fmt: skip
@@ -45,39 +33,31 @@ if TYPE_CHECKING:
 @wait_option
 @click.pass_obj
 def attach_command(
-    runtime: Runtime,
+    caller: Caller,
     device: str,
     domain: str,
     permissive: bool,
     next_start: bool,
-    channel: str | None,
-    policy_path: Path | None,
+    verify: str | None,
+    policy: str,
     as_json: bool,
-    seconds: float,
+    wait: float,
 ) -> int:
     """Give DEVICE to DOMAIN once, with the plan, the guards and the verification of `cede apply`.
 
     DEVICE is an address in any spelling, or a device's name in the policy. The policy's `protect` holds. `cede apply`
     does not take back what `cede attach` gave; `cede release` does.
     """
-    with writing(runtime, f"cede attach {device} {domain}", seconds, as_json=as_json) as (
-        adapters,
-        context,
-    ):
-        request = one_off.AttachRequest(
-            device=device,
-            domain=domain,
-            permissive=permissive,
-            when=When.NEXT_START if next_start else When.NOW,
-            channel=Channel(channel) if channel else None,
-        )
-        targets, planned = one_off.plan_attach(
-            adapters, host_policy_if_any(policy_path, runtime), request
-        )
-        if not as_json:
-            output.plan(planned)
-        done = apply(adapters, targets, planned, context)
-    return show_report(done, as_json=as_json)
+    request = AttachRequest(
+        device=device,
+        domain=domain,
+        permissive=permissive,
+        next_start=next_start,
+        verify=verify or "",
+        policy=policy,
+        wait=wait,
+    )
+    return perform_here(caller, request, as_json=as_json).exit
 
 
 @click.command("detach")
@@ -86,13 +66,10 @@ def attach_command(
 @json_option
 @wait_option
 @click.pass_obj
-def detach_command(
-    runtime: Runtime, device: str, policy_path: Path | None, as_json: bool, seconds: float
-) -> int:
+def detach_command(caller: Caller, device: str, policy: str, as_json: bool, wait: float) -> int:
     """Take DEVICE out of its guest and keep it on pciback, ready for another guest."""
-    return _take_out(
-        one_off.plan_detach, "detach", runtime, device, policy_path, seconds, as_json=as_json
-    )
+    request = DetachRequest(device=device, policy=policy, wait=wait)
+    return perform_here(caller, request, as_json=as_json).exit
 
 
 @click.command("release")
@@ -101,32 +78,11 @@ def detach_command(
 @json_option
 @wait_option
 @click.pass_obj
-def release_command(
-    runtime: Runtime, device: str, policy_path: Path | None, as_json: bool, seconds: float
-) -> int:
+def release_command(caller: Caller, device: str, policy: str, as_json: bool, wait: float) -> int:
     """Take DEVICE out of its guest and return it to dom0, with its driver bound.
 
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
     the next `cede apply` gives it to the guest again.
     """
-    return _take_out(
-        one_off.plan_release, "release", runtime, device, policy_path, seconds, as_json=as_json
-    )
-
-
-def _take_out(
-    plan_for: Callable[[Adapters, Callable[[], Policy], str], one_off.WayOut],
-    verb: str,
-    runtime: Runtime,
-    device: str,
-    policy_path: Path | None,
-    seconds: float,
-    *,
-    as_json: bool,
-) -> int:
-    with writing(runtime, f"cede {verb} {device}", seconds, as_json=as_json) as (adapters, context):
-        planned = plan_for(adapters, lambda: host_policy_if_any(policy_path, runtime), device)
-        if not as_json:
-            output.plan(planned.plan)
-        done = one_off.take_out(adapters, planned, context)
-    return show_report(done, as_json=as_json)
+    request = ReleaseRequest(device=device, policy=policy, wait=wait)
+    return perform_here(caller, request, as_json=as_json).exit

@@ -2,124 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
-from cede.adapters.linux.device_nodes import device_nodes
-from cede.adapters.linux.pci_ids import PciIds
-from cede.adapters.runtime import LibvirtAccess, Runtime
-from cede.cli import output
-from cede.cli.exit_status import Exit
-from cede.cli.options import json_option
-from cede.cli.screen import echo, echo_json, echo_lines
-from cede.errors import PolicyError, UsageError
-from cede.model.inventory import Inventory
-from cede.model.pci import Address, Device, Reset
-from cede.model.policy import Policy
-from cede.model.serialization import dumps
-from cede.planner.fitness import FitKind
-from cede.policy.policy_files import host_policy_if_any
-from cede.services.describe_devices import DevicesOutput, describe_device, vanished_devices
-from cede.services.observe import observe_host, save_inventory
-from cede.services.one_off import no_such_device
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cede.planner.fitness import Fitness
-    from cede.services.describe_devices import DescribedDevice, VanishedDevice
-
-
-_WIDTH = 100
-_WIDEST = {"DRIVER": 12, "WITH": 12, "FIT": 20, "HAS": 14}
-_HEAD = ("ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT")
-_LEAST = 24
-_RESETS = {
-    Reset.FLR: "of the function (FLR)",
-    Reset.PM: "of the function, by power management",
-    Reset.BUS: "of its bus, with all that is on it",
-    Reset.NONE: "none that libvirt can do",
-    None: "can't be told",
-}
-_VANISHED = "vanished; `cede release` removes it from the XML"
-
-
-def table(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> None:
-    """Print one line for each device, at most 100 columns wide; then the devices that have vanished."""
-    cells = [
-        (
-            str(row.address),
-            _cut(row.driver or "-", _WIDEST["DRIVER"]),
-            _cut(row.holder, _WIDEST["WITH"]),
-            _cut(_in_short(row.fitness), _WIDEST["FIT"]),
-            _cut(", ".join(node.name for node in row.nodes) or "-", _WIDEST["HAS"]),
-            _what(row),
-        )
-        for row in rows
-    ]
-    left = _WIDTH - sum(
-        max(len(name), *(len(line[n]) for line in cells)) + 2 if cells else 0
-        for n, name in enumerate(_HEAD[:-1])
-    )
-    short = [(*line[:-1], _cut(line[-1], max(left, _LEAST))) for line in cells]
-    lost = [(str(v.address), "-", ", ".join(v.domains), "no", "-", _VANISHED) for v in gone]
-    output.table(_HEAD, [*short, *lost])
-    if rows:
-        echo(
-            "`cede devices DEVICE` shows everything about one device; `cede devices --long` about all."
-        )
-
-
-def _in_short(fit: Fitness) -> str:
-    """Return the fitness without segment 0000, with which most addresses begin."""
-    if fit.fit is not FitKind.TOGETHER:
-        return str(fit)
-    return f"with {', '.join(str(address).removeprefix('0000:') for address in fit.together)}"
-
-
-def _what(row: DescribedDevice) -> str:
-    identity = row.identity
-    called = row.names.device or row.names.kind or f"class {identity.class_code[:4]}"
-    return f"{identity} {called}"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def details(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> None:
-    """Print everything about each device, a paragraph for each."""
-    for number, row in enumerate(rows):
-        if number:
-            echo()
-        kind = row.names.kind or f"class {row.identity.class_code[:4]}"
-        called = f" {row.names}" if str(row.names) else ""
-        echo(f"{row.address}  {kind}:{called} [{row.identity}]")
-        for name, said in _lines(row):
-            if said:
-                echo(f"  {name:<9} {said}")
-    for vanished in gone:
-        echo_lines(("", f"{vanished.address}  in {', '.join(vanished.domains)}: {_VANISHED}"))
-
-
-def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
-    driver = f"driver {device.driver}" if device.driver else "no driver"
-    yield "with", f"{device.holder}, {driver}"
-    yield "fit", str(device.fitness)
-    yield "why", device.fitness.reason
-    yield "remedy", device.fitness.remedy
-    for node in device.nodes:
-        yield "has", str(node)
-    if not device.is_bridge:
-        yield "reset", _RESETS[device.reset]
-    yield "siblings", ", ".join(map(str, device.siblings))
-    yield "MAC", device.mac or ""
-    yield "serial", device.serial or ""
-    yield "path", device.path
-    if device.physical_function is not None:
-        yield "SR-IOV", f"virtual function {device.function_index} of {device.physical_function}"
+from cede.cli.options import file_path, json_option
+from cede.cli.session import Caller, perform_here
+from cede.commands.requests import DevicesRequest
 
 
 @click.command("devices")
@@ -129,58 +16,18 @@ def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
     help="Show all about each device: reason and remedy, resets, siblings. [default where a DEVICE is named]",
 )  # fmt: skip
 @click.option(
-    "--save", "file", type=click.Path(path_type=Path), metavar="FILE",
+    "--save", type=click.Path(), callback=file_path, metavar="FILE",
     help="Save what is known of this host as JSON, for `cede plan --host FILE` on another machine.",
 )  # fmt: skip
 @click.argument("devices", metavar="[DEVICE]...", nargs=-1)
 @click.pass_obj
 def devices_command(
-    runtime: Runtime, as_json: bool, at_length: bool, file: Path | None, devices: tuple[str, ...]
+    caller: Caller, as_json: bool, at_length: bool, save: str, devices: tuple[str, ...]
 ) -> int:
     """List every PCI device, or each DEVICE by its address: what it is, who has it, and whether a guest can have it.
 
     FIT is the planner's answer for a running PV guest that was started with passthrough: `yes`; `no` and why; or
     `with` another device, where both can only go together, to a guest at its start.
     """
-    # of a recorded host what can be told is told
-    access = LibvirtAccess.OFFLINE if runtime.recorded else LibvirtAccess.REQUIRED
-    with runtime.adapters(access) as adapters:
-        inventory = observe_host(adapters)
-        nodes = device_nodes(runtime.paths.sys)
-    if file is not None:
-        save_inventory(inventory, file)
-    chosen = [_named(text, inventory) for text in devices] or inventory.devices
-    policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
-    rows = tuple(
-        describe_device(
-            device, inventory, policy, ids.names(device.identity), nodes.get(device.address, ())
-        )
-        for device in chosen
-    )
-    gone = () if devices else vanished_devices(inventory)
-    if as_json:
-        echo_json(dumps(DevicesOutput(devices=rows, vanished=gone)))
-    elif at_length or devices:
-        details(rows, gone)
-    else:
-        table(rows, gone)
-    return Exit.OK
-
-
-def _named(text: str, inventory: Inventory) -> Device:
-    try:
-        device = inventory.device(Address.parse(text))
-    except ValueError as error:
-        raise UsageError(str(error), name="no-address") from error
-    if device is None:
-        raise no_such_device(text)
-    return device
-
-
-def _policy(runtime: Runtime) -> Policy:
-    """Read the host's policy, for what it protects; warn and return an empty one where it can't be read."""
-    try:
-        return host_policy_if_any(None, runtime)
-    except PolicyError as error:
-        echo(f"cede: the policy is wrong, so its `protect` is left out: {error.message}", err=True)
-        return Policy()
+    request = DevicesRequest(devices=devices, long=at_length, save=save)
+    return perform_here(caller, request, as_json=as_json).exit

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
-from cede.adapters.runtime import Runtime
-from cede.cli import output
-from cede.cli.exit_status import Exit
 from cede.cli.options import json_option
-from cede.cli.outputs import HistoryOutput
-from cede.cli.screen import echo, echo_json
-from cede.model.serialization import dumps
+from cede.cli.session import Caller, perform_here
+from cede.commands.requests import MOST_CHANGES, HistoryRequest
 
 
 @click.command("history")
@@ -21,24 +15,16 @@ from cede.model.serialization import dumps
     "-n",
     "most",
     type=click.IntRange(min=1),
-    default=20,
+    default=MOST_CHANGES,
     show_default=True,
     help="List at most this many changes.",
 )
 @json_option
 @click.pass_obj
-def history_command(runtime: Runtime, about: str, most: int, as_json: bool) -> int:
+def history_command(caller: Caller, about: str, most: int, as_json: bool) -> int:
     """List what was done, the newest last: when, why, for whom, how long it took and how it ended.
 
     With an address, or the name of a device or a domain, list only what concerned that. An unfinished change
     is marked: the next `cede apply` finishes or undoes it.
     """
-    with closing(runtime.journal()) as journal:
-        records = journal.history(most=most, about=about)
-    for warning in journal.warnings:
-        echo(f"cede: {warning}", err=True)
-    if as_json:
-        echo_json(dumps(HistoryOutput(history=records)))
-    else:
-        output.history(records)
-    return Exit.OK
+    return perform_here(caller, HistoryRequest(about=about, most=most), as_json=as_json).exit

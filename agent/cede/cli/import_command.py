@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cede.adapters.linux.pci_ids import PciIds
-from cede.adapters.runtime import LibvirtAccess, Runtime
-from cede.cli.exit_status import Exit
+from cede.adapters.runtime import LibvirtAccess
 from cede.cli.options import json_option, policy_option
-from cede.cli.output import error as show_error
-from cede.cli.screen import echo, echo_json, echo_lines
+from cede.cli.session import Caller
+from cede.commands.exit_status import Exit
+from cede.commands.failure import show_error
+from cede.commands.screen import echo, echo_json, echo_lines
+from cede.commands.session import path_of
 from cede.errors import CedeError, Diagnostic, PolicyError, UsageError
 from cede.importing import xl_cfg
 from cede.importing.imported_policy import ImportedPolicy, import_policy, policy_text
@@ -38,6 +40,8 @@ from cede.services.observe import observe_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cede.adapters.runtime import Runtime
 
 _MODE = 0o644
 _HELP = """Propose a policy from xl's configuration FILEs, hostdevs in libvirt's domains, or hidden devices.
@@ -95,7 +99,7 @@ class ImportOutput(ImportedPolicy):
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.pass_obj
 def import_command(
-    runtime: Runtime,
+    caller: Caller,
     every_domain: bool,
     domains: tuple[str, ...],
     from_hide: bool,
@@ -103,7 +107,7 @@ def import_command(
     hide: str | None,
     output: Path | None,
     force: bool,
-    policy_path: Path | None,
+    policy: str,
     as_json: bool,
     files: tuple[Path, ...],
 ) -> int:
@@ -115,7 +119,7 @@ def import_command(
             name="missing-argument",
             remedy="name an xl.cfg, or give --from-domains or --from-hide; `cede import --help` has examples",
         )
-    asks_libvirt = every_domain or bool(domains)
+    asks_libvirt, runtime = every_domain or bool(domains), caller.runtime()
     with runtime.adapters(
         LibvirtAccess.REQUIRED if asks_libvirt else LibvirtAccess.OFFLINE
     ) as adapters:
@@ -139,7 +143,7 @@ def import_command(
     if from_pciback:
         sources.append(ON_PCIBACK)
         contents.append(of_pciback(inventory))
-    existing = host_policy_beside(output, policy_path, runtime)
+    existing = host_policy_beside(output, path_of(policy), runtime)
     imported = import_policy(contents, inventory, existing)
     text = policy_text(imported, sources, _called(runtime, imported))
     _check(text)

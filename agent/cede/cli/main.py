@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from cede import __version__
-from cede.cli.exit_status import EXIT_OF, Exit
-from cede.cli.screen import echo_json, echo_lines, named, show_as
+from cede.cli.session import Caller
+from cede.commands.exit_status import EXIT_OF, Exit
+from cede.commands.failure import show_as_json, show_failure
+from cede.commands.screen import echo_lines, named, show_as
 from cede.errors import CedeError, UsageError
 from cede.util.paths import DEFAULT_URI
 
@@ -73,9 +75,10 @@ def _read_tree(context: click.Context, _option: click.Parameter, tree: Path | No
     if tree is not None:
         from cede.adapters.recorded.composition import recorded_runtime, untold
 
-        context.obj = context.with_resource(recorded_runtime(context.obj, tree))
-        show_as(context, str(context.obj.paths.root), str(tree))
-        echo_lines([f"cede: {tree} does not tell {what}" for what in untold(context.obj)], err=True)
+        host = context.with_resource(recorded_runtime(context.obj.runtime(), tree))
+        context.obj = replace(context.obj, host=host)
+        context.find_root().with_resource(show_as(str(host.paths.root), str(tree)))
+        echo_lines([f"cede: {tree} does not tell {what}" for what in untold(host)], err=True)
 
 
 # commands that can only read have it
@@ -145,14 +148,7 @@ def cli(context: click.Context, uri: str) -> None:
     if context.invoked_subcommand is None:
         echo_lines(context.get_help().split("\n"), err=True)
         context.exit(Exit.USAGE)
-    context.obj = replace(context.obj or _host_runtime(), uri=uri)
-
-
-def _host_runtime() -> Runtime:
-    """That of this host, whose adapters are imported only here."""
-    from cede.adapters.composition import host_runtime
-
-    return host_runtime()
+    context.obj = Caller(uri=uri, host=context.obj)
 
 
 cli.params += _LOGGING
@@ -163,7 +159,7 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
 
     An error is told on standard error; where the command line has --json, as JSON on standard output too.
     """
-    error: CedeError | None = None
+    as_json = "--json" in (sys.argv[1:] if argv is None else argv)
     try:
         code = cli.main(argv, prog_name="cede", standalone_mode=False, obj=runtime)
     except click.exceptions.Exit as ended:
@@ -173,22 +169,15 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
         code = _INTERRUPTED
     except click.ClickException as wrong:
         wrong.show()
-        error = UsageError(
-            wrong.format_message(),
-            name="wrong-command-line",
-            remedy="`cede COMMAND --help` shows its arguments and options",
-        )
+        code = Exit.USAGE
+        if as_json:
+            error = UsageError(
+                wrong.format_message(),
+                name="wrong-command-line",
+                remedy="`cede COMMAND --help` shows its arguments and options",
+            )
+            show_as_json(error)
     except CedeError as failed:
-        from cede.cli import output
-
-        output.error(failed)
-        error = failed
-    if error is not None:
-        code = EXIT_OF[error.kind]
-        if "--json" in (sys.argv[1:] if argv is None else argv):
-            from cede.cli.outputs import ErrorOutput
-            from cede.model.serialization import dumps
-
-            shown = ErrorOutput(exit=code, error=error, diagnostics=error.diagnostics)
-            echo_json(dumps(shown, indent=None))  # on one line, as each object of `status --watch`
+        show_failure(failed, as_json=as_json)
+        code = EXIT_OF[failed.kind]
     sys.exit(int(code or 0))

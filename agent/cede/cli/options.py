@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 import click
 
+from cede.commands.requests import WAIT_SECONDS
 from cede.util.paths import Paths
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -31,8 +32,13 @@ def duration(_context: click.Context, _option: click.Parameter, value: str | Non
     return float(seconds)
 
 
+def file_path(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
+    """Return the path that an option's value means, from wherever it is read; an empty text without a value."""
+    return os.path.join(os.getcwd(), value) if value else ""  # noqa: PTH109, PTH118 - pathlib is slow to import
+
+
 policy_option = click.option(
-    "-f", "--policy", "policy_path", metavar="PATH", type=click.Path(path_type=Path),
+    "-f", "--policy", metavar="PATH", type=click.Path(), callback=file_path,
     help=f"The policy, a file or a folder. [default: {Paths().policy} and {Paths().policy_folder}/*.yaml]",
 )  # fmt: skip
 
@@ -60,6 +66,6 @@ yes_option = click.option(
 
 
 wait_option = click.option(
-    "--wait", "seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+    "--wait", type=click.FloatRange(min=0), default=WAIT_SECONDS, show_default=True, metavar="SECONDS",
     help="How long to wait for another running cede.",
 )  # fmt: skip

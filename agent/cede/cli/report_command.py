@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cede.adapters.linux.report_files import report_files
-from cede.adapters.runtime import LibvirtAccess, Runtime
-from cede.cli.exit_status import Exit
-from cede.cli.screen import echo, echo_json
+from cede.adapters.runtime import LibvirtAccess
+from cede.cli.session import Caller
+from cede.commands.exit_status import Exit
+from cede.commands.screen import echo, echo_json
 from cede.errors import UsageError
 from cede.model.serialization import dumps
 from cede.services.answers import collect_answers
@@ -37,12 +38,13 @@ _LOCAL = re.compile(r"localhost|localdomain|ip6-|broadcasthost")
     " for sos, which replaces them by `sos clean`.",
 )  # fmt: skip
 @click.pass_obj
-def report_command(runtime: Runtime, output: Path, answers: bool) -> int:
+def report_command(caller: Caller, output: Path, answers: bool) -> int:
     """Write what cede reads of this host to a tar, for `--root` on another machine; changes nothing.
 
     Names of hosts and guests, serial numbers, UUIDs, MAC and IP addresses are replaced, each by the same in all files,
     and passwords are removed. Read the files before you send them. Without root the report has less.
     """
+    runtime = caller.runtime()
     names = tuple(_names(runtime.paths.root))
     with runtime.adapters(LibvirtAccess.OPTIONAL) as adapters:
         if answers:

@@ -21,9 +21,10 @@ from cede.adapters.linux.systemd_notify import Notify
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Source
 from cede.adapters.runtime import Runtime
-from cede.cli.exit_status import Exit
 from cede.cli.options import policy_option
-from cede.cli.session import STOPPING, handling
+from cede.cli.session import STOPPING, Caller, handling
+from cede.commands.exit_status import Exit
+from cede.commands.session import path_of
 from cede.daemon.event_log import EventReporter, event_log
 from cede.daemon.host_passes import HostPasses, HostReporter, clock_time
 from cede.daemon.loop import RELOAD, Daemon
@@ -49,7 +50,7 @@ _STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to te
     show_default=True, help="The longest time between two passes, a tenth more or less.",
 )  # fmt: skip
 @click.pass_obj
-def run_command(runtime: Runtime, policy_path: Path | None, interval: float) -> int:
+def run_command(caller: Caller, policy: str, interval: float) -> int:
     """Keep the host in sync with the policy, for as long as it runs.
 
     A pass begins when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; the
@@ -57,9 +58,9 @@ def run_command(runtime: Runtime, policy_path: Path | None, interval: float) -> 
     SIGTERM ends the daemon after the present action. While a policy file is wrong, the daemon says so and follows the
     last valid policy.
     """
-    log = event_log()
+    log, runtime = event_log(), caller.runtime()
     with _only_one(runtime):
-        serve(runtime, policy_path, interval, log, Notify(os.environ))
+        serve(runtime, path_of(policy), interval, log, Notify(os.environ))
     return Exit.OK
 
 

@@ -1,34 +1,43 @@
-"""A command's session: the writer lock, the adapters, signals, and who requested what."""
+"""How a command of this process gets its host, has its request performed, and asks the administrator first."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
-from cede.adapters.linux.writer_lock import one_writer
-from cede.adapters.runtime import LibvirtAccess
-from cede.cli import output
-from cede.cli.screen import echo, echo_lines
-from cede.errors import UsageError, WorldMovedError
-from cede.executor.executor import silence
-from cede.services.reconcile import RequestContext
-from cede.state.journal import Requester
+from cede.commands.requests import NOTHING
+from cede.commands.screen import echo, echo_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from cede.adapters.ports import Adapters
     from cede.adapters.runtime import Runtime
+    from cede.commands.requests import Answer, Confirmed, Request
+    from cede.commands.session import Session
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What the command line says of the host: `uri` is where libvirt is, `host` the runtime, None for this host's."""
+
+    uri: str
+    host: Runtime | None = None
+
+    def runtime(self) -> Runtime:
+        """Return the runtime; the adapters of this host are imported only here."""
+        if self.host is not None:
+            return replace(self.host, uri=self.uri)
+        from cede.adapters.composition import host_runtime
+
+        return replace(host_runtime(), uri=self.uri)
 
 
 @contextmanager
@@ -42,27 +51,14 @@ def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -
             signal.signal(number, handler)
 
 
-@contextmanager
-def writing(
-    runtime: Runtime,
-    command: str,
-    seconds: float,
-    *,
-    as_json: bool,
-    libvirt: LibvirtAccess = LibvirtAccess.REQUIRED,
-) -> Iterator[tuple[Adapters, RequestContext]]:
-    """Open the adapters for the one cede at a time that may change the host, and name who requested it.
+def session_here(caller: Caller, *, as_json: bool) -> Session:
+    """Return the session of a command that this process performs.
 
-    `libvirt` tells whether libvirt has to answer. The first interrupt or termination ends the session after the present
-    actions, the second at once. Raises TransientError if another cede runs for longer than `seconds`.
+    While it changes the host, the first interrupt or termination ends it after the present actions, the second at once.
     """
-    if runtime.recorded:
-        raise UsageError(
-            f"`{command}` changes the host, and that in a folder can only be read",
-            name="recorded-host",
-            remedy="leave --root out on the host itself; `cede doctor` and `cede boot --print` change nothing",
-        )
-    stop = Event()
+    from cede.commands.session import Session
+
+    runtime, stop = caller.runtime(), Event()
 
     def stopped(_number: int, _frame: object) -> None:
         if stop.is_set():
@@ -71,56 +67,44 @@ def writing(
         said = "cede: stopping after this action; interrupt again to stop at once"
         echo_lines(("", said), err=True)
 
-    asked = Requester(command=command, user=runtime.user())
-    progress = silence if as_json else output.Progress()
-    with (
-        one_writer(
-            f"`{command}` (pid {os.getpid()}, by {asked.user})",
-            path=runtime.paths.lock,
-            clock=runtime.clock,
-            seconds=seconds,
-            waiting=lambda holder: echo(f"cede: waiting: {holder}", err=True),
-        ),
-        runtime.adapters(libvirt) as adapters,
-    ):
-        try:
-            with handling(dict.fromkeys(STOPPING, stopped)):
-                yield adapters, RequestContext(requester=asked, progress=progress, stop=stop)
-        finally:
-            for warning in adapters.journal.warnings:
-                echo(f"cede: {warning}", err=True)
+    return Session(
+        runtime=runtime,
+        requester=runtime.user,
+        stop=stop,
+        as_json=as_json,
+        acting=lambda: handling(dict.fromkeys(STOPPING, stopped)),
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmed:
-    """What a person was shown and said to it; `shown` is None if nobody was asked."""
+def perform_here(caller: Caller, request: Request, *, as_json: bool) -> Answer:
+    """Perform the request in this process; it prints what came of it."""
+    from cede.commands.perform import run
 
-    declined: bool = False
-    shown: tuple[object, ...] | None = None
-
-    def refuse_other(self, planned: Sequence[object]) -> None:
-        """Raise WorldMovedError unless what is `planned` now is what was shown."""
-        if self.shown is not None and self.shown != tuple(planned):
-            raise WorldMovedError(
-                "the host has changed since the plan was shown, so cede did nothing",
-                name="plan-changed",
-                remedy="the same command shows the plan as it is now",
-            )
+    return run(request, session_here(caller, as_json=as_json))
 
 
-def confirm(
-    runtime: Runtime,
-    show: Callable[[Adapters], Sequence[object]],
+def confirmed(
+    caller: Caller,
+    request: Confirmed,
     *,
+    as_json: bool,
     yes: bool,
-    libvirt: LibvirtAccess = LibvirtAccess.REQUIRED,
-) -> Confirmed:
-    """Have `show` print what would be done and return it; ask on a terminal, since a script can't answer.
+    declined: str = "Nothing was changed.",
+) -> int:
+    """Perform the request after the administrator has agreed to its plan; return the exit status.
 
-    No lock is held while a person thinks, so the host may have changed by the answer.
+    Asks on a terminal alone, since a script can't answer, and again if the plan is another one by then. No lock is held
+    while a person thinks.
     """
-    if yes or not sys.stdin.isatty():
-        return Confirmed()
-    with runtime.adapters(libvirt) as adapters:
-        shown = tuple(show(adapters))
-    return Confirmed(declined=bool(shown) and not click.confirm("Do this?"), shown=shown)
+    if yes or as_json or not sys.stdin.isatty():
+        return perform_here(caller, request, as_json=as_json).exit
+    while True:
+        shown = perform_here(caller, replace(request, preview=True), as_json=False)
+        if shown.error is not None:
+            return shown.exit
+        if shown.digest != NOTHING and not click.confirm("Do this?"):
+            echo(declined)
+            return shown.exit
+        done = perform_here(caller, replace(request, plan=shown.digest), as_json=False)
+        if done.error is None or done.error.name != "plan-changed":
+            return done.exit

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
-from cede.adapters.runtime import Runtime
-from cede.cli import exit_status, output
-from cede.cli.exit_status import EXIT_OF, Exit
 from cede.cli.options import json_option, policy_option
-from cede.cli.outputs import StatusOutput
-from cede.cli.screen import clear, echo, echo_json, echo_lines
-from cede.errors import CedeError, PolicyError, UsageError
-from cede.model.conditions import Condition, changed_conditions
-from cede.model.plan import Plan
-from cede.model.serialization import dumps
-from cede.policy.policy_files import host_policy
-from cede.services.outputs import CheckedAssignment
-from cede.services.reconcile import Report, replan, status
-from cede.services.status import SILENT, last_seen_conditions
-
-if TYPE_CHECKING:
-    from cede.model.policy import Policy
+from cede.cli.session import Caller, perform_here
+from cede.commands.requests import WATCH_SECONDS, StatusRequest
 
 _SHORTEST = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """One observation; `silent` is why the host could not be observed, and then all else is as last seen."""
-
-    report: Report = field(default_factory=lambda: Report.of(Plan()))
-    conditions: tuple[Condition, ...] = ()
-    silent: CedeError | None = None
-
-    @property
-    def exit(self) -> Exit:
-        """The exit status: OK unless an assignment that isn't paused is out of sync, or has yet to be proved."""
-        if self.silent is not None:
-            return EXIT_OF[self.silent.kind]
-        return exit_status.of_status(self.report, self.conditions)
 
 
 @click.command("status")
@@ -56,131 +19,15 @@ class Looked:
     help="Repeat: redraw on a terminal, elsewhere print a line for each change.",
 )  # fmt: skip
 @click.option(
-    "--interval", "seconds", type=click.FloatRange(min=_SHORTEST), default=5.0, show_default=True,
+    "--interval", type=click.FloatRange(min=_SHORTEST), default=WATCH_SECONDS, show_default=True,
     metavar="SECONDS", help="How long --watch waits between two observations.",
 )  # fmt: skip
 @click.pass_obj
-def status_command(
-    runtime: Runtime, policy_path: Path | None, as_json: bool, watch: bool, seconds: float
-) -> int:
+def status_command(caller: Caller, policy: str, as_json: bool, watch: bool, interval: float) -> int:
     """Show each assignment, desired against actual, as dom0 sees it, and since when.
 
     Exit status 4 if out of sync, or if it can't be told: since its guest was asked, a domain was started, say. What is
     paused or drained does not count.
     """
-    if watch and runtime.recorded:
-        raise UsageError(
-            "a recorded host doesn't change, so there is nothing to watch",
-            name="recorded-host",
-            remedy="leave out --watch",
-        )
-    policy = host_policy(policy_path, runtime)
-    if watch:
-        return _watch(
-            lambda: _look_again(runtime, policy_path, policy),
-            seconds,
-            as_json=as_json,
-            sleep=runtime.clock.sleep,
-            terminal=sys.stdout.isatty(),
-        )
-    view = _look(runtime, policy)
-    _show(view, as_json=as_json)
-    return view.exit
-
-
-def _look_again(runtime: Runtime, path: Path | None, first: Policy) -> Looked:
-    """Observe with the policy as it is now; while the policy is wrong, return everything as last seen."""
-    try:
-        return _look(runtime, host_policy(path, runtime))
-    except PolicyError as wrong:
-        return _last_seen(runtime, first, wrong)
-
-
-def _look(runtime: Runtime, policy: Policy) -> Looked:
-    try:
-        with runtime.adapters() as adapters:
-            targets, planned = replan(adapters, policy)
-            report = status(adapters, targets, planned)
-            return Looked(report=report, conditions=report.conditions)
-    except SILENT as silent:
-        return _last_seen(runtime, policy, silent)
-
-
-def _last_seen(runtime: Runtime, policy: Policy, why: CedeError) -> Looked:
-    with closing(runtime.journal()) as journal:
-        rejected = why if isinstance(why, PolicyError) else None
-        silent = why if rejected is None else None
-        conditions = last_seen_conditions(journal, policy.source, libvirt=silent, rejected=rejected)
-    return Looked(conditions=conditions, silent=why)
-
-
-def _show(found: Looked, *, as_json: bool) -> None:
-    if as_json:
-        echo_json(dumps(_output(found)))
-        return
-    if found.silent is not None:
-        output.error(found.silent)
-    output.status(found.report, found.conditions)
-
-
-def _output(found: Looked) -> StatusOutput:
-    return StatusOutput(
-        exit=found.exit,
-        checked=CheckedAssignment.of(found.report),
-        conditions=found.conditions,
-        error=found.silent,
-    )
-
-
-def _watch(
-    look: Callable[[], Looked],
-    seconds: float,
-    *,
-    as_json: bool,
-    sleep: Callable[[float], None],
-    terminal: bool,
-) -> int:
-    """Repeat until interrupted; return the exit status of the last observation."""
-    code = Exit.OK
-    with suppress(KeyboardInterrupt):
-        for view, new in _looks(look, seconds, sleep):
-            code = view.exit
-            if as_json:
-                if new:
-                    echo_json(dumps(_output(view), indent=None))
-            elif terminal:
-                clear()
-                echo_lines((f"every {seconds:g} s; Ctrl-C ends it", ""))
-                _show(view, as_json=False)
-            else:
-                for condition in new:
-                    echo(f"{condition.subject or 'host'}: {condition}")
-            sys.stdout.flush()
-    return code
-
-
-def _looks(
-    look: Callable[[], Looked], seconds: float, sleep: Callable[[float], None]
-) -> Iterator[tuple[Looked, Sequence[Condition]]]:
-    """Yield each observation with the conditions that changed since the one before; all are new in the first.
-
-    A condition that no pass has saved is dated by the first observation that saw it.
-    """
-    before: tuple[Condition, ...] = ()
-    while True:
-        view = look()
-        now = tuple(_dated(view.conditions, before))
-        yield (
-            replace(view, conditions=now),
-            changed_conditions(before, now),
-        )
-        before = now
-        sleep(seconds)
-
-
-def _dated(now: Sequence[Condition], before: Sequence[Condition]) -> Iterator[Condition]:
-    had = {(condition.subject, condition.type): condition for condition in before}
-    for condition in now:
-        was = had.get((condition.subject, condition.type))
-        same = was is not None and (was.status, was.reason) == (condition.status, condition.reason)
-        yield was if was is not None and same and was.since < condition.since else condition
+    request = StatusRequest(policy=policy, watch=watch, interval=interval)
+    return perform_here(caller, request, as_json=as_json).exit

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cede.cli.exit_status import Exit
+from cede.commands.exit_status import Exit
 from cede.doctor.finding import Finding
 from cede.errors import CedeError, Diagnostic
 from cede.model.conditions import Condition

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
-from cede.cli import exit_status
-from cede.cli.exit_status import EXIT_OF
-from cede.cli.outputs import ReportOutput, StatusOutput
-from cede.cli.screen import echo, echo_json, echo_lines
+from cede.commands import exit_status, screen
+from cede.commands.exit_status import EXIT_OF
+from cede.commands.failure import show_error
+from cede.commands.outputs import ReportOutput, StatusOutput
+from cede.commands.requests import Answer
+from cede.commands.screen import echo, echo_json, echo_lines
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
@@ -55,16 +57,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in every:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         echo(line.rstrip())
-
-
-def error(failed: CedeError) -> None:
-    """Print what went wrong and the remedy, on standard error."""
-    # several diagnostics are a line each, all else is one
-    lines = failed.message.split("\n") if failed.diagnostics else [failed.message]
-    echo(f"cede: {lines[0]}", err=True)
-    echo_lines(lines[1:], err=True)
-    if failed.remedy:
-        echo(f"      remedy: {failed.remedy}", err=True)
 
 
 def plan(planned: Plan) -> None:
@@ -115,15 +107,19 @@ def _action_required(what: str) -> None:
 
 
 class Progress:
-    """Prints an action before it begins, and its end on the same line unless another action came between."""
+    """Prints an action before it begins, and its end on the same line unless another action came between.
+
+    Called from any thread; prints on the screen of the request that made it.
+    """
 
     def __init__(self) -> None:
+        self._screen = screen.current()
         self._lock = threading.Lock()
         self._open: tuple[Change, Action] | None = None
 
     def __call__(self, change: Change, event: Action | ActionOutcome) -> None:
         """Print the begin of `event`, or its end."""
-        with self._lock:
+        with self._lock, screen.shown_on(self._screen):
             if isinstance(event, ActionOutcome):
                 self._ended(change, event)
             else:
@@ -244,8 +240,8 @@ def history(entries: Sequence[ChangeRecord]) -> None:
             echo(f"  remedy: {entry.remedy}")
 
 
-def show_report(done: Report, *, as_json: bool) -> int:
-    """Print the result of a pass: one JSON object, or what the progress has not printed yet; return the exit status."""
+def show_report(done: Report, *, as_json: bool) -> Answer:
+    """Print the result of a pass: one JSON object, or what the progress has not printed yet."""
     code = exit_status.of_report(done)
     if as_json:
         echo_json(
@@ -260,7 +256,7 @@ def show_report(done: Report, *, as_json: bool) -> int:
         )
     else:
         report(done)
-    return code
+    return Answer(exit=code)
 
 
 def show_checked(
@@ -271,8 +267,8 @@ def show_checked(
     restarted: tuple[str, ...] = (),
     failed: CedeError | None = None,
     conditions: Sequence[Condition] = (),
-) -> int:
-    """Print the check results, and the checklists if there are any; return the exit status."""
+) -> Answer:
+    """Print the check results, and the checklists if there are any."""
     code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found, conditions)
     if as_json:
         echo_json(
@@ -287,10 +283,10 @@ def show_checked(
                 )
             )
         )
-        return code
+        return Answer(exit=code)
     status(found, conditions)
     for one in explained:
         checklist(one)
     if failed is not None:
-        error(failed)
-    return code
+        show_error(failed)
+    return Answer(exit=code)

@@ -1,0 +1,35 @@
+"""`cede apply`: make the host what the policy says."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from cede.commands import output
+from cede.commands.confirmation import plan_digest, refuse_other
+from cede.commands.exit_status import Exit
+from cede.commands.output import show_report
+from cede.commands.requests import Answer, ApplyRequest
+from cede.commands.session import Session, path_of, writing
+from cede.policy.policy_files import host_policy
+from cede.services.reconcile import carry_out_pass, replan
+from cede.services.status import failures_recorded
+
+
+def perform(request: ApplyRequest, session: Session) -> Answer:
+    """Bind, edit, hot-plug, retry and verify; a preview prints the plan alone."""
+    path, runtime = path_of(request.policy), session.runtime
+    with ExitStack() as stack:
+        stack.enter_context(failures_recorded(runtime, path))
+        policy = host_policy(path, runtime, prune=request.prune)
+        if request.preview:
+            with runtime.adapters() as adapters:
+                _, planned = replan(adapters, policy, scheduled=request.scheduled)
+            output.plan(planned)
+            return Answer(exit=Exit.OUT_OF_SYNC, digest=plan_digest(planned.changes))
+        adapters, context = stack.enter_context(writing(session, "cede apply", request.wait))
+        targets, planned = replan(adapters, policy, scheduled=request.scheduled)
+        refuse_other(request.plan, planned.changes)
+        if not (request.plan or session.as_json):
+            output.plan(planned)
+        done = carry_out_pass(adapters, targets, planned, context)
+    return show_report(done, as_json=session.as_json)

@@ -1,0 +1,39 @@
+"""`cede pause`: leave a domain or a device as it is."""
+
+from __future__ import annotations
+
+from cede.commands.exit_status import Exit
+from cede.commands.outputs import PauseOutput
+from cede.commands.requests import Answer, PauseRequest
+from cede.commands.screen import echo, echo_json
+from cede.commands.session import Session, path_of, writing
+from cede.model.serialization import dumps
+from cede.policy.policy_files import host_policy_if_any
+from cede.services import maintenance
+from cede.util.text import one_line
+
+
+def reason_of(text: str) -> str:
+    """Return a reason as one line without control characters: other terminals show it later."""
+    return one_line(" ".join(text.split()))
+
+
+def perform(request: PauseRequest, session: Session) -> Answer:
+    """Record the pause, and print all that is paused now if JSON is asked for."""
+    target = request.target
+    with writing(session, f"cede pause {target}", request.wait) as (adapters, context):
+        policy = host_policy_if_any(path_of(request.policy), session.runtime)
+        made = maintenance.pause(
+            adapters,
+            policy,
+            target,
+            context,
+            reason=reason_of(request.reason),
+            seconds=request.lasting or None,
+        )
+        now = adapters.journal.load_state().pauses
+    if session.as_json:
+        echo_json(dumps(PauseOutput(pauses=now)))
+    else:
+        echo(f"{target}: {made}")
+    return Answer(exit=Exit.OK)
