@@ -205,10 +205,14 @@ class Libvirt:
     def node_devices(self) -> frozenset[str]:
         """Return the names of the PCI node devices that libvirt lists (`pci_0000_01_00_0`)."""
         with self._classified():
-            found = self._connection.listAllDevices(
-                libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
-            )
-            return frozenset(device.name() for device in found)
+            connection = self._connection
+            # listAllDevices has libvirtd read the capabilities of every device anew, which takes ten times as long
+            names = connection.listDevices("pci")
+            for _ in range(_REREADS):
+                if len(names) >= connection.numOfDevices("pci"):
+                    break  # else one came between the call that counts and the call that lists, both of `listDevices`
+                names = connection.listDevices("pci")
+            return frozenset(names)
 
     def domain(self, name: str) -> Domain | None:
         """Return the domain of that name as it is now; None if there is none."""
