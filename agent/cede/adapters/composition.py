@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
-from cede.adapters.linux.file_changes import FileChanges
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.kernel_log import KernelLog
 from cede.adapters.linux.kernel_modules import Modules
@@ -170,6 +169,7 @@ def _hypervisor(paths: Paths) -> Hypervisor:
 def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]:
     """Open what wakes a daemon on this host: libvirt, xenstore, the kernel, and the policy's files at `paths`."""
     from cede.adapters.libvirt.domain_events import LibvirtEvents
+    from cede.adapters.linux.file_changes import FileChanges
 
     changes = FileChanges(paths, lambda: fingerprint(paths))
     return (LibvirtEvents(runtime.uri), XenstoreWatch(_xenstore(runtime.paths)), Uevents(), changes)

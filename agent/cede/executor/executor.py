@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -89,6 +88,8 @@ class Executor:
             for group in grouped:
                 take_group(group)
         else:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(threads, "cede") as pool:
                 for done in [pool.submit(take_group, group) for group in grouped]:
                     done.result()

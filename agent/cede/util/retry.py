@@ -8,19 +8,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_not_result,
-    wait_fixed,
-    wait_random_exponential,
-)
-
 from cede.errors import TransientError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tenacity import RetryCallState
 
     from cede.util.clock import Clock
 
@@ -36,15 +29,28 @@ def retry_transient(call: Callable[[], _T], clock: Clock) -> _T:
 
     `call` must look first at what an earlier try has done: one that was interrupted may have done its work.
     """
+    stop = _stop_after(STEP_SECONDS, clock)
+    try:
+        return call()
+    except (TransientError, UnreachableError) as error:
+        failed = [error]
+    # imported for a second try alone: what mostly works need not wait for it
+    from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
+
+    def first_failed() -> _T:
+        if failed:
+            raise failed.pop()
+        return call()
+
     attempts = Retrying(
         retry=retry_if_exception_type((TransientError, UnreachableError)),
         wait=wait_random_exponential(multiplier=0.5, max=_MAX_PAUSE),
-        stop=_stop_after(STEP_SECONDS, clock),
+        stop=stop,
         sleep=clock.sleep,
         before_sleep=_log_failure,
         reraise=True,
     )
-    return attempts(call)
+    return attempts(first_failed)
 
 
 def _log_failure(state: RetryCallState) -> None:
@@ -65,21 +71,10 @@ def wait_for(
 
     What `question` raises is raised.
     """
-
-    def last_answer(state: RetryCallState) -> _T:
-        if state.outcome is None:
-            raise AssertionError  # it was asked at least once
-        answer: _T = state.outcome.result()
-        return answer
-
-    attempts = Retrying(
-        retry=retry_if_not_result(good),
-        wait=wait_fixed(pause),
-        stop=_stop_after(seconds, clock),
-        sleep=clock.sleep,
-        retry_error_callback=last_answer,
-    )
-    return attempts(question)
+    deadline = clock.monotonic() + seconds
+    while not good(answer := question()) and clock.monotonic() < deadline:
+        clock.sleep(pause)
+    return answer
 
 
 def wait_until(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-_CHECKOUT = Path(__file__).parents[3] / "schemas"
+_PACKAGED, _CHECKOUT = (Path(__file__).parents[above] / "schemas" for above in (1, 3))
 
 
 def load(name: str) -> dict[str, Any]:
@@ -15,7 +14,6 @@ def load(name: str) -> dict[str, Any]:
 
     Raises FileNotFoundError if neither the installed package nor the checkout has the file.
     """
-    packaged = files("cede") / "schemas" / name
-    source = packaged if packaged.is_file() else _CHECKOUT / name
-    schema: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    schema: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
     return schema

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, GuestSilentError, PermanentError
 from cede.guest import probe
-from cede.guest.channels import credentials
-from cede.guest.channels.console_channel import ConsoleChannel
-from cede.guest.channels.ssh_channel import SshChannel
-from cede.guest.channels.xenstore_channel import XenstoreChannel
 from cede.model.pci import with_original_state
 from cede.model.plan import Subject
 from cede.model.policy import Channel, When
@@ -188,6 +184,8 @@ def _opened(
 ) -> Iterator[probe.GuestChannel]:
     """Open the channel into the guest, and leave the guest as it was. Raises GuestSilentError or PermanentError."""
     if verification.guest is Channel.SSH:
+        from cede.guest.channels.ssh_channel import SshChannel
+
         yield SshChannel(
             verification.host or domain.name,
             user=verification.user,
@@ -196,6 +194,8 @@ def _opened(
     elif verification.guest is Channel.XENSTORE:
         if domain.domid is None:
             raise GuestSilentError(f"{domain.name} has ended", name="domain-ended")
+        from cede.guest.channels.xenstore_channel import XenstoreChannel
+
         yield XenstoreChannel(
             adapters.xenstore,
             domain.domid,
@@ -203,6 +203,9 @@ def _opened(
             sleep=adapters.clock.sleep,
         )
     else:
+        from cede.guest.channels import credentials
+        from cede.guest.channels.console_channel import ConsoleChannel
+
         known = (
             credentials.read_login(
                 domain.uuid, verification.user, verification.password_file, adapters.refused_logins

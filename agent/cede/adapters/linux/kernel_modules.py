@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -193,6 +192,8 @@ class Modules:
 
     def _write(self, said: str) -> None:
         """Write the file atomically: the next boot may read it after a loss of power."""
+        import tempfile
+
         path = self._root / _OWN_FILE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
