@@ -24,8 +24,8 @@ from cede.model.policy import (
 )
 from cede.services import maintenance
 from cede.services.one_off import plan_detach, plan_release, take_out
+from cede.services.pass_report import Report
 from cede.services.reconcile import (
-    Report,
     RequestContext,
     carry_out_pass,
     replan,

@@ -17,7 +17,8 @@ from cede.planner.resolve import resolve_targets
 from cede.policy import policy_files
 from cede.services.boot import bind, read_boot_configuration
 from cede.services.observe import observe_host
-from cede.services.reconcile import Report, RequestContext, carry_out
+from cede.services.pass_report import Report
+from cede.services.reconcile import RequestContext, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable

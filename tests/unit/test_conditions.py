@@ -47,7 +47,7 @@ from cede.model.policy import Assignment, Place
 from cede.planner.resolve import Target
 from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
 from cede.services.host_conditions import host_conditions
-from cede.services.reconcile import Report
+from cede.services.pass_report import Report
 from cede.verifier.checklist import (
     AssignmentChecks,
     CheckResult,

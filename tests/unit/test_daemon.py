@@ -28,7 +28,7 @@ from cede.model.pci import Address
 from cede.model.plan import Change, Outcome, Plan, Purpose, Satisfied, Why
 from cede.model.policy import Policy
 from cede.services.assess import to_ask
-from cede.services.reconcile import Report
+from cede.services.pass_report import Report
 from cede.verifier.checklist import AssignmentChecks, CheckResult, CheckStatus
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ from cede.model.plan import (
     Satisfied,
     Why,
 )
-from cede.services.reconcile import Report
+from cede.services.pass_report import Report
 from cede.util.clock import Clock
 from cede.util.log import NOTICE, LineFormatter, handler_for
 from cede.util.text import one_line

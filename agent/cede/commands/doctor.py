@@ -20,8 +20,7 @@ from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import diagnose
-from cede.services.outputs import ChangeOutcome
-from cede.services.reconcile import Report
+from cede.services.pass_report import ChangeOutcome, Report
 
 if TYPE_CHECKING:
     from cede.model.plan import Outcome

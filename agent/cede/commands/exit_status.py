@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cede.model.conditions import Condition
     from cede.model.plan import Plan
-    from cede.services.reconcile import Report
+    from cede.services.pass_report import Report
 
 
 class Exit(IntEnum):

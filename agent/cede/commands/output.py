@@ -22,8 +22,7 @@ from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
 from cede.model.plan import ActionOutcome, Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.model.serialization import dumps
 from cede.services.assess import untold
-from cede.services.outputs import ChangeOutcome, CheckedAssignment
-from cede.services.reconcile import Report
+from cede.services.pass_report import ChangeOutcome, CheckedAssignment, Report
 from cede.verifier.checklist import CheckStatus
 from cede.verifier.verify import Explained
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from cede.model.actions import Action
     from cede.model.conditions import Condition
     from cede.model.plan import Decision, Plan
-    from cede.services.reconcile import Report
+    from cede.services.pass_report import Report
     from cede.state.journal import ChangeRecord
     from cede.verifier.verify import Explained
 

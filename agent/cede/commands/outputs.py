@@ -13,7 +13,7 @@ from cede.errors import CedeError, Diagnostic
 from cede.model.conditions import Condition
 from cede.model.journal_state import Pause
 from cede.model.plan import Plan
-from cede.services.outputs import ChangeOutcome, CheckedAssignment
+from cede.services.pass_report import ChangeOutcome, CheckedAssignment
 from cede.state.journal import ChangeRecord
 from cede.verifier.verify import Explained
 

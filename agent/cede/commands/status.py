@@ -21,8 +21,8 @@ from cede.model.conditions import Condition, changed_conditions
 from cede.model.plan import Plan
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
-from cede.services.outputs import CheckedAssignment
-from cede.services.reconcile import Report, replan, status
+from cede.services.pass_report import CheckedAssignment, Report
+from cede.services.reconcile import replan, status
 from cede.services.status import SILENT, last_seen_conditions
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
-    from cede.services.reconcile import Report, RequestContext
+    from cede.services.pass_report import Report
+    from cede.services.reconcile import RequestContext
 
 
 def perform(request: VerifyRequest, session: Session) -> Answer:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
     from cede.model.actions import Action
     from cede.model.plan import Change
-    from cede.services.reconcile import Report
+    from cede.services.pass_report import Report
 
 
 _LEVELS = {

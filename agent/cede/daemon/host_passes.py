@@ -17,8 +17,8 @@ from cede.adapters.ports import Adapters
 from cede.adapters.runtime import Runtime
 from cede.daemon.event_log import EventReporter
 from cede.errors import CedeError, HungError, LockedError, PolicyError, TransientError
+from cede.services.pass_report import Report
 from cede.services.reconcile import (
-    Report,
     RequestContext,
     apply,
     replan,

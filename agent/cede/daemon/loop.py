@@ -24,7 +24,7 @@ from cede.errors import (
 )
 from cede.model.plan import Plan
 from cede.model.policy import Policy
-from cede.services.reconcile import Report
+from cede.services.pass_report import Report
 from cede.util.faults import unexpected
 
 _LOG = logging.getLogger(__name__)

@@ -101,12 +101,21 @@ def with_times(
     A condition changed if its status or reason did: a message may tell of a new detail of the same.
     """
     had = {(condition.subject, condition.type): condition for condition in before}
-    merged = []
-    for condition in now:
-        was = had.get((condition.subject, condition.type))
-        same = was is not None and (was.status, was.reason) == (condition.status, condition.reason)
-        merged.append(replace(condition, since=was.since if was is not None and same else at))
-    return tuple(merged)
+    return tuple(
+        replace(
+            condition,
+            since=since(
+                had.get((condition.subject, condition.type)), condition.status, condition.reason, at
+            ),
+        )
+        for condition in now
+    )
+
+
+def since(was: Condition | None, status: Status, reason: str, at: str) -> str:
+    """Return since when a condition is so that `was` so before, and `at` is the time now."""
+    same = was is not None and was.status == status and was.reason == reason
+    return was.since if was is not None and same else at
 
 
 def changed_conditions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 from cede.model.pci import Address
@@ -75,7 +76,7 @@ class GuestKind(StrEnum):
     PVH = "pvh"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Domain:
     """A guest as libvirt's Xen driver knows it.
 
@@ -133,13 +134,21 @@ class Domain:
         """
         return self.kind is not GuestKind.PV and 0 < self.current_memory < self.memory
 
+    @cached_property
+    def _live(self) -> dict[Address, Hostdev]:
+        return {hostdev.address: hostdev for hostdev in reversed(self.live)}
+
+    @cached_property
+    def _config(self) -> dict[Address, Hostdev]:
+        return {hostdev.address: hostdev for hostdev in reversed(self.config)}
+
     def live_hostdev(self, address: Address) -> Hostdev | None:
         """Return the live hostdev at `address`, or None."""
-        return next((h for h in self.live if h.address == address), None)
+        return self._live.get(address)
 
     def config_hostdev(self, address: Address) -> Hostdev | None:
         """Return the persistent hostdev at `address`, or None."""
-        return next((h for h in self.config if h.address == address), None)
+        return self._config.get(address)
 
     def ownership_of(self, address: Address) -> Ownership | None:
         """Return cede's note on the device at `address`, or None; what another tool put there since is theirs."""
@@ -147,7 +156,7 @@ class Domain:
             return None
         return next((m for m in self.ownership if m.address == address), None)
 
-    @property
+    @cached_property
     def owned(self) -> tuple[Ownership, ...]:
         """cede's notes, and what the alias of a hostdev of cede's still says where its note is lost; by address."""
         found = {
@@ -159,16 +168,14 @@ class Domain:
             for hostdev in (*self.config, *self.live)
             if hostdev.owned
         }
-        found.update(
-            {
-                ownership.address: ownership
-                for ownership in self.ownership
-                if not self.unmanaged(ownership.address)
-            }
-        )
+        found |= {note.address: note for note in self.ownership if not self.unmanaged(note.address)}
         return tuple(found[address] for address in sorted(found))
 
     def unmanaged(self, address: Address) -> bool:
         """Return whether it has a hostdev at `address` that cede neither put there nor adopted."""
-        hostdevs = [h for h in (*self.live, *self.config) if h.address == address]
-        return bool(hostdevs) and not any(h.owned for h in hostdevs)
+        return address in self._unmanaged
+
+    @cached_property
+    def _unmanaged(self) -> frozenset[Address]:
+        hostdevs = (*self.live, *self.config)
+        return frozenset(h.address for h in hostdevs) - {h.address for h in hostdevs if h.owned}

@@ -47,13 +47,7 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     pairs, wanted_now = {attach.pair for attach in wanted}, {a.device.address for a in wanted}
     leaving = _leaving(targets, pairs, wanted_now)
     active = [a for target, a in ready if a is not None and target.pause is None]
-    # what can't even be looked at is refused in its turn
-    sound = [
-        a
-        for a in active
-        if isinstance(walled(a.subject, partial(PlanContext.of, [a])), PlanContext)
-    ]
-    context = PlanContext.of(sound, leaving.detaching, wanted_now)
+    context = PlanContext.of(active, leaving.detaching, wanted_now)
     decisions: list[Decision] = []
     attaching: set[Address] = set()
     drained: set[Address] = set()

@@ -63,8 +63,12 @@ class Rule(NamedTuple):
 
 def first_answer(target: AttachTarget, context: PlanContext, asked: Asked) -> Answer:
     """Return the first answer of a rule, or None; with ALWAYS of those alone that are asked at any time."""
-    answers = (rule.ask(target, context) for rule in RULES if rule.asked in {asked, Asked.ALWAYS})
-    return next((answer for answer in answers if answer is not None), None)
+    for rule in RULES:
+        if rule.asked is asked or rule.asked is Asked.ALWAYS:
+            answer = rule.ask(target, context)
+            if answer is not None:
+                return answer
+    return None
 
 
 def refusals(target: AttachTarget, context: PlanContext) -> tuple[Refused, ...]:

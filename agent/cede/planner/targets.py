@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from cede.model.domain import Domain
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import Address, Device
-from cede.model.plan import Purpose
+from cede.model.plan import Purpose, Refused
 from cede.model.policy import Assignment, Policy, When
+from cede.planner.walls import walled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from cede.planner.resolve import Target, Targets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AttachTarget:
     """One assignment with the device and the domain that it means, and all that is around them."""
 
@@ -47,12 +49,12 @@ class AttachTarget:
         """The device's address and the domain's UUID."""
         return (self.device.address, self.domain.uuid)
 
-    @property
+    @cached_property
     def live(self) -> Hostdev | None:
         """The device in the running domain, or None."""
         return self.domain.live_hostdev(self.device.address)
 
-    @property
+    @cached_property
     def config(self) -> Hostdev | None:
         """The device in the domain's persistent XML, or None."""
         return self.domain.config_hostdev(self.device.address)
@@ -106,6 +108,12 @@ class AttachTarget:
         """Whether the device goes only into the persistent XML, for the domain's next start."""
         return self.blocked or self.assignment.when is When.NEXT_START
 
+    def asks(self) -> When | None:
+        """Return when the domain may get the device; None if it has it, or another guest does."""
+        if self.plugging:
+            return When.NOW
+        return When.NEXT_START if self.for_next_start and not self.has_another_owner else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
@@ -130,18 +138,23 @@ class PlanContext:
         detaching: Collection[tuple[Address, str]] = (),
         assigned: Collection[Address] = (),
     ) -> Self:
-        """Build the context of `targets`, all of which are `assigned`, as may be others."""
+        """Build the context of `targets`, all of which are `assigned`, as may be others.
+
+        What can't even be looked at asks for nothing, and is refused in its turn.
+        """
         names: dict[Address, set[str]] = {}
         pairs: Counter[tuple[Address, str]] = Counter()
         next_start: dict[str, set[Address]] = {}
         concurrent: set[Address] = set()
         for target in targets:
-            address = target.device.address
+            address, when = target.device.address, walled(target.subject, target.asks)
+            if isinstance(when, Refused):
+                continue
             names.setdefault(address, set()).add(target.assignment.device)
             pairs[target.pair] += 1
-            if target.plugging:
+            if when is When.NOW:
                 concurrent.add(address)
-            elif target.for_next_start and not target.has_another_owner:
+            elif when is When.NEXT_START:
                 next_start.setdefault(target.domain.uuid, set()).add(address)
         twice = {pair[0] for pair, times in pairs.items() if times > 1}
         twice |= {address for address, several in names.items() if len(several) > 1}

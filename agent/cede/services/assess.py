@@ -15,7 +15,7 @@ from cede.model.conditions import (
     VERIFIED,
     Condition,
     Status,
-    with_times,
+    since,
 )
 from cede.model.plan import (
     Change,
@@ -229,12 +229,13 @@ def assess(
             status=is_so,
             reason=reason,
             message=message,
+            since=since(had.get(kind), is_so, reason, at),
             next_try="" if is_so is Status.TRUE else next_try,
             domid=domid if kind is VERIFIED and reason in _OF_A_GUEST - {_RESTARTED} else None,
         )
         for kind, (is_so, reason, message) in so.items()
     )
-    return replace(status, conditions=with_times(previous, conditions, at))
+    return replace(status, conditions=conditions)
 
 
 def _row(decision: Decision, outcome: Outcome | None) -> _Row:

@@ -10,7 +10,8 @@ from cede.model.plan import Plan
 from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.services.observe import observe_host
-from cede.services.reconcile import Report, RequestContext, execute
+from cede.services.pass_report import Report
+from cede.services.reconcile import RequestContext, execute
 
 if TYPE_CHECKING:
     from cede.adapters.ports import Adapters

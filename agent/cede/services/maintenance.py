@@ -16,7 +16,8 @@ from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
 from cede.services.one_off import known_address
-from cede.services.reconcile import Report, assess_pass, carry_out, check_done, save_pass
+from cede.services.pass_report import Report
+from cede.services.reconcile import assess_pass, carry_out, check_done, save_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,8 @@ from cede.planner.planner import plan
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets, subject_of
 from cede.services.observe import observe_host
-from cede.services.reconcile import Report, carry_out
+from cede.services.pass_report import Report
+from cede.services.reconcile import carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable

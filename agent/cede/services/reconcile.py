@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TYPE_CHECKING, Self, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from cede.errors import CedeError, StopRequestedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
@@ -19,6 +19,7 @@ from cede.planner.resolve import resolve_targets
 from cede.services import assess
 from cede.services.host_conditions import host_conditions
 from cede.services.observe import look_again, observe_host
+from cede.services.pass_report import Report
 from cede.services.restart import BOOT_SECONDS
 from cede.services.status import save_status
 from cede.state.journal import Requester
@@ -44,67 +45,8 @@ if TYPE_CHECKING:
     from cede.model.plan import Decision, Outcome
     from cede.model.policy import Policy
     from cede.planner.resolve import Target, Targets
-    from cede.services.assess import AssignmentStatus
 
 CONNECT_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One pass from plan to proof; `of` makes one, and assesses it: all that is said of a pass is read from this.
-
-    `statuses` are what it came to for each subject of the plan, in the plan's order; `host` are the host's own
-    conditions, none if they weren't asked for.
-    """
-
-    plan: Plan
-    outcomes: tuple[Outcome, ...]
-    checked: tuple[AssignmentChecks, ...]
-    statuses: tuple[AssignmentStatus, ...]
-    host: tuple[Condition, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        planned: Plan,
-        outcomes: Sequence[Outcome] = (),
-        checked: Iterable[AssignmentChecks] = (),
-        *,
-        targets: Iterable[Target] = (),
-        previous: Iterable[Condition] = (),
-        at: str = "",
-    ) -> Self:
-        """Assess what was done and checked; `previous` are the conditions of the last pass, `at` is the time now."""
-        checks = tuple(checked)
-        own = {target.subject: target for target in targets}
-        ended = {outcome.change.subject: outcome for outcome in outcomes}
-        findings = {one.subject: one.findings for one in checks}
-        had: dict[str, list[Condition]] = {}
-        for condition in previous:
-            had.setdefault(condition.subject, []).append(condition)
-        statuses = (
-            assess.assess(
-                own.get(decision.subject),
-                decision,
-                ended.get(decision.subject),
-                findings.get(decision.subject),
-                had.get(decision.subject, ()),
-                at,
-            )
-            for decision in planned.decisions
-        )
-        return cls(plan=planned, outcomes=tuple(outcomes), checked=checks, statuses=tuple(statuses))
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The conditions of the host and of all assignments."""
-        return (*self.host, *(one for status in self.statuses for one in status.conditions))
-
-    def only(self, part: Plan) -> Self:
-        """Return what it came to for the subjects in this part of its plan."""
-        subjects = part.by_subject
-        statuses = (status for status in self.statuses if status.subject in subjects)
-        return replace(self, plan=part, statuses=tuple(statuses))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cede.model.plan import Decision
     from cede.planner.resolve import Target, Targets
     from cede.services.assess import AssignmentStatus
-    from cede.services.reconcile import Report
+    from cede.services.pass_report import Report
 from cede.state.journal import Journal
 
 
