@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -18,21 +18,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cede.api.http_server import HttpServer, ListeningSocket
 from cede.api.limits import BodyBudget, ConnectionCount, Limits
 from cede.api.messages import JSON_LINES, PROBLEM, Peer, Request, Response
-from cede.api.peer import peer_of, user_name
+from cede.api.peer import user_name
 from cede.errors import TransientError, UnsafeError
 from unit.conftest import descriptors
 from unit.http_client import Answer, RawClient, ask
+from unit.http_server import SLOW, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cede.api.messages import Handler
 
 QUICK = Limits(request=0.3, idle=0.6, response=0.3)
-SLOW = Limits()
 
 
 class Feed:
@@ -74,29 +72,6 @@ class Flood(Feed):
 
 def echo(request: Request) -> Response:
     return Response(status=200, content_type="text/plain", body=request.path.encode())
-
-
-@contextmanager
-def serving(
-    handler: Handler,
-    folder: Path,
-    limits: Limits = SLOW,
-    users: Callable[[socket.socket], Peer] = peer_of,
-    *,
-    read_only: bool = False,
-) -> Iterator[Path]:
-    path = folder / "cede.sock"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen(512)
-        sockets = [ListeningSocket(socket=listening, read_only=read_only)]
-        server = HttpServer(handler, sockets, limits=limits, peer_of=users)
-        server.start()
-        try:
-            yield path
-        finally:
-            server.close(2.0)
-            path.unlink()
 
 
 def problem(answer: Answer) -> tuple[int, str]:

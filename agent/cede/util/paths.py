@@ -60,6 +60,16 @@ class Paths:
         return self.run / "cede-run.lock"
 
     @property
+    def agent_socket(self) -> Path:
+        """Where the agent is asked for everything, by root and its group."""
+        return self.run / "cede/cede.sock"
+
+    @property
+    def read_only_socket(self) -> Path:
+        """Where the agent shows anybody what anybody may see."""
+        return self.run / "cede/cede-ro.sock"
+
+    @property
     def pci_ids(self) -> tuple[Path, ...]:
         """Where the distributions have the list of what PCI ids are called."""
         return (self.root / "usr/share/misc/pci.ids", self.root / "usr/share/hwdata/pci.ids")

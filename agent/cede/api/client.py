@@ -1,0 +1,320 @@
+"""The client: asks the agent at its socket, and says what it printed. Imports little, since a command waits for that.
+
+A request is sent as JSON to `/v1/NAME`. A question is answered at once with JSON lines; what may change something
+becomes an operation, whose events are followed to the end, across a restart of the agent too.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import h11
+
+from cede.commands.catalog import command_of
+from cede.commands.exit_status import Exit
+from cede.commands.requests import Answer, Request
+from cede.errors import CedeError, FailureKind, UnreachableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JSON_LINES = "application/x-ndjson"
+_CONNECT_SECONDS = 2.0
+_ANSWER_SECONDS = 300.0  # above that of any question's own limits
+_BACK_SECONDS = 60.0  # in which an agent that ended is there again
+_PAUSE = 0.2
+_RECEIVE = 65536
+_MAX_LINE = 64 << 20
+_OK, _ACCEPTED, _BUSY = 200, 202, 503
+_NOT_UNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """What the command printed next: a line, or a part of one; `err` is standard error."""
+
+    text: str
+    err: bool
+
+
+class AgentError(CedeError):
+    """An error that the agent reports; its kind is that of the error there."""
+
+    name = "agent-error"
+
+    def __init__(self, message: str, *, name: str, remedy: str = "", kind: FailureKind) -> None:
+        super().__init__(message, name=name, remedy=remedy)
+        self.kind = kind
+
+
+class _LostError(Exception):
+    """The connection ended before the answer did."""
+
+
+class AgentClient:
+    """Asks the agent whose socket is at `path`; one request at a time, and `cancel` from any thread.
+
+    `sleep` and `clock` are for waiting until an agent is there again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._sleep = sleep
+        self._clock = clock
+        self._line: _Connection | None = None
+        self._operation = ""
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self) -> bool:
+        """Connect; false if no agent listens, or this user may not ask it."""
+        try:
+            self._line = _Connection(self._path)
+        except OSError:
+            return False
+        return True
+
+    def ask(
+        self,
+        request: Request,
+        *,
+        as_json: bool = False,
+        version: str = "",
+        requester: str = "",
+    ) -> Iterator[Text | Answer]:
+        """Yield what the request prints as it is printed, and then its answer.
+
+        `version`, unless empty, is the one that the agent must have. `requester` is on whose behalf root asks. Raises
+        AgentError with the name `other-version` for an agent of another version, AgentError as the agent says for a
+        request that it refuses, UnreachableError if the agent goes and doesn't come back.
+        """
+        target = f"/v1/{command_of(request).name}?output={'json' if as_json else 'text'}"
+        headers = [("accept", JSON_LINES), ("content-type", "application/json")]
+        headers += [("cede-version", version)] if version else []
+        headers += [("cede-requester", requester)] if requester else []
+        answer = self._send("POST", target, headers, json.dumps(asdict(request)).encode())
+        if answer.status == _ACCEPTED:
+            self._operation = answer.header("location")
+            answer.drop()
+            if self._cancelled:
+                self.cancel()
+            yield from self._follow()
+            return
+        ended = False
+        for event in answer.lines():
+            ended = ended or isinstance(event, Answer)
+            yield event
+        if not ended:
+            raise _gone(self._path)
+
+    def cancel(self) -> None:
+        """End the operation that is followed after its present action; nothing happens without one."""
+        self._cancelled = True
+        if self._operation:
+            with suppress(OSError, h11.ProtocolError, _LostError):
+                connection = _Connection(self._path)
+                try:
+                    connection.send("DELETE", self._operation, [], b"").drop()
+                finally:
+                    connection.close()
+
+    def close(self) -> None:
+        """Close the connection; an operation goes on."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _send(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+    ) -> _Response:
+        """Send a request, again while the agent has no room; raises AgentError for a problem."""
+        deadline = self._clock() + _BACK_SECONDS
+        while True:
+            try:
+                if self._line is None and not self.connect():
+                    raise _gone(self._path)
+                line = self._line
+                assert line is not None  # noqa: S101 - for mypy
+                answer = line.send(method, target, headers, body)
+            except (OSError, h11.ProtocolError, _LostError) as lost:
+                self.close()
+                raise _gone(self._path) from lost
+            if answer.status in {_OK, _ACCEPTED}:
+                return answer
+            error = answer.problem()
+            self.close()
+            if answer.status != _BUSY or self._clock() > deadline:
+                raise error
+            self._sleep(_PAUSE)
+
+    def _follow(self) -> Iterator[Text | Answer]:
+        """Yield the operation's events; if the agent goes meanwhile, from the last one on when it is back."""
+        last, deadline = 0, self._clock() + _BACK_SECONDS
+        while True:
+            try:
+                answer = self._send("GET", f"{self._operation}/events?after={last}", [], b"")
+                for number, event in answer.events():
+                    last, deadline = max(last, number), self._clock() + _BACK_SECONDS
+                    yield event
+                    if isinstance(event, Answer):
+                        return
+            except (UnreachableError, OSError, h11.ProtocolError, _LostError) as lost:
+                if self._clock() > deadline:
+                    raise _gone(self._path) from lost
+            self.close()
+            self._sleep(_PAUSE)
+
+
+class _Connection:
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_CONNECT_SECONDS)
+        try:
+            self._socket.connect(str(path))
+        except BaseException:
+            self._socket.close()
+            raise
+        self._http = h11.Connection(h11.CLIENT)
+
+    def send(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+    ) -> _Response:
+        """Send a request and read the head of its answer."""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        self._socket.settimeout(_ANSWER_SECONDS)
+        every = [("host", "cede"), ("content-length", str(len(body))), *headers]
+        data = b"".join(
+            self._http.send(event) or b""
+            for event in (
+                h11.Request(method=method, target=target, headers=every),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            )
+        )
+        with suppress(BrokenPipeError):  # who was refused at once has an answer all the same
+            self._socket.sendall(data)
+        while not isinstance(event := self._event(), h11.Response):
+            if not isinstance(event, h11.InformationalResponse):
+                raise _LostError
+        return _Response(self, event)
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body as it comes."""
+        while isinstance(event := self._event(), h11.Data):
+            yield bytes(event.data)
+        if not isinstance(event, h11.EndOfMessage):
+            raise _LostError
+
+    def wait_for_ever(self) -> None:
+        """Set no limit for what comes next."""
+        self._socket.settimeout(None)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(self._socket.recv(_RECEIVE))
+        return event
+
+
+class _Response:
+    def __init__(self, connection: _Connection, head: h11.Response) -> None:
+        self._connection = connection
+        self._head = head
+        self.status = head.status_code
+
+    def header(self, name: str) -> str:
+        """Return a header's value, empty if it isn't there."""
+        wanted = name.encode()
+        return next((value.decode() for key, value in self._head.headers if key == wanted), "")
+
+    def drop(self) -> None:
+        """Read the body and forget it."""
+        for _ in self._connection.body():
+            pass
+
+    def problem(self) -> AgentError:
+        """Return the problem document as an error."""
+        try:
+            read = json.loads(b"".join(self._connection.body()))
+            return _error(read, message=read["reason"])
+        except (*_NOT_UNDERSTOOD, _LostError, OSError):
+            return _strange(f"HTTP status {self.status}")
+
+    def lines(self) -> Iterator[Text | Answer]:
+        """Yield what was printed, and the end."""
+        for _, event in self.events():
+            yield event
+
+    def events(self) -> Iterator[tuple[int, Text | Answer]]:
+        """Yield what was printed, and the end, each with its number."""
+        self._connection.wait_for_ever()
+        rest = b""
+        for data in self._connection.body():
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                number, event = _understood(line)
+                if event is not None:
+                    yield number, event
+            if len(rest) > _MAX_LINE:
+                raise _LostError
+
+
+def _understood(line: bytes) -> tuple[int, Text | Answer | None]:
+    """Return the number of an event and what it says; raises AgentError if it is none."""
+    try:
+        read = json.loads(line)
+        return int(read.get("n", 0)), _event(read)
+    except _NOT_UNDERSTOOD as error:
+        raise _strange("lines that are no events") from error
+
+
+def _strange(what: str) -> AgentError:
+    return AgentError(f"the agent answers with {what}", name="agent-error", kind=FailureKind.FAILED)
+
+
+def _event(read: Mapping[str, Any]) -> Text | Answer | None:
+    kind = read.get("kind")
+    if kind in {"out", "err"}:
+        return Text(text=str(read["text"]), err=kind == "err")
+    if kind == "end":
+        error = read.get("error")
+        return Answer(
+            exit=Exit(read["exit"]),
+            digest=str(read.get("digest", "")),
+            error=None if error is None else _error(error, message=error["message"]),
+        )
+    return None  # of a newer agent, or of no interest here
+
+
+def _error(read: Mapping[str, Any], *, message: str) -> AgentError:
+    return AgentError(
+        message, name=read["name"], remedy=read["remedy"], kind=FailureKind(read["kind"])
+    )
+
+
+def _gone(path: Path) -> UnreachableError:
+    return UnreachableError(
+        f"the agent at {path} does not answer",
+        name="agent-unreachable",
+        remedy="`systemctl status cede` shows the agent; with --no-agent the command does the work itself",
+    )
