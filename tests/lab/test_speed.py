@@ -1,26 +1,33 @@
-"""What cede costs beside the tools that it stands in for, measured on the real host; the rounds are told at the end."""
+"""What cede costs beside the tools that it stands in for, measured on the real host; the rounds are told at the end.
+
+`contrib/bench` measures more, and holds it to targets; this holds what is reached.
+"""
 
 import json
-from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
 from lab.figures import Measured
 from lab.host import Host
+from xenbench.courses import Setting
+from xenbench.figures import figures
+from xenbench.on_lab import FOLDER, GIVEN, LabBench
+from xenbench.works import OWN_SHARE, WARM
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
-SPEED = Path(__file__).with_name("speed.py")
-POLICY = "/etc/cede/policy.yaml"
+SETTING = Setting(given=GIVEN[:1], folder=FOLDER)
 
 
-def rounds(host: Host, what: str, number: int) -> list[dict[str, float]]:
+def rounds(host: Host, what: str, number: int) -> list[dict[str, Any]]:
     """The rounds after the first one, in which Python's modules are read."""
-    argv = ["python3", "-", what, str(number + 1), POLICY, "nic0"]
-    done = host.lab.exec(argv, stdin=SPEED.read_text(), timeout=600)
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, float]] = [json.loads(line) for line in done.stdout.splitlines()]
+    LabBench(host.lab).send(SETTING)
+    argv = SETTING.warm(what, number + 1)
+    done = host.lab.exec(argv, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     return found[1:]
 
 
@@ -38,20 +45,19 @@ def test_an_inventory_takes_little_longer_than_a_virsh_session(
 def test_a_verified_attach_is_reported_with_what_is_cedes_own(
     host: Host, measured: Measured, soak: bool
 ) -> None:
-    host.policy("nic0", "0000:01:00.0", "pv1", "verify: {guest: console}\n")
-    found = rounds(host, "attach", 5 if soak else 2)
-    whole = median(one["whole"] for one in found)
-    share = median(1 - (one["libvirt"] + one["guest"]) / one["whole"] for one in found)
-    measured.report(f"verified attach {whole:.2f} s, of which cede's own {share:.0%} (target 15 %)")
+    found = figures(rounds(host, "attach", 5 if soak else 2))
+    (warm,) = (each for each in found if (each.work, each.by) == (OWN_SHARE, WARM))
+    measured.report(
+        f"verified attach {warm.median:.2f} s, of which cede's own {warm.share:.0%} (target 15 %)"
+    )
     # the target is missed where Python runs under emulation: 30 to 39 %; this holds what is reached
-    assert share <= 0.6, found
+    assert warm.share <= 0.6, found
 
 
 def test_a_release_takes_little_longer_than_the_three_commands(
     host: Host, measured: Measured, soak: bool
 ) -> None:
-    """`virsh detach-device`, `xl pci-assignable-remove` and `virsh nodedev-reattach`, which leave it at that."""
-    host.policy("nic0", "0000:01:00.0", "pv1", "verify: {guest: console}\n")
+    """`virsh detach-device`, `xl pci-assignable-remove` and `virsh nodedev-reattach`."""
     found = rounds(host, "release", 5 if soak else 2)
     own, by_hand = (median(one[whose] for one in found) for whose in ("cede", "by hand"))
     measured.report(
