@@ -29,8 +29,8 @@ from cede.services.reconcile import (
     RequestContext,
     carry_out_pass,
     replan,
-    status,
 )
+from cede.services.verification import status
 from sim.card import Card
 from sim.faults import Adapter, Killed, Kind, asserted
 from sim.guest import new_guest

@@ -26,7 +26,7 @@ from cede.model.actions import (
     ReturnToDom0,
     Unplug,
 )
-from cede.model.conditions import Condition, Status, changed_conditions, with_times
+from cede.model.conditions import Condition, Status, changed_conditions, host_conditions, with_times
 from cede.model.domain import Domain, GuestKind, Hostdev
 from cede.model.journal_state import Pause
 from cede.model.pci import Address, Device, Identity, SwitchedOn
@@ -46,7 +46,6 @@ from cede.model.plan import (
 from cede.model.policy import Assignment, Place
 from cede.planner.resolve import Target
 from cede.services.assess import AssignmentStatus, assess, needs_recheck, to_ask
-from cede.services.host_conditions import host_conditions
 from cede.services.pass_report import Report
 from cede.verifier.checklist import (
     AssignmentChecks,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.errors import TransientError, UnsafeError, WorldMovedError
-from cede.services.restart import restart
+from cede.services.verification import restart
 from unit.raises import raises
 
 if TYPE_CHECKING:

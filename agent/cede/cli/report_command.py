@@ -16,8 +16,7 @@ from cede.commands.exit_status import Exit
 from cede.commands.screen import echo, echo_json
 from cede.errors import UsageError
 from cede.model.serialization import dumps
-from cede.services.answers import collect_answers
-from cede.services.report import FOLDER, write_report
+from cede.services.report import FOLDER, collect_answers, write_report
 from cede.util.kernel_files import text
 
 if TYPE_CHECKING:

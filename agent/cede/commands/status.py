@@ -22,8 +22,9 @@ from cede.model.plan import Plan
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy
 from cede.services.pass_report import CheckedAssignment, Report
-from cede.services.reconcile import replan, status
+from cede.services.reconcile import replan
 from cede.services.status import SILENT, last_seen_conditions
+from cede.services.verification import status
 
 if TYPE_CHECKING:
     from cede.model.policy import Policy

@@ -12,8 +12,8 @@ from cede.commands.screen import echo
 from cede.commands.session import Session, path_of, writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy
-from cede.services.reconcile import replan, verify_all, verify_started
-from cede.services.restart import restart
+from cede.services.reconcile import replan, verify_started
+from cede.services.verification import restart, verify_all
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:

@@ -22,10 +22,9 @@ from cede.services.reconcile import (
     RequestContext,
     apply,
     replan,
-    save_pass,
     unverified,
 )
-from cede.services.status import record_failure
+from cede.services.status import record_failure, save_status
 from cede.state.journal import Requester
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class HostPass:
     def record(self, report: Report, next_tries: Mapping[str, float]) -> None:
         """Record the report, and when each subject is tried again, in times of the monotonic clock."""
         stamps = {subject: stamp(self.clock, at) for subject, at in next_tries.items()}
-        save_pass(self.adapters, self.targets, report, stamps)
+        save_status(self.adapters.journal, self.targets, report, stamps)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,7 +17,9 @@ from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
 from cede.services.one_off import known_address
 from cede.services.pass_report import Report
-from cede.services.reconcile import assess_pass, carry_out, check_done, save_pass
+from cede.services.reconcile import carry_out
+from cede.services.status import assess_pass, save_status
+from cede.services.verification import check_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,9 +143,8 @@ def _recorded(
 ) -> Report:
     """Assess and record the whole policy; return the part of it that was done."""
     targets = planned.targets
-    previous = adapters.journal.conditions(targets.policy.source)
-    done = assess_pass(adapters, targets, planned.whole, outcomes, checked, previous)
-    save_pass(adapters, targets, done)
+    done = assess_pass(adapters.journal, targets, planned.whole, outcomes, checked)
+    save_status(adapters.journal, targets, done)
     return done.only(planned.plan)
 
 

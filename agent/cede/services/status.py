@@ -1,4 +1,4 @@
-"""Status: save what a pass came to, as conditions, and the last-applied state of each device."""
+"""Status: what a pass came to as conditions, and the last-applied state of each device, assessed and saved."""
 
 from __future__ import annotations
 
@@ -9,22 +9,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, HungError, PolicyError, UnreachableError
-from cede.model.conditions import HOST, LIBVIRT_REACHABLE, Condition, Status, with_times
+from cede.model.actions import LoadPciback
+from cede.model.conditions import (
+    HOST,
+    LIBVIRT_REACHABLE,
+    Condition,
+    Status,
+    host_conditions,
+    with_times,
+)
 from cede.model.journal_state import LastApplied
 from cede.model.plan import Deferred, Satisfied
 from cede.policy.policy_files import source_of
-from cede.services.host_conditions import host_conditions
+from cede.services.pass_report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cede.adapters.runtime import Runtime
     from cede.model.inventory import Inventory
-    from cede.model.plan import Decision
+    from cede.model.plan import Decision, Outcome, Plan
     from cede.planner.resolve import Target, Targets
     from cede.services.assess import AssignmentStatus
-    from cede.services.pass_report import Report
+    from cede.verifier.checklist import AssignmentChecks
 from cede.state.journal import Journal
+
+
+def assess_pass(
+    journal: Journal,
+    targets: Targets,
+    planned: Plan,
+    outcomes: Sequence[Outcome] = (),
+    checked: Iterable[AssignmentChecks] = (),
+    previous: Sequence[Condition] | None = None,
+    *,
+    rejected: CedeError | None = None,
+) -> Report:
+    """Return the report of a pass, assessed, with the conditions of the host.
+
+    `previous` are the conditions of the pass before, None if they aren't read yet; `rejected` is why the policy's files
+    are not followed as they are now.
+    """
+    inventory, at = targets.inventory, journal.time
+    if previous is None:
+        previous = journal.conditions(targets.policy.source)
+    done = Report.of(planned, outcomes, checked, targets=targets.each, previous=previous, at=at)
+    host = host_conditions(
+        policy=rejected,
+        journal=journal.warnings,
+        unreadable=[domain.name for domain in inventory.unreadable],
+        pciback=inventory.pciback_loaded or any(outcome.did(LoadPciback) for outcome in outcomes),
+        pauses=inventory.pauses,
+    )
+    return replace(done, host=with_times(previous, host, at))
 
 
 def save_status(
@@ -33,8 +70,8 @@ def save_status(
     """Keep a pass' conditions in the journal, together with where each device is now.
 
     `next_try` tells, by subject, when an assignment out of sync will be tried again; None if whoever makes this pass
-    doesn't know, and what was told before and is still to come holds. Raises PermanentError if the journal can't be
-    written.
+    doesn't know, and what was told before and is still to come holds. What can't be written down is among the
+    journal's warnings, and nothing else.
     """
     decisions = report.plan.by_subject
     statuses = {status.subject: status for status in report.statuses}
@@ -55,7 +92,10 @@ def save_status(
             else replace(condition, next_try=next_try.get(condition.subject, ""))
             for condition in conditions
         )
-    journal.save_status(targets.policy.source, conditions, places)
+    try:
+        journal.save_status(targets.policy.source, conditions, places)
+    except CedeError as unwritten:
+        journal.warnings.append(unwritten.message)
 
 
 def last_seen_conditions(
