@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--readme is for all of it, on the lab")
     if not options.here and (options.device or options.domain):
         parser.error("--device and --domain go with --here")
+    # also where the shell has it ignored; what was begun is undone whatever ends this
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         measured, failed = _here(options) if options.here else _on_lab(options)
     except here.NotHereError as error:

@@ -42,6 +42,7 @@ cp {FOLDER}/nothing.yaml /etc/cede/policy.yaml
 for unit in cede.socket cede-ro.socket; do
     if [ -e /etc/systemd/system/$unit ]; then systemctl start $unit; fi
 done
+systemctl reset-failed cede.service 2> /dev/null || true
 systemctl start cede.service
 sleep 3
 """

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -117,7 +117,8 @@ class Runner:
         self.put_out({"progress": f"round {number}" if number else "counting"})
         try:
             for course in in_turn(courses, number):
-                if self._agent_as_needed(course):
+                counts = number > 0 or not any(step.reports for step in course.steps)
+                if counts and self._agent_as_needed(course):
                     self._course(course, number, calls)
             self._agent_memory(number)
         finally:
@@ -143,7 +144,7 @@ class Runner:
         if done.status != step.status:
             self._failed(f"{course.name}: {' '.join(step.argv)}", done)
             return False
-        if step.reports and number > 0:
+        if step.reports:
             for line in done.stdout.splitlines():
                 self.put_out({"round": number, **json.loads(line)})
         if not step.work:
@@ -197,8 +198,10 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
 
     def put_out(figure: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError):  # who asked is gone; what was begun is undone all the same
+        try:
             print(json.dumps(figure), flush=True)
+        except BrokenPipeError:  # who asked is gone; what was begun is undone all the same
+            stop.set()
 
     def counting() -> AbstractContextManager[Calls | None]:
         log = Path(job["folder"]) / "libvirtd.log"

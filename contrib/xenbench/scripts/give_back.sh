@@ -9,8 +9,10 @@ give_back() {
         has_driver "$address" "$driver"; then
         return 0
     fi
-    # cede first: it knows what it has noted of the device; what virsh or xl gave, it leaves alone
-    cede release "$address" >/dev/null 2>&1 || true
+    # cede first, which has noted what it did; what virsh gave, it would leave alone
+    if ! in_xml "$domain" "$address" || [[ $(virsh dumpxml "$domain") == *ua-cede-* ]]; then
+        cede release "$address" >/dev/null 2>&1 || true
+    fi
     write_hostdev "$address"
     if in_xml "$domain" "$address"; then virsh detach-device "$domain" "$hostdev" --live || true; fi
     if in_xml "$domain" "$address" --inactive; then virsh detach-device "$domain" "$hostdev" --config; fi
