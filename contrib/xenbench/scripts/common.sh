@@ -2,6 +2,7 @@
 set -euo pipefail
 
 uri=${LIBVIRT_DEFAULT_URI:-xen:///system}
+sys=${XENBENCH_SYS:-/sys}
 seconds=60 # the longest that anything is waited for
 
 virsh() { command virsh -q -c "$uri" "$@"; }
@@ -29,7 +30,7 @@ node_device() {
 # what dom0's kernel has bound the device to; nothing if there is no driver
 driver() {
     local link
-    link=$(readlink "/sys/bus/pci/devices/$1/driver") || return 0
+    link=$(readlink "$sys/bus/pci/devices/$1/driver") || return 0
     echo "${link##*/}"
 }
 
@@ -115,8 +116,8 @@ ask_guest() {
 # guest_drives ADDRESS: whether the guest shows the device where Xen put it, the same one, and with a driver
 guest_drives() {
     local shown vendor device
-    read -r vendor <"/sys/bus/pci/devices/$1/vendor"
-    read -r device <"/sys/bus/pci/devices/$1/device"
+    read -r vendor <"$sys/bus/pci/devices/$1/vendor"
+    read -r device <"$sys/bus/pci/devices/$1/device"
     shown=$(ask_guest "lspci -nnk -s $(guest_slot)")
     [[ $shown == *"[${vendor#0x}:${device#0x}]"* && $shown == *"Kernel driver in use:"* ]]
 }

@@ -22,8 +22,8 @@ give_back() {
         virsh nodedev-reattach "$(node_device "$address")" || true
     fi
     if ! has_driver "$address" "$driver"; then
-        echo >"/sys/bus/pci/devices/$address/driver_override"
-        echo "$address" >/sys/bus/pci/drivers_probe
+        echo >"$sys/bus/pci/devices/$address/driver_override"
+        echo "$address" >"$sys"/bus/pci/drivers_probe
     fi
     until_so has_driver "$address" "$driver"
 }
