@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.doctor.finding import HOST, Finding, Severity, quoted
 from cede.errors import NOT_RECORDED
+from cede.planner.guest_disks import DISKS_UNKNOWN, disks_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +177,21 @@ def unreadable_domains(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def unknown_volumes(facts: Facts) -> Iterator[Finding]:
+    """Find a domain with volumes that libvirt can't find. Source: https://libvirt.org/formatstorage.html."""
+    for domain in facts.inventory.domains:
+        if domain.unknown_volumes and not domain.unreadable:
+            yield Finding(
+                name=DISKS_UNKNOWN,
+                severity=Severity.WARNING,
+                subject=quoted(domain.name),
+                what=f"libvirt can't find disks of {quoted(domain.name)}: {quoted(', '.join(domain.unknown_volumes))}",
+                why="they may be on any storage controller of dom0's, so that cede gives none of these away",
+                remedy=quoted(disks_remedy(domain)),
+                source="https://libvirt.org/formatstorage.html",
+            )
+
+
 def unreadable_logs(facts: Facts) -> Iterator[Finding]:
     """Find a log that can't be read, and in which nothing is found therefore. Source: Linux, dev-kmsg; Xen, xl(1)."""
     for log in facts.unreadable_logs:
@@ -221,5 +237,6 @@ RULES = (
     unobserved,
     untold,
     unreadable_domains,
+    unknown_volumes,
     unreadable_logs,
 )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.pci import Device
 
+DISKS_UNKNOWN = "guest-disks-unknown"
 _STORAGE = "01"  # PCI Code and ID Assignment Specification, base class: mass storage
 
 
@@ -27,14 +28,15 @@ def refuse_disks_unknown(device: Device, subject: str, inventory: Inventory) -> 
         return None
     return Refused(
         subject=subject,
-        rule="guest-disks-unknown",
+        rule=DISKS_UNKNOWN,
         kind=FailureKind.TRY_LATER,
         reason=f"a disk of {domain.name} may be on {device.address}: {domain.disks_unknown}",
-        remedy=_remedy(domain),
+        remedy=disks_remedy(domain),
     )
 
 
-def _remedy(domain: Domain) -> str:
+def disks_remedy(domain: Domain) -> str:
+    """Return what the administrator can do about a domain whose disks can't be told."""
     if domain.unreadable:
         return f"correct the XML of {domain.name} (`virsh edit {domain.name}`), then apply again"
     pools = dict.fromkeys(volume.partition("/")[0] for volume in domain.unknown_volumes)
