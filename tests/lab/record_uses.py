@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cede.adapters import ports
     from cede.model.network import Network
     from cede.model.pci import Address, HostUse
+    from cede.model.served import Served
 
 _SECONDS = 60
 _ROOTS = ("/proc/", "/sys/", "/run/", "/dev/")
@@ -174,17 +175,16 @@ class AskedUses:
     def __init__(self, uses: HostUses, asked: Asked) -> None:
         self._uses, self._asked = uses, asked
 
-    def find(
-        self,
-        network: Network,
-        *,
-        disks: Mapping[str, Sequence[str]],
-        interfaces: Mapping[str, Sequence[str]],
-    ) -> dict[Address, list[HostUse]]:
+    def find(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
         """Note from here on what is asked."""
-        self._asked.guests = {"disks": disks, "interfaces": interfaces}
+        self._asked.guests = {
+            "disks": served.disks,
+            "interfaces": served.interfaces,
+            "devices": served.devices,
+            "pools": served.pools,
+        }
         self._asked.watch()
-        return self._uses.find(network, disks=disks, interfaces=interfaces)
+        return self._uses.find(network, served)
 
 
 def look() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cede.domain_xml import document
 from cede.model.domain import GuestKind
 from cede.model.network import Interface, Network
 from cede.model.pci import PCIBACK, Address
+from cede.model.served import Served
 from cede.util.paths import Paths
 from sim.card import DOM0, QUARANTINE, Card
 from sim.changed_xml import detached
@@ -26,7 +27,7 @@ from sim.faults import Gate
 from sim.guest import Foreign, Guest, foreign_hostdevs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+    from collections.abc import Iterator, Mapping, MutableMapping
     from pathlib import Path
 
     from cede.adapters.ports import Adapters, Source, Sysfs
@@ -68,6 +69,7 @@ class Host(ABC):
         self.instead = self.gate.instead
         self.silent: CedeError | None = None
         self.unrestored: dict[str, tuple[str, ...]] = {}
+        self.pools: dict[str, tuple[str, ...]] = {}
         self.deaf, self.guest_says, self.logged_faults = False, "", 0
         self.user, self.is_root = "root", True
         self.opened, self.kernel_said = list[str](), list[str]()
@@ -107,12 +109,7 @@ class Host(ABC):
         )
 
     @abstractmethod
-    def uses(
-        self,
-        network: Network,
-        disks: Mapping[str, Sequence[str]],
-        interfaces: Mapping[str, Sequence[str]],
-    ) -> dict[Address, list[HostUse]]:
+    def uses(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
         """What dom0 itself lives on."""
 
     @property
@@ -162,7 +159,7 @@ class Host(ABC):
 
     def lives_on(self, card: Card) -> bool:
         """Whether dom0 itself needs it."""
-        return card.address in self.uses(self.network(), {}, {})
+        return card.address in self.uses(self.network(), Served())
 
     def add(self, guest: Guest, domid: int | None = None) -> None:
         """Add a guest, or define one anew; it runs if it has a `domid`."""

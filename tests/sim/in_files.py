@@ -26,11 +26,12 @@ from sim.passing_time import SimulatedTime
 from sim.xenstore_nodes import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from cede.model.inventory import BackendDevice
     from cede.model.network import Network
     from cede.model.pci import HostUse
+    from cede.model.served import Served
     from sim.sys_tree import SysTree
 
 BACKEND = "/local/domain/0/backend/pci"
@@ -85,16 +86,11 @@ class SimulatedHost(Host):
         shown, more = self.tree.network(), super().network()
         return replace(shown, interfaces=(*shown.interfaces, *more.interfaces))
 
-    def uses(
-        self,
-        network: Network,
-        disks: Mapping[str, Sequence[str]],
-        interfaces: Mapping[str, Sequence[str]],
-    ) -> dict[Address, list[HostUse]]:
+    def uses(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
         tree = self.tree
         roots = (tree.sys, tree.proc, tree.root / "run", tree.root / "dev")
         uses = HostUses(*roots, tree, tree.nodes)
-        return uses.find(network, disks=disks, interfaces=interfaces)
+        return uses.find(network, served)
 
 
 class FileCards(Mapping[Address, Card]):

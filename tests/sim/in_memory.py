@@ -25,11 +25,12 @@ from sim.xenstore_nodes import Store
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from cede.adapters.ports import Sysfs
     from cede.model.network import Network
+    from cede.model.served import Served
     from cede.util.clock import Clock
     from sim.card import Card
     from sim.faults import Gate
@@ -80,8 +81,7 @@ class MemoryHost(Host):
     def uses(
         self,
         network: Network,  # noqa: ARG002 - cards say themselves what they are used for
-        disks: Mapping[str, Sequence[str]],  # noqa: ARG002 - guests have none of them
-        interfaces: Mapping[str, Sequence[str]],  # noqa: ARG002 - as disks
+        served: Served,  # noqa: ARG002 - guests have none of that
     ) -> dict[Address, list[HostUse]]:
         return {
             card.address: [

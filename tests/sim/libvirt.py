@@ -65,6 +65,9 @@ class SimulatedLibvirt(Port):
     def _known(self, name: str) -> Domain | None:
         return self._host.guests[name].domain if name in self._host.guests else None
 
+    def storage_pools(self) -> dict[str, tuple[str, ...]]:
+        return self._asks("storage_pools", lambda: dict(self._host.pools))
+
     def node_devices(self) -> frozenset[str]:
         cards = self._host.cards.values()
         return self._asks(

@@ -21,11 +21,12 @@ from sim.libvirt import SimulatedLibvirt
 from sim.port import Port, Stages, sets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection
 
     from cede.model.inventory import BackendDevice
     from cede.model.network import Network
     from cede.model.pci import Device, HostUse
+    from cede.model.served import Served
     from sim.host import Host
 
 
@@ -244,11 +245,5 @@ class SimulatedXenstore(Port, Xenstore):
 
 
 class SimulatedHostUses(Port):
-    def find(
-        self,
-        network: Network,
-        *,
-        disks: Mapping[str, Sequence[str]],
-        interfaces: Mapping[str, Sequence[str]],
-    ) -> dict[Address, list[HostUse]]:
-        return self._gate.asks(Adapter.USES, "uses", self._host.uses, network, disks, interfaces)
+    def find(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
+        return self._gate.asks(Adapter.USES, "uses", self._host.uses, network, served)

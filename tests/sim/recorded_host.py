@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
 from cede.adapters.linux.network_links import Links
+from cede.model.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cede.model.network import Network
+    from cede.model.network import Network, Redirect
 
 TREES = Path(__file__).parents[1] / "trees"
 FIRST = "nothing"
@@ -102,6 +103,9 @@ class RecordedNetwork:
     def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
         return self._links.l2tp_ends()
 
+    def redirects(self) -> tuple[Redirect, ...]:
+        return self._links.redirects()
+
 
 @dataclass(frozen=True, slots=True)
 class Printed:
@@ -127,7 +131,7 @@ def recorded_uses(record: dict[str, Any], root: Path) -> dict[str, list[dict[str
     network, nodes = RecordedNetwork(record), RecordedNodes(root, record["nodes"])
     sys_root, proc, run, dev = (root / name for name in ("sys", "proc", "run", "dev"))
     found = HostUses(sys_root, proc, run, dev, network, nodes).find(
-        network.network(), **record["guests"]
+        network.network(), Served(**record["guests"])
     )
     return {
         str(address): [{"guard": use.guard, "chain": list(use.chain)} for use in its]

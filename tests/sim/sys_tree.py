@@ -7,7 +7,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
-from cede.model.network import Interface, Network, Route
+from cede.model.network import Interface, Network, Redirect, Route
 from cede.util.kernel_files import listing, text
 from sim.config_spaces import E1000E
 
@@ -58,6 +58,7 @@ class SysTree:
         self.reached: dict[str, str] = {}
         self.ipsec: list[tuple[str, str]] = []
         self.l2tp: list[tuple[str, str]] = []
+        self.redirected: list[Redirect] = []
 
     def function(
         self,
@@ -204,3 +205,6 @@ class SysTree:
 
     def ipsec_ends(self) -> tuple[tuple[str, str], ...]:
         return tuple(self.ipsec)
+
+    def redirects(self) -> tuple[Redirect, ...]:
+        return tuple(self.redirected)

@@ -13,6 +13,7 @@ from cede.adapters.linux.host_uses.processes import look_through
 from cede.errors import PermanentError
 from cede.model.network import Interface
 from cede.model.pci import Address
+from cede.model.served import Served
 from sim.sys_tree import SysTree
 from unit.raises import raises
 
@@ -38,7 +39,7 @@ def uses_of(
     """What the adapter finds."""
     root = tree.sys.parent
     adapter = HostUses(tree.sys, tree.proc, root / "run", root / "dev", tree, tree.nodes)
-    return adapter.find(tree.network(), **of_guests)
+    return adapter.find(tree.network(), Served(**of_guests))
 
 
 def found(

@@ -32,12 +32,14 @@ _SOURCES = tuple(
         (r"^proc/\d+/fd/", "`/proc/PID/fd`"),
         (r"^proc/\d+/net/tcp$", "`/proc/PID/net/tcp`"),
         (r"^proc/\d+/root/sys/class/net/", "`/proc/PID/root/sys/class/net`"),
-        (r"^proc/(net/tcp|fs/jbd2|swaps|consoles|iomem)", r"`/proc/\1`"),
+        (r"^proc/(net/(?:tcp|packet|pppoe|can|protocols)|fs/jbd2|swaps|consoles|iomem)", r"`/proc/\1`"),
         (r"^sys/block/\w+/(loop/backing_file|backing_dev)$", r"`/sys/block/*/\1`"),
         (r"^sys/kernel/config/(target|nvmet|netconsole)/", r"`/sys/kernel/config/\1`"),
         (r"^sys/class/(iscsi_connection|nvme|graphics|vtconsole|watchdog|drm|input)/", r"`/sys/class/\1`"),
         (r"/holders/", "`/sys/block/*/holders`"),
         (r"/block/[^/]+/(netif|size)$", r"`/sys/block/*/\1`"),
+        (r"^sys/bus/(usb|scsi)/devices/", r"`/sys/bus/\1/devices`"),
+        (r"^sys/class/(scsi_host|fc_host)/", r"`/sys/class/\1`"),
         (r"/rport-", "the way to the disk in `/sys/devices`"),
         (r"/(boot_vga|physfn)$", r"`/sys/bus/pci/devices/*/\1`"),
         (r"/0000:\S+/net$", "`/sys/bus/pci/devices/*/net`"),
@@ -45,6 +47,7 @@ _SOURCES = tuple(
         (r"^dev/sda$", "an exclusive open"),
         (r"^sys/module/xfrm_user/", "`ip xfrm state`"),
         (r"^sys/module/l2tp_netlink/", "`ip l2tp show tunnel`"),
+        (r"^sys/module/act_mirred/", "`tc qdisc show`, `tc filter show`"),
         (r"^sys/class/net/\w+/flags$", "`/sys/class/net/*/flags`"),
     )
 )  # fmt: skip
@@ -69,6 +72,8 @@ def _shown(made: Made) -> dict[str, object]:
         "`ip route get`": {**made.tree.reached},
         "domains' disks in libvirt and xenstore": {**made.disks},
         "domains' interfaces in libvirt and xenstore": {**made.interfaces},
+        "domains' other devices in libvirt and xenstore": {**made.devices},
+        "libvirt's active storage pools": {**made.pools},
     }
 
 

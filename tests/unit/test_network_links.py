@@ -10,7 +10,7 @@ import pytest
 
 from cede.adapters.linux.network_links import Links
 from cede.errors import PermanentError
-from cede.model.network import Interface
+from cede.model.network import Interface, Redirect
 from cede.model.pci import Link
 from cede.util.process import CompletedProcess
 from unit.raises import raises
@@ -244,6 +244,90 @@ def test_both_ends_of_each_l2tp_tunnel_are_reported(ip: Ip) -> None:
     assert links.l2tp_ends() == (("192.0.2.1", "192.0.2.9"),)
     ip.prints = "[]"
     assert links.l2tp_ends() == ()
+
+
+def test_what_an_interface_runs_and_whether_it_is_up_is_reported(ip: Ip) -> None:
+    shown = [
+        interface("lo"),
+        interface("eth0", flags=["UP"], xdp={"mode": 1, "prog": {"id": 7}}),
+        interface("eth1", flags=["NO-CARRIER"]),
+    ]
+    found = ip.answers(shown, [], []).network().interfaces
+    assert [(one.up, one.xdp) for one in found[1:]] == [(True, True), (False, False)]
+
+
+class Tc:
+    """`tc`: one answer to each look at the queueing disciplines, and one to each look at the filters."""
+
+    def __init__(self, qdiscs: list[str], filters: list[str]) -> None:
+        self.qdiscs, self.filters = list(qdiscs), list(filters)
+        self.asked: list[str] = []
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        assert argv == ("tc", "-json", "qdisc", "show")
+        assert not stdin
+        return self.qdiscs.pop(0)
+
+    def run_apart(self, *argv: str, stdin: str, seconds: float, most: int) -> CompletedProcess:
+        assert argv[0] == "tc"
+        assert seconds < most
+        self.asked = stdin.splitlines()
+        return CompletedProcess(status=0, out=self.filters.pop(0).encode(), err=b"")
+
+    def redirects(self) -> tuple[Redirect, ...]:
+        return Links(self.run, self.run_apart).redirects()
+
+
+QDISCS = json.dumps([
+    {"kind": "noqueue", "handle": "0:", "dev": "lo", "root": True, "refcnt": 2, "options": {}},
+    {"kind": "clsact", "handle": "ffff:", "dev": "eth0", "parent": "ffff:fff1", "options": {}},
+    {"kind": "ingress", "handle": "ffff:", "dev": "vif7.0", "parent": "ffff:fff1", "options": {}},
+    {"kind": "htb", "handle": "1:", "dev": "eth1", "root": True, "refcnt": 2, "options": {}},
+])  # fmt: skip
+
+
+def _mirred(target: str, action: str = "redirect") -> str:
+    """As iproute2 prints a filter: once without its options, once with."""
+    filter_ = {"protocol": "all", "pref": 49152, "kind": "matchall", "chain": 0}
+    act = {
+        "order": 1,
+        "kind": "mirred",
+        "mirred_action": action,
+        "direction": "egress",
+        "to_dev": target,
+    }
+    return json.dumps(
+        [filter_, {**filter_, "options": {"handle": 1, "actions": [{"kind": "gact"}, act]}}]
+    )
+
+
+def test_what_tc_hands_on_is_reported_with_where_it_comes_from_and_goes_to() -> None:
+    tc = Tc([QDISCS], [_mirred("vif7.0") + "\n[]\n" + _mirred("eth0", "mirror") + _mirred("eth2")])
+    assert tc.redirects() == (
+        Redirect(source="eth0", target="vif7.0"),
+        Redirect(source="vif7.0", target="eth0", copies=True),
+        Redirect(source="eth1", target="eth2"),
+    )
+    places = ("eth0 ingress", "eth0 egress", "vif7.0 ingress", "eth1 parent 1:")
+    assert tc.asked == [f"filter show dev {place}" for place in places]
+    assert Tc(["[]"], []).redirects() == ()
+
+
+def test_what_of_tc_changes_while_it_is_asked_for_is_asked_for_again() -> None:
+    whole = "[][]" + _mirred("eth0") + "[]"
+    assert Tc([QDISCS] * 2, ["[][][]", whole]).redirects() == (
+        Redirect(source="vif7.0", target="eth0"),
+    )
+    with raises(PermanentError, "unreadable-answer", "tc -json"):
+        Tc([QDISCS] * 2, ["[][][]"] * 2).redirects()
+
+
+@pytest.mark.parametrize(
+    ("qdiscs", "filters"), [("[", ""), ('[{"dev": "eth0"}]', ""), (QDISCS, "[[")]
+)
+def test_what_is_no_answer_of_tc_is_an_error_and_never_none(qdiscs: str, filters: str) -> None:
+    with raises(PermanentError, "unreadable-answer", "tc -json"):
+        Tc([qdiscs] * 2, [filters] * 2).redirects()
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 
 from cede.errors import UnreachableError
 from cede.model.pci import Address, HostUse
+from cede.model.served import Served
 from cede.services.observe import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sim.in_files import SimulatedHost
 
@@ -21,16 +22,19 @@ NIC = Address(0, 1, 0, 0)
 
 def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> None:
     use = HostUse(guard="swap", chain=("0000:01:00.0", "sda2", "swap"))
-    asked: list[Mapping[str, object]] = []
+    asked: list[Served] = []
 
-    def find(_find: object, _network: object, disks: Mapping[str, object], _: object) -> object:
-        asked.append(disks)
+    def find(_find: object, _network: object, served: Served) -> object:
+        asked.append(served)
         return {NIC: [use], Address(0, 9, 0, 0): [use]}
 
     host.instead["uses"] = find
+    host.pools["usb"] = ("/dev/sdc",)
     device, other = observe(host.adapters()).devices
     assert (device.uses, other.uses) == ((use,), ())
-    assert [list(disks) for disks in asked] == [["pv1", "pv2"]]
+    assert [(list(served.disks), served.pools) for served in asked] == [
+        (["pv1", "pv2"], {"usb": ("/dev/sdc",)})
+    ]
 
 
 def test_sysfs_is_read_while_libvirt_prepares_its_answer(
@@ -50,7 +54,7 @@ def test_sysfs_is_read_while_libvirt_prepares_its_answer(
     assert [domain.name for domain in observe(host.adapters()).domains] == ["pv1", "pv2"]
 
 
-@pytest.mark.parametrize("question", ["domains", "node_devices"])
+@pytest.mark.parametrize("question", ["domains", "node_devices", "storage_pools"])
 def test_a_libvirt_that_doesnt_answer_is_an_error_and_not_an_empty_host(
     host: SimulatedHost, question: str
 ) -> None:
@@ -82,6 +86,7 @@ def test_a_guest_that_libvirt_does_not_know_has_its_disk_and_its_network_too(
         "/local/domain/9/name": "by-xl",
         "/local/domain/0/backend/vbd/9/51712/params": "/dev/sdb",
         "/local/domain/0/backend/vif/9/0/bridge": "xenbr0",
+        "/local/domain/0/backend/vusb/9/0/port/1": "1-2",
     }
 
     def find(_find: object, *about: object) -> dict[object, object]:
@@ -90,7 +95,11 @@ def test_a_guest_that_libvirt_does_not_know_has_its_disk_and_its_network_too(
 
     host.instead["uses"] = find
     observe(host.adapters())
+    off: dict[str, tuple[str, ...]] = {"pv1": (), "pv2": ()}
     assert asked[1:] == [
-        {"pv1": (), "pv2": (), "by-xl": ("/dev/sdb",)},
-        {"pv1": (), "pv2": (), "by-xl": ("xenbr0",)},
+        Served(
+            disks={**off, "by-xl": ("/dev/sdb",)},
+            interfaces={**off, "by-xl": ("xenbr0",)},
+            devices={**off, "by-xl": ("usb:1-2",)},
+        )
     ]

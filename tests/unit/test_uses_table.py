@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from cede.model.network import Interface
+from cede.model.network import Interface, Redirect
 from cede.model.pci import GUARDS
 from sim.sys_tree import link, write
 from unit.test_host_uses import uses_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sim.sys_tree import SysTree
 
 DISK, NIC, NIC2, GPU = "0000:00:03.0", "0000:01:00.0", "0000:02:00.0", "0000:04:00.0"
+USB = "0000:06:00.0"
 PEER, HERE = "192.0.2.1", "192.0.2.9"
 HEX_HERE, HEX_PEER, HEX_FAR = "090200C0", "010200C0", "017100CB"  # and 203.0.113.1
 
@@ -66,6 +67,8 @@ class Made:
             link(tree.proc / "self/ns" / kind, Path(f"{kind}:[1]"))
         self.disks: dict[str, list[str]] = {}
         self.interfaces: dict[str, list[str]] = {}
+        self.devices: dict[str, list[str]] = {}
+        self.pools: dict[str, list[str]] = {}
 
     def knows(self, name: str, **about: object) -> None:
         self.tree.known.append(Interface(name=name, **about))  # type: ignore[arg-type]
@@ -134,7 +137,8 @@ class Made:
 
     def uses(self) -> Mapping[Address, Sequence[HostUse]]:
         """What the adapter finds."""
-        return uses_of(self.tree, disks=self.disks, interfaces=self.interfaces)
+        served = {"disks": self.disks, "interfaces": self.interfaces}
+        return uses_of(self.tree, devices=self.devices, pools=self.pools, **served)
 
 
 def found_in(made: Made) -> dict[str, list[str]]:
@@ -311,6 +315,82 @@ def _multipath(made: Made) -> None:
     link(made.disk / "holders/dm-0", made.tree.sys / "class/block/dm-0")
 
 
+def _packets(*programs: str, index: str = "2", on: str = "eth1") -> Callable[[Made], None]:
+    """A packet socket that these programs have, bound to the interface of that number."""
+
+    def make(made: Made) -> None:
+        write(made.tree.sys / "class/net" / on / "ifindex", "2")
+        row = f"00000000ecc2125f 3      3    0003   {index}     1 0      0      4711"
+        made.put(
+            "proc/net/packet",
+            f"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n{row}",
+        )
+        for number, program in enumerate(programs, 600):
+            made.tree.process(number, program, "socket:[4711]")
+
+    return make
+
+
+def _xdp(*, program: str = "", sockets: int = 1) -> Callable[[Made], None]:
+    """Sockets of AF_XDP, and the interface on which an XDP program runs; both interfaces are up."""
+
+    def make(made: Made) -> None:
+        row = f"XDP       1088      {sockets}      -1   NI       0   no   kernel      n  n"
+        made.put(
+            "proc/net/protocols", f"protocol  size sockets  memory press maxhdr  slab module\n{row}"
+        )
+        for name in ("eth1", "eth2"):
+            made.knows(name, up=name == "eth1", xdp=name == program)
+
+    return make
+
+
+def _redirect(source: str, target: str, *, copies: bool = False) -> Callable[[Made], None]:
+    def make(made: Made) -> None:
+        made.put("sys/module/act_mirred/initstate", "live")
+        made.tree.redirected.append(Redirect(source=source, target=target, copies=copies))
+
+    return make
+
+
+def _usb_stick(made: Made) -> None:
+    """A USB device with a disk, third of port 2 on bus 1."""
+    stick = made.tree.function(USB) / "usb1/1-2/1-2.3"
+    for file, said in {
+        "busnum": "1",
+        "devnum": "7",
+        "idVendor": "046d",
+        "idProduct": "c52b",
+    }.items():
+        write(stick / file, said)
+    link(made.tree.sys / "bus/usb/devices/1-2.3", stick)
+    made.tree.disk("sdc", stick / "1-2.3:1.0/host9/target9:0:0/9:0:0:0")
+
+
+def _guest_has(*names: str) -> Callable[[Made], None]:
+    return lambda made: made.devices.update(web=[*names])
+
+
+def _pool_of(*names: str) -> Callable[[Made], None]:
+    return lambda made: made.pools.update(images=[*names])
+
+
+def _scsi(made: Made) -> None:
+    """The disk's host adapter, a Fibre Channel one, and the disk as a SCSI device."""
+    device = made.disk.parent.parent
+    link(made.tree.sys / "bus/scsi/devices/0:0:0:0", device)
+    for kind, files in {"scsi_host": {}, "fc_host": {"port_name": "0x10000090fa1b2c3d"}}.items():
+        host = device.parent.parent / kind / "host0"
+        host.mkdir(parents=True)
+        link(made.tree.sys / f"class/{kind}/host0", host)
+        for file, said in files.items():
+            write(host / file, said)
+
+
+def _serial_port(made: Made) -> None:
+    made.tree.character(made.tree.function(USB) / "tty/ttyS4", "4:68")
+
+
 def _keyboard(made: Made) -> None:
     usb = made.tree.function("0000:00:14.0") / "usb1/input/input3"
     write(usb / "capabilities/key", "402000002 3803078f800d001 feffffdfffefffff fffffffffffffffe")
@@ -429,6 +509,41 @@ USES = (
         DISK,
         lambda m: m.disks.update(db=[str(m.put("srv/disk.img", m.number()))]),
     ),
+    # -- other devices of guests, and storage pools
+    *(
+        use(f"a guest's USB device by {how}", "guest-device", USB, _usb_stick, _guest_has(name))
+        for how, name in (
+            ("its port", "usb:1-2.3"),
+            ("bus and number", "usb:1.7"),
+            ("vendor and product", "usb:046d:c52b"),
+        )
+    ),
+    use("a guest's SCSI device", "guest-device", DISK, _scsi, _guest_has("scsi:0:0:0:0")),
+    use("a guest's SCSI device by its node", "guest-device", DISK, _guest_has("/dev/sda")),
+    use(
+        "a guest's serial port on a card",
+        "guest-device",
+        USB,
+        _serial_port,
+        _guest_has("/dev/ttyS4"),
+    ),
+    use(
+        "a device that a guest's backend has by its address",
+        "guest-device",
+        GPU,
+        _guest_has(f"pci:{GPU}"),
+    ),
+    use("a storage pool on a partition", "guest-disk", DISK, _pool_of("/dev/sda1")),
+    use("a storage pool on a USB disk", "guest-disk", USB, _usb_stick, _pool_of("/dev/sdc")),
+    use("a storage pool of a SCSI adapter", "guest-disk", DISK, _scsi, _pool_of("scsi_host:0")),
+    use(
+        "a storage pool of a Fibre Channel port",
+        "guest-disk",
+        DISK,
+        _scsi,
+        _pool_of("fc:10000090fa1b2c3d"),
+    ),
+    use("a storage pool of an adapter by its address", "guest-disk", DISK, _pool_of(f"pci:{DISK}")),
     # -- storage over a network
     use("a file system on iSCSI", "filesystem", NIC, _iscsi),
     use("an iSCSI session with nothing on it", "connection", NIC, _iscsi_idle),
@@ -684,8 +799,69 @@ USES = (
             "qemu", m.char(m.tree.sys / "devices/virtual/net/macvtap0/macvtap", "tap9", "240:1")
         ),
     ),
+    use("a capture of packets", "open", NIC, _packets("tcpdump")),
+    use(
+        "a DHCP server's packet socket, which a client has too",
+        "open",
+        NIC,
+        _packets("dhclient", "dhcpd"),
+    ),
+    use("a packet socket of a program that isn't told", "open", NIC, _packets()),
+    use(
+        "a packet socket on a bridge",
+        "open",
+        NIC,
+        lambda m: m.virtual("br0", "eth1", kind="bridge"),
+        _packets("hostapd", on="br0"),
+    ),
+    use(
+        "a PPPoE session",
+        "open",
+        NIC,
+        lambda m: m.put(
+            "proc/net/pppoe",
+            "Id       Address              Device\n00000001 52:54:00:ce:de:09     eth1",
+        ),
+    ),
+    use(
+        "a CAN socket",
+        "open",
+        NIC,
+        lambda m: m.put(
+            "proc/net/can/rcvlist_all",
+            "receive list 'rx_all':\n  (any: no entry)\n"
+            "  device   can_id   can_mask  function  userdata   matches  ident\n"
+            "   eth1     000    00000000  0000000000000000  0000000000000000         0  raw",
+        ),
+    ),
+    use("an AF_XDP socket, where an XDP program runs", "open", NIC2, _xdp(program="eth2")),
+    use("an AF_XDP socket that only sends, over whatever is up", "open", NIC, _xdp()),
+    use("traffic that tc hands on to it", "route", NIC, _redirect("vif7.0", "eth1")),
+    use("traffic that tc mirrors to it", "route", NIC, _redirect("vif7.0", "eth1", copies=True)),
+    use("traffic that tc hands on from it", "route", NIC, _redirect("eth1", "vif7.0")),
     # -- what is no use
     no_use("nothing at all"),
+    no_use(
+        "a guest's device that is unplugged",
+        _usb_stick,
+        _guest_has(
+            "usb:1-2.4", "usb:2.7", "usb:046d:c52c", "scsi:9:9:9:9", "/dev/ttyS9", "usb:../x", ""
+        ),
+    ),
+    no_use("a storage pool that is a folder", _pool_of("/srv/images")),
+    no_use("a DHCP client's packet socket", _packets("dhclient")),
+    no_use("what announces the interface to its switch", _packets("lldpd")),
+    no_use("a packet socket that is bound to no interface", _packets("tcpdump", index="0")),
+    no_use("an XDP program without a socket", _xdp(program="eth1", sockets=0)),
+    no_use(
+        "an interface of which tc mirrors the traffic elsewhere",
+        _redirect("eth1", "vif7.0", copies=True),
+    ),
+    no_use(
+        "an interface whose incoming traffic is shaped by an ifb",
+        lambda m: m.virtual("ifb0", kind="ifb"),
+        _redirect("eth1", "ifb0"),
+    ),
     no_use(
         "a card's memory in its guest's device model",
         lambda m: m.put(f"sys/bus/pci/devices/{NIC}/resource0", ""),
@@ -808,6 +984,12 @@ def test_each_use_of_a_device_is_found_and_what_is_none_is_not(tree: SysTree, li
     else:
         assert found == {}
     assert {use.chain[0] for of in made.uses().values() for use in of} <= {*found, NIC}
+
+
+def test_the_table_has_a_line_for_each_of_seventy_uses_and_more() -> None:
+    uses = {line.name for line in USES if line.guard}
+    assert len(uses) >= 70
+    assert len({line.name for line in USES}) == len(USES)
 
 
 def test_the_table_has_every_guard_that_the_adapter_can_speak() -> None:

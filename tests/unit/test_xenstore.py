@@ -257,8 +257,47 @@ def test_what_a_closed_backend_had_is_no_disk_nor_is_what_names_none(store: Stor
     assert (store.adapter().guest_disks(), store.adapter().guest_interfaces()) == ({}, {})
 
 
+BACKENDS = "/local/domain/0/backend"
+
+
+def test_whatever_else_a_backend_names_of_dom0s_devices_is_told_by_guest(store: Store) -> None:
+    store.nodes |= {
+        "/local/domain/7/name": "web",
+        f"{BACKENDS}/vusb/7/0/state": "4",
+        f"{BACKENDS}/vusb/7/0/frontend": "/local/domain/7/device/vusb/0",
+        f"{BACKENDS}/vusb/7/0/num-ports": "8",
+        f"{BACKENDS}/vusb/7/0/port/1": "1-2.3",
+        f"{BACKENDS}/vusb/7/0/port/2": "",
+        f"{BACKENDS}/qusb/7/1/port/1": "3-1",
+        f"{BACKENDS}/vscsi/8/0/vscsi-devs/dev-0/p-dev": "3:0:0:0",
+        f"{BACKENDS}/vscsi/8/0/vscsi-devs/dev-0/p-devname": "sdb",
+        f"{BACKENDS}/vscsi/8/0/vscsi-devs/dev-0/v-dev": "x",
+        f"{BACKENDS}/vother/8/0/physical-device": "8:10",
+        f"{BACKENDS}/vother/8/0/card": "0000:01:00.0",
+        f"{BACKENDS}/vkbd/8/0/unique-id": "/dev/input/event3",
+        f"{BACKENDS}/console/8/0/path": "/dev/pts/3",
+        f"{BACKENDS}/pci/8/0/dev-0": "0000:05:00.0",
+    }
+    assert store.adapter().guest_devices() == {
+        "web": ("usb:3-1", "usb:1-2.3"),
+        "domain 8": ("/dev/input/event3", "pci:0000:01:00.0", "8:16", "scsi:3:0:0:0", "/dev/sdb"),
+    }
+
+
+def test_a_closed_backend_has_no_device_any_more(store: Store) -> None:
+    store.nodes |= {f"{BACKENDS}/vusb/7/0/state": "6", f"{BACKENDS}/vusb/7/0/port/1": "1-2"}
+    assert store.adapter().guest_devices() == {}
+
+
+def test_more_nodes_than_any_toolstack_writes_are_an_error(store: Store) -> None:
+    store.nodes |= {f"{BACKENDS}/vusb/7/0/port/{number}": "" for number in range(9000)}
+    with raises(IndeterminateError, "backend-unknown"):
+        store.adapter().guest_devices()
+
+
 def test_a_xenstore_that_fails_is_never_taken_for_one_without_disks(store: Store) -> None:
     store.broken = UnreachableError("away")
-    for ask in (store.adapter().guest_disks, store.adapter().guest_interfaces):
+    adapter = store.adapter()
+    for ask in (adapter.guest_disks, adapter.guest_interfaces, adapter.guest_devices):
         with pytest.raises(UnreachableError):
             ask()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from cede.domain_xml import document as domain_xml_document
+from cede.domain_xml import sources
 from cede.errors import PermanentError
 from cede.model.domain import FEATURES, GuestKind, Hostdev
 from cede.model.pci import Address
@@ -425,5 +426,5 @@ def test_a_storage_pool_is_its_devices_and_its_folder() -> None:
         "<pool type='fs'><name>fast</name><source><device path='/dev/sdb1'/><device path='/dev/sdc1'/>"
         "</source><target><path>/srv/fast</path></target></pool>"
     )
-    assert domain_xml_document.pool_paths(pool) == ("/dev/sdb1", "/dev/sdc1", "/srv/fast")
-    assert domain_xml_document.pool_paths("<pool/>") == ()
+    assert sources.pool_paths(pool) == ("/dev/sdb1", "/dev/sdc1", "/srv/fast")
+    assert sources.pool_paths("<pool/>") == ()

@@ -79,6 +79,10 @@ class EmptyXenstore:
         """No guest runs."""
         return {}
 
+    def guest_devices(self) -> dict[str, tuple[str, ...]]:
+        """No guest runs."""
+        return {}
+
     def close(self) -> None:
         """Do nothing: nothing was opened."""
 

@@ -8,13 +8,13 @@ Source: https://libvirt.org/formatdomain.html#host-device-assignment and https:/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TypeVar
 
 from lxml import etree
 
-from cede.domain_xml import metadata
+from cede.domain_xml import metadata, sources
 from cede.domain_xml.xml_text import XmlText, attribute, nested, parsed
 from cede.errors import PermanentError
 from cede.model.domain import (
@@ -120,24 +120,6 @@ def _kibibytes(tree: etree._Element, path: str) -> int:
     return number(_text(tree, path)) or 0
 
 
-def _attributes(trees: Iterable[etree._Element], path: str, *names: str) -> tuple[str, ...]:
-    """Return the attributes of all elements at the path, each once."""
-    found = (
-        element.get(name) for tree in trees for element in tree.iterfind(path) for name in names
-    )
-    return tuple(dict.fromkeys(value for value in found if value))
-
-
-def _volumes(trees: Iterable[etree._Element]) -> tuple[str, ...]:
-    """Return the volumes of storage pools that disks are made of, as `POOL/VOLUME`; no pool has a slash in its name."""
-    found = [
-        f"{source.get('pool')}/{source.get('volume')}"
-        for tree in trees
-        for source in tree.iterfind("./devices/disk//source[@pool][@volume]")
-    ]
-    return tuple(dict.fromkeys(found))
-
-
 def _domid(live: etree._Element) -> int | None:
     """Return Xen's number of a running domain; None for a domain that has ended, which has none."""
     text = live.get("id")
@@ -179,9 +161,10 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
         live=() if live is None or domid is None else _hostdevs(live),
         config=() if config is None else _hostdevs(config),
         ownership=metadata.read(tree if config is None else config),
-        host_disks=_attributes(trees, "./devices/disk//source", "dev", "file"),
-        host_interfaces=_attributes(trees, "./devices/interface/source", "bridge", "dev"),
-        unknown_volumes=_volumes(trees),
+        host_disks=sources.disks(trees),
+        host_interfaces=sources.interfaces(trees),
+        host_devices=sources.devices(trees),
+        unknown_volumes=sources.volumes(trees),
     )
 
 
@@ -219,8 +202,9 @@ def domain_or_remains(
         live=live,
         config=config,
         ownership=tuple(note for tree in both for note in _remains(tree, metadata.read)),
-        host_disks=_attributes(both, "./devices/disk//source", "dev", "file"),
-        host_interfaces=_attributes(both, "./devices/interface/source", "bridge", "dev"),
+        host_disks=sources.disks(both),
+        host_interfaces=sources.interfaces(both),
+        host_devices=sources.devices(both),
         unreadable=one_line(why, _MAX_WHY) or "libvirt doesn't say why",
     )
 
@@ -258,14 +242,6 @@ def _remains(
     except Exception as fault:  # noqa: BLE001 - as above
         unexpected(fault, "reading what remains of a domain's XML")
         return ()
-
-
-def pool_paths(pool_xml: str) -> tuple[str, ...]:
-    """Return the devices and the folder that a storage pool is made of (https://libvirt.org/formatstorage.html)."""
-    pool = parsed(pool_xml)
-    devices = _attributes([pool], "./source/device", "path")
-    target = _text(pool, "./target/path")
-    return (*devices, *([target] if target else ()))
 
 
 def console_terminal(domain_xml: str) -> str:

@@ -87,10 +87,10 @@ class Domain:
     Xen features that its persistent XML switches on, which count from its next start, and `features_off` those that it
     switches off in so many words. `memory` is the most it can have, in KiB, 0 if unknown; `current_memory` is what its
     persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files,
-    `host_interfaces` the interfaces of dom0 that its disks and NICs live on; `unknown_volumes` are its volumes of
-    libvirt's storage pools (`POOL/VOLUME`) of which nobody told on which devices they are. `unreadable` is why its XML
-    can't be read, empty if it can; then the rest is what could be made out of it, and what isn't there may be so all
-    the same.
+    `host_interfaces` the interfaces of dom0 that its disks and NICs live on, `host_devices` are its other devices of
+    dom0's (model/served.py says how they are written); `unknown_volumes` are its volumes of libvirt's storage pools
+    (`POOL/VOLUME`) of which nobody told on which devices they are. `unreadable` is why its XML can't be read, empty if
+    it can; then the rest is what could be made out of it, and what isn't there may be so all the same.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Domain:
     ownership: tuple[Ownership, ...] = ()
     host_disks: tuple[str, ...] = ()
     host_interfaces: tuple[str, ...] = ()
+    host_devices: tuple[str, ...] = ()
     unknown_volumes: tuple[str, ...] = ()
     unreadable: str = ""
 

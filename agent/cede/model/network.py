@@ -16,7 +16,8 @@ class Interface:
     `kind` is the kernel's name for a virtual one (`bridge`, `vlan`, `vxlan`), empty for a card; `master` is what it is
     a port of; `link` is what it lies on, or for a veth its other end; `addresses` are its own IP addresses, without
     prefix length, and `subnets` the networks that they are in; `ends` are both ends of a tunnel, as far as they are
-    set; `unrestored` is what it has that isn't brought back when its device returns to dom0, each as a phrase.
+    set; `unrestored` is what it has that isn't brought back when its device returns to dom0, each as a phrase; `up`
+    tells that it is switched on, `xdp` that an XDP program runs on it.
     """
 
     name: str
@@ -27,6 +28,17 @@ class Interface:
     subnets: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     unrestored: tuple[str, ...] = ()
+    up: bool = False
+    xdp: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """What traffic control hands on from one interface to another (tc-mirred(8)); `copies` if it only mirrors it."""
+
+    source: str
+    target: str
+    copies: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,8 +134,8 @@ class Identity:
 UNTOLD = "untold"  # the guard of what a recorded host does not tell; no override passes it
 GUARDS = (
     "filesystem", "swap", "member", "backing", "open", "held", "default-route", "route", "connection", "ssh",
-    "namespace", "boot-vga", "console", "keyboard", "watchdog", "guest-disk", "guest-network", "virtual-function",
-    "protect", "sibling",
+    "namespace", "boot-vga", "console", "keyboard", "watchdog", "guest-disk", "guest-network", "guest-device",
+    "virtual-function", "protect", "sibling",
 )  # fmt: skip
 """The names of the guards that an override can pass, as contrib/docs/policy.md explains them."""
 

@@ -14,6 +14,7 @@ from cede.doctor.finding import Facts, Finding
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, UsageError
 from cede.model.inventory import Inventory
 from cede.model.policy import Channel, Policy
+from cede.model.served import Served
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services import one_off
@@ -110,7 +111,7 @@ def _inventory(adapters: Adapters, *, complete: bool) -> tuple[Inventory, CedeEr
     uses = _answer(
         adapters,
         "looking at the host's own",
-        lambda: adapters.uses.find(adapters.links.network(), disks={}, interfaces={}),
+        lambda: adapters.uses.find(adapters.links.network(), Served()),
     )
     known = {} if isinstance(uses, CedeError) else uses
     devices = _answer(adapters, "looking at the devices", adapters.sysfs.devices)

@@ -15,6 +15,7 @@ from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToD
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, with_original_state
+from cede.model.served import Served
 from cede.planner.resets import goes_alone
 
 if TYPE_CHECKING:
@@ -87,13 +88,16 @@ def find_uses(
 
     Raises UnreachableError if xenstore doesn't answer, PermanentError if it can't be told what is in use.
     """
-    return adapters.uses.find(
-        network,
-        disks=_both({d.name: d.host_disks for d in domains}, adapters.xenstore.guest_disks()),
-        interfaces=_both(
-            {d.name: d.host_interfaces for d in domains}, adapters.xenstore.guest_interfaces()
-        ),
+    xenstore = adapters.xenstore
+    served = Served(
+        disks=_both({d.name: d.host_disks for d in domains}, xenstore.guest_disks()),
+        interfaces=_both({d.name: d.host_interfaces for d in domains}, xenstore.guest_interfaces()),
+        devices=_both({d.name: d.host_devices for d in domains}, xenstore.guest_devices()),
+        pools=_asking_libvirt(
+            adapters, "listing its storage pools", adapters.libvirt.storage_pools
+        )(),
     )
+    return adapters.uses.find(network, served)
 
 
 def _both(

@@ -25,6 +25,7 @@ from cede.model.host_answers import (
 from cede.model.journal_state import JournalState
 from cede.model.network import Network
 from cede.model.serialization import dumps
+from cede.model.served import Served
 from cede.services.observe import LIBVIRT_SECONDS, find_uses
 from cede.services.replacements import Replacements
 
@@ -194,7 +195,7 @@ def _uses(
 ) -> dict[Address, list[HostUse]]:
     if domains is not None and backend is not None:
         return find_uses(adapters, network, domains)
-    return adapters.uses.find(network, disks={}, interfaces={})
+    return adapters.uses.find(network, Served())
 
 
 def _brief(address: Address, uses: list[HostUse]) -> DeviceUses:

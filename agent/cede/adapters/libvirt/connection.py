@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import libvirt
 from cede.adapters.libvirt import libxl_logs
 from cede.adapters.libvirt.libvirt_errors import NO_DOMAIN, classify
 from cede.adapters.libvirt.pty_console import PtyConsole, open_pty_console
+from cede.adapters.libvirt.storage import active_pools, with_volumes
 from cede.domain_xml import document, metadata
 from cede.domain_xml.edits import (
     AttachHostdev,
@@ -157,37 +157,9 @@ class Libvirt:
         )  # fmt: skip
         domain = read(why=why)
         try:
-            return self._with_volumes(domain) if domain.unknown_volumes else domain
+            return with_volumes(self._connection, domain) if domain.unknown_volumes else domain
         except PermanentError as error:
             return read(why=error.message)
-
-    def _with_volumes(self, domain: Domain) -> Domain:
-        """The domain with the devices and files that its volumes are, as far as libvirt finds these.
-
-        Of a pool that isn't active its own devices are told, which may not be all. Raises UnreachableError if libvirt
-        doesn't answer at all, PermanentError if a pool's XML is malformed.
-        """
-        paths: list[str] = []
-        unknown: list[str] = []
-        for name in domain.unknown_volumes:
-            pool_name, _, volume = name.partition("/")
-            try:
-                pool = self._connection.storagePoolLookupByName(pool_name)
-                try:
-                    paths.append(pool.storageVolLookupByName(volume).path())
-                except libvirt.libvirtError:
-                    unknown.append(name)
-                    paths += document.pool_paths(pool.XMLDesc())
-            except libvirt.libvirtError as error:
-                failed = classify(error.get_error_code() or 0, error.get_error_message() or "")
-                if isinstance(failed, UnreachableError):
-                    raise failed from error
-                unknown.append(name)
-        return replace(
-            domain,
-            host_disks=tuple(dict.fromkeys((*domain.host_disks, *paths))),
-            unknown_volumes=tuple(dict.fromkeys(unknown)),
-        )
 
     @staticmethod
     def _domain(handle: libvirt.virDomain, *, paused: bool, kept: bool) -> Domain | None:
@@ -201,6 +173,14 @@ class Libvirt:
         if live is None and config is None:
             return None  # a transient domain that ended while it was read
         return document.domain(live, config, paused=paused)
+
+    def storage_pools(self) -> dict[str, tuple[str, ...]]:
+        """Return the devices that each active storage pool is made of, by its name (model/served.py).
+
+        Raises PermanentError if a pool can't be read.
+        """
+        with self._classified():
+            return active_pools(self._connection)
 
     def node_devices(self) -> frozenset[str]:
         """Return the names of the PCI node devices that libvirt lists (`pci_0000_01_00_0`)."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cede.domain_xml import document
+from cede.domain_xml import document, sources
 from cede.errors import PermanentError
 from cede.model.pci import PCIBACK, Address
 from cede.util import process
@@ -62,6 +62,24 @@ def _domain(path: Path) -> Domain | None:
     return domain if domain.name else _unreadable(path, said, f"{path} names no domain")
 
 
+def _pool(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The name and the devices of a pool; of a link to one that was undefined, none.
+
+    Raises PermanentError if it can't be read.
+    """
+    if not path.is_file():
+        return path.stem, ()
+    try:
+        with path.open("rb") as file:
+            return sources.pool_devices(file.read(_LARGEST).decode())
+    except (OSError, ValueError, PermanentError) as error:
+        raise PermanentError(
+            f"{path} can't be read: {error}; it tells which disks a storage pool is made of",
+            name="pools-unknown",
+            remedy=f"correct the pool's definition (`virsh pool-edit {_name(path)}`)",
+        ) from error
+
+
 def _name(path: Path) -> str:
     return one_line(path.stem, _LONGEST_NAME)
 
@@ -75,6 +93,8 @@ def _unreadable(path: Path, said: str | None, why: str) -> Domain:
 class OfflineLibvirt:
     """Binds below `sys_root` (normally `/sys`), each write limited to 20 s; reads the domains in `definitions`.
 
+    Pools are in `../storage/autostart` beside these.
+
     Has only those methods of `Libvirt` that make sense while no guest runs.
     """
 
@@ -87,6 +107,7 @@ class OfflineLibvirt:
         self._devices = f"{sys_root}/bus/pci/devices"
         self._probe = f"{sys_root}/bus/pci/drivers_probe"
         self._definitions = definitions
+        self._pools = definitions.parent / "storage/autostart"
         self._write = write
 
     def close(self) -> None:
@@ -107,6 +128,15 @@ class OfflineLibvirt:
         paths = [self._definitions / name for name in names if name.endswith(".xml")]
         found = map(_domain, paths)
         return tuple(domain for domain in found if domain is not None)
+
+    def storage_pools(self) -> dict[str, tuple[str, ...]]:
+        """Return the devices of the storage pools that libvirt starts by itself, by the pool's name.
+
+        Raises PermanentError if the definition of one can't be read.
+        """
+        names = [name for name in listing(self._pools) if name.endswith(".xml")]
+        found = (_pool(self._pools / name) for name in names)
+        return {pool: devices for pool, devices in found if devices}
 
     def node_devices(self) -> frozenset[str]:
         """Return every PCI function: libvirt will list them all."""

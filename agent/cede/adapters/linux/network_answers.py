@@ -1,7 +1,7 @@
-"""Parse what `ip -json` prints: interfaces, routes with all their next hops, and the way to an address.
+"""Parse what `ip -json` and `tc -json` print: interfaces, routes with all their next hops, ways, what tc hands on.
 
-Sources: iproute2's ip/ipaddress.c, ip/iproute.c, ip/ipnexthop.c and ip/iplink_*.c (6.1 and 6.15). Everything here
-raises ValueError, TypeError, KeyError or AttributeError for what iproute2 doesn't print.
+Sources: iproute2's ip/ipaddress.c, ip/iproute.c, ip/ipnexthop.c, ip/iplink_*.c and tc/m_mirred.c (6.1 and 6.15).
+Everything here raises ValueError, TypeError, KeyError or AttributeError for what iproute2 doesn't print.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import json
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
-from cede.model.network import Interface, Network, Route
+from cede.model.network import Interface, Network, Redirect, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _ENDS = ("local", "remote", "local6", "remote6", "group", "group6")
+_OF_INGRESS, _NO_HANDLE = frozenset({"ingress", "clsact"}), "0:"
 _Hops = dict[int, list[dict[str, Any]]]
 
 
@@ -62,6 +63,33 @@ def way_of(answer: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             yield str(ip_address(way["dst"])), str(way["dev"])
 
 
+def filtered(qdiscs: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return where filters can be, by the answer to `tc qdisc show`: interface and place, as `tc filter` names it."""
+    found: dict[tuple[str, str], None] = {}
+    for qdisc in qdiscs:
+        name, kind = str(qdisc["dev"]), str(qdisc["kind"])
+        if kind in _OF_INGRESS:
+            found[name, "ingress"] = None
+        if kind == "clsact":
+            found[name, "egress"] = None
+        elif kind not in _OF_INGRESS and str(qdisc["handle"]) != _NO_HANDLE:
+            found[name, f"parent {qdisc['handle']}"] = None
+    return tuple(found)
+
+
+def redirects(source: str, filters: object) -> Iterator[Redirect]:
+    """Yield what the filters of an interface hand on, from an answer to `tc filter show` (iproute2's tc/m_mirred.c)."""
+    if isinstance(filters, list):
+        for one in filters:
+            yield from redirects(source, one)
+    elif isinstance(filters, dict):
+        if filters.get("kind") == "mirred" and "to_dev" in filters:
+            copies = filters.get("mirred_action") == "mirror"
+            yield Redirect(source=source, target=str(filters["to_dev"]), copies=copies)
+        for value in filters.values():
+            yield from redirects(source, value)
+
+
 def _interface(shown: dict[str, Any], unrestored: Mapping[str, tuple[str, ...]]) -> Interface:
     about = shown.get("linkinfo", {})
     data = about.get("info_data", {})
@@ -75,6 +103,8 @@ def _interface(shown: dict[str, Any], unrestored: Mapping[str, tuple[str, ...]])
         subnets=tuple(str(address.network) for address in own),
         ends=tuple(str(data[end]) for end in _ENDS if _is_end(data.get(end))),
         unrestored=unrestored.get(str(shown["ifname"]), ()),
+        up="UP" in shown.get("flags", ()),
+        xdp="xdp" in shown,
     )
 
 

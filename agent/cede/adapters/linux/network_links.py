@@ -1,6 +1,7 @@
 """The adapter to dom0's network interfaces: read their settings, and restore them after a device returns.
 
-Source: ip-link(8), ip-address(8), ip-route(8), ip-nexthop(8), ip-xfrm(8), ip-l2tp(8) (iproute2, `-json`, `-batch`).
+Source: ip-link(8), ip-address(8), ip-route(8), ip-nexthop(8), ip-xfrm(8), ip-l2tp(8), tc(8) (iproute2, `-json` and
+`-batch`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from cede.adapters.linux.network_answers import arrays, network_of, way_of
+from cede.adapters.linux.network_answers import (
+    arrays,
+    filtered,
+    network_of,
+    redirects,
+    way_of,
+)
 from cede.adapters.linux.unrestored_settings import OPEN_VSWITCH, unrestored_settings
 from cede.errors import PermanentError
 from cede.model.pci import Link
@@ -18,16 +25,16 @@ from cede.util import process
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from cede.model.network import Network
+    from cede.model.network import Network, Redirect
 
 _EVERYTHING = ("address show", "route show table all", "nexthop show")
-_SECONDS, _MAX_BYTES, _MAX_PEERS = 10.0, 4 * 1024 * 1024, 1000
+_SECONDS, _MAX_BYTES, _MAX_PEERS, _TRIES = 10.0, 4 * 1024 * 1024, 1000, 2
 _IPSEC = re.compile(r"^src (\S+) dst (\S+)", re.MULTILINE)
 _KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
 
 
 class Links:
-    """Asks and tells the kernel through `ip`, which `run` runs; `run_apart` where a part of the answer will do."""
+    """Asks and tells the kernel by `ip` and `tc`, which `run` runs; `run_apart` where a part of the answer will do."""
 
     def __init__(
         self,
@@ -109,6 +116,35 @@ class Links:
             return tuple((str(one["local"]), str(one["peer"])) for one in shown)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _unreadable("ip -json l2tp show tunnel", said) from error
+
+    def redirects(self) -> tuple[Redirect, ...]:
+        """Return what traffic control hands on from one interface to another.
+
+        What changes while it is asked for is asked for twice. Raises PermanentError as `network` does.
+        """
+        for _ in range(_TRIES):
+            qdiscs = self._run("tc", "-json", "qdisc", "show")
+            try:
+                places = filtered([one for answer in arrays(qdiscs) for one in answer])
+                if not places:
+                    return ()
+                asked = "".join(f"filter show dev {name} {place}\n" for name, place in places)
+                done = self._run_apart(
+                    *("tc", "-json", "-force", "-batch", "-"),
+                    stdin=asked,
+                    seconds=_SECONDS,
+                    most=_MAX_BYTES,
+                )
+                said = done.out.decode("utf-8", "replace")
+                answers = arrays(said)
+                if len(answers) == len(places):
+                    named = zip(places, answers, strict=True)
+                    return tuple(
+                        dict.fromkeys(r for (name, _), of in named for r in redirects(name, of))
+                    )
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                raise _unreadable("tc -json", qdiscs) from error
+        raise _unreadable("tc -json filter show", said)
 
     def restore(self, link: Link, now: Link) -> None:
         """Change the interface from `now` to `link`: name, MTU, master, up, addresses; the rest is `unrestored`.

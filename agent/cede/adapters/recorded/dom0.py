@@ -17,18 +17,19 @@ from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_recorded
 from cede.errors import PermanentError
 from cede.model.host_answers import LOG_HEAD
 from cede.model.inventory import KernelLine
-from cede.model.network import Network
+from cede.model.network import Network, Redirect
 from cede.model.pci import PCIBACK, UNTOLD, HostUse, Identity
 from cede.util.kernel_files import listing, text
 from cede.util.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from cede.adapters.linux.host_uses.nodes import DeviceNumber
     from cede.model.host_answers import HostAnswers
     from cede.model.pci import Address, Device, Link
+    from cede.model.served import Served
     from cede.util.paths import Paths
 
 _LINE = re.compile(
@@ -180,6 +181,10 @@ class RecordedLinks:
         """Return nothing."""
         return ()
 
+    def redirects(self) -> tuple[Redirect, ...]:
+        """Return nothing."""
+        return ()
+
 
 class _NoNodes(Nodes):
     """A tree has no device nodes, and the numbers of this machine's are not the recorded host's."""
@@ -207,13 +212,7 @@ class RecordedUses:
     def __init__(self, paths: Paths, sysfs: RecordedSysfs, answers: HostAnswers) -> None:
         self._paths, self._sysfs, self._answers = paths, sysfs, answers
 
-    def find(
-        self,
-        network: Network,
-        *,
-        disks: Mapping[str, Sequence[str]],
-        interfaces: Mapping[str, Sequence[str]],
-    ) -> dict[Address, list[HostUse]]:
+    def find(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
         """Return the uses by address. Raises the recorded error where the host itself could not tell."""
         raise_silence(self._answers.silence("uses"))
         if self._answers.uses is not None:
@@ -223,7 +222,7 @@ class RecordedUses:
             paths.sys, paths.proc, paths.run, paths.dev, RecordedLinks(self._answers), _NoNodes()
         )
         try:
-            found = uses.find(network, disks=disks, interfaces=interfaces)
+            found = uses.find(network, served)
         except PermanentError as error:
             found, why = {}, error.message.replace(f"{paths.root}/", "/")
         else:

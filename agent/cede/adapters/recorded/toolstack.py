@@ -59,6 +59,10 @@ class RecordedLibvirt(_ReadOnly):
         """Return the domain of that name; None if there is none. Raises as `domains`."""
         return next((found for found in self.domains() if found.name == name), None)
 
+    def storage_pools(self) -> dict[str, tuple[str, ...]]:
+        """Return the pools that libvirt starts by itself; of no others it is told whether they were active."""
+        return self._files.storage_pools()
+
     def node_devices(self) -> frozenset[str]:
         """Return what libvirt listed; every PCI function if not told. Raises as `domains`."""
         raise_silence(self._answers.silence("node-devices"))
@@ -95,6 +99,10 @@ class RecordedXenstore(_ReadOnly):
         return {}
 
     def guest_interfaces(self) -> dict[str, tuple[str, ...]]:
+        """Return nothing, as `guest_disks`."""
+        return {}
+
+    def guest_devices(self) -> dict[str, tuple[str, ...]]:
         """Return nothing, as `guest_disks`."""
         return {}
 

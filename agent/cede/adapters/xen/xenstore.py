@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from cede.adapters.xen import served
 from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
 from cede.errors import IndeterminateError, WorldMovedError
 from cede.model.domain import MAX_DOMID
@@ -16,16 +17,11 @@ from cede.model.pci import Address
 from cede.util.numbers import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
-_BACKENDS = f"{_DOMAINS}/0/backend"
-_DISKS, _NICS = ("vbd", "vbd3", "qdisk", "tap", "vscsi"), ("vif", "vif2")
-_OF_DISK, _OF_NIC = ("state", "physical-device", "params"), ("state", "bridge", "vifname")
-_CLOSED = "6"
-_MAJOR_AND_MINOR = 2
 _LIBXL_NOTES = "/libxl/pci"
 _INDEX = re.compile(r"[0-9]{1,5}")
 _FRONTEND = re.compile(r"/local/domain/[0-9]{1,5}/device/pci/[0-9]{1,5}")
@@ -64,6 +60,7 @@ class Xenstore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._questions = served.Questions(read=self._read, names=self._list)
 
     def close(self) -> None:
         """Close the connection; the next question opens a new one."""
@@ -106,8 +103,8 @@ class Xenstore:
         What libxl failed to clear away of a domain that has ended is served to nobody: Xen has taken its devices back.
         Raises UnreachableError if xenstore doesn't answer.
         """
-        served, alive = self._list(_BACKEND, _DOMAINS)
-        domids = sorted({d for d in map(_domid, served) if d is not None and str(d) in alive})
+        given, alive = self._list(_BACKEND, _DOMAINS)
+        domids = sorted({d for d in map(_domid, given) if d is not None and str(d) in alive})
         folders = self._list(*(f"{_BACKEND}/{domid}" for domid in domids))
         bases = [
             (domid, f"{_BACKEND}/{domid}/{index}")
@@ -155,47 +152,21 @@ class Xenstore:
         Each is a block device's number `8:1`, or the path of a device or file. Raises UnreachableError if xenstore
         doesn't answer.
         """
-        return self._served(_DISKS, _OF_DISK, _disk)
+        return served.disks(self._questions)
 
     def guest_interfaces(self) -> dict[str, tuple[str, ...]]:
         """The bridges of dom0 that guests' NICs are on, and their interfaces, whoever started the guest, by its name.
 
         Raises UnreachableError if xenstore doesn't answer.
         """
-        return self._served(_NICS, _OF_NIC, lambda nodes: [name for name in nodes if name])
+        return served.interfaces(self._questions)
 
-    def _served(
-        self,
-        kinds: Sequence[str],
-        nodes: Sequence[str],
-        read_nodes: Callable[[Sequence[str | None]], list[str]],
-    ) -> dict[str, tuple[str, ...]]:
-        """What `read_nodes` makes of the nodes of each backend that isn't closed; the first node is its state."""
-        bases = [f"{_BACKENDS}/{kind}" for kind in kinds]
-        guests = [
-            (domid, f"{base}/{domid}")
-            for base, domids in zip(bases, self._list(*bases), strict=True)
-            for domid in domids
-            if domid.isdecimal()
-        ]
-        devices = [
-            (domid, f"{folder}/{device}")
-            for (domid, folder), names in zip(
-                guests, self._list(*(folder for _, folder in guests)), strict=True
-            )
-            for device in names
-        ]
-        paths = [f"{folder}/{node}" for _, folder in devices for node in nodes]
-        ids = list(dict.fromkeys(domid for domid, _ in devices))
-        said = self._read(*(f"{_DOMAINS}/{domid}/name" for domid in ids), *paths)
-        names = {domid: name or f"domain {domid}" for domid, name in zip(ids, said, strict=False)}
-        found: dict[str, dict[str, None]] = {}
-        for index, (domid, _) in enumerate(devices):
-            at = len(ids) + index * len(nodes)
-            state, *rest = said[at : at + len(nodes)]
-            if state != _CLOSED:
-                found.setdefault(names[domid], {}).update(dict.fromkeys(read_nodes(rest)))
-        return {name: tuple(values) for name, values in found.items() if values}
+    def guest_devices(self) -> dict[str, tuple[str, ...]]:
+        """What dom0 serves to each guest besides, as USB and SCSI devices, by the guest's name (model/served.py).
+
+        Raises UnreachableError if xenstore doesn't answer, IndeterminateError if what it has can't be told.
+        """
+        return served.devices(self._questions)
 
     def stale_notes(self) -> tuple[LibxlNote, ...]:
         """Return libxl's records of devices of domains that are gone, on which the next attach fails.
@@ -271,21 +242,6 @@ def _domid(text: str | None) -> int | None:
 def _is_frontend(path: str | None) -> bool:
     """Whether this is where a guest has its end: a path of any other form would have xenstored refuse the question."""
     return path is not None and _FRONTEND.fullmatch(path) is not None
-
-
-def _disk(nodes: Sequence[str | None]) -> list[str]:
-    """A disk as blkback and libxl write it: `physical-device` is hexadecimal, `params` may open with a driver's name.
-
-    Source: drivers/block/xen-blkback/xenbus.c (backend_changed), tools/libs/light/libxl_disk.c.
-    """
-    device, params = nodes
-    found = []
-    parts = [number(part, base=16) for part in (device or "").split(":")]
-    if len(parts) == _MAJOR_AND_MINOR and None not in parts:
-        found.append("{}:{}".format(*parts))
-    if params and "/" in params:
-        found.append(params if params.startswith("/") else f"/{params.partition('/')[2]}")
-    return found
 
 
 def _address(text: str | None) -> Address | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cede.adapters.linux.host_uses.backing_stores import BackingStores
 from cede.adapters.linux.host_uses.block_devices import BlockDevices
+from cede.adapters.linux.host_uses.bound_sockets import bound_interfaces, packet_sockets
 from cede.adapters.linux.host_uses.connections import connections, storage_sessions
 from cede.adapters.linux.host_uses.disks import Disks
 from cede.adapters.linux.host_uses.interfaces import Interfaces
@@ -19,15 +20,17 @@ from cede.adapters.linux.host_uses.mounts import mounts_elsewhere, own_mounts
 from cede.adapters.linux.host_uses.nodes import Nodes
 from cede.adapters.linux.host_uses.processes import look_through
 from cede.adapters.linux.host_uses.seat import Seat
+from cede.adapters.linux.host_uses.served_devices import ServedDevices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cede.adapters.linux.host_uses.device_tree import Use
-    from cede.model.network import Network
+    from cede.model.network import Network, Redirect
     from cede.model.pci import Address, HostUse
+    from cede.model.served import Served
 
-_NONE: Mapping[str, Sequence[str]] = {}
+_MIRRED = "act_mirred"  # the kernel loads it with the first filter that hands on
 
 
 class Reach(Protocol):
@@ -41,6 +44,9 @@ class Reach(Protocol):
 
     def l2tp_ends(self) -> tuple[tuple[str, str], ...]:
         """Both ends of each L2TP tunnel."""
+
+    def redirects(self) -> tuple[Redirect, ...]:
+        """What traffic control hands on from one interface to another."""
 
 
 class HostUses:
@@ -62,23 +68,16 @@ class HostUses:
         self._reach = reach
         self._nodes = nodes or Nodes()
 
-    def find(
-        self,
-        network: Network,
-        *,
-        disks: Mapping[str, Sequence[str]] = _NONE,
-        interfaces: Mapping[str, Sequence[str]] = _NONE,
-    ) -> dict[Address, list[HostUse]]:
+    def find(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:
         """Return every use, with its chain, of each device in use; `network` is dom0's own.
 
-        `disks` are the block devices (`/dev/...` or `8:1`) and files, `interfaces` the host's interfaces that each
-        domain, by name, uses. Raises PermanentError where it can't be told what is in use: mounts can't be read
-        (`mounts-unknown`), connections can't (`connections-unknown`), disks can't be opened (`holders-unknown`), or it
-        can't be asked how peers are reached.
+        `served` is what guests use through dom0. Raises PermanentError where it can't be told what is in use: mounts
+        can't be read (`mounts-unknown`), connections can't (`connections-unknown`), disks can't be opened
+        (`holders-unknown`), or it can't be asked how peers are reached.
         """
         look = _Look(self._roots, network, self._reach, self._nodes)
         uses: dict[Address, list[HostUse]] = {}
-        for address, use in look.uses(disks, interfaces):
+        for address, use in look.uses(served):
             _add(uses, address, use)
         for address, use in sorted(look.weaker_uses(), key=lambda found: -len(found[1].chain)):
             # a longer chain over the same link already says why
@@ -96,14 +95,17 @@ class _Look:
         self, roots: tuple[Path, Path, Path, Path], network: Network, reach: Reach, nodes: Nodes
     ) -> None:
         sys_root, proc, _, dev = roots
-        self._proc = proc
+        self._proc, self._sys, self._network = proc, sys_root, network
         own = own_mounts(proc)
         remote = [mount.where for mount in own if mount.remote]
-        self._processes = look_through(proc, nodes, remote)
+        self._packets = packet_sockets(proc)
+        links = frozenset(socket.link for socket in self._packets)
+        self._processes = look_through(proc, nodes, remote, links)
         mounts = (*own, *mounts_elsewhere(proc, self._processes.mount_namespaces, own))
         sessions = storage_sessions(sys_root)
         talks = connections(proc, self._processes.network_namespaces, self._processes.sshd_sockets)
         self._tunnels = dict(_tunnels(sys_root, reach))
+        self._redirects = reach.redirects() if (sys_root / "module" / _MIRRED).exists() else ()
         peers = dict.fromkeys(
             (
                 *chain.from_iterable(mount.servers for mount in mounts),
@@ -120,15 +122,16 @@ class _Look:
         self._blocks = BlockDevices(sys_root, dev, nodes, self._interfaces, sessions)
         self._disks = Disks(roots, self._blocks, self._interfaces, nodes, mounts)
         self._stores = BackingStores(sys_root, self._blocks)
+        self._served = ServedDevices(sys_root, dev, self._blocks, nodes)
         self._seat = Seat(sys_root, proc, dev, nodes)
 
-    def uses(
-        self, disks: Mapping[str, Sequence[str]], interfaces: Mapping[str, Sequence[str]]
-    ) -> Iterator[Use]:
+    def uses(self, served: Served) -> Iterator[Use]:
         """Yield each use that says why by itself."""
         yield from self._disks.filesystems()
         yield from self._disks.swaps()
-        yield from self._disks.of_guests(disks)
+        yield from self._disks.of_guests(served.disks)
+        yield from self._served.of_guests(served.devices)
+        yield from self._served.of_pools(served.pools)
         yield from self._stores.loops()
         yield from self._stores.targets()
         yield from self._interfaces.routes()
@@ -137,7 +140,8 @@ class _Look:
             yield from self._interfaces.to_peers(session.addresses, "connection", (session.what,))
         for ends, what in self._tunnels.items():
             yield from self._interfaces.to_peers(ends, "connection", (what,))
-        yield from self._interfaces.of_guests(interfaces)
+        yield from self._interfaces.of_guests(served.interfaces)
+        yield from self._interfaces.redirected(self._redirects)
         yield from self._interfaces.moved()
         yield from self._interfaces.lent(self._proc, self._processes.network_namespaces)
         yield from self._interfaces.logging(self._proc)
@@ -152,6 +156,11 @@ class _Look:
         yield from self._stores.open_devices(self._processes.open_devices)
         yield from self._interfaces.connections()
         yield from self._interfaces.of_ports()
+        holders = self._processes.holders
+        for name, what in bound_interfaces(
+            (self._sys, self._proc), self._packets, holders, self._network
+        ):
+            yield from self._interfaces.down(name, "open", (what,))
 
     def held(self, kept: frozenset[Address]) -> Iterator[Use]:
         """Yield the disks that the kernel holds for a reason that nothing tells, of devices that are not `kept`."""

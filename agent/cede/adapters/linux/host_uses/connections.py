@@ -74,7 +74,7 @@ def connections(
     Raises PermanentError if a table of the kernel can't be read: nothing found would say that nobody is connected.
     """
     if not text(proc / "net/tcp").startswith(_HEADING):
-        raise _unknown(proc / "net/tcp")
+        raise connections_unknown(proc / "net/tcp")
     own = proc / "net"
     ports = {
         _endpoint(row[1])[1]
@@ -92,7 +92,8 @@ def connections(
     return tuple(found)
 
 
-def _unknown(path: Path) -> PermanentError:
+def connections_unknown(path: Path) -> PermanentError:
+    """Return the error for a table of the kernel that can't be read."""
     return PermanentError(
         f"{path} can't be read, so cede can't tell which connections there are",
         name="connections-unknown",
@@ -110,7 +111,7 @@ def _tables_of(proc: Path, processes: Sequence[str]) -> Path | None:
             return proc / process / "net"
     alive = next((one for one in processes if text(proc / one / "cmdline")), None)
     if alive is not None:
-        raise _unknown(proc / alive / "net/tcp")
+        raise connections_unknown(proc / alive / "net/tcp")
     return None
 
 
@@ -159,7 +160,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return existing_text(path).splitlines()
     except OSError as error:
-        raise _unknown(path) from error
+        raise connections_unknown(path) from error
 
 
 def _rows(path: Path) -> list[list[str]]:

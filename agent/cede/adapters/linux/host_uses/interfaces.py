@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.device_tree import children, controllers, real
-from cede.model.network import Interface, Network
+from cede.model.network import Interface, Network, Redirect
 from cede.util.kernel_files import link_name, listing, text
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _TUNNELS = frozenset({
     "wireguard", "tun", "vxlan", "geneve", "gre", "gretap", "erspan", "ip6gre", "ip6gretap", "ip6erspan", "ipip",
     "sit", "ip6tnl", "vti", "vti6", "xfrm", "gtp", "bareudp",
 })  # fmt: skip
+_SHAPING = "ifb"
 _GUEST_PORT = re.compile(r"^(vif|vnet|tap)\d")
 _GUEST_KINDS = frozenset({"tun", "veth"})
 _NETCONSOLE = re.compile(r"^net(con|console)_?(ext)?\d+ ", re.MULTILINE)
@@ -133,6 +134,18 @@ class Interfaces:
                 shown.add(master)
                 chain = (f"{name} of a guest or container",)
                 yield from self.down(master, "guest-network", chain)
+
+    def redirected(self, redirects: Iterable[Redirect]) -> Iterator[Use]:
+        """Yield the devices between which traffic control hands traffic on: those that it goes to and comes from.
+
+        Who is only mirrored needs nothing of that, and what goes to an `ifb` comes back to where it was.
+        """
+        for redirect in redirects:
+            chain = (f"what tc hands on from {redirect.source} to {redirect.target}",)
+            yield from self.down(redirect.target, "route", chain)
+            target = self._known.get(redirect.target, Interface(name=redirect.target))
+            if not redirect.copies and target.kind != _SHAPING:
+                yield from self.down(redirect.source, "route", chain)
 
     def moved(self) -> Iterator[Use]:
         """Yield the functions whose interfaces are in another network namespace."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cede.util.kernel_files import listing, readlink, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
@@ -35,24 +35,29 @@ class OpenDevice(NamedTuple):
 
 
 class Processes(NamedTuple):
-    """What one look found. The namespaces are those that cede itself isn't in, each with its processes."""
+    """What one look found. The namespaces are those that cede itself isn't in, each with its processes.
+
+    `holders` are the names of the processes that have each of the sockets that were looked for.
+    """
 
     mount_namespaces: dict[str, list[str]]
     network_namespaces: dict[str, list[str]]
     open_devices: tuple[OpenDevice, ...]
     sshd_sockets: frozenset[str]
+    holders: dict[str, list[str]]
 
 
-def look_through(proc: Path, nodes: Nodes, remote: Iterable[str] = ()) -> Processes:
-    """Look at every process once. Files below the folders `remote` are not touched: their server may not answer.
+def look_through(
+    proc: Path, nodes: Nodes, remote: Iterable[str] = (), sought: Collection[str] = ()
+) -> Processes:
+    """Look at every process once, also for who has the sockets `sought` (`socket:[4711]`).
 
-    Nothing raises: what a process has that ends meanwhile, or that isn't this user's, is left out.
+    Files below the folders `remote` are not touched: their server may not answer. Nothing raises: what a process has
+    that ends meanwhile, or that isn't this user's, is left out.
     """
-    ignored = (*_NO_DEVICE, *(f"{where.rstrip('/')}/" for where in remote if where != "/"))
     mounts: dict[str, list[str]] = {}
     networks: dict[str, list[str]] = {}
-    opened: dict[OpenDevice, None] = {}
-    sockets: set[str] = set()
+    files = _Files(nodes, remote, sought)
     threads = _kernel_threads(proc)
     for process in listing(proc):
         if not process.isdecimal() or process in threads:
@@ -62,20 +67,45 @@ def look_through(proc: Path, nodes: Nodes, remote: Iterable[str] = ()) -> Proces
             space = readlink(f"{folder}/ns/{kind}")
             if space:
                 spaces.setdefault(space, []).append(process)
-        descriptors = [] if process == str(os.getpid()) else listing(f"{folder}/fd")
+        if process != str(os.getpid()):
+            files.look(folder)
+    for spaces, kind in ((mounts, "mnt"), (networks, "net")):
+        spaces.pop(readlink(f"{proc}/self/ns/{kind}"), None)
+    return Processes(
+        mounts, networks, tuple(files.opened), frozenset(files.sshd_sockets), files.holders
+    )
+
+
+class _Files:
+    """What the processes have open, as far as it matters."""
+
+    def __init__(self, nodes: Nodes, remote: Iterable[str], sought: Collection[str]) -> None:
+        self._nodes, self._sought = nodes, sought
+        self._ignored = (
+            *_NO_DEVICE,
+            *(f"{where.rstrip('/')}/" for where in remote if where != "/"),
+        )
+        self.opened: dict[OpenDevice, None] = {}
+        self.sshd_sockets: set[str] = set()
+        self.holders: dict[str, list[str]] = {}
+
+    def look(self, folder: str) -> None:
+        """Look at one process, by its folder in procfs."""
+        descriptors = listing(f"{folder}/fd")
         name = text(f"{folder}/comm") if descriptors else ""  # the kernel's threads have none open
-        if name in _WATCHERS:
-            continue
+        if name in _WATCHERS and not self._sought:
+            return
         for descriptor in descriptors:
             path = f"{folder}/fd/{descriptor}"
             target = readlink(path)
+            if target in self._sought:
+                self.holders.setdefault(target, []).append(name)
+            if name in _WATCHERS:
+                continue
             if name == "sshd" and target.startswith("socket:"):
-                sockets.add(target)
-            elif target.startswith("/") and not target.startswith(ignored):
-                opened.update(dict.fromkeys(_device(name, path, target, nodes)))
-    for spaces, kind in ((mounts, "mnt"), (networks, "net")):
-        spaces.pop(readlink(f"{proc}/self/ns/{kind}"), None)
-    return Processes(mounts, networks, tuple(opened), frozenset(sockets))
+                self.sshd_sockets.add(target)
+            elif target.startswith("/") and not target.startswith(self._ignored):
+                self.opened.update(dict.fromkeys(_device(name, path, target, self._nodes)))
 
 
 def _kernel_threads(proc: Path) -> frozenset[str]:
