@@ -14,8 +14,8 @@ import pytest
 from cede.api.client import AgentClient, AgentError, Text
 from cede.api.messages import JSON_LINES, Request, Response
 from cede.api.problems import RequestError
+from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
-from cede.commands.requests import Answer, ApplyRequest, StatusRequest
 from cede.errors import CedeError, FailureKind, TransientError, UnreachableError
 from unit.http_server import serving
 from unit.raises import raises
@@ -75,14 +75,14 @@ def test_question_is_sent_with_its_fields_and_answered_in_order(tmp_path: Path) 
     with serving(agent, tmp_path) as path, AgentClient(path) as client:
         assert client.connect()
         asked = client.ask(
-            StatusRequest(policy="/p"), as_json=True, version="1.2", requester="ann as root"
+            "status", {"policy": "/p"}, as_json=True, version="1.2", requester="ann as root"
         )
         assert list(asked) == [*SAID, ANSWER]
     (request,) = agent.asked
     assert (request.method, request.path, request.query) == (
         "POST", "/v1/status", (("output", "json"),),
     )  # fmt: skip
-    assert json.loads(request.body) == {"policy": "/p", "watch": False, "interval": 5.0}
+    assert json.loads(request.body) == {"policy": "/p"}
     assert request.headers["cede-version"] == "1.2"
     assert request.headers["cede-requester"] == "ann as root"
     assert request.headers["accept"] == JSON_LINES
@@ -91,7 +91,7 @@ def test_question_is_sent_with_its_fields_and_answered_in_order(tmp_path: Path) 
 def test_error_in_the_answer_is_the_agents(tmp_path: Path) -> None:
     end = {"n": 1, "kind": "end", "exit": 3, "digest": "", "error": ERROR}
     with serving(Agent(lines(end)), tmp_path) as path, AgentClient(path) as client:
-        (answer,) = client.ask(StatusRequest())
+        (answer,) = client.ask("status", {})
     assert isinstance(answer, Answer)
     assert answer.exit is Exit.UNSAFE
     assert answer.error is not None
@@ -105,7 +105,7 @@ ACCEPTED = Response(status=202, headers=(("location", "/v1/operations/7"),), bod
 def test_operation_is_followed_to_its_end(tmp_path: Path) -> None:
     agent = Agent(ACCEPTED, lines(OUT, ERR, PROGRESS, DONE))
     with serving(agent, tmp_path) as path, AgentClient(path) as client:
-        assert list(client.ask(ApplyRequest())) == [*SAID, ANSWER]
+        assert list(client.ask("apply", {})) == [*SAID, ANSWER]
     assert agent.targets == ["POST /v1/apply", "GET /v1/operations/7/events"]
     assert agent.asked[1].query == (("after", "0"),)
 
@@ -114,7 +114,7 @@ def test_operation_is_followed_on_when_the_agent_is_back(tmp_path: Path) -> None
     time = Time()
     agent = Agent(ACCEPTED, lines(OUT), TransientError("starts", name="starts"), lines(ERR, DONE))
     with serving(agent, tmp_path) as path, time.client(path) as client:
-        assert list(client.ask(ApplyRequest())) == [*SAID, ANSWER]
+        assert list(client.ask("apply", {})) == [*SAID, ANSWER]
     assert [asked.query for asked in agent.asked[1:]] == [
         (("after", "0"),), (("after", "1"),), (("after", "1"),),
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_agent_that_does_not_come_back_is_unreachable(tmp_path: Path) -> None:
     time = Time()
     with time.client(tmp_path / "cede.sock") as client:
         with serving(Agent(ACCEPTED, lines(OUT)), tmp_path):
-            events = client.ask(ApplyRequest())
+            events = client.ask("apply", {})
             assert next(events) == SAID[0]
         with raises(UnreachableError, "agent-unreachable"):
             list(events)
@@ -135,7 +135,7 @@ def test_agent_that_does_not_come_back_is_unreachable(tmp_path: Path) -> None:
 def test_operation_is_cancelled_by_another_connection(tmp_path: Path) -> None:
     agent = Agent(ACCEPTED, lines(OUT, DONE), Response(status=202))
     with serving(agent, tmp_path) as path, AgentClient(path) as client:
-        events = client.ask(ApplyRequest())
+        events = client.ask("apply", {})
         next(events)
         client.cancel()
         assert list(events) == [ANSWER]
@@ -146,7 +146,7 @@ def test_who_cancels_before_the_operation_has_an_id_cancels_it_then(tmp_path: Pa
     agent = Agent(ACCEPTED, Response(status=202), lines(DONE))
     with serving(agent, tmp_path) as path, AgentClient(path) as client:
         client.cancel()
-        assert list(client.ask(ApplyRequest())) == [ANSWER]
+        assert list(client.ask("apply", {})) == [ANSWER]
     assert agent.targets[1] == "DELETE /v1/operations/7"
 
 
@@ -154,7 +154,7 @@ def test_busy_agent_is_asked_again(tmp_path: Path) -> None:
     time = Time()
     agent = Agent(TransientError("full", name="too-many-connections"), lines(DONE))
     with serving(agent, tmp_path) as path, time.client(path) as client:
-        assert list(client.ask(StatusRequest())) == [ANSWER]
+        assert list(client.ask("status", {})) == [ANSWER]
     assert time.now > 0
 
 
@@ -166,7 +166,7 @@ def test_refusal_of_the_agent_is_an_error_of_its_name(tmp_path: Path) -> None:
         AgentClient(path) as client,
         raises(AgentError, "other-version"),
     ):
-        list(client.ask(StatusRequest(), version="0"))
+        list(client.ask("status", {}, version="0"))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_answer_that_is_no_agents_is_an_error(tmp_path: Path, strange: Response)
         AgentClient(path) as client,
         raises(AgentError, "agent-error"),
     ):
-        list(client.ask(StatusRequest()))
+        list(client.ask("status", {}))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_lines_that_are_no_agents_are_an_error(tmp_path: Path, strange: bytes) -
         AgentClient(path) as client,
         pytest.raises(CedeError),
     ):
-        list(client.ask(StatusRequest()))
+        list(client.ask("status", {}))
 
 
 def test_without_an_agent_there_is_no_connection(tmp_path: Path) -> None:
@@ -222,6 +222,6 @@ def test_client_imports_nothing_heavy() -> None:
     }  # fmt: skip
     ours = {name for name in done.stdout.split() if name.startswith("cede.")}
     assert ours <= {
-        "cede.api", "cede.api.client", "cede.commands", "cede.commands.catalog", "cede.commands.exit_status",
-        "cede.commands.requests", "cede.errors",
+        "cede.api", "cede.api.client", "cede.commands", "cede.commands.answer", "cede.commands.exit_status",
+        "cede.errors",
     }  # fmt: skip

@@ -24,7 +24,7 @@ from cede.adapters.xen.xenstore_client import XenstoreClient
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, PermanentError, UnreachableError
 from cede.policy.policy_files import fingerprint
 from cede.state.refused_logins import RefusedLogins
-from cede.util.paths import DEFAULT_URI
+from cede.util.well_known import DEFAULT_URI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

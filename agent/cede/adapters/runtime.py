@@ -14,7 +14,8 @@ from pathlib import Path
 from cede.adapters.ports import Adapters, Source
 from cede.state.journal import Journal
 from cede.util.clock import Clock, ThreadTimeouts, Timeouts
-from cede.util.paths import DEFAULT_URI, Paths
+from cede.util.paths import Paths
+from cede.util.well_known import DEFAULT_URI
 
 
 class LibvirtAccess(Enum):

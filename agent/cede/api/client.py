@@ -11,14 +11,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import h11
 
-from cede.commands.catalog import command_of
+from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
-from cede.commands.requests import Answer, Request
 from cede.errors import CedeError, FailureKind, UnreachableError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class AgentClient:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -93,23 +92,25 @@ class AgentClient:
 
     def ask(
         self,
-        request: Request,
+        name: str,
+        fields: Mapping[str, object],
         *,
         as_json: bool = False,
         version: str = "",
         requester: str = "",
     ) -> Iterator[Text | Answer]:
-        """Yield what the request prints as it is printed, and then its answer.
+        """Yield what the command `name` prints as it is printed, and then its answer.
 
+        `fields` are those of its request, as cede.commands.catalog has it; what is left out has its default.
         `version`, unless empty, is the one that the agent must have. `requester` is on whose behalf root asks. Raises
         AgentError with the name `other-version` for an agent of another version, AgentError as the agent says for a
         request that it refuses, UnreachableError if the agent goes and doesn't come back.
         """
-        target = f"/v1/{command_of(request).name}?output={'json' if as_json else 'text'}"
+        target = f"/v1/{name}?output={'json' if as_json else 'text'}"
         headers = [("accept", JSON_LINES), ("content-type", "application/json")]
         headers += [("cede-version", version)] if version else []
         headers += [("cede-requester", requester)] if requester else []
-        answer = self._send("POST", target, headers, json.dumps(asdict(request)).encode())
+        answer = self._send("POST", target, headers, json.dumps(fields).encode())
         if answer.status == _ACCEPTED:
             self._operation = answer.header("location")
             answer.drop()
@@ -183,7 +184,7 @@ class AgentClient:
 
 
 class _Connection:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_CONNECT_SECONDS)
         try:
@@ -312,7 +313,7 @@ def _error(read: Mapping[str, Any], *, message: str) -> AgentError:
     )
 
 
-def _gone(path: Path) -> UnreachableError:
+def _gone(path: Path | str) -> UnreachableError:
     return UnreachableError(
         f"the agent at {path} does not answer",
         name="agent-unreachable",

@@ -13,7 +13,6 @@ from cede.cli.options import (
     yes_option,
 )
 from cede.cli.session import Caller, confirmed
-from cede.commands.requests import ApplyRequest
 
 
 @click.command("apply")
@@ -38,5 +37,5 @@ def apply_command(
     A second run changes nothing and says so. A refused or failed assignment does not keep the others back. A device
     that another tool took out is put back, after the plan says so; what is paused or drained stays as it is.
     """
-    request = ApplyRequest(policy=policy, scheduled=scheduled, prune=prune, wait=wait)
-    return confirmed(caller, request, as_json=as_json, yes=yes)
+    fields = {"policy": policy, "scheduled": scheduled, "prune": prune, "wait": wait}
+    return confirmed(caller, "apply", fields, as_json=as_json, yes=yes)

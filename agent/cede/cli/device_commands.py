@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.session import Caller, perform_here
-from cede.commands.requests import AttachRequest, DetachRequest, ReleaseRequest
+from cede.cli.session import Caller, perform
 
 # those of cede.model.policy, which a command line that asks the agent doesn't import
 CHANNELS = ("console", "ssh", "xenstore", "device", "none")
@@ -48,16 +47,16 @@ def attach_command(
     DEVICE is an address in any spelling, or a device's name in the policy. The policy's `protect` holds. `cede apply`
     does not take back what `cede attach` gave; `cede release` does.
     """
-    request = AttachRequest(
-        device=device,
-        domain=domain,
-        permissive=permissive,
-        next_start=next_start,
-        verify=verify or "",
-        policy=policy,
-        wait=wait,
-    )
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {
+        "device": device,
+        "domain": domain,
+        "permissive": permissive,
+        "next_start": next_start,
+        "verify": verify or "",
+        "policy": policy,
+        "wait": wait,
+    }
+    return perform(caller, "attach", fields, as_json=as_json).exit
 
 
 @click.command("detach")
@@ -68,8 +67,8 @@ def attach_command(
 @click.pass_obj
 def detach_command(caller: Caller, device: str, policy: str, as_json: bool, wait: float) -> int:
     """Take DEVICE out of its guest and keep it on pciback, ready for another guest."""
-    request = DetachRequest(device=device, policy=policy, wait=wait)
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {"device": device, "policy": policy, "wait": wait}
+    return perform(caller, "detach", fields, as_json=as_json).exit
 
 
 @click.command("release")
@@ -84,5 +83,5 @@ def release_command(caller: Caller, device: str, policy: str, as_json: bool, wai
     DEVICE is an address in any spelling, or a device's name in the policy. As long as the policy assigns the device,
     the next `cede apply` gives it to the guest again.
     """
-    request = ReleaseRequest(device=device, policy=policy, wait=wait)
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {"device": device, "policy": policy, "wait": wait}
+    return perform(caller, "release", fields, as_json=as_json).exit

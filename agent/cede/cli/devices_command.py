@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import file_path, json_option
-from cede.cli.session import Caller, perform_here
-from cede.commands.requests import DevicesRequest
+from cede.cli.session import Caller, perform
 
 
 @click.command("devices")
@@ -29,5 +28,5 @@ def devices_command(
     FIT is the planner's answer for a running PV guest that was started with passthrough: `yes`; `no` and why; or
     `with` another device, where both can only go together, to a guest at its start.
     """
-    request = DevicesRequest(devices=devices, long=at_length, save=save)
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {"devices": devices, "long": at_length, "save": save}
+    return perform(caller, "devices", fields, as_json=as_json).exit

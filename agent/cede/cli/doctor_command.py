@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.session import Caller, confirmed, perform_here
-from cede.commands.requests import DoctorFixRequest, DoctorRequest
+from cede.cli.session import Caller, confirmed, perform
 from cede.errors import UsageError
 
 _MAX_BYTES = 1024 * 1024
@@ -51,11 +50,10 @@ def doctor_command(
             name="missing-argument",
         )
     lines = () if log is None else _lines(log)
+    fields = {"device": device, "domain": domain, "log": lines, "policy": policy}
     if fix:
-        fixing = DoctorFixRequest(device=device, domain=domain, log=lines, policy=policy, wait=wait)
-        return confirmed(caller, fixing, as_json=as_json, yes=yes)
-    request = DoctorRequest(device=device, domain=domain, log=lines, policy=policy)
-    return perform_here(caller, request, as_json=as_json).exit
+        return confirmed(caller, "doctor/fix", fields | {"wait": wait}, as_json=as_json, yes=yes)
+    return perform(caller, "doctor", fields, as_json=as_json).exit
 
 
 def _lines(path: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option
-from cede.cli.session import Caller, perform_here
-from cede.commands.requests import MOST_CHANGES, HistoryRequest
+from cede.cli.session import Caller, perform
+from cede.commands.answer import MOST_CHANGES
 
 
 @click.command("history")
@@ -27,4 +27,5 @@ def history_command(caller: Caller, about: str, most: int, as_json: bool) -> int
     With an address, or the name of a device or a domain, list only what concerned that. An unfinished change
     is marked: the next `cede apply` finishes or undoes it.
     """
-    return perform_here(caller, HistoryRequest(about=about, most=most), as_json=as_json).exit
+    fields = {"about": about, "most": most}
+    return perform(caller, "history", fields, as_json=as_json).exit

@@ -1,29 +1,21 @@
-"""The `cede` command."""
+"""The `cede` command. Imports little, since each command waits for that."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from cede import __version__
-from cede.cli.session import Caller
-from cede.commands.exit_status import EXIT_OF, Exit
-from cede.commands.failure import show_as_json, show_failure
-from cede.commands.screen import echo_lines, named, show_as
-from cede.errors import CedeError, UsageError
-from cede.util.paths import DEFAULT_URI
+from cede.util.well_known import DEFAULT_URI
 
 if TYPE_CHECKING:
     from cede.adapters.runtime import Runtime
 
-_INTERRUPTED = 130
 # by name, in the order of `cede --help`: the module below cede.cli that has it
 _MODULES = {
     "plan": "plan_command",
@@ -70,21 +62,25 @@ _LOGGING = (
 )  # fmt: skip
 
 
-def _read_tree(context: click.Context, _option: click.Parameter, tree: Path | None) -> None:
+def _read_tree(context: click.Context, _option: click.Parameter, tree: str | None) -> None:
     """Hand the command the host in the folder `tree` instead of this one."""
     if tree is not None:
-        from cede.adapters.recorded.composition import recorded_runtime, untold
+        from dataclasses import replace
+        from pathlib import Path
 
-        host = context.with_resource(recorded_runtime(context.obj.runtime(), tree))
+        from cede.adapters.recorded.composition import recorded_runtime, untold
+        from cede.commands.screen import echo_lines, show_as
+
+        host = context.with_resource(recorded_runtime(context.obj.runtime(), Path(tree)))
         context.obj = replace(context.obj, host=host)
-        context.find_root().with_resource(show_as(str(host.paths.root), str(tree)))
+        context.find_root().with_resource(show_as(str(host.paths.root), tree))
         echo_lines([f"cede: {tree} does not tell {what}" for what in untold(host)], err=True)
 
 
 # commands that can only read have it
 _ROOT = click.Option(
     ["--root", "tree"], metavar="DIR", expose_value=False, callback=_read_tree,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(file_okay=False),
     help="Read the host whose files are below DIR (sys, proc, etc, var/log, as `cede report` or sos collect them),"
     " and nothing of this one.",
 )  # fmt: skip
@@ -110,21 +106,17 @@ class _Commands(click.Group):
         """Run the command; raises UnexpectedError for what nobody expected, lest a traceback shows a guest's words."""
         try:
             return super().invoke(ctx)
-        except CedeError as error:  # told when the command has ended
-            error.message, error.remedy = named(error.message), named(error.remedy)
-            error.diagnostics = tuple(
-                replace(one, place=named(one.place), text=named(one.text))
-                for one in error.diagnostics
-            )
-            raise
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except (BrokenPipeError, EOFError):
             raise  # click's own to handle
         except Exception as fault:
-            from cede.util.faults import unexpected
+            from cede.cli.ending import as_error
 
-            raise unexpected(fault, f"`cede {ctx.invoked_subcommand}`") from fault
+            error = as_error(fault, f"`cede {ctx.invoked_subcommand}`")
+            if error is fault:
+                raise
+            raise error from fault
 
 
 @click.group(
@@ -146,8 +138,13 @@ def cli(context: click.Context, uri: str) -> None:
     sync; 75 try again later.
     """
     if context.invoked_subcommand is None:
+        from cede.commands.exit_status import Exit
+        from cede.commands.screen import echo_lines
+
         echo_lines(context.get_help().split("\n"), err=True)
         context.exit(Exit.USAGE)
+    from cede.cli.session import Caller
+
     context.obj = Caller(uri=uri, host=context.obj)
 
 
@@ -159,25 +156,12 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
 
     An error is told on standard error; where the command line has --json, as JSON on standard output too.
     """
-    as_json = "--json" in (sys.argv[1:] if argv is None else argv)
     try:
         code = cli.main(argv, prog_name="cede", standalone_mode=False, obj=runtime)
     except click.exceptions.Exit as ended:
         code = ended.exit_code
-    except click.Abort:
-        echo_lines(("", "cede: interrupted; `cede plan` shows what is left to do"), err=True)
-        code = _INTERRUPTED
-    except click.ClickException as wrong:
-        wrong.show()
-        code = Exit.USAGE
-        if as_json:
-            error = UsageError(
-                wrong.format_message(),
-                name="wrong-command-line",
-                remedy="`cede COMMAND --help` shows its arguments and options",
-            )
-            show_as_json(error)
-    except CedeError as failed:
-        show_failure(failed, as_json=as_json)
-        code = EXIT_OF[failed.kind]
+    except Exception as error:  # noqa: BLE001 - what is neither click's nor cede's is raised there
+        from cede.cli.ending import ended_in
+
+        code = ended_in(error, as_json="--json" in (sys.argv[1:] if argv is None else argv))
     sys.exit(int(code or 0))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
-from cede.cli.session import Caller, confirmed, perform_here
-from cede.commands.requests import DrainRequest, PauseRequest, ResumeRequest
+from cede.cli.session import Caller, confirmed, perform
 
 reason_option = click.option(
     "--reason", default="", metavar="TEXT",
@@ -39,10 +38,14 @@ def pause_command(
     No pass changes a paused domain or device, and neither counts as out of sync. A command that names the device
     (attach, detach, release) works all the same.
     """
-    request = PauseRequest(
-        target=target, lasting=lasting or 0.0, reason=reason, policy=policy, wait=wait
-    )
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {
+        "target": target,
+        "lasting": lasting or 0.0,
+        "reason": reason,
+        "policy": policy,
+        "wait": wait,
+    }
+    return perform(caller, "pause", fields, as_json=as_json).exit
 
 
 @click.command("resume")
@@ -69,8 +72,8 @@ def resume_command(
 
     Without DOMAIN or DEVICE, end all pauses and drains.
     """
-    request = ResumeRequest(target=target, host=host, policy=policy, wait=wait)
-    return confirmed(caller, request, as_json=as_json, yes=yes)
+    fields = {"target": target, "host": host, "policy": policy, "wait": wait}
+    return confirmed(caller, "resume", fields, as_json=as_json, yes=yes)
 
 
 @click.command("drain")
@@ -95,5 +98,5 @@ def drain_command(
     Without DOMAIN or DEVICE, all of them: before a reboot of the host, a suspend, a firmware update. The next `cede
     drain` or the next pass continues a drain that was interrupted.
     """
-    request = DrainRequest(target=target, reason=reason, policy=policy, wait=wait)
-    return confirmed(caller, request, as_json=as_json, yes=yes)
+    fields = {"target": target, "reason": reason, "policy": policy, "wait": wait}
+    return confirmed(caller, "drain", fields, as_json=as_json, yes=yes)

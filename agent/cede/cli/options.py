@@ -7,8 +7,8 @@ import re
 
 import click
 
-from cede.commands.requests import WAIT_SECONDS
-from cede.util.paths import Paths
+from cede.commands.answer import WAIT_SECONDS
+from cede.util.well_known import POLICY, POLICY_FOLDER
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -39,7 +39,7 @@ def file_path(_context: click.Context, _option: click.Parameter, value: str | No
 
 policy_option = click.option(
     "-f", "--policy", metavar="PATH", type=click.Path(), callback=file_path,
-    help=f"The policy, a file or a folder. [default: {Paths().policy} and {Paths().policy_folder}/*.yaml]",
+    help=f"The policy, a file or a folder. [default: /{POLICY} and /{POLICY_FOLDER}/*.yaml]",
 )  # fmt: skip
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import file_path, json_option, policy_option, prune_option, scheduled_option
-from cede.cli.session import Caller, perform_here
-from cede.commands.requests import PlanRequest
+from cede.cli.session import Caller, perform
 
 
 @click.command("plan")
@@ -35,5 +34,11 @@ def plan_command(
 
     Exit status 4 if there is something to do.
     """
-    request = PlanRequest(policy=policy, scheduled=scheduled, prune=prune, diff=diff, host=host)
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {
+        "policy": policy,
+        "scheduled": scheduled,
+        "prune": prune,
+        "diff": diff,
+        "host": host,
+    }
+    return perform(caller, "plan", fields, as_json=as_json).exit

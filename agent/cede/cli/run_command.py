@@ -22,7 +22,8 @@ from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Source
 from cede.adapters.runtime import Runtime
 from cede.cli.options import policy_option
-from cede.cli.session import STOPPING, Caller, handling
+from cede.cli.session import Caller
+from cede.cli.signals import STOPPING, handling
 from cede.commands.exit_status import Exit
 from cede.commands.session import path_of
 from cede.daemon.event_log import EventReporter, event_log

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
-from cede.commands.requests import NOTHING
+from cede.commands.answer import NOTHING
 from cede.commands.screen import echo, echo_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from cede.adapters.runtime import Runtime
-    from cede.commands.requests import Answer, Confirmed, Request
+    from cede.commands.answer import Answer
     from cede.commands.session import Session
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +35,14 @@ class Caller:
         return replace(host_runtime(), uri=self.uri)
 
 
-@contextmanager
-def handling(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    """Install a handler for each signal; restore the previous ones afterwards."""
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def session_here(caller: Caller, *, as_json: bool) -> Session:
     """Return the session of a command that this process performs.
 
     While it changes the host, the first interrupt or termination ends it after the present actions, the second at once.
     """
+    from threading import Event
+
+    from cede.cli.signals import STOPPING, handling
     from cede.commands.session import Session
 
     runtime, stop = caller.runtime(), Event()
@@ -76,35 +63,37 @@ def session_here(caller: Caller, *, as_json: bool) -> Session:
     )
 
 
-def perform_here(caller: Caller, request: Request, *, as_json: bool) -> Answer:
-    """Perform the request in this process; it prints what came of it."""
+def perform(caller: Caller, name: str, fields: Mapping[str, object], *, as_json: bool) -> Answer:
+    """Have the command `name` performed with these fields of its request; it prints what came of it."""
+    from cede.commands.catalog import COMMANDS
     from cede.commands.perform import run
 
-    return run(request, session_here(caller, as_json=as_json))
+    return run(COMMANDS[name].request_of(fields), session_here(caller, as_json=as_json))
 
 
 def confirmed(
     caller: Caller,
-    request: Confirmed,
+    name: str,
+    fields: Mapping[str, object],
     *,
     as_json: bool,
     yes: bool,
     declined: str = "Nothing was changed.",
 ) -> int:
-    """Perform the request after the administrator has agreed to its plan; return the exit status.
+    """Have the command performed after the administrator has agreed to its plan; return the exit status.
 
     Asks on a terminal alone, since a script can't answer, and again if the plan is another one by then. No lock is held
     while a person thinks.
     """
     if yes or as_json or not sys.stdin.isatty():
-        return perform_here(caller, request, as_json=as_json).exit
+        return perform(caller, name, fields, as_json=as_json).exit
     while True:
-        shown = perform_here(caller, replace(request, preview=True), as_json=False)
+        shown = perform(caller, name, {**fields, "preview": True}, as_json=False)
         if shown.error is not None:
             return shown.exit
         if shown.digest != NOTHING and not click.confirm("Do this?"):
             echo(declined)
             return shown.exit
-        done = perform_here(caller, replace(request, plan=shown.digest), as_json=False)
+        done = perform(caller, name, {**fields, "plan": shown.digest}, as_json=False)
         if done.error is None or done.error.name != "plan-changed":
             return done.exit

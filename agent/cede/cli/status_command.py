@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option
-from cede.cli.session import Caller, perform_here
-from cede.commands.requests import WATCH_SECONDS, StatusRequest
+from cede.cli.session import Caller, perform
+from cede.commands.answer import WATCH_SECONDS
 
 _SHORTEST = 1.0
 
@@ -29,5 +29,5 @@ def status_command(caller: Caller, policy: str, as_json: bool, watch: bool, inte
     Exit status 4 if out of sync, or if it can't be told: since its guest was asked, a domain was started, say. What is
     paused or drained does not count.
     """
-    request = StatusRequest(policy=policy, watch=watch, interval=interval)
-    return perform_here(caller, request, as_json=as_json).exit
+    fields = {"policy": policy, "watch": watch, "interval": interval}
+    return perform(caller, "status", fields, as_json=as_json).exit

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.session import Caller, confirmed, perform_here
-from cede.commands.requests import VerifyRequest
+from cede.cli.session import Caller, confirmed, perform
 
 
 @click.command("verify")
@@ -37,8 +36,8 @@ def verify_command(
     With --restart, 75 if a guest does not shut down in time; that guest keeps running. What --explain finds missing
     only for the next boot of the host does not make an assignment out of sync.
     """
-    request = VerifyRequest(policy=policy, explain=explain, restart=restart, wait=wait)
+    fields = {"policy": policy, "explain": explain, "restart": restart, "wait": wait}
     if not restart:
-        return perform_here(caller, request, as_json=as_json).exit
+        return perform(caller, "verify", fields, as_json=as_json).exit
     said = "Nothing was restarted."
-    return confirmed(caller, request, as_json=as_json, yes=yes, declined=said)
+    return confirmed(caller, "verify", fields, as_json=as_json, yes=yes, declined=said)

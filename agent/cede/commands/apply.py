@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
 from cede.commands.output import show_report
-from cede.commands.requests import Answer, ApplyRequest
+from cede.commands.requests import ApplyRequest
 from cede.commands.session import Session, path_of, writing
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import carry_out_pass, replan

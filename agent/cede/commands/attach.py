@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.output import show_report
-from cede.commands.requests import Answer, AttachRequest
+from cede.commands.requests import AttachRequest
 from cede.commands.session import Session, path_of, writing
 from cede.errors import UsageError
 from cede.model.policy import Channel, When

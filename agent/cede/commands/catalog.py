@@ -1,12 +1,14 @@
-"""The one table of the commands that the agent can do: what each is asked, and which module does it."""
+"""The one table of the commands that the agent can do: what each is asked, and which module does it. Imports little."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
-from cede.commands import requests
-from cede.commands.requests import Request
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cede.commands.requests import Request
 
 
 class Kind(Enum):
@@ -16,54 +18,61 @@ class Kind(Enum):
     ACT = "act"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A command: `request` is the type of what it is asked, `module` has its `perform(request, session)`.
+class Command(NamedTuple):
+    """A command: `asked` is the name of its request's type, `performed` the module with `perform(request, session)`.
 
     `here` are the fields that only the caller's own process serves: they name files of the caller's, or never end.
     """
 
     name: str
-    request: type[Request]
-    module: str
+    asked: str
+    performed: str
     kind: Kind
     here: tuple[str, ...] = ()
 
+    @property
+    def request(self) -> type[Request]:
+        """The type of what it is asked."""
+        from cede.commands import requests
 
-def _command(
-    name: str, request: type[Request], module: str, kind: Kind, *here: str
-) -> tuple[str, Command]:
-    return name, Command(
-        name=name, request=request, module=f"cede.commands.{module}", kind=kind, here=here
-    )
+        kind: type[Request] = getattr(requests, self.asked)
+        return kind
+
+    def request_of(self, fields: Mapping[str, object]) -> Request:
+        """Return the request with these fields, which are of the right types."""
+        kind: Callable[..., Request] = self.request
+        return kind(**fields)
+
+    @property
+    def module(self) -> str:
+        """The module that does it."""
+        return f"cede.commands.{self.performed}"
+
+    def only_here(self, fields: Mapping[str, object]) -> str:
+        """Return the field for which the agent does not serve a request with these, or an empty text."""
+        return next((name for name in self.here if fields.get(name)), "")
 
 
-COMMANDS = dict(
-    (
-        _command("status", requests.StatusRequest, "status", Kind.READ, "watch"),
-        _command("devices", requests.DevicesRequest, "devices", Kind.READ, "save"),
-        _command("plan", requests.PlanRequest, "plan", Kind.READ, "host"),
-        _command("doctor", requests.DoctorRequest, "doctor", Kind.READ),
-        _command("history", requests.HistoryRequest, "history", Kind.READ),
-        _command("doctor/fix", requests.DoctorFixRequest, "doctor", Kind.ACT),
-        _command("apply", requests.ApplyRequest, "apply", Kind.ACT),
-        _command("attach", requests.AttachRequest, "attach", Kind.ACT),
-        _command("detach", requests.DetachRequest, "take_out", Kind.ACT),
-        _command("release", requests.ReleaseRequest, "take_out", Kind.ACT),
-        _command("verify", requests.VerifyRequest, "verify", Kind.ACT),
-        _command("pause", requests.PauseRequest, "pause", Kind.ACT),
-        _command("drain", requests.DrainRequest, "drain", Kind.ACT),
-        _command("resume", requests.ResumeRequest, "resume", Kind.ACT),
-    )
+_EVERY = (
+    Command("status", "StatusRequest", "status", Kind.READ, ("watch",)),
+    Command("devices", "DevicesRequest", "devices", Kind.READ, ("save",)),
+    Command("plan", "PlanRequest", "plan", Kind.READ, ("host",)),
+    Command("doctor", "DoctorRequest", "doctor", Kind.READ),
+    Command("history", "HistoryRequest", "history", Kind.READ),
+    Command("doctor/fix", "DoctorFixRequest", "doctor", Kind.ACT),
+    Command("apply", "ApplyRequest", "apply", Kind.ACT),
+    Command("attach", "AttachRequest", "attach", Kind.ACT),
+    Command("detach", "DetachRequest", "take_out", Kind.ACT),
+    Command("release", "ReleaseRequest", "take_out", Kind.ACT),
+    Command("verify", "VerifyRequest", "verify", Kind.ACT),
+    Command("pause", "PauseRequest", "pause", Kind.ACT),
+    Command("drain", "DrainRequest", "drain", Kind.ACT),
+    Command("resume", "ResumeRequest", "resume", Kind.ACT),
 )
-_OF_TYPE = {command.request: command for command in COMMANDS.values()}
+COMMANDS = {command.name: command for command in _EVERY}
+_BY_REQUEST = {command.asked: command for command in _EVERY}
 
 
 def command_of(request: Request) -> Command:
     """Return the command that is asked by such a request."""
-    return _OF_TYPE[type(request)]
-
-
-def serves_only_here(request: Request) -> str:
-    """Return the field of `request` for which the agent does not serve it, or an empty text."""
-    return next((name for name in command_of(request).here if getattr(request, name)), "")
+    return _BY_REQUEST[type(request).__name__]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
-from cede.commands.requests import NOTHING
+from cede.commands.answer import NOTHING
 from cede.errors import WorldMovedError
 from cede.model.serialization import dumps
 
@@ -14,6 +13,8 @@ def plan_digest(planned: Sequence[object]) -> str:
     """Return the digest of the changes that are planned: hexadecimal SHA-256 of their JSON, or NOTHING."""
     if not planned:
         return NOTHING
+    from hashlib import sha256  # and with it OpenSSL, for a plan that does something
+
     return sha256(dumps(tuple(planned), indent=None).encode()).hexdigest()
 
 

@@ -9,8 +9,9 @@ from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
-from cede.commands.requests import Answer, DevicesRequest
+from cede.commands.requests import DevicesRequest
 from cede.commands.screen import echo, echo_json, echo_lines
 from cede.commands.session import Session
 from cede.errors import PolicyError, UsageError

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
 from cede.commands.outputs import DoctorOutput
-from cede.commands.requests import Answer, DoctorFixRequest, DoctorRequest
+from cede.commands.requests import DoctorFixRequest, DoctorRequest
 from cede.commands.screen import echo, echo_json
 from cede.commands.session import Session, path_of, writing
 from cede.doctor.finding import Severity

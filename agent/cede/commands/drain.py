@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
 from cede.commands.output import show_report
 from cede.commands.pause import reason_of
-from cede.commands.requests import Answer, DrainRequest
+from cede.commands.requests import DrainRequest
 from cede.commands.screen import echo
 from cede.commands.session import Session, path_of, writing
 from cede.policy.policy_files import host_policy_if_any

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
 from cede.commands.outputs import HistoryOutput
-from cede.commands.requests import Answer, HistoryRequest
+from cede.commands.requests import HistoryRequest
 from cede.commands.screen import echo, echo_json
 from cede.commands.session import Session
 from cede.model.serialization import dumps

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from cede.commands import exit_status, screen
+from cede.commands.answer import Answer
 from cede.commands.exit_status import EXIT_OF
 from cede.commands.failure import show_error
 from cede.commands.outputs import ReportOutput, StatusOutput
-from cede.commands.requests import Answer
 from cede.commands.screen import echo, echo_json, echo_lines
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import CedeError

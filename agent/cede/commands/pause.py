@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
 from cede.commands.outputs import PauseOutput
-from cede.commands.requests import Answer, PauseRequest
+from cede.commands.requests import PauseRequest
 from cede.commands.screen import echo, echo_json
 from cede.commands.session import Session, path_of, writing
 from cede.model.serialization import dumps

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cede.commands.answer import Answer
 from cede.commands.catalog import command_of
 from cede.commands.exit_status import EXIT_OF
 from cede.commands.failure import show_failure
-from cede.commands.requests import Answer
 from cede.commands.screen import shown_on
 from cede.errors import CedeError
 

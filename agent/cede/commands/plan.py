@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.runtime import LibvirtAccess
 from cede.commands import exit_status, output
+from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest
 from cede.commands.outputs import PlanOutput
-from cede.commands.requests import Answer, PlanRequest
+from cede.commands.requests import PlanRequest
 from cede.commands.screen import echo_json
 from cede.commands.session import Session, path_of
 from cede.domain_xml.edits import EDITS

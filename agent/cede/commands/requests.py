@@ -1,4 +1,4 @@
-"""What a command is asked and what it answers, as values that are JSON both ways; imports nothing heavy.
+"""What a command is asked, as values that are JSON both ways.
 
 `policy` is the path of a policy, empty for the host's own; a path is absolute, since the agent has another working
 directory. `wait` is how long to wait for another running cede, in seconds. A request with `preview` shows what would
@@ -9,29 +9,8 @@ nothing else than that plan.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cede.commands.exit_status import Exit
-    from cede.errors import CedeError
-
-WAIT_SECONDS = 60.0
-WATCH_SECONDS = 5.0
-MOST_CHANGES = 20
-NOTHING = "nothing"  # the digest of a plan that has nothing to do
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a request, beside what it printed.
-
-    `digest` is that of the plan that was shown, NOTHING if there is nothing to do, empty where no plan was asked for;
-    after a preview, `exit` is the exit status if the administrator declines. `error` is why nothing else was printed.
-    """
-
-    exit: Exit
-    digest: str = ""
-    error: CedeError | None = None
+from cede.commands.answer import MOST_CHANGES, WAIT_SECONDS, WATCH_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,5 +182,3 @@ Request = (
     | DrainRequest
     | ResumeRequest
 )
-# those that are confirmed before they are carried out
-Confirmed = DoctorFixRequest | ApplyRequest | VerifyRequest | DrainRequest | ResumeRequest

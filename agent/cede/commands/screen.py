@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -89,7 +88,11 @@ def named(text: str, *, as_json: bool = False) -> str:
     path, shown = _SHOWN_AS.get()
     if not path:
         return text
-    return text.replace(path, json.dumps(shown)[1:-1] if as_json else shown)
+    if as_json:
+        import json
+
+        shown = json.dumps(shown)[1:-1]
+    return text.replace(path, shown)
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.runtime import Runtime
 from cede.commands import exit_status, output
+from cede.commands.answer import Answer
 from cede.commands.exit_status import EXIT_OF, Exit
 from cede.commands.failure import show_error
 from cede.commands.outputs import StatusOutput
-from cede.commands.requests import Answer, StatusRequest
+from cede.commands.requests import StatusRequest
 from cede.commands.screen import clear, echo, echo_json, echo_lines
 from cede.commands.session import Session, path_of
 from cede.errors import CedeError, PolicyError, UsageError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cede.commands import output
+from cede.commands.answer import Answer
 from cede.commands.output import show_report
-from cede.commands.requests import Answer, DetachRequest, ReleaseRequest
+from cede.commands.requests import DetachRequest, ReleaseRequest
 from cede.commands.session import Session, path_of, writing
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import one_off

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
 from cede.commands.output import show_checked
-from cede.commands.requests import Answer, VerifyRequest
+from cede.commands.requests import VerifyRequest
 from cede.commands.screen import echo
 from cede.commands.session import Session, path_of, writing
 from cede.errors import CedeError

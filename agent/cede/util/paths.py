@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_URI = "xen:///system"
+from cede.util.well_known import POLICY, POLICY_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,9 @@ class Paths:
     @property
     def policy(self) -> Path:
         """The host's policy."""
-        return self.root / "etc/cede/policy.yaml"
+        return self.root / POLICY
 
     @property
     def policy_folder(self) -> Path:
         """The folder of further files of the host's policy."""
-        return self.root / "etc/cede/policy.d"
+        return self.root / POLICY_FOLDER

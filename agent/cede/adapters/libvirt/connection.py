@@ -27,7 +27,7 @@ from cede.domain_xml.edits import (
 )
 from cede.errors import PermanentError, UnreachableError, WorldMovedError
 from cede.util.log import log_calls
-from cede.util.paths import DEFAULT_URI
+from cede.util.well_known import DEFAULT_URI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
