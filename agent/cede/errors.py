@@ -7,8 +7,14 @@ kinds to exit statuses.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
+
+from cede.util.text import one_line
+
+_FAULTS = logging.getLogger("cede.faults")
+_MAX_ARGUMENT = 120
 
 
 class FailureKind(StrEnum):
@@ -161,3 +167,13 @@ class GuestSilentError(CedeError):
 
     kind = FailureKind.TRY_LATER
     name = "guest-silent"
+
+
+def unexpected(fault: Exception, doing: str) -> UnexpectedError:
+    """Return as one of cede's errors what no code expected while `doing`; the debug log has the traceback."""
+    _FAULTS.debug("%s: an error that cede did not expect", doing, exc_info=fault)
+    return UnexpectedError(
+        f"cede failed at {doing}: {type(fault).__name__}: {one_line(str(fault), _MAX_ARGUMENT)}",
+        name="unexpected",
+        remedy="run `cede --debug` with the same command, and report the traceback",
+    )

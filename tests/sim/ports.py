@@ -11,7 +11,7 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.ports import Adapters
 from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import CedeError, PermanentError
-from cede.model.inventory import KernelLine
+from cede.model.log_lines import KernelLine
 from cede.model.pci import PCIBACK, Address, Link
 from cede.state.refused_logins import RefusedLogins
 from cede.util.log import log_calls

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cede.guest import probe
 from cede.model.domain import Domain, GuestKind, Hostdev
-from cede.model.inventory import BackendDevice, KernelLine
+from cede.model.inventory import BackendDevice
+from cede.model.log_lines import KernelLine
 from cede.model.pci import Address, Device, Identity, Link, OriginalState, SwitchedOn
 from cede.verifier import guest_checks, host_checks
 from cede.verifier.checklist import CheckResult, CheckStatus, Witness, unverified_result, verified

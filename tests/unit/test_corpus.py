@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cede.guest import lspci, probe
+from cede.guest import pci_function, probe
 from cede.guest.pci_function import Interrupt
 from cede.model.pci import Address, Device, Identity, SwitchedOn
 from cede.verifier import guest_checks
@@ -77,7 +77,7 @@ def test_a_damaged_probe_answer_never_verifies_what_the_whole_one_did_not(
 def test_recorded_details_report_regions_driver_interrupt_and_serial(name: str) -> None:
     slot = SLOTS[kind(name)]
     lines = (CORPUS / name).read_text().splitlines()
-    found = lspci.of_details(lines, slot)
+    found = pci_function.of_details(lines, slot)
     assert found is not None
     assert (found.vendor, found.device, found.driver) == ("8086", "10d3", "e1000e")
     assert (found.class_code, found.subsystem) == ("020000", "8086:0000")
@@ -85,5 +85,5 @@ def test_recorded_details_report_regions_driver_interrupt_and_serial(name: str) 
     assert found.interrupt is Interrupt.MSIX
     whole = "\n".join(lines)
     for length in range(len(whole)):
-        cut = lspci.of_details(whole[:length].splitlines(), slot)
+        cut = pci_function.of_details(whole[:length].splitlines(), slot)
         assert cut is None or (cut.vendor, cut.device) == ("8086", "10d3")

@@ -9,9 +9,9 @@ import pytest
 from cede.doctor import diagnosis
 from cede.doctor.finding import Severity
 from cede.model.inventory import BackendDevice
+from cede.model.log_lines import own_lines
 from cede.model.pci import Address, Identity
 from cede.model.policy import DevicePolicy, Expect, Match, Place, Policy
-from cede.model.xen_log import own_lines
 from unit.test_doctor import (
     CARD,
     CORPUS,

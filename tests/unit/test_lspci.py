@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.guest import guest_sysfs, lspci
+from cede.guest import pci_function
 from cede.guest.pci_function import Interrupt
 from cede.model.pci import Address
 from sim.probe_answers import RECORD, SYSFS
@@ -36,10 +36,10 @@ DETAILS = """\
 """
 PLACES = ((0xFE800000, 0xFE81FFFF), (0x7000, 0x701F))
 READERS: dict[str, tuple[Callable[[list[str], Address], Function | None], str]] = {
-    "records": (lspci.of_records, RECORD),
-    "busybox": (lspci.of_busybox, BUSYBOX + "\n"),
-    "details": (lspci.of_details, DETAILS),
-    "sysfs": (guest_sysfs.parse, SYSFS),
+    "records": (pci_function.of_records, RECORD),
+    "busybox": (pci_function.of_busybox, BUSYBOX + "\n"),
+    "details": (pci_function.of_details, DETAILS),
+    "sysfs": (pci_function.of_sysfs, SYSFS),
 }
 
 
@@ -198,7 +198,9 @@ def test_lines_that_are_gone_or_too_many_give_only_what_was_said(
 )  # fmt: skip
 def test_capabilities_that_lspci_could_not_read_are_unknown(instead: list[str]) -> None:
     lines = [line for line in DETAILS.splitlines() if "Capabilities:" not in line]
-    found = lspci.of_details([*lines[:3], *(f"\t{line}" for line in instead), *lines[3:]], SLOT)
+    found = pci_function.of_details(
+        [*lines[:3], *(f"\t{line}" for line in instead), *lines[3:]], SLOT
+    )
     assert found is not None
     assert (found.interrupt, found.serial, found.driver) == (None, None, "e1000e")
 
@@ -206,6 +208,6 @@ def test_capabilities_that_lspci_could_not_read_are_unknown(instead: list[str]) 
 def test_a_function_that_lists_no_capabilities_has_none() -> None:
     lines = [line for line in DETAILS.splitlines() if "Capabilities:" not in line]
     status = "\tStatus: Cap- 66MHz- UDF- FastB2B- ParErr- DEVSEL=fast >TAbort- <TAbort-"
-    found = lspci.of_details([*lines[:3], status, *lines[3:]], SLOT)
+    found = pci_function.of_details([*lines[:3], status, *lines[3:]], SLOT)
     assert found is not None
     assert found.interrupt is Interrupt.INTX

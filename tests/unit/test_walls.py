@@ -12,7 +12,7 @@ from cede.model.domain import Domain
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import RequestContext, apply, replan
 from cede.util.clock import CALL_SECONDS
-from cede.util.numbers import MAX_NUMBER, c_number, number
+from cede.util.text import MAX_NUMBER, c_number, number
 from sim.passing_time import InlineTimeouts
 from unit.test_cli import Shown, cede, decisions, policy
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from cede.errors import CedeError
 from cede.model.domain import Domain
-from cede.model.inventory import BackendDevice, KernelLine, LibxlNote
+from cede.model.inventory import BackendDevice, LibxlNote
+from cede.model.log_lines import KernelLine
 from cede.model.network import Network
 from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, SwitchedOn
 from cede.model.served import Served

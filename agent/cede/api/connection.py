@@ -20,8 +20,7 @@ import h11
 from cede import __version__
 from cede.api.messages import Handler, Peer, Request, Response
 from cede.api.problems import RequestError, problem_response
-from cede.errors import CedeError, TransientError
-from cede.util.faults import unexpected
+from cede.errors import CedeError, TransientError, unexpected
 
 if TYPE_CHECKING:
     from cede.api.limits import BodyBudget, Limits

@@ -24,8 +24,7 @@ from cede.api.limits import BodyBudget, ConnectionCount, Limits
 from cede.api.messages import Peer
 from cede.api.peer import peer_of
 from cede.api.problems import problem_response
-from cede.errors import TransientError
-from cede.util.faults import unexpected
+from cede.errors import TransientError, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

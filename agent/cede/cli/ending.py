@@ -17,7 +17,7 @@ _INTERRUPTED = 130
 def as_error(fault: Exception, what: str) -> CedeError:
     """Return the error as `show_as` names its files; UnexpectedError for one that nobody expected of `what`."""
     if not isinstance(fault, CedeError):
-        from cede.util.faults import unexpected
+        from cede.errors import unexpected
 
         return unexpected(fault, what)
     # told when the command has ended, and with it what is shown instead of a copy's path

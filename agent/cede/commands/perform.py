@@ -31,7 +31,7 @@ def run(request: Request, session: Session) -> Answer:
         except BrokenPipeError:
             raise
         except Exception as fault:  # noqa: BLE001 - lest a traceback shows a guest's words
-            from cede.util.faults import unexpected
+            from cede.errors import unexpected
 
             failed = unexpected(fault, f"`cede {command.name.partition('/')[0]}`")
         else:

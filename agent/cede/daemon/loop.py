@@ -21,11 +21,11 @@ from cede.errors import (
     StopRequestedError,
     TransientError,
     UnreachableError,
+    unexpected,
 )
 from cede.model.plan import Plan
 from cede.model.policy import Policy
 from cede.services.pass_report import Report
-from cede.util.faults import unexpected
 
 _LOG = logging.getLogger(__name__)
 RELOAD = "reload"

@@ -17,8 +17,7 @@ from queue import Empty, SimpleQueue
 
 from cede.adapters.ports import Source
 from cede.daemon.schedule import Ended, pause
-from cede.errors import CedeError
-from cede.util.faults import unexpected
+from cede.errors import CedeError, unexpected
 
 _LASTED_SECONDS = 10.0  # a source that was heard so long isn't one that fails again and again
 

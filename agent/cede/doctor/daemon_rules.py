@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cede.doctor.finding import HOST, Finding, Severity, quoted
 from cede.errors import NOT_RECORDED
-from cede.planner.guest_disks import DISKS_UNKNOWN, disks_remedy
+from cede.planner.guards import DISKS_UNKNOWN, disks_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

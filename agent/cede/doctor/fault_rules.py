@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from cede.doctor.finding import Finding, Severity, quoted
+from cede.model.log_lines import iommu_faults
 from cede.model.pci import Address
-from cede.model.xen_log import iommu_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

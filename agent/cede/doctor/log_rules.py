@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cede.doctor.finding import MSIX_MASKED, MSIX_UNMASK, Finding, Severity, quoted
+from cede.model.log_lines import RESET_CAME_BACK, RESET_GIVEN_UP
 from cede.model.pci import Address
-from cede.model.reset_log import RESET_CAME_BACK, RESET_GIVEN_UP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

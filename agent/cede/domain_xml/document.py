@@ -16,7 +16,7 @@ from lxml import etree
 
 from cede.domain_xml import metadata, sources
 from cede.domain_xml.xml_text import XmlText, attribute, nested, parsed
-from cede.errors import PermanentError
+from cede.errors import PermanentError, unexpected
 from cede.model.domain import (
     FEATURES,
     MAX_DOMID,
@@ -28,9 +28,7 @@ from cede.model.domain import (
     Ownership,
 )
 from cede.model.pci import Address
-from cede.util.faults import unexpected
-from cede.util.numbers import c_number, number
-from cede.util.text import one_line
+from cede.util.text import c_number, number, one_line
 
 _T = TypeVar("_T")
 _MAX_WHY = 200

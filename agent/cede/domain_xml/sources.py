@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cede.domain_xml.xml_text import parsed
 from cede.model.pci import Address
-from cede.util.numbers import c_number
+from cede.util.text import c_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -18,6 +18,7 @@ from cede.errors import (
     PermanentError,
     StopRequestedError,
     WorldMovedError,
+    unexpected,
 )
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
 from cede.model.actions import Action, BindToPciback
@@ -25,7 +26,6 @@ from cede.model.plan import ActionOutcome, Change, Outcome
 from cede.planner.recheck import RECHECKED, recheck
 from cede.planner.recovery import rollback_actions
 from cede.state.journal import Requester
-from cede.util.faults import unexpected
 from cede.util.retry import retry_transient
 
 if TYPE_CHECKING:

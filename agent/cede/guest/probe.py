@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cede.guest import guest_sysfs, lspci
+from cede.guest.pci_function import of_busybox, of_details, of_records, of_sysfs
 
 if TYPE_CHECKING:
     from cede.guest.pci_function import Function, Range
@@ -65,10 +65,10 @@ _CLAIM = re.compile(r"^ *(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : (?
 
 
 _TOOLS = {
-    "lspci": ("guest lspci", lspci.of_records),
-    "busybox": ("guest busybox lspci", lspci.of_busybox),
-    "details": ("guest lspci -vv", lspci.of_details),
-    "sysfs": ("guest sysfs", guest_sysfs.parse),
+    "lspci": ("guest lspci", of_records),
+    "busybox": ("guest busybox lspci", of_busybox),
+    "details": ("guest lspci -vv", of_details),
+    "sysfs": ("guest sysfs", of_sysfs),
 }
 
 

@@ -62,14 +62,6 @@ class BackendDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelLine:
-    """One line of a kernel's log, of printable characters only, and when it was said."""
-
-    seconds_since_boot: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LibxlNote:
     """libxl's record of a device given to a domain: xenstore's `/libxl/pci/<DDDD-BB-SS-F>/domid` (libxl_pci.c)."""
 

@@ -19,8 +19,7 @@ from cede.model.actions import (
 )
 from cede.model.pci import PCIBACK
 from cede.model.plan import Refused
-from cede.planner.guards import refuse_guarded
-from cede.planner.guest_disks import refuse_disks_unknown
+from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
 

@@ -13,8 +13,7 @@ from cede.errors import FailureKind
 from cede.model.domain import GuestKind
 from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
-from cede.planner.guards import refuse_guarded
-from cede.planner.guest_disks import refuse_disks_unknown
+from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.recovery import refuse_held
 from cede.planner.release import (
     refuse_half_gone,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from cede.errors import CedeError
+from cede.errors import CedeError, unexpected
 from cede.model.plan import Refused
-from cede.util.faults import unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,6 +16,7 @@ from cede.errors import (
     TransientError,
     UnsafeError,
     WorldMovedError,
+    unexpected,
 )
 from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied, Why
 from cede.model.policy import When
@@ -23,7 +24,6 @@ from cede.services.assess import to_ask
 from cede.services.observe import observe_host
 from cede.services.status import assess_pass
 from cede.util.clock import CALL_SECONDS
-from cede.util.faults import unexpected
 from cede.util.retry import retry_transient, wait_until
 from cede.verifier.checklist import (
     AssignmentChecks,

@@ -1,4 +1,4 @@
-"""Make of any text, whoever's words are in it, what a screen or a log may have: the one function that cleans.
+"""Make of any text, whoever's words are in it, what a screen or a log may have, or a number; neither ever raises.
 
 Domains, interfaces, mount points, files and guests choose their own names and words. None of these may move the cursor,
 begin a line of its own, change the direction of what follows, or be there without being seen.
@@ -19,6 +19,13 @@ _INVISIBLE = frozenset(
     )
     for code in range(first, last + 1)
 )  # fmt: skip
+# Python's `int` takes signs, blanks, underscores and the digits of every script, and raises for more than 4,300 of them
+MAX_NUMBER = 2**64 - 1
+_MAX_DIGITS = 20  # of MAX_NUMBER in decimal; zeros in front count
+_DIGITS = {
+    10: frozenset("0123456789"),
+    16: frozenset("0123456789abcdefABCDEF"),
+}
 
 
 def is_plain(text: str) -> bool:
@@ -38,3 +45,17 @@ def one_line(text: str, length: int = MAX_LENGTH) -> str:
         joined = " | ".join(part for part in parts if part.strip()).replace("\t", " ")
         short = "".join(c if is_plain(c) else _INSTEAD for c in joined)
     return short if len(short) <= length else short[: length - len(_CUT)] + _CUT
+
+
+def number(text: str | None, base: int = 10, *, most: int = MAX_NUMBER) -> int | None:
+    """Return the number from 0 to `most` that `text` is in `base` (10 or 16); None if it is anything else."""
+    if not text or len(text) > _MAX_DIGITS or not _DIGITS[base].issuperset(text):
+        return None
+    value = int(text, base)
+    return value if value <= most else None
+
+
+def c_number(text: str, *, most: int = MAX_NUMBER) -> int | None:
+    """Return the number that libvirt's XML has as `0x1f` or `31`; None if it is anything else."""
+    prefixed = text[:2] in {"0x", "0X"}
+    return number(text[2:], 16, most=most) if prefixed else number(text, most=most)

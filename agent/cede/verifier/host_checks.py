@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from cede.model.domain import GuestKind
 from cede.model.inventory import CONNECTED, INITIALISED, INITIALISING, RECONFIGURING
-from cede.model.reset_log import RESET_CAME_BACK, RESET_GIVEN_UP
+from cede.model.log_lines import RESET_CAME_BACK, RESET_GIVEN_UP
 from cede.verifier.checklist import Witness, check_result, info_result, unverified_result
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cede.model.domain import Domain
-    from cede.model.inventory import BackendDevice, KernelLine
+    from cede.model.inventory import BackendDevice
+    from cede.model.log_lines import KernelLine
     from cede.model.pci import Address, Device, SwitchedOn
     from cede.verifier.checklist import CheckResult
 

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError, GuestSilentError, PermanentError
+from cede.errors import CedeError, GuestSilentError, PermanentError, unexpected
 from cede.guest import probe
 from cede.model.pci import with_original_state
 from cede.model.plan import Subject
 from cede.model.policy import Channel, When
-from cede.util.faults import unexpected
 from cede.util.retry import wait_for
 from cede.verifier import guest_checks, host_checks
 from cede.verifier.checklist import (

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.libvirt.terminal_holders import terminal_holders
 from cede.errors import GuestSilentError
-from cede.util.numbers import number
-from cede.util.text import one_line
+from cede.util.text import number, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

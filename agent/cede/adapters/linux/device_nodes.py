@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from cede.model.pci import Address, Node, NodeKind
 from cede.util.kernel_files import listing, realpath, text
-from cede.util.numbers import number
-from cede.util.text import one_line
+from cede.util.text import number, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

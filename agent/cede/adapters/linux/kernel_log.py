@@ -11,7 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cede.model.inventory import KernelLine
+from cede.model.log_lines import KernelLine
 from cede.util.text import one_line
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cede.errors import LIBVIRT_SILENT
 from cede.util.kernel_files import listing, text
-from cede.util.numbers import number
-from cede.util.text import one_line
+from cede.util.text import number, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

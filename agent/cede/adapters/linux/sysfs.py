@@ -28,7 +28,7 @@ from cede.util.kernel_files import (
     realpath,
     text,
 )
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

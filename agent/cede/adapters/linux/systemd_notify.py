@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_recorded, raise_silence
 from cede.errors import PermanentError
 from cede.model.host_answers import LOG_HEAD
-from cede.model.inventory import KernelLine
+from cede.model.log_lines import KernelLine
 from cede.model.network import Network, Redirect
 from cede.model.pci import PCIBACK, UNTOLD, HostUse, Identity
 from cede.util.kernel_files import listing, text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cede.adapters.libvirt.offline_libvirt import OfflineLibvirt
 from cede.adapters.recorded.answers import XEN_LOGS, first_text, not_recorded, raise_silence
 from cede.errors import PermanentError
-from cede.model.xen_log import own_lines
+from cede.model.log_lines import own_lines
 from cede.util.kernel_files import listing, text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
-from cede.model.xen_log import iommu_faults, own_lines
+from cede.model.log_lines import iommu_faults, own_lines
 from cede.util.kernel_files import text
 from cede.util.log import log_calls
 

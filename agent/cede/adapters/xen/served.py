@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import IndeterminateError
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,7 @@ from cede.errors import IndeterminateError, WorldMovedError
 from cede.model.domain import MAX_DOMID
 from cede.model.inventory import CLOSING, CONNECTED, BackendDevice, LibxlNote
 from cede.model.pci import Address
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cede.adapters.linux.host_uses.device_tree import children
 from cede.errors import PermanentError
 from cede.util.kernel_files import existing_text, text
-from cede.util.numbers import number
+from cede.util.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
