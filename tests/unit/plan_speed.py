@@ -1,7 +1,7 @@
-"""Resolves, plans and assesses for a large host and prints, as JSON, what that took; test_planner_speed.py starts it.
+"""Resolves, plans, assesses and takes the exit status for a large host; prints what that took, as JSON.
 
-The argument is the number of domains; there are five times as many devices. The seconds are measured with Python's
-garbage collector and without, whose work grows faster than what it goes through.
+test_planner_speed.py starts it. The argument is the number of domains; there are five times as many devices. The
+seconds are measured with Python's garbage collector and without, whose work grows faster than what it goes through.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
+from cede.commands.exit_status import of_plan, of_status
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Reset
@@ -151,6 +152,7 @@ def main() -> None:
         targets = resolve_targets(policy, inventory)
         planned = plan(targets)
         done = Report.of(planned, outcomes, checked, targets=targets.each, previous=before, at="2")
+        of_plan(planned), of_status(done)
         times[collecting].append(time.process_time() - started)
         kinds |= Counter(status.severity for status in done.statuses)
         del targets, planned, done

@@ -268,7 +268,7 @@ def test_status_exits_0_only_if_nothing_but_a_pause_keeps_an_assignment_out_of_s
     decision: Decision, checks: tuple[CheckResult, ...], code: Exit
 ) -> None:
     checked = (AssignmentChecks(subject=NAME, findings=checks),)
-    assert of_status(Report.of(Plan(decisions=(decision,)), (), checked), ()) is code
+    assert of_status(Report.of(Plan(decisions=(decision,)), (), checked)) is code
 
 
 @pytest.mark.parametrize(("seen", "said"), TABLE)

@@ -9,7 +9,7 @@ import click
 from cede.commands.exit_status import EXIT_OF, Exit
 from cede.commands.failure import show_as_json, show_failure
 from cede.commands.screen import echo_lines, named
-from cede.errors import CedeError, UsageError
+from cede.errors import CedeError, UsageError, unexpected
 
 _INTERRUPTED = 130
 
@@ -17,8 +17,6 @@ _INTERRUPTED = 130
 def as_error(fault: Exception, what: str) -> CedeError:
     """Return the error as `show_as` names its files; UnexpectedError for one that nobody expected of `what`."""
     if not isinstance(fault, CedeError):
-        from cede.errors import unexpected
-
         return unexpected(fault, what)
     # told when the command has ended, and with it what is shown instead of a copy's path
     fault.message, fault.remedy = named(fault.message), named(fault.remedy)

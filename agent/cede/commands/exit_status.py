@@ -10,7 +10,6 @@ from cede.errors import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cede.model.conditions import Condition
     from cede.model.plan import Plan
     from cede.services.pass_report import Report
 
@@ -59,11 +58,9 @@ def of_plan(planned: Plan) -> Exit:
     return of_kinds(assess(None, decision).kind for decision in left)
 
 
-def of_status(found: Report, conditions: Iterable[Condition]) -> Exit:
+def of_status(found: Report) -> Exit:
     """Return 0 if each assignment is as it should be and its guest has proved it where it is to, or is paused."""
-    from cede.model.plan import Paused
-    from cede.services.assess import untold
-
-    paused = {one.subject for one in found.plan.decisions if isinstance(one, Paused)}
-    in_sync = all(status.kind is None for status in found.statuses)
-    return Exit.OK if in_sync and untold(conditions) <= paused else Exit.OUT_OF_SYNC
+    in_sync = all(
+        status.kind is None and (status.paused or not status.unproved) for status in found.statuses
+    )
+    return Exit.OK if in_sync else Exit.OUT_OF_SYNC

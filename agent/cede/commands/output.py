@@ -21,21 +21,16 @@ from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
 from cede.model.plan import ActionOutcome, Change, Deferred, Drifted, Paused, Refused, Satisfied
 from cede.model.serialization import dumps
-from cede.services.assess import untold
 from cede.services.pass_report import ChangeOutcome, CheckedAssignment, Report
 from cede.verifier.checklist import CheckStatus
 from cede.verifier.verify import Explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from cede.errors import CedeError
     from cede.model.actions import Action
-    from cede.model.conditions import Condition
     from cede.model.plan import Decision, Plan
-    from cede.services.pass_report import Report
     from cede.state.journal import ChangeRecord
-    from cede.verifier.verify import Explained
 
 
 _MARK = {
@@ -146,15 +141,13 @@ def checked(found: Report, conditions: Sequence[Condition] = ()) -> None:
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
     statuses = {status.subject: status for status in found.statuses}
-    decisions = found.plan.by_subject
-    unproven = untold(conditions)
     for checks in found.checked:
         known, status = of.get(checks.subject, {}), statuses[checks.subject]
         action = known.get(IN_SYNC)
         word = "in sync" if status.kind is None else "OUT OF SYNC"
-        if status.kind is None and checks.subject in unproven:
+        if status.kind is None and status.unproved and known:
             word = "NOT VERIFIED"
-        if isinstance(decisions[checks.subject], Paused):
+        if status.paused:
             word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
         echo(f"{checks.subject}: {word}{since}")
@@ -265,17 +258,16 @@ def show_checked(
     explained: tuple[Explained, ...] = (),
     restarted: tuple[str, ...] = (),
     failed: CedeError | None = None,
-    conditions: Sequence[Condition] = (),
 ) -> Answer:
     """Print the check results, and the checklists if there are any."""
-    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found, conditions)
+    code = EXIT_OF[failed.kind] if failed else exit_status.of_status(found)
     if as_json:
         echo_json(
             dumps(
                 StatusOutput(
                     exit=code,
                     checked=CheckedAssignment.of(found),
-                    conditions=tuple(conditions),
+                    conditions=found.conditions,
                     explained=explained,
                     restarted=restarted,
                     error=failed,
@@ -283,7 +275,7 @@ def show_checked(
             )
         )
         return Answer(exit=code)
-    status(found, conditions)
+    status(found, found.conditions)
     for one in explained:
         checklist(one)
     if failed is not None:

@@ -44,7 +44,7 @@ class Looked:
         """The exit status: OK unless an assignment that isn't paused is out of sync, or has yet to be proved."""
         if self.silent is not None:
             return EXIT_OF[self.silent.kind]
-        return exit_status.of_status(self.report, self.conditions)
+        return exit_status.of_status(self.report)
 
 
 def perform(request: StatusRequest, session: Session) -> Answer:

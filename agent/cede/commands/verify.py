@@ -40,9 +40,7 @@ def perform(request: VerifyRequest, session: Session) -> Answer:
         explained = (
             explain_by_checklist(adapters, targets, found.checked) if request.explain else ()
         )
-    return show_checked(
-        found, as_json=session.as_json, explained=explained, conditions=found.conditions
-    )
+    return show_checked(found, as_json=session.as_json, explained=explained)
 
 
 def _preview(_request: VerifyRequest, session: Session, policy: Policy) -> Answer:
@@ -82,7 +80,6 @@ def _after_restart(request: VerifyRequest, session: Session, policy: Policy) -> 
         explained=explained,
         restarted=tuple(restarted),
         failed=failed,
-        conditions=found.conditions,
     )
 
 

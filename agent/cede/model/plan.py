@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated
 
 from cede.errors import CedeError, FailureKind
@@ -194,23 +195,23 @@ class Drifted:
 Decision = Change | Satisfied | Deferred | Refused | Paused | Drifted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The `decisions`, one of each subject, in the order in which they were made."""
 
     decisions: tuple[Decision, ...] = ()
 
-    @property
+    @cached_property
     def by_subject(self) -> dict[str, Decision]:
         """Each decision by its subject."""
         return {decision.subject: decision for decision in self.decisions}
 
-    @property
+    @cached_property
     def changes(self) -> tuple[Change, ...]:
         """What is to be done, in order."""
         return tuple(d for d in self.decisions if isinstance(d, Change))
 
-    @property
+    @cached_property
     def refusals(self) -> tuple[Refused, ...]:
         """What is refused."""
         return tuple(d for d in self.decisions if isinstance(d, Refused))

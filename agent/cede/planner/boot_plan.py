@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from cede.model.inventory import Inventory
     from cede.model.journal_state import Pause
-    from cede.model.pci import Device
     from cede.model.policy import DevicePolicy, Policy
     from cede.planner.resolve import Target
 

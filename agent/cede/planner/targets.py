@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cede.model.domain import Hostdev
-    from cede.model.inventory import BackendDevice
     from cede.planner.resolve import Target, Targets
 
 

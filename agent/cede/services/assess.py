@@ -81,7 +81,8 @@ class AssignmentStatus:
     `kind` is what keeps it from being as it should be, None if nothing does; `text` says how it is. `reason` and
     `message` say the same as a condition does. `done` tells that its change came to its end; `witness` whose word there
     is on how it was afterwards, None if nobody looked. `attached` and `persistent` tell whether the running domain and
-    the domain's persistent XML have the device now.
+    the domain's persistent XML have the device now; `paused` that the administrator told cede to leave it alone, so
+    that it doesn't count.
     """
 
     subject: str
@@ -94,12 +95,23 @@ class AssignmentStatus:
     witness: Witness | None = None
     attached: bool = False
     persistent: bool = False
+    paused: bool = False
     conditions: tuple[Condition, ...] = ()
 
     @property
     def failed(self) -> bool:
         """Whether its change failed by itself, and not because a stop was requested."""
         return self.reason in _FAILED
+
+    @property
+    def unproved(self) -> bool:
+        """Whether it can't be told whether the guest has the device, though the guest is to be asked."""
+        return any(
+            condition.type == VERIFIED
+            and condition.status is Status.UNKNOWN
+            and condition.reason in _UNTOLD
+            for condition in self.conditions
+        )
 
 
 class _Row(NamedTuple):
@@ -155,17 +167,6 @@ def needs_recheck(
     )
 
 
-def untold(conditions: Iterable[Condition]) -> frozenset[str]:
-    """Return the assignments of which it can't be told whether the guest has the device, though it is to be asked."""
-    return frozenset(
-        condition.subject
-        for condition in conditions
-        if condition.type == VERIFIED
-        and condition.status is Status.UNKNOWN
-        and condition.reason in _UNTOLD
-    )
-
-
 def assess(
     target: Target | None,
     decision: Decision,
@@ -194,6 +195,7 @@ def assess(
         reason=row.reason,
         message=row.message,
         done=outcome is not None and outcome.error is None,
+        paused=isinstance(decision, Paused),
         witness=heard,
     )
     if target is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from cede.errors import CedeError
-from cede.model.plan import ActionOutcome, Outcome, Paused, Plan, Subject
+from cede.model.plan import ActionOutcome, Outcome, Plan, Subject
 from cede.services.assess import assess
 from cede.verifier.checklist import CheckResult
 
@@ -126,12 +126,12 @@ class CheckedAssignment:
     @classmethod
     def of(cls, report: Report) -> tuple[Self, ...]:
         """Return the checks of a pass, each with whether it is verified."""
-        decisions = report.plan.by_subject
+        paused = {status.subject for status in report.statuses if status.paused}
         return tuple(
             cls(
                 subject=checks.subject,
                 findings=checks.findings,
-                paused=isinstance(decisions[checks.subject], Paused),
+                paused=checks.subject in paused,
                 verified=checks.verified,
             )
             for checks in report.checked

@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from cede.errors import HungError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def _utc() -> datetime:
