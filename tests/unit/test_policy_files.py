@@ -266,6 +266,7 @@ class StarvedHost:
     paths: Paths = field(default_factory=Paths)
     clock: Clock = field(default_factory=lambda: Clock(sleep=lambda _: None))
     timeouts: RecordedTimeouts = field(default_factory=RecordedTimeouts)
+    shapes: set[tuple[bytes, bytes]] = field(default_factory=set)
 
 
 @pytest.mark.parametrize("text", [DEVICES, "version: wrong"])

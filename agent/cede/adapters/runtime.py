@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cede.adapters.ports import Adapters, Source
 from cede.state.journal import Journal
+from cede.state.known_shapes import KnownShapes
 from cede.util.clock import Clock, ThreadTimeouts, Timeouts
 from cede.util.paths import Paths
 from cede.util.well_known import DEFAULT_URI
@@ -53,6 +54,11 @@ class Runtime:
     ) -> AbstractContextManager[Adapters]:
         """Open the adapters for the time of one command; raises UnreachableError as `libvirt` says."""
         return self.open_adapters(self, libvirt)
+
+    @property
+    def shapes(self) -> KnownShapes | set[tuple[bytes, bytes]]:
+        """The policy's texts whose shape need not be judged again; a recorded host's word on that isn't taken."""
+        return set() if self.recorded else KnownShapes(self.paths.known_shapes)
 
     def journal(self) -> Journal:
         """Return the journal, which needs no libvirt to be read; the caller closes it."""

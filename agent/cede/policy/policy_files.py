@@ -9,6 +9,7 @@ a moment, and a file that changed while it was read is read again.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -105,7 +106,7 @@ def parse(text: str | bytes, file: str) -> Policy:
 
     Raises PolicyError, and nothing else, with a line `file:line:column: what` for each mistake.
     """
-    return _policy_of({file: text}, file, Diagnostics((file,)))
+    return _policy_of({file: text}, file, Diagnostics((file,)), set())
 
 
 def read(path: Path) -> Policy:
@@ -113,7 +114,7 @@ def read(path: Path) -> Policy:
 
     Raises PolicyError if the file can't be read (the message then begins with the path alone) or is wrong.
     """
-    return _understood(_contents_of((path,), (path,)))
+    return _understood(_contents_of((path,), (path,)), set())
 
 
 def read_all(paths: Sequence[Path]) -> Policy:
@@ -122,10 +123,10 @@ def read_all(paths: Sequence[Path]) -> Policy:
     Hidden files in a folder are left out; a file that is named twice is read once. Raises PolicyError, and nothing
     else, with all mistakes, or if there is no file at all.
     """
-    return _understood(_contents_at(paths))
+    return _understood(_contents_at(paths), set())
 
 
-def _understood(contents: _Contents) -> Policy:
+def _understood(contents: _Contents, shapes: Shapes) -> Policy:
     if not contents.found:
         raise PolicyError(
             f"{':'.join(map(str, contents.paths))}: there is no *.yaml file in this folder"
@@ -134,7 +135,7 @@ def _understood(contents: _Contents) -> Policy:
             name="no-policy-file",
             remedy="name the policy with -f, or write a *.yaml file there",
         )
-    return _policy_of(contents.texts, source_at(contents.paths), contents.diagnostics)
+    return _policy_of(contents.texts, source_at(contents.paths), contents.diagnostics, shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +193,30 @@ def _real(path: Path) -> str:
         return str(path)
 
 
-def _policy_of(contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics) -> Policy:
+class Shapes(Protocol):
+    """The texts of policies that are known to have the shape that a schema describes, each with that schema."""
+
+    def __contains__(self, text: tuple[bytes, bytes]) -> bool:
+        """Whether it is one of them."""
+
+    def add(self, text: tuple[bytes, bytes]) -> None:
+        """Remember it."""
+
+
+def _policy_of(
+    contents: dict[str, str | bytes], source: str, diagnostics: Diagnostics, shapes: Shapes
+) -> Policy:
     """Build the policy from the readable files (name -> content). Raises PolicyError if any has a mistake."""
     parts = []
-    schema = schemas.load("policy.schema.json")
+    schema = schemas.content("policy.schema.json")
     for file, content in contents.items():
         tree = read_tree(content, file, diagnostics)
         if tree is not None:
-            check_shape(tree, schema, diagnostics)
+            raw = (
+                content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+            )
+            if (raw, schema) not in shapes and check_shape(tree, json.loads(schema), diagnostics):
+                shapes.add((raw, schema))
             parts.append(parts_of(tree, diagnostics))
     all_read = len(parts) == len(diagnostics.files)
     policy = policy_of(parts, source, diagnostics, all_read=all_read)
@@ -222,6 +239,10 @@ class PolicyHost(Protocol):
     @property
     def timeouts(self) -> Timeouts:
         """How long a read may take."""
+
+    @property
+    def shapes(self) -> Shapes:
+        """Which texts need not be judged again."""
 
 
 def host_policy(path: Path | None, host: PolicyHost, *, prune: bool = False) -> Policy:
@@ -288,7 +309,7 @@ def _settled(paths: Sequence[Path], host: PolicyHost) -> Policy:
                 "reading the policy", lambda: _contents_at(paths), seconds=_READ_SECONDS
             )
             if look() == found:
-                return _understood(contents)
+                return _understood(contents, host.shapes)
         found, fresh = look(), True
     raise TransientError(
         f"{':'.join(map(str, paths))}: the files go on changing",

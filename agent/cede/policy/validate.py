@@ -18,12 +18,14 @@ _TRUTHS = {"yes": "true", "y": "true", "on": "true", "1": "true"}
 _TRUTHS |= {"no": "false", "n": "false", "off": "false", "0": "false"}
 
 
-def check_shape(tree: Tree, schema: Mapping[str, Any], diagnostics: Diagnostics) -> None:
-    """Add a diagnostic for everything in the tree that the policy's `schema` does not allow."""
+def check_shape(tree: Tree, schema: Mapping[str, Any], diagnostics: Diagnostics) -> bool:
+    """Add a diagnostic for everything in the tree that `schema` does not allow; return whether the tree is right."""
     from jsonschema import Draft202012Validator
 
     incomplete: set[Path] = set()
+    right = True
     for error in Draft202012Validator(schema).iter_errors(tree.data):
+        right = False
         path = tuple(error.absolute_path)
         found: Any = error.instance
         part: Any = error.schema
@@ -47,6 +49,7 @@ def check_shape(tree: Tree, schema: Mapping[str, Any], diagnostics: Diagnostics)
                 _repeated(found, part, path, tree, diagnostics)
             case _:
                 _unexpected(found, part, path, tree.places[path], diagnostics)
+    return right
 
 
 def _unknown_keys(

@@ -50,6 +50,11 @@ class Paths:
         return self.root / "var/lib/cede/refused-logins"
 
     @property
+    def known_shapes(self) -> Path:
+        """Which texts of policies had a right shape, so that none is judged twice."""
+        return self.root / "var/lib/cede/known-shapes"
+
+    @property
     def lock(self) -> Path:
         """What the one cede holds that may change something."""
         return self.run / "cede.lock"

@@ -10,10 +10,15 @@ _PACKAGED, _CHECKOUT = (Path(__file__).parents[above] / "schemas" for above in (
 
 
 def load(name: str) -> dict[str, Any]:
-    """Load the schema in the file `name`, such as `policy.schema.json`.
+    """Load the schema in the file `name`, such as `policy.schema.json`; raises as `content`."""
+    schema: dict[str, Any] = json.loads(content(name))
+    return schema
+
+
+def content(name: str) -> bytes:
+    """Return what is in the file `name`.
 
     Raises FileNotFoundError if neither the installed package nor the checkout has the file.
     """
     folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-    schema: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-    return schema
+    return (folder / name).read_bytes()
