@@ -56,9 +56,12 @@ def asleep(path: str) -> bool:
 
 def serial(path: str) -> str | None:
     """Return the serial number of the function in that folder, for which it is woken; None if it shows none."""
-    return read_config(
-        path, lambda size, read: None if size <= LEGACY_SIZE else serial_number(read)
-    )
+    try:
+        if os.stat(f"{path}/config").st_size <= LEGACY_SIZE:
+            return None
+    except OSError:
+        return None  # it vanished
+    return read_config(path, lambda _, read: serial_number(read))
 
 
 class Serials:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.config_files import Resets, Serials, asleep, read_config, serial
@@ -20,6 +21,7 @@ from cede.errors import IndeterminateError, PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, SwitchedOn
 from cede.util import process
 from cede.util.kernel_files import (
+    beginning,
     existing_link_name,
     existing_text,
     link_name,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _NET_ADDR_RANDOM = "1"  # include/uapi/linux/netdevice.h
 _NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the administrator or a bond
+_NAMES = 4096  # of functions, parsed once
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
@@ -63,6 +66,7 @@ def _event(path: str) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
+@lru_cache(maxsize=_NAMES)
 def _address(name: str) -> Address | None:
     """Parse an address; None for a segment beyond Xen's 16 bits (behind Intel's VMD), which no guest can have."""
     try:
@@ -71,6 +75,7 @@ def _address(name: str) -> Address | None:
         return None
 
 
+@lru_cache(maxsize=_NAMES)
 def _way(path: str) -> str:
     """`.../pci0000:00/0000:00:08.0/0000:01:00.0` as `pci0000:00/08.0/00.0`, without the buses that shift."""
     links: list[str] = []
@@ -228,7 +233,9 @@ class Sysfs:
         here = f"{self._devices}/{address}"
         entries = listing(here)
         return frozenset(
-            name for name, folder in _net(here, entries) if _is_random(folder, entries)
+            name
+            for name, folder in _net(here, entries)
+            if _is_made_up(text(f"{folder}/addr_assign_type"), entries)
         )
 
     def disks(self, address: Address) -> tuple[str, ...]:
@@ -306,9 +313,10 @@ class Sysfs:
         if address is None or identity is None:
             return None  # it vanished while it was read
         path = f"{self._devices}/{name}"
-        physical_function, function_index = virtual.of(path, name)
         entries, way = listing(path), readlink(path)
+        physical_function, function_index = virtual.of(path, name)
         net, sleeps, instance = _net(path, entries), asleep(path), self.instance(address)
+        mac, mac_set = _mac(net[0][1], entries) if net else (None, False)
         resets = self._resets.of(path, way, instance, entries, is_bridge=identity.is_bridge)
         return Device(
             address=address,
@@ -318,8 +326,8 @@ class Sysfs:
             reset=resets.reset,
             on_root_bus=resets.on_root_bus,
             interfaces=tuple(found for found, _ in net),
-            mac=_mac(net[0][1], entries) if net else None,
-            mac_set=bool(net) and text(f"{net[0][1]}/addr_assign_type") in _NET_ADDR_GIVEN,
+            mac=mac,
+            mac_set=mac_set,
             serial=self._serials.of(path, instance, asleep=sleeps),
             asleep=sleeps,
             path=_way(way),
@@ -331,23 +339,30 @@ class Sysfs:
         )
 
 
-def _mac(interface: str, entries: Sequence[str]) -> str | None:
-    """Return an interface's MAC; None for one that the driver made up, which is another one at the next probe."""
-    return None if _is_random(interface, entries) else text(f"{interface}/address") or None
+def _mac(interface: str, entries: Sequence[str]) -> tuple[str | None, bool]:
+    """Return an interface's MAC, None for one that the driver made up, and whether it was given to the interface.
+
+    What the driver made up is another one at the next probe.
+    """
+    assigned = text(f"{interface}/addr_assign_type")
+    mac = None if _is_made_up(assigned, entries) else text(f"{interface}/address") or None
+    return mac, assigned in _NET_ADDR_GIVEN
 
 
-def _is_random(interface: str, entries: Sequence[str]) -> bool:
-    """Whether the driver of the function with the folder `entries` made the interface's MAC up.
+def _is_made_up(assigned: str, entries: Sequence[str]) -> bool:
+    """Whether the driver of the function with the folder `entries` made the MAC up, which was so `assigned`.
 
     udev gives a virtual function a lasting one instead (systemd.link(5), MACAddressPolicy=persistent), and the kernel
     then tells of that one: below it is the one that was made up.
     """
-    assigned = text(f"{interface}/addr_assign_type")
     return assigned == _NET_ADDR_RANDOM or ("physfn" in entries and assigned in _NET_ADDR_GIVEN)
 
 
 def _net(path: str, entries: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the network interfaces below a function with the folder `entries`, each with its folder; virtio's too."""
+    """Return the network interfaces below a function with the folder `entries`, each with its folder; virtio's too.
+
+    `entries` are sorted.
+    """
     folders = [f"{path}/net"] if "net" in entries else []
-    folders += [f"{path}/{entry}/net" for entry in entries if entry.startswith("virtio")]
+    folders += [f"{path}/{entry}/net" for entry in beginning(entries, "virtio")]
     return sorted((name, f"{folder}/{name}") for folder in folders for name in listing(folder))
