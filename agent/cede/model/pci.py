@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypedDict, Unpack
 
 from cede.util.json_keywords import Keywords
 
@@ -318,8 +318,12 @@ class Node:
         return f"{called} ({self.about})" if self.about else called
 
 
-def with_original_state(device: Device, origin: OriginalState | None) -> Device:
-    """Return the device with what the journal knows of the very same card from when dom0 had it."""
+def with_original_state(
+    device: Device,
+    origin: OriginalState | None,
+    **more: Unpack[ToldElsewhere],
+) -> Device:
+    """Return the device with what the journal knows of the very same card from when dom0 had it, and with `more`."""
     # a card that sleeps, or whose configuration space is unreadable, shows no serial
     same = (
         origin is not None
@@ -328,7 +332,16 @@ def with_original_state(device: Device, origin: OriginalState | None) -> Device:
     )
     original = origin if same else None
     hidden = original.macs[0] if original and original.macs and device.on_pciback else None
-    return replace(device, original_state=original, mac=device.mac or hidden)
+    return replace(device, original_state=original, mac=device.mac or hidden, **more)
+
+
+class ToldElsewhere(TypedDict, total=False):
+    """What others than sysfs tell of a device, as `Device` has it."""
+
+    node_device: bool | None
+    in_guest: bool | None
+    uses: tuple[HostUse, ...]
+    unrestored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

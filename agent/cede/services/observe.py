@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.actions import Action
     from cede.model.network import Network
-    from cede.model.pci import Address, Device, HostUse, OriginalState
+    from cede.model.pci import Address, Device, HostUse
 
 
 _LOG = logging.getLogger(__name__)
@@ -59,13 +59,17 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
     given = {served.address for served in backend}
+    # a list without any of the devices that sysfs has isn't plausible, and tells nothing
     known = None if listed.isdisjoint(device.address.node_device for device in devices) else listed
     return Inventory(
         devices=tuple(
-            replace(
-                _known(device, adapters, known, given, memory.origins.get(device.address)),
+            with_original_state(
+                device,
+                memory.origins.get(device.address),
+                node_device=None if known is None else device.address.node_device in known,
+                in_guest=_in_guest(device, adapters, given),
                 uses=tuple(uses.get(device.address, ())),
-                unrestored=network.unrestored(device.interfaces),
+                unrestored=network.unrestored(device.interfaces) if device.interfaces else (),
             )
             for device in devices
         ),
@@ -122,24 +126,10 @@ def _asking_libvirt(adapters: Adapters, what: str, ask: Callable[[], _T]) -> Cal
     return answered
 
 
-def _known(
-    device: Device,
-    adapters: Adapters,
-    listed: Collection[str] | None,
-    given: Collection[Address],
-    origin: OriginalState | None,
-) -> Device:
-    """The device with what libvirt, Xen and the journal know of it.
-
-    A list of libvirt's without any of the devices that sysfs has isn't plausible, and tells nothing: `listed` is None.
-    A NIC on pciback has no interface to tell its MAC: the journal remembers that of the very same card.
-    """
+def _in_guest(device: Device, adapters: Adapters, given: Collection[Address]) -> bool | None:
+    """Whether Xen has given away what is on pciback and, by xenstore, nobody's; None if unknown, and of the others."""
     idle = device.on_pciback and device.address not in given
-    return replace(
-        with_original_state(device, origin),
-        node_device=None if listed is None else device.address.node_device in listed,
-        in_guest=adapters.hypervisor.in_guest(device.address) if idle else None,
-    )
+    return adapters.hypervisor.in_guest(device.address) if idle else None
 
 
 def observe_host(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
