@@ -114,6 +114,8 @@ def _addresses(shown: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _is_end(text: object) -> bool:
     """Whether it is an address, and not `any`."""
+    if text is None:
+        return False  # as of nearly all interfaces
     try:
         return not ip_address(str(text)).is_unspecified
     except ValueError:

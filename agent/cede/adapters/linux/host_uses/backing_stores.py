@@ -81,7 +81,7 @@ class BackingStores:
         for file in opened:
             chain = (f"what {file.process} has open",)
             if file.device is None:
-                path = real(self._sys / file.resource.removeprefix("/sys/"))
+                path = real(f"{self._sys}/{file.resource.removeprefix('/sys/')}")
                 # what is on pciback is open for its guest, by the guest's device model
                 if path is not None and link_name(path.parent / "driver") != PCIBACK:
                     yield from controllers(path, "open", chain)
@@ -89,7 +89,7 @@ class BackingStores:
                 block = self._blocks.numbered(file.device.number)
                 yield from self._blocks.down(block, "open", chain)
             else:
-                path = real(self._sys / "dev/char" / file.device.number)
+                path = real(f"{self._sys}/dev/char/{file.device.number}")
                 if path is not None and not _heard_only(path):
                     yield from self._blocks.device(path, "open", chain)
 

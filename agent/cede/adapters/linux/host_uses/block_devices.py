@@ -8,9 +8,10 @@ paths in sysfs are built).
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cede.adapters.linux.host_uses.device_tree import children, controllers, real
+from cede.adapters.linux.host_uses.device_tree import children, controllers, real, used_for
 from cede.util.kernel_files import text
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ _NUMBER = re.compile(r"^[1-9]\d{0,5}:\d{1,8}$")  # no block device has major 0
 
 
 class BlockDevices:
-    """Finds block devices below `sys_root` and `dev_root`; those of a storage server lie on network interfaces."""
+    """Finds block devices below `sys_root` and `dev_root`; those of a storage server lie on network interfaces.
+
+    It serves one look at the host, in which each block device is walked once.
+    """
 
     def __init__(
         self,
@@ -41,17 +45,17 @@ class BlockDevices:
         self._nodes = nodes
         self._interfaces = interfaces
         self._sessions = {session.name: session for session in sessions}
+        self._walked: dict[Path, list[Use]] = {}
 
-    def all(self) -> Iterator[Path]:
-        """Yield every block device, whole disks and partitions, in the order of their names."""
-        for link in children(self._sys / "class/block", "*"):
-            block = real(link)
-            if block is not None:
-                yield block
+    @cached_property
+    def all(self) -> tuple[Path, ...]:
+        """Every block device, whole disks and partitions, in the order of their names."""
+        found = map(real, children(self._sys / "class/block", "*"))
+        return tuple(block for block in found if block is not None)
 
     def numbered(self, number: str) -> Path | None:
         """Return the block device with the number `8:1`; None if there is none."""
-        return real(self._sys / "dev/block" / number) if _NUMBER.match(number) else None
+        return real(f"{self._sys}/dev/block/{number}") if _NUMBER.match(number) else None
 
     def named(self, name: str) -> Path | None:
         """Return the block device with the kernel's name `sda1`; None if there is none."""
@@ -75,25 +79,28 @@ class BlockDevices:
             return self.numbered(found.number) if found.block else None
         return self.named(str(node.relative_to(root)))
 
-    def down(
-        self,
-        block: Path | None,
-        guard: str,
-        chain: tuple[str, ...],
-        seen: frozenset[Path] = frozenset(),
+    def down(self, block: Path | None, guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
+        """Yield the controllers or network cards below a block device, through partitions and slaves."""
+        if block is None or not chain:
+            return
+        if block not in self._walked:
+            self._walked[block] = list(self._walk(block, guard, (), frozenset()))
+        yield from used_for(self._walked[block], guard, chain)
+
+    def _walk(
+        self, block: Path | None, guard: str, chain: tuple[str, ...], seen: frozenset[Path]
     ) -> Iterator[Use]:
-        """Walk from a block device down through partitions and slaves to the controllers or network cards."""
-        if block is None or block in seen or not chain:
+        if block is None or block in seen:
             return
         chain, seen = (label(block), *chain), seen | {block}
         disk = whole(block)
         for slave in children(disk, "slaves/*"):
-            yield from self.down(real(slave), guard, chain, seen)
+            yield from self._walk(real(slave), guard, chain, seen)
         # a cached bcache device links to the folder of its backing disk
         caches = "bcache/cache/cache[0-9]*" if (disk / "bcache").is_symlink() else ""
         for cache in children(disk, caches) if caches else ():
             member = real(cache)  # .../sdc/bcache
-            yield from self.down(member and member.parent, guard, chain, seen)
+            yield from self._walk(member and member.parent, guard, chain, seen)
         for path in children(disk.parent, "nvme[0-9]*"):
             # a multipath NVMe disk is in its subsystem, which links to its controllers
             controller = real(path) if path.is_symlink() else None

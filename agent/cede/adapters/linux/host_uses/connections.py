@@ -19,12 +19,11 @@ from cede.util.kernel_files import existing_text, text
 from cede.util.text import number
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _ESTABLISHED, _LISTENING = "01", "0A"
 _OPEN = frozenset({_ESTABLISHED, "02", "03"})  # also those that are just being made
-_TCP = {"tcp": "TCP", "tcp6": "TCP"}
 _DATAGRAMS = {
     "udp": "UDP", "udp6": "UDP", "udplite": "UDP-Lite", "udplite6": "UDP-Lite",
     "raw": "raw IP", "raw6": "raw IP", "icmp": "ping", "icmp6": "ping",
@@ -58,6 +57,13 @@ class Connection(NamedTuple):
         return f"{article} {self.kind} connection to {self.peer}{port}"
 
 
+class _Tables(NamedTuple):
+    """The tables of one network namespace: their folder, and the rows of TCP in IPv4 and IPv6."""
+
+    folder: Path
+    tcp: list[list[str]]
+
+
 class Session(NamedTuple):
     """A session with a storage server: its name in the paths of its disks, what it is, the addresses of its ends."""
 
@@ -73,13 +79,12 @@ def connections(
 
     Raises PermanentError if a table of the kernel can't be read: nothing found would say that nobody is connected.
     """
-    if not text(proc / "net/tcp").startswith(_HEADING):
+    own = _tables_in(proc / "net")
+    if own is None:
         raise connections_unknown(proc / "net/tcp")
-    own = proc / "net"
     ports = {
         _endpoint(row[1])[1]
-        for name in _TCP
-        for row in _rows(own / name)
+        for row in own.tcp
         if row[3] == _LISTENING and f"socket:[{row[9]}]" in sshd_sockets
     } or {_SSH_PORT}  # as when systemd listens for sshd
     others = (_tables_of(proc, processes) for processes in namespaces.values())
@@ -92,7 +97,7 @@ def connections(
     return tuple(found)
 
 
-def connections_unknown(path: Path) -> PermanentError:
+def connections_unknown(path: str | Path) -> PermanentError:
     """Return the error for a table of the kernel that can't be read."""
     return PermanentError(
         f"{path} can't be read, so cede can't tell which connections there are",
@@ -101,31 +106,39 @@ def connections_unknown(path: Path) -> PermanentError:
     )
 
 
-def _tables_of(proc: Path, processes: Sequence[str]) -> Path | None:
+def _tables_in(folder: Path) -> _Tables | None:
+    """The tables there; None if there are none."""
+    four = text(f"{folder}/tcp")
+    if not four.startswith(_HEADING):
+        return None
+    return _Tables(folder, [*_parsed(four.splitlines()), *_rows(f"{folder}/tcp6")])
+
+
+def _tables_of(proc: Path, processes: Sequence[str]) -> _Tables | None:
     """The tables of the network namespace that these processes are in; None if all of them have ended.
 
     What has ended and isn't waited for has no network any more, though it is listed.
     """
     for process in processes:
-        if text(proc / process / "net/tcp").startswith(_HEADING):
-            return proc / process / "net"
+        tables = _tables_in(proc / process / "net")
+        if tables is not None:
+            return tables
     alive = next((one for one in processes if text(proc / one / "cmdline")), None)
     if alive is not None:
         raise connections_unknown(proc / alive / "net/tcp")
     return None
 
 
-def _connections(tables: Path, ssh_ports: set[int]) -> Iterator[Connection]:
+def _connections(tables: _Tables, ssh_ports: set[int]) -> Iterator[Connection]:
     """Yield the connections in the tables of one network namespace; there is no table of what the kernel lacks."""
-    for name in _TCP:
-        for row in _rows(tables / name):
-            if row[3] in _OPEN:
-                yield from _connection(row, "TCP", ssh_ports)
+    for row in tables.tcp:
+        if row[3] in _OPEN:
+            yield from _connection(row, "TCP", ssh_ports)
     for name, kind in _DATAGRAMS.items():
-        for row in _rows(tables / name):
+        for row in _rows(f"{tables.folder}/{name}"):
             if row[3] == _ESTABLISHED:
                 yield from _connection(row, kind)
-    for line in _lines(tables / _ASSOCIATIONS):
+    for line in _lines(f"{tables.folder}/{_ASSOCIATIONS}"):
         yield from _association(line.split())
 
 
@@ -156,15 +169,19 @@ def _known(written: str) -> str:
         return ""
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     try:
         return existing_text(path).splitlines()
     except OSError as error:
         raise connections_unknown(path) from error
 
 
-def _rows(path: Path) -> list[list[str]]:
-    rows = [line.split() for line in _lines(path)]
+def _rows(path: str) -> list[list[str]]:
+    return _parsed(_lines(path))
+
+
+def _parsed(lines: Iterable[str]) -> list[list[str]]:
+    rows = [line.split() for line in lines]
     return [row for row in rows if len(row) >= _FIELDS]
 
 

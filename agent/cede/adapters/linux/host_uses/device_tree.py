@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cede.model.pci import Address, HostUse
-from cede.util.kernel_files import matching, realpath
+from cede.util.kernel_files import link_name, matching, realpath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
@@ -26,7 +26,7 @@ def children(path: Path, pattern: str) -> list[Path]:
     return [path / name for name in matching(path, pattern)]
 
 
-def real(path: Path) -> Path | None:
+def real(path: str | Path) -> Path | None:
     """Resolve all links; None if the path does not exist."""
     found = realpath(path)
     return None if found is None else Path(found)
@@ -47,6 +47,12 @@ def controllers(path: Path, guard: str, chain: tuple[str, ...]) -> Iterator[Use]
         yield address, HostUse(guard=guard, chain=(*needed[number:], *chain))
 
 
+def used_for(found: Iterable[Use], guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
+    """Yield what was found below something, of which `chain` tells what it is used for."""
+    for address, use in found:
+        yield address, HostUse(guard=guard, chain=(*use.chain, *chain))
+
+
 def _needed(path: Path) -> list[str]:
     """Return the functions from the root on, each needed by the next."""
     parts = path.parts
@@ -54,8 +60,8 @@ def _needed(path: Path) -> list[str]:
     if not places:
         return []
     above = [parts[n] for n in places[:-1] if _ROOT_BUS.match(parts[n + 1])]
-    last = Path(*parts[: places[-1] + 1])
-    physical = real(last / "physfn")
-    if physical is not None and _FUNCTION.match(physical.name):
-        above.append(physical.name)
-    return [*above, last.name]
+    last = "/".join(("", *parts[1 : places[-1] + 1]))
+    physical = link_name(f"{last}/physfn")
+    if physical is not None and _FUNCTION.match(physical):
+        above.append(physical)
+    return [*above, parts[places[-1]]]

@@ -98,7 +98,7 @@ class Disks:
     def members(self) -> Iterator[Use]:
         """Yield the devices of disks in an active volume group, array or pool, mounted or not."""
         pools = {pool.name for pool in children(self._proc / "spl/kstat/zfs", "*/")}
-        for block in self._blocks.all():
+        for block in self._blocks.all:
             for holder in children(block / "holders", "*"):
                 yield from self._blocks.down(block, "member", (label(holder),))
             if pools:
@@ -121,7 +121,7 @@ class Disks:
         What holds them says no file: it may be a file system that no process sees any more.
         """
         chain = ("what the kernel lets nobody else take",)
-        for block in self._blocks.all():
+        for block in self._blocks.all:
             if block.name.startswith(_OPTICAL) or text(block / "size") == _NO_MEDIUM:
                 continue
             if whole(block) != block:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cede.adapters.linux.host_uses.device_tree import children, controllers, real
+from cede.adapters.linux.host_uses.device_tree import children, controllers, real, used_for
 from cede.model.network import Interface, Network, Redirect
-from cede.util.kernel_files import link_name, listing, text
+from cede.util.kernel_files import beginning, link_name, listing, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from cede.adapters.linux.host_uses.connections import Connection
     from cede.adapters.linux.host_uses.device_tree import Use
@@ -36,7 +36,7 @@ _MADE_BY_KERNEL = frozenset({"kernel", "ra"})
 
 
 class Interfaces:
-    """Finds uses of interfaces below `sys_root`.
+    """Finds uses of interfaces below `sys_root`, for one look at the host, in which each interface is walked once.
 
     `network` is what the kernel tells of interfaces and routes, `ways` the interface by which it reaches each peer.
     """
@@ -53,6 +53,7 @@ class Interfaces:
         self._ways = ways
         self._connections = connections
         self._known = {interface.name: interface for interface in network.interfaces}
+        self._walked: dict[str, list[Use]] = {}
 
     @cached_property
     def _owners(self) -> dict[str, list[str]]:
@@ -62,6 +63,12 @@ class Interfaces:
             for address in interface.addresses:
                 owners.setdefault(address, []).append(interface.name)
         return owners
+
+    @cached_property
+    def _numbered(self) -> dict[str, str]:
+        """Dom0's interfaces by the kernel's number."""
+        folder = f"{self._sys}/class/net"
+        return {text(f"{folder}/{name}/ifindex"): name for name in listing(folder)}
 
     def routes(self) -> Iterator[Use]:
         """Yield the devices of all routes but those to an interface's own subnet, which nobody needs to use."""
@@ -126,11 +133,11 @@ class Interfaces:
     def of_ports(self) -> Iterator[Use]:
         """Yield the devices of bridges with an interface of any guest or container, whoever made that."""
         shown: set[str] = set()
-        for name in listing(self._sys / "class/net"):
+        for name in listing(f"{self._sys}/class/net"):
             interface = self._known.get(name)
-            master = self._master(name)
             leads_away = interface is not None and interface.kind in _GUEST_KINDS
-            if master and master not in shown and (leads_away or _GUEST_PORT.match(name)):
+            master = self._master(name) if leads_away or _GUEST_PORT.match(name) else ""
+            if master and master not in shown:
                 shown.add(master)
                 chain = (f"{name} of a guest or container",)
                 yield from self.down(master, "guest-network", chain)
@@ -151,30 +158,26 @@ class Interfaces:
         """Yield the functions whose interfaces are in another network namespace."""
         for name in listing(self._sys / "bus/pci/devices"):
             device = f"{self._sys}/bus/pci/devices/{name}"
-            for entry in listing(device):
-                if entry != "net" and not entry.startswith("virtio"):
-                    continue
-                below = entry if entry == "net" else f"{entry}/net"
+            entries = listing(device)
+            folders = ["net"] if "net" in entries else []
+            folders += [f"{entry}/net" for entry in beginning(entries, "virtio")]
+            for below in folders:
                 if not listing(f"{device}/{below}"):
-                    yield from self._moved(self._sys / "bus/pci/devices" / name / below)
+                    yield from self._moved(Path(device, below))
 
     def lent(self, proc: Path, namespaces: Mapping[str, Sequence[str]]) -> Iterator[Use]:
         """Yield the devices on which an interface in another network namespace lies, as macvlans of containers do.
 
         A container's own sysfs tells by number what its interfaces lie on (sysfs-class-net, iflink).
         """
-        here = {
-            text(self._sys / "class/net" / name / "ifindex"): name
-            for name in listing(self._sys / "class/net")
-        }
         for process, *_ in namespaces.values():
             seen = f"{proc}/{process}/root/sys/class/net"
-            own = _named(text(proc / process / "net/dev"))
+            own = _named(text(f"{proc}/{process}/net/dev"))
             for name in listing(seen):
                 below = text(f"{seen}/{name}/iflink")
                 if name in own and below != text(f"{seen}/{name}/ifindex") and below:
-                    chain = (f"{name} of {text(proc / process / 'comm') or process}",)
-                    yield from self.down(here.get(below, ""), "namespace", chain)
+                    chain = (f"{name} of {text(f'{proc}/{process}/comm') or process}",)
+                    yield from self.down(self._numbered.get(below, ""), "namespace", chain)
 
     def _moved(self, path: Path) -> Iterator[Use]:
         device = real(path)
@@ -197,23 +200,28 @@ class Interfaces:
         for name in names:
             yield from self.down(name, "console", chain)
 
-    def down(
-        self, name: str, guard: str, chain: tuple[str, ...], seen: frozenset[str] = frozenset()
+    def down(self, name: str, guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
+        """Yield the cards below an interface, through all that lies on something else."""
+        if name not in self._walked:
+            self._walked[name] = list(self._walk(name, guard, (), frozenset()))
+        yield from used_for(self._walked[name], guard, chain)
+
+    def _walk(
+        self, name: str, guard: str, chain: tuple[str, ...], seen: frozenset[str]
     ) -> Iterator[Use]:
-        """Walk from an interface down to the cards, through all that lies on something else."""
         if not name or "/" in name or name in {"lo", ".", ".."} or name in seen:
             return
-        interface = real(self._sys / "class/net" / name)
+        interface = real(f"{self._sys}/class/net/{name}")
         if interface is None:
             return
         chain, seen = (name, *chain), seen | {name}
         for lower in self._lowers(name, interface):
-            yield from self.down(lower, guard, chain, seen)
+            yield from self._walk(lower, guard, chain, seen)
         yield from controllers(interface, guard, chain)
 
     def _lowers(self, name: str, path: Path) -> list[str]:
         """What the interface lies on: the kernel's lower devices, else what sends for it."""
-        lowers = [lower.name.removeprefix("lower_") for lower in children(path, "lower_*")]
+        lowers = [lower.removeprefix("lower_") for lower in beginning(listing(path), "lower_")]
         known = self._known.get(name, Interface(name=name))
         if known.kind == "veth":
             lowers.append(self._master(known.link) if known.link else "")
@@ -242,7 +250,7 @@ class Interfaces:
         known = self._known.get(name)
         if known is not None and known.master:
             return known.master
-        return link_name(self._sys / "class/net" / name / "master") or ""
+        return link_name(f"{self._sys}/class/net/{name}/master") or ""
 
 
 def _named(table: str) -> set[str]:

@@ -91,9 +91,9 @@ def mounts_elsewhere(
     known = {(mount.number, mount.source) for mount in own}
     others: dict[tuple[str, str], Mount] = {}
     for processes in namespaces.values():
-        texts = ((process, text(proc / process / "mountinfo")) for process in processes)
+        texts = ((process, text(f"{proc}/{process}/mountinfo")) for process in processes)
         process, said = next((found for found in texts if found[1]), ("", ""))
-        name = text(proc / process / "comm") if process else ""
+        name = text(f"{proc}/{process}/comm") if process else ""
         for mount in _parsed(said, f"in the mount namespace of {name or process}"):
             if (mount.number, mount.source) not in known:
                 others.setdefault((mount.number, mount.source), mount)
@@ -111,6 +111,8 @@ def _parsed(said: str, namespace: str) -> Iterator[Mount]:
 
 
 def _plain(written: str) -> str:
+    if "\\" not in written:
+        return written
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), written)
 
 

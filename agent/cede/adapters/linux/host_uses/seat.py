@@ -61,7 +61,11 @@ class Seat:
     def _with_firmwares_frame_buffer(self) -> Iterator[str]:
         """Yield the functions in whose memory the firmware's frame buffer is, which the kernel still draws on."""
         above: list[tuple[int, str]] = []
-        for line in text(self._proc / "iomem").splitlines():
+        said = text(self._proc / "iomem")
+        drawn_on = said.lower()
+        if not any(name in drawn_on for name in _FIRMWARES):
+            return  # a big host has thousands of lines
+        for line in said.splitlines():
             # `text` strips the first line's indentation, and there is none
             match = _IOMEM.match(line)
             if match is None:
@@ -76,7 +80,7 @@ class Seat:
         """Yield the devices of the kernel's consoles, and of the frame buffers that text consoles are on."""
         for line in text(self._proc / "consoles").splitlines():
             match = _CONSOLE.match(line)
-            device = real(self._sys / "dev/char" / match[2]) if match else None
+            device = real(f"{self._sys}/dev/char/{match[2]}") if match else None
             if match is not None and device is not None:
                 yield from controllers(device, "console", (f"the console {match[1]}",))
         for number in self._text_frame_buffers():
