@@ -43,7 +43,8 @@ from cede.model.journal_state import Held, JournalState, Pause, Unfinished
 from cede.model.pci import Address, Identity, Link, OriginalState
 from cede.model.plan import Change, Purpose
 from cede.state import database
-from cede.state.journal import ActionRecord, ChangeRecord, Journal, Requester
+from cede.state.history import ActionRecord, ChangeRecord
+from cede.state.journal import Journal, Requester
 from sim.passing_time import SimulatedTime
 from unit.conftest import descriptors
 from unit.raises import raises

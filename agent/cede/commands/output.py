@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cede.model.actions import Action
     from cede.model.plan import Decision, Plan
-    from cede.state.journal import ChangeRecord
+    from cede.state.history import ChangeRecord
 
 
 _MARK = {

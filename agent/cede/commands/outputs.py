@@ -14,7 +14,7 @@ from cede.model.conditions import Condition
 from cede.model.journal_state import Pause
 from cede.model.plan import Plan
 from cede.services.pass_report import ChangeOutcome, CheckedAssignment
-from cede.state.journal import ChangeRecord
+from cede.state.history import ChangeRecord
 from cede.verifier.verify import Explained
 
 

@@ -19,8 +19,6 @@ from cede.domain_xml.xml_text import parsed
 from cede.model.actions import Action, AddToConfig, Adopt, RemoveFromConfig, SwitchOff, SwitchOn
 
 Edit = AddToConfig | Adopt | RemoveFromConfig | SwitchOn | SwitchOff
-
-
 EDITS = (AddToConfig, Adopt, RemoveFromConfig, SwitchOn, SwitchOff)
 
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 
 SIDE_BY_SIDE = 8
-
-
 Progress = Callable[[Change, Action | ActionOutcome], None]
 
 

@@ -44,25 +44,15 @@ _COMMAND = (
     'printf "|%s|\\n" "$@";echo "==end $# ${{#x}}"\''
 )
 
-
 _INSTEAD = {"lspci": "busybox", "sysfs": "details"}
 
 
 # longer than any line of lspci, of sysfs or of a kernel's log; no line takes longer to read than its length
 _MARKED = re.compile(r"^\|(?P<said>[\t -~]{0,2000})\|$")
-
-
 _MAX_LINES = 200  # as `_COMMAND` has it
-
-
 _END = re.compile(r"^==end (?P<lines>[0-9]{1,4}) (?P<characters>[0-9]{1,6})$")
-
-
 _SECTION = re.compile(r"^==(lspci|busybox|details|sysfs)$")
-
-
 _CLAIM = re.compile(r"^ *(?P<first>[0-9a-f]{1,16})-(?P<last>[0-9a-f]{1,16}) : (?P<by>\S+)$")
-
 
 _TOOLS = {
     "lspci": ("guest lspci", of_records),
@@ -70,7 +60,6 @@ _TOOLS = {
     "details": ("guest lspci -vv", of_details),
     "sysfs": ("guest sysfs", of_sysfs),
 }
-
 
 VIEWS = tuple(source for source, _ in _TOOLS.values())
 

@@ -35,7 +35,6 @@ Time = Annotated[
     ),
 ]
 
-
 HOST = ""  # the subject of the host's own conditions
 
 
@@ -55,7 +54,6 @@ class ConditionType(StrEnum):
 
 
 ATTACHED, PERSISTENT, VERIFIED, IN_SYNC = tuple(ConditionType)[:4]
-
 
 (
     LIBVIRT_REACHABLE, POLICY_VALID, JOURNAL_USABLE, DOMAINS_READABLE, PCIBACK_LOADED, MAINTENANCE,

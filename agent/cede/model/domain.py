@@ -14,24 +14,14 @@ from cede.util.text import one_line
 OWN_ALIAS = "ua-cede-"
 _MAX_VOLUMES = 200
 MAX_DOMID = 0x7FEF  # below DOMID_FIRST_RESERVED, xen/include/public/xen.h
-
-
 Feature = Literal["passthrough", "e820_host"]  # as libvirt calls Xen's features
-
-
 PASSTHROUGH: Final = "passthrough"
-
-
 E820_HOST: Final = "e820_host"
-
-
 FEATURES: tuple[Feature, ...] = (PASSTHROUGH, E820_HOST)
-
 
 DomainName = Annotated[
     str, Keywords(name="domain_name", description="the name of a Xen guest", min_length=1)
 ]
-
 
 KiB = Annotated[int, Keywords(minimum=0)]
 

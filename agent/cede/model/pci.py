@@ -18,16 +18,13 @@ _SBDF = re.compile(
     r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
 )
 
-
 _NODE_DEVICE = re.compile(
     r"^pci_(?P<segment>[0-9a-f]{4})_(?P<bus>[0-9a-f]{2})_(?P<slot>[0-9a-f]{2})_(?P<function>[0-7])$"
 )
 
-
 _VDEV = re.compile(
     r"^(?P<segment>[0-9a-f]{4}):(?P<bus>[0-9a-f]{2}):(?P<slot>[0-9a-f]{2})\.0?(?P<function>[0-7])$"
 )
-
 
 _MAX_SEGMENT, _MAX_BUS, _MAX_SLOT, _MAX_FUNCTION = 0xFFFF, 0xFF, 0x1F, 7
 
@@ -91,13 +88,8 @@ class Address:
 
 
 PCIBACK = "pciback"
-
-
 BRIDGE_CLASS = "06"
-
-
 TRAITS = ("address", "path", "mac", "serial", "physical_function", "vendor", "device", "subsystem")
-
 
 PciId = Annotated[
     str,

@@ -28,7 +28,6 @@ Subject = Annotated[
     ),
 ]
 
-
 RuleName = Annotated[
     str,
     Keywords(
@@ -38,9 +37,7 @@ RuleName = Annotated[
     ),
 ]
 
-
 Sentence = Annotated[str, Keywords(min_length=1)]
-
 
 Reason = Annotated[
     str, Keywords(name="reason", description="why, as a sentence for people", min_length=1)
@@ -62,8 +59,6 @@ class Purpose(StrEnum):
 
 
 _ATTACHING = frozenset({Purpose.ATTACH, Purpose.RESTORE, Purpose.BIND})
-
-
 _KEEPS_BOUND = frozenset({Purpose.BIND, Purpose.HAND_OVER})
 
 

@@ -34,7 +34,6 @@ _FIRST = (
     """CREATE TABLE held (address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, boot TEXT NOT NULL)""",
 )
 
-
 _SECOND = (
     """CREATE TABLE pause (
       target TEXT NOT NULL, domain TEXT NOT NULL, device TEXT NOT NULL, drained INTEGER NOT NULL, who TEXT NOT NULL,
@@ -47,24 +46,20 @@ _SECOND = (
       message TEXT NOT NULL, since TEXT NOT NULL, next_try TEXT NOT NULL, PRIMARY KEY (source, subject, type))""",
 )
 
-
 DEVICE_OF_SUBJECT = (  # a change on a device of the policy: its subject is `nic0 -> pv1` or `nic0 in pv1`
     "CASE WHEN subject LIKE '% -> %' OR subject LIKE '% in %'"
     " THEN substr(subject, 1, instr(subject, ' ') - 1) ELSE '' END"
 )
-
 
 _THIRD = (
     "ALTER TABLE task ADD COLUMN device TEXT NOT NULL DEFAULT ''",
     f"UPDATE task SET device = {DEVICE_OF_SUBJECT}",  # noqa: S608 - a constant
 )
 
-
 _FOURTH = (
     "ALTER TABLE task ADD COLUMN error TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE deed ADD COLUMN error TEXT NOT NULL DEFAULT ''",
 )
-
 
 _FIFTH = tuple(  # a policy's identity instead of its path as typed (model/policy.py)
     statement
@@ -75,19 +70,13 @@ _FIFTH = tuple(  # a policy's identity instead of its path as typed (model/polic
     )
 )
 
-
 _SIXTH = (
     "ALTER TABLE condition ADD COLUMN domid INTEGER",
     "ALTER TABLE condition ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
 )
 
-
 STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
-
-
 VERSION = len(STEPS)
-
-
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 DEVICE_VERSION = 3  # from which version on a change knows its device's name
 DOMID_VERSION = (
@@ -115,8 +104,6 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
 
 
 _MODE = 0o700
-
-
 _TIMEOUT_SECONDS = 10.0
 
 

@@ -14,9 +14,7 @@ _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\-~])"
 )
 
-
 _CONTROL = re.compile(r"[^\n\t -~]")
-
 
 _TOKEN = re.compile(
     r"\x1b\[(?P<count>[0-9]{0,4})(?P<final>[CDGK])|(?P<other>" + _ESCAPE.pattern + r")|(?P<one>.)",
@@ -26,8 +24,6 @@ _TOKEN = re.compile(
 
 # a cursor position, the alternate screen, a scrolling region
 _FULL_SCREEN = re.compile(r"\x1b\[[0-9]*;[0-9]*[Hf]|\x1b\[\?(?:1049|1047|47)h|\x1b\[[0-9]+;[0-9]+r")
-
-
 _WIDEST = 4096
 
 
