@@ -22,6 +22,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cede.cli.boot_command import BootOutput
 from cede.cli.import_command import ImportOutput
 from cede.commands import outputs
+from cede.commands.doctor import DoctorOutput
+from cede.commands.history import HistoryOutput
+from cede.commands.pause import PauseOutput
 from cede.errors import CedeError
 from cede.model.serialization import SUM_TYPES, TEXTS, members, plain, type_name
 from cede.services.describe_devices import DevicesOutput
@@ -32,12 +35,12 @@ from cede.util.json_keywords import Keywords
 OUTPUTS = {
     "boot": ("cede boot --print --json", BootOutput),
     "devices": ("cede devices --json", DevicesOutput),
-    "doctor": ("cede doctor --json", outputs.DoctorOutput),
+    "doctor": ("cede doctor --json", DoctorOutput),
     "error": ("cede COMMAND --json that ends in an error", outputs.ErrorOutput),
-    "history": ("cede history --json", outputs.HistoryOutput),
+    "history": ("cede history --json", HistoryOutput),
     "import": ("cede import --json", ImportOutput),
     "inventory": ("cede devices --save", SavedHost),
-    "pause": ("cede pause --json", outputs.PauseOutput),
+    "pause": ("cede pause --json", PauseOutput),
     "plan": ("cede plan --json", outputs.PlanOutput),
     "report": ("cede apply --json", outputs.ReportOutput),
     "status": ("cede status --json", outputs.StatusOutput),

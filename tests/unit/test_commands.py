@@ -16,7 +16,8 @@ from cede.commands.catalog import COMMANDS, Command, Kind, command_of
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.perform import run
 from cede.commands.screen import echo, shown_on
-from cede.commands.session import Session, writing
+from cede.commands.session import Session
+from cede.commands.writing import writing
 from cede.errors import StopRequestedError, WorldMovedError
 from cede.model.policy import Channel
 from cede.model.serialization import build

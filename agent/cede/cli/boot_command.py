@@ -15,7 +15,8 @@ from cede.commands.exit_status import Exit
 from cede.commands.output import show_report
 from cede.commands.outputs import PlanOutput
 from cede.commands.screen import echo, echo_json
-from cede.commands.session import path_of, writing
+from cede.commands.session import path_of
+from cede.commands.writing import writing
 from cede.errors import UsageError
 from cede.model.plan import Change
 from cede.model.serialization import dumps

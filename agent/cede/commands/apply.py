@@ -10,7 +10,8 @@ from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
 from cede.commands.output import show_report
 from cede.commands.requests import ApplyRequest
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import carry_out_pass, replan
 from cede.services.status import failures_recorded

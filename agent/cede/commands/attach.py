@@ -6,7 +6,8 @@ from cede.commands import output
 from cede.commands.answer import Answer
 from cede.commands.output import show_report
 from cede.commands.requests import AttachRequest
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
 from cede.errors import UsageError
 from cede.model.policy import Channel, When
 from cede.policy.policy_files import host_policy_if_any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ from cede.commands import output
 from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest, refuse_other
 from cede.commands.exit_status import Exit
-from cede.commands.outputs import DoctorOutput
 from cede.commands.requests import DoctorFixRequest, DoctorRequest
 from cede.commands.screen import echo, echo_json
-from cede.commands.session import Session, path_of, writing
-from cede.doctor.finding import Severity
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
+from cede.doctor.finding import Finding, Severity
 from cede.errors import CedeError, UsageError
 from cede.model.plan import Plan
 from cede.model.policy import Policy
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from cede.services.diagnose import Diagnosis
 
 _MARK = {Severity.FATAL: "FATAL", Severity.WARNING: "warning", Severity.NOTE: "note"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOutput:
+    """What `cede doctor --json` prints.
+
+    `exit` is 1 if something makes passthrough fail, else 0; `findings` are the worst first, after --fix as they are
+    then; `fix` is what --fix would do; `outcomes` are what --fix did, empty without it.
+    """
+
+    exit: Exit
+    findings: tuple[Finding, ...]
+    fix: Plan
+    outcomes: tuple[ChangeOutcome, ...]
 
 
 def perform(request: DoctorRequest | DoctorFixRequest, session: Session) -> Answer:

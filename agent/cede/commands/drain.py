@@ -10,7 +10,8 @@ from cede.commands.output import show_report
 from cede.commands.pause import reason_of
 from cede.commands.requests import DrainRequest
 from cede.commands.screen import echo
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance
 from cede.services.reconcile import RequestContext

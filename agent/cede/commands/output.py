@@ -5,7 +5,6 @@ Plain text that reads the same on a terminal, in a mail from cron and in a bug r
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
@@ -15,8 +14,7 @@ from cede.commands.answer import Answer
 from cede.commands.exit_status import EXIT_OF
 from cede.commands.failure import show_error
 from cede.commands.outputs import ReportOutput, StatusOutput
-from cede.commands.screen import echo, echo_json, echo_lines
-from cede.domain_xml.edits import EDITS, edited
+from cede.commands.screen import echo, echo_json
 from cede.errors import CedeError
 from cede.model.conditions import HOST, IN_SYNC, MAINTENANCE, Condition, Status
 from cede.model.plan import ActionOutcome, Change, Deferred, Drifted, Paused, Refused, Satisfied
@@ -26,11 +24,10 @@ from cede.verifier.checklist import CheckStatus
 from cede.verifier.verify import Explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from cede.model.actions import Action
     from cede.model.plan import Decision, Plan
-    from cede.state.history import ChangeRecord
 
 
 _MARK = {
@@ -39,9 +36,6 @@ _MARK = {
     CheckStatus.UNVERIFIED: "??",
     CheckStatus.INFO: "--",
 }
-
-
-_CONTEXT = 1  # lines around a change, which show its place
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -79,20 +73,6 @@ def decision(one: Decision) -> None:
             echo(f"{one.subject}: nothing to do: {one.reason}")
         case _:
             assert_never(one)
-
-
-def xml_diff(planned: Plan, before: Mapping[str, str]) -> None:
-    """Print how the persistent XML of each domain in `before` would change, as a unified diff."""
-    for domain, xml in before.items():
-        after = xml
-        for action in planned.actions:
-            if isinstance(action, EDITS) and action.domain == domain:
-                after = edited(action, after)
-        names = (f"{domain}.xml", f"{domain}.xml, after cede apply")
-        lines = difflib.unified_diff(
-            xml.splitlines(), after.splitlines(), *names, n=_CONTEXT, lineterm=""
-        )
-        echo_lines(lines)
 
 
 def _action_required(what: str) -> None:
@@ -204,32 +184,6 @@ def report(done: Report) -> None:
     checked(done)
     if not done.outcomes and not done.plan.refusals:
         echo("Nothing was changed.")
-
-
-def history(entries: Sequence[ChangeRecord]) -> None:
-    """Print changes and their actions, the oldest first as in a log."""
-    if not entries:
-        echo("cede has changed nothing yet.")
-    for entry in reversed(entries):
-        still = " (unfinished)" if entry.open else ""
-        echo(f"{entry.started}  {entry.subject}: {entry.outcome}{still}")
-        echo(
-            f"  requested by {entry.requester or 'unknown'} with {entry.command or 'cede'}"
-            + (f"; {entry.address}" if entry.address else "")
-        )
-        for action in entry.actions:
-            ended = (
-                "did not end"
-                if action.seconds is None
-                else f"{action.outcome}, {action.seconds:.1f} s"
-            )
-            echo(f"  {'rollback: ' if action.is_rollback else ''}{action.text}: {ended}")
-            if action.message:
-                echo(f"    {action.message}")
-        if entry.message and entry.message not in {action.message for action in entry.actions}:
-            echo(f"  {entry.message}")
-        if entry.remedy:
-            echo(f"  remedy: {entry.remedy}")
 
 
 def show_report(done: Report, *, as_json: bool) -> Answer:

@@ -1,6 +1,7 @@
 """What the commands print with --json, each one value; schemas/*.schema.json are generated from their types.
 
-What is printed of devices and of a proposed policy is in services/describe_devices.py and importing/imported_policy.py.
+Those of one command alone are in its module. What is printed of devices and of a proposed policy is in
+services/describe_devices.py and importing/imported_policy.py.
 """
 
 from __future__ import annotations
@@ -8,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cede.commands.exit_status import Exit
-from cede.doctor.finding import Finding
 from cede.errors import CedeError, Diagnostic
 from cede.model.conditions import Condition
-from cede.model.journal_state import Pause
 from cede.model.plan import Plan
 from cede.services.pass_report import ChangeOutcome, CheckedAssignment
-from cede.state.history import ChangeRecord
 from cede.verifier.verify import Explained
 
 
@@ -66,31 +64,3 @@ class StatusOutput:
     explained: tuple[Explained, ...] = ()
     restarted: tuple[str, ...] = ()
     error: CedeError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorOutput:
-    """What `cede doctor --json` prints.
-
-    `exit` is 1 if something makes passthrough fail, else 0; `findings` are the worst first, after --fix as they are
-    then; `fix` is what --fix would do; `outcomes` are what --fix did, empty without it.
-    """
-
-    exit: Exit
-    findings: tuple[Finding, ...]
-    fix: Plan
-    outcomes: tuple[ChangeOutcome, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryOutput:
-    """What `cede history --json` prints; in `history` the newest change is first."""
-
-    history: tuple[ChangeRecord, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseOutput:
-    """What `cede pause --json` prints; `pauses` are all that is paused or drained now."""
-
-    pauses: tuple[Pause, ...]

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
-from cede.commands.outputs import PauseOutput
 from cede.commands.requests import PauseRequest
 from cede.commands.screen import echo, echo_json
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
+from cede.model.journal_state import Pause
 from cede.model.serialization import dumps
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance
 from cede.util.text import one_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseOutput:
+    """What `cede pause --json` prints; `pauses` are all that is paused or drained now."""
+
+    pauses: tuple[Pause, ...]
 
 
 def reason_of(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from cede.commands.answer import Answer
 from cede.commands.confirmation import plan_digest
 from cede.commands.outputs import PlanOutput
 from cede.commands.requests import PlanRequest
-from cede.commands.screen import echo_json
+from cede.commands.screen import echo_json, echo_lines
 from cede.commands.session import Session, path_of
-from cede.domain_xml.edits import EDITS
+from cede.domain_xml.edits import EDITS, edited
 from cede.errors import UsageError
 from cede.model.serialization import dumps
 from cede.planner.planner import plan
@@ -23,8 +24,12 @@ from cede.services.observe import read_inventory
 from cede.services.reconcile import replan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cede.model.plan import Plan
     from cede.model.policy import Policy
+
+_CONTEXT = 1  # lines around a change, which show its place
 
 
 def perform(request: PlanRequest, session: Session) -> Answer:
@@ -45,7 +50,7 @@ def perform(request: PlanRequest, session: Session) -> Answer:
         echo_json(dumps(PlanOutput(plan=planned)))
     else:
         output.plan(planned)
-        output.xml_diff(planned, before)
+        _show_diff(planned, before)
     return Answer(exit=exit_status.of_plan(planned), digest=plan_digest(planned.changes))
 
 
@@ -63,3 +68,17 @@ def _of_host(request: PlanRequest, session: Session, policy: Policy) -> tuple[Pl
             action.domain for action in planned.actions if isinstance(action, EDITS)
         )
         return planned, {name: adapters.libvirt.persistent_xml(name) for name in names}
+
+
+def _show_diff(planned: Plan, before: Mapping[str, str]) -> None:
+    """Print how the persistent XML of each domain in `before` would change, as a unified diff."""
+    for domain, xml in before.items():
+        after = xml
+        for action in planned.actions:
+            if isinstance(action, EDITS) and action.domain == domain:
+                after = edited(action, after)
+        names = (f"{domain}.xml", f"{domain}.xml, after cede apply")
+        lines = difflib.unified_diff(
+            xml.splitlines(), after.splitlines(), *names, n=_CONTEXT, lineterm=""
+        )
+        echo_lines(lines)

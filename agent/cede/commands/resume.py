@@ -11,7 +11,8 @@ from cede.commands.exit_status import Exit
 from cede.commands.output import show_report
 from cede.commands.requests import ResumeRequest
 from cede.commands.screen import echo
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
 from cede.errors import UsageError
 from cede.policy.policy_files import host_policy_if_any
 from cede.services import maintenance

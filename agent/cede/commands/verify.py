@@ -10,7 +10,8 @@ from cede.commands.exit_status import Exit
 from cede.commands.output import show_checked
 from cede.commands.requests import VerifyRequest
 from cede.commands.screen import echo
-from cede.commands.session import Session, path_of, writing
+from cede.commands.session import Session, path_of
+from cede.commands.writing import writing
 from cede.errors import CedeError
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import replan, verify_started
