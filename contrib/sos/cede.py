@@ -34,6 +34,7 @@ class Cede(Plugin, IndependentPlugin):  # type: ignore[misc]  # sos has no types
                         "modalias",
                         "boot_vga",
                         "max_link_speed",
+                        "enable",
                         "power_state",
                         "power/runtime_status",
                         "physfn",

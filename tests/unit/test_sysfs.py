@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from cede.adapters.linux.config_space import serial_number
 from cede.adapters.linux.sysfs import Sysfs
+from cede.adapters.recorded.dom0 import RecordedSysfs
 from cede.errors import IndeterminateError, PermanentError
+from cede.model.host_answers import HostAnswers
 from cede.model.pci import Address, Device, Identity, Reset, SwitchedOn
 from sim.config_spaces import E1000
 from unit.raises import raises
@@ -450,3 +452,54 @@ def test_a_conventional_function_names_the_bridge_that_speaks_for_it(
     found = Sysfs(tree.sys).device(Address(0, 0x11, 1, 0))
     assert found is not None
     assert found.requester == (Address(0, 0x0F, 0, 0) if expected else None)
+
+
+_PORT, _PLAIN = {"max_link_speed": "8.0 GT/s PCIe", "enable": "1"}, {"enable": "1"}
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["without-root", "in-a-folder"])
+@pytest.mark.parametrize(
+    ("port", "bridge", "card", "expected"),
+    [
+        (("pcieport", _PORT), (None, _PORT), _PLAIN, "0000:0f:00.0"),
+        (("pcieport", _PORT), ("pcieport", _PORT), _PLAIN, None),
+        (("pcieport", _PORT), (None, _PORT), _PORT, None),
+        ((None, _PORT), ("pcieport", _PORT), _PLAIN, None),
+        ((None, _PLAIN), (None, _PLAIN), _PLAIN, "0000:00:0b.0"),
+        (("pcieport", _PORT), (None, _PLAIN), _PLAIN, "0000:0f:00.0"),
+        ((None, {}), (None, {}), {}, None),
+        ((None, _PORT), (None, _PORT), {}, None),
+    ],
+    ids=[
+        "behind-a-bridge-to-pci", "behind-a-switch", "express-itself", "behind-a-root-port-without-its-driver",
+        "conventional-host", "conventional-bridge", "not-told", "not-told-of-the-card",
+    ],
+)  # fmt: skip
+def test_without_a_bridges_capabilities_its_speed_and_driver_tell_what_is_behind_it(
+    tree: SysTree,
+    recorded: bool,
+    port: tuple[str | None, dict[str, str]],
+    bridge: tuple[str | None, dict[str, str]],
+    card: dict[str, str],
+    expected: str | None,
+) -> None:
+    """The first 64 bytes say that there are capabilities, and none of them."""
+    space = bytearray(64)
+    space[6], space[0x34] = 0x10, 0x40
+    above = None
+    driver: str | None
+    for address, (driver, files) in {
+        "0000:00:0b.0": port,
+        "0000:0f:00.0": bridge,
+        "0000:10:03.0": (None, card),
+    }.items():
+        kind = "020000" if address == "0000:10:03.0" else "060400"
+        above = tree.function(
+            address, under=above, class_code=kind, driver=driver, config=bytes(space)
+        )
+        for name, said in files.items():
+            (above / name).write_text(f"{said}\n")
+    adapter = RecordedSysfs(tree.sys, HostAnswers()) if recorded else Sysfs(tree.sys)
+    found = adapter.device(Address(0, 0x10, 3, 0))
+    assert found is not None
+    assert found.requester == (Address.parse(expected) if expected else None)

@@ -95,6 +95,11 @@ class Resets:
 
     So a function that sleeps is woken once at most, and sleeps on afterwards; to wait until it wakes would be to refuse
     it as long as it sleeps. What can't be told is asked again.
+
+    Nothing is kept for other processes. What would tell that a card in the same place is still the same one, its inode
+    in sysfs, is a number that another boot gives again, and an address with vendor, device and subsystem names each
+    card of a model. A card whose firmware is loaded anew may show other capabilities. A reading is a few dozen bytes,
+    the daemon reads once in its life, and a command reads what it decides on.
     """
 
     def __init__(self) -> None:

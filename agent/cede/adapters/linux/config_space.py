@@ -70,16 +70,20 @@ def switched_on(read: Callable[[int, int], bytes]) -> SwitchedOn | None:
     )
 
 
-def makes_conventional(read: Callable[[int, int], bytes]) -> bool:
+def makes_conventional(read: Callable[[int, int], bytes]) -> bool | None:
     """Whether the bridge has a conventional PCI bus behind it: it is a conventional one, or one from PCI Express to it.
 
-    `read(offset, size)` is as for `serial_number`. False for a bridge that does not answer.
+    `read(offset, size)` is as for `serial_number`. None for a bridge that does not answer, and where its capabilities
+    can't be read to their end.
     """
     status = _word(read, _STATUS)
     if status is None or status == _NOBODY:
-        return False
+        return None
     port = _port_type(read, status)
-    return port is None or port == _TO_CONVENTIONAL
+    if port is not None:
+        return port == _TO_CONVENTIONAL
+    _, whole = _capabilities(read, status)
+    return True if whole else None
 
 
 def isolation(read: Callable[[int, int], bytes]) -> Isolation | None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _OF_FUNCTION = (
     "uevent", "vendor", "device", "class", "subsystem_vendor", "subsystem_device", "driver_override",
-    "max_link_speed", "power_state", "power/runtime_status", "modalias", "boot_vga", "resource", "revision", "config",
+    "max_link_speed", "enable", "power_state", "power/runtime_status", "modalias", "boot_vga", "resource", "revision",
+    "config",
 )  # fmt: skip
 _CLASSES = {
     "sys/class/net": ("address", "addr_assign_type"),
@@ -31,6 +32,7 @@ _CLASSES = {
 _OF_HOST = (
     "sys/hypervisor/type", "sys/hypervisor/properties/features", "sys/hypervisor/version/*",
     "sys/bus/pci/drivers/pciback/slots", "sys/bus/pci/drivers/pciback/permissive",
+    "sys/kernel/security/lockdown", "etc/inittab",
     "proc/cmdline", "proc/modules", "proc/version", "proc/sys/kernel/osrelease", "proc/sys/kernel/random/boot_id",
     "etc/modules", "etc/initramfs-tools/modules", "etc/initramfs-tools/modules.d/*", "etc/dracut.conf",
     "usr/share/initramfs-tools/modules.d/*", "etc/dracut.conf.d/*.conf", "etc/default/grub", "etc/default/grub.d/*.cfg",

@@ -11,12 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.config_files import Resets, Serials, asleep, read_config, serial
-from cede.adapters.linux.config_space import (
-    LEGACY_SIZE,
-    isolation,
-    makes_conventional,
-    switched_on,
-)
+from cede.adapters.linux.config_space import isolation, switched_on
+from cede.adapters.linux.requesters import Requesters
 from cede.errors import IndeterminateError, PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, SwitchedOn
 from cede.util import process
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
 _NET_ADDR_RANDOM = "1"  # include/uapi/linux/netdevice.h
 _NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the administrator or a bond
 _NAMES = 4096  # of functions, parsed once
+_CHOSEN = re.compile(r"\[([a-z]{1,32})\]")
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
 _ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 _FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
@@ -86,35 +83,6 @@ def _way(path: str) -> str:
         elif function and links:
             links.append(function[1])
     return "/".join(links)
-
-
-class _Requesters:
-    """Finds the bridge that speaks for a conventional function, looking at each bridge once."""
-
-    def __init__(self, devices: str) -> None:
-        self._devices = devices
-        self._seen: dict[str, bool] = {}
-
-    def of(self, way: str, entries: Sequence[str]) -> Address | None:
-        """Return the bridge next to the root behind which all is conventional; None for PCI Express, or unreadable.
-
-        `way` is the function's path in sysfs; `entries` are the names in its folder.
-        """
-        if "max_link_speed" in entries:  # PCI Express (drivers/pci/pci-sysfs.c)
-            return None
-        functions = [part for part in way.split("/") if _FUNCTION.match(part)]
-        bridges = (name for name in functions[:-1] if self._makes_conventional(name))
-        return next((_address(name) for name in bridges), None)
-
-    def _makes_conventional(self, name: str) -> bool:
-        if name not in self._seen:
-            self._seen[name] = bool(
-                read_config(
-                    f"{self._devices}/{name}",
-                    lambda size, read: size >= LEGACY_SIZE and makes_conventional(read),
-                )
-            )
-        return self._seen[name]
 
 
 class _VirtualFunctions:
@@ -219,6 +187,14 @@ class Sysfs:
         """Return the addresses that pciback treats as permissive."""
         return self._listed("permissive")
 
+    def lockdown(self) -> str | None:
+        """Return the kernel's lockdown: `none`, `integrity` or `confidentiality`; None if that can't be told.
+
+        Everybody may read it (security/lockdown/lockdown.c: mode 0644), where securityfs is mounted.
+        """
+        chosen = _CHOSEN.search(text(f"{self.root}/kernel/security/lockdown"))
+        return chosen[1] if chosen else None
+
     def modalias(self, address: Address) -> str:
         """Return the alias by which modprobe finds the device's driver; empty if unreadable."""
         return text(f"{self._devices}/{address}/modalias")
@@ -260,7 +236,7 @@ class Sysfs:
 
         Raises IndeterminateError if they can't be listed or read: a device that isn't returned counts as vanished.
         """
-        slots, looks = self.pciback_slots(), (_VirtualFunctions(), _Requesters(self._devices))
+        slots, looks = self.pciback_slots(), (_VirtualFunctions(), Requesters(self._devices))
         try:
             names = sorted(os.listdir(self._devices))
         except OSError as error:
@@ -270,7 +246,7 @@ class Sysfs:
 
     def device(self, address: Address) -> Device | None:
         """Return the PCI function at `address`, without dom0's uses of it; None if there is none."""
-        looks = (_VirtualFunctions(), _Requesters(self._devices))
+        looks = (_VirtualFunctions(), Requesters(self._devices))
         return self._device(str(address), self.pciback_slots(), *looks)
 
     def power(self, address: Address) -> str:
@@ -306,7 +282,7 @@ class Sysfs:
         name: str,
         slots: frozenset[Address],
         virtual: _VirtualFunctions,
-        requesters: _Requesters,
+        requesters: Requesters,
     ) -> Device | None:
         address = _address(name)
         identity = self.identity(address) if address else None
