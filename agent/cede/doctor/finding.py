@@ -29,6 +29,7 @@ class Facts:
 
     `hypervisor` is /sys/hypervisor/type; `is_dom0` whether this is the domain that Xen calls initial.
     `virtualisation` are Xen's virt_caps (`pv_directio` ...). `boot` is what the host is told of xen-pciback at boot.
+    `lockdown` is the kernel's (`none`, `integrity`, `confidentiality`).
     `unreadable_logs` are the logs that root can't read either. `no_libvirt`, `no_node_devices` and `no_xenstore` are
     why these do not answer, None if they do; `not_observed` is why the host could not be observed though they do, and
     then `inventory` has what is left. `libxl_notes` are those of domains that have ended, `power` is each device's
@@ -45,6 +46,7 @@ class Facts:
     virtualisation: tuple[str, ...] = ()
     kernel_log: tuple[str, ...] = ()
     xen_log: tuple[str, ...] = ()
+    lockdown: str | None = None
     unreadable_logs: tuple[str, ...] = ()
     pciback_available: bool | None = True
     pciback_at_boot: bool | None = True

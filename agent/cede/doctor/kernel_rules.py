@@ -17,6 +17,7 @@ _FORBIDDEN = re.compile(
     r"Lockdown: .{1,64}?: (?P<what>/dev/mem,kmem,port|direct PCI access|Xen guest user action) is restricted"
 )
 _LOCKDOWN = "Linux, security/lockdown; kernel_lockdown(7)"
+_FILE, _NOT_LOCKED = "/sys/kernel/security/lockdown", "none"
 _SUSPENDED = re.compile(
     r"PM: (?:suspend entry|(?:hibernation: )?hibernation entry|Entering mem sleep)"
     r"|Preparing to enter (?:system )?sleep state S[34]\b|Preparing system for ACPI S[34] state"
@@ -27,12 +28,18 @@ _GIVEN = re.compile(r"seizing device|assign to virtual slot")
 def locked_down(facts: Facts) -> Iterator[Finding]:
     """Find a kernel whose lockdown keeps the toolstack from devices and from Xen, or may.
 
+    What the kernel says itself counts more than that its log once said so.
+
     Sources: Linux, security/lockdown/lockdown.c, drivers/char/mem.c, drivers/xen/privcmd.c; QEMU, hw/xen/xen_pt_msi.c.
     """
     refused = [line for line in facts.kernel_log if _FORBIDDEN.search(line)]
     locked = [line for line in facts.kernel_log if _LOCKED.search(line)]
-    if not refused and not locked:
+    if facts.lockdown is not None and not refused:
+        locked = [] if facts.lockdown == _NOT_LOCKED else locked
+    if not refused and not locked and facts.lockdown in {None, _NOT_LOCKED}:
         return
+    quoting = [f"the log says: {quoted(line)}" for line in (refused or locked)[-1:]]
+    said = quoting[0] if quoting else f"{_FILE} says [{facts.lockdown}]"
     yield Finding(
         name="kernel-lockdown",
         severity=Severity.FATAL if refused else Severity.WARNING,
@@ -41,9 +48,9 @@ def locked_down(facts: Facts) -> Iterator[Finding]:
         if refused
         else "dom0's kernel is locked down, which may keep the toolstack and device models from devices",
         why="QEMU maps a device's MSI-X table by /dev/mem, libxl and Xen's library act on guests by /dev/xen/privcmd; "
-        f"the log says: {quoted((refused or locked)[-1])}",
+        f"{said}",
         remedy="switch Secure Boot off in the firmware's setup, or take lockdown= off the kernel's command line, and "
-        "reboot; /sys/kernel/security/lockdown then says [none]",
+        f"reboot; {_FILE} then says [none]",
         source=_LOCKDOWN,
     )
 

@@ -60,6 +60,7 @@ def collect_facts(adapters: Adapters, *, is_root: bool) -> Facts:
         kernel_log=tuple(line.text for line in kernel_log or ()),
         xen_log=tuple((xen_log or "").splitlines()),
         unreadable_logs=tuple(name for name, log in logs.items() if is_root and log is None),
+        lockdown=adapters.sysfs.lockdown(),
         pciback_available=adapters.modules.available(),
         pciback_at_boot=adapters.modules.loaded_at_boot(),
         boot=read_boot_configuration(adapters),
