@@ -35,7 +35,8 @@ def of_files(root: Path, files: Files, xen: str = "") -> tuple[Hide, ...]:
     modules = Modules(root)
     return settings(
         modules.kernel_command_line(), modules.options(), lists=modules.module_lists(), xen_command_line=xen,
-        built_in=modules.built_in(), qubes=modules.qubes_initramfs(),
+        built_in=modules.built_in(), qubes=modules.qubes_initramfs(), sysvinit=modules.sysvinit(),
+        grub=modules.next_command_lines(),
     )  # fmt: skip
 
 
@@ -94,6 +95,92 @@ def test_each_place_is_read_and_the_last_that_is_heard_counts(
     tmp_path: Path, files: Files, expected: list[tuple[str, Ignored | None]]
 ) -> None:
     assert shown(of_files(tmp_path, files)) == expected
+
+
+INITTAB = {"etc/inittab": "id:2:initdefault:\n"}
+BY_ALIAS = "alias pciback xen-pciback\noptions pciback hide=(01:00.0)"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({**INITTAB, "etc/modules": ARGUMENT}, [("(03:00.0)", None)]),
+        (
+            {**INITTAB, "etc/modules-load.d/x.conf": ARGUMENT, "etc/modules": "xen-pciback hide=(04:00.0)"},
+            [("(03:00.0)", None), ("(04:00.0)", Ignored.LOADED_BEFORE)],
+        ),
+        (
+            {**INITTAB, "etc/modules": ARGUMENT, LIST: "xen-pciback"},
+            [("(03:00.0)", Ignored.LOADED_BEFORE)],
+        ),
+        (
+            {**INITTAB, "run/systemd/system/x": "", "etc/modules": ARGUMENT},
+            [("(03:00.0)", Ignored.WHOLE_LINE)],
+        ),
+        ({CONF: BY_ALIAS, "etc/modules": "pciback"}, [("(01:00.0)", None)]),
+        ({CONF: BY_ALIAS, LINE: "modules-load=pciback pciback.hide=(02:00.0)"},
+         [("(01:00.0)", None), ("(02:00.0)", None)]),
+        ({CONF: BY_ALIAS, "etc/modules": "xen-pciback"}, [("(01:00.0)", Ignored.OLD_NAME)]),
+        ({CONF: BY_ALIAS.replace("xen-pciback", "xen_blkback"), "etc/modules": "pciback"},
+         [("(01:00.0)", Ignored.OLD_NAME)]),
+        ({CONF: "alias pci?ack xen_pciback", LIST: "pciback hide=(03:00.0)"}, [("(03:00.0)", None)]),
+        ({CONF: "alias pciback off", LIST: "pciback hide=(03:00.0)"}, [("(03:00.0)", Ignored.OLD_NAME)]),
+    ],
+)  # fmt: skip
+def test_sysvinit_passes_arguments_and_an_alias_makes_the_old_name_count(
+    tmp_path: Path, files: Files, expected: list[tuple[str, Ignored | None]]
+) -> None:
+    assert shown(of_files(tmp_path, files)) == expected
+
+
+def test_sysvinit_loads_the_module_of_a_line_with_arguments(tmp_path: Path) -> None:
+    of_files(tmp_path, {"etc/modules": ARGUMENT})
+    assert Modules(tmp_path).loaders() == ()
+    of_files(tmp_path, INITTAB)
+    assert Modules(tmp_path).loaders() == ("/etc/modules",)
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/init").symlink_to("/lib/systemd/systemd")
+    assert Modules(tmp_path).loaders() == ()
+
+
+GRUB, MORE = "etc/default/grub", "etc/default/grub.d/xen.cfg"
+NEXT = "xen-pciback.hide=(05:00.0)"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({GRUB: f'GRUB_CMDLINE_LINUX="quiet {NEXT}"'}, [("(05:00.0)", None, True)]),
+        ({GRUB: f"GRUB_CMDLINE_LINUX_DEFAULT='{NEXT}' # so"}, [("(05:00.0)", None, True)]),
+        ({GRUB: f"export GRUB_CMDLINE_LINUX={NEXT.replace('(', chr(92) + '(').replace(')', chr(92) + ')')}"},
+         [("(05:00.0)", None, True)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"', LINE: f"ro {NEXT}"}, [("(05:00.0)", None, False)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"', LINE: WORD}, [("(02:00.0)", None, False), ("(05:00.0)", None, True)]),
+        ({GRUB: f'#GRUB_CMDLINE_LINUX="{NEXT}"\nGRUB_CMDLINE_LINUX=""'}, []),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"', MORE: 'GRUB_CMDLINE_LINUX="quiet"'}, []),
+        ({GRUB: 'GRUB_CMDLINE_LINUX="quiet"', MORE: f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {NEXT}"'},
+         [("(05:00.0)", None, True)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"\nGRUB_CMDLINE_LINUX+=" quiet"'}, [("(05:00.0)", None, True)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="quiet \\\n{NEXT}"'}, [("(05:00.0)", None, True)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="quiet\n{NEXT}"'}, [("(05:00.0)", None, True)]),
+        ({GRUB: f'GRUB_CMDLINE_XEN="dom0_mem=2G {NEXT}"'}, [("(05:00.0)", Ignored.XEN, False)]),
+        ({GRUB: 'GRUB_CMDLINE_LINUX="pciback.hide=(05:00.0)"'}, [("(05:00.0)", Ignored.OLD_NAME, False)]),
+        ({GRUB: 'GRUB_CMDLINE_LINUX="rd.qubes.hide_pci=05:00.0"'}, [("05:00.0", Ignored.QUBES, False)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"\nGRUB_CMDLINE_LINUX_XEN_REPLACE="quiet"'},
+         [("(05:00.0)", Ignored.REPLACED, False)]),
+        ({GRUB: f'GRUB_CMDLINE_LINUX="quiet"\nGRUB_CMDLINE_LINUX_XEN_REPLACE="{NEXT}"'}, [("(05:00.0)", None, True)]),
+        ({GRUB: f"GRUB_CMDLINE_LINUX=\"{NEXT}\nGRUB_DEFAULT=0\n" + "x" * 5000}, []),
+        ({GRUB: f'echo "{NEXT}"'}, []),
+    ],
+)  # fmt: skip
+def test_what_grub_has_for_the_next_boot_counts_from_then_on(
+    tmp_path: Path, files: Files, expected: list[tuple[str, Ignored | None, bool]]
+) -> None:
+    found = of_files(tmp_path, files)
+    told = [
+        ("".join(entry.text for entry in one.hidden), one.ignored, one.pending) for one in found
+    ]
+    assert told == expected
 
 
 def test_a_link_of_systemds_to_etc_modules_names_one_place(tmp_path: Path) -> None:
@@ -174,10 +261,16 @@ def test_whatever_loads_a_module_by_the_old_name_is_named(
 
 
 @pytest.mark.parametrize(
-    ("command", "off"), [("/bin/true", True), ("modprobe -i xen-pciback permissive=1", False)]
+    ("line", "off"),
+    [
+        ("install xen-pciback /bin/true", True),
+        ("install xen-pciback modprobe -i xen-pciback permissive=1", False),
+        ("alias xen-pciback off", True),
+        ("alias xen-pciback xen_pciback", False),
+    ],
 )
-def test_a_command_instead_of_the_module_is_named(tmp_path: Path, command: str, off: bool) -> None:
-    of_files(tmp_path, {CONF: f"install xen-pciback {command}"})
+def test_what_stands_instead_of_the_module_is_named(tmp_path: Path, line: str, off: bool) -> None:
+    of_files(tmp_path, {CONF: line})
     assert bool(disabled(Modules(tmp_path).options())) is off
 
 
@@ -188,7 +281,10 @@ texts = st.text(alphabet="xen-pciback hide=\"'(0:.)*;&|\\\t\x1b#", max_size=80)
 def test_no_text_breaks_the_reading(line: str, option: str, command: str, listed: str) -> None:
     options = [("f", f"options xen-pciback {option}"), ("f", f"install e1000e {command}"), ("f", option)]  # fmt: skip
     lists = [("/etc/initramfs-tools/modules", f"xen-pciback {listed}")]
-    found = settings(line, options, lists=lists, xen_command_line=line, qubes=True)
+    grub = [
+        ("/etc/default/grub", name, line) for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_XEN")
+    ]
+    found = settings(line, options, lists=lists, xen_command_line=command, qubes=True, grub=grub)
     old_names(line, options, lists)
     disabled(options)
     assert all(one.place for one in found)

@@ -31,6 +31,9 @@ TABLE = f"(XEN) AMD-Vi: Error: IVHD: invalid block length\n{DISABLED}"
 WAITS = f"[  812.1] pciback {HELD}: not ready 1023ms after FLR; waiting"
 
 
+LOCKDOWN = "sys/kernel/security/lockdown"
+
+
 def findings(cede: Callable[..., Shown], root: Path) -> dict[str, str]:
     """The name and the subject of each finding."""
     return test_replay.findings(cede("doctor", "--json", "--root", str(root)))
@@ -79,3 +82,38 @@ def test_the_policy_in_the_tree_is_read_too(cede: Callable[..., Shown], root: Pa
     assert "bare-address" not in findings(cede, root)
     write(root / "etc/cede/policy.yaml", POLICY.replace('    expect: {vendor: "8086"}\n', ""))
     assert findings(cede, root)["bare-address"] == "nic0"
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "severity"),
+    [
+        ("none [integrity] confidentiality", FINE, "warning"),
+        ("none integrity [confidentiality]", FINE, "warning"),
+        ("[none] integrity confidentiality", FINE, None),
+        ("[none] integrity confidentiality", LOCKED, None),
+        ("none integrity", LOCKED, "warning"),
+        (
+            "none [integrity] confidentiality",
+            "[  9.0] Lockdown: qemu: /dev/mem,kmem,port is restricted; see man kernel_lockdown.7",
+            "fatal",
+        ),
+    ],
+)
+def test_the_kernels_own_word_on_its_lockdown_counts_more_than_its_log(
+    cede: Callable[..., Shown], root: Path, said: str, line: str, severity: str | None
+) -> None:
+    write(root / LOCKDOWN, said)
+    write(root / "var/log/dmesg", f"[    0.000000] Linux version 6.1\n{line}\n")
+    found = cede("doctor", "--json", "--root", str(root)).json("doctor")["findings"]
+    severities = {one["name"]: one["severity"] for one in found}
+    assert severities.get("kernel-lockdown") == severity
+
+
+def test_a_hide_that_grub_has_for_the_next_boot_is_judged_like_any_other(
+    cede: Callable[..., Shown], root: Path
+) -> None:
+    write(root / "etc/default/grub", 'GRUB_CMDLINE_LINUX="xen-pciback.hide=(04:00.0)(0000:03:00.0"')
+    place = "xen-pciback.hide= of GRUB_CMDLINE_LINUX in /etc/default/grub"
+    found = test_replay.findings(cede("doctor", "--json", "--root", str(root)))
+    assert found["hide-pending"] == found["hide-malformed"] == place
+    assert found["hide-guarded"] == f"0000:04:00.0 of {place}"

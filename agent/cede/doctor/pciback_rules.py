@@ -105,7 +105,7 @@ def _mistakes(facts: Facts) -> Iterable[Mistake]:
 
 
 def _severity(mistake: Mistake, facts: Facts) -> Severity:
-    if mistake.name == "twice":
+    if mistake.name in {"twice", "pending"}:
         return Severity.NOTE
     if mistake.name == "malformed" and facts.inventory.pciback_loaded:
         return Severity.WARNING  # it counts from the next boot

@@ -70,6 +70,7 @@ class Ignored(StrEnum):
     UNREAD_FOLDER = "unread-folder"
     BUILT_IN = "built-in"
     LOADED_BEFORE = "loaded-before"
+    REPLACED = "replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Hide:
 
     `trailing` are the words behind it that look like more of it, but are none: a blank ends the value. `ignored` is why
     it has no effect, None if it has. `by_qubes` says that it is Qubes' word, to which its initramfs listens and not the
-    module: no other setting overrules it.
+    module: no other setting overrules it. `pending` says that it counts from the next boot on, and not now.
     """
 
     place: str
@@ -87,6 +88,7 @@ class Hide:
     trailing: str = ""
     ignored: Ignored | None = None
     by_qubes: bool = False
+    pending: bool = False
 
     def addresses(self, present: Collection[Address]) -> tuple[Address, ...]:
         """Return the addresses that it names, each once; a `*` stands for those that fit among `present`."""
@@ -97,10 +99,19 @@ class Hide:
         return tuple(dict.fromkeys(address for some in named for address in some))
 
 
-def read(value: str, place: str, *, trailing: str = "", ignored: Ignored | None = None) -> Hide:
+def read(
+    value: str,
+    place: str,
+    *,
+    trailing: str = "",
+    ignored: Ignored | None = None,
+    pending: bool = False,
+) -> Hide:
     """Return what the value of a `hide=` says; raises nothing, whatever it is."""
     hidden, bad = _entries(value, _ENTRY)
-    return Hide(place=place, hidden=hidden, bad=bad, trailing=trailing, ignored=ignored)
+    return Hide(
+        place=place, hidden=hidden, bad=bad, trailing=trailing, ignored=ignored, pending=pending
+    )
 
 
 def read_qubes(value: str, place: str, *, ignored: Ignored | None = None) -> Hide:
@@ -175,6 +186,14 @@ def names_pciback(said: str) -> bool:
     Source: systemd, src/modules-load/modules-load.c (apply_file).
     """
     return any(is_pciback(line.strip()) for line in said.splitlines())
+
+
+def names_with_arguments(said: str) -> bool:
+    """Return whether a list of modules names xen-pciback as sysvinit reads it: arguments stand behind the name.
+
+    Source: Debian's kmod, debian/kmod.init.
+    """
+    return any(is_pciback(words[0]) for line in said.splitlines() if (words := line.split()))
 
 
 def is_pciback(name: str) -> bool:

@@ -69,6 +69,11 @@ _IGNORED = {
         "use xen-pciback.hide= on the kernel's command line instead",
         "Linux, Documentation/admin-guide/kernel-parameters.rst",
     ),
+    Ignored.REPLACED: (
+        "in an entry with Xen, GRUB_CMDLINE_LINUX_XEN_REPLACE takes the place of this variable",
+        "move hide= to GRUB_CMDLINE_LINUX_XEN_REPLACE (or _REPLACE_DEFAULT), then update-grub",
+        "GRUB, util/grub.d/20_linux_xen.in",
+    ),
     Ignored.LOADED_BEFORE: (
         "a line that is read before loads xen-pciback already, and a module that is loaded takes no arguments",
         f"keep hide= in one place: {_RIGHT_PLACES}",
@@ -81,10 +86,11 @@ _IGNORED = {
 class BootConfiguration:
     """What the host is told at boot today.
 
-    `settings` are all that set `hide=`, in the order in which the last one counts; `loaders` what has xen-pciback
-    loaded, files and words of the kernel's command line; `old_names` what would load it by a name that no module has;
-    `disabled` are files that have modprobe do something else instead; `makers` make the initramfs; `built_in` says that
-    the module is part of the kernel, None that neither that nor what is in the initramfs is told.
+    `settings` are all that set `hide=`, in the order in which the last one counts, and then those of the next boot;
+    `loaders` what has xen-pciback loaded, files and words of the kernel's command line; `old_names` what would load it
+    by a name that no module has; `disabled` are files that have modprobe do something else instead; `makers` make the
+    initramfs; `built_in` says that the module is part of the kernel, None that neither that nor what is in the
+    initramfs is told.
     """
 
     settings: tuple[Hide, ...] = ()
@@ -116,8 +122,8 @@ class Mistake:
     """
 
     name: Literal[
-        "ignored", "old-name", "disabled", "malformed", "trailing", "twice", "no-device", "guarded", "not-assigned",
-        "refused", "overruled", "late", "ineffective", "missing",
+        "ignored", "pending", "old-name", "disabled", "malformed", "trailing", "twice", "no-device", "guarded",
+        "not-assigned", "refused", "overruled", "late", "ineffective", "missing",
     ]  # fmt: skip
     place: Sentence
     what: Sentence
@@ -140,6 +146,8 @@ def configured(
     for setting in configuration.settings:
         if setting.ignored is not None:
             yield _ignored(setting, setting.ignored)
+        if setting.pending:
+            yield _pending(setting)
         yield from _unreadable(setting)
         yield from _entries(setting, inventory)
         if setting.ignored is None:
@@ -166,8 +174,9 @@ def mistakes(
         for device in _covered(setting, inventory):
             if device.address not in wanted and not _uses(device, policy.protect):
                 yield _unassigned(device.address, setting, refused.get(device.address))
-    if heeded:
-        yield from _against_policy(heeded, wanted, inventory)
+    present = [setting for setting in heeded if not setting.pending]
+    if present:
+        yield from _against_policy(present, wanted, inventory)
 
 
 def _not_loading(configuration: BootConfiguration) -> Iterator[Mistake]:
@@ -202,6 +211,17 @@ def _ignored(setting: Hide, ignored: Ignored) -> Mistake:
     return Mistake(
         name="ignored", place=place, what="has no effect", why=why, remedy=remedy, source=source
     )  # fmt: skip
+
+
+def _pending(setting: Hide) -> Mistake:
+    return Mistake(
+        name="pending",
+        place=one_line(setting.place),
+        what="is not what this host was started with",
+        why="GRUB's menu has it once update-grub has run, and the kernel from the next boot on",
+        remedy="update-grub, then restart the host; or take the word out of the file again",
+        source="GRUB, util/grub.d/20_linux_xen.in",
+    )
 
 
 def _covered(setting: Hide, inventory: Inventory) -> list[Device]:
@@ -314,7 +334,11 @@ def _unassigned(address: Address, setting: Hide, refused: Refused | None) -> Mis
 
 
 def _without_effect(configuration: BootConfiguration) -> Iterator[Mistake]:
-    heeded = [one for one in configuration.settings if one.ignored is None and not one.by_qubes]
+    heeded = [
+        one
+        for one in configuration.settings
+        if one.ignored is None and not one.by_qubes and not one.pending
+    ]
     if not heeded:
         return
     ruling = heeded[-1]

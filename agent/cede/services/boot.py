@@ -93,6 +93,8 @@ def read_boot_configuration(adapters: Adapters) -> BootConfiguration:
             xen_command_line=adapters.hypervisor.command_line(),
             built_in=modules.built_in(),
             qubes=modules.qubes_initramfs(),
+            sysvinit=modules.sysvinit(),
+            grub=modules.next_command_lines(),
         ),
         loaders=modules.loaders(),
         old_names=old_names(line, options, lists),

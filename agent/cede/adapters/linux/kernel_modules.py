@@ -1,7 +1,8 @@
 """The adapter to dom0's module configuration: is xen-pciback available, with which options, and loaded at boot.
 
-Sources: modprobe.d(5), modules-load.d(5), Debian's modules(5), modules.dep(5), initramfs-tools(7) and mkinitramfs,
-dracut.conf(5), the kernel's Documentation/admin-guide/kernel-parameters.rst.
+Sources: modprobe.d(5), modules-load.d(5), Debian's modules(5) and kmod.init, modules.dep(5), initramfs-tools(7),
+mkinitramfs, dracut.conf(5), the kernel's
+Documentation/admin-guide/kernel-parameters.rst.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from cede.adapters.linux.grub_defaults import grub_variables
 from cede.errors import PermanentError
 from cede.model.hide_settings import INITRAMFS_LISTS, LOADERS, UNREAD_LISTS
-from cede.model.pciback_options import MODULE, OLD_NAME, is_pciback, names_pciback
-from cede.util.kernel_files import listing, matching, realpath, text
+from cede.model.pciback_options import (
+    MODULE,
+    OLD_NAME,
+    is_pciback,
+    names_pciback,
+    names_with_arguments,
+)
+from cede.util.kernel_files import listing, matching, readlink, realpath, text
 
 _OWN_FILE = "etc/modules-load.d/cede.conf"
 _HEAD = "# Written by cede: devices go to Xen guests by way of this module.\n"
 _ROOTS = ("etc", "run", "usr/local/lib", "usr/lib")
 _OPTIONS = re.compile(
-    r"^\s*(?:(?:options|blacklist|install)\s+(?:xen[-_])?pciback(?:\s|$)|(?:install|softdep|alias)\s.*\bpciback\b)"
+    r"^\s*(?:(?:options|blacklist|install)\s+(?:xen[-_])?pciback(?:\s|$)|(?:install|softdep)\s.*\bpciback\b|alias\s.*pciback\b)"
 )
 # in the order in which mkinitramfs reads them
 _INITRAMFS_LISTS = (INITRAMFS_LISTS[0], f"{INITRAMFS_LISTS[1]}*")
-_SYSTEM_LIST = "etc/modules"
+_SYSTEM_LIST, _INITTAB = "etc/modules", "etc/inittab"
 _QUBES = "usr/lib/dracut/modules.d/90qubes-pciback"
 _DRACUT = ("etc/dracut.conf", "etc/dracut.conf.d/*.conf")
 _MAKERS = {
@@ -104,13 +112,27 @@ class Modules:
         """Return whether dracut makes an initramfs with Qubes' part, which reads `rd.qubes.hide_pci`."""
         return (self._root / _QUBES).is_dir()
 
+    def next_command_lines(self) -> tuple[tuple[str, str, str], ...]:
+        """Return the command lines that GRUB has for the next boot: file, name and value of each variable."""
+        return grub_variables(self._root)
+
+    def sysvinit(self) -> bool:
+        """Return whether sysvinit loads the modules of the system's lists, each with the arguments behind its name.
+
+        Where that can't be told, it is systemd that does.
+        """
+        if (self._root / "run/systemd/system").is_dir() or not (self._root / _INITTAB).is_file():
+            return False
+        return "systemd" not in (readlink(self._root / "sbin/init") or "")
+
     def loaders(self) -> tuple[str, ...]:
         """Return what loads xen-pciback at boot: files that name it, and words of the kernel's command line.
 
         A line of systemd's lists that says more than a name loads nothing.
         """
         system, early = self._system_lists(), self._initramfs_lists()
-        found = [f"/{path}" for path in system if names_pciback(text(self._root / path))]
+        names = names_with_arguments if self.sysvinit() else names_pciback
+        found = [f"/{path}" for path in system if names(text(self._root / path))]
         found += dict.fromkeys(
             path
             for path, line in self.module_lists()
