@@ -1,4 +1,4 @@
-"""Resolves, plans, assesses and takes the exit status for a large host; prints what that took, as JSON.
+"""Resolves, plans, assesses and takes the exit status for a large host, plans its drain and its boot; prints the time.
 
 test_planner_speed.py starts it. The argument is the number of domains; there are five times as many devices. The
 seconds are measured with Python's garbage collector and without, whose work grows faster than what it goes through.
@@ -17,11 +17,14 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from cede.commands.exit_status import of_plan, of_status
+from cede.executor.executor import conflict_groups
 from cede.model.domain import Domain, GuestKind, Hostdev, Ownership
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Reset
-from cede.model.plan import Change, Outcome, Plan, Satisfied
+from cede.model.journal_state import Origin, Pause
+from cede.model.pci import PCIBACK, Address, Device, HostUse, Identity, Link, OriginalState, Reset
+from cede.model.plan import Change, Outcome, Plan, Purpose, Satisfied
 from cede.model.policy import Assignment, DevicePolicy, Expect, Match, Place, Policy, Protect
+from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services.pass_report import Report
@@ -30,7 +33,9 @@ from cede.verifier.checklist import AssignmentChecks, Witness, check_result
 SOURCE = "policy.yaml"
 PER_DOMAIN, RUNS = 5, 3
 PLACE = Place(file=SOURCE, line=1, column=1)
-IDENTITY = Identity(vendor="8086", device="10ed", subsystem="8086:a01f", class_code="020000")
+NIC = Identity(vendor="8086", device="10ed", subsystem="8086:a01f", class_code="020000")
+DISK = replace(NIC, class_code="010802")
+LINKS = (Link(name="eth0", mac="52:54:00:ff:ff:ff"),)
 
 
 def address(number: int) -> Address:
@@ -46,12 +51,21 @@ def serial(number: int) -> str:
     return f"00-00-00-00-00-00-{number >> 8:02x}-{number & 255:02x}"
 
 
+def identity(number: int) -> Identity:
+    return DISK if number % 4 == 3 else NIC
+
+
+def origin(number: int) -> Origin:
+    state = OriginalState(identity=identity(number), serial=serial(number), driver="e", links=LINKS)
+    return Origin(address=address(number), state=state)
+
+
 def device(number: int, *, given: bool) -> Device:
     here = address(number)
     use = HostUse(guard="member", chain=(str(here), f"disk {number}", "a pool"))
     return Device(
         address=here,
-        identity=IDENTITY,
+        identity=identity(number),
         driver=PCIBACK if given else "ixgbevf",
         driver_override=PCIBACK if given else None,
         reset=Reset.FLR,
@@ -99,6 +113,7 @@ def host(count: int) -> tuple[Inventory, Policy]:
         domains=tuple(domains),
         backend=tuple(backend),
         pciback_loaded=True,
+        origins=tuple(origin(number) for number in sorted(given)),
     )
     policy = Policy(
         source=SOURCE, devices=tuple(devices), assignments=tuple(assignments), protect=protect
@@ -156,9 +171,18 @@ def main() -> None:
         times[collecting].append(time.process_time() - started)
         kinds |= Counter(status.severity for status in done.statuses)
         del targets, planned, done
+    peak = megabytes("VmHWM")
+    drained = replace(inventory, pauses=(Pause(drained=True),))
+    started = time.process_time()
+    drain = plan(resolve_targets(policy, drained))
+    conflict_groups(drain.changes)
+    plan_boot(policy, inventory)
+    awaited(policy, inventory)
+    others = time.process_time() - started
+    kinds |= Counter({"drained": sum(change.purpose is Purpose.DRAIN for change in drain.changes)})
     figures = {
-        "seconds": min(times[True]), "uncollected": min(times[False]),
-        "megabytes": megabytes("VmHWM"), "counts": kinds,
+        "seconds": min(times[True]), "uncollected": min(times[False]), "others": others,
+        "megabytes": peak, "counts": kinds,
     }  # fmt: skip
     print(json.dumps(figures))  # noqa: T201 - its answer
 

@@ -300,18 +300,19 @@ def conflict_groups(changes: Sequence[Change]) -> tuple[tuple[int, ...], ...]:
     bus are reset one by one.
     """
     group_of: dict[str, int] = {}
-    grouped: dict[int, list[int]] = {}
+    grouped: dict[int, tuple[list[int], set[str]]] = {}
     for number, change in enumerate(changes):
-        shared = set(_shares(change))
-        joined = sorted({group_of[key] for key in shared if key in group_of})
-        group = joined[0] if joined else number
-        members = [member for one in joined for member in grouped.pop(one)]
-        grouped[group] = sorted([*members, number])
-        group_of |= dict.fromkeys(shared, group)
-        for key, of in group_of.items():
-            if of in joined:
-                group_of[key] = group
-    return tuple(tuple(grouped[group]) for group in sorted(grouped))
+        keys = set(_shares(change))
+        group, *joined = sorted({group_of[key] for key in keys if key in group_of}) or [number]
+        members, shared = grouped.setdefault(group, ([], set()))
+        for other in joined:
+            its_members, its_keys = grouped.pop(other)
+            members += its_members
+            keys |= its_keys
+        members.append(number)
+        shared |= keys
+        group_of |= dict.fromkeys(keys, group)
+    return tuple(tuple(sorted(members)) for _, (members, _) in sorted(grouped.items()))
 
 
 def _shares(change: Change) -> Iterator[str]:

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from cede.model.domain import Domain, Ownership
 from cede.model.journal_state import Held, LastApplied, Origin, Pause, Unfinished
-from cede.model.pci import TRAITS, Address, Device
+from cede.model.pci import TRAITS, Address, Device, OriginalState
 
 INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
     1,
@@ -112,6 +112,27 @@ class Inventory:
         return tuple(domain for domain in self.domains if domain.unreadable)
 
     @cached_property
+    def disks_unknown(self) -> Domain | None:
+        """The first domain of which it can't be told on which of dom0's disks it lives; None if all can be told."""
+        return next((domain for domain in self.domains if domain.disks_unknown), None)
+
+    @cached_property
+    def guards_in_use(self) -> frozenset[str]:
+        """The guards of all that dom0 uses of any device."""
+        return frozenset(use.guard for device in self.devices for use in device.uses)
+
+    @cached_property
+    def _origins(self) -> dict[Address, OriginalState]:
+        return {origin.address: origin.state for origin in reversed(self.origins)}
+
+    @cached_property
+    def _unfinished(self) -> dict[Address, tuple[Unfinished, ...]]:
+        found: dict[Address, tuple[Unfinished, ...]] = {}
+        for change in self.unfinished:
+            found[change.address] = (*found.get(change.address, ()), change)
+        return found
+
+    @cached_property
     def _given(self) -> dict[Address, BackendDevice]:
         return {given.address: given for given in reversed(self.backend)}
 
@@ -144,16 +165,25 @@ class Inventory:
         return traits
 
     @cached_property
-    def _owned(self) -> dict[str, list[tuple[Domain, Ownership]]]:
-        owned: dict[str, list[tuple[Domain, Ownership]]] = {}
+    def _owned(self) -> dict[str | Address, list[tuple[Domain, Ownership]]]:
+        owned: dict[str | Address, list[tuple[Domain, Ownership]]] = {}
         for domain in sorted(self.domains, key=lambda d: d.name):
             for ownership in domain.owned:
-                owned.setdefault(ownership.name, []).append((domain, ownership))
+                for key in (ownership.name, ownership.address):
+                    owned.setdefault(key, []).append((domain, ownership))
         return owned
 
     def device(self, address: Address) -> Device | None:
         """Return the device at `address`, or None."""
         return self._by_address.get(address)
+
+    def origin(self, address: Address) -> OriginalState | None:
+        """Return what dom0 had at `address` when cede took the card there, or None if it took none."""
+        return self._origins.get(address)
+
+    def unfinished_at(self, address: Address) -> Sequence[Unfinished]:
+        """Return the changes of the device at `address` that an earlier cede left unfinished."""
+        return self._unfinished.get(address, ())
 
     def having(self, trait: str, value: object) -> Sequence[Device]:
         """Return the devices of which one of TRAITS has that value, in listed order."""
@@ -162,6 +192,10 @@ class Inventory:
     def owned_as(self, name: str) -> Sequence[tuple[Domain, Ownership]]:
         """Return cede's notes on devices that it gave under `name`, and in which domain."""
         return self._owned.get(name, ())
+
+    def owned_at(self, address: Address) -> Sequence[tuple[Domain, Ownership]]:
+        """Return cede's notes on the device at `address`, and in which domain."""
+        return self._owned.get(address, ())
 
     def siblings(self, device: Device) -> tuple[Device, ...]:
         """Return the other functions on its bus: a secondary bus reset of one resets them all."""
@@ -204,9 +238,8 @@ class Inventory:
             domain = self.domain_by_id(given.domid)
             unknown = domain is None or domain.unreadable
             return None if unknown or domain is None or domain.live_hostdev(address) else domain
-        for started in self.unfinished:
-            begun = started.address == address and started.moved
-            domain = self.domain(started.domain) if begun else None
+        for started in self.unfinished_at(address):
+            domain = self.domain(started.domain) if started.moved else None
             if domain is None or domain.unreadable:
                 continue
             if not domain.running or domain.live_hostdev(address):
@@ -226,7 +259,7 @@ class Inventory:
         or was about to.
         """
         given = self.given(address)
-        begun = {u.domain for u in self.unfinished if u.address == address}
+        begun = {started.domain for started in self.unfinished_at(address)}
         for domain in self.unreadable:
             has = given is not None and given.domid == domain.domid
             listed = domain.live_hostdev(address) or domain.config_hostdev(address)

@@ -53,7 +53,7 @@ def _drift(target: AttachTarget) -> str:
     last pass remembers. An interrupted removal of cede's own is none.
     """
     address, domain, inventory = target.device.address, target.domain, target.inventory
-    if any(incomplete.address == address for incomplete in inventory.unfinished):
+    if inventory.unfinished_at(address):
         return ""
     last_applied = inventory.last_applied_in(address, domain)
     ownership = domain.ownership_of(address)

@@ -20,7 +20,7 @@ from cede.model.policy import When
 from cede.planner.attach import bind_actions
 from cede.planner.guards import refuse_guarded
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
-from cede.planner.match import fits
+from cede.planner.match import candidates
 from cede.planner.pauses import left_alone
 from cede.planner.release import refuse_unreadable
 from cede.planner.resolve import resolve_targets
@@ -97,7 +97,7 @@ def held_back(policy: Policy, inventory: Inventory) -> HeldBack:
 
 def _resolved(named: DevicePolicy, inventory: Inventory) -> set[Address]:
     """Where the devices stand that a name may mean, though it can't be told which one, or that it is that one."""
-    fitting = {device.address for device in inventory.devices if fits(named.match, device)}
+    fitting = {device.address for device in candidates(named.match, inventory)}
     return fitting | ({named.match.address} if named.match.address is not None else set())
 
 
@@ -106,7 +106,7 @@ def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
     return tuple(
         named.name
         for named in _assigned(policy)
-        if not any(fits(named.match, d) and not _undriven_yet(d) for d in inventory.devices)
+        if all(map(_undriven_yet, candidates(named.match, inventory)))
     )
 
 

@@ -129,7 +129,7 @@ def refuse_disks_unknown(device: Device, subject: str, inventory: Inventory) -> 
     """
     if not device.identity.class_code.startswith(_STORAGE):
         return None
-    domain = next((d for d in inventory.domains if d.disks_unknown), None)
+    domain = inventory.disks_unknown
     if domain is None or device.on_pciback or device.taken_before:
         return None
     return Refused(

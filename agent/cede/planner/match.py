@@ -79,7 +79,7 @@ def resolve_device(
     `taken` by other names of the policy it never is. `source` is the policy whose notes count beside those in `domain`
     itself; None for all.
     """
-    devices = _candidates(described.match, inventory)
+    devices = candidates(described.match, inventory)
     owned = _owned(described.name, inventory, domain, source)
     if not devices and described.match.mac is not None:
         devices = _hidden(described.match, owned)
@@ -122,7 +122,7 @@ def _candidates_by_serial(match: Match, inventory: Inventory) -> list[Device]:
     """Return the devices of which only the serial number tells whether they match."""
     if match.serial is None:
         return []
-    return _candidates(replace(match, serial=None), inventory)
+    return candidates(replace(match, serial=None), inventory)
 
 
 def _refuse_asleep(
@@ -154,8 +154,7 @@ def _refuse_swapped(
         return None
     if device.physical_function is not None:
         return None  # its MAC is given to it, and its serial is its card's
-    states = (origin.state for origin in inventory.origins if origin.address == device.address)
-    state = next(states, None)
+    state = inventory.origin(device.address)
     if state is None or device.identity != state.identity:
         return None  # another model, which is for `expect` to judge
     wrong = _swapped(device, state, inventory)
@@ -174,21 +173,21 @@ def _swapped(device: Device, state: OriginalState, inventory: Inventory) -> str 
     """Return what tells the device from the card of that state, None if nothing does."""
     if device.serial is not None and device.serial != state.serial:
         return f"its serial is {device.serial}, not {state.serial or 'none'}"
-    others = [other for other in inventory.devices if other.address != device.address]
     if state.serial is not None:
-        there = next((other for other in others if other.serial == state.serial), None)
+        there = next((o for o in inventory.having("serial", state.serial) if o is not device), None)
         if there is not None:
             return f"that one, by its serial, is at {there.address} now"
     shown = None if device.on_pciback or device.mac_set else device.mac
     if state.macs and shown is not None and shown not in state.macs:
         return f"its MAC is {shown}, not {state.macs[0]}"
-    moved = (o for o in others if o.mac in state.macs and not (o.on_pciback or o.mac_set))
+    same = (other for mac in state.macs for other in inventory.having("mac", mac))
+    moved = (o for o in same if o is not device and not (o.on_pciback or o.mac_set))
     there = next(moved, None)
     return None if there is None else f"that one, by its MAC, is at {there.address} now"
 
 
-def _candidates(match: Match, inventory: Inventory) -> list[Device]:
-    """Return all devices that match, searched among the fewest that share a trait."""
+def candidates(match: Match, inventory: Inventory) -> list[Device]:
+    """Return all devices that match, in listed order, searched among the fewest that share a trait."""
     said = ((trait, getattr(match, trait)) for trait in TRAITS)
     pools = [inventory.having(trait, value) for trait, value in said if value is not None]
     return [

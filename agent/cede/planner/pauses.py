@@ -64,12 +64,12 @@ def drain(
 def _ceded(device: Device, inventory: Inventory) -> bool:
     """Whether cede has the device in a domain or on pciback, or has not seen it back in dom0 yet."""
     address = device.address
-    if any(domain.unmanaged(address) for domain in inventory.domains):
+    wanting = inventory.wanting(address)
+    if any(domain.unmanaged(address) for domain in wanting):
         return False
-    incomplete = any(unfinished.address == address for unfinished in inventory.unfinished)
-    owned = any(domain.ownership_of(address) for domain in inventory.domains)
     dom0s = not (device.on_pciback or device.in_pciback_slots or device.original_state)
-    return incomplete or owned or not dom0s or bool(inventory.wanting(address))
+    traces = wanting or inventory.owned_at(address) or inventory.unfinished_at(address)
+    return bool(traces) or not dom0s
 
 
 def drain_beyond(
@@ -82,7 +82,7 @@ def drain_beyond(
         address = device.address
         if address in handled:
             continue
-        owned = [(d, m) for d in inventory.domains for m in d.owned if m.address == address]
+        owned = inventory.owned_at(address)
         waits = device.on_pciback and device.original_state is not None
         pauses = [
             pause_of(inventory, device=ownership.name, address=address, domain=domain)

@@ -151,8 +151,7 @@ def _taken_physical(target: AttachTarget) -> Address | None:
 def _network_unknown(target: AttachTarget, _: PlanContext) -> Answer:
     """Refuse a new device before dom0 has a default route, which shows what dom0 needs for its network."""
     device = target.device
-    routed = any(use.guard == _DEFAULT_ROUTE for d in target.inventory.devices for use in d.uses)
-    if routed or device.taken_before:
+    if device.taken_before or _DEFAULT_ROUTE in target.inventory.guards_in_use:
         return None
     return Refused(
         subject=target.subject,

@@ -223,8 +223,7 @@ class DetachTarget:
             interrupted=inventory.interrupted_in(address),
             owner_unknown=inventory.owner_unknown(address),
             returning=any(
-                u.address == address and u.return_to_dom0 and not u.attaching
-                for u in inventory.unfinished
+                u.return_to_dom0 and not u.attaching for u in inventory.unfinished_at(address)
             ),
             inventory=inventory,
         )
