@@ -123,7 +123,8 @@ class Modules:
         """
         if (self._root / "run/systemd/system").is_dir() or not (self._root / _INITTAB).is_file():
             return False
-        return "systemd" not in (readlink(self._root / "sbin/init") or "")
+        first = f"{text(self._root / 'proc/1/comm')} {readlink(self._root / 'sbin/init')}"
+        return "systemd" not in first
 
     def loaders(self) -> tuple[str, ...]:
         """Return what loads xen-pciback at boot: files that name it, and words of the kernel's command line.

@@ -41,6 +41,12 @@ _OF_HOST = (
     "etc/cede/policy.yaml", "etc/cede/policy.d/*.yaml", "etc/libvirt/libxl/*.xml", "etc/xen/*.cfg",
     "var/log/libvirt/libxl/*.log",
 )  # fmt: skip
+# that there are such folders tells something
+_FOLDERS = (
+    "sys/module/xen_pciback",
+    "usr/lib/dracut/modules.d/90qubes-pciback",
+    "run/systemd/system",
+)
 _MAX_FILE, _MAX_FILES = 1 << 20, 20000
 _ASLEEP = {"suspended", "suspending"}
 
@@ -57,7 +63,7 @@ def _all(root: Path) -> Iterator[ReportFile]:
             yield from _file(root, path)
     for driver in listing(root / "sys/bus/pci/drivers"):
         yield ReportFile(path=f"sys/bus/pci/drivers/{driver}/", link="")
-    for folder in ("sys/module/xen_pciback", "usr/lib/dracut/modules.d/90qubes-pciback"):
+    for folder in _FOLDERS:
         if (root / folder).is_dir():
             yield ReportFile(path=f"{folder}/")
     devices = "sys/bus/pci/devices"

@@ -81,7 +81,7 @@ def open_recorded(runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]
                 "ports.Xenstore", RecordedXenstore(answers, strict=access is LibvirtAccess.OPTIONAL)
             ),
             uses=RecordedUses(paths, sysfs, answers),
-            links=cast("ports.Links", RecordedLinks(answers)),
+            links=cast("ports.Links", RecordedLinks(paths.root, answers)),
             kernel=cast("ports.Kernel", RecordedXl(answers)),
             modules=RecordedModules(paths.root, answers),
             kernel_log=RecordedKernelLog(paths.root),

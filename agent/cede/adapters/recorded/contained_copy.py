@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 from cede.adapters.recorded.answers import ANSWERS_FILES, LOGS
+from cede.adapters.recorded.network_texts import NETWORK_TEXTS
 from cede.errors import PermanentError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ PARTS = (
     "usr/lib/modprobe.d", "usr/lib/modules-load.d", "usr/lib/modules", "usr/share/initramfs-tools",
     "usr/lib/dracut/modules.d/90qubes-pciback",
     "usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/cede/journal.db", *ANSWERS_FILES, *LOGS,
+    *NETWORK_TEXTS, "etc/inittab", "run/systemd/system",
 )  # fmt: skip
 _SKIPPED = frozenset(
     {

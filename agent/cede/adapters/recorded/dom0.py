@@ -14,6 +14,7 @@ from cede.adapters.linux.host_uses.nodes import Nodes
 from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.recorded.answers import KERNEL_LOGS, first_text, not_recorded, raise_silence
+from cede.adapters.recorded.network_texts import read_network
 from cede.errors import PermanentError
 from cede.model.host_answers import LOG_HEAD
 from cede.model.log_lines import KernelLine
@@ -155,10 +156,10 @@ def _line(said: str) -> KernelLine:
 
 
 class RecordedLinks:
-    """What `ip` said."""
+    """What `ip` said, to cede or to whoever collected the tree at `root`."""
 
-    def __init__(self, answers: HostAnswers) -> None:
-        self._answers = answers
+    def __init__(self, root: Path, answers: HostAnswers) -> None:
+        self._root, self._answers = root, answers
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]:  # noqa: ARG002 - the port's
         """Return nothing: only a change of the host asks for it."""
@@ -167,7 +168,7 @@ class RecordedLinks:
     def network(self) -> Network:
         """Return the recorded network; an empty one if not told, of which `RecordedUses` knows."""
         raise_silence(self._answers.silence("network"))
-        return self._answers.network or Network()
+        return self._answers.network or read_network(self._root) or Network()
 
     def ways(self, peers: Sequence[str]) -> dict[str, str]:  # noqa: ARG002 - the port's
         """Return nothing."""
@@ -219,7 +220,12 @@ class RecordedUses:
             return {one.address: list(one.uses) for one in self._answers.uses}
         paths = self._paths
         uses = HostUses(
-            paths.sys, paths.proc, paths.run, paths.dev, RecordedLinks(self._answers), _NoNodes()
+            paths.sys,
+            paths.proc,
+            paths.run,
+            paths.dev,
+            RecordedLinks(paths.root, self._answers),
+            _NoNodes(),
         )
         try:
             found = uses.find(network, served)
