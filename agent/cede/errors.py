@@ -7,13 +7,11 @@ kinds to exit statuses.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cede.util.text import one_line
 
-_FAULTS = logging.getLogger("cede.faults")
 _MAX_ARGUMENT = 120
 
 
@@ -171,7 +169,11 @@ class GuestSilentError(CedeError):
 
 def unexpected(fault: Exception, doing: str) -> UnexpectedError:
     """Return as one of cede's errors what no code expected while `doing`; the debug log has the traceback."""
-    _FAULTS.debug("%s: an error that cede did not expect", doing, exc_info=fault)
+    import logging  # for what never happens; every command imports this module
+
+    logging.getLogger("cede.faults").debug(
+        "%s: an error that cede did not expect", doing, exc_info=fault
+    )
     return UnexpectedError(
         f"cede failed at {doing}: {type(fault).__name__}: {one_line(str(fault), _MAX_ARGUMENT)}",
         name="unexpected",

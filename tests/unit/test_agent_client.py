@@ -222,6 +222,6 @@ def test_client_imports_nothing_heavy() -> None:
     }  # fmt: skip
     ours = {name for name in done.stdout.split() if name.startswith("cede.")}
     assert ours <= {
-        "cede.api", "cede.api.client", "cede.commands", "cede.commands.answer", "cede.commands.exit_status",
-        "cede.errors",
+        "cede.api", "cede.api.client", "cede.api.reported_error", "cede.commands", "cede.commands.answer",
+        "cede.commands.exit_status", "cede.errors", "cede.util", "cede.util.text",
     }  # fmt: skip

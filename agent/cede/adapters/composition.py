@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -24,6 +23,7 @@ from cede.adapters.xen.xenstore_client import XenstoreClient
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, PermanentError, UnreachableError
 from cede.policy.policy_files import fingerprint
 from cede.state.refused_logins import RefusedLogins
+from cede.util.account import user
 from cede.util.well_known import DEFAULT_URI
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def host_runtime() -> Runtime:
     return Runtime(
         open_adapters=open_adapters,
         event_sources=event_sources,
-        user=_user,
+        user=user,
         is_root=os.geteuid() == 0,
     )
 
@@ -177,10 +177,3 @@ def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]
 
     changes = FileChanges(paths, lambda: fingerprint(paths))
     return (LibvirtEvents(runtime.uri), XenstoreWatch(_xenstore(runtime.paths)), Uevents(), changes)
-
-
-def _user() -> str:
-    """The person behind sudo, pkexec or a login, else the account."""
-    name = os.environ.get("SUDO_USER") or os.environ.get("PKEXEC_UID")
-    account = getpass.getuser()
-    return f"{name} as {account}" if name and name != account else account

@@ -12,7 +12,8 @@ from cede.cli.options import (
     wait_option,
     yes_option,
 )
-from cede.cli.session import Caller, confirmed
+from cede.cli.performing import confirmed
+from cede.cli.session import Caller
 
 
 @click.command("apply")

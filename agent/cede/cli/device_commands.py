@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.session import Caller, perform
+from cede.cli.performing import perform
+from cede.cli.session import Caller
 
 # those of cede.model.policy, which a command line that asks the agent doesn't import
 CHANNELS = ("console", "ssh", "xenstore", "device", "none")

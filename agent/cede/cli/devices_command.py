@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import file_path, json_option
-from cede.cli.session import Caller, perform
+from cede.cli.performing import perform
+from cede.cli.session import Caller
 
 
 @click.command("devices")

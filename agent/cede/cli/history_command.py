@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option
-from cede.cli.session import Caller, perform
+from cede.cli.performing import perform
+from cede.cli.session import Caller
 from cede.commands.answer import MOST_CHANGES
 
 

@@ -38,6 +38,18 @@ _MODULES = {
 }
 
 
+_ONLY_HERE = f"{__name__}.only_here"
+
+
+def _only_here(context: click.Context, option: click.Parameter) -> None:
+    """Have this process do the work, since the agent can't do what the option says."""
+    context.meta[_ONLY_HERE] = said = option.opts[-1]
+    if context.obj is not None and context.parent is not None:
+        from dataclasses import replace
+
+        context.obj = replace(context.obj, only_here=said)
+
+
 def _log_to_stderr(context: click.Context, option: click.Parameter, value: bool) -> None:
     """Log for as long as the command runs."""
     if value:
@@ -47,6 +59,7 @@ def _log_to_stderr(context: click.Context, option: click.Parameter, value: bool)
 
         level = logging.DEBUG if option.name == "debug" else logging.INFO
         context.with_resource(logging_to_stderr(level))
+        _only_here(context, option)
 
 
 # on every command, so that they may stand before its name as well as after it
@@ -62,7 +75,7 @@ _LOGGING = (
 )  # fmt: skip
 
 
-def _read_tree(context: click.Context, _option: click.Parameter, tree: str | None) -> None:
+def _read_tree(context: click.Context, option: click.Parameter, tree: str | None) -> None:
     """Hand the command the host in the folder `tree` instead of this one."""
     if tree is not None:
         from dataclasses import replace
@@ -71,6 +84,7 @@ def _read_tree(context: click.Context, _option: click.Parameter, tree: str | Non
         from cede.adapters.recorded.composition import recorded_runtime, untold
         from cede.commands.screen import echo_lines, show_as
 
+        _only_here(context, option)
         host = context.with_resource(recorded_runtime(context.obj.runtime(), Path(tree)))
         context.obj = replace(context.obj, host=host)
         context.find_root().with_resource(show_as(str(host.paths.root), tree))
@@ -130,8 +144,12 @@ class _Commands(click.Group):
     default=lambda: os.environ.get("LIBVIRT_DEFAULT_URI") or DEFAULT_URI,
     help=f"libvirt's Xen driver, as for virsh. [default: $LIBVIRT_DEFAULT_URI or {DEFAULT_URI}]",
 )  # fmt: skip
+@click.option(
+    "--agent/--no-agent", default=None,
+    help="Ask the agent (`cede run`), or do the work in this process. [default: ask the agent if it answers]",
+)  # fmt: skip
 @click.pass_context
-def cli(context: click.Context, uri: str) -> None:
+def cli(context: click.Context, uri: str, agent: bool | None) -> None:
     """Give PCI devices to Xen guests through libvirt, verify that they arrived, and take them back.
 
     Exit status: 0 done or in sync; 1 failed; 2 the command line or a file is wrong; 3 refused as unsafe; 4 out of
@@ -145,7 +163,8 @@ def cli(context: click.Context, uri: str) -> None:
         context.exit(Exit.USAGE)
     from cede.cli.session import Caller
 
-    context.obj = Caller(uri=uri, host=context.obj)
+    only_here = context.meta.get(_ONLY_HERE, "")
+    context.obj = Caller(uri=uri, host=context.obj, agent=agent, only_here=only_here)
 
 
 cli.params += _LOGGING

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
-from cede.cli.session import Caller, confirmed, perform
+from cede.cli.performing import confirmed, perform
+from cede.cli.session import Caller
 
 reason_option = click.option(
     "--reason", default="", metavar="TEXT",

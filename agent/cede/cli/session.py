@@ -1,38 +1,72 @@
-"""How a command of this process gets its host, has its request performed, and asks the administrator first."""
+"""What the command line says of the host, and the session of a command that this process performs."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import click
-
-from cede.commands.answer import NOTHING
-from cede.commands.screen import echo, echo_lines
+from cede.util.well_known import AGENT_SOCKET, DEFAULT_URI
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cede.adapters.runtime import Runtime
-    from cede.commands.answer import Answer
     from cede.commands.session import Session
+    from cede.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """What the command line says of the host: `uri` is where libvirt is, `host` the runtime, None for this host's."""
+    """What the command line says of the host: `uri` is where libvirt is, `host` the runtime, None for this host's.
+
+    `agent` tells whether the agent is to be asked, None if it is asked where it answers. `only_here` is the option, if
+    any, for which this process does the work itself.
+    """
 
     uri: str
     host: Runtime | None = None
+    agent: bool | None = None
+    only_here: str = ""
+
+    @property
+    def here(self) -> str:
+        """Why the agent is not asked, as the option that says it; empty if it can be."""
+        return self.only_here or ("" if self.uri == DEFAULT_URI else "--connect")
+
+    @property
+    def agent_socket(self) -> str:
+        """Where the agent is asked."""
+        return f"/{AGENT_SOCKET}" if self.host is None else str(self.host.paths.agent_socket)
+
+    def user(self) -> str:
+        """Return on whose behalf the command is given."""
+        if self.host is not None:
+            return self.host.user()
+        from cede.util.account import user
+
+        return user()
 
     def runtime(self) -> Runtime:
-        """Return the runtime; the adapters of this host are imported only here."""
+        """Return the runtime; the adapters of this host are imported only here.
+
+        Raises UsageError if the agent alone is to be asked.
+        """
+        if self.agent:
+            raise not_by_the_agent(self.here or "this command")
         if self.host is not None:
             return replace(self.host, uri=self.uri)
         from cede.adapters.composition import host_runtime
 
         return replace(host_runtime(), uri=self.uri)
+
+
+def not_by_the_agent(what: str) -> UsageError:
+    """Return the error of who asks the agent for `what` it never does."""
+    from cede.errors import UsageError
+
+    return UsageError(
+        f"the agent does not serve {what}",
+        name="conflicting-options",
+        remedy="leave out --agent: cede then does the work in its own process",
+    )
 
 
 def session_here(caller: Caller, *, as_json: bool) -> Session:
@@ -42,58 +76,14 @@ def session_here(caller: Caller, *, as_json: bool) -> Session:
     """
     from threading import Event
 
-    from cede.cli.signals import STOPPING, handling
+    from cede.cli.signals import stopping
     from cede.commands.session import Session
 
     runtime, stop = caller.runtime(), Event()
-
-    def stopped(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        said = "cede: stopping after this action; interrupt again to stop at once"
-        echo_lines(("", said), err=True)
-
     return Session(
         runtime=runtime,
         requester=runtime.user,
         stop=stop,
         as_json=as_json,
-        acting=lambda: handling(dict.fromkeys(STOPPING, stopped)),
+        acting=lambda: stopping(stop.set),
     )
-
-
-def perform(caller: Caller, name: str, fields: Mapping[str, object], *, as_json: bool) -> Answer:
-    """Have the command `name` performed with these fields of its request; it prints what came of it."""
-    from cede.commands.catalog import COMMANDS
-    from cede.commands.perform import run
-
-    return run(COMMANDS[name].request_of(fields), session_here(caller, as_json=as_json))
-
-
-def confirmed(
-    caller: Caller,
-    name: str,
-    fields: Mapping[str, object],
-    *,
-    as_json: bool,
-    yes: bool,
-    declined: str = "Nothing was changed.",
-) -> int:
-    """Have the command performed after the administrator has agreed to its plan; return the exit status.
-
-    Asks on a terminal alone, since a script can't answer, and again if the plan is another one by then. No lock is held
-    while a person thinks.
-    """
-    if yes or as_json or not sys.stdin.isatty():
-        return perform(caller, name, fields, as_json=as_json).exit
-    while True:
-        shown = perform(caller, name, {**fields, "preview": True}, as_json=False)
-        if shown.error is not None:
-            return shown.exit
-        if shown.digest != NOTHING and not click.confirm("Do this?"):
-            echo(declined)
-            return shown.exit
-        done = perform(caller, name, {**fields, "plan": shown.digest}, as_json=False)
-        if done.error is None or done.error.name != "plan-changed":
-            return done.exit

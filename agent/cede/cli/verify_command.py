@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cede.cli.options import json_option, policy_option, wait_option
-from cede.cli.session import Caller, confirmed, perform
+from cede.cli.performing import confirmed, perform
+from cede.cli.session import Caller
 
 
 @click.command("verify")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,7 @@ from cede.util.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cede.commands.session import Screen
     from cede.model.actions import Action
     from cede.model.plan import ActionOutcome, Change
 
@@ -24,26 +25,12 @@ _WIDEST = 10_000  # of a line; an XML's or a plan's are far below
 _CLEAR = "\033[2J\033[1;1H"  # ECMA-48: erase the screen, cursor home
 
 
-class Screen(Protocol):
-    """Where a request's text goes; several threads may write, one after the other."""
-
-    @property
-    def terminal(self) -> bool:
-        """Whether a person looks, for whom text is redrawn."""
-
-    def write(self, text: str, *, err: bool) -> None:
-        """Take `text`, cleaned, with its line break unless the line goes on; `err` is standard error."""
-
-    def progress(self, change: Change, event: Action | ActionOutcome) -> None:
-        """Take the begin or the end of an action, which `write` gets as text unless JSON is asked for."""
-
-
 class Terminal:
     """This process' standard output and error."""
 
     @property
     def terminal(self) -> bool:
-        """See `Screen`."""
+        """See `cede.commands.session.Screen`."""
         return sys.stdout.isatty()
 
     def write(self, text: str, *, err: bool) -> None:
@@ -104,6 +91,12 @@ def echo_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print each of the lines."""
     for line in lines:
         echo(line, err=err)
+
+
+def echo_again(text: str, *, err: bool) -> None:
+    """Print what another cede has printed, line breaks and all: text that it has cleaned stays as it is."""
+    lines = (one_line(line, max(len(line), 1)) for line in text.split("\n"))
+    current().write("\n".join(lines), err=err)
 
 
 def echo_json(text: str) -> None:

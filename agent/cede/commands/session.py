@@ -7,9 +7,28 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING, Protocol
 
 from cede.adapters.runtime import Runtime
-from cede.commands.screen import Screen, Terminal
+from cede.commands.screen import Terminal
+
+if TYPE_CHECKING:
+    from cede.model.actions import Action
+    from cede.model.plan import ActionOutcome, Change
+
+
+class Screen(Protocol):
+    """Where a request's text goes; several threads may write, one after the other."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person looks, for whom text is redrawn."""
+
+    def write(self, text: str, *, err: bool) -> None:
+        """Take `text`, cleaned, with its line break unless the line goes on; `err` is standard error."""
+
+    def progress(self, change: Change, event: Action | ActionOutcome) -> None:
+        """Take the begin or the end of an action, which `write` gets as text unless JSON is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cede.util.well_known import POLICY, POLICY_FOLDER
+from cede.util.well_known import AGENT_SOCKET, POLICY, POLICY_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Paths:
     @property
     def agent_socket(self) -> Path:
         """Where the agent is asked for everything, by root and its group."""
-        return self.run / "cede/cede.sock"
+        return self.root / AGENT_SOCKET
 
     @property
     def read_only_socket(self) -> Path:

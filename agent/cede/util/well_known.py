@@ -3,3 +3,4 @@
 DEFAULT_URI = "xen:///system"
 POLICY = "etc/cede/policy.yaml"
 POLICY_FOLDER = "etc/cede/policy.d"
+AGENT_SOCKET = "run/cede/cede.sock"
