@@ -56,8 +56,9 @@ class EventReporter:
         """Log what is new in a report; return the state in one line."""
         found = {s.subject: (_LEVELS[s.severity], s.text) for s in done.statuses}
         pauses = {one.subject: f"{one.reason}; next try {when(one.until)}" for one in waiting}
+        refused = {refusal.subject for refusal in done.plan.refusals}
         for subject, pause in pauses.items():
-            if subject not in {refusal.subject for refusal in done.plan.refusals}:
+            if subject not in refused:
                 _, text = found.get(subject, (logging.WARNING, ""))
                 found[subject] = (logging.WARNING, f"{text + ': ' if text else ''}{pause}")
         worked = {outcome.change.subject for outcome in done.outcomes}

@@ -313,7 +313,7 @@ class Node:
 def with_original_state(
     device: Device,
     origin: OriginalState | None,
-    **more: Unpack[ToldElsewhere],
+    **more: Unpack[KnownElsewhere],
 ) -> Device:
     """Return the device with what the journal knows of the very same card from when dom0 had it, and with `more`."""
     # a card that sleeps, or whose configuration space is unreadable, shows no serial
@@ -327,7 +327,7 @@ def with_original_state(
     return replace(device, original_state=original, mac=device.mac or hidden, **more)
 
 
-class ToldElsewhere(TypedDict, total=False):
+class KnownElsewhere(TypedDict, total=False):
     """What others than sysfs tell of a device, as `Device` has it."""
 
     node_device: bool | None

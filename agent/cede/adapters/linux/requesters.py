@@ -52,8 +52,8 @@ class Requesters:
     def _makes_conventional(self, name: str, below: str) -> bool:
         if (name, below) not in self._seen:
             path = f"{self._devices}/{name}"
-            told = read_config(path, lambda _, read: makes_conventional(read))
-            found = self._as_sysfs_tells(path, below) if told is None else told
+            known = read_config(path, lambda _, read: makes_conventional(read))
+            found = self._as_sysfs_tells(path, below) if known is None else known
             self._seen[name, below] = found
         return self._seen[name, below]
 
