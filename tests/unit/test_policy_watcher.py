@@ -9,7 +9,8 @@ import pytest
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 from cede.policy import policy_files
-from cede.policy.policy_files import STABLE_SECONDS, PolicyWatcher
+from cede.policy.policy_files import STABLE_SECONDS
+from cede.policy.policy_watcher import PolicyWatcher
 
 if TYPE_CHECKING:
     from pathlib import Path

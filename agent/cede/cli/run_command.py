@@ -34,7 +34,8 @@ from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import LockedError, PermanentError, PolicyError
 from cede.model.policy import source_text
 from cede.policy import policy_files
-from cede.policy.policy_files import PolicyWatcher, host_policy
+from cede.policy.policy_files import host_policy
+from cede.policy.policy_watcher import PolicyWatcher
 from cede.services.status import failures_recorded
 from cede.util.log import NOTICE
 

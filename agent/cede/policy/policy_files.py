@@ -1,4 +1,4 @@
-"""The policy's files -> one Policy, or all diagnostics about all of them at once; read again when they change.
+"""The policy's files -> one Policy, or all diagnostics about all of them at once.
 
 Each file: parse (characters -> a tree with places), validate (the tree by the JSON Schema), build (tree -> values).
 Then merge: the values of all files -> one Policy, with the checks across files. All four add to one list of
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -321,69 +321,3 @@ def _settled(paths: Sequence[Path], host: PolicyHost) -> Policy:
 def _is_fresh(found: Fingerprint, now: float) -> bool:
     """Whether a file changed so lately that it may be half written; a time to come tells nothing, so it counts too."""
     return any(now - looks[-1] / 1e9 < STABLE_SECONDS for _, looks in found if looks)
-
-
-class PolicyWatcher:
-    """Follows the policy's files: `read` reads them, `fingerprint` changes when they change.
-
-    `report` gets each new policy, and the error of each wrong one. `policy` is the last valid policy, `rejected` the
-    error of the present files, None if they are followed. Raises PolicyError if the files are wrong at the start.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], Policy],
-        fingerprint: Callable[[], object],
-        clock: Callable[[], float],
-        report: Callable[[Policy | PolicyError], None],
-    ) -> None:
-        self._read = read
-        self._fingerprint = fingerprint
-        self._clock = clock
-        self._report = report
-        self._accepted = self._rejected = fingerprint()
-        self._new: tuple[object, float] | None = None
-        self.rejected: PolicyError | None = None
-        self.policy = read()
-
-    @property
-    def changing(self) -> bool:
-        """Whether the files changed too recently to be read."""
-        return self._new is not None
-
-    def reload(self, *, forced: bool) -> bool:
-        """Read the files if they changed and are stable, or at once if `forced`; return whether the policy changed."""
-        found = self._fingerprint()
-        if not forced and not self._is_stable(found):
-            return False
-        self._new = None
-        try:
-            policy = self._read()
-        except TransientError:  # still being written
-            self._new = (found, self._clock())
-            return False
-        except PolicyError as wrong:
-            self._rejected, self.rejected = found, wrong
-            self._report(wrong)
-            return False
-        if self._fingerprint() != found:
-            self._new = (found, self._clock())
-            return False
-        self._accepted = self._rejected = found
-        changed, mended = policy != self.policy, self.rejected is not None
-        self.policy, self.rejected = policy, None
-        if changed or mended:
-            self._report(policy)
-        return changed
-
-    def _is_stable(self, found: object) -> bool:
-        """Whether the files differ from those read last, and have not changed for a moment."""
-        if found == self._accepted != self._rejected:  # a wrong file was put back as it had been
-            return True
-        if found in (self._accepted, self._rejected):
-            self._new = None
-            return False
-        if self._new is None or self._new[0] != found:
-            self._new = (found, self._clock())
-            return False
-        return self._clock() - self._new[1] >= STABLE_SECONDS
