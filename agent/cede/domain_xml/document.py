@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import lru_cache
 from typing import TypeVar
 
 from lxml import etree
@@ -32,6 +33,7 @@ from cede.util.text import c_number, number, one_line
 
 _T = TypeVar("_T")
 _MAX_WHY = 200
+_TEXTS = 128  # some 10 kB each; what stands in them is asked of libvirt at each look
 
 HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='pci']"
 _NIC_HOSTDEV = "./devices/interface[@type='hostdev']"
@@ -134,6 +136,12 @@ def domain(live_xml: str | None, config_xml: str | None, *, paused: bool = False
 
     Raises PermanentError if both are None, one is malformed, or a PCI device in it can't be told.
     """
+    return _built(live_xml, config_xml, paused)
+
+
+@lru_cache(maxsize=_TEXTS)
+def _built(live_xml: str | None, config_xml: str | None, paused: bool) -> Domain:
+    """What `domain` returns: of the same texts the same value, so that each is parsed once."""
     live = None if live_xml is None else parsed(live_xml)
     config = None if config_xml is None else parsed(config_xml)
     tree = config if live is None else live
