@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import IndeterminateError, UnreachableError, WorldMovedError
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
+from sim.xenstore_nodes import Store
 from unit.raises import raises
 
 if TYPE_CHECKING:
-    from sim.xenstore_nodes import Store
+    from collections.abc import Sequence
+
+    from cede.adapters.xen.xenstore_client import Operation
 
 BASE = "/local/domain/0/backend/pci"
 OPTIONS = "msitranslate=0,power_mgmt=0,permissive=0,rdm_policy=strict"
@@ -290,9 +294,44 @@ def test_a_closed_backend_has_no_device_any_more(store: Store) -> None:
 
 
 def test_more_nodes_than_any_toolstack_writes_are_an_error(store: Store) -> None:
-    store.nodes |= {f"{BACKENDS}/vusb/7/0/port/{number}": "" for number in range(9000)}
+    store.nodes |= {f"{BACKENDS}/vusb/7/0/port/{number}": "" for number in range(2000)}
     with raises(IndeterminateError, "backend-unknown"):
         store.adapter().guest_devices()
+
+
+class Counted(Store):
+    """Counts how often it is asked, and knows each folder's names at once."""
+
+    def __init__(self, nodes: dict[str, str]) -> None:
+        super().__init__(nodes)
+        self.questions = 0
+        self._below: dict[str, dict[str, None]] = {}
+
+    def ask(self, operation: Operation, paths: Sequence[str]) -> list[bytes | None]:
+        self.questions += 1
+        if not self._below:
+            for node in self.nodes:
+                *folders, name = node.split("/")
+                while folders:
+                    self._below.setdefault("/".join(folders), {})[name] = None
+                    name = folders.pop()
+        return super().ask(operation, paths)
+
+    def _names(self, path: str) -> str | None:
+        return "\0".join(self._below.get(path, ())) or None
+
+
+def test_a_thousand_guests_with_a_keyboard_are_no_more_than_a_toolstack_writes() -> None:
+    counted = Counted({})
+    for domid in range(1, 1001):
+        base = f"{BACKENDS}/vkbd/{domid}/0"
+        counted.nodes |= {
+            f"{base}/{name}": "1" for name in ("state", "online", "frontend-id", "x", "y", "z")
+        }
+        counted.nodes[f"{base}/unique-id"] = f"/dev/input/event{domid}"
+    adapter = Xenstore(counted)
+    assert adapter.guest_devices()["domain 1000"] == ("/dev/input/event1000",)
+    assert counted.questions < 12, "of many nodes at once"
 
 
 def test_a_xenstore_that_fails_is_never_taken_for_one_without_disks(store: Store) -> None:

@@ -24,7 +24,7 @@ _OF_DISK, _OF_NIC = ("state", "physical-device", "params"), ("state", "bridge", 
 _OTHERS = frozenset({*_DISKS, *_NICS, "pci", "console", "vfb"})
 _CLOSED = "6"
 _MAJOR_AND_MINOR = 2
-_DEPTH, _MAX_NODES = 3, 8192
+_DEPTH, _MAX_NODES = 3, 1024  # of each device
 _SHAPES = (
     (re.compile(r"\d{1,4}-\d{1,4}(?:\.\d{1,4})*"), "usb:"),
     (re.compile(r"\d{1,6}:\d{1,6}:\d{1,6}:\d{1,20}"), "scsi:"),
@@ -61,32 +61,47 @@ def interfaces(ask: Questions) -> _ByGuest:
 def devices(ask: Questions) -> _ByGuest:
     """Return what backends of any other kind name of dom0's devices, as `model/served.py::Served` writes them.
 
-    Raises IndeterminateError if there are more nodes than any toolstack writes.
+    Raises IndeterminateError if a device has more nodes than any toolstack writes.
     """
     (kinds,) = ask.names(_BACKENDS)
     served = _devices(ask, [kind for kind in kinds if kind and kind not in _OTHERS])
     states = ask.read(*(f"{device.folder}/state" for device in served))
     served = [one for one, state in zip(served, states, strict=True) if state != _CLOSED]
-    level = [(device, device.folder) for device in served]
-    leaves: list[tuple[_Device, str]] = []
-    for _ in range(_DEPTH):
-        below = zip(level, ask.names(*(path for _, path in level)), strict=True)
-        level = [(device, f"{path}/{name}") for (device, path), names in below for name in names]
-        leaves += level
-        if len(leaves) > _MAX_NODES:
-            raise IndeterminateError(
-                f"xenstore has more than {_MAX_NODES} nodes of backends below {_BACKENDS}, so which devices of dom0's "
-                "guests use can't be read",
-                name="backend-unknown",
-                remedy=f"see `xenstore-ls {_BACKENDS}`, and who wrote there",
-            )
-    said = ask.read(*(path for _, path in leaves))
     named = [
         (device.domid, found)
-        for (device, path), value in zip(leaves, said, strict=True)
-        for found in _named(path.rpartition("/")[2], value or "")
+        for device, path, value in _nodes(ask, served)
+        for found in _named(path.rpartition("/")[2], value)
     ]
     return _by_guest(ask, named)
+
+
+def _nodes(ask: Questions, served: Sequence[_Device]) -> Iterator[tuple[_Device, str, str]]:
+    """Yield the nodes of each device that have a value; those without one are folders of others."""
+    folders = [(device, device.folder) for device in served]
+    counts: dict[_Device, int] = {}
+    for _ in range(_DEPTH):
+        listed = zip(folders, ask.names(*(path for _, path in folders)), strict=True)
+        below = [(device, f"{path}/{name}") for (device, path), names in listed for name in names]
+        for device, path in below:
+            counts[device] = counts.get(device, 0) + 1
+            if counts[device] > _MAX_NODES:
+                raise _too_many(path)
+        values = ask.read(*(path for _, path in below))
+        folders = []
+        for (device, path), value in zip(below, values, strict=True):
+            if value:
+                yield device, path, value
+            else:
+                folders.append((device, path))
+
+
+def _too_many(path: str) -> IndeterminateError:
+    return IndeterminateError(
+        f"xenstore has more than {_MAX_NODES} nodes of one backend, at {path}, so which devices of dom0's guests use "
+        "can't be read",
+        name="backend-unknown",
+        remedy=f"see `xenstore-ls {_BACKENDS}`, and who wrote there",
+    )
 
 
 def _named(node: str, value: str) -> Iterator[str]:
