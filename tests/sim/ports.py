@@ -13,7 +13,7 @@ from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import CedeError, PermanentError
 from cede.model.log_lines import KernelLine
 from cede.model.pci import PCIBACK, Address, Link
-from cede.state.refused_logins import RefusedLogins
+from cede.state.key_files import RefusedLogins
 from cede.util.log import log_calls
 from sim.card import DOM0, QUARANTINE
 from sim.faults import Adapter

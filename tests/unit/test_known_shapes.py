@@ -12,8 +12,8 @@ from cede.errors import PolicyError
 from cede.policy import policy_files
 from cede.policy.parse import Tree
 from cede.policy.validate import check_shape
-from cede.state import known_shapes
-from cede.state.known_shapes import KnownShapes
+from cede.state import key_files
+from cede.state.key_files import KnownShapes
 from cede.util import schemas
 from unit.test_cli import POLICY, policy
 
@@ -77,7 +77,7 @@ def test_another_version_and_another_schema_judge_anew(
 ) -> None:
     read()
     with monkeypatch.context() as newer:
-        newer.setattr(known_shapes, "__version__", "99")
+        newer.setattr(key_files, "__version__", "99")
         read()
     content = schemas.content("policy.schema.json")
     monkeypatch.setattr(schemas, "content", lambda _: content + b"\n")

@@ -10,7 +10,7 @@ import pytest
 from cede.errors import PermanentError
 from cede.guest.channels import credentials
 from cede.guest.channels.credentials import Login
-from cede.state.refused_logins import RefusedLogins
+from cede.state.key_files import RefusedLogins
 from unit.raises import raises
 
 

@@ -22,7 +22,7 @@ from cede.adapters.xen.xenstore import Xenstore, XenstoreWatch
 from cede.adapters.xen.xenstore_client import XenstoreClient
 from cede.errors import LIBVIRT_SILENT, CedeError, HungError, PermanentError, UnreachableError
 from cede.policy.policy_files import fingerprint
-from cede.state.refused_logins import RefusedLogins
+from cede.state.key_files import RefusedLogins
 from cede.util.account import user
 from cede.util.well_known import DEFAULT_URI
 

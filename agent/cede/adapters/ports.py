@@ -19,7 +19,7 @@ from cede.model.network import Network
 from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, SwitchedOn
 from cede.model.served import Served
 from cede.state.journal import Journal
-from cede.state.refused_logins import RefusedLogins
+from cede.state.key_files import RefusedLogins
 from cede.util.clock import Clock, Timeouts
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cede.adapters.ports import Adapters, Source
 from cede.state.journal import Journal
-from cede.state.known_shapes import KnownShapes
+from cede.state.key_files import KnownShapes
 from cede.util.clock import Clock, ThreadTimeouts, Timeouts
 from cede.util.paths import Paths
 from cede.util.well_known import DEFAULT_URI

@@ -25,7 +25,7 @@ from cede.adapters.recorded.toolstack import (
 )
 from cede.adapters.runtime import LibvirtAccess
 from cede.model.journal_state import JournalState
-from cede.state.refused_logins import RefusedLogins
+from cede.state.key_files import RefusedLogins
 from cede.util.kernel_files import listing, text
 from cede.util.paths import Paths
 
