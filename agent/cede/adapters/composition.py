@@ -13,7 +13,6 @@ from cede.adapters.linux.kernel_modules import Modules
 from cede.adapters.linux.network_links import Links
 from cede.adapters.linux.shared_daemons import SharedDaemons
 from cede.adapters.linux.sysfs import Sysfs
-from cede.adapters.linux.uevents import Uevents
 from cede.adapters.ports import Adapters
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.adapters.xen.commands import Kernel, Xl
@@ -174,6 +173,7 @@ def event_sources(runtime: Runtime, paths: Sequence[Path]) -> tuple[Source, ...]
     """Open what wakes a daemon on this host: libvirt, xenstore, the kernel, and the policy's files at `paths`."""
     from cede.adapters.libvirt.domain_events import LibvirtEvents
     from cede.adapters.linux.file_changes import FileChanges
+    from cede.adapters.linux.uevents import Uevents
 
     changes = FileChanges(paths, lambda: fingerprint(paths))
     return (LibvirtEvents(runtime.uri), XenstoreWatch(_xenstore(runtime.paths)), Uevents(), changes)
