@@ -261,13 +261,24 @@ def settle_state(wanted: str, seconds: float = 10) -> str:
     return found
 
 
-def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, Any]:
+def kill_cycles(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Do one cycle after the other; each begins with the state in which the one before was seen to end."""
+    found: list[dict[str, Any]] = []
+    before = state()
+    for kills in request["cycles"]:
+        reported, before = kill_cycle(kills, request["policy"], request["device"], before)
+        found.append(reported)
+    return found
+
+
+def kill_cycle(
+    kills: list[str | float], policy: str, device: str, before: str
+) -> tuple[dict[str, Any], str]:
     """Kill apply at the first and release at the second; what comes after each must fix it.
 
     A killed apply is mended by an apply. A killed release too, if it was killed at a point that has a name; else by a
-    release. The end must be what was in the beginning.
+    release. The end must be what was `before`; it is returned, too.
     """
-    before = state()
     apply = ["apply", "--yes", "-f", policy]
     release = ["release", device, "-f", policy]
     said, statuses, killed = [], [], []
@@ -295,7 +306,7 @@ def kill_cycle(kills: list[str | float], policy: str, device: str) -> dict[str, 
     if not reported["mended"]:
         changed = set(after.splitlines()) ^ set(before.splitlines())
         reported |= {"statuses": statuses, "said": said, "changed": sorted(changed)[:40]}
-    return reported
+    return reported, after
 
 
 def answer(request: dict[str, Any]) -> object:
@@ -314,8 +325,7 @@ def answer(request: dict[str, Any]) -> object:
         case "state":
             return settle_state(request.get("wanted", ""), request.get("patience", 0.0))
         case "kill":
-            cycles = request["cycles"]
-            return [kill_cycle(kills, request["policy"], request["device"]) for kills in cycles]
+            return kill_cycles(request)
         case unknown:
             raise ValueError(f"can't do {unknown}")
 
