@@ -75,13 +75,24 @@ _SIXTH = (
     "ALTER TABLE condition ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
 )
 
-STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH = (
+    """CREATE TABLE operation (
+      id TEXT PRIMARY KEY, command TEXT NOT NULL, request TEXT NOT NULL, requester TEXT NOT NULL,
+      as_json INTEGER NOT NULL, started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', exit INTEGER,
+      digest TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', events TEXT NOT NULL DEFAULT '')""",
+)
+
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+
+
 VERSION = len(STEPS)
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 DEVICE_VERSION = 3  # from which version on a change knows its device's name
 DOMID_VERSION = (
     6  # from which version on a condition knows the domain and the boot that it is true for
 )
+OPERATION_VERSION = 7  # from which version on there are operations
 ERROR_VERSION = 4  # from which version on changes and actions know their error's name
 
 
