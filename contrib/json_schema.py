@@ -119,7 +119,7 @@ class Definitions:
 
     def _member(self, kind: type, name: str, type_: Any) -> Schema:  # noqa: ANN401 - a type of any value
         schema = self.schema_of(type_)
-        description = _description(kind, name) or schema.pop("description", "")
+        description = described(kind, name) or schema.pop("description", "")
         if description:
             schema = {"description": description, **schema}
         if not {"description", "$ref", "const"} & set(schema) and not _refers(schema):
@@ -184,7 +184,7 @@ def _summary(kind: type) -> str:
     return _sentence((getdoc(kind) or "").split("\n\n")[0])
 
 
-def _description(kind: type, name: str) -> str:
+def described(kind: type, name: str) -> str:
     """What the docstring says of a field: that of the class which has it, or of one that it inherits from."""
     for each in kind.__mro__:
         parts = [part for part in _parts(each) if f"`{name}`" in part]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SECONDS = 10.0
@@ -103,3 +105,11 @@ def ask(
     """Make one request on a connection of its own."""
     with RawClient(path) as client:
         return client.ask(target, method, body, headers)
+
+
+def eventually(so: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until it is so, which it has to be in time."""
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.01)

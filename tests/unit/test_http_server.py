@@ -23,11 +23,11 @@ from cede.api.messages import JSON_LINES, PROBLEM, Peer, Request, Response
 from cede.api.peer import user_name
 from cede.errors import TransientError, UnsafeError
 from unit.conftest import descriptors
-from unit.http_client import Answer, RawClient, ask
+from unit.http_client import Answer, RawClient, ask, eventually
 from unit.http_server import SLOW, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 QUICK = Limits(request=0.3, idle=0.6, response=0.3)
@@ -349,13 +349,6 @@ def test_head_of_a_stream_opens_none(tmp_path: Path) -> None:
 
 
 # -- many
-
-
-def eventually(so: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_two_hundred_clients_of_whom_fifty_are_slow(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cede.api.agent import CLOSING_SECONDS, READ_ONLY
+from cede.util.paths import Paths
+
 UNITS = Path(__file__).parents[2] / "contrib/systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
-EVERY = [*SERVICES, *sorted(UNITS.glob("*.timer"))]
+SOCKETS = sorted(UNITS.glob("*.socket"))
+EVERY = [*SERVICES, *SOCKETS, *sorted(UNITS.glob("*.timer"))]
 OWN_MOUNTS = (
     "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateUsers",
     "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups",
@@ -113,3 +117,24 @@ def test_the_timer_and_the_daemon_do_not_stop_one_another() -> None:
 def test_no_guest_or_daemon_that_is_away_keeps_the_host_from_booting() -> None:
     for unit in SERVICES:
         assert not {"Requires", "BindsTo", "Requisite"} & set(settings(unit))
+
+
+def test_the_agents_sockets_are_those_that_clients_and_agent_know() -> None:
+    socket, read_only = (settings(UNITS / name) for name in ("cede.socket", "cede-ro.socket"))
+    paths = Paths()
+    assert socket["ListenStream"] == [str(paths.agent_socket)]
+    assert read_only["ListenStream"] == [str(paths.read_only_socket)]
+    assert (socket["SocketMode"], read_only["SocketMode"]) == (["0660"], ["0666"])
+    assert (socket["SocketUser"], socket["SocketGroup"]) == (["root"], ["cede"])
+    assert read_only["Service"] == ["cede.service"]
+    assert {unit.name for unit in SOCKETS} == set(READ_ONLY)
+    service = settings(UNITS / "cede.service")
+    assert service["Sockets"] == service["Also"] == ["cede.socket cede-ro.socket"]
+    group = (UNITS / "sysusers.d/cede.conf").read_text().splitlines()[-1]
+    assert group.split()[:2] == ["g", "cede"]
+
+
+def test_the_agent_has_time_to_finish_what_it_does() -> None:
+    (seconds,) = settings(UNITS / "cede.service")["TimeoutStopSec"]
+    assert seconds == "3min"
+    assert CLOSING_SECONDS < 180

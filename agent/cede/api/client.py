@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import h11
 
+from cede.api.reported_error import AgentError, read_error
 from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
-from cede.errors import CedeError, FailureKind, UnreachableError
+from cede.errors import FailureKind, UnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,16 +41,6 @@ class Text:
 
     text: str
     err: bool
-
-
-class AgentError(CedeError):
-    """An error that the agent reports; its kind is that of the error there."""
-
-    name = "agent-error"
-
-    def __init__(self, message: str, *, name: str, remedy: str = "", kind: FailureKind) -> None:
-        super().__init__(message, name=name, remedy=remedy)
-        self.kind = kind
 
 
 class _LostError(Exception):
@@ -149,11 +140,10 @@ class AgentClient:
         deadline = self._clock() + _BACK_SECONDS
         while True:
             try:
-                if self._line is None and not self.connect():
-                    raise _gone(self._path)
-                line = self._line
-                assert line is not None  # noqa: S101 - for mypy
-                answer = line.send(method, target, headers, body)
+                if self._line is None or not self._line.reusable:
+                    self.close()
+                    self._line = _Connection(self._path)
+                answer = self._line.send(method, target, headers, body)
             except (OSError, h11.ProtocolError, _LostError) as lost:
                 self.close()
                 raise _gone(self._path) from lost
@@ -167,16 +157,19 @@ class AgentClient:
 
     def _follow(self) -> Iterator[Text | Answer]:
         """Yield the operation's events; if the agent goes meanwhile, from the last one on when it is back."""
-        last, deadline = 0, self._clock() + _BACK_SECONDS
+        last, deadline, ended = 0, self._clock() + _BACK_SECONDS, False
         while True:
             try:
                 answer = self._send("GET", f"{self._operation}/events?after={last}", [], b"")
                 for number, event in answer.events():
                     last, deadline = max(last, number), self._clock() + _BACK_SECONDS
+                    ended = ended or isinstance(event, Answer)
                     yield event
-                    if isinstance(event, Answer):
-                        return
+                if ended:
+                    return
             except (UnreachableError, OSError, h11.ProtocolError, _LostError) as lost:
+                if ended:
+                    return
                 if self._clock() > deadline:
                     raise _gone(self._path) from lost
             self.close()
@@ -193,6 +186,12 @@ class _Connection:
             self._socket.close()
             raise
         self._http = h11.Connection(h11.CLIENT)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the last answer was read to its end, if there was one, and another may follow."""
+        states = {self._http.our_state, self._http.their_state}
+        return states in ({h11.IDLE}, {h11.DONE})
 
     def send(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
@@ -257,7 +256,7 @@ class _Response:
         """Return the problem document as an error."""
         try:
             read = json.loads(b"".join(self._connection.body()))
-            return _error(read, message=read["reason"])
+            return read_error(read, message=read["reason"])
         except (*_NOT_UNDERSTOOD, _LostError, OSError):
             return _strange(f"HTTP status {self.status}")
 
@@ -302,15 +301,9 @@ def _event(read: Mapping[str, Any]) -> Text | Answer | None:
         return Answer(
             exit=Exit(read["exit"]),
             digest=str(read.get("digest", "")),
-            error=None if error is None else _error(error, message=error["message"]),
+            error=None if error is None else read_error(error, message=error["message"]),
         )
     return None  # of a newer agent, or of no interest here
-
-
-def _error(read: Mapping[str, Any], *, message: str) -> AgentError:
-    return AgentError(
-        message, name=read["name"], remedy=read["remedy"], kind=FailureKind(read["kind"])
-    )
 
 
 def _gone(path: Path | str) -> UnreachableError:
@@ -319,3 +312,6 @@ def _gone(path: Path | str) -> UnreachableError:
         name="agent-unreachable",
         remedy="`systemctl status cede` shows the agent; with --no-agent the command does the work itself",
     )
+
+
+__all__ = ["AgentClient", "AgentError", "Text"]

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from cede.api.messages import PROBLEM, Response
+from cede.commands.exit_status import EXIT_OF
 from cede.errors import CedeError, FailureKind, UsageError
 from cede.model.serialization import plain
 
@@ -52,12 +53,9 @@ def status_of(error: CedeError) -> HTTPStatus:
     return error.status if isinstance(error, RequestError) else _STATUS_OF[error.kind]
 
 
-def problem_response(error: CedeError) -> Response:
-    """Return the error as a problem document."""
+def problem_document(error: CedeError) -> bytes:
+    """Return the error as the JSON of a problem."""
     status = status_of(error)
-    headers = error.headers if isinstance(error, RequestError) else ()
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = (*headers, ("retry-after", str(RETRY_AFTER_SECONDS)))
     document = {
         "type": "about:blank",
         "title": status.phrase,
@@ -67,7 +65,17 @@ def problem_response(error: CedeError) -> Response:
         "kind": error.kind.value,
         "reason": error.message,
         "remedy": error.remedy,
+        "exit": int(EXIT_OF[error.kind]),
         "diagnostics": plain(error.diagnostics),
     }
-    body = json.dumps(document).encode() + b"\n"
+    return json.dumps(document).encode() + b"\n"
+
+
+def problem_response(error: CedeError) -> Response:
+    """Return the response with the error as a problem document."""
+    status = status_of(error)
+    headers = error.headers if isinstance(error, RequestError) else ()
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = (*headers, ("retry-after", str(RETRY_AFTER_SECONDS)))
+    body = problem_document(error)
     return Response(status=status, content_type=PROBLEM, headers=headers, body=body)

@@ -9,15 +9,17 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from socket import socket
 from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
 from cede.adapters.linux.systemd_notify import Notify
+from cede.adapters.linux.systemd_sockets import listening_sockets
 from cede.adapters.linux.writer_lock import one_writer
 from cede.adapters.ports import Source
 from cede.adapters.runtime import Runtime
@@ -40,6 +42,8 @@ from cede.services.status import failures_recorded
 from cede.util.log import NOTICE
 
 if TYPE_CHECKING:
+    from cede.model.conditions import Condition
+    from cede.model.inventory import Inventory
     from cede.model.policy import Policy
 
 _STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to test it
@@ -57,12 +61,14 @@ def run_command(caller: Caller, policy: str, interval: float) -> int:
 
     A pass begins when a domain starts or ends, a device comes, goes or is taken out, or the policy's files change; the
     pass does what `cede apply --scheduled` does. SIGHUP reads the policy again and tries at once what was put off.
-    SIGTERM ends the daemon after the present action. While a policy file is wrong, the daemon says so and follows the
+    SIGTERM ends the daemon after the present action. At the sockets that systemd hands over, it answers requests
+    (contrib/docs/agent.md). While a policy file is wrong, the daemon says so and follows the
     last valid policy.
     """
     log, runtime = event_log(), caller.runtime()
+    sockets = listening_sockets(os.environ)
     with _only_one(runtime):
-        serve(runtime, path_of(policy), interval, log, Notify(os.environ))
+        serve(runtime, path_of(policy), interval, log, Notify(os.environ), sockets)
     return Exit.OK
 
 
@@ -89,9 +95,17 @@ def _only_one(runtime: Runtime) -> Iterator[None]:
 
 
 def serve(
-    runtime: Runtime, policy_path: Path | None, interval: float, log: logging.Logger, notify: Notify
+    runtime: Runtime,
+    policy_path: Path | None,
+    interval: float,
+    log: logging.Logger,
+    notify: Notify,
+    sockets: Sequence[tuple[str, socket]] = (),
 ) -> None:
-    """Run the daemon until a signal ends it. Raises PolicyError if the policy is wrong at the start."""
+    """Run the daemon until a signal ends it, and the agent at `sockets`, which have their units' names.
+
+    Raises PolicyError if the policy is wrong at the start.
+    """
     host, clock = runtime.paths, runtime.clock
     paths = [policy_path] if policy_path is not None else [host.policy, host.policy_folder]
     with failures_recorded(runtime, policy_path):
@@ -136,12 +150,27 @@ def serve(
     )
     with (
         _signals(stop, triggers, notify),
+        ExitStack() as running,
         _listening(runtime.event_sources(runtime, paths), triggers, log),
     ):
+        if sockets:
+            passes.passed = running.enter_context(_agent(runtime, watcher.policy.source, sockets))
         daemon.run()
         notify.stopping()
         passes.close()
     log.info("stopped")
+
+
+@contextmanager
+def _agent(
+    runtime: Runtime, source: str, sockets: Sequence[tuple[str, socket]]
+) -> Iterator[Callable[[Inventory, Sequence[Condition]], None]]:
+    """Serve the agent, which is imported for that alone; yield what tells it of a pass."""
+    from cede.api.agent import Agent, serving
+
+    agent = Agent(runtime, source)
+    with serving(agent, sockets):
+        yield agent.passed
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def perform(request: DevicesRequest, session: Session) -> Answer:
         nodes = device_nodes(runtime.paths.sys)
     if request.save:
         save_inventory(inventory, Path(request.save))
-    chosen = [_named(text, inventory) for text in request.devices] or inventory.devices
+    chosen = [named_device(text, inventory) for text in request.devices] or inventory.devices
     policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
     rows = tuple(
         describe_device(
@@ -150,7 +150,8 @@ def perform(request: DevicesRequest, session: Session) -> Answer:
     return Answer(exit=Exit.OK)
 
 
-def _named(text: str, inventory: Inventory) -> Device:
+def named_device(text: str, inventory: Inventory) -> Device:
+    """Return the device at an address in any spelling; raises UsageError if it is none, or there is none."""
     try:
         device = inventory.device(Address.parse(text))
     except ValueError as error:

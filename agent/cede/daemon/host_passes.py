@@ -30,6 +30,7 @@ from cede.state.journal import Requester
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
     from cede.model.conditions import Condition
+    from cede.model.inventory import Inventory
     from cede.model.plan import Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
@@ -43,7 +44,7 @@ class HostPass:
     """A pass on this host, planned.
 
     `previous` are the conditions of the pass before; `rejected` tells why the policy's files aren't followed as they
-    are.
+    are; `passed` is called with what was seen and what it came to.
     """
 
     adapters: Adapters
@@ -53,6 +54,7 @@ class HostPass:
     clock: Clock
     previous: tuple[Condition, ...]
     rejected: PolicyError | None
+    passed: Callable[[Inventory, Sequence[Condition]], None]
 
     @property
     def unverified(self) -> Collection[str]:
@@ -70,6 +72,7 @@ class HostPass:
         """Record the report, and when each subject is tried again, in times of the monotonic clock."""
         stamps = {subject: stamp(self.clock, at) for subject, at in next_tries.items()}
         save_status(self.adapters.journal, self.targets, report, stamps)
+        self.passed(self.targets.inventory, report.conditions)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +80,8 @@ class HostPasses:
     """Passes on this host. Its adapters stay open from one to the next; after a failure they are opened anew.
 
     Another cede can work between two passes: each has the one-writer lock for itself, and doesn't wait for it.
-    `rejected` tells why the policy's files aren't followed as they are. `made` counts the passes that came to their
+    `rejected` tells why the policy's files aren't followed as they are. `passed` is called with what each pass has
+    seen and come to. `made` counts the passes that came to their
     end, `seconds` is how long the last one took.
     """
 
@@ -87,6 +91,7 @@ class HostPasses:
     event_reporter: EventReporter
     alive: Callable[[], None]
     log: logging.Logger
+    passed: Callable[[Inventory, Sequence[Condition]], None] = lambda _seen, _conditions: None
     _opened: ExitStack | None = None
     _adapters: Adapters | None = None
     _warned: set[str] = field(default_factory=set)
@@ -115,6 +120,7 @@ class HostPasses:
                     clock=self.runtime.clock,
                     previous=adapters.journal.conditions(policy.source),
                     rejected=self.rejected(),
+                    passed=self.passed,
                 )
                 adapters.journal.close()  # another cede may set a damaged one aside meanwhile
             except Exception:
