@@ -95,7 +95,7 @@ class _Look:
         self, roots: tuple[Path, Path, Path, Path], network: Network, reach: Reach, nodes: Nodes
     ) -> None:
         sys_root, proc, _, dev = roots
-        self._proc, self._sys, self._network = proc, sys_root, network
+        self._proc, self._network = proc, network
         own = own_mounts(proc)
         remote = [mount.where for mount in own if mount.remote]
         self._packets = packet_sockets(proc)
@@ -158,7 +158,7 @@ class _Look:
         yield from self._interfaces.of_ports()
         holders = self._processes.holders
         for name, what in bound_interfaces(
-            (self._sys, self._proc), self._packets, holders, self._network
+            self._proc, self._interfaces.numbered, self._packets, holders, self._network
         ):
             yield from self._interfaces.down(name, "open", (what,))
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cede.adapters.linux.host_uses.connections import connections_unknown
 from cede.adapters.linux.host_uses.device_tree import children
-from cede.util.kernel_files import existing_text, listing, text
+from cede.util.kernel_files import existing_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cede.model.network import Network
@@ -58,25 +58,23 @@ def packet_sockets(proc: Path) -> tuple[PacketSocket, ...]:
 
 
 def bound_interfaces(
-    roots: tuple[Path, Path],
+    proc: Path,
+    numbered: Callable[[str], str],
     packets: Sequence[PacketSocket],
     holders: Mapping[str, Sequence[str]],
     network: Network,
 ) -> Iterator[tuple[str, str]]:
     """Yield each interface that a program has bound a socket to, and what that is.
 
-    `roots` are those of sysfs and procfs; `holders` are the programs that have each of the sockets, by its link. Raises
-    PermanentError if a table of the kernel can't be read.
+    `numbered` returns the interface with a number, empty for none; `holders` are the programs that have each of the
+    sockets, by its link. Raises PermanentError if a table of the kernel can't be read.
     """
-    sys_root, proc = roots
-    folder = sys_root / "class/net"
-    names = {text(folder / n / "ifindex"): n for n in (listing(folder) if packets else ())}
     for socket in packets:
         programs = holders.get(socket.link, ())
         lasting = [program for program in programs if program not in _CARRIES_ON]
         if lasting or not programs:
             who = lasting[0] if lasting else "a program that isn't told"
-            yield names.get(socket.number, ""), f"a packet socket of {who}"
+            yield numbered(socket.number), f"a packet socket of {who}"
     for row in _rows(proc / "net/pppoe", _PPPOE_FIELDS)[1:]:
         yield row[_PPPOE_NAME], "a PPPoE session"
     for path in children(proc / "net/can", "rcvlist_*"):

@@ -64,9 +64,12 @@ class Interfaces:
                 owners.setdefault(address, []).append(interface.name)
         return owners
 
+    def numbered(self, number: str) -> str:
+        """Return dom0's interface with the kernel's number; empty if there is none."""
+        return self._numbers.get(number, "")
+
     @cached_property
-    def _numbered(self) -> dict[str, str]:
-        """Dom0's interfaces by the kernel's number."""
+    def _numbers(self) -> dict[str, str]:
         folder = f"{self._sys}/class/net"
         return {text(f"{folder}/{name}/ifindex"): name for name in listing(folder)}
 
@@ -177,7 +180,7 @@ class Interfaces:
                 below = text(f"{seen}/{name}/iflink")
                 if name in own and below != text(f"{seen}/{name}/ifindex") and below:
                     chain = (f"{name} of {text(f'{proc}/{process}/comm') or process}",)
-                    yield from self.down(self._numbered.get(below, ""), "namespace", chain)
+                    yield from self.down(self.numbered(below), "namespace", chain)
 
     def _moved(self, path: Path) -> Iterator[Use]:
         device = real(path)
