@@ -22,7 +22,7 @@ from cede.adapters.linux.kernel_log import KernelLog
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.xen.xenstore import Xenstore
 from cede.adapters.xen.xenstore_client import XenstoreClient
-from cede.domain_xml import document
+from cede.domain_xml import document, sources
 from cede.domain_xml.edits import incremental_edits
 from cede.errors import CedeError, GuestSilentError
 from cede.guest import probe
@@ -167,6 +167,7 @@ def helper(changes: Edits, which: int) -> None:
 
 
 BACKEND = "/local/domain/0/backend/pci"
+SERVED = "/local/domain/0/backend"
 NODES = {
     "/local/domain/1/name": "pv1",
     f"{BACKEND}/1/0/num_devs": "2",
@@ -179,6 +180,10 @@ NODES = {
     f"{BACKEND}/1/0/vdevfn-0": "20",
     "/local/domain/1/device/pci/0/state": "4",
     "/libxl/pci/0000-01-00-0/domid": "7",
+    f"{SERVED}/vbd/1/51712/physical-device": "fd:a",
+    f"{SERVED}/vif/1/0/bridge": "xenbr0",
+    f"{SERVED}/vusb/1/0/port/1": "1-2.3",
+    f"{SERVED}/vscsi/1/0/vscsi-devs/dev-0/p-dev": "3:0:0:0",
 }
 
 
@@ -198,6 +203,10 @@ def xenstore_nodes(changes: Edits, which: int) -> None:
     with suppress(CedeError):
         Xenstore(store).backend()
         Xenstore(store).stale_notes()
+    adapter = Xenstore(store)
+    for ask in (adapter.guest_disks, adapter.guest_interfaces, adapter.guest_devices):
+        with suppress(CedeError):
+            ask()
 
 
 def xenstore_wire(daemon: FakeXenstored) -> Callable[[Edits, int], None]:
@@ -277,13 +286,24 @@ XML = """\
       <source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source>
       <alias name='ua-cede-nic0'/>
     </hostdev>
+    <hostdev mode='subsystem' type='usb'><source><vendor id='0x046d'/><product id='0xc52b'/></source></hostdev>
+    <serial type='dev'><source path='/dev/ttyS4'/></serial>
   </devices>
 </domain>
+"""
+POOL = """\
+<pool type='scsi'><name>images</name><source><device path='/dev/sdb'/>
+  <adapter type='scsi_host' name='scsi_host3' wwpn='10000090fa1b2c3d'><parentaddr unique_id='1'>
+    <address domain='0x0000' bus='0x01' slot='0x1f' function='0x2'/></parentaddr></adapter>
+</source><target><path>/dev/disk/by-path</path></target></pool>
 """
 
 
 def libvirt_xml(changes: Edits, which: int) -> None:
-    xml = mutated(XML, changes)
+    xml, pool = mutated(XML, changes), mutated(POOL, changes)
+    for read in (sources.pool_devices, sources.pool_paths):
+        with suppress(CedeError):
+            read(pool)
     with suppress(CedeError):
         document.domain(xml, XML if which % 2 else None)
     for edit in (

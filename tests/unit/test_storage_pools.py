@@ -39,6 +39,7 @@ ADDRESS = "<address domain='0' bus='1' slot='0x1f' function='2'/>"
             ("scsi_host:5", "fc:10000090fa1b2c3d"),
         ),
         ("<adapter name='scsi_host3x' wwpn='10' parent=''/><adapter/>", ()),
+        (f"<adapter><parentaddr>{ADDRESS.replace('0x1f', '0x2f')}</parentaddr></adapter>", ()),
     ],
 )  # fmt: skip
 def test_the_devices_of_a_storage_pool_are_told_however_it_names_them(

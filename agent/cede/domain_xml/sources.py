@@ -6,6 +6,7 @@ Sources: https://libvirt.org/formatdomain.html, https://libvirt.org/formatstorag
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cede.domain_xml.xml_text import parsed
@@ -123,7 +124,8 @@ def _adapter(adapter: etree._Element) -> Iterator[str]:
     place = _numbers(adapter.find("./parentaddr/address"), "domain", "bus", "slot", "function")
     known = [number for number in place if number is not None]
     if len(known) == len(place):
-        yield f"pci:{Address(*known)}"
+        with suppress(ValueError):  # no device has such an address
+            yield f"pci:{Address(*known)}"
 
 
 def _text(tree: etree._Element, path: str) -> tuple[str, ...]:
