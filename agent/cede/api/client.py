@@ -1,5 +1,7 @@
 """The client: asks the agent at its socket, and says what it printed. Imports little, since a command waits for that.
 
+Speaks HTTP/1.0 (RFC 1945), in which a connection has one request, and its end is that of the answer: without chunks
+there is little to parse, and h11 is a sixth of what a command imports.
 A request is sent as JSON to `/v1/NAME`. A question is answered at once with JSON lines; what may change something
 becomes an operation, whose events are followed to the end, across a restart of the agent too.
 """
@@ -11,15 +13,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-
-import h11
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cede.api.reported_error import AgentError, read_error
 from cede.commands.answer import Answer
 from cede.commands.exit_status import Exit
 from cede.errors import FailureKind, UnreachableError
+from cede.util.text import number, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +31,13 @@ _BACK_SECONDS = 60.0  # in which an agent that ended is there again
 _PAUSE = 0.2
 _RECEIVE = 65536
 _MAX_LINE = 64 << 20
+_MAX_HEAD = 64 << 10
+_MAX_VALUE = 200
 _OK, _ACCEPTED, _BUSY = 200, 202, 503
 _NOT_UNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Text(NamedTuple):
     """What the command printed next: a line, or a part of one; `err` is standard error."""
 
     text: str
@@ -104,7 +105,6 @@ class AgentClient:
         answer = self._send("POST", target, headers, json.dumps(fields).encode())
         if answer.status == _ACCEPTED:
             self._operation = answer.header("location")
-            answer.drop()
             if self._cancelled:
                 self.cancel()
             yield from self._follow()
@@ -120,10 +120,10 @@ class AgentClient:
         """End the operation that is followed after its present action; nothing happens without one."""
         self._cancelled = True
         if self._operation:
-            with suppress(OSError, h11.ProtocolError, _LostError):
+            with suppress(OSError, _LostError):
                 connection = _Connection(self._path)
                 try:
-                    connection.send("DELETE", self._operation, [], b"").drop()
+                    connection.send("DELETE", self._operation, [], b"")
                 finally:
                     connection.close()
 
@@ -140,11 +140,11 @@ class AgentClient:
         deadline = self._clock() + _BACK_SECONDS
         while True:
             try:
-                if self._line is None or not self._line.reusable:
+                if self._line is None or self._line.used:
                     self.close()
                     self._line = _Connection(self._path)
                 answer = self._line.send(method, target, headers, body)
-            except (OSError, h11.ProtocolError, _LostError) as lost:
+            except (OSError, _LostError) as lost:
                 self.close()
                 raise _gone(self._path) from lost
             if answer.status in {_OK, _ACCEPTED}:
@@ -167,7 +167,7 @@ class AgentClient:
                     yield event
                 if ended:
                     return
-            except (UnreachableError, OSError, h11.ProtocolError, _LostError) as lost:
+            except (UnreachableError, OSError, _LostError) as lost:
                 if ended:
                     return
                 if self._clock() > deadline:
@@ -177,7 +177,10 @@ class AgentClient:
 
 
 class _Connection:
+    """A connection for one request."""
+
     def __init__(self, path: Path | str) -> None:
+        self.used = False
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_CONNECT_SECONDS)
         try:
@@ -185,43 +188,33 @@ class _Connection:
         except BaseException:
             self._socket.close()
             raise
-        self._http = h11.Connection(h11.CLIENT)
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the last answer was read to its end, if there was one, and another may follow."""
-        states = {self._http.our_state, self._http.their_state}
-        return states in ({h11.IDLE}, {h11.DONE})
 
     def send(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> _Response:
         """Send a request and read the head of its answer."""
-        if self._http.our_state is h11.DONE:
-            self._http.start_next_cycle()
+        self.used = True
         self._socket.settimeout(_ANSWER_SECONDS)
-        every = [("host", "cede"), ("content-length", str(len(body))), *headers]
-        data = b"".join(
-            self._http.send(event) or b""
-            for event in (
-                h11.Request(method=method, target=target, headers=every),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            )
-        )
+        every = [*headers, ("content-length", str(len(body)))]
+        lines = [
+            f"{method} {target} HTTP/1.0",
+            *(f"{k}: {one_line(v, _MAX_VALUE)}" for k, v in every),
+        ]
+        head = "".join(f"{line}\r\n" for line in (*lines, ""))
         with suppress(BrokenPipeError):  # who was refused at once has an answer all the same
-            self._socket.sendall(data)
-        while not isinstance(event := self._event(), h11.Response):
-            if not isinstance(event, h11.InformationalResponse):
+            self._socket.sendall(head.encode("utf-8", "replace") + body)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            data = self._socket.recv(_RECEIVE)
+            received += data
+            if not data or len(received) > _MAX_HEAD:
                 raise _LostError
-        return _Response(self, event)
+        read, _, rest = received.partition(b"\r\n\r\n")
+        return _Response(self, read.decode("latin-1"), rest)
 
-    def body(self) -> Iterator[bytes]:
-        """Yield the body as it comes."""
-        while isinstance(event := self._event(), h11.Data):
-            yield bytes(event.data)
-        if not isinstance(event, h11.EndOfMessage):
-            raise _LostError
+    def receive(self) -> bytes:
+        """Return what comes next, nothing at the end."""
+        return self._socket.recv(_RECEIVE)
 
     def wait_for_ever(self) -> None:
         """Set no limit for what comes next."""
@@ -230,32 +223,44 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def _event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(self._socket.recv(_RECEIVE))
-        return event
-
 
 class _Response:
-    def __init__(self, connection: _Connection, head: h11.Response) -> None:
-        self._connection = connection
-        self._head = head
-        self.status = head.status_code
+    """`head` is the status line and the headers, `rest` what has come of the body."""
+
+    def __init__(self, connection: _Connection, head: str, rest: bytes) -> None:
+        status, *lines = head.split("\r\n")
+        version, _, code = status.partition(" ")
+        if not version.startswith("HTTP/1."):
+            raise _LostError
+        self.status = number(code[:3]) or 0
+        self._connection, self._rest = connection, rest
+        pairs = (line.partition(":") for line in lines)
+        self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
 
     def header(self, name: str) -> str:
         """Return a header's value, empty if it isn't there."""
-        wanted = name.encode()
-        return next((value.decode() for key, value in self._head.headers if key == wanted), "")
+        return self._headers.get(name, "")
 
-    def drop(self) -> None:
-        """Read the body and forget it."""
-        for _ in self._connection.body():
-            pass
+    def body(self) -> Iterator[bytes]:
+        """Yield the body as it comes; raises _LostError if it is shorter than its length."""
+        length = number(self.header("content-length"))
+        came, data = 0, self._rest
+        while True:
+            if data:
+                yield data
+            came += len(data)
+            if length is not None and came >= length:
+                return
+            data = self._connection.receive()
+            if not data:
+                break
+        if length is not None:
+            raise _LostError
 
     def problem(self) -> AgentError:
         """Return the problem document as an error."""
         try:
-            read = json.loads(b"".join(self._connection.body()))
+            read = json.loads(b"".join(self.body()))
             return read_error(read, message=read["reason"])
         except (*_NOT_UNDERSTOOD, _LostError, OSError):
             return _strange(f"HTTP status {self.status}")
@@ -269,7 +274,7 @@ class _Response:
         """Yield what was printed, and the end, each with its number."""
         self._connection.wait_for_ever()
         rest = b""
-        for data in self._connection.body():
+        for data in self.body():
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 number, event = _understood(line)
