@@ -15,6 +15,8 @@ from unit.fake_xenstored import FakeXenstored
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cede.adapters.runtime import Runtime
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -43,6 +45,12 @@ def host(tree: SysTree) -> Iterator[SimulatedHost]:
         host.guest(name, domid)
     yield host
     host.written.close()
+
+
+@pytest.fixture
+def runtime_of(host: SimulatedHost) -> Callable[[], Runtime]:
+    """Makes the runtime of a command on the host; a module may have its own, which makes the agent do it."""
+    return host.runtime
 
 
 @pytest.fixture

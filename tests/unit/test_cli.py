@@ -24,6 +24,7 @@ from unit.decisions import of_kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cede.adapters.runtime import Runtime
     from sim.in_files import SimulatedHost
 
 NIC = "0000:01:00.0"
@@ -71,6 +72,7 @@ def cede(
     policy: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    runtime_of: Callable[[], Runtime],
 ) -> Callable[..., Shown]:
     """Runs `cede ARGUMENTS` as the installed command does, on `host`, with `policy` as the default."""
     names = host.paths.pci_ids[0]
@@ -82,7 +84,7 @@ def cede(
     def run(*arguments: str, on: Path | None = policy) -> Shown:
         option = ["-f", str(on)] if on is not None and "devices" not in arguments else []
         with pytest.raises(SystemExit) as ended:
-            command_line.main([*arguments, *option], host.runtime())
+            command_line.main([*arguments, *option], runtime_of())
         assert isinstance(ended.value.code, int)
         captured = capsys.readouterr()
         return Shown(ended.value.code, captured.out, captured.err)

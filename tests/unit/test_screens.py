@@ -23,15 +23,18 @@ from cede.policy.policy_files import source_at
 from cede.state.journal import Requester
 from sim import probe_answers
 from sim.config_spaces import E1000
+from unit.both_ways import by_the_agent
+from unit.test_asking import near
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
 from unit.test_in_sync import REPORT, taken_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cede.adapters.runtime import Runtime
     from sim.in_files import SimulatedHost
 
-__all__ = ["cede", "policy"]  # fixtures
+__all__ = ["cede", "near", "policy"]  # fixtures
 SECOND = "0000:02:00.0"
 OTHERWISE = {
     "finds no driver": probe_answers.whole(
@@ -62,6 +65,18 @@ class Scenes:
         self.said.append(re.sub(r"\b\d+\.\d s\b", "0.0 s", text) + f"exit status {shown.status}\n")
 
 
+@pytest.fixture(params=["by the command", "by the agent"])
+def runtime_of(
+    request: pytest.FixtureRequest, host: SimulatedHost, near: Path
+) -> Iterator[Callable[[], Runtime]]:
+    """Every screen is the same, whoever does what the command says."""
+    if request.param == "by the command" or "import" in request.node.name:
+        yield host.runtime
+    else:
+        with by_the_agent(host, near) as runtime:
+            yield runtime
+
+
 @pytest.fixture
 def scenes(
     cede: Callable[..., Shown],
@@ -74,7 +89,7 @@ def scenes(
     host.user = "ann"
     found = Scenes(cede, str(policy.parent))
     yield found
-    command = request.node.name.removeprefix("test_screens_of_")
+    command = request.node.originalname.removeprefix("test_screens_of_")
     golden(f"{command}.txt", "\n".join(found.said))
 
 

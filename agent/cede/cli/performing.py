@@ -68,7 +68,7 @@ def _ask_agent(
                         fields,
                         as_json=as_json,
                         version="" if caller.agent else __version__,
-                        requester=caller.user() if os.geteuid() == 0 else "",
+                        requester=caller.user(),
                     )
                 )
         except AgentError as error:
