@@ -183,6 +183,11 @@ def test_what_grub_has_for_the_next_boot_counts_from_then_on(
     assert told == expected
 
 
+def test_a_quotation_of_grubs_that_never_ends_takes_no_time(tmp_path: Path) -> None:
+    endless = "'\n" + "a\n" * 100_000
+    assert of_files(tmp_path, {GRUB: f'GRUB_CMDLINE_LINUX="{NEXT}"\n{endless}'})[0].pending
+
+
 def test_a_link_of_systemds_to_etc_modules_names_one_place(tmp_path: Path) -> None:
     (tmp_path / "etc/modules-load.d").mkdir(parents=True)
     (tmp_path / "etc/modules-load.d/modules.conf").symlink_to("../modules")

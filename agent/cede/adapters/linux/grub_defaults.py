@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FILES = ("etc/default/grub", "etc/default/grub.d/*.cfg")
 _ASSIGNMENT = re.compile(r"^(GRUB_CMDLINE_[A-Z_]{1,40})(\+?)=(.*)$", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:\{([A-Z_]{1,64})\}|([A-Z_]{1,64}))")
-_MAX_VALUE = 4096
+_MAX_VALUE, _MAX_TEXT, _MAX_LINES = 4096, 65536, 32
 
 
 def grub_variables(root: Path) -> tuple[tuple[str, str, str], ...]:
@@ -29,7 +29,7 @@ def grub_variables(root: Path) -> tuple[tuple[str, str, str], ...]:
     found: dict[str, tuple[str, str]] = {}
     for pattern in _FILES:
         for path in matching(root, pattern):
-            for name, more, value in _assignments(text(root / path)):
+            for name, more, value in _assignments(text(root / path)[:_MAX_TEXT]):
                 before = found[name][1] if more and name in found else ""
                 found[name] = (f"/{path}", (before + _expanded(value, found))[:_MAX_VALUE])
     return tuple((file, name, value) for name, (file, value) in found.items() if value.strip())
@@ -48,17 +48,18 @@ def _assignments(said: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _logical_lines(said: str) -> Iterator[str]:
-    """Yield each line; with those that follow where a quotation goes on there, or a backslash ends it."""
-    pending = ""
+    """Yield each line; with those that follow, 32 at most, where a quotation goes on there, or a backslash ends it."""
+    pending: list[str] = []
     for line in said.replace("\\\n", "").splitlines():
-        pending = f"{pending}\n{line}" if pending else line
+        pending.append(line)
+        whole = "\n".join(pending)
         try:
-            shlex.split(pending, comments=True)
+            shlex.split(whole, comments=True)
         except ValueError:
-            if len(pending) < _MAX_VALUE:
+            if len(pending) < _MAX_LINES and len(whole) < _MAX_VALUE:
                 continue
-        yield pending
-        pending = ""
+        yield whole
+        pending = []
 
 
 def _expanded(value: str, found: dict[str, tuple[str, str]]) -> str:
