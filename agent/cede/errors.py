@@ -167,7 +167,7 @@ class GuestSilentError(CedeError):
     name = "guest-silent"
 
 
-def unexpected(fault: Exception, doing: str) -> UnexpectedError:
+def unexpected(fault: BaseException, doing: str) -> UnexpectedError:
     """Return as one of cede's errors what no code expected while `doing`; the debug log has the traceback."""
     import logging  # for what never happens; every command imports this module
 

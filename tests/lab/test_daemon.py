@@ -54,9 +54,11 @@ def running(host: Host) -> Host:
     """cede.service runs and has brought nic0 to pv1."""
     for unit in UNITS.glob("cede*"):
         host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
+    host.write("/etc/sysusers.d/cede.conf", (UNITS / "sysusers.d/cede.conf").read_text())
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
     host.sh(
-        f"{SAID} systemctl daemon-reload; systemctl start cede; await '{VERIFIED}' 1", timeout=300
+        f"{SAID} systemd-sysusers; systemctl daemon-reload; systemctl start cede; await '{VERIFIED}' 1",
+        timeout=300,
     )
     host.sh(f"{VIRSH} dumpxml pv1 | sed -n '/<hostdev/,/<.hostdev>/p' > /tmp/hostdev.xml")
     return host

@@ -180,7 +180,7 @@ class Operations:
         )
         try:
             answer = run(operation.request, session)
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the operation has an end
+        except BaseException as fault:  # noqa: BLE001 - whatever it is, the operation has an end
             error = unexpected(fault, f"the operation {operation.stored.command}")
             answer = Answer(exit=EXIT_OF[error.kind], error=error)
         self._end(operation, answer)
@@ -293,6 +293,7 @@ class Operations:
 
     def _changes(self, stored: StoredOperation) -> tuple[ChangeRecord, ...]:
         """Return the changes that were begun for its requester in its time; the daemon's own are not among them."""
+        stored = self._as_written(stored)
         with closing(self._runtime.journal()) as journal:
             records = journal.history(most=_HISTORY)
         return tuple(
@@ -300,9 +301,14 @@ class Operations:
             for record in records
             if record.requester == stored.requester
             and not record.command.startswith("cede run")
-            and stored.started <= record.started
-            and (not stored.ended or record.started <= stored.ended)
+            and stored.after < record.number
+            and (stored.until is None or record.number <= stored.until)
         )
+
+    def _as_written(self, stored: StoredOperation) -> StoredOperation:
+        """Return the operation with the numbers of the changes that it had at its begin and its end."""
+        with closing(self._store()) as store:
+            return store.get(stored.id) or stored
 
     def _store(self) -> OperationStore:
         return OperationStore(self._runtime.paths.journal, now=self._runtime.clock.now)

@@ -78,8 +78,9 @@ _SIXTH = (
 _SEVENTH = (
     """CREATE TABLE operation (
       id TEXT PRIMARY KEY, command TEXT NOT NULL, request TEXT NOT NULL, requester TEXT NOT NULL,
-      as_json INTEGER NOT NULL, started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', exit INTEGER,
-      digest TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', events TEXT NOT NULL DEFAULT '')""",
+      as_json INTEGER NOT NULL, started TEXT NOT NULL, after INTEGER NOT NULL, ended TEXT NOT NULL DEFAULT '',
+      until INTEGER, exit INTEGER, digest TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '',
+      events TEXT NOT NULL DEFAULT '')""",
 )
 
 

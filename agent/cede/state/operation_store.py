@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 _KEPT = 200
 _MAX_COUNT = 1000
-_COLUMNS = "id, command, request, requester, as_json, started, ended, exit, digest, error, events"
+_COLUMNS = "id, command, request, requester, as_json, started, after, ended, until, exit, digest, error, events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredOperation:
     """One operation. `request`, `error` and each line of `events` are JSON; `ended` is empty if it never did.
 
-    Times are UTC, ISO 8601. `exit` is None before the end, `error` is empty without one.
+    Times are UTC, ISO 8601. `after` is the number of the newest change at its begin, `until` that at its end; `exit`
+    and `until` are None before the end, `error` is empty without one.
     """
 
     id: str
@@ -29,7 +30,9 @@ class StoredOperation:
     requester: str
     as_json: bool
     started: str
+    after: int = 0
     ended: str = ""
+    until: int | None = None
     exit: int | None = None
     digest: str = ""
     error: str = ""
@@ -48,7 +51,8 @@ class OperationStore(JournalFile):
         """Write down an operation that is about to begin, and forget the oldest of those that have ended."""
         with self._writing() as connection:
             connection.execute(
-                "INSERT INTO operation (id, command, request, requester, as_json, started) VALUES (?,?,?,?,?,?)",
+                "INSERT INTO operation (id, command, request, requester, as_json, started, after)"
+                " SELECT ?, ?, ?, ?, ?, ?, coalesce(max(id), 0) FROM task",
                 (
                     operation.id, operation.command, operation.request, operation.requester, operation.as_json,
                     operation.started,
@@ -63,7 +67,8 @@ class OperationStore(JournalFile):
         """Write down how it ended."""
         with self._writing() as connection:
             connection.execute(
-                "UPDATE operation SET ended = ?, exit = ?, digest = ?, error = ?, events = ? WHERE id = ?",
+                "UPDATE operation SET until = (SELECT coalesce(max(id), 0) FROM task),"
+                " ended = ?, exit = ?, digest = ?, error = ?, events = ? WHERE id = ?",
                 (
                     operation.ended, operation.exit, operation.digest, operation.error, operation.events, operation.id,
                 ),
@@ -88,9 +93,11 @@ class OperationStore(JournalFile):
             return tuple(
                 StoredOperation(
                     id=name, command=command, request=request, requester=requester, as_json=bool(as_json),
-                    started=started, ended=ended, exit=code, digest=digest, error=error, events=said,
+                    started=started, after=after, ended=ended, until=until, exit=code, digest=digest, error=error,
+                    events=said,
                 )
-                for name, command, request, requester, as_json, started, ended, code, digest, error, said in rows
+                for name, command, request, requester, as_json, started, after, ended, until, code, digest, error, said
+                in rows
             )  # fmt: skip
 
 
