@@ -201,7 +201,7 @@ class Bench:
         status: object = None
         with redirect_stdout(io.StringIO()) as said:
             try:
-                cede_main([*argv, "-f", self._policy], self._meter.runtime)
+                cede_main(["--no-agent", *argv, "-f", self._policy], self._meter.runtime)
             except SystemExit as ended:
                 status = ended.code
         if status != 0:

@@ -208,7 +208,8 @@ def cede_run(
     """Run cede in a child, killed `after` so many seconds if that is said; its status, output and points passed."""
 
     def run() -> None:
-        cede.cli.main.main(argv, points.runtime() if points is not None else None)
+        # the points are of this process, whether an agent runs or not
+        cede.cli.main.main(["--no-agent", *argv], points.runtime() if points is not None else None)
 
     return in_child(
         run, lambda: points.passed if points else [], LONGEST if after is None else after
