@@ -9,7 +9,7 @@ import pytest
 from cede.errors import PolicyError
 from cede.model.policy import Policy
 from cede.policy import policy_files
-from cede.policy.policy_files import STABLE_SECONDS
+from cede.policy.policy_files import NO_POLICY, STABLE_SECONDS
 from cede.policy.policy_watcher import PolicyWatcher
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FIRST, SECOND = (f"{ONE}  - {{device: nic0, domain: {name}}}\n" for name in ("pv
 
 
 class Following:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fallback: Policy | None = None) -> None:
         self.path = path
         self.now = 0.0
         self.reported: list[Policy | PolicyError] = []
@@ -30,6 +30,7 @@ class Following:
             fingerprint=lambda: policy_files.fingerprint([path]),
             clock=lambda: self.now,
             report=self.reported.append,
+            fallback=fallback,
         )
 
     def _read(self) -> Policy:
@@ -154,3 +155,17 @@ def test_what_changed_while_it_was_read_is_not_believed(following: Following) ->
 def test_it_does_not_begin_with_a_broken_policy(tmp_path: Path) -> None:
     with pytest.raises(PolicyError):
         Following(tmp_path / "missing.yaml")
+
+
+def test_with_a_fallback_a_broken_policy_is_reported_and_followed_once_it_is_right(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\ndevcies: {}\n")
+    following = Following(path, fallback=NO_POLICY)
+    assert following.watcher.policy == NO_POLICY
+    assert following.reported == [following.watcher.rejected]
+    path.write_text(FIRST)
+    assert following.settle()
+    assert following.domain == "pv1"
+    assert following.watcher.rejected is None

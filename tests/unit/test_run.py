@@ -50,6 +50,7 @@ from cede.model.plan import (
     Satisfied,
     Why,
 )
+from cede.policy.policy_files import NO_POLICY
 from cede.services.pass_report import Report
 from cede.util.clock import Clock
 from cede.util.log import NOTICE, LineFormatter, handler_for
@@ -281,6 +282,23 @@ def test_without_a_right_policy_it_does_not_begin(
     known = {str(one.type): (one.status, one.reason) for one in found}
     assert known["PolicyValid"] == ("False", "Wrong")
     assert known["LibvirtReachable"] == ("Unknown", "NotLooked"), "nobody has asked it yet"
+
+
+def test_a_host_that_has_no_policy_yet_wants_nothing_and_has_nothing_taken_back(
+    host: SimulatedHost,
+) -> None:
+    read = run_command.policy_reader(None, host.runtime(), optional=True)
+    assert read() == NO_POLICY
+    assert NO_POLICY.keeps_unmentioned
+    own = host.paths.policy
+    own.parent.mkdir(parents=True)
+    own.write_text(POLICY)
+    assert [one.device for one in read().assignments] == ["nic0"]
+    own.unlink()
+    with pytest.raises(PolicyError):  # so that the last valid one goes on
+        read()
+    with pytest.raises(PolicyError):
+        run_command.policy_reader(None, host.runtime(), optional=False)()
 
 
 class Manager:

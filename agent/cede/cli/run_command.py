@@ -36,7 +36,7 @@ from cede.daemon.triggers import Listener, Trigger, TriggerQueue
 from cede.errors import LockedError, PermanentError, PolicyError
 from cede.model.policy import source_text
 from cede.policy import policy_files
-from cede.policy.policy_files import host_policy
+from cede.policy.policy_files import NO_POLICY, has_policy, host_policy
 from cede.policy.policy_watcher import PolicyWatcher
 from cede.services.status import failures_recorded
 from cede.util.log import NOTICE
@@ -104,16 +104,17 @@ def serve(
 ) -> None:
     """Run the daemon until a signal ends it, and the agent at `sockets`, which have their units' names.
 
-    Raises PolicyError if the policy is wrong at the start.
+    Raises PolicyError if the policy is wrong at the start, and nobody can ask the agent.
     """
     host, clock = runtime.paths, runtime.clock
     paths = [policy_path] if policy_path is not None else [host.policy, host.policy_folder]
     with failures_recorded(runtime, policy_path):
         watcher = PolicyWatcher(
-            read=lambda: host_policy(policy_path, runtime, prune=True),
+            read=policy_reader(policy_path, runtime, optional=bool(sockets)),
             fingerprint=lambda: policy_files.fingerprint(paths),
             clock=clock.monotonic,
             report=lambda news: _report_policy(log, news),
+            fallback=NO_POLICY if sockets and policy_path is None else None,
         )
     stop, triggers, event_reporter = Event(), TriggerQueue(), EventReporter(log)
     passes = HostPasses(
@@ -159,6 +160,18 @@ def serve(
         notify.stopping()
         passes.close()
     log.info("stopped")
+
+
+def policy_reader(path: Path | None, runtime: Runtime, *, optional: bool) -> Callable[[], Policy]:
+    """Return what reads the policy; if it is `optional`, a host that never had one yet wants nothing."""
+    had = not optional
+
+    def read() -> Policy:
+        nonlocal had
+        had = had or has_policy(path, runtime)
+        return host_policy(path, runtime, prune=True) if had else NO_POLICY
+
+    return read
 
 
 @contextmanager

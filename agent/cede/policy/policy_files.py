@@ -257,17 +257,23 @@ def host_policy(path: Path | None, host: PolicyHost, *, prune: bool = False) -> 
     return replace(_settled(named, host), source=HOST_SOURCE)
 
 
+# nothing is taken back for it that was given for a policy which is gone
+NO_POLICY = Policy(source=HOST_SOURCE, keeps_unmentioned=True)
+
+
 def source_of(path: Path | None) -> str:
     """Return the identity of the policy that `host_policy` reads."""
     return HOST_SOURCE if path is None else source_at([path])
 
 
+def has_policy(path: Path | None, host: PolicyHost) -> bool:
+    """Return whether there is something to read for `host_policy`; what can't be examined counts as there."""
+    return path is not None or _exists(host.paths.policy) or _exists(host.paths.policy_folder)
+
+
 def host_policy_if_any(path: Path | None, host: PolicyHost) -> Policy:
     """Read the policy as `host_policy`, but a host without a policy has an empty one: a one-off needs none."""
-    paths = host.paths
-    if path is None and not _exists(paths.policy) and not _exists(paths.policy_folder):
-        return Policy(source=HOST_SOURCE)
-    return host_policy(path, host)
+    return host_policy(path, host) if has_policy(path, host) else NO_POLICY
 
 
 def host_policy_beside(output: Path | None, path: Path | None, host: PolicyHost) -> Policy:

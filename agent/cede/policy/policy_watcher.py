@@ -13,7 +13,8 @@ class PolicyWatcher:
     """Follows the policy's files: `read` reads them, `fingerprint` changes when they change.
 
     `report` gets each new policy, and the error of each wrong one. `policy` is the last valid policy, `rejected` the
-    error of the present files, None if they are followed. Raises PolicyError if the files are wrong at the start.
+    error of the present files, None if they are followed. If the files are wrong at the start, `fallback` is followed;
+    without one PolicyError is raised.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class PolicyWatcher:
         fingerprint: Callable[[], object],
         clock: Callable[[], float],
         report: Callable[[Policy | PolicyError], None],
+        fallback: Policy | None = None,
     ) -> None:
         self._read = read
         self._fingerprint = fingerprint
@@ -30,7 +32,13 @@ class PolicyWatcher:
         self._accepted = self._rejected = fingerprint()
         self._new: tuple[object, float] | None = None
         self.rejected: PolicyError | None = None
-        self.policy = read()
+        try:
+            self.policy = read()
+        except PolicyError as wrong:
+            if fallback is None:
+                raise
+            self.policy, self.rejected = fallback, wrong
+            report(wrong)
 
     @property
     def changing(self) -> bool:
