@@ -8,6 +8,7 @@ through FOLDER/answer.
 {"do": "guest", "domain": NAME, "command": SHELL}   what a command typed into a guest's console printed
 {"do": "state", "wanted": TEXT, "patience": N}       all that cede could change, once as wanted, or after N seconds
 {"do": "kill", "cycles": [[NAME or SECONDS, ...], ...]}  apply is killed at the first, release at the second, and mended
+{"do": "kill", "cycles": [[NAME, ...], ...], "agent": true}  the same with the agent that each asks
 
 Each run is a child that was forked when everything was imported, so it costs what cede does and not what Python does.
 A point is named for what comes next or has just been done: `after before: seize ...`, `before xl ...`.
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,7 +32,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import click
 import jsonschema  # noqa: F401 - so that no child has to
@@ -39,7 +41,9 @@ import libvirt
 import cede.cli.main
 from cede.adapters.composition import host_runtime
 from cede.adapters.libvirt.connection import Libvirt
+from cede.api.agent import Agent, serving
 from cede.commands.catalog import COMMANDS
+from cede.commands.exit_status import Exit
 from cede.errors import CedeError
 from cede.guest.channels.console_channel import ConsoleChannel
 from cede.util.clock import CALL_SECONDS, ThreadTimeouts
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 GUESTS = ("pv1", "pv2", "pv3", "pv4", "hvm1")
 LONGEST = 240.0
+SOCKET = Path("/run/cede/cede.sock")
 JOURNAL = (
     "begin_change",
     "begin_action",
@@ -216,6 +221,68 @@ def cede_run(
     )
 
 
+class Agents:
+    """Agents at the socket, one after the other, in a child that does for them what systemd does.
+
+    The first one is killed at the point `where`. The socket outlives it, and the next one serves who asks then.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self.killed = 0
+
+    def __enter__(self) -> Self:
+        SOCKET.parent.mkdir(exist_ok=True)
+        SOCKET.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(SOCKET))
+            listening.listen()
+            self._pid = os.fork()
+            if self._pid == 0:
+                _in_end(lambda: self._supervise(listening))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._pid, signal.SIGTERM)
+        status = os.waitpid(self._pid, 0)[1]
+        SOCKET.unlink()
+        self.killed = os.waitstatus_to_exitcode(status)
+
+    def _supervise(self, listening: socket.socket) -> int:
+        """Return how many were killed."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+        points = Points(self._where, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        agent, killed = self._start(listening, points.runtime()), 0
+        while signal.sigwait({signal.SIGTERM, signal.SIGCHLD}) == signal.SIGCHLD:
+            _, status = os.waitpid(agent, 0)
+            assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+            agent, killed = self._start(listening, host_runtime()), killed + 1
+        os.kill(agent, signal.SIGTERM)
+        os.waitpid(agent, 0)
+        return killed
+
+    def _start(self, listening: socket.socket, runtime: Runtime) -> int:
+        pid = os.fork()
+        if pid == 0:
+            _in_end(lambda: self._serve(listening, runtime))
+        return pid
+
+    def _serve(self, listening: socket.socket, runtime: Runtime) -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        with serving(Agent(runtime, policy=""), [("cede.socket", listening.dup())]):
+            signal.sigwait({signal.SIGTERM})
+        return 0
+
+
+def _in_end(call: Callable[[], int]) -> NoReturn:
+    """Call as the last thing that this process, a child, does."""
+    try:
+        os._exit(call())
+    finally:
+        traceback.print_exc()
+        os._exit(99)
+
+
 def in_guest(domain: str, command: str) -> dict[str, Any]:
     """Type a command into a guest's console, as a person would; in a child, as it leaves threads of libvirt behind."""
 
@@ -267,15 +334,17 @@ def kill_cycles(request: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     before = state()
     for kills in request["cycles"]:
-        reported, before = kill_cycle(kills, request["policy"], request["device"], before)
+        reported, before = kill_cycle(
+            kills, request["policy"], request["device"], before, agent=request.get("agent", False)
+        )
         found.append(reported)
     return found
 
 
 def kill_cycle(
-    kills: list[str | float], policy: str, device: str, before: str
+    kills: list[str | float], policy: str, device: str, before: str, *, agent: bool
 ) -> tuple[dict[str, Any], str]:
-    """Kill apply at the first and release at the second; what comes after each must fix it.
+    """Kill apply at the first and release at the second, or the `agent` that each asks; what comes then must fix it.
 
     A killed apply is mended by an apply. A killed release too, if it was killed at a point that has a name; else by a
     release. The end must be what was `before`; it is returned, too.
@@ -284,16 +353,17 @@ def kill_cycle(
     release = ["release", device, "-f", policy]
     said, statuses, killed = [], [], []
     for argv, where in zip((apply, release), kills, strict=True):
-        if isinstance(where, str):
-            run = cede_run(argv, Points(where, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        if agent:
+            with Agents(str(where)) as agents:
+                runs = [cede_run(["--agent", *words]) for words in (argv, apply)]
+            killed.append(agents.killed == 1 and runs[0]["status"] == Exit.TRY_LATER)
         else:
-            run = cede_run(argv, after=where)
-        killed.append(run["status"] == -signal.SIGKILL)
-        said.append(run["out"] + run["err"])
-        if argv is apply or isinstance(where, str):
-            mended = cede_run(apply)
-            statuses.append(mended["status"])
-            said.append(mended["out"] + mended["err"])
+            runs = [_killed_run(argv, where)]
+            killed.append(runs[0]["status"] == -signal.SIGKILL)
+            if argv is apply or isinstance(where, str):
+                runs.append(cede_run(apply))
+        statuses += [run["status"] for run in runs[1:]]
+        said += [run["out"] + run["err"] for run in runs]
     released = cede_run(release)
     statuses.append(released["status"])
     said.append(released["out"] + released["err"])
@@ -308,6 +378,12 @@ def kill_cycle(
         changed = set(after.splitlines()) ^ set(before.splitlines())
         reported |= {"statuses": statuses, "said": said, "changed": sorted(changed)[:40]}
     return reported, after
+
+
+def _killed_run(argv: list[str], where: str | float) -> dict[str, Any]:
+    if isinstance(where, str):
+        return cede_run(argv, Points(where, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    return cede_run(argv, after=where)
 
 
 def answer(request: dict[str, Any]) -> object:

@@ -74,16 +74,21 @@ def journalled(points: list[str]) -> list[str]:
 
 
 @pytest.mark.long(9)
-def test_killed_at_every_journalled_point_it_is_mended(host: Host, faults: Faults) -> None:
+def test_killed_at_every_journalled_point_it_is_mended(
+    host: Host, faults: Faults, soak: bool
+) -> None:
+    """The agent that the command asks; at length the command, too, that does its work itself."""
     host.policy("nic0", NIC, "pv1", "verify: {guest: none}\n")
     apply = host.ask(do="points", argv=["apply", "--yes"])
     release = host.ask(do="points", argv=["release", "nic0"])
     host.sh("modprobe -r xen-pciback")
     cycles = list(zip_longest(journalled(apply), journalled(release), fillvalue=0.5))
     assert len(cycles) > 10
-    reported = host.ask(1500, do="kill", cycles=cycles, policy=POLICY, device="nic0")
-    _assert_mended(reported, faults, "SIGKILL at a journalled point")
-    assert _killed(reported) == 2 * len(cycles)
+    killing = {"do": "kill", "cycles": cycles, "policy": POLICY, "device": "nic0"}
+    for agent in (True, False) if soak else (True,):
+        reported = host.ask(1500, **killing, agent=agent)
+        _assert_mended(reported, faults, "SIGKILL at a journalled point")
+        assert _killed(reported) == 2 * len(cycles), json.dumps(reported, indent=1)
     host.policy("nic0", NIC, "pv1", "verify: {guest: console}\n")
     _in_sync(host)
 
