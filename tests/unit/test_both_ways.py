@@ -14,7 +14,7 @@ from sim import probe_answers
 from sim.in_files import SimulatedHost
 from sim.sys_tree import SysTree
 from unit.both_ways import by_the_agent
-from unit.test_asking import near
+from unit.test_asking import near, reached_at
 from unit.test_cli import NIC, POLICY, Shown, asked_person
 
 if TYPE_CHECKING:
@@ -138,3 +138,21 @@ def test_a_failed_action_is_rolled_back_and_said_the_same_both_ways(ways: tuple[
         shown.append((way("apply"), way("status", "--json"), way("history")))
     assert shown[0] == shown[1]
     assert shown[0][0].status == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("history", "-n", "1000000000"), ("doctor", NIC, "pv1", "--guest-log", "{log}")],
+    ids=["a number", "a body"],
+)
+def test_what_is_beyond_the_bounds_of_the_interface_is_done_by_the_command_itself(
+    ways: tuple[Way, Way], near: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    log = tmp_path / "dmesg"
+    log.write_bytes(b"\xff" * (1 << 20))
+    words = [word.format(log=log) for word in arguments]
+    here, asked = ways
+    asked.runtime()
+    asked.runtime = lambda: reached_at(near, asked.host.runtime())
+    assert asked(*words) == here(*words)
+    assert asked("--agent", *words).status == 2

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from cede.commands.catalog import Command
 
 
+# refusals of a request that the agent has not begun: of another version, or beyond the bounds of its interface
+_NOT_TAKEN = frozenset({"other-version", "body-too-large", "wrong-field"})
+
+
 def perform(caller: Caller, name: str, fields: Mapping[str, object], *, as_json: bool) -> Answer:
     """Have the command `name` performed with these fields of its request; it prints what came of it.
 
@@ -45,10 +49,11 @@ def perform(caller: Caller, name: str, fields: Mapping[str, object], *, as_json:
 def _ask_agent(
     caller: Caller, command: Command, fields: Mapping[str, object], *, as_json: bool
 ) -> Answer | None:
-    """Have the agent perform the command, and print what it prints; None if there is no agent of this version.
+    """Have the agent perform the command, and print what it prints; None if there is none that takes the request.
 
-    One that is to be asked in any case may have another version. What may change something is stopped as it is in this
-    process. Raises UnreachableError if the agent doesn't answer any more, or must and doesn't.
+    One that is to be asked in any case may have another version, and its refusal is an error. What may change something
+    is stopped as it is in this process. Raises UnreachableError if the agent doesn't answer any more, or has to and
+    doesn't.
     """
     if not (caller.agent or os.path.exists(caller.agent_socket)):  # noqa: PTH110 - pathlib is slow to import
         return None
@@ -72,7 +77,7 @@ def _ask_agent(
                     )
                 )
         except AgentError as error:
-            if error.name != "other-version":
+            if caller.agent or error.name not in _NOT_TAKEN:
                 raise
             return None
 
@@ -83,8 +88,8 @@ def _stopping(client: AgentClient) -> AbstractContextManager[None]:
     return stopping(client.cancel)
 
 
-def _printed(events: Iterable[Text | Answer]) -> Answer | None:
-    """Print each text and return the answer, which comes last."""
+def _printed(events: Iterable[Text | Answer]) -> Answer:
+    """Print each text and return the answer, which comes last; raises ValueError if none comes."""
     from cede.commands.answer import Answer
     from cede.commands.screen import echo_again
 
@@ -92,7 +97,7 @@ def _printed(events: Iterable[Text | Answer]) -> Answer | None:
         if isinstance(event, Answer):
             return event
         echo_again(event.text, err=event.err)
-    return None
+    raise ValueError("the agent's events have no end")
 
 
 def confirmed(
