@@ -123,7 +123,10 @@ def _command(command: Command, definitions: Definitions) -> Schema:
             },
         }}  # fmt: skip
     answered = {
-        "200": _printed(definitions.schema_of(OUTPUTS[name][1]), f"What `cede {name} --json` prints"),
+        "200": _printed(
+            _or_public(f"/v1/{name}", definitions.schema_of(OUTPUTS[name][1]), definitions),
+            f"What `cede {name} --json` prints",
+        ),
         **_REFUSED,
     }  # fmt: skip
     parameters = [
@@ -176,8 +179,27 @@ def _resource(method: str, path: str, definitions: Definitions) -> Schema:
     }
 
 
+# by path, what the read-only socket answers instead
+_PUBLIC = {
+    "/v1/host": outputs.PublicHost,
+    "/v1/devices": outputs.PublicDevices,
+    "/v1/devices/{address}": outputs.PublicDevices,
+    "/v1/status": outputs.PublicStatus,
+}
+
+
+def _or_public(path: str, schema: Schema, definitions: Definitions) -> Schema:
+    """Return the schema, or that of what the read-only socket answers."""
+    if path not in _PUBLIC:
+        return schema
+    public = definitions.schema_of(_PUBLIC[path])
+    return {"description": "the second by the read-only socket", "anyOf": [schema, public]}
+
+
 def _answer(method: str, path: str, definitions: Definitions) -> Schema:
-    ref = definitions.schema_of
+    def ref(kind: type) -> Schema:
+        return _or_public(path, definitions.schema_of(kind), definitions)
+
     match path:
         case "/v1/devices/{address}":
             return {"200": _printed(ref(OUTPUTS["devices"][1]), "The device")}

@@ -162,6 +162,27 @@ def test_error_of_a_command_is_a_problem_with_its_name_and_exit_status(
     assert served.get("/v1/plan").status == 200
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 200_000,
+        b"{a: " * 200_000,
+        b"- " * 200_000,
+        b"a: &a [1]\n" + b"".join(b"b%d: &b%d [*a, *a, *a]\n" % (n, n) for n in range(2000)),
+        b"&a [*a]",
+        b"\xff\xfe\0\0",
+        b"!!python/object/apply:os.system [id]",
+        b"version: 1\n" * 100_000,
+        b"? " * 50_000,
+    ],
+    ids=lambda text: repr(text[:10]),
+)
+def test_policy_in_a_request_that_is_none_is_a_problem(served: Served, text: bytes) -> None:
+    wrong = served.post("/v1/plan", text, "content-type: application/yaml\r\n")
+    assert problem(wrong)[0] == 422
+    assert served.get("/v1/host").status == 200
+
+
 # -- operations
 
 

@@ -198,3 +198,19 @@ def test_changes_are_as_described(served: Served, document: Any) -> None:  # noq
     assert len(lines) > 3
     for line in lines:
         fits(document, {"$ref": "#/components/schemas/watch_event"}, json.loads(line))
+
+
+def test_read_only_socket_answers_as_described(served: Served, document: Any) -> None:  # noqa: ANN401 - YAML is any
+    served.operate("/v1/apply")
+    for method, path, operation in operations(document):
+        target = path.replace("{address}", NIC).replace("{id}", "1")
+        answer = ask(served.public, target, method)
+        assert_described(document, operation, answer)
+        assert answer.status in {200, 403, 405}
+        if answer.status == 200:
+            (public,) = (
+                each["$ref"]
+                for each in operation["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
+                if "public" in each["$ref"]
+            )  # fmt: skip
+            fits(document, {"$ref": public}, answer.json)

@@ -1,8 +1,9 @@
 """The HTTP server: accepts connections on unix sockets, and serves each in a thread of its own.
 
-Nothing is polled: a thread sleeps in the kernel until a client, a stream or the end of the server wakes it. The
-standard library's `http.server` has neither the limits nor a strict parser; h11 has the parser, and leaves reading and
-writing to its caller (contrib/docs/agent.md has what each costs).
+Threads have the usual stack, of which only what is used takes memory (25 KiB for a connection): Python counts on that
+size to end a recursion before the stack does. Nothing is polled: a thread sleeps in the kernel until a client, a stream
+or the end of the server wakes it. The standard library's `http.server` has neither the limits nor a strict parser; h11
+has the parser, and leaves reading and writing to its caller (contrib/docs/agent.md has what each costs).
 """
 
 from __future__ import annotations
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from cede.api.messages import Handler
 
 _LOG = logging.getLogger(__name__)
-_STACK = 1 << 20  # enough for lxml and SQLite; what the C library takes else is 8 MiB each
 _PAUSE_MILLISECONDS = 1000  # when the kernel has no descriptor or thread left
 _CLOSING_SECONDS = 5.0
-_starting = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ class HttpServer:
         """Begin to accept, in a thread."""
         for each in self._listening.values():
             each.socket.setblocking(False)  # a client may have gone before it is accepted
-        _start(self._accepting)
+        self._accepting.start()
 
     def close(self, seconds: float = _CLOSING_SECONDS) -> None:
         """Accept no more, let requests and streams end for so long, and break off the others.
@@ -139,7 +138,7 @@ class HttpServer:
             )
             with self._lock:
                 self._open[connected] = thread
-            _start(thread)
+            thread.start()
         except BaseException:
             self._forget(connected)
             if counted:
@@ -196,13 +195,3 @@ def _too_many() -> bytes:
     ]
     head = http.send(h11.Response(status_code=response.status, headers=headers)) or b""
     return head + body
-
-
-def _start(thread: threading.Thread) -> None:
-    """Start the thread with a small stack; raises RuntimeError if the kernel allows no more threads."""
-    with _starting:
-        before = threading.stack_size(_STACK)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(before)
