@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cede.cli import main as command_line
+from cede.cli.signals import stopping
 from cede.commands.catalog import COMMANDS
 from cede.errors import PermanentError
 from sim import probe_answers
@@ -19,6 +22,7 @@ from unit.test_cli import NIC, POLICY, Shown, asked_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from cede.adapters.runtime import Runtime
@@ -156,3 +160,32 @@ def test_what_is_beyond_the_bounds_of_the_interface_is_done_by_the_command_itsel
     asked.runtime = lambda: reached_at(near, asked.host.runtime())
     assert asked(*words) == here(*words)
     assert asked("--agent", *words).status == 2
+
+
+def test_an_interrupt_ends_the_work_after_its_present_action_both_ways(
+    ways: tuple[Way, Way], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+
+    def noted(stop: Callable[[], object]) -> AbstractContextManager[None]:
+        def both() -> None:
+            stop()
+            stopped.set()
+
+        return stopping(both)
+
+    def interrupted(bind: Callable[[], None], *_: object) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert stopped.wait(20)
+        bind()
+
+    monkeypatch.setattr("cede.cli.signals.stopping", noted)
+    shown = []
+    for way in ways:
+        stopped.clear()
+        way.host.instead["bind_to_pciback"] = interrupted
+        said = way("apply")
+        assert "interrupt again" in said.err
+        shown.append((said, way.host.journal, way("history")))
+    assert shown[0] == shown[1]
+    assert (shown[0][0].status, f"plug pv1 {NIC}" in shown[0][1]) == (75, False)
