@@ -140,7 +140,9 @@ class Runner:
     def _step(self, course: Course, step: Step, number: int, calls: Calls | None) -> bool:
         if calls is not None:
             calls.since_last()
-        done = self.host.run(step.argv, watched=number == 0 and bool(step.work))
+        # a script's own memory says nothing of what it starts
+        watched = number == 0 and bool(step.work) and step.argv[0] != "bash"
+        done = self.host.run(step.argv, watched=watched)
         if done.status != step.status:
             self._failed(f"{course.name}: {' '.join(step.argv)}", done)
             return False

@@ -79,6 +79,20 @@ def test_a_course_that_fails_is_reported_and_undone_and_the_others_go_on() -> No
     assert [line["by"] for line in lines if "seconds" in line] == ["b"]
 
 
+def test_memory_of_a_script_is_not_asked_for() -> None:
+    host = FakeHost()
+    step = Step(argv=("bash", "attach_virsh.sh"), work="attach", by="virsh")
+    runner(host, []).rounds([Course(name="a", steps=(step,))], 0)
+    assert host.watched == []
+
+
+def test_course_that_measures_itself_is_not_run_to_count() -> None:
+    host, lines = FakeHost(), list[dict[str, Any]]()
+    found = Course(name="a", steps=(Step(argv=("a in",), reports=True),))
+    runner(host, lines).rounds([found], 1)
+    assert host.ran == ["a in"]
+
+
 def test_what_could_not_be_undone_is_reported() -> None:
     host, lines = FakeHost(), list[dict[str, Any]]()
     host.fails = {"a undo"}
