@@ -114,11 +114,12 @@ class Runner:
             self._round(courses, number, None)
 
     def _round(self, courses: Sequence[Course], number: int, calls: Calls | None) -> None:
-        self.put_out({"progress": f"round {number}" if number else "counting"})
         try:
             for course in in_turn(courses, number):
                 counts = number > 0 or not any(step.reports for step in course.steps)
                 if counts and self._agent_as_needed(course):
+                    turn = f"round {number}" if number else "counting"
+                    self.put_out({"progress": f"{turn}: {course.name}"})
                     self._course(course, number, calls)
             self._agent_memory(number)
         finally:
