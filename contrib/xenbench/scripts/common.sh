@@ -81,6 +81,9 @@ connected() {
     [[ $state == 4 ]] || { [[ $state == 3 ]] && is_hvm; }
 }
 
+# gone ADDRESS: Xen's backend has the device no more; detach-device may end before the guest has let go
+gone() { ! find_backend "$1"; }
+
 # where the guest has the device, as its lspci takes it
 guest_slot() {
     local at

@@ -17,6 +17,8 @@ give_back() {
     if in_xml "$domain" "$address"; then virsh detach-device "$domain" "$hostdev" --live || true; fi
     if in_xml "$domain" "$address" --inactive; then virsh detach-device "$domain" "$hostdev" --config; fi
     if [[ $(xl pci-list "$domain") == *"$address"* ]]; then xl pci-detach "$domain" "$address"; fi
+    domid=$(virsh domid "$domain")
+    until_so gone "$address" || true # what still holds the device is told by its driver in the end
     if has_driver "$address" pciback; then
         xl pci-assignable-remove "$address" || true # it never was in a guest, then
         virsh nodedev-reattach "$(node_device "$address")" || true

@@ -4,7 +4,9 @@
 domain=$1 address=$2 driver=$3
 
 write_hostdev "$address"
+domid=$(virsh domid "$domain")
 virsh detach-device "$domain" "$hostdev" --live --config
+until_so gone "$address" || die "$domain has not let go of $address"
 # without this the device stays in Xen's quarantine: bound, and dead
 xl pci-assignable-remove "$address"
 virsh nodedev-reattach "$(node_device "$address")"

@@ -3,6 +3,8 @@
 . "${0%/*}/common.sh"
 domain=$1 address=$2 driver=$3
 
+domid=$(xl domid "$domain")
 xl pci-detach "$domain" "$address"
+until_so gone "$address" || die "$domain has not let go of $address"
 xl pci-assignable-remove -r "$address"
 until_so has_driver "$address" "$driver" || die "dom0's driver of $address is not $driver"
