@@ -127,7 +127,7 @@ def where(release: str, rounds: int, load: tuple[float, float]) -> str:
     """The host in words, with the load of this machine in the beginning and in the end."""
     return (
         f"Measured on the lab (`contrib/lab`, Debian {release} in dom0): a Xen host emulated by QEMU, with one"
-        f" processor and 8 domains, in {rounds} rounds in which all take turns. Load of the machine that emulates it, with"
+        f" processor and 8 domains, in {rounds} rounds in which all take turns. Load of the emulating machine, with"
         f" {os.cpu_count()} processors: {load[0]:.1f} before, {load[1]:.1f} after."
     )
 
