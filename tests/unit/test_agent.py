@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
+import subprocess
+import tempfile
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +32,6 @@ from unit.test_cli import NIC, POLICY, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from sim.in_files import SimulatedHost
 
@@ -386,6 +390,46 @@ def test_read_only_socket_does_nothing_else(served: Served, host: SimulatedHost)
             assert problem(answer) in {(403, "read-only-socket"), (405, "method-not-allowed")}
     assert problem(ask(served.public, "/v1/devices?save=/tmp/x")) == (422, "unknown-field")
     assert host.journal == []
+
+
+UNITS = Path(__file__).parents[2] / "contrib/systemd"
+NOBODY = 65534
+COULD_NOT_CONNECT = 7  # curl(1), EXIT CODES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_unprivileged_user_opens_the_read_only_socket_alone(
+    served: Served, host: SimulatedHost
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="cede-") as name,
+        served_agent(host, Path(name)) as agent,
+    ):
+        Path(name).chmod(0o755)
+        for path, unit in ((agent.path, "cede.socket"), (agent.public, "cede-ro.socket")):
+            (mode,) = re.findall(r"^SocketMode=(\d+)$", (UNITS / unit).read_text(), re.MULTILINE)
+            path.chmod(int(mode, 8))
+        public = {(route.method, route.path) for route in agent.agent.public_router.routes}
+        for route in served.agent.router.routes:
+            target = route.path.replace("{address}", NIC).replace("{id}", "1")
+            done, told = (
+                _by_nobody(path, route.method, target) for path in (agent.path, agent.public)
+            )
+            assert done == (COULD_NOT_CONNECT, "000")
+            shown = (route.method, route.path) in public
+            assert told in ([(0, "200")] if shown else [(0, "403"), (0, "405")])
+        assert agent.agent.operations.newest() == ()
+    assert host.journal == []
+
+
+def _by_nobody(path: Path, method: str, target: str) -> tuple[int, str]:
+    """curl's exit status and HTTP's."""
+    said = subprocess.run(
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "--unix-socket", str(path),
+         f"http://cede{target}"],
+        user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, check=False, cwd="/",
+    )  # fmt: skip
+    return said.returncode, said.stdout
 
 
 # -- the watch
