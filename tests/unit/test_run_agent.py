@@ -8,12 +8,15 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cede.adapters.linux.systemd_notify import Notify
+from cede.api.agent import Agent
 from cede.cli import run_command
+from cede.model.policy import HOST_SOURCE
 from cede.util.clock import Clock
 from sim import probe_answers
 from unit.http_client import RawClient, ask, eventually
@@ -131,6 +134,35 @@ def test_sigterm_in_an_operation_ends_it_after_its_action_and_its_id_answers_aft
         assert [action["outcome"] for action in change["actions"]][:1] == ["done"]
         done = after.operate("/v1/attach", {"device": NIC, "domain": "pv1"})
         assert done["exit"] == 0, "what was left is finished"
+
+
+def test_a_watch_that_fails_harms_no_pass(host: SimulatedHost) -> None:
+    agent = Agent(host.runtime(), HOST_SOURCE)
+    agent.passed(None, ())  # type: ignore[arg-type]
+    agent.close()
+
+
+def test_agent_waits_for_all_operations_together_no_longer_than_it_has(
+    host: SimulatedHost, tmp_path: Path
+) -> None:
+    host.paths.policy.parent.mkdir(parents=True)
+    host.paths.policy.write_text(NOTHING)
+    acting, freed = threading.Event(), threading.Event()
+
+    def hangs(_verb: str) -> None:
+        acting.set()
+        assert freed.wait(20)
+
+    host.gate.before_action = hangs
+    with served_agent(host, tmp_path) as served:
+        for address in (NIC, "0000:02:00.0"):
+            body = {"device": address, "domain": "pv1", "wait": 1000}
+            assert served.post("/v1/attach", body).status == 202
+        assert acting.wait(20)
+        began = time.monotonic()
+        served.agent.operations.close(0.3)
+        assert 0.2 < time.monotonic() - began < 3
+        freed.set()
 
 
 def test_what_ran_when_the_agent_was_killed_is_interrupted(

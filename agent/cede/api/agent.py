@@ -20,6 +20,7 @@ from cede.api.public_resources import PublicResources
 from cede.api.questions import Questions
 from cede.api.routes import Router, no_such_path, not_public
 from cede.api.watch import Watch
+from cede.errors import unexpected
 
 if TYPE_CHECKING:
     import socket
@@ -90,9 +91,12 @@ class Agent:
         return (self.public_router if request.read_only else self.router)(request)
 
     def passed(self, inventory: Inventory, conditions: Sequence[Condition]) -> None:
-        """Tell who watches what a pass of the daemon has seen, and come to."""
-        self.watch.observed(inventory)
-        self.watch.assessed(conditions)
+        """Tell who watches what a pass of the daemon has seen, and come to; raises nothing."""
+        try:
+            self.watch.observed(inventory)
+            self.watch.assessed(conditions)
+        except Exception as fault:  # noqa: BLE001 - who watches can't harm a pass
+            unexpected(fault, "telling of a pass")
 
     def close(self) -> None:
         """End the operations after their present actions, then all streams."""

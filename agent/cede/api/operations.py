@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import threading
+import time
 from contextlib import closing
 from dataclasses import asdict, replace
 from http import HTTPStatus
@@ -166,9 +167,10 @@ class Operations:
             running = list(self._known.values())
         for operation in running:
             operation.stop.set()
+        deadline = time.monotonic() + seconds
         for operation in running:
             if operation.thread is not None and operation.thread.is_alive():
-                operation.thread.join(seconds)
+                operation.thread.join(max(0.0, deadline - time.monotonic()))
 
     def _perform(self, operation: _Running) -> None:
         session = Session(
