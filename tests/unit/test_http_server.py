@@ -396,6 +396,24 @@ def test_one_user_has_so_many_connections_and_the_next_user_his_own(tmp_path: Pa
         eventually(lambda: ask(path, "/").status == 200)
 
 
+def test_who_is_refused_reads_the_answer_to_its_end_though_its_request_was_never_read(
+    tmp_path: Path,
+) -> None:
+    sent = threading.Event()
+
+    def users(_: socket.socket) -> Peer:
+        assert sent.wait(10)
+        return Peer(uid=7, gid=0, pid=1)
+
+    with serving(echo, tmp_path, replace(SLOW, per_user=0), users) as path:
+        for _ in range(5):
+            sent.clear()
+            with RawClient(path) as client:
+                client.send(b"POST / HTTP/1.0\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000)
+                sent.set()
+                assert b"503" in client.rest().split(b"\r\n")[0]
+
+
 def test_who_may_act_finds_room_whatever_all_others_hold() -> None:
     count = ConnectionCount(replace(SLOW, connections=5, read_only=3, per_user=4))
     assert [count.enter(uid, read_only=True) for uid in (1, 2, 3, 4)] == [True, True, True, False]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _PAUSE_MILLISECONDS = 1000  # when the kernel has no descriptor or thread left
 _CLOSING_SECONDS = 5.0
+_UNREAD_BYTES, _MAX_UNREAD = 1 << 16, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,11 +170,18 @@ class HttpServer:
             self._open.pop(connected, None)
 
     def _refuse(self, connected: socket.socket) -> None:
-        """Say at once that there is no room, without waiting for the request, and without ever waiting."""
+        """Say at once that there is no room, without waiting for the request, and without ever waiting.
+
+        What has come of the request is taken first: the kernel resets a connection that is closed on unread data, and
+        the client would not see the end of the answer (unix_release_sock in net/unix/af_unix.c).
+        """
         with suppress(OSError), connected:
             connected.setblocking(False)
             connected.send(self._busy)
             connected.shutdown(socket.SHUT_WR)
+            for _ in range(_MAX_UNREAD):
+                if not connected.recv(_UNREAD_BYTES):
+                    return
 
 
 def _too_many() -> bytes:
