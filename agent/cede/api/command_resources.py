@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cede.api.fields import from_json, from_query
 from cede.api.messages import JSON, JSON_LINES, Response
 from cede.api.negotiation import TEXT, accepted, content_type, only_parameters
+from cede.api.operation_events import end_event
 from cede.api.outputs import PreviewOutput
 from cede.api.peer import user_name
 from cede.api.problems import RequestError, problem_document, problem_response
@@ -21,7 +22,7 @@ from cede.api.routes import Route
 from cede.commands.catalog import COMMANDS, Kind, command_of
 from cede.commands.requests import DevicesRequest, PlanRequest
 from cede.commands.screen import named, show_as
-from cede.model.serialization import dumps, plain
+from cede.model.serialization import dumps
 from cede.util.text import one_line
 
 if TYPE_CHECKING:
@@ -204,14 +205,7 @@ def _lines(answer: Answer, printed: Printed) -> bytes:
     events: list[dict[str, object]] = [
         {"kind": "err" if err else "out", "text": text} for text, err in printed.pieces
     ]
-    events.append(
-        {
-            "kind": "end",
-            "exit": int(answer.exit),
-            "digest": answer.digest,
-            "error": plain(answer.error),
-        }
-    )
+    events.append(end_event(answer))
     return b"".join(
         named(json.dumps({"n": place, **event}), as_json=True).encode() + b"\n"
         for place, event in enumerate(events, 1)

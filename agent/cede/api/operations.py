@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from cede.api.feed import Feed
+from cede.api.operation_events import OperationScreen, end_event, newest_lines
 from cede.api.outputs import OperationOutput, OperationState
 from cede.api.problems import RequestError
 from cede.api.reported_error import read_error
@@ -26,7 +27,6 @@ from cede.commands.exit_status import EXIT_OF, Exit
 from cede.commands.perform import run
 from cede.commands.session import Session
 from cede.errors import CedeError, StopRequestedError, TransientError, unexpected
-from cede.model.plan import ActionOutcome
 from cede.model.serialization import plain
 from cede.state.operation_store import OperationStore, StoredOperation
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from cede.adapters.runtime import Runtime
     from cede.api.feed import Follower
     from cede.commands.requests import Request
-    from cede.model.actions import Action
-    from cede.model.plan import Change
     from cede.state.history import ChangeRecord
 
 _LOG = logging.getLogger(__name__)
@@ -45,33 +43,6 @@ _MAX_RUNNING = 16  # at most one has the writer's lock; the others wait for it
 _EVENT_BYTES = 4 << 20  # of a running operation
 _STORED_BYTES = 1 << 20  # of one that has ended
 _HISTORY = 200
-
-
-class _OperationScreen:
-    """What an operation prints becomes its events."""
-
-    terminal = False
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-
-    def write(self, text: str, *, err: bool) -> None:
-        """See `Screen`."""
-        self._feed.put({"kind": "err" if err else "out", "text": text})
-
-    def progress(self, change: Change, event: Action | ActionOutcome) -> None:
-        """See `Screen`."""
-        ended = event if isinstance(event, ActionOutcome) else None
-        self._feed.put(
-            {
-                "kind": "progress",
-                "subject": change.subject,
-                "action": str(event if ended is None else ended.action),
-                "state": "begun" if ended is None else "ended",
-                "seconds": None if ended is None else ended.seconds,
-                "error": None if ended is None else plain(ended.error),
-            }
-        )
 
 
 class _Running:
@@ -176,7 +147,7 @@ class Operations:
         session = Session(
             runtime=self._runtime,
             requester=lambda: operation.stored.requester,
-            screen=_OperationScreen(operation.feed),
+            screen=OperationScreen(operation.feed),
             stop=operation.stop,
             as_json=operation.stored.as_json,
         )
@@ -189,7 +160,7 @@ class Operations:
 
     def _end(self, operation: _Running, answer: Answer) -> None:
         """Write the end down before anybody is told of it."""
-        feed, end = operation.feed, _end_event(answer)
+        feed, end = operation.feed, end_event(answer)
         lines = feed.lines + json.dumps({"n": feed.last + 1, **end}).encode() + b"\n"
         with closing(self._store()) as store:
             ended = replace(
@@ -198,7 +169,7 @@ class Operations:
                 exit=int(answer.exit),
                 digest=answer.digest,
                 error="" if answer.error is None else json.dumps(plain(answer.error)),
-                events=_newest(lines).decode(),
+                events=newest_lines(lines, _STORED_BYTES).decode(),
             )
             operation.stored = ended
             try:
@@ -249,7 +220,7 @@ class Operations:
             feed.restore(stored.events.encode())
         else:  # what it printed is lost; whoever followed it learns that it ended
             feed = Feed(_EVENT_BYTES, first=after + 1)
-            feed.put(_end_event(Answer(exit=Exit.TRY_LATER, error=_interrupted())))
+            feed.put(end_event(Answer(exit=Exit.TRY_LATER, error=_interrupted())))
         feed.end()
         return feed.follow(after)
 
@@ -351,19 +322,3 @@ def _too_many() -> TransientError:
         name="too-many-operations",
         remedy="wait until one of them has ended: GET /v1/operations",
     )
-
-
-def _end_event(answer: Answer) -> dict[str, object]:
-    return {
-        "kind": "end",
-        "exit": int(answer.exit),
-        "digest": answer.digest,
-        "error": plain(answer.error),
-    }
-
-
-def _newest(lines: bytes) -> bytes:
-    """Return as many of the last lines as are stored."""
-    if len(lines) <= _STORED_BYTES:
-        return lines
-    return lines[-_STORED_BYTES:].partition(b"\n")[2]
