@@ -86,15 +86,12 @@ _SEVENTH = (
 
 STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 
-
 VERSION = len(STEPS)
 STATUS_VERSION = 2  # from which version on there are pauses, attachments and conditions
 DEVICE_VERSION = 3  # from which version on a change knows its device's name
-DOMID_VERSION = (
-    6  # from which version on a condition knows the domain and the boot that it is true for
-)
-OPERATION_VERSION = 7  # from which version on there are operations
 ERROR_VERSION = 4  # from which version on changes and actions know their error's name
+DOMID_VERSION = 6  # from which version on a condition knows its domain's start and its boot
+OPERATION_VERSION = 7  # from which version on there are operations
 
 
 def version(connection: sqlite3.Connection) -> int:
