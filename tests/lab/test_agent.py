@@ -136,7 +136,7 @@ def _ends_in_the_middle(host: Host, end: str, statuses: set[int]) -> None:
     said = host.sh(
         "(cede --agent apply --yes -f /etc/cede/given.yaml > /tmp/said 2>&1; echo $? > /tmp/status) & "
         " for _ in $(seq 300); do grep -qs '1\\. ' /tmp/said && break; sleep 0.2; done; sleep 0.3;"
-        f" {end}; wait; cat /tmp/status; cat /tmp/said"
+        f" {end} || {{ journalctl -q -u cede -n 40 --no-pager; exit 1; }}; wait; cat /tmp/status; cat /tmp/said"
     )
     assert int(said.split()[0]) in statuses, said
     newest = json.loads(_asked(host, "GET /v1/operations cede.sock")[1])["operations"][0]
