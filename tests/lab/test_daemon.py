@@ -22,7 +22,7 @@ VIRSH = "virsh -q -c xen:///system"
 EVENTS = 200
 ROUNDS, ROUNDS_SOAKED = 1, 3
 RESTARTS, RESTARTS_SOAKED = 2, 20
-IDLE_SECONDS, IDLE_SECONDS_SOAKED = 4, 60
+IDLE_SECONDS, IDLE_SECONDS_SOAKED = 4, 600
 _IDLE_SHARE, _IDLE_WINDOWS = 0.01, 5
 # libvirt may still be taking apart what was there before
 START = f"until {VIRSH} start pv1; do sleep 0.2; done"
