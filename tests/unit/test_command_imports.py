@@ -48,8 +48,8 @@ def imported(*argv: str) -> set[str]:
 
 
 def test_the_version_needs_the_command_line_alone() -> None:
-    assert imported("--version") == {
-        "__future__", "cede", "cede.cli", "cede.cli.main", "cede.util", "cede.util.well_known",
+    assert imported("--version") - {"__future__"} == {
+        "cede", "cede.cli", "cede.cli.main", "cede.util", "cede.util.well_known",
     }  # fmt: skip
 
 

@@ -570,11 +570,14 @@ def test_many_passes_with_drift_leave_memory_descriptors_and_threads_as_they_wer
     assert len(made.written.history(most=10_000)) > 60, "there was something to do"
 
 
-def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
-    """All its modules and those that a pass loads, in a fresh process, with a policy read."""
+def test_what_the_daemon_is_made_of_leaves_room_below_sixty_four_megabytes(tmp_path: Path) -> None:
+    """All its modules, the agent's too, and those that a pass loads, in a fresh process, with a policy read.
+
+    They are compiled before, as those of a package are: compiling takes memory that Python keeps.
+    """
     script = (
         "import sys, pathlib\n"
-        "import cede.cli.main, cede.cli.run_command, cede.adapters.composition\n"
+        "import cede.cli.main, cede.cli.run_command, cede.adapters.composition, cede.api.agent\n"
         "import cede.adapters.libvirt.connection, cede.adapters.libvirt.domain_events\n"
         "import sqlite3, tenacity\n"
         "from cede.domain_xml import document\n"
@@ -583,11 +586,16 @@ def test_what_the_daemon_is_made_of_leaves_room_below_sixty_megabytes() -> None:
         "status = pathlib.Path('/proc/self/status').read_text().split('VmRSS:')[1]\n"
         "print(status.split()[0])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, POLICY],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env |= {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    _, resident = (
+        subprocess.run(
+            [sys.executable, "-c", script, POLICY],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=env,
+        ).stdout
+        for _ in range(2)
     )
-    assert int(done.stdout) < 56_000
+    assert int(resident) < 58_000
