@@ -353,8 +353,8 @@ def kill_cycle(
     release = ["release", device, "-f", policy]
     said, statuses, killed = [], [], []
     for argv, where in zip((apply, release), kills, strict=True):
-        if agent:
-            with Agents(str(where)) as agents:
+        if agent and isinstance(where, str):
+            with Agents(where) as agents:
                 runs = [cede_run(["--agent", *words]) for words in (argv, apply)]
             killed.append(agents.killed == 1 and runs[0]["status"] == Exit.TRY_LATER)
         else:
