@@ -25,15 +25,13 @@ assignments:
   - {device: nic0, domain: pv1, verify: {guest: none}}
 """
 QUESTIONS = (
-    ("status",),
     ("status", "--json"),
     ("plan", "--json"),
-    ("devices",),
     ("devices", "--json"),
     ("doctor",),
     ("history", "--json"),
 )
-REQUESTS, REQUESTS_SOAKED = 200, 10_000
+REQUESTS, REQUESTS_SOAKED = 20, 10_000
 # Asks the same again and again by one connection; prints the status of the last answer and the answer, or why there is
 # none.
 ASK = """\
