@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -133,6 +134,36 @@ def test_without_an_agent_this_process_does_it_unless_the_agent_must(
     assert cede("--no-agent", "plan").status == 4
     shown = cede("--agent", "plan", "--json")
     assert (shown.status, shown.json("error")["error"]["name"]) == (75, "agent-unreachable")
+
+
+@pytest.fixture
+def failing(near: Path) -> Iterator[None]:
+    """A socket that systemd holds for an agent which ends as it starts: who connects is hung up on."""
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(near / "cede.sock"))
+        held.listen()
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    held.accept()[0].close()
+
+        hanging_up = threading.Thread(target=hang_up, daemon=True)
+        hanging_up.start()
+        yield
+        held.shutdown(socket.SHUT_RDWR)
+        hanging_up.join()
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_question_to_an_agent_that_fails_is_answered_here_and_an_action_is_not_done_twice(
+    cede: Callable[..., Shown], host: SimulatedHost
+) -> None:
+    assert cede("plan").status == 4
+    for arguments in (("--agent", "plan"), ("apply", "--yes")):
+        shown = cede(*arguments, "--json")
+        assert (shown.status, shown.json("error")["error"]["name"]) == (75, "agent-unreachable")
+    assert host.written.history(most=1) == ()
 
 
 def test_an_agent_of_another_version_is_asked_only_if_it_must_be(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -53,13 +54,14 @@ def _ask_agent(
 
     One that is to be asked in any case may have another version, and its refusal is an error. What may change something
     is stopped as it is in this process. Raises UnreachableError if the agent doesn't answer any more, or has to and
-    doesn't.
+    doesn't; but a question that it has answered nothing of is asked again here.
     """
     if not (caller.agent or os.path.exists(caller.agent_socket)):  # noqa: PTH110 - pathlib is slow to import
         return None
     from cede import __version__
     from cede.api.client import AgentClient, AgentError
     from cede.commands.catalog import Kind
+    from cede.errors import UnreachableError
 
     acts = command.kind is Kind.ACT and not fields.get("preview")
     with AgentClient(caller.agent_socket) as client:
@@ -67,15 +69,20 @@ def _ask_agent(
             return None
         try:
             with _stopping(client) if acts else nullcontext():
-                return _printed(
-                    client.ask(
-                        command.name,
-                        fields,
-                        as_json=as_json,
-                        version="" if caller.agent else __version__,
-                        requester=caller.user(),
-                    )
+                events = client.ask(
+                    command.name,
+                    fields,
+                    as_json=as_json,
+                    version="" if caller.agent else __version__,
+                    requester=caller.user(),
                 )
+                try:
+                    first = next(events)
+                except UnreachableError:
+                    if caller.agent or acts:
+                        raise
+                    return None
+                return _printed(first, events)
         except AgentError as error:
             if caller.agent or error.name not in _NOT_TAKEN:
                 raise
@@ -88,12 +95,12 @@ def _stopping(client: AgentClient) -> AbstractContextManager[None]:
     return stopping(client.cancel)
 
 
-def _printed(events: Iterable[Text | Answer]) -> Answer:
+def _printed(first: Text | Answer, events: Iterable[Text | Answer]) -> Answer:
     """Print each text and return the answer, which comes last; raises ValueError if none comes."""
     from cede.commands.answer import Answer
     from cede.commands.screen import echo_again
 
-    for event in events:
+    for event in chain((first,), events):
         if isinstance(event, Answer):
             return event
         echo_again(event.text, err=event.err)
