@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,15 @@ import pytest
 from cede import __version__
 from cede.api.agent import Agent, serving
 from cede.api.client import AgentClient, Text
-from cede.api.messages import PROBLEM, Peer
+from cede.api.messages import PROBLEM, Peer, Request
 from cede.api.peer import peer_of
+from cede.api.public_resources import PublicResources
 from cede.errors import UnreachableError
 from cede.model.pci import Address
 from cede.model.policy import HOST_SOURCE
 from cede.services.observe import observe_host
 from cede.state.operation_store import OperationStore, StoredOperation
+from cede.util.clock import Clock
 from sim import probe_answers
 from unit.http_client import Answer, RawClient, ask
 from unit.test_cli import NIC, POLICY, policy
@@ -33,6 +35,8 @@ from unit.test_cli import NIC, POLICY, policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cede.adapters.ports import Adapters
+    from cede.adapters.runtime import LibvirtAccess, Runtime
     from sim.in_files import SimulatedHost
 
 __all__ = ["policy"]
@@ -377,6 +381,33 @@ def test_read_only_socket_shows_public_things_alone(served: Served) -> None:
     assert [d["address"] for d in ask(served.public, "/v1/status").json["devices"]] == [NIC]
     assert ask(served.public, f"/v1/devices/{NIC}").json["devices"] == devices[:1]
     assert ask(served.public, "/v1/host").json == {"version": __version__}
+
+
+def test_who_asks_without_end_at_the_read_only_socket_leaves_half_of_the_time(
+    host: SimulatedHost,
+) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    runtime = host.runtime(clock=Clock(monotonic=lambda: now[0], sleep=sleep))
+
+    @contextmanager
+    def slow(of: Runtime, access: LibvirtAccess) -> Iterator[Adapters]:
+        now[0] += 2.0
+        with runtime.open_adapters(of, access) as adapters:
+            yield adapters
+
+    public = PublicResources(replace(runtime, open_adapters=slow))
+    (answer,) = (route.answer for route in public.routes() if route.path == "/v1/devices")
+    asked = Request(
+        method="GET", path="/v1/devices", query=(), headers={}, body=b"", peer=Peer(uid=7, gid=7, pid=7), read_only=True
+    )  # fmt: skip
+    for _ in range(3):
+        assert answer(asked, "").status == 200
+    assert [seconds for seconds in slept if seconds] == [2.0, 2.0]
 
 
 def test_read_only_socket_does_nothing_else(served: Served, host: SimulatedHost) -> None:

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 
 class PublicResources:
-    """`/v1/host`, `/v1/devices` and `/v1/status` for anybody. One observation is made at a time, for all who ask."""
+    """`/v1/host`, `/v1/devices` and `/v1/status` for anybody.
+
+    One observation is made at a time, for all who ask, and then none for as long as it took: who asks without end has
+    half of a processor at most.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._shared = SharedAnswers(at_once=1)
+        self._rests_until = 0.0
 
     def routes(self) -> Iterator[Route]:
         """Yield who answers what."""
@@ -62,8 +67,15 @@ class PublicResources:
         return self._shared.get("inventory", self._observe_now)
 
     def _observe_now(self) -> Inventory:
-        with self._runtime.adapters() as adapters:
-            return observe_host(adapters)
+        clock = self._runtime.clock
+        clock.sleep(max(0.0, self._rests_until - clock.monotonic()))
+        began = clock.monotonic()
+        try:
+            with self._runtime.adapters() as adapters:
+                return observe_host(adapters)
+        finally:
+            ended = clock.monotonic()
+            self._rests_until = ended + (ended - began)
 
 
 def _public(inventory: Inventory, device: Device) -> PublicDevice:
