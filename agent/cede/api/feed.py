@@ -53,7 +53,7 @@ class Feed:
             return b"".join(self._lines)
 
     def put(self, event: Mapping[str, object]) -> None:
-        """Append an event, and wake who follows; the oldest ones go if there is no room for all."""
+        """Append an event, and notify who follows; the oldest ones go if there is no room for all."""
         with self._lock:
             line = json.dumps({**self._mark(self._next), **event}).encode() + b"\n"
             self._next += 1
@@ -62,7 +62,7 @@ class Feed:
             while self._size > self._most and len(self._lines) > 1:
                 self._size -= len(self._lines.popleft())
             for follower in self._followers:
-                follower.wake()
+                follower.notify()
 
     def restore(self, lines: bytes) -> None:
         """Begin with lines that another feed had; their numbers go on."""
@@ -77,7 +77,7 @@ class Feed:
         with self._lock:
             self._ended = True
             for follower in self._followers:
-                follower.wake()
+                follower.notify()
 
     def follow(
         self, after: int | None, greeting: Callable[[int], bytes] = lambda _: b""
@@ -99,7 +99,7 @@ class Feed:
                 )
             follower = Follower(self, after, greeting(after))
             self._followers.add(follower)
-            follower.wake()
+            follower.notify()
             return follower
 
     def since(self, after: int) -> tuple[bytes, int, bool, bool]:
@@ -137,7 +137,7 @@ class Follower:
         self._ended = False
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Have `read` called."""
         if self._event >= 0:
             os.eventfd_write(self._event, 1)
@@ -154,7 +154,7 @@ class Follower:
             os.eventfd_read(self._event)
         lines, self._after, whole, self._ended = self._feed.since(self._after)
         if not whole or self._ended:
-            self.wake()
+            self.notify()
         greeting, self._greeting = self._greeting, b""
         return greeting + lines
 
