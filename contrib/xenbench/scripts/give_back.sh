@@ -14,10 +14,13 @@ give_back() {
         cede release "$address" >/dev/null 2>&1 || true
     fi
     write_hostdev "$address"
-    if in_xml "$domain" "$address"; then virsh detach-device "$domain" "$hostdev" --live || true; fi
+    domid=$(virsh domid "$domain")
+    if in_xml "$domain" "$address"; then
+        until_so connected "$address" || true # a guest that is still connecting to it never lets go
+        virsh detach-device "$domain" "$hostdev" --live || true
+    fi
     if in_xml "$domain" "$address" --inactive; then virsh detach-device "$domain" "$hostdev" --config; fi
     if [[ $(xl pci-list "$domain") == *"$address"* ]]; then xl pci-detach "$domain" "$address"; fi
-    domid=$(virsh domid "$domain")
     until_so gone "$address" || true # what still holds the device is told by its driver in the end
     if has_driver "$address" pciback; then
         xl pci-assignable-remove "$address" || true # it never was in a guest, then

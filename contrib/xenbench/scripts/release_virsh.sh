@@ -5,6 +5,8 @@ domain=$1 address=$2 driver=$3
 
 write_hostdev "$address"
 domid=$(virsh domid "$domain")
+# from a guest that is still connecting to it libxl takes it in vain, and the guest never lets go
+until_so connected "$address" || die "Xen's backend of $address is not connected"
 virsh detach-device "$domain" "$hostdev" --live --config
 until_so gone "$address" || die "$domain has not let go of $address"
 # without this the device stays in Xen's quarantine: bound, and dead
