@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cede.adapters.linux.config_space import isolation, makes_conventional, switched_on
-from cede.model.pci import Isolation, SwitchedOn
+from cede.adapters.linux.config_space import isolation, makes_conventional, own_reset, switched_on
+from cede.model.pci import Isolation, Reset, SwitchedOn
 
 COMMAND, STATUS, FIRST = 0x04, 0x06, 0x34
 
@@ -147,3 +149,20 @@ def test_capabilities_that_only_root_may_read_are_not_told() -> None:
     assert reported(said) is None
     without = space(0x6, status=0)[:64]
     assert str(reported(without)) == "memory on, bus master on, no MSI"
+
+
+# the first 256 bytes of real cards as they were published, and how each resets alone by what lspci printed of it:
+# FLReset+ or AFCap's FLR+ is flr, NoSoftRst- is pm
+PUBLISHED = json.loads(Path(__file__).with_name("published_config_spaces.json").read_text())
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda one: str(one["identity"]))
+def test_how_a_published_card_resets_is_what_lspci_told_of_it(
+    published: dict[str, str | list[str]],
+) -> None:
+    said = bytes.fromhex("".join(published["space"]))
+    assert (
+        f"{int.from_bytes(said[:2], 'little'):04x}:{int.from_bytes(said[2:4], 'little'):04x}"
+        == (published["identity"])
+    )
+    assert own_reset(lambda at, size: said[at : at + size]) == Reset(str(published["reset"]))
