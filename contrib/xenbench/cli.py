@@ -14,7 +14,7 @@ from xenlab.lab import Lab
 from xenlab.machine import DEFAULT_RELEASE, RELEASES
 
 from . import here, on_lab
-from .figures import figures, judge
+from .figures import compare_with_targets, figures
 from .job import RunnerFailedError
 from .planning import PlanningFailedError, plan_lines
 from .tables import Measurement, NoSectionError, readme_section, screen, with_section
@@ -180,7 +180,7 @@ def measurement(
         where=where,
         rounds=rounds,
         figures=found,
-        judged=judge(found),
+        judged=compare_with_targets(found),
         agent_peak_kilobytes=max(peaks, default=None),
         notes=tuple(notes),
     )

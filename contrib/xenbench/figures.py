@@ -137,7 +137,7 @@ def _medians(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: median(each[name] for each in rounds) for name in names}
 
 
-def judge(measured: Iterable[Figure]) -> tuple[Judged, ...]:
+def compare_with_targets(measured: Iterable[Figure]) -> tuple[Judged, ...]:
     """Hold the figures to the targets, each way of cede by itself."""
     by_name = {(figure.work, figure.by): figure for figure in measured}
     return tuple(

@@ -134,9 +134,9 @@ class Runner:
                     break
         finally:
             if course.undo:
-                undone = self.host.run(course.undo)
-                if undone.status != 0:
-                    self._failed(f"{course.name}: undoing", undone)
+                ended = self.host.run(course.undo)
+                if ended.status != 0:
+                    self._failed(f"{course.name}: undoing", ended)
 
     def _step(self, course: Course, step: Step, number: int, calls: Calls | None) -> bool:
         if calls is not None:

@@ -70,9 +70,9 @@ def target_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
         if not each.reached:
             rows.append((target.name, at_most, "", "", UNKNOWN))
         for reached in each.reached:
-            verdict = MET if reached.met else SHORT
+            word = MET if reached.met else SHORT
             value = _value(reached.value, target.unit)
-            rows.append((target.name, at_most, value, reached.by, verdict))
+            rows.append((target.name, at_most, value, reached.by, word))
     return rows
 
 

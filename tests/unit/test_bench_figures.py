@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xenbench.cli import measurement
-from xenbench.figures import Figure, figures, judge
+from xenbench.figures import Figure, compare_with_targets, figures
 from xenbench.tables import (
     BEGIN,
     END,
@@ -55,7 +55,7 @@ def reached(lines: list[dict[str, Any]]) -> dict[str, list[tuple[str, float, boo
     """What was reached of each target of which anything was."""
     return {
         each.target.name: [(one.by, round(one.value, 3), one.met) for one in each.reached]
-        for each in judge(figures(lines))
+        for each in compare_with_targets(figures(lines))
         if each.reached
     }
 
