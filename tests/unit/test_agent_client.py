@@ -88,6 +88,14 @@ def test_question_is_sent_with_its_fields_and_answered_in_order(tmp_path: Path) 
     assert request.headers["accept"] == JSON_LINES
 
 
+@pytest.mark.parametrize("length", [60_000, 65_536, 200_000])
+def test_answer_may_be_as_long_as_it_is(tmp_path: Path, length: int) -> None:
+    """Its head comes in pieces, the last of them together with the beginning of the body."""
+    long = OUT | {"text": "x" * length}
+    with serving(Agent(lines(long, DONE)), tmp_path) as path, AgentClient(path) as client:
+        assert list(client.ask("devices", {})) == [Text(text="x" * length, err=False), ANSWER]
+
+
 def test_error_in_the_answer_is_the_agents(tmp_path: Path) -> None:
     end = {"n": 1, "kind": "end", "exit": 3, "digest": "", "error": ERROR}
     with serving(Agent(lines(end)), tmp_path) as path, AgentClient(path) as client:

@@ -32,6 +32,7 @@ _PAUSE = 0.2
 _RECEIVE = 65536
 _MAX_LINE = 64 << 20
 _MAX_HEAD = 64 << 10
+_HEAD_END = b"\r\n\r\n"
 _MAX_VALUE = 200
 _OK, _ACCEPTED, _BUSY = 200, 202, 503
 _NOT_UNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError)
@@ -204,12 +205,12 @@ class _Connection:
         with suppress(BrokenPipeError):  # who was refused at once has an answer all the same
             self._socket.sendall(head.encode("utf-8", "replace") + body)
         received = b""
-        while b"\r\n\r\n" not in received:
+        while _HEAD_END not in received[:_MAX_HEAD]:
             data = self._socket.recv(_RECEIVE)
             received += data
-            if not data or len(received) > _MAX_HEAD:
+            if not data or len(received) > _MAX_HEAD + _RECEIVE:
                 raise _LostError
-        read, _, rest = received.partition(b"\r\n\r\n")
+        read, _, rest = received.partition(_HEAD_END)
         return _Response(self, read.decode("latin-1"), rest)
 
     def receive(self) -> bytes:
