@@ -38,6 +38,7 @@ from cede.model.pci import Address, Identity
 from cede.model.plan import ActionOutcome, Change, Outcome, Purpose
 from cede.services.observe import look_again
 from sim.card import DOM0
+from sim.changed_xml import detached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +123,37 @@ def test_the_first_failure_ends_the_rest_and_what_was_done_is_taken_back(
     assert [action.split()[0] for action in host.journal[failed + 1 :]] == rolled_back
     assert driver(host) == "e1000e"
     assert not host.written.load_state().unfinished
+
+
+def test_a_guest_that_still_connects_is_waited_for_before_its_device_is_taken(
+    host: SimulatedHost,
+) -> None:
+    """Taken away meanwhile, its memory is gone under the guest's driver, and the guest's kernel stumbles."""
+    take(host, *ATTACH)
+    frontend = f"/local/domain/{host.backend[NIC]}/device/pci/0/state"
+    host.store.nodes[frontend] = "3"
+    connecting = list[bool]()
+    host.instead["unplug"] = lambda *_: connecting.append(host.store.nodes[frontend] == "3")
+    host.time.after(20, lambda: host.store.nodes.update({frontend: "4"}))
+    take(host, *RELEASE)
+    assert connecting == [False]
+
+
+@pytest.mark.parametrize("action", [RELEASE[0], ForceDetach(address=NIC, domain="pv1")])
+def test_a_guest_that_never_connects_keeps_its_device(host: SimulatedHost, action: Action) -> None:
+    take(host, *ATTACH)
+    host.store.nodes[f"/local/domain/{host.backend[NIC]}/device/pci/0/state"] = "3"
+    if isinstance(action, ForceDetach):
+        guest = host.guests["pv1"]
+        assert guest.live
+        hostdev = document.hostdev_as_shown(guest.live, NIC)
+        assert hostdev
+        guest.live = detached(guest.live, hostdev)
+    done = take(host, action)
+    assert isinstance(done.error, GuestSilentError)
+    assert done.error.name == "guest-connecting"
+    assert not {"unplug", "xl-detach"} & {line.split()[0] for line in host.journal}
+    assert host.backend[NIC]
 
 
 def test_what_another_change_has_switched_on_stays_on_when_one_is_rolled_back(

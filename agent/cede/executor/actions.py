@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 
 _LET_GO_SECONDS = 30.0
+_CONNECT_SECONDS = 60.0  # a driver's probe in a slow guest included
 _GIVEN_UP_SECONDS, _LOOKS = 3.0, 10
 
 
@@ -132,6 +133,7 @@ class ActionRunner:
     @do.register
     def _unplug(self, action: Unplug) -> None:
         self._refuse_half_gone(action.domain, action.address)
+        self._wait_for_guest(action.domain, self._running(action.domain), action.address)
         self._adapters.timeouts.call(
             f"unplugging {action.address} from {action.domain}",
             lambda: self._adapters.libvirt.unplug(action.domain, action.address),
@@ -195,9 +197,7 @@ class ActionRunner:
         if given is not None and given.domid == domid:
             given = self._without_what_came_late(name, given)
         if given is not None and domain is not None and given.domid == domid:
-            if domain.kind is GuestKind.PV:
-                # libxl would take it from a guest that is still connecting, and not tell the guest
-                wait_until(lambda: self._connected(address), _LET_GO_SECONDS, self._adapters.clock)
+            self._wait_for_guest(name, domain, address)
             self._adapters.timeouts.call(
                 f"taking {address} out of {name}",
                 lambda: self._adapters.xl.detach(given.domid, address),
@@ -219,9 +219,31 @@ class ActionRunner:
                     remedy="`xl debug-keys Q; xl dmesg` names the guest's id; shut that guest down",
                 )
 
+    def _wait_for_guest(self, name: str, domain: Domain | None, address: Address) -> None:
+        """Wait until a PV guest has connected to the device, before it is taken away.
+
+        libxl looks at the backend alone, which is connected before the guest is. Meanwhile the guest scans the device
+        and its driver starts it: memory that is taken away then makes its kernel stumble (an oops in the driver's
+        probe), and its end of the connection never moves again. Raises GuestSilentError if it doesn't connect.
+        """
+        given = self._given(address)
+        if domain is None or domain.kind is not GuestKind.PV or given is None:
+            return
+        if given.domid == domain.domid and not wait_until(
+            lambda: self._connected(address), _CONNECT_SECONDS, self._adapters.clock
+        ):
+            raise GuestSilentError(
+                f"{name} has not connected to {address}, and would be harmed if the device were taken away now",
+                name="guest-connecting",
+                remedy=f"wait until {name} has started, with its driver xen-pcifront, and try again, or shut it down",
+            )
+
     def _connected(self, address: Address) -> bool:
         given = self._given(address)
-        return given is None or given.backend_state == CONNECTED
+        return given is None or (given.backend_state, given.frontend_state) == (
+            CONNECTED,
+            CONNECTED,
+        )
 
     def _let_go(self, address: Address) -> bool:
         given = self._given(address)
