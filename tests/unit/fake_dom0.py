@@ -44,7 +44,12 @@ esac
 printf '%s/state = "4"\\n%s/dev-0 = "0000:01:00.0"\\n%s/vdev-0 = "0000:00:00.00"\\n' "$2" "$2" "$2"
 """,
     "xenstore-exists": "exit 1\n",
-    "xenstore-read": 'cat "$FAKE/console"\n',
+    "xenstore-read": """\
+case "$1" in
+*/device/pci/0/state) echo "${GUEST_STATE:-4}" ;;
+*) cat "$FAKE/console" ;;
+esac
+""",
     "lspci": """\
 [ -e "$FAKE/no-driver" ] && exit
 printf '00:00.0 Ethernet controller [0200]: Intel [8086:10d3]\\n\\tKernel driver in use: e1000e\\n'

@@ -135,6 +135,18 @@ def test_backend_that_only_waits_is_connected_for_an_hvm_guest_alone(
     assert bash(dom0, waiting + script) == f"{said}\n"
 
 
+def test_guest_that_is_still_connecting_keeps_its_device(dom0: FakeDom0) -> None:
+    """Xen's backend is connected before the guest is; the device is taken from neither."""
+    succeed(dom0, "attach_plain_virsh")
+    done = dom0.run(
+        f"set -- {' '.join(WORDS)}; export GUEST_STATE=3; sleep() {{ SECONDS=99; }};"
+        f" BASH_ARGV0={FOLDER}/release_virsh.sh; . {FOLDER}/release_virsh.sh"
+    )
+    assert done.returncode == 1
+    assert "has not connected" in done.stderr
+    assert not any("detach-device" in line for line in dom0.said)
+
+
 def test_guest_is_asked_at_its_prompt_and_what_it_says_is_told_from_what_was_typed(
     dom0: FakeDom0,
 ) -> None:

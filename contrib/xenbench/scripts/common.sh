@@ -73,12 +73,15 @@ node() {
 
 is_hvm() { xenstore-exists "/local/domain/$domid/hvmloader"; }
 
-# connected ADDRESS: Xen's backend has the device and is connected; that of an HVM guest stays at Initialised
+# connected ADDRESS: Xen's backend has the device, and both it and the guest are connected; that of an HVM guest stays at
+# Initialised. The guest's end comes last, when its driver has started.
 connected() {
     find_backend "$1" || return 1
     local state
     state=$(node state)
-    [[ $state == 4 ]] || { [[ $state == 3 ]] && is_hvm; }
+    if is_hvm; then [[ $state == [34] ]]; else
+        [[ $state == 4 && $(xenstore-read "/local/domain/$domid/device/pci/0/state" 2>/dev/null) == 4 ]]
+    fi
 }
 
 # gone ADDRESS: Xen's backend has the device no more; detach-device may end before the guest has let go

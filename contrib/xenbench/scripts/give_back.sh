@@ -16,7 +16,7 @@ give_back() {
     write_hostdev "$address"
     domid=$(virsh domid "$domain")
     if in_xml "$domain" "$address"; then
-        until_so connected "$address" || true # a guest that is still connecting to it never lets go
+        until_so connected "$address" || die "$domain has not connected to $address: shut it down, and try again"
         virsh detach-device "$domain" "$hostdev" --live || true
     fi
     if in_xml "$domain" "$address" --inactive; then virsh detach-device "$domain" "$hostdev" --config; fi

@@ -5,8 +5,8 @@ domain=$1 address=$2 driver=$3
 
 write_hostdev "$address"
 domid=$(virsh domid "$domain")
-# from a guest that is still connecting to it libxl takes it in vain, and the guest never lets go
-until_so connected "$address" || die "Xen's backend of $address is not connected"
+# taken from a guest that is still connecting to it, its memory is gone under the guest's driver, and the guest stumbles
+until_so connected "$address" || die "$domain has not connected to $address"
 virsh detach-device "$domain" "$hostdev" --live --config
 until_so gone "$address" || die "$domain has not let go of $address"
 # without this the device stays in Xen's quarantine: bound, and dead

@@ -4,6 +4,7 @@
 domain=$1 address=$2 driver=$3
 
 domid=$(xl domid "$domain")
+until_so connected "$address" || die "$domain has not connected to $address"
 xl pci-detach "$domain" "$address"
 until_so gone "$address" || die "$domain has not let go of $address"
 xl pci-assignable-remove -r "$address"
