@@ -14,7 +14,8 @@ from cede.api import outputs
 from cede.api.command_resources import POLICY_TYPES
 from cede.commands.catalog import COMMANDS, Kind
 from cede.commands.exit_status import Exit
-from cede.errors import FailureKind
+from cede.errors import CedeError, FailureKind
+from cede.model.conditions import Condition
 from json_schema import OUTPUTS, Definitions, described
 
 if TYPE_CHECKING:
@@ -290,11 +291,11 @@ def _object(description: str, properties: Schema, optional: tuple[str, ...] = ()
 def _schemas(definitions: Definitions) -> dict[str, Schema]:
     """Return the schemas of what is no value of a type: problems, events, changes."""
     text, number = {"type": "string"}, {"type": "integer", "minimum": 1}
-    error = {"anyOf": [definitions.schema_of(outputs.CedeError), {"type": "null"}]}
+    error = {"anyOf": [definitions.schema_of(CedeError), {"type": "null"}]}
     exits = [int(each) for each in Exit]
     ended = {"enum": exits}
     some = {"type": ["string", "null"]}
-    condition = definitions.schema_of(outputs.Condition)
+    condition = definitions.schema_of(Condition)
     diagnostics = {"type": "array", "items": {"$ref": f"{_PLACE}diagnostic"}}
     definitions.schema_of(OUTPUTS["error"][1])
     own = {
