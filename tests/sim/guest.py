@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cede.domain_xml import document
-from cede.model.domain import Domain, GuestKind, Hostdev
+from cede.model.domain import Domain, GuestKind, Hostdev, Silence
 
 if TYPE_CHECKING:
     from sim.passing_time import SimulatedTime
@@ -52,6 +52,7 @@ class Guest:
     theirs: bool = False
     live: str | None = None
     paused: bool = False
+    silence: Silence | None = None
 
     @property
     def domid(self) -> int | None:

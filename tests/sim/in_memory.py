@@ -118,7 +118,17 @@ class MemoryJournal(Journal):
     def wipe(self) -> None:
         self._boot = "this"
         with super()._writing() as connection:
-            for table in ("deed", "task", "origin", "held", "pause", "attachment", "condition"):
+            for table in (
+                "deed",
+                "task",
+                "origin",
+                "held",
+                "pause",
+                "attachment",
+                "condition",
+                "given",
+                "quarantine",
+            ):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
 
     @contextmanager

@@ -23,6 +23,7 @@ from sim.port import Port, Stages, sets
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from cede.model.domain import Silence
     from cede.model.inventory import BackendDevice
     from cede.model.network import Network
     from cede.model.pci import Device, HostUse
@@ -63,6 +64,22 @@ class SimulatedXl(Port):
 
     def installed(self) -> bool:
         return True
+
+    def attach(self, domid: int, address: Address, *, permissive: bool) -> None:
+        def prepare() -> Stages:
+            host, card, guest = self._host, self._card(address), self._host.guest_of(domid)
+            if guest is None or card.driver != PCIBACK or card.in_guest:
+                raise PermanentError("PCI device not assignable, or already assigned")
+            hostdev = guest.domain.live_hostdev(address)
+            assert hostdev is not None, f"libvirt never hears of {address} in {guest.name}"
+            assert hostdev.write_filtering is not permissive
+            assert not guest.paused, "a paused guest is given something"
+            return [
+                sets(card, owner=domid),
+                partial(host.list_given, address, domid, by_cede=hostdev.owned),
+            ]
+
+        self._gate.does(Adapter.XL, "xl-attach", prepare, domid, address)
 
     def detach(self, domid: int, address: Address) -> None:
         def prepare() -> Stages:
@@ -111,6 +128,13 @@ class SimulatedHypervisor(Port):
 
     def faults(self, address: Address) -> int:
         return self._gate.replaced("faults", lambda _: self._host.logged_faults, address)
+
+    def silences(self) -> dict[int, Silence]:
+        return {
+            guest.domid: guest.silence
+            for guest in self._host.guests.values()
+            if guest.domid is not None and guest.silence is not None
+        }
 
     def in_guest(self, address: Address) -> bool | None:
         owned = self._reported("in-guest", lambda at: self._host.cards[at].in_guest, address)

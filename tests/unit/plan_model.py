@@ -15,6 +15,7 @@ from cede.model.actions import (
     HotPlug,
     LoadAtBoot,
     LoadPciback,
+    PutBack,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
@@ -57,6 +58,8 @@ def _after(action: Action, before: Inventory) -> Inventory:
             return _plugged(action, before)
         case Unplug():
             return _unplugged(action, before)
+        case PutBack():
+            return _put_back(action, before)
         case ForceDetach():
             return _evicted(action, before)
         case AddToConfig() | Adopt() | RemoveFromConfig() | SwitchOn() | SwitchOff():
@@ -133,6 +136,16 @@ def _unplugged(action: Unplug, before: Inventory) -> Inventory:
         b for b in before.backend if (b.address, b.domid) != (action.address, domain.domid)
     )
     return replace(_with_domain(replace(domain, live=live), before), backend=backend)
+
+
+def _put_back(action: PutBack, before: Inventory) -> Inventory:
+    device, domain = _device(action.address, before), _domain(action.domain, before)
+    assert domain.domid is not None, "domain is not running"
+    assert domain.live_hostdev(action.address), "libvirt would never hear of it"
+    assert device.on_pciback, "it is not assignable"
+    assert before.given(action.address) is None, "it is in use by a guest"
+    given = BackendDevice(domid=domain.domid, address=action.address, index=0)
+    return replace(before, backend=(*before.backend, given))
 
 
 def _evicted(action: ForceDetach, before: Inventory) -> Inventory:

@@ -3,14 +3,16 @@
 A device that says nothing of its reset has one by power management; `reset` is libvirt's (flr, pm, bus, none; null if
 that can't be told), or `space` is the configuration space of a real card (sim/config_spaces.py). On bus 0, and where it
 says so, it is on a root bus. A domain that says nothing is PV, persistent,
-off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. `live` and
-`config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that. `noted` are
-cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device `in_guest` is
-some guest's by Xen's own word; `listed` tells whether libvirt lists it, null if that can't be told. `taken` is what
-dom0 had in it before cede took it: driver and MAC. With `boot: true` it is the plan of the early binder. `remembered`
-is what the journal knows of the card that was at an address. `left` is where the last pass left what: [address,
-domain, "live config"]. `paused` and `drained` list what the administrator named so, "everything" too; `scheduled`
-tells that no person asks.
+off (no domid) and has passthrough and the host's memory map; its XML says so too unless `features` differ. It is
+`paused` by libvirt's word; `silence` is why it can't answer by Xen's (paused, crashed, shutting-down, saving).
+`live` and `config` list hostdevs, cede's own with their name: "0000:01:00.0 as nic0", and "permissive" after that.
+`noted` are cede's notes in a domain: address: [name, policy]; `given` is xenstore's word: address: domid. A device
+`in_guest` is some guest's by Xen's own word; `listed` tells whether libvirt lists it, null if that can't be told.
+`taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it is the plan of the early
+binder. `remembered` is what the journal knows of the card that was at an address. `left` is where the last pass left
+what: [address, domain, "live config"]. `gave` is whom cede gave a card to last: [address, name in the policy, domain,
+domid]. `paused` and `drained` list what the administrator named so, "everything" too; `scheduled` tells that no person
+asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, and whether the rest is `action_required` of the administrator; or `refused` with the name of the rule and
@@ -32,9 +34,9 @@ import yaml
 from cede.adapters.linux.config_space import own_reset
 from cede.commands import output
 from cede.model.actions import AddToConfig, Adopt, HotPlug
-from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership, Silence
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.journal_state import LastApplied, Origin, Pause, Unfinished
+from cede.model.journal_state import Given, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState, Reset
 from cede.model.plan import Plan
 from cede.planner.boot_plan import plan_boot
@@ -120,6 +122,8 @@ def _domain(name: str, said: dict[str, Any]) -> Domain:
         uuid=said.get("uuid", f"uuid-of-{name}"),
         kind=GuestKind(said.get("kind", "pv")),
         domid=said.get("domid"),
+        paused=said.get("paused", False),
+        silence=Silence(said["silence"]) if "silence" in said else None,
         persistent=said.get("persistent", True),
         passthrough=said.get("passthrough", True),
         e820_host=said.get("e820_host", True),
@@ -163,6 +167,10 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             _pause(target, drained=kind == "drained")
             for kind in ("paused", "drained")
             for target in host.get(kind, [])
+        ),
+        given_before=tuple(
+            Given(address=Address.parse(address), device=device, domain=name, domid=domid)
+            for address, device, name, domid in host.get("gave", [])
         ),
         last_applied=tuple(
             LastApplied(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cede.adapters import ports
     from cede.adapters.ports import Source
+    from cede.model.domain import Silence
     from cede.model.inventory import BackendDevice
     from cede.util.paths import Paths
 
@@ -69,6 +70,10 @@ class EmptyXenstore:
     def backend(self) -> tuple[BackendDevice, ...]:
         """Return nothing: no guest has anything."""
         return ()
+
+    def silences(self) -> dict[int, Silence]:
+        """No guest runs."""
+        return {}
 
     def guest_disks(self) -> dict[str, tuple[str, ...]]:
         """No guest runs."""

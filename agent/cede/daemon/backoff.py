@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cede.errors import FailureKind
 from cede.model.plan import Change, Plan, Refused
-from cede.services.assess import AssignmentStatus
+from cede.services.assess import GUEST_CANNOT_ANSWER, AssignmentStatus
 from cede.verifier.checklist import Witness
 
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
@@ -48,8 +48,11 @@ class Backoff:
     def learn(self, status: AssignmentStatus, now: float) -> None:
         """Take in what a pass came to for a subject.
 
-        No event tells when a guest that starts has connected its frontend: what dom0 alone found is counted apart.
+        No event tells when a guest that starts has connected its frontend: what dom0 alone found is counted apart. Nor
+        does one tell that xl let a guest run again, or that one has been saved.
         """
+        if status.reason == GUEST_CANNOT_ANSWER:
+            self.out_of_sync(status.subject, now)
         if status.failed:
             self.failed(status.subject, status.message, now)
         elif status.done:
@@ -75,7 +78,7 @@ class Backoff:
     def done(self, subject: str, now: float) -> None:
         """Record a change that was done. If that was needed too often, the next one comes after a pause."""
         history = self._of.setdefault(subject, _History())
-        history.failures, history.reason = 0, ""
+        history.failures, history.looks, history.reason = 0, 0, ""
         if history.done and now - history.done[-1] > FLAP_SECONDS + _doubled(
             _FIRST_AFTER_FLAPS, history.rounds
         ):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import GuestSilentError, PermanentError, UnsafeError, WorldMovedError
+from cede.executor.put_back import PutBackByXl
 from cede.executor.return_to_dom0 import DeviceReturn
 from cede.model.actions import (
     AddToConfig,
@@ -23,6 +24,7 @@ from cede.model.actions import (
     HotPlug,
     LoadAtBoot,
     LoadPciback,
+    PutBack,
     RemoveFromConfig,
     ReturnToDom0,
     SwitchOff,
@@ -145,6 +147,10 @@ class ActionRunner:
                 action.domain, f"does not release {action.address}: Xen's backend still lists it"
             )
         self._clear_out(action.domain, self._running(action.domain), action.address)
+
+    @do.register
+    def _put_back(self, action: PutBack) -> None:
+        PutBackByXl(self._adapters, action).do()
 
     @do.register
     def _force_detach(self, action: ForceDetach) -> None:
@@ -317,7 +323,7 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
         }
         if found["driver"] == PCIBACK:
             found["in_guest"] = adapters.hypervisor.in_guest(address)
-    if isinstance(action, HotPlug | Unplug | ForceDetach):
+    if isinstance(action, HotPlug | Unplug | PutBack | ForceDetach):
         domain = adapters.timeouts.call(
             f"reading {action.domain} from libvirt", lambda: adapters.libvirt.running(action.domain)
         )

@@ -165,6 +165,7 @@ class Executor:
                 _outcome_word(outcome),
                 error,
                 complete=self._is_complete(change_id, outcome),
+                instance=outcome.change.instance,
             )
         except CedeError as unwritten:
             return Outcome(

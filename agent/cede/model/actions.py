@@ -139,6 +139,23 @@ class Unplug:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """Have Xen give the running domain again what another tool had it take out, behind libvirt, which still lists it.
+
+    Then libvirt can take it out without a restart of the domain. With `permissive` the guest may write all of the
+    configuration space.
+    """
+
+    address: Address
+    domain: DomainName
+    permissive: bool = False
+
+    def __str__(self) -> str:
+        permissive = ", permissive" if self.permissive else ""
+        return f"put {self.address} back into the running {self.domain}, where libvirt still lists it{permissive}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForceDetach:
     """Take out of a running domain what an attach or a detach that libvirt never finished has left there.
 
@@ -214,6 +231,7 @@ Action = (
     | SwitchOn
     | Adopt
     | Unplug
+    | PutBack
     | ForceDetach
     | RemoveFromConfig
     | SwitchOff

@@ -66,6 +66,15 @@ class GuestKind(StrEnum):
     PVH = "pvh"
 
 
+class Silence(StrEnum):
+    """Why a running guest can answer neither a hot-plug nor a detach: each needs its kernel."""
+
+    PAUSED = "paused"
+    CRASHED = "crashed"
+    SHUTTING_DOWN = "shutting-down"
+    SAVING = "saving"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Domain:
     """A guest as libvirt's Xen driver knows it.
@@ -79,7 +88,8 @@ class Domain:
     persistent XML starts it with, in KiB, 0 if unknown. `host_disks` are the block devices and files,
     `host_interfaces` the interfaces of dom0 that its disks and NICs live on, `host_devices` are its other devices of
     dom0's (model/served.py says how they are written); `unknown_volumes` are its volumes of libvirt's storage pools
-    (`POOL/VOLUME`) of which nobody told on which devices they are. `unreadable` is why its XML can't be read, empty if
+    (`POOL/VOLUME`) of which nobody told on which devices they are. `silence` is why Xen or xenstore says that its guest
+    can't answer now, None if neither says so. `unreadable` is why its XML can't be read, empty if
     it can; then the rest is what could be made out of it, and what isn't there may be so all the same.
     """
 
@@ -102,12 +112,23 @@ class Domain:
     host_interfaces: tuple[str, ...] = ()
     host_devices: tuple[str, ...] = ()
     unknown_volumes: tuple[str, ...] = ()
+    silence: Silence | None = None
     unreadable: str = ""
 
     @property
     def running(self) -> bool:
         """Whether there is a live domain to plug into."""
         return self.domid is not None
+
+    @property
+    def cannot_answer(self) -> Silence | None:
+        """Why its guest can't answer now, by Xen's, xenstore's or libvirt's word; None if nothing is known to keep it.
+
+        What isn't running is asked nothing.
+        """
+        if not self.running:
+            return None
+        return self.silence or (Silence.PAUSED if self.paused else None)
 
     @property
     def disks_unknown(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cede.model.domain import Domain, Ownership
-from cede.model.journal_state import Held, LastApplied, Origin, Pause, Unfinished
+from cede.model.journal_state import Given, Held, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import TRAITS, Address, Device, OriginalState
 
 INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
@@ -76,8 +76,8 @@ class Inventory:
     `devices` are all PCI functions; `domains` are all but dom0; `backend` is what Xen's PCI backend has given away;
     `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
     are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
-    where the last pass left devices; `origins` are what dom0 had at an address when cede took the card there; `boot` is
-    the id of dom0's present boot.
+    where the last pass left devices; `given_before` is which domain cede gave which card to last; `origins` are what
+    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -91,6 +91,7 @@ class Inventory:
     held: tuple[Held, ...] = ()
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
+    given_before: tuple[Given, ...] = ()
     origins: tuple[Origin, ...] = ()
     boot: str = ""
 
@@ -139,6 +140,10 @@ class Inventory:
     @cached_property
     def _last_applied(self) -> dict[tuple[Address, str], LastApplied]:
         return {(left.address, left.domain): left for left in self.last_applied}
+
+    @cached_property
+    def _given_before(self) -> dict[Address, Given]:
+        return {given.address: given for given in self.given_before}
 
     @cached_property
     def _wanting(self) -> dict[Address, tuple[Domain, ...]]:
@@ -227,12 +232,32 @@ class Inventory:
         """Return Xen's own word on which guest has the device, or None."""
         return self._given.get(address)
 
+    def gave(self, address: Address) -> Given | None:
+        """Return which domain cede gave the device at `address` to last, or None if it gave it to none."""
+        return self._given_before.get(address)
+
+    def forgotten_in(self, address: Address) -> Domain | None:
+        """Return the running domain that cede gave the device to and that has it yet, though libvirt forgot that.
+
+        A detach by another tool that failed leaves it so. Without cede's note in the domain it is the other tool's.
+        """
+        given, before = self.given(address), self.gave(address)
+        if given is None or given.closing or before is None or before.domid != given.domid:
+            return None
+        domain = self.domain_by_id(given.domid)
+        if domain is None or domain.unreadable or domain.live_hostdev(address):
+            return None
+        return domain if domain.name == before.domain and domain.ownership_of(address) else None
+
     def interrupted_in(self, address: Address) -> Domain | None:
         """Return the running domain in which a change was interrupted, if Xen still gives it the device, else None.
 
         libvirt no longer lists it, so only cede's own journal tells it from one that `xl` attached. What a guest let go
         of too late is nobody's, whoever had given it.
         """
+        forgotten = self.forgotten_in(address)
+        if forgotten is not None:
+            return forgotten
         given, device = self.given(address), self.device(address)
         if given is not None and given.detach_given_up:
             domain = self.domain_by_id(given.domid)

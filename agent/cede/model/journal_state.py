@@ -56,6 +56,21 @@ class LastApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """Which domain cede gave the device at an address to last, and which card that was.
+
+    `device` is its name in the policy, `domain` the domain's name. `domid` is the id that the domain had, `instance`
+    the kernel's number of the card (`Device.instance`); both are None if they are of another boot, or aren't known.
+    """
+
+    address: Address
+    device: str
+    domain: str
+    domid: int | None = None
+    instance: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What dom0 had at an address when cede took the card that was there then."""
 
@@ -72,6 +87,7 @@ class JournalState:
     held: tuple[Held, ...] = ()
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
+    given: tuple[Given, ...] = ()
 
     @property
     def each_origin(self) -> tuple[Origin, ...]:

@@ -17,6 +17,7 @@ from cede.model.actions import (
 from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, Feature, GuestKind
 from cede.model.plan import Change, Decision, Deferred, Drifted, Purpose, Refused, Satisfied, Why
 from cede.model.policy import OnDrift, When
+from cede.planner.half_gone import put_back
 from cede.planner.rules import Asked, first_answer
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def _drift(target: AttachTarget) -> str:
     ownership = domain.ownership_of(address)
     owned = ownership is not None and target.policy.gave(ownership.policy)
     lost = []
-    if target.plugging and (
-        (last_applied is not None and last_applied.live) or (owned and target.config is None)
+    if (target.plugging or target.half_gone) and (
+        target.half_gone
+        or (last_applied is not None and last_applied.live)
+        or (owned and target.config is None)
     ):
         lost.append(f"the running {domain.name}")
     if target.config is None and (owned or (last_applied is not None and last_applied.config)):
@@ -96,6 +99,8 @@ def _steps(target: AttachTarget) -> Iterable[Action]:
         yield ForceDetach(address=address, domain=interrupted.name)
     if target.live is None:
         yield from bind_actions(target)
+    if target.half_gone:
+        yield put_back(domain, address)
     if target.plugging:
         yield HotPlug(
             address=address, domain=domain.name, alias=alias, permissive=assignment.permissive

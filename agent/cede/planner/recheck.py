@@ -12,7 +12,9 @@ from cede.errors import FailureKind
 from cede.model.actions import (
     AddToConfig,
     BindToPciback,
+    ForceDetach,
     HotPlug,
+    PutBack,
     RemoveFromConfig,
     ReturnToDom0,
     Unplug,
@@ -20,8 +22,10 @@ from cede.model.actions import (
 from cede.model.pci import PCIBACK
 from cede.model.plan import Refused
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
+from cede.planner.half_gone import refuse_half_gone
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
+from cede.planner.silence import refuse_silent
 
 if TYPE_CHECKING:
     from cede.model.actions import Action
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
     from cede.model.pci import Address
     from cede.model.plan import Change
 
-RECHECKED = (BindToPciback, HotPlug, AddToConfig, Unplug, RemoveFromConfig, ReturnToDom0)
+RECHECKED = (
+    BindToPciback, HotPlug, PutBack, AddToConfig, Unplug, ForceDetach, RemoveFromConfig, ReturnToDom0
+)  # fmt: skip
 _AGAIN = "plan again"
 
 
@@ -55,6 +61,14 @@ def recheck(
                 or _taken(change, action, now, tried=tried)
                 or _used(change, action.address, now)
                 or _active_sibling(change, action.address, now)
+                or _silent(change, action.domain, now)
+            )
+        case PutBack():
+            return (
+                _unreadable(change, action.address, now)
+                or _foreign(change, action, now)
+                or _silent(change, action.domain, now)
+                or (None if tried else _half_gone(change, action, now))
             )
         case AddToConfig():
             return (
@@ -63,7 +77,13 @@ def recheck(
                 or _given_outside(change, action, now)
             )
         case Unplug():
-            return _unreadable(change, action.address, now) or _foreign(change, action, now)
+            return (
+                _unreadable(change, action.address, now)
+                or _foreign(change, action, now)
+                or _silent(change, action.domain, now)
+            )
+        case ForceDetach():
+            return _silent(change, action.domain, now)
         case RemoveFromConfig() if not is_rollback:
             return _unreadable(change, action.address, now) or _running(change, action, now)
         case ReturnToDom0():
@@ -155,7 +175,27 @@ def _given_away(change: Change, address: Address, now: Inventory) -> Refused:
     return _elsewhere(change, f"{address} was given to {name} behind libvirt's back meanwhile")
 
 
-def _foreign(change: Change, action: HotPlug | Unplug, now: Inventory) -> Refused | None:
+def _silent(change: Change, name: str, now: Inventory) -> Refused | None:
+    """Its guest can't answer by now; of one that has ended nothing is asked."""
+    domain = now.domain(name)
+    return None if domain is None else refuse_silent(domain, change.subject)
+
+
+def _half_gone(change: Change, action: PutBack, now: Inventory) -> Refused | None:
+    """What Xen had taken out, and libvirt lists, is so no more, or can't be put back any more."""
+    domain = now.domain(action.domain)
+    if domain is None or domain.live_hostdev(action.address) is None or now.given(action.address):
+        return Refused(
+            subject=change.subject,
+            rule="half-gone",
+            kind=FailureKind.TRY_LATER,
+            reason=f"{action.address} and {action.domain} are no longer as they were when the plan was made",
+            remedy=_AGAIN,
+        )
+    return refuse_half_gone(action.address, change.subject, now)
+
+
+def _foreign(change: Change, action: HotPlug | PutBack | Unplug, now: Inventory) -> Refused | None:
     """Another tool's hostdev stands where cede's was, or where none was."""
     domain: Domain | None = now.domain(action.domain)
     if domain is None or not domain.unmanaged(action.address):

@@ -9,10 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from cede.errors import FailureKind
-from cede.model.actions import Action, ForceDetach, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.actions import (
+    Action,
+    ForceDetach,
+    PutBack,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
 from cede.model.policy import source_text
 from cede.planner.guards import refuse_guarded
+from cede.planner.half_gone import half_gone_in, put_back, refuse_half_gone
+from cede.planner.silence import refuse_silent
 from cede.planner.targets import DetachTarget
 
 if TYPE_CHECKING:
@@ -96,10 +105,19 @@ def _elsewhere(target: DetachTarget) -> Refused | None:
 
 
 def _half_gone(target: DetachTarget) -> Refused | None:
-    """Refuse a live detach of what Xen no longer has there: the detach fails, and that crashes libvirtd."""
-    if not target.running or target.given is not None:
+    """Refuse a live detach of what Xen no longer has there and can't be had to put back: that crashes libvirtd."""
+    if not target.running:
         return None
-    return refuse_half_gone(target.address, target.subject, target.running[0])
+    return refuse_half_gone(target.address, target.subject, target.inventory)
+
+
+def _cannot_answer(target: DetachTarget) -> Refused | None:
+    """Refuse what a guest must let go of and can't, now."""
+    asked = [*target.running, *([target.interrupted] if target.interrupted else [])]
+    if target.device is None:
+        return None
+    refused = (refuse_silent(domain, target.subject) for domain in asked)
+    return next((refusal for refusal in refused if refusal is not None), None)
 
 
 def _domain_unreadable(target: DetachTarget) -> Refused | None:
@@ -117,6 +135,7 @@ DETACH_RULES: tuple[DetachRule, ...] = (
     DetachRule("host-needs-it", spares_traces=True, ask=_host_needs_it),
     DetachRule("elsewhere", spares_traces=True, ask=_elsewhere),
     DetachRule("half-gone", spares_traces=True, ask=_half_gone),
+    DetachRule("guest-cannot-answer", spares_traces=True, ask=_cannot_answer),
 )
 
 
@@ -143,12 +162,15 @@ def plan_way_out(target: DetachTarget) -> Change | Refused | None:
     )
 
 
-def _leave(target: DetachTarget) -> Iterator[Unplug | ForceDetach | RemoveFromConfig]:
+def _leave(target: DetachTarget) -> Iterator[PutBack | Unplug | ForceDetach | RemoveFromConfig]:
     address = target.address
+    half_gone = half_gone_in(address, target.inventory)
     if target.interrupted is not None:
         yield ForceDetach(address=address, domain=target.interrupted.name)
     for domain in target.domains:
         if target.device is not None and domain in target.running:
+            if domain is half_gone:
+                yield put_back(domain, address)
             yield Unplug(address=address, domain=domain.name)
         if domain.persistent and (domain.config_hostdev(address) or domain.ownership_of(address)):
             yield RemoveFromConfig(address=address, domain=domain.name)
@@ -295,17 +317,6 @@ def refuse_unreadable(domain: Domain, subject: str) -> Refused:
         reason=f"the XML of {domain.name} can't be read, so what it has can't be told: {domain.unreadable}",
         remedy=f"`virsh dumpxml {domain.name}` and `virsh dumpxml --inactive {domain.name}` show it; correct it with "
         f"`virsh edit {domain.name}`, then plan again",
-    )
-
-
-def refuse_half_gone(address: Address, subject: str, running: Domain) -> Refused:
-    """Refuse a device that libvirt lists in the `running` domain, and that Xen has taken out."""
-    return Refused(
-        subject=subject,
-        rule="half-gone",
-        kind=FailureKind.FAILED,
-        reason=f"libvirt lists {address} in {running.name}, but Xen has taken it out (by xl, say)",
-        remedy=f"shut {running.name} down and start it, then try again",
     )
 
 

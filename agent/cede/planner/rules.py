@@ -14,9 +14,9 @@ from cede.model.domain import GuestKind
 from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
+from cede.planner.half_gone import refuse_half_gone
 from cede.planner.recovery import refuse_held
 from cede.planner.release import (
-    refuse_half_gone,
     refuse_letting_go,
     refuse_owner_unknown,
     refuse_owner_untold,
@@ -28,6 +28,7 @@ from cede.planner.resets import (
     refuse_root_bus,
     refuse_sibling,
 )
+from cede.planner.silence import refuse_silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -377,11 +378,10 @@ def _foreign(target: AttachTarget, _: PlanContext) -> Answer:
 
 
 def _half_gone(target: AttachTarget, _: PlanContext) -> Answer:
-    """libvirt lists it live, and Xen has taken it out."""
-    address = target.device.address
-    if target.live is None or target.inventory.given(address) is not None:
+    """libvirt lists it live, and Xen has taken it out, for good."""
+    if target.live is None:
         return None
-    return refuse_half_gone(address, target.subject, target.domain)
+    return refuse_half_gone(target.device.address, target.subject, target.inventory)
 
 
 def _other_setting(target: AttachTarget, _: PlanContext) -> Answer:
@@ -428,6 +428,17 @@ def _sibling_active(target: AttachTarget, context: PlanContext) -> Answer:
     return refuse_sibling(target.device, target.subject, target.inventory, together=together)
 
 
+def _cannot_answer(target: AttachTarget, _: PlanContext) -> Answer:
+    """The guest must take it, or let go of what was left in it, and can't, now."""
+    address, inventory = target.device.address, target.inventory
+    asked = [target.domain] if target.plugging or target.half_gone else []
+    interrupted = inventory.interrupted_in(address)
+    if interrupted is not None:
+        asked.append(interrupted)
+    refused = (refuse_silent(domain, target.subject) for domain in asked)
+    return next((refusal for refusal in refused if refusal is not None), None)
+
+
 RULES: tuple[Rule, ...] = (
     Rule("matched-twice", Asked.ALWAYS, _matched_twice),
     Rule("held", Asked.ALWAYS, _held),
@@ -453,4 +464,5 @@ RULES: tuple[Rule, ...] = (
     Rule("reset-unknown", Asked.ALWAYS, _reset_unknown),
     Rule("no-reset", Asked.ALWAYS, _no_reset),
     Rule("sibling-active", Asked.ALWAYS, _sibling_active),
+    Rule("guest-cannot-answer", Asked.LATER, _cannot_answer),
 )

@@ -13,6 +13,7 @@ from cede.model.inventory import BackendDevice, Inventory
 from cede.model.pci import Address, Device
 from cede.model.plan import Purpose, Refused
 from cede.model.policy import Assignment, Policy, When
+from cede.planner.half_gone import half_gone_in
 from cede.planner.walls import walled
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ class AttachTarget:
     def plugging(self) -> bool:
         """Whether the device is to be hot-plugged."""
         return self.due and not self.blocked
+
+    @property
+    def half_gone(self) -> bool:
+        """Whether libvirt lists the device in the running domain, and Xen gives it to nobody."""
+        return half_gone_in(self.device.address, self.inventory) is self.domain
 
     @property
     def for_next_start(self) -> bool:

@@ -64,6 +64,9 @@ _REFUSED = {
     FailureKind.TRY_LATER: "NotYet",
 }
 
+GUEST_CANNOT_ANSWER = "GuestCannotAnswer"
+_BY_RULE = {"guest-cannot-answer": GUEST_CANNOT_ANSWER}
+
 
 class Severity(StrEnum):
     """How much a status matters to the administrator."""
@@ -259,7 +262,7 @@ def _row(decision: Decision, outcome: Outcome | None) -> _Row:
             return _Row(*_end(), "NextStart", decision.reason, None)
         case Refused(kind=kind, reason=reason):
             text = f"refused: {reason} (remedy: {decision.remedy})"
-            why = _REFUSED.get(kind, "Refused")
+            why = _BY_RULE.get(decision.rule) or _REFUSED.get(kind, "Refused")
             return _Row(Severity.WARNING, kind, text, why, reason, Status.FALSE)
         case Drifted(reason=reason):
             kind = FailureKind.OUT_OF_SYNC

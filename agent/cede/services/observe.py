@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from cede.errors import LIBVIRT_SILENT, HungError, PermanentError, UnreachableError, UsageError
 from cede.model import serialization
-from cede.model.actions import AddToConfig, HotPlug, RemoveFromConfig, ReturnToDom0, Unplug
+from cede.model.actions import (
+    AddToConfig,
+    ForceDetach,
+    HotPlug,
+    RemoveFromConfig,
+    ReturnToDom0,
+    Unplug,
+)
 from cede.model.domain import Domain, GuestKind
 from cede.model.inventory import Inventory
 from cede.model.pci import PCIBACK, with_original_state
@@ -58,6 +65,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     listed = listed_answer()
     if not {served.domid for served in backend} <= {domain.domid for domain in domains}:
         domains = adapters.libvirt.domains()  # one was started meanwhile, or xl made it
+    domains = _with_silences(adapters, domains)
     given = {served.address for served in backend}
     # a list without any of the devices that sysfs has isn't plausible, and tells nothing
     known = None if listed.isdisjoint(device.address.node_device for device in devices) else listed
@@ -80,6 +88,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         held=memory.held,
         pauses=memory.pauses,
         last_applied=memory.last_applied,
+        given_before=memory.given,
         origins=memory.each_origin,
         boot=adapters.journal.boot,
     )
@@ -102,6 +111,20 @@ def find_uses(
         )(),
     )
     return adapters.uses.find(network, served)
+
+
+def _with_silences(adapters: Adapters, domains: Iterable[Domain]) -> tuple[Domain, ...]:
+    """Add why the guest of each running domain can't answer, by Xen's word and by what xenstore has for it."""
+    running = tuple(domains)
+    if not any(domain.running for domain in running):
+        return running
+    silences = {**adapters.xenstore.silences(), **adapters.hypervisor.silences()}
+    return tuple(
+        domain
+        if domain.domid is None or domain.domid not in silences
+        else replace(domain, silence=silences[domain.domid])
+        for domain in running
+    )
 
 
 def _both(
@@ -152,6 +175,8 @@ def look_again(adapters: Adapters, action: Action) -> Inventory:
     match action:
         case Unplug():  # whose it is may stand in the persistent XML alone
             return _domain(adapters, action.domain, adapters.libvirt.domain)
+        case ForceDetach():
+            return _domain(adapters, action.domain, adapters.libvirt.running)
         case RemoveFromConfig():
             return _domain(adapters, action.domain, adapters.libvirt.running)
         case AddToConfig():
@@ -177,7 +202,12 @@ def _domain(adapters: Adapters, name: str, read: Callable[[str], Domain | None])
         found = adapters.timeouts.call(f"reading {name} from libvirt", lambda: read(name))
     except PermanentError as error:
         found = Domain(name=name, uuid=name, kind=GuestKind.HVM, unreadable=error.message)
-    return Inventory(domains=() if found is None else (found,))
+    domains = () if found is None else (found,)
+    return Inventory(
+        domains=adapters.timeouts.call(
+            "whether guests can answer", lambda: _with_silences(adapters, domains)
+        )
+    )
 
 
 def _owners(adapters: Adapters) -> Inventory:
@@ -186,10 +216,11 @@ def _owners(adapters: Adapters) -> Inventory:
     backend = adapters.timeouts.call("xenstore", adapters.xenstore.backend)
     memory = adapters.journal.load_state()
     return Inventory(
-        domains=answer(),
+        domains=_with_silences(adapters, answer()),
         backend=backend,
         unfinished=memory.unfinished,
         last_applied=memory.last_applied,
+        given_before=memory.given,
     )
 
 

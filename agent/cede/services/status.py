@@ -18,7 +18,7 @@ from cede.model.conditions import (
     host_conditions,
     with_times,
 )
-from cede.model.journal_state import LastApplied
+from cede.model.journal_state import Given, LastApplied
 from cede.model.plan import Deferred, Satisfied
 from cede.policy.policy_files import source_of
 from cede.services.pass_report import Report
@@ -92,8 +92,14 @@ def save_status(
             else replace(condition, next_try=next_try.get(condition.subject, ""))
             for condition in conditions
         )
+    given = [
+        one
+        for target in targets.each
+        if (one := _given(statuses[target.subject], target, targets.inventory))
+    ]
     try:
         journal.save_status(targets.policy.source, conditions, places)
+        journal.note_given(given)
     except CedeError as unwritten:
         journal.warnings.append(unwritten.message)
 
@@ -143,6 +149,24 @@ def _last_applied(
     if not (live or config):
         return None
     return LastApplied(address=device.address, domain=domain.uuid, live=live, config=config)
+
+
+def _given(status: AssignmentStatus, target: Target, inventory: Inventory) -> Given | None:
+    """What a domain was seen with for the first time since its start, which libvirt gave it then."""
+    device, domain = target.device, target.domain
+    if device is None or domain is None or domain.domid is None or not target.attached:
+        return None
+    before = inventory.gave(device.address)
+    known = before is not None and (before.domain, before.domid) == (domain.name, domain.domid)
+    if known or status.done or domain.unmanaged(device.address):
+        return None
+    return Given(
+        address=device.address,
+        device=target.assignment.device,
+        domain=domain.name,
+        domid=domain.domid,
+        instance=device.instance,
+    )
 
 
 SILENT = (UnreachableError, HungError)  # how it ends to look at a host that doesn't answer

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cede.model.journal_state import Held, JournalState, Unfinished
+from cede.model.journal_state import Given, Held, JournalState, Unfinished
 from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
 from cede.state import database
@@ -19,7 +19,7 @@ from cede.state.history import History
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cede.errors import CedeError
     from cede.model.actions import Action
@@ -46,6 +46,13 @@ _MOVED = (
     " AND other.address = task.address AND coalesce(json_extract(deed.step, '$.action'), '') NOT IN"
     " ('bind-to-pciback', 'load-pciback', 'load-at-boot', 'dont-load-at-boot', 'return-to-dom0', 'switch-on',"
     " 'switch-off', 'add-to-config', 'adopt', 'remove-from-config'))"
+)
+# of a change that was done: whom it gave the device to
+_NOTE_GIVEN = (
+    "INSERT OR REPLACE INTO given SELECT task.address, task.device, task.domain,"
+    " json_extract(nullif(deed.before, ''), '$.domid'), :instance, :boot"
+    " FROM deed JOIN task ON deed.task = task.id"
+    " WHERE task.id = :task AND task.inward AND NOT deed.undoing AND json_extract(deed.step, '$.action') = 'hot-plug'"
 )
 
 
@@ -99,7 +106,25 @@ class Journal(History):
                 ),
                 pauses=self._pauses(connection),
                 last_applied=self._last_applied(connection),
+                given=self._given(connection),
             )
+
+    def _given(self, connection: sqlite3.Connection) -> tuple[Given, ...]:
+        if database.version(connection) < database.GIVEN_VERSION:
+            return ()
+        rows = connection.execute(
+            "SELECT address, device, domain, domid, instance, boot FROM given ORDER BY address"
+        )
+        return tuple(
+            Given(
+                address=Address.parse(at),
+                device=device,
+                domain=domain,
+                domid=domid if boot == self._boot else None,
+                instance=instance if boot == self._boot else None,
+            )
+            for at, device, domain, domid, instance, boot in rows
+        )
 
     # -- what executing needs
 
@@ -179,9 +204,18 @@ class Journal(History):
             )
 
     def end_change(
-        self, change_id: int, outcome: str, error: CedeError | None = None, *, complete: bool = True
+        self,
+        change_id: int,
+        outcome: str,
+        error: CedeError | None = None,
+        *,
+        complete: bool = True,
+        instance: int | None = None,
     ) -> None:
-        """Write down how the change ended; unless `complete`, the next pass finishes or undoes the rest."""
+        """Write down how the change ended; unless `complete`, the next pass finishes or undoes the rest.
+
+        `instance` is the kernel's number of the card that it was about.
+        """
         with self._writing() as connection:
             connection.execute(
                 "UPDATE task SET ended = ?, outcome = ?, message = ?, error = ?, remedy = ?, open = ? WHERE id = ?",
@@ -192,6 +226,9 @@ class Journal(History):
             )  # fmt: skip
             if error is None:
                 connection.execute(
+                    _NOTE_GIVEN, {"task": change_id, "instance": instance, "boot": self._boot}
+                )
+                connection.execute(
                     "UPDATE task SET open = 0"
                     " WHERE id < ? AND address = (SELECT address FROM task WHERE id = ?)",
                     (change_id, change_id),
@@ -201,6 +238,19 @@ class Journal(History):
                     " (SELECT address FROM task WHERE id = ? AND NOT inward)",
                     (change_id,),
                 )
+
+    def note_given(self, given: Sequence[Given]) -> None:
+        """Write down which running domain has which card now, of those that aren't known yet."""
+        if not given:
+            return
+        with self._writing() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO given VALUES (?,?,?,?,?,?)",
+                [
+                    (str(g.address), g.device, g.domain, g.domid, g.instance, self._boot)
+                    for g in given
+                ],
+            )
 
     def original_state(self, address: Address) -> OriginalState | None:
         """Return the state of the device in dom0 before cede bound it to pciback; None if unknown."""

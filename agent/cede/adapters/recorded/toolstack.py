@@ -13,7 +13,7 @@ from cede.util.kernel_files import listing, text
 
 if TYPE_CHECKING:
     from cede.errors import CedeError
-    from cede.model.domain import Domain
+    from cede.model.domain import Domain, Silence
     from cede.model.host_answers import HostAnswers
     from cede.model.inventory import BackendDevice, LibxlNote
     from cede.model.pci import Address
@@ -94,6 +94,10 @@ class RecordedXenstore(_ReadOnly):
             raise not_recorded("what xenstore has of guests' devices")
         return self._answers.backend or ()
 
+    def silences(self) -> dict[int, Silence]:
+        """Return nothing: what a guest was doing is not recorded."""
+        return {}
+
     def guest_disks(self) -> dict[str, tuple[str, ...]]:
         """Return nothing: what guests use through dom0 is part of the recorded uses."""
         return {}
@@ -141,6 +145,10 @@ class RecordedHypervisor(_ReadOnly):
         """Return Xen's own lines; None if the tree has no log of Xen's."""
         said = first_text(self._paths.root, XEN_LOGS)
         return None if said is None else own_lines(said)
+
+    def silences(self) -> dict[int, Silence]:
+        """Return nothing: what a guest was doing is not recorded."""
+        return {}
 
     def in_guest(self, address: Address) -> bool | None:
         """Return whether a guest owned the device; None if not told."""

@@ -53,6 +53,14 @@ class Xl:
             is not None
         )
 
+    def attach(self, domid: int, address: Address, *, permissive: bool) -> None:
+        """Give a running domain what is assignable, by `xl pci-attach`; libvirt hears nothing of it.
+
+        Raises PermanentError if Xen's toolstack refuses.
+        """
+        options = ",permissive=1" if permissive else ""
+        process.run("xl", "pci-attach", str(domid), f"{address}{options}")
+
     def detach(self, domid: int, address: Address) -> None:
         """Take out of a running domain what libvirt doesn't list there, by `xl pci-detach`.
 

@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cede.errors import PermanentError
+from cede.model.domain import Silence
 from cede.model.log_lines import iommu_faults, own_lines
 from cede.util.kernel_files import text
 from cede.util.log import log_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cede.model.pci import Address
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _INITIAL_DOMAIN = 1 << 11  # XENFEAT_dom0, xen/include/public/features.h
 _KEY_THAT_LISTS_DEVICES = "Q"
 _NO_DOMAIN = 0x7FF4  # DOMID_INVALID: asks whether any guest may get the device
+_SUSPENDED, _CRASHED = 2, 3  # SHUTDOWN_suspend and _crash, xen/include/public/sched.h
 _NO_IOMMU = -1  # the binding's ENOSYS; else 0, or the device that can't be given
 _ERRORS = (Exception,)  # xen.lowlevel.xc.Error, unknown before the binding is loaded
 _NO_BINDING = "shut the guest down: its end frees all its devices"
@@ -99,6 +101,20 @@ class Hypervisor:
             return None
         return None if refused == _NO_IOMMU else bool(refused)
 
+    def silences(self) -> Mapping[int, Silence]:
+        """Return by its id each domain that doesn't run now, and why; empty if Xen can't be asked.
+
+        A guest that saves itself has shut down with the reason "suspend". Source: tools/python/xen/lowlevel/xc/xc.c
+        (pyxc_domain_getinfo).
+        """
+        if self._xc is None:
+            return {}
+        try:
+            told = [(int(one["domid"]), _silence(one)) for one in self._xc.domain_getinfo()]
+        except _ERRORS:
+            return {}
+        return {domid: silence for domid, silence in told if silence is not None}
+
     def quarantined(self, address: Address) -> bool | None:
         """Return whether the device is in Xen's quarantine; None if unknown.
 
@@ -162,6 +178,17 @@ class Hypervisor:
                 name="deassign-failed",
                 remedy=_NO_BINDING,
             )
+
+
+def _silence(info: Mapping[str, int]) -> Silence | None:
+    if info.get("dying"):
+        return Silence.SHUTTING_DOWN
+    if info.get("crashed"):
+        return Silence.CRASHED
+    if info.get("shutdown"):
+        reasons = {_SUSPENDED: Silence.SAVING, _CRASHED: Silence.CRASHED}
+        return reasons.get(info.get("shutdown_reason", -1), Silence.SHUTTING_DOWN)
+    return Silence.PAUSED if info.get("paused") else None
 
 
 def _spelt(address: Address) -> str:

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 from cede.adapters.xen import served
 from cede.adapters.xen.xenstore_client import Nodes, Operation, XenstoreClient
 from cede.errors import IndeterminateError, WorldMovedError
-from cede.model.domain import MAX_DOMID
+from cede.model.domain import MAX_DOMID, Silence
 from cede.model.inventory import CLOSING, CONNECTED, BackendDevice, LibxlNote
 from cede.model.pci import Address
 from cede.util.text import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 
 _DOMAINS = "/local/domain"
 _BACKEND = f"{_DOMAINS}/0/backend/pci"
 _LIBXL_NOTES = "/libxl/pci"
+_SUSPEND = "suspend"
 _INDEX = re.compile(r"[0-9]{1,5}")
 _FRONTEND = re.compile(r"/local/domain/[0-9]{1,5}/device/pci/[0-9]{1,5}")
 _MAX_DEVFN = 0xFF
@@ -145,6 +146,21 @@ class Xenstore:
             nodes.write(f"{base}/num_devs", str(count - 1).encode())
 
         self._client.in_transaction(remove)
+
+    def silences(self) -> Mapping[int, Silence]:
+        """Return by its id each guest that was asked to shut down or to be saved, and hasn't taken that in yet.
+
+        A guest empties the node when it begins. Source: docs/misc/xenstore-paths.pandoc (`control/shutdown`). Raises
+        UnreachableError if xenstore doesn't answer.
+        """
+        (alive,) = self._list(_DOMAINS)
+        domids = [domid for name in alive if (domid := _domid(name))]
+        asked = self._read(*(f"{_DOMAINS}/{domid}/control/shutdown" for domid in domids))
+        return {
+            domid: Silence.SAVING if word == _SUSPEND else Silence.SHUTTING_DOWN
+            for domid, word in zip(domids, asked, strict=True)
+            if word
+        }
 
     def guest_disks(self) -> dict[str, tuple[str, ...]]:
         """What dom0 serves to each guest as a disk, whoever started the guest, by the guest's name.
