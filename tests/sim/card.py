@@ -59,6 +59,11 @@ class Card:
         return frozenset(self.in_use) if dom0s else frozenset()
 
     @property
+    def resets_with_bus(self) -> bool:
+        """Whether only a reset of its bus resets it."""
+        return self.reset is Reset.BUS
+
+    @property
     def in_guest(self) -> bool:
         return self.owner not in {DOM0, QUARANTINE}
 

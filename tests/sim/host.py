@@ -178,6 +178,15 @@ class Host(ABC):
         """Whether its backend waits for it to let go of something."""
         return guest.paused and bool(self._closing_in(guest))
 
+    def bus_of(self, card: Card) -> list[Card]:
+        """The other functions on its bus."""
+        others = (other for at, other in self.cards.items() if at.same_bus(card.address))
+        return [other for other in others if other.present and other.address != card.address]
+
+    def active(self, card: Card) -> bool:
+        """Whether libvirt does not reset its bus for another function."""
+        return card.driver != PCIBACK or card.in_guest
+
     def reserved(self, card: Card) -> bool:
         """Whether a guest's persistent XML lists it."""
         return any(g.domain.config_hostdev(card.address) for g in self.guests.values())

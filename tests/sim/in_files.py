@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.xen.xenstore import Xenstore
-from cede.model.pci import Address, Link
+from cede.model.pci import Address, Link, Reset
 from cede.state.journal import Journal
 from cede.util.clock import ThreadTimeouts
 from cede.util.kernel_files import listing
@@ -129,6 +129,11 @@ class FileCard(Card):
     @property
     def modalias(self) -> str:
         return self._sysfs.modalias(self.address)
+
+    @property
+    def resets_with_bus(self) -> bool:
+        device = self._sysfs.device(self.address)
+        return device is not None and device.reset is Reset.BUS
 
     @property
     def present(self) -> bool:

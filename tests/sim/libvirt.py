@@ -135,6 +135,8 @@ class SimulatedLibvirt(Port):
             assert host.shown_owned.get(address, True) is not True, (
                 f"libvirt resets {address} in use"
             )
+            if card.resets_with_bus and any(map(host.active, host.bus_of(card))):
+                raise PermanentError(f"Active devices on bus with {address}, not doing bus reset")
             ready = seen.passthrough and not host.stuck(guest)
             if not ready or address in host.backend or card.in_guest:
                 raise PermanentError("libxenlight failed to attach pci device")

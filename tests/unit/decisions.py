@@ -34,7 +34,7 @@ def _decision(decision: Decision) -> Any:  # noqa: ANN401 - as YAML has it
         case Satisfied():
             return {"satisfied": decision.why.value}
         case Deferred():
-            return "deferred"
+            return {"deferred": {"restart": decision.restart}} if decision.restart else "deferred"
         case Refused():
             return {"refused": decision.rule, "kind": decision.kind.value}
         case Paused():
@@ -46,12 +46,16 @@ def _decision(decision: Decision) -> Any:  # noqa: ANN401 - as YAML has it
 
 
 def _change(change: Change) -> dict[str, Any]:
-    """Its actions; its purpose, unless it is a first attach; whether something is left to the administrator."""
+    """Its actions; its purpose, unless it is a first attach; what is left to the administrator, and its group."""
     said: dict[str, Any] = {"change": [_shown(action) for action in change.actions]}
     if change.purpose is not Purpose.ATTACH:
         said["purpose"] = change.purpose.value
     if change.action_required:
         said["action_required"] = True
+    if change.restart:
+        said["restart"] = change.restart
+    if change.group:
+        said["group"] = change.group
     return said
 
 

@@ -15,9 +15,10 @@ domid]. `paused` and `drained` list what the administrator named so, "everything
 asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
-first attach, and whether the rest is `action_required` of the administrator; or `refused` with the name of the rule and
-the kind of refusal; or `satisfied` and why; or in a word why there is nothing to do. The sentences for people are all
-in tests/golden/plan.txt (`pytest --regenerate-golden` writes it).
+first attach, whether the rest is `action_required` of the administrator, which domain is to `restart`, and the `group`
+of what is done together; or `refused` with the name of the rule and the kind of refusal; or `satisfied` and why; or in
+a word why there is nothing to do. The sentences for people are all in tests/golden/plan.txt (`pytest
+--regenerate-golden` writes it).
 """
 
 import os
@@ -34,7 +35,7 @@ import yaml
 from cede.adapters.linux.config_space import own_reset
 from cede.commands import output
 from cede.model.actions import AddToConfig, Adopt, HotPlug
-from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership, Silence
+from cede.model.domain import FEATURES, Domain, GuestKind, Hostdev, Ownership, Silence, own_alias
 from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Given, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState, Reset
@@ -219,9 +220,10 @@ def test_the_plan_decides_what_the_case_says(path: Path) -> None:
     planned = _planned(case)
     assert decisions(planned) == case["plan"]
     for change in planned.changes:
-        names = {change.device}
         claims = [s for s in change.actions if isinstance(s, HotPlug | AddToConfig | Adopt)]
-        assert {action.alias for action in claims} <= {f"ua-cede-{name}" for name in names}
+        of_card = planned.assignment_of(change.subject) != change.subject
+        for action in claims:
+            assert action.alias == own_alias(change.device, action.address, of_card=of_card)
         assert {s.policy for s in claims if not isinstance(s, HotPlug)} <= {SOURCE}
 
 

@@ -18,6 +18,7 @@ from cede.model.policy import (
     Channel,
     DevicePolicy,
     Expect,
+    Functions,
     Match,
     OnDrift,
     Place,
@@ -381,6 +382,35 @@ def test_what_only_one_device_can_have_is_refused_under_a_second_name(
     twice = the_diagnostic_about(text)
     assert (twice.name, twice.place) == ("device-named-twice", f"policy.yaml:4:{column}")
     assert all(part in twice.text for part in (named, "'a'", "policy.yaml:3:3"))
+
+
+@pytest.mark.parametrize("said", ["0000:09:00", "9:0", "09:00.*"])
+def test_an_address_without_a_function_means_all_functions_of_the_slot(said: str) -> None:
+    device = only_device(device_with(f'match: {{address: "{said}"}}'))
+    assert (device.match.address, device.functions) == (Address(0, 9, 0, 0), Functions.ALL)
+
+
+def test_any_match_may_mean_all_functions_of_the_slot() -> None:
+    device = only_device(device_with('match: {class: "0300"}, functions: all'))
+    assert device.functions is Functions.ALL
+    assert only_device(device_with('match: {class: "0300"}')).functions is Functions.ONE
+
+
+@pytest.mark.parametrize(
+    ("said", "column", "name"),
+    [
+        ('match: {address: "0000:09:00"}, functions: one', 53, "half-pair"),
+        ('match: {address: "0000:09:00.0"}, functions: both', 55, "unexpected-value"),
+        ('match: {physical_function: "0000:09:00", function: 0}', 37, "unexpected-value"),
+    ],
+)
+def test_functions_that_fit_no_address_are_reported(said: str, column: int, name: str) -> None:
+    assert names_and_places(device_with(said)) == [(name, f"policy.yaml:3:{column}")]
+
+
+def test_a_name_that_would_be_another_ones_alias_is_reported() -> None:
+    text = 'version: 1\ndevices: {gpu-pci_0000_09_00_1: {match: {address: "09:00.1"}}}\n'
+    assert names_and_places(text) == [("unexpected-value", "policy.yaml:2:11")]
 
 
 def test_any_of_the_same_devices_may_be_wanted_under_two_names() -> None:

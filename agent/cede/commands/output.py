@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, assert_never
 
 from cede.commands import exit_status, screen
@@ -49,10 +51,31 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def plan(planned: Plan) -> None:
     """Print every decision: the actions of a change, the reason why nothing is to do, a refusal with its remedy."""
-    for one in planned.decisions:
-        decision(one)
+    together = groupby(planned.decisions, lambda one: planned.assignment_of(one.subject))
+    for assignment, decisions in together:
+        _of_assignment(assignment, tuple(decisions))
     if not planned.decisions:
         echo("The policy assigns nothing.")
+
+
+def _of_assignment(assignment: str, decisions: Sequence[Decision]) -> None:
+    """Print the decisions of one assignment; what is so of all functions of a card once."""
+    if len(decisions) == 1:
+        decision(decisions[0])
+        return
+    alike = {replace(one, subject=assignment) for one in decisions}
+    if len(alike) == 1:
+        decision(alike.pop())
+        return
+    required = dict.fromkeys(
+        one.action_required for one in decisions if isinstance(one, Change | Deferred)
+    )
+    for one in decisions:
+        decision(replace(one, action_required="") if isinstance(one, Change | Deferred) else one)
+    for what in required:
+        if what:
+            echo(f"{assignment}:")
+            _action_required(what)
 
 
 def decision(one: Decision) -> None:
@@ -121,7 +144,7 @@ def checked(found: Report, conditions: Sequence[Condition] = ()) -> None:
     for condition in conditions:
         of.setdefault(condition.subject, {})[condition.type] = condition
     statuses = {status.subject: status for status in found.statuses}
-    for checks in found.checked:
+    for checks in CheckedAssignment.of(found):
         known, status = of.get(checks.subject, {}), statuses[checks.subject]
         action = known.get(IN_SYNC)
         word = "in sync" if status.kind is None else "OUT OF SYNC"
@@ -131,10 +154,21 @@ def checked(found: Report, conditions: Sequence[Condition] = ()) -> None:
             word = status.reason.upper()
         since = f" since {action.since}" if action is not None else ""
         echo(f"{checks.subject}: {word}{since}")
-        for finding in checks.findings:
-            echo(f"  [{_MARK[finding.status]}] {finding}")
+        _findings(checks)
         for condition in known.values():
             echo(f"  {condition}")
+
+
+def _findings(checks: CheckedAssignment) -> None:
+    """Print what is so of all functions once, then the rest of each."""
+    each = [set(function.findings) for function in checks.functions] or [set(checks.findings)]
+    shared = set.intersection(*each)
+    for finding in (finding for finding in checks.findings if finding in shared):
+        echo(f"  [{_MARK[finding.status]}] {finding}")
+    for function in checks.functions:
+        echo(f"  {function.subject}: {'' if function.attached else 'not '}attached")
+        for finding in (finding for finding in function.findings if finding not in shared):
+            echo(f"    [{_MARK[finding.status]}] {finding}")
 
 
 _USUAL = {MAINTENANCE: Status.FALSE}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cede.errors import FailureKind
 from cede.model.plan import Change, Plan, Refused
@@ -150,18 +150,23 @@ def _doubled(first: float, times: int) -> float:
 
 
 def hold_back(planned: Plan, waiting: Mapping[str, str]) -> Plan:
-    """Return the plan without the changes of those that wait; `waiting` tells of each why and until when."""
-    return Plan(
+    """Return the plan without the changes of those that wait; `waiting` tells of each why and until when.
+
+    Of a card all functions wait.
+    """
+    return replace(
+        planned,
         decisions=tuple(
             Refused(
                 subject=decision.subject,
                 rule="backoff",
                 kind=FailureKind.TRY_LATER,
-                reason=f"left alone: {waiting[decision.subject]}",
+                reason=f"left alone: {waiting[assignment]}",
                 remedy="`cede apply` tries at once; `systemctl reload cede` ends the wait",
             )
-            if isinstance(decision, Change) and decision.subject in waiting
+            if isinstance(decision, Change)
+            and (assignment := planned.assignment_of(decision.subject)) in waiting
             else decision
             for decision in planned.decisions
-        )
+        ),
     )

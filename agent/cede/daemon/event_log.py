@@ -56,12 +56,12 @@ class EventReporter:
         """Log what is new in a report; return the state in one line."""
         found = {s.subject: (_LEVELS[s.severity], s.text) for s in done.statuses}
         pauses = {one.subject: f"{one.reason}; next try {when(one.until)}" for one in waiting}
-        refused = {refusal.subject for refusal in done.plan.refusals}
+        refused = {done.plan.assignment_of(refusal.subject) for refusal in done.plan.refusals}
         for subject, pause in pauses.items():
             if subject not in refused:
                 _, text = found.get(subject, (logging.WARNING, ""))
                 found[subject] = (logging.WARNING, f"{text + ': ' if text else ''}{pause}")
-        worked = {outcome.change.subject for outcome in done.outcomes}
+        worked = {done.plan.assignment_of(outcome.change.subject) for outcome in done.outcomes}
         for subject, (level, text) in found.items():
             if self._said.get(subject) != text or subject in worked:
                 self._log.log(level, f"{subject}: {text}")

@@ -226,7 +226,7 @@ class Daemon:
             waiting.subject: f"{waiting.reason}; next try {self.when(waiting.until)}"
             for waiting in self.backoff.waiting(self.clock())
         }
-        self.backoff.keep(planned.by_subject)
+        self.backoff.keep({planned.assignment_of(subject) for subject in planned.by_subject})
         return hold_back(planned, words)
 
 

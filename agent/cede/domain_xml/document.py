@@ -21,12 +21,12 @@ from cede.errors import PermanentError, unexpected
 from cede.model.domain import (
     FEATURES,
     MAX_DOMID,
-    OWN_ALIAS,
     Domain,
     Feature,
     GuestKind,
     Hostdev,
     Ownership,
+    name_of_alias,
 )
 from cede.model.pci import Address
 from cede.util.text import c_number, number, one_line
@@ -318,7 +318,7 @@ def with_hostdev(
 
 
 def _with_ownership(domain_xml: str, address: Address, alias: str, policy: str) -> str:
-    ownership = Ownership(name=alias.removeprefix(OWN_ALIAS), address=address, policy=policy)
+    ownership = Ownership(name=name_of_alias(alias, address), address=address, policy=policy)
     return metadata.added(domain_xml, ownership)
 
 

@@ -2,13 +2,16 @@
 
 Each action is in the journal before it is done. Before each try of one that can't be taken back the host is looked at
 again, and the action is refused if what the plan rests on isn't so any more. A change that fails is rolled back, action
-by action; a device on which a call hangs is left alone. Independent changes run side by side.
+by action; a device on which a call hangs is left alone. Changes of one group go stage by
+stage: all devices are bound to pciback before anything else, and all have left before one is returned. Independent
+changes run side by side.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -21,7 +24,7 @@ from cede.errors import (
     unexpected,
 )
 from cede.executor.actions import ActionRunner, changes_nothing, original_state, read_prestate
-from cede.model.actions import Action, BindToPciback
+from cede.model.actions import Action, BindToPciback, ReturnToDom0
 from cede.model.plan import ActionOutcome, Change, Outcome
 from cede.planner.recheck import RECHECKED, recheck
 from cede.planner.recovery import rollback_actions
@@ -37,6 +40,16 @@ if TYPE_CHECKING:
 
 SIDE_BY_SIDE = 8
 Progress = Callable[[Change, Action | ActionOutcome], None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A change that is being executed; `change_id` is None if it couldn't be written to the journal."""
+
+    change: Change
+    change_id: int | None
+    tried: list[ActionOutcome] = field(default_factory=list)
+    error: CedeError | None = None
 
 
 def silence(_change: Change, _event: Action | ActionOutcome) -> None:
@@ -77,8 +90,9 @@ class Executor:
         found: dict[int, Outcome] = {}
 
         def take_group(group: Sequence[int]) -> None:
-            for number in group:
-                found[number] = self._execute(changes[number])
+            for numbers in _done_together(group, changes):
+                outcomes = self._execute([changes[number] for number in numbers])
+                found.update(zip(numbers, outcomes, strict=True))
 
         grouped = conflict_groups(changes)
         threads = min(len(grouped), self._side_by_side)
@@ -93,27 +107,49 @@ class Executor:
                     done.result()
         return tuple(found[number] for number in range(len(changes)))
 
-    def _execute(self, change: Change) -> Outcome:
-        """Run the actions of `change` up to the first that fails; then roll back if `change` says so."""
+    def _execute(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Run the actions of changes that are done together, stage by stage, up to the first that fails.
+
+        Then all that say so are rolled back, the last one first.
+        """
+        runs = [self._begun(change) for change in changes]
+        for stage in range(_STAGES):
+            failed = next((run.error for run in runs if self._go_on(run, stage)), None)
+            if failed is not None:
+                for run in runs:
+                    run.error = run.error or _error_of_other(run, failed)
+                break
+        ended = [self._end(run) for run in reversed(runs)]
+        return ended[::-1]
+
+    def _begun(self, change: Change) -> _Run:
         try:
-            change_id = self._adapters.journal.begin_change(change, self._requester)
+            return _Run(change, self._adapters.journal.begin_change(change, self._requester))
         except CedeError as unwritten:
-            return Outcome(change=change, error=unwritten)
-        tried: list[ActionOutcome] = []
-        error: CedeError | None = None
-        for action in change.actions:
+            return _Run(change, None, error=unwritten)
+
+    def _go_on(self, run: _Run, stage: int) -> bool:
+        """Run the actions of one stage; return whether the change has failed."""
+        if run.change_id is None:
+            return True
+        for action in _of_stage(run.change.actions, stage):
             if self._stop.is_set():
-                error = StopRequestedError(
+                run.error = StopRequestedError(
                     f"interrupted before: {action}",
                     remedy="apply again to go on, or `cede release` the device",
                 )
-                break
-            tried.append(self._run_action(change_id, change, action))
-            error = tried[-1].error
-            if error is not None:
-                break
-        outcome = self._ended(change_id, change, tuple(tried), error)
-        return self._journaled(change_id, outcome)
+                return True
+            run.tried.append(self._run_action(run.change_id, run.change, action))
+            run.error = run.tried[-1].error
+            if run.error is not None:
+                return True
+        return False
+
+    def _end(self, run: _Run) -> Outcome:
+        if run.change_id is None:
+            return Outcome(change=run.change, error=run.error)
+        outcome = self._ended(run.change_id, run.change, tuple(run.tried), run.error)
+        return self._journaled(run.change_id, outcome)
 
     def _ended(
         self,
@@ -282,6 +318,39 @@ class Executor:
             )
 
 
+_STAGES = 3
+
+
+def _of_stage(actions: Sequence[Action], stage: int) -> Sequence[Action]:
+    """Return the actions of one stage: up to the binding to pciback, up to a return to dom0, and the rest."""
+    ends = (n for n, action in enumerate(actions, 1) if isinstance(action, BindToPciback))
+    begins = (n for n, action in enumerate(actions) if isinstance(action, ReturnToDom0))
+    bound, back = max(ends, default=0), next(begins, len(actions))
+    return (actions[:bound], actions[bound:back], actions[back:])[stage]
+
+
+def _error_of_other(run: _Run, error: CedeError) -> CedeError | None:
+    """Return what the error of another change makes of one that is done together with it; None if it is done.
+
+    Where devices go in, all go or none; what is complete on a way out, or when a stop is requested, stays.
+    """
+    complete = len(run.tried) == len(run.change.actions)
+    stopped = isinstance(error, StopRequestedError)
+    if complete and (stopped or not run.change.rollback_on_failure):
+        return None
+    if isinstance(error, HungError):  # on another device: this one is not left alone for it
+        return PermanentError(error.message, name=error.name, remedy=error.remedy)
+    return error
+
+
+def _done_together(group: Sequence[int], changes: Sequence[Change]) -> Iterator[list[int]]:
+    """Yield the numbers of the group in order, those of changes that are done together with the first of them."""
+    together: dict[str, list[int]] = {}
+    for number in group:
+        together.setdefault(changes[number].group or f"{number}", []).append(number)
+    yield from together.values()
+
+
 def _outcome_word(outcome: Outcome) -> str:
     if outcome.error is None:
         return "done"
@@ -322,6 +391,8 @@ def _shares(change: Change) -> Iterator[str]:
             yield "the host"
     else:
         yield str(change.address)
+    if change.group:
+        yield f"group {change.group}"
     if change.address is not None and change.address.bus:
         yield f"bus {change.address.segment:04x}:{change.address.bus:02x}"
     for domain in change.domains:

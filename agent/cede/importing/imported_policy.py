@@ -19,7 +19,7 @@ from cede.importing.sources import DesiredDevice, SourceContent
 from cede.model.domain import DomainName
 from cede.model.inventory import Inventory
 from cede.model.pci import Address, Device, Identity
-from cede.model.plan import Sentence
+from cede.model.plan import Refused, Sentence
 from cede.model.policy import DevicePolicy, Policy, When
 from cede.planner.resolve import resolve_targets
 from cede.util.json_keywords import Keywords
@@ -136,10 +136,15 @@ def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy
     known: dict[Address, DevicePolicy] = {}
     targets = resolve_targets(existing, inventory)
     for described in existing.devices:
-        device = targets.device(described, described.name)
-        address = device.address if isinstance(device, Device) else described.match.address
-        if address is not None:
-            known.setdefault(address, described)
+        found = targets.functions(described, described.name)
+        stands = (
+            (described.match.address,)
+            if isinstance(found, Refused)
+            else tuple(device.address for device in found)
+        )
+        for address in stands:
+            if address is not None:
+                known.setdefault(address, described)
     return known
 
 

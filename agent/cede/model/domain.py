@@ -26,6 +26,19 @@ DomainName = Annotated[
 KiB = Annotated[int, Keywords(minimum=0)]
 
 
+def own_alias(name: str, address: Address, *, of_card: bool = False) -> str:
+    """Return cede's alias for the device that the policy calls `name`; no two in a domain have the same one.
+
+    One function `of_card` has its address in it, since all functions of a card have one name.
+    """
+    return f"{OWN_ALIAS}{name}{f'-{address.node_device}' if of_card else ''}"
+
+
+def name_of_alias(alias: str, address: Address) -> str:
+    """Return how the policy calls the device at `address` that has this alias of cede's."""
+    return alias.removeprefix(OWN_ALIAS).removesuffix(f"-{address.node_device}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostdev:
     """A `<hostdev type='pci'>` of a domain (https://libvirt.org/formatdomain.html#host-device-assignment).
@@ -173,7 +186,7 @@ class Domain:
         """cede's notes, and what the alias of a hostdev of cede's still says where its note is lost; by address."""
         found = {
             hostdev.address: Ownership(
-                name=(hostdev.alias or "").removeprefix(OWN_ALIAS),
+                name=name_of_alias(hostdev.alias or "", hostdev.address),
                 address=hostdev.address,
                 policy="",
             )

@@ -18,6 +18,8 @@ _SBDF = re.compile(
     r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
 )
 
+_SLOT = re.compile(r"^([0-9a-f]{1,4}:)?[0-9a-f]{1,2}:[0-9a-f]{1,2}$")
+
 _NODE_DEVICE = re.compile(
     r"^pci_(?P<segment>[0-9a-f]{4})_(?P<bus>[0-9a-f]{2})_(?P<slot>[0-9a-f]{2})_(?P<function>[0-7])$"
 )
@@ -73,6 +75,20 @@ class Address:
         return cls(parts["segment"], parts["bus"], parts["slot"], parts["function"])
 
     @classmethod
+    def parse_slot(cls, text: str) -> Self:
+        """Read the address of a whole slot: `0000:09:00`, `09:00` (segment 0), or with `.*` as xl has it.
+
+        Return the address of its function 0, which every device has (PCI Local Bus Specification 3.0, 3.2.2.3.4).
+        Raises ValueError, with what would have been right, for anything else.
+        """
+        bare = text.strip().lower().removesuffix(".*")
+        if _SLOT.match(bare) is None:
+            raise ValueError(
+                f"{text[:40]!r} is not the address of a slot; one looks like 0000:09:00"
+            )
+        return cls.parse(f"{bare}.0")
+
+    @classmethod
     def from_devfn(cls, devfn: int) -> Self:
         """Return the address on bus 0 that a devfn byte means (xenstore's vdevfn-N: slot * 8 + function)."""
         return cls(0, 0, devfn >> 3, devfn & 7)
@@ -81,6 +97,10 @@ class Address:
     def node_device(self) -> str:
         """The node device's name in libvirt, `pci_0000_01_00_0` (virNodeDeviceGetName)."""
         return f"pci_{self.segment:04x}_{self.bus:02x}_{self.slot:02x}_{self.function}"
+
+    def same_slot(self, other: Address) -> bool:
+        """Return whether both are functions of one device."""
+        return replace(self, function=0) == replace(other, function=0)
 
     def same_bus(self, other: Address) -> bool:
         """Return whether a secondary bus reset of one would reset the other."""

@@ -71,7 +71,9 @@ class Change:
     `instance` is the kernel's number of it, which another card at the same address has not; None if it isn't known.
     `action_required` is what the administrator must do after the actions before the assignment is in sync, empty if
     nothing. `reason` says why there is something to do, where that isn't a first attach or the administrator's command.
-    `override` names the guards that the policy overrides for the device.
+    `override` names the guards that the policy overrides for the device. `restart` names the running domain that has to
+    be restarted after the actions, empty if none. `group` is the same in changes that are done together: all or none of
+    them where devices go in, and all out of the domain before one is returned; empty for a change of its own.
     """
 
     subject: Subject
@@ -84,6 +86,8 @@ class Change:
     action_required: str = ""
     reason: str = ""
     override: tuple[str, ...] = ()
+    restart: str = ""
+    group: str = ""
 
     @property
     def attaching(self) -> bool:
@@ -147,11 +151,15 @@ class Satisfied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Nothing that cede could do before the administrator has done what is `action_required`."""
+    """Nothing that cede could do before the administrator has done what is `action_required`.
+
+    `restart` names the running domain that has to be restarted, empty if it is something else that is required.
+    """
 
     subject: Subject
     action_required: Sentence
     reason: Reason
+    restart: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,16 +198,33 @@ class Drifted:
 Decision = Change | Satisfied | Deferred | Refused | Paused | Drifted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """An assignment of several functions, with a decision for each: `functions` are the subjects of those."""
+
+    assignment: Subject
+    functions: tuple[Subject, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The `decisions`, one of each subject, in the order in which they were made."""
+    """The `decisions`, one of each subject, in the order they were made in; `cards` says which belong together."""
 
     decisions: tuple[Decision, ...] = ()
+    cards: tuple[Card, ...] = ()
 
     @cached_property
     def by_subject(self) -> dict[str, Decision]:
         """Each decision by its subject."""
         return {decision.subject: decision for decision in self.decisions}
+
+    @cached_property
+    def _assignments(self) -> dict[str, str]:
+        return {subject: card.assignment for card in self.cards for subject in card.functions}
+
+    def assignment_of(self, subject: str) -> str:
+        """Return the assignment that a decision is about: the subject itself, unless that is a function of a card."""
+        return self._assignments.get(subject, subject)
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
@@ -219,13 +244,16 @@ class Plan:
 
 def filter_plan(planned: Plan, subjects: Collection[str], *, drained: bool = False) -> Plan:
     """Return the part of a plan that is about these subjects; with `drained` also whatever is taken back to dom0."""
+    decisions = tuple(
+        decision
+        for decision in planned.decisions
+        if decision.subject in subjects
+        or (drained and isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
+    )
+    left = {decision.subject for decision in decisions}
     return Plan(
-        decisions=tuple(
-            decision
-            for decision in planned.decisions
-            if decision.subject in subjects
-            or (drained and isinstance(decision, Change) and decision.purpose is Purpose.DRAIN)
-        )
+        decisions=decisions,
+        cards=tuple(card for card in planned.cards if not left.isdisjoint(card.functions)),
     )
 
 

@@ -67,6 +67,13 @@ class OnDrift(StrEnum):
     REPORT = "report"
 
 
+class Functions(StrEnum):
+    """Which functions of its slot a device of the policy means: the matched one, or all of them, the whole card."""
+
+    ONE = "one"
+    ALL = "all"
+
+
 class When(StrEnum):
     """Whether a running domain gets the device at once, or when it is next started."""
 
@@ -112,12 +119,14 @@ class Expect:
 class DevicePolicy:
     """One named device of the policy.
 
-    `override` names the guards that may not keep it (`boot-vga`, say): the only way past them, device by device.
+    With all `functions` of its slot, `match` and `expect` are about one of them. `override` names the guards that may
+    not keep it (`boot-vga`, say): the only way past them, device by device.
     """
 
     name: str
     match: Match
     expect: Expect
+    functions: Functions = Functions.ONE
     override: tuple[str, ...] = ()
     place: Place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.model.actions import (
@@ -14,7 +15,7 @@ from cede.model.actions import (
     LoadPciback,
     SwitchOn,
 )
-from cede.model.domain import E820_HOST, OWN_ALIAS, PASSTHROUGH, Domain, Feature, GuestKind
+from cede.model.domain import E820_HOST, PASSTHROUGH, Domain, Feature, GuestKind, own_alias
 from cede.model.plan import Change, Decision, Deferred, Drifted, Purpose, Refused, Satisfied, Why
 from cede.model.policy import OnDrift, When
 from cede.planner.half_gone import put_back
@@ -34,6 +35,7 @@ def plan_assignment(
     A `scheduled` pass, for which no person asked just now, leaves a drift as it is where the policy wants it only
     reported.
     """
+    target = replace(target, restart_with=context.restart_with.get(target.pair, ()))
     lost = "" if target.unmanaged else _drift(target)
     decision = first_answer(target, context, Asked.LATER) or _attach(target, lost)
     restorable = isinstance(decision, Change) or (
@@ -88,12 +90,13 @@ def _attach(target: AttachTarget, lost: str) -> Change | Satisfied | Deferred:
         action_required=_action_required(target),
         reason=lost,
         override=target.override,
+        restart=_restart(target),
     )
 
 
 def _steps(target: AttachTarget) -> Iterable[Action]:
     address, domain, assignment = target.device.address, target.domain, target.assignment
-    alias = OWN_ALIAS + assignment.device
+    alias = own_alias(assignment.device, address, of_card=bool(target.functions))
     interrupted = target.inventory.interrupted_in(address)
     if interrupted is not None:
         yield ForceDetach(address=address, domain=interrupted.name)
@@ -149,6 +152,12 @@ def missing_features(domain: Domain) -> tuple[Feature, ...]:
     return tuple(name for name, lacks in lacking if lacks and name not in domain.features)
 
 
+def _restart(target: AttachTarget) -> str:
+    """The domain that has to be restarted, empty if none."""
+    now = target.due and (target.blocked or bool(target.restart_with))
+    return target.domain.name if now else ""
+
+
 def _action_required(target: AttachTarget) -> str:
     name = target.domain.name
     if target.live is not None or target.assignment.when is When.NEXT_START:
@@ -157,6 +166,12 @@ def _action_required(target: AttachTarget) -> str:
         return f"start {name}"
     if target.blocked:
         return f"shut {name} down and start it: it was started without passthrough, so libxl would refuse a hot-plug"
+    if target.restart_with:
+        together = " and ".join(map(str, target.restart_with))
+        return (
+            f"shut {name} down and start it: {together} can only be reset together, with their bus, and libvirt "
+            "hot-plugs no device while another one on its bus is in use"
+        )
     return ""
 
 
@@ -168,5 +183,8 @@ def _already(target: AttachTarget) -> Satisfied | Deferred:
     reason = f"{address} is in the persistent XML of {name}, which gets it at its next start"
     action_required = _action_required(target)
     if action_required:
-        return Deferred(subject=target.subject, action_required=action_required, reason=reason)
+        return Deferred(
+            subject=target.subject, action_required=action_required, reason=reason,
+            restart=_restart(target),
+        )  # fmt: skip
     return Satisfied(subject=target.subject, why=Why.AT_NEXT_START, reason=reason)

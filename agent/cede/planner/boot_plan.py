@@ -11,13 +11,15 @@ dracut.cmdline(7).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cede.model.domain import Domain, GuestKind
 from cede.model.pci import PCIBACK, Address, Device
-from cede.model.plan import Change, Decision, Plan, Purpose, Refused, Satisfied, Why
+from cede.model.plan import Card, Change, Decision, Plan, Purpose, Refused, Satisfied, Why
 from cede.model.policy import When
 from cede.planner.attach import bind_actions
+from cede.planner.groups import Member, keep_together
 from cede.planner.guards import refuse_guarded
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
 from cede.planner.match import candidates
@@ -41,12 +43,31 @@ _ANY_GUEST = Domain(name="a guest", uuid="-", kind=GuestKind.PV)
 
 
 def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
-    """Plan to bind each assigned device to pciback; one decision per device, whatever domains may have it.
+    """Plan to bind each assigned device to pciback; one decision per function, whatever domains may have it.
 
     And a refusal for each domain whose file can't be read.
     """
-    decided = (decision for _, _, decision in _decisions(policy, inventory))
-    return Plan(decisions=(*decided, *map(_unreadable, inventory.unreadable)))
+    decided: dict[str, list[Decision]] = {}
+    for named, _, decision in _decisions(policy, inventory):
+        decided.setdefault(named.name, []).append(decision)
+    domains = {
+        a.device: [o.domain for o in policy.assignments_of(a.device)] for a in policy.assignments
+    }
+    return Plan(
+        decisions=(*chain.from_iterable(decided.values()), *map(_unreadable, inventory.unreadable)),
+        cards=tuple(
+            Card(
+                assignment=_subject(name, domains[name]),
+                functions=tuple(decision.subject for decision in functions),
+            )
+            for name, functions in decided.items()
+            if len(functions) > 1
+        ),
+    )
+
+
+def _subject(name: str, domains: Iterable[str]) -> str:
+    return f"{name} -> {' or '.join(domains)}"
 
 
 def _unreadable(domain: Domain) -> Refused:
@@ -128,27 +149,44 @@ def _decisions(
     for target in targets.each:
         of_name.setdefault(target.assignment.device, []).append(target)
     candidates = {
-        name: AttachTarget(
-            subject=f"{name} -> {' or '.join(t.assignment.domain for t in those)}",
-            assignment=replace(those[0].assignment, when=When.NEXT_START),
-            device=device,
+        name: _candidates(name, those, policy, inventory) for name, those in of_name.items()
+    }
+    context = PlanContext.of(chain.from_iterable(candidates.values()))
+    for named in _assigned(policy):
+        functions, those = candidates[named.name], of_name[named.name]
+        pauses = [target.pause for target in those if target.device is not None]
+        members = []
+        for candidate in functions:
+            refusal = _refuse_hidden(candidate, context) if by_initramfs else None
+            decision = refusal or _decision(candidate, context, pauses)
+            members.append(Member(decision=decision, address=None, owner=named.name, domain=""))
+        for candidate, decision in zip(functions, keep_together(members, inventory), strict=True):
+            yield named, candidate.device, decision
+        if not functions and those[0].refusal is not None:
+            yield named, None, those[0].refusal
+
+
+def _candidates(
+    name: str, targets: Iterable[Target], policy: Policy, inventory: Inventory
+) -> list[AttachTarget]:
+    """One for each function of the device of that name, whatever domains may have it."""
+    targets = list(targets)
+    domains = dict.fromkeys(target.assignment.domain for target in targets)
+    subject = _subject(name, domains)
+    found = {target.device.address: target for target in targets if target.device is not None}
+    return [
+        AttachTarget(
+            subject=f"{subject} ({address})" if target.functions else subject,
+            assignment=replace(target.assignment, when=When.NEXT_START),
+            device=target.device,
             domain=_ANY_GUEST,
             policy=policy,
             inventory=inventory,
+            functions=target.functions,
         )
-        for name, those in of_name.items()
-        if (device := next((t.device for t in those if t.device is not None), None)) is not None
-    }
-    context = PlanContext.of(candidates.values())
-    for named in _assigned(policy):
-        candidate, those = candidates.get(named.name), of_name[named.name]
-        if candidate is not None:
-            pauses = [target.pause for target in those if target.device is not None]
-            refusal = _refuse_hidden(candidate, context) if by_initramfs else None
-            decision = refusal or _decision(candidate, context, pauses)
-            yield named, candidate.device, decision
-        elif those[0].refusal is not None:
-            yield named, None, those[0].refusal
+        for address, target in found.items()
+        if target.device is not None
+    ]
 
 
 def _refuse_hidden(candidate: AttachTarget, context: PlanContext) -> Refused | None:

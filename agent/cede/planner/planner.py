@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
+from cede.planner.groups import Member, keep_together
 from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
 from cede.planner.recovery import orphans, recover
 from cede.planner.release import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cede.model.domain import Domain, Ownership
     from cede.model.inventory import Inventory
     from cede.model.pci import Address
-    from cede.planner.resolve import Targets
+    from cede.planner.resolve import Target, Targets
 
 _CLEAN_UP = "clean-up"
 
@@ -48,29 +49,42 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     leaving = _leaving(targets, pairs, wanted_now)
     active = [a for target, a in ready if a is not None and target.pause is None]
     context = PlanContext.of(active, leaving.detaching, wanted_now)
-    decisions: list[Decision] = []
+    decided: list[tuple[Target, Decision]] = []
     attaching: set[Address] = set()
     drained: set[Address] = set()
     for target, attach in ready:
         if attach is not None and target.pause is not None:
             paused = partial(plan_paused, attach, target.pause, drained)
-            decisions.append(walled(target.subject, paused))
+            decided.append((target, walled(target.subject, paused)))
         elif attach is not None:
             asked = partial(plan_assignment, attach, context, scheduled=scheduled)
-            decision = walled(target.subject, asked)
-            decisions.append(decision)
-            if not isinstance(decision, Refused) or decision.may_pass:
-                attaching.add(attach.device.address)
+            decided.append((target, walled(target.subject, asked)))
         elif target.pause is not None:
-            decisions.append(left_alone(target.subject, target.pause))
+            decided.append((target, left_alone(target.subject, target.pause)))
         elif target.refusal is not None:
-            decisions.append(target.refusal)
+            decided.append((target, target.refusal))
+    decisions = keep_together([_member(*one) for one in decided], inventory)
+    for (target, _), decision in zip(decided, decisions, strict=True):
+        refused = isinstance(decision, Refused) and not decision.may_pass
+        if target.device is not None and target.pause is None and not refused:
+            attaching.add(target.device.address)
     out = [
         decision
         for decision in _ways_out(leaving, targets, attaching)
         if not (isinstance(decision, Change) and decision.address in drained)
     ]
-    return Plan(decisions=(*decisions, *_with_drained(out, inventory, wanted_now)))
+    return Plan(
+        decisions=(*decisions, *_with_drained(out, inventory, wanted_now)), cards=targets.cards
+    )
+
+
+def _member(target: Target, decision: Decision) -> Member:
+    return Member(
+        decision=decision,
+        address=target.device.address if target.device else None,
+        owner=(target.assigned_as, target.assignment.place),
+        domain=target.domain.uuid if target.domain else "",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +130,17 @@ def _ways_out(
     leaving: _Leaving, targets: Targets, attaching: Collection[Address]
 ) -> Iterator[Decision]:
     yield from leaving.ended
+    left = []
     for domain, ownership in leaving.left:
         subject = ownership_subject(ownership, domain)
         out = partial(leftover, domain, ownership, targets.policy, targets.inventory, attaching)
-        yield walled(subject, out)
+        left.append(
+            Member(
+                decision=walled(subject, out), address=ownership.address,
+                owner=(ownership.name, ownership.policy, domain.uuid), domain=domain.uuid,
+            )
+        )  # fmt: skip
+    yield from keep_together(left, targets.inventory)
     for domain in targets.inventory.unreadable:
         yield refuse_unreadable(domain, f"domain {domain.name}")
 

@@ -19,7 +19,7 @@ from cede.model.actions import (
     ReturnToDom0,
     Unplug,
 )
-from cede.model.pci import PCIBACK
+from cede.model.pci import PCIBACK, Reset
 from cede.model.plan import Refused
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
@@ -60,7 +60,7 @@ def recheck(
                 _unreadable(change, action.address, now)
                 or _taken(change, action, now, tried=tried)
                 or _used(change, action.address, now)
-                or _active_sibling(change, action.address, now)
+                or _active_sibling(change, action, now)
                 or _silent(change, action.domain, now)
             )
         case PutBack():
@@ -117,9 +117,14 @@ def _used(change: Change, address: Address, now: Inventory) -> Refused | None:
     return refuse_guarded(device, change.subject, now, override=change.override)
 
 
-def _active_sibling(change: Change, address: Address, now: Inventory) -> Refused | None:
-    device = now.device(address)
-    return None if device is None else refuse_sibling(device, change.subject, now)
+def _active_sibling(change: Change, action: HotPlug, now: Inventory) -> Refused | None:
+    """One of its bus is in use, or one with its requester id, unless the latter is in the same domain."""
+    device, domain = now.device(action.address), now.domain(action.domain)
+    if device is None:
+        return None
+    live = frozenset(hostdev.address for hostdev in domain.live) if domain else frozenset()
+    together = () if device.reset is Reset.BUS else live
+    return refuse_sibling(device, change.subject, now, together=together)
 
 
 def _used_again(change: Change, address: Address, now: Inventory, *, tried: bool) -> Refused | None:

@@ -19,7 +19,7 @@ from cede.model.actions import (
     SwitchOn,
     Unplug,
 )
-from cede.model.domain import OWN_ALIAS
+from cede.model.domain import own_alias
 from cede.model.plan import Change, Purpose, Refused
 from cede.planner.release import plan_way_out
 from cede.planner.targets import DetachTarget
@@ -125,7 +125,7 @@ def in_place(inventory: Inventory) -> Iterator[Change]:
                     AddToConfig(
                         address=ownership.address,
                         domain=domain.name,
-                        alias=OWN_ALIAS + ownership.name,
+                        alias=own_alias(ownership.name, ownership.address),
                         policy=ownership.policy,
                     ),
                 ),

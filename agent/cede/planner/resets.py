@@ -97,8 +97,8 @@ def refuse_sibling(
 ) -> Refused | None:
     """Refuse a device whose reset would reset another one in use; None if it would not.
 
-    `together` are the addresses that go into the domain at once with it: none at a hot-plug; only a start can take
-    several functions of one bus. `concurrent` are those that are to be hot-plugged in the same pass.
+    `together` are the addresses that the same domain has or gets. `concurrent` are those that are to be hot-plugged in
+    the same pass.
     """
     active = [
         (sibling, owner)
@@ -115,7 +115,7 @@ def refuse_sibling(
         reason=f"{device.address} {_why_together(device, inventory)} {names}",
         remedy="choose another device: a bridge is among them, which no domain can have"
         if any(sibling.is_bridge for sibling, _ in active)
-        else "assign all of them to the same domain with `when: next-start`, and restart the domain",
+        else "assign all of them to the same domain (`functions: all` where they are one card)",
     )
 
 

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
-from cede.model.plan import Refused
+from cede.model.plan import Card, Refused
+from cede.model.policy import Functions
 from cede.planner.guards import protected
 from cede.planner.match import resolve_device
 from cede.planner.walls import walled
@@ -33,22 +34,36 @@ def subject_of(assignment: Assignment) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One assignment with the device and the domain that it means.
+    """One assignment with the device and the domain that it means, or one function of the card that it means.
 
-    `refusal` says why one of them is None, and is None itself if both are there. `pause` is what the administrator said
-    of the assignment, its device or its domain.
+    `functions` are all of such a card, empty for a device of one function. `refusal` says why device or domain is None,
+    and is None itself if both are there. `pause` is what the administrator said of the assignment, its device or its
+    domain; of a card any function counts.
     """
 
     assignment: Assignment
     device: Device | None
     domain: Domain | None
+    functions: tuple[Address, ...] = ()
     refusal: Refused | None = None
     pause: Pause | None = None
 
     @property
     def subject(self) -> str:
-        """How the assignment is called in plans, reports and errors."""
+        """How it is called in plans, reports and errors: the assignment, of a card with the function's address."""
+        if self.functions and self.device is not None:
+            return f"{self.assigned_as} ({self.device.address})"
+        return self.assigned_as
+
+    @property
+    def assigned_as(self) -> str:
+        """How the assignment is called, of which a card's functions each are a target."""
         return subject_of(self.assignment)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The address of the device, or those of all functions of its card."""
+        return self.functions or ((self.device.address,) if self.device else ())
 
     @property
     def attached(self) -> bool:
@@ -74,17 +89,32 @@ class Targets:
         """The names of the devices that can't be told at the moment."""
         return frozenset(t.assignment.device for t in self.each if t.device is None)
 
-    def device(self, described: DevicePolicy, subject: str) -> Device | Refused:
-        """Resolve a device of the policy, assigned or not; a refusal is about `subject`.
+    def functions(self, described: DevicePolicy, subject: str) -> tuple[Device, ...] | Refused:
+        """Resolve a device of the policy, assigned or not, to all functions that are meant; a refusal is of `subject`.
 
         Where no assignment tells, notes of one-offs count as well.
         """
-        own = [target for target in self.each if target.assignment.device == described.name]
-        found = next((target.device for target in own if target.device is not None), None)
-        if found is not None:
-            return found
+        own = {
+            target.device.address: target.device
+            for target in self.each
+            if target.assignment.device == described.name and target.device is not None
+        }
+        if own:
+            return tuple(own.values())
         others = {t.device.address for t in self.each if t.device is not None}
-        return resolve_device(described, self.inventory, subject, taken=others)
+        device = resolve_device(described, self.inventory, subject, taken=others)
+        if isinstance(device, Refused):
+            return device
+        return functions_of(device, described, self.inventory)
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The assignments of several functions, each with their subjects."""
+        found: dict[str, list[str]] = {}
+        for target in self.each:
+            if target.functions:
+                found.setdefault(target.assigned_as, []).append(target.subject)
+        return tuple(Card(assignment=of, functions=tuple(each)) for of, each in found.items())
 
     def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
         """Return the subjects of the assignments that these pauses speak of."""
@@ -92,7 +122,7 @@ class Targets:
         return frozenset(
             target.subject
             for target in self.each
-            if _pause(target.assignment, target.device, target.domain, only) is not None
+            if _pause(target.assignment, target.addresses, target.domain, only) is not None
         )
 
 
@@ -106,17 +136,42 @@ def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
         policy=policy,
         inventory=inventory,
         each=tuple(
-            _walled_target(assignment, devices[assignment], inventory)
+            _walled_target(assignment, found, inventory, () if len(functions) == 1 else functions)
             for assignment in policy.assignments
+            for functions in (devices[assignment],)
+            for found in functions
         ),
     )
 
 
-def _walled_target(assignment: Assignment, found: Device | Refused, inventory: Inventory) -> Target:
+def functions_of(
+    device: Device, described: DevicePolicy, inventory: Inventory
+) -> tuple[Device, ...]:
+    """Return the functions that the policy means with the `device` that it matches, in the order of hot-plugging.
+
+    A virtual function in the slot of its physical one is no part of the card. What can only be reset with its bus comes
+    first: libvirt resets the bus as long as no other function on it is in use.
+    """
+    if described.functions is Functions.ONE or device.physical_function is not None:
+        return (device,)
+    slot = (
+        other
+        for other in (device, *inventory.siblings(device))
+        if other.address.same_slot(device.address) and other.physical_function is None
+    )
+    return tuple(sorted(slot, key=lambda one: (one.resets_alone, one.address)))
+
+
+def _walled_target(
+    assignment: Assignment,
+    found: Device | Refused,
+    inventory: Inventory,
+    functions: Iterable[Device | Refused],
+) -> Target:
     """The target; one whose device or domain can't even be looked at is none of both, for the rest of the pass."""
 
     def looked_at() -> tuple[Target, bool, bool]:
-        target = _target(assignment, found, inventory)
+        target = _target(assignment, found, inventory, functions)
         return target, target.attached, target.persistent
 
     answer = walled(subject_of(assignment), looked_at)
@@ -125,19 +180,25 @@ def _walled_target(assignment: Assignment, found: Device | Refused, inventory: I
     return answer[0]
 
 
-def _target(assignment: Assignment, found: Device | Refused, inventory: Inventory) -> Target:
+def _target(
+    assignment: Assignment,
+    found: Device | Refused,
+    inventory: Inventory,
+    functions: Iterable[Device | Refused],
+) -> Target:
     domain = inventory.domain(assignment.domain)
     device = None if isinstance(found, Refused) else found
     refusal = found if isinstance(found, Refused) else None
     if refusal is None and domain is None:
         refusal = _refuse_unknown(assignment)
-    return Target(
+    target = Target(
         assignment=assignment,
         device=device,
         domain=domain,
+        functions=tuple(one.address for one in functions if not isinstance(one, Refused)),
         refusal=refusal,
-        pause=_pause(assignment, device, domain, inventory),
     )
+    return replace(target, pause=_pause(assignment, target.addresses, domain, inventory))
 
 
 def pause_of(
@@ -168,16 +229,28 @@ def pause_of(
 
 
 def _pause(
-    assignment: Assignment, device: Device | None, domain: Domain | None, inventory: Inventory
+    assignment: Assignment,
+    addresses: Iterable[Address],
+    domain: Domain | None,
+    inventory: Inventory,
 ) -> Pause | None:
-    return pause_of(
-        inventory, device=assignment.device, address=device.address if device else None,
-        domain=domain, named=assignment.domain,
-    )  # fmt: skip
+    """Of all functions of a card: drains before pauses."""
+    found = [
+        pause_of(
+            inventory, device=assignment.device, address=address,
+            domain=domain, named=assignment.domain,
+        )
+        for address in (*addresses, None)
+    ]  # fmt: skip
+    pauses = [pause for pause in found if pause is not None]
+    return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
 
 
-def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | Refused]:
-    found: dict[Assignment, Device | Refused] = {}
+def _devices(
+    policy: Policy, inventory: Inventory
+) -> dict[Assignment, tuple[Device | Refused, ...]]:
+    """The functions that each assignment means, or a refusal alone."""
+    found: dict[Assignment, tuple[Device | Refused, ...]] = {}
     taken: dict[Address, str] = {}
     addresses: Collection[Address] | None = None
     described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
@@ -196,9 +269,14 @@ def _devices(policy: Policy, inventory: Inventory) -> dict[Assignment, Device | 
             source=policy.source, taken=others, avoid=addresses or (),
         )  # fmt: skip
         device = walled(subject_of(assignment), look)
-        found[assignment] = device
-        if not isinstance(device, Refused):
-            taken[device.address] = assignment.device
+        if isinstance(device, Refused):
+            found[assignment] = (device,)
+            continue
+        meant = partial(functions_of, device, described[assignment], inventory)
+        functions = walled(subject_of(assignment), meant)
+        found[assignment] = (functions,) if isinstance(functions, Refused) else functions
+        if not isinstance(functions, Refused):
+            taken |= dict.fromkeys((one.address for one in functions), assignment.device)
     return found
 
 

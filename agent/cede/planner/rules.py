@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cede.errors import FailureKind
 from cede.model.domain import GuestKind
 from cede.model.plan import Refused, Satisfied, Why
-from cede.model.policy import When
+from cede.model.policy import Functions
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
 from cede.planner.recovery import refuse_held
@@ -88,6 +88,22 @@ def _matched_twice(target: AttachTarget, context: PlanContext) -> Answer:
         kind=FailureKind.USAGE,
         reason=f"several names of the policy mean {address}, {name} among them",
         remedy="change the matches so that each name means another device",
+    )
+
+
+def _functions_of_bridge(target: AttachTarget, _: PlanContext) -> Answer:
+    """All functions of a bridge are no card: what is meant is behind it."""
+    described = target.policy.device(target.assignment.device)
+    whole = described is not None and described.functions is Functions.ALL
+    if not (whole and target.device.is_bridge):
+        return None
+    return Refused(
+        subject=target.subject,
+        rule="functions-of-bridge",
+        kind=FailureKind.UNSAFE,
+        reason=f"{target.device.address} is a PCI bridge, which no guest can have, and all functions of its slot are "
+        "assigned",
+        remedy="assign the card behind the bridge by its own address; `cede devices` lists what there is",
     )
 
 
@@ -204,8 +220,9 @@ def _alternative(target: AttachTarget, _: PlanContext) -> Answer:
     if len(group) < 2:  # noqa: PLR2004 - one alone is no alternative
         return None
     address = target.device.address
-    having = [d for d in group if d.live_hostdev(address)] or [
-        d for d in group if d.config_hostdev(address)
+    card = target.functions or (address,)
+    having = [d for d in group if any(map(d.live_hostdev, card))] or [
+        d for d in group if any(map(d.config_hostdev, card))
     ]
     chosen = (having or [d for d in group if d.running] or group)[0]
     if chosen.uuid == target.domain.uuid:
@@ -346,7 +363,7 @@ def _memory_on_demand(target: AttachTarget, _: PlanContext) -> Answer:
 def _domain_off(target: AttachTarget, _: PlanContext) -> Answer:
     """Nothing can be plugged into a domain that doesn't run."""
     domain = target.domain
-    if domain.running or target.assignment.when is not When.NOW or target.config is not None:
+    if domain.running or target.for_next_start or target.config is not None:
         return None
     return Refused(
         subject=target.subject,
@@ -416,16 +433,20 @@ def _no_reset(target: AttachTarget, _: PlanContext) -> Answer:
 
 
 def _sibling_active(target: AttachTarget, context: PlanContext) -> Answer:
-    """A reset of its bus would reset a function in use, too; only a start can take several functions of one bus."""
+    """A reset of its bus would reset a function in use, too; those of the domain itself go together with it."""
     if target.live is not None:
         return None
+    own = context.coming.get(target.domain.uuid, frozenset())
+    own = own.union(hostdev.address for hostdev in target.domain.live)
     if target.plugging:
         return refuse_sibling(
-            target.device, target.subject, target.inventory, concurrent=context.concurrent
-        )
+            target.device, target.subject, target.inventory, together=own,
+            concurrent=context.concurrent,
+        )  # fmt: skip
     listed = {hostdev.address for hostdev in target.domain.config}
-    together = listed.union(context.next_start.get(target.domain.uuid, ()))
-    return refuse_sibling(target.device, target.subject, target.inventory, together=together)
+    return refuse_sibling(
+        target.device, target.subject, target.inventory, together=own.union(listed)
+    )
 
 
 def _cannot_answer(target: AttachTarget, _: PlanContext) -> Answer:
@@ -441,6 +462,7 @@ def _cannot_answer(target: AttachTarget, _: PlanContext) -> Answer:
 
 RULES: tuple[Rule, ...] = (
     Rule("matched-twice", Asked.ALWAYS, _matched_twice),
+    Rule("functions-of-bridge", Asked.ALWAYS, _functions_of_bridge),
     Rule("held", Asked.ALWAYS, _held),
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
     Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cede.model.domain import Domain
 from cede.model.inventory import BackendDevice, Inventory
-from cede.model.pci import Address, Device
+from cede.model.pci import Address, Device, Reset
 from cede.model.plan import Purpose, Refused
 from cede.model.policy import Assignment, Policy, When
 from cede.planner.half_gone import half_gone_in
+from cede.planner.resets import bus_mates
 from cede.planner.walls import walled
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AttachTarget:
-    """One assignment with the device and the domain that it means, and all that is around them."""
+    """One assignment with the device and the domain that it means, and all that is around them.
+
+    `functions` are all of the card of which `device` is one, empty for a device of one function. `restart_with` are the
+    functions, this one among them, that only a start of the domain can take together; empty if it can be hot-plugged.
+    """
 
     subject: str
     assignment: Assignment
@@ -33,6 +38,8 @@ class AttachTarget:
     domain: Domain
     policy: Policy
     inventory: Inventory
+    functions: tuple[Address, ...] = ()
+    restart_with: tuple[Address, ...] = ()
 
     @classmethod
     def of(cls, target: Target, targets: Targets) -> AttachTarget | None:
@@ -41,7 +48,7 @@ class AttachTarget:
             return None
         return cls(
             subject=target.subject, assignment=target.assignment, device=target.device, domain=target.domain,
-            policy=targets.policy, inventory=targets.inventory,
+            policy=targets.policy, inventory=targets.inventory, functions=target.functions,
         )  # fmt: skip
 
     @property
@@ -101,7 +108,7 @@ class AttachTarget:
     @property
     def plugging(self) -> bool:
         """Whether the device is to be hot-plugged."""
-        return self.due and not self.blocked
+        return self.due and not self.blocked and not self.restart_with
 
     @property
     def half_gone(self) -> bool:
@@ -111,13 +118,46 @@ class AttachTarget:
     @property
     def for_next_start(self) -> bool:
         """Whether the device goes only into the persistent XML, for the domain's next start."""
-        return self.blocked or self.assignment.when is When.NEXT_START
+        later = self.assignment.when is When.NEXT_START
+        return self.blocked or later or bool(self.restart_with)
 
-    def asks(self) -> When | None:
-        """Return when the domain may get the device; None if it has it, or another guest does."""
-        if self.plugging:
-            return When.NOW
-        return When.NEXT_START if self.for_next_start and not self.has_another_owner else None
+    @property
+    def coming(self) -> bool:
+        """Whether the domain is to get the device, now or at its next start, from nobody else."""
+        return self.live is None and not self.has_another_owner
+
+
+class _Asked(NamedTuple):
+    """What a target asks for: to be hot-plugged, to come to the domain at all, and to come without a restart."""
+
+    plugging: bool
+    coming: bool
+    now: bool
+
+
+def _asked(target: AttachTarget) -> _Asked:
+    coming = target.coming
+    now = coming and not target.blocked and target.assignment.when is When.NOW
+    return _Asked(plugging=target.plugging, coming=coming, now=now)
+
+
+def _only_at_start(
+    target: AttachTarget, coming: Mapping[str, frozenset[Address]]
+) -> tuple[Address, ...]:
+    """The functions that only a start can take together with this one, itself among them; empty if it can be plugged.
+
+    A bus is not reset while another function on it is in use. One that has a reset of its own is plugged after it.
+    """
+    device, uuid = target.device, target.domain.uuid
+    if device.reset is not Reset.BUS:
+        return ()
+    mates = [
+        mate.address
+        for mate in bus_mates(device, target.inventory)
+        if target.domain.live_hostdev(mate.address)
+        or (mate.address in coming.get(uuid, ()) and not mate.resets_alone)
+    ]
+    return tuple(sorted((device.address, *mates))) if mates else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +165,16 @@ class PlanContext:
     """What all targets together ask for.
 
     `twice` are the addresses that several devices turned out to be, or that one domain is to have twice; `concurrent`
-    those to be hot-plugged now; `assigned` all that are to go to a guest, now or later, paused or not; `next_start`
-    those that a domain, by UUID, may get at its next start. `detaching` are the (address, domain UUID) pairs that are
-    cleaned up in the same pass.
+    those to be hot-plugged now; `assigned` all that are to go to a guest, now or later, paused or not; `coming` those
+    that a domain, by UUID, is to get, now or at its next start. `detaching` are the (address, domain UUID) pairs that
+    are cleaned up in the same pass. `restart_with` tells of each pair that can't be hot-plugged which functions only a
+    start can take together.
     """
 
     twice: frozenset[Address]
     concurrent: frozenset[Address]
-    next_start: Mapping[str, frozenset[Address]]
+    coming: Mapping[str, frozenset[Address]]
+    restart_with: Mapping[tuple[Address, str], tuple[Address, ...]] = field(default_factory=dict)
     detaching: frozenset[tuple[Address, str]] = frozenset()
     assigned: frozenset[Address] = frozenset()
 
@@ -149,24 +191,37 @@ class PlanContext:
         """
         names: dict[Address, set[str]] = {}
         pairs: Counter[tuple[Address, str]] = Counter()
-        next_start: dict[str, set[Address]] = {}
+        coming: dict[str, set[Address]] = {}
         concurrent: set[Address] = set()
+        waiting: list[AttachTarget] = []
         for target in targets:
-            address, when = target.device.address, walled(target.subject, target.asks)
-            if isinstance(when, Refused):
+            address, uuid = target.pair
+            asked = walled(target.subject, partial(_asked, target))
+            if isinstance(asked, Refused):
                 continue
             names.setdefault(address, set()).add(target.assignment.device)
             pairs[target.pair] += 1
-            if when is When.NOW:
+            if asked.plugging:
                 concurrent.add(address)
-            elif when is When.NEXT_START:
-                next_start.setdefault(target.domain.uuid, set()).add(address)
+            if asked.coming:
+                coming.setdefault(uuid, set()).add(address)
+            if asked.now:
+                waiting.append(target)
+        together = {uuid: frozenset(addresses) for uuid, addresses in coming.items()}
+        restart_with = {
+            t.pair: walled(t.subject, partial(_only_at_start, t, together)) for t in waiting
+        }
         twice = {pair[0] for pair, times in pairs.items() if times > 1}
         twice |= {address for address, several in names.items() if len(several) > 1}
         return cls(
             twice=frozenset(twice),
             concurrent=frozenset(concurrent),
-            next_start={uuid: frozenset(addresses) for uuid, addresses in next_start.items()},
+            coming=together,
+            restart_with={
+                pair: addresses
+                for pair, addresses in restart_with.items()
+                if addresses and not isinstance(addresses, Refused)
+            },
             detaching=frozenset(detaching),
             assigned=frozenset(names).union(assigned),
         )

@@ -15,6 +15,7 @@ from cede.model.policy import (
     Channel,
     DevicePolicy,
     Expect,
+    Functions,
     Match,
     OnDrift,
     Place,
@@ -77,6 +78,7 @@ def _devices(tree: Tree, diagnostics: Diagnostics) -> dict[Path, DevicePolicy]:
     devices: dict[Path, DevicePolicy] = {}
     for path, said, place in _sound(tree, "devices", diagnostics):
         match = _match(said["match"], (*path, "match"), tree, diagnostics)
+        functions = _functions(said, path, tree, diagnostics)
         if diagnostics.touch(place.file, path):
             continue
         expect = said.get("expect", {})
@@ -91,10 +93,30 @@ def _devices(tree: Tree, diagnostics: Diagnostics) -> dict[Path, DevicePolicy]:
                 mac=_mac(expect.get("mac")),
                 serial=_lower(expect.get("serial")),
             ),
+            functions=functions,
             override=tuple(said.get("override", ())),
             place=place,
         )
     return devices
+
+
+def _functions(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics) -> Functions:
+    """All functions are meant where it says so, or where the address names none."""
+    functions = Functions(said.get("functions", Functions.ONE))
+    if not _is_slot(said["match"].get("address", "")):
+        return functions
+    if "functions" in said and functions is Functions.ONE:
+        text = "found 'one' with the address of a whole slot, expected an address with a function, or 'all'"
+        diagnostics.add(tree.places[*path, "functions"], "half-pair", text, (*path, "functions"))
+    return Functions.ALL
+
+
+def _is_slot(address: str) -> bool:
+    try:
+        Address.parse_slot(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _protect(tree: Tree, diagnostics: Diagnostics) -> dict[Path, Protect]:
@@ -131,7 +153,11 @@ def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostic
 
     def address(key: str) -> Address | None:
         try:
-            return Address.parse(said[key]) if key in said else None
+            if key not in said:
+                return None
+            # only where the schema allows a slot is one here
+            read = Address.parse_slot if _is_slot(said[key]) else Address.parse
+            return read(said[key])
         except ValueError as error:
             at = (*path, key)
             diagnostics.add(tree.places[at], "no-address", str(error), at)

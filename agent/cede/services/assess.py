@@ -43,13 +43,15 @@ if TYPE_CHECKING:
 _AMISS = {CheckStatus.FAILED, CheckStatus.UNVERIFIED}
 
 _FAILED = {"Failed", "RollbackFailed"}
+RESTART_REQUIRED = "RestartRequired"
 _NO_ANSWER = "NoAnswer"
 _VERIFIED_BY = {Witness.GUEST: "GuestHasIt", Witness.DEVICE: "DeviceInUse"}
 _FOUND_OTHERWISE = {Witness.GUEST: "GuestFoundOtherwise", Witness.HOST: "HostFoundOtherwise"}
 _SILENT = {Witness.GUEST: _NO_ANSWER, Witness.DEVICE: "DeviceNotInUse"}
 _RESTARTED, _NOT_ASKED = "DomainRestarted", "NotAsked"
 # what a guest is asked after
-_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values(), _NOT_ASKED}
+_NOT_ATTACHED = "NotAttached"
+_UNPROVEN = {_FOUND_OTHERWISE[Witness.GUEST], *_SILENT.values(), _NOT_ASKED, _NOT_ATTACHED}
 _UNTOLD = {*_SILENT.values(), _RESTARTED, _NOT_ASKED}  # of a guest that the policy says to ask
 # what is true for one start of a domain
 _OF_A_GUEST = {
@@ -85,7 +87,7 @@ class AssignmentStatus:
     `message` say the same as a condition does. `done` tells that its change came to its end; `witness` whose word there
     is on how it was afterwards, None if nobody looked. `attached` and `persistent` tell whether the running domain and
     the domain's persistent XML have the device now; `paused` that the administrator told cede to leave it alone, so
-    that it doesn't count.
+    that it doesn't count. `functions` are the statuses of a card's functions, of which this one says what is so of all.
     """
 
     subject: str
@@ -100,6 +102,12 @@ class AssignmentStatus:
     persistent: bool = False
     paused: bool = False
     conditions: tuple[Condition, ...] = ()
+    functions: tuple[AssignmentStatus, ...] = ()
+
+    @property
+    def each(self) -> tuple[AssignmentStatus, ...]:
+        """The statuses of its functions, or itself where it is one."""
+        return self.functions or (self,)
 
     @property
     def failed(self) -> bool:
@@ -254,8 +262,8 @@ def _row(decision: Decision, outcome: Outcome | None) -> _Row:
             return _Row(*late, why, decision.reason, Status.FALSE)
         case Change():
             return _done(decision)
-        case Deferred(action_required=to_do):
-            return _Row(*_end(to_do), "AwaitsStart", to_do, Status.FALSE)
+        case Deferred(action_required=to_do, restart=restart):
+            return _waits(to_do, restart)
         case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
             return _Row(*_end(), "AlternativeHasIt", reason, Status.TRUE)
         case Satisfied():
@@ -279,8 +287,16 @@ def _done(change: Change) -> _Row:
     if change.purpose is Purpose.DRAIN:
         return _Row(*_end(to_do), "Drained", change.reason, Status.UNKNOWN)
     if to_do:
-        return _Row(*_end(to_do), "AwaitsStart", to_do, Status.FALSE)
+        return _waits(to_do, change.restart)
     return _Row(*_end(), "NextStart", "", None)
+
+
+def _waits(to_do: str, restart: str) -> _Row:
+    """The administrator's turn: a domain that is off is to be started, one that runs to be restarted."""
+    if not restart:
+        return _Row(*_end(to_do), "AwaitsStart", to_do, Status.FALSE)
+    severity, _, text = _end(to_do)
+    return _Row(severity, FailureKind.OUT_OF_SYNC, text, RESTART_REQUIRED, to_do, Status.FALSE)
 
 
 def _end(to_do: str = "") -> tuple[Severity, FailureKind | None, str]:
@@ -350,7 +366,7 @@ def _in_guest(
 ) -> tuple[Status, str, str]:
     asked = status.witness in _VERIFIED_BY
     if not status.attached:
-        return Status.FALSE, "NotAttached", ""
+        return Status.FALSE, _NOT_ATTACHED, ""
     if checked is CheckStatus.FAILED:
         return Status.FALSE, _FOUND_OTHERWISE[wrong[0].witness], str(wrong[0])
     if checked is CheckStatus.UNVERIFIED and asked:

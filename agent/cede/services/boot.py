@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Timer
 from typing import TYPE_CHECKING
 
 from cede.model.hide_settings import disabled, old_names, settings
-from cede.model.plan import Plan
 from cede.planner.boot_plan import awaited, plan_boot
 from cede.planner.hide_mistakes import BootConfiguration
 from cede.services.observe import observe_host
@@ -16,7 +16,7 @@ from cede.services.reconcile import RequestContext, execute
 if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.inventory import Inventory
-    from cede.model.plan import Change, Outcome
+    from cede.model.plan import Change, Outcome, Plan
     from cede.model.policy import Policy
 
 _PAUSE = 0.5
@@ -74,7 +74,7 @@ def _bind(
         adapters.clock.sleep(_PAUSE)
     done = {change.subject for change in tried}
     others = (decision for decision in planned.decisions if decision.subject not in done)
-    return Report.of(Plan(decisions=(*tried, *others)), outcomes)
+    return Report.of(replace(planned, decisions=(*tried, *others)), outcomes)
 
 
 def _tried(name: str, tried: list[Change]) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cede.errors import TransientError, UsageError
 from cede.model.pci import Address
-from cede.model.plan import Change, Paused, Plan, Purpose, Refused, filter_plan
+from cede.model.plan import Card, Change, Paused, Plan, Purpose, Refused, filter_plan
 from cede.model.policy import (
     Assignment,
     Channel,
     DevicePolicy,
     Expect,
+    Functions,
     Match,
     Place,
     Policy,
@@ -20,6 +22,7 @@ from cede.model.policy import (
     When,
     source_text,
 )
+from cede.planner.groups import Member, keep_together
 from cede.planner.planner import plan
 from cede.planner.release import detach, release
 from cede.planner.resolve import resolve_targets, subject_of
@@ -53,11 +56,11 @@ class AttachRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayOut:
-    """What a detach or a release would do; `held` is the device's address if cede left it alone until now."""
+    """What a detach or a release would do; `held` are the addresses that cede left alone until now."""
 
     inventory: Inventory
     plan: Plan
-    held: Address | None = None
+    held: tuple[Address, ...] = ()
 
 
 def plan_attach(adapters: Adapters, host: Policy, request: AttachRequest) -> tuple[Targets, Plan]:
@@ -109,15 +112,30 @@ def _plan_way_out(
     found = named(host, device, inventory, verb)
     if isinstance(found, Refused):
         return WayOut(inventory=inventory, plan=Plan(decisions=(found,)))
-    planned = Plan(decisions=(plan_for(found, f"{verb} {found}", inventory),))
-    held = not planned.refusals and any(one.address == found for one in inventory.held)
-    return WayOut(inventory=inventory, plan=planned, held=found if held else None)
+    members = [
+        Member(
+            decision=plan_for(address, f"{verb} {address}", inventory),
+            address=address, owner=device, domain="",
+        )
+        for address in found
+    ]  # fmt: skip
+    subjects = tuple(member.decision.subject for member in members)
+    planned = Plan(
+        decisions=keep_together(members, inventory),
+        cards=(Card(assignment=f"{verb} {device}", functions=subjects),) if subjects[1:] else (),
+    )
+    held = () if planned.refusals else (one.address for one in inventory.held)
+    return WayOut(
+        inventory=inventory,
+        plan=planned,
+        held=tuple(address for address in held if address in found),
+    )
 
 
 def take_out(adapters: Adapters, planned: WayOut, context: RequestContext) -> Report:
     """Carry out a detach or a release; a device that cede left alone is cede's again with it."""
-    if planned.held is not None:
-        adapters.journal.unhold(planned.held)
+    for address in planned.held:
+        adapters.journal.unhold(address)
     outcomes = carry_out(adapters, planned.inventory, planned.plan, context)
     return Report.of(planned.plan, outcomes)
 
@@ -130,13 +148,15 @@ def policy_of(host: Policy, request: AttachRequest, inventory: Inventory) -> Pol
     device, domain, channel = request.device, request.domain, request.channel
     described = host.device(device)
     if described is None:
-        found = inventory.device(_address(host, device))
+        address, functions = _address(host, device)
+        found = inventory.device(address)
         if found is None:
             raise no_such_device(device)
         described = DevicePolicy(
             name=found.address.node_device,
             match=Match(address=found.address),
             expect=Expect(vendor=found.identity.vendor, device=found.identity.device),
+            functions=functions,
             place=_HERE,
         )
     assignment = Assignment(
@@ -173,28 +193,41 @@ def _verification(
 
 def plan_of_assignment(planned: Plan, one: Policy) -> Plan:
     """Return the part of a plan that is about the one assignment; earlier one-offs stay as they are."""
-    return filter_plan(planned, {subject_of(one.assignments[0])})
+    subject = subject_of(one.assignments[0])
+    return filter_plan(
+        planned,
+        {d.subject for d in planned.decisions if planned.assignment_of(d.subject) == subject},
+    )
 
 
 def named(
     host: Callable[[], Policy], device: str, inventory: Inventory, verb: str
-) -> Address | Refused:
-    """Return the address that the administrator means: in any spelling, else by a name in the policy, read only then.
+) -> tuple[Address, ...] | Refused:
+    """Return the addresses that the administrator means: one or a slot's in any spelling, else by a name in the policy.
 
-    Raises UsageError if it is neither, or if nothing on this host ever was at that address.
+    The policy is read only then. Raises UsageError if it is neither, or if nothing on this host ever was there.
     """
-    try:
-        address = Address.parse(device)
-    except ValueError:
-        policy = host()
-        described = policy.device(device)
-        if described is None:
-            address = _address(policy, device)
-        else:
-            targets = resolve_targets(policy, inventory)
-            found = targets.device(described, f"{verb} {device}")
-            return found if isinstance(found, Refused) else found.address
-    return known_address(address, inventory)
+    with suppress(ValueError):
+        return (known_address(Address.parse(device), inventory),)
+    with suppress(ValueError):
+        return _in_slot(Address.parse_slot(device), inventory)
+    policy = host()
+    described = policy.device(device)
+    if described is None:
+        return (known_address(_address(policy, device)[0], inventory),)
+    targets = resolve_targets(policy, inventory)
+    found = targets.functions(described, f"{verb} {device}")
+    return found if isinstance(found, Refused) else tuple(one.address for one in found)
+
+
+def _in_slot(slot: Address, inventory: Inventory) -> tuple[Address, ...]:
+    """Return the functions of a slot that there are, and those that a domain still lists; else raise UsageError."""
+    listed = {h.address for domain in inventory.domains for h in (*domain.live, *domain.config)}
+    present = {one.address for one in inventory.devices if one.physical_function is None}
+    found = tuple(sorted(one for one in present | listed if one.same_slot(slot)))
+    if not found:
+        raise no_such_device(str(slot))
+    return found
 
 
 def known_address(address: Address, inventory: Inventory) -> Address:
@@ -213,9 +246,12 @@ def no_such_device(text: str) -> UsageError:
     )
 
 
-def _address(host: Policy, device: str) -> Address:
+def _address(host: Policy, device: str) -> tuple[Address, Functions]:
+    """Return the address, or a slot's with all its functions."""
+    with suppress(ValueError):
+        return Address.parse_slot(device), Functions.ALL
     try:
-        return Address.parse(device)
+        return Address.parse(device), Functions.ONE
     except ValueError as error:
         known = ", ".join(d.name for d in host.devices) or "none"
         raise UsageError(

@@ -99,7 +99,9 @@ def carry_out_pass(
 def unverified(targets: Targets, previous: Iterable[Condition]) -> frozenset[str]:
     """Return the subjects whose guests proved nothing when they were asked last, by the conditions of that pass."""
     domids = {
-        target.subject: target.domain.domid for target in targets.each if target.domain is not None
+        target.assigned_as: target.domain.domid
+        for target in targets.each
+        if target.domain is not None
     }
     return assess.needs_recheck(previous, domids)
 

@@ -74,7 +74,7 @@ def save_status(
     journal's warnings, and nothing else.
     """
     decisions = report.plan.by_subject
-    statuses = {status.subject: status for status in report.statuses}
+    statuses = {one.subject: one for status in report.statuses for one in status.each}
     places = [
         place
         for target in targets.each

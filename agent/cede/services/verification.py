@@ -72,7 +72,7 @@ def check_done(
         subject = target.subject
         context.alive()
         stopped = context.stop.is_set()
-        again = subject in needs_recheck and target.attached
+        again = target.assigned_as in needs_recheck and target.attached
         match to_ask(decisions[subject], ended.get(subject), again=again, stopped=stopped):
             case Witness.GUEST:
                 checked.append(_check_inside(adapters, target, alive=context.alive))

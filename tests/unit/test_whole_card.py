@@ -1,0 +1,161 @@
+"""A card of several functions is one thing: planned, changed and reported together, on the simulated host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cede.commands.exit_status import Exit, of_report
+from cede.errors import FailureKind, PermanentError, UsageError
+from cede.model.conditions import ATTACHED, IN_SYNC, PERSISTENT, VERIFIED, Status
+from cede.model.pci import PCIBACK, Address
+from cede.policy import policy_files
+from cede.services import one_off
+from cede.services.pass_report import CheckedAssignment
+from cede.services.reconcile import RequestContext, apply, carry_out_pass, replan
+from cede.services.verification import status
+from sim.config_spaces import E1000, E1000E
+from unit.raises import raises
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cede.model.policy import Policy
+    from cede.services.pass_report import Report
+    from sim.in_files import SimulatedHost
+
+FUNCTIONS = ("0000:09:00.0", "0000:09:00.1")
+CARD = tuple(map(Address.parse, FUNCTIONS))
+DRIVERS = ("radeon", "snd_hda_intel")
+NAME = "gpu -> pv1"
+BIND = "bind_to_pciback"
+
+
+def policy_of(more: str = "verify: {guest: none}") -> Policy:
+    return policy_files.parse(
+        f"""\
+version: 1
+devices:
+  gpu: {{match: {{address: "0000:09:00"}}}}
+assignments:
+  - {{device: gpu, domain: pv1, {more}}}
+""",
+        "policy.yaml",
+    )
+
+
+@pytest.fixture
+def pair(host: SimulatedHost) -> SimulatedHost:
+    """The seed's card: graphics and sound, of which neither can be reset without the other."""
+    for address, driver in zip(FUNCTIONS, DRIVERS, strict=True):
+        host.tree.function(address, driver=driver, config=E1000)
+        assert host.cards[Address.parse(address)].native == driver
+    return host
+
+
+def applied(host: SimulatedHost, policy: Policy) -> Report:
+    adapters = host.adapters()
+    targets, planned = replan(adapters, policy)
+    return carry_out_pass(adapters, targets, planned, RequestContext())
+
+
+def seen(report: Report) -> dict[str, tuple[Status, str]]:
+    (one,) = [found for found in report.statuses if found.subject == NAME]
+    return {condition.type: (condition.status, condition.reason) for condition in one.conditions}
+
+
+def test_a_pair_is_made_ready_together_and_waits_for_a_restart(pair: SimulatedHost) -> None:
+    done = applied(pair, policy_of())
+    verbs = [entry.split()[0] for entry in pair.journal if entry.split()[0] in {BIND, "redefine"}]
+    assert verbs[:2] == [BIND, BIND], "both are bound before anything else"
+    assert BIND not in verbs[2:]
+    assert {pair.cards[address].driver for address in CARD} == {PCIBACK}
+    domain = pair.guests["pv1"].domain
+    assert all(map(domain.config_hostdev, CARD))
+    assert not any(map(domain.live_hostdev, CARD))
+    (one,) = done.statuses
+    assert (one.subject, one.kind) == (NAME, FailureKind.OUT_OF_SYNC)
+    assert seen(done)[IN_SYNC] == (Status.FALSE, "RestartRequired")
+    assert seen(done)[PERSISTENT] == (Status.TRUE, "InPersistentXML")
+    assert of_report(done) is Exit.OUT_OF_SYNC
+    again = applied(pair, policy_of())
+    assert not again.outcomes, "nothing is left but the restart"
+    assert of_report(again) is Exit.OUT_OF_SYNC
+
+
+def test_it_is_in_sync_once_somebody_has_restarted_the_guest(pair: SimulatedHost) -> None:
+    applied(pair, policy_of())
+    pair.happens("reboot pv1")
+    done = applied(pair, policy_of())
+    assert seen(done)[ATTACHED] == (Status.TRUE, "InDomain")
+    assert seen(done)[IN_SYNC][0] is Status.TRUE
+    assert of_report(done) is Exit.OK
+
+
+def test_the_guest_is_asked_in_the_first_pass_after_its_restart(pair: SimulatedHost) -> None:
+    applied(pair, policy_of("verify: {guest: console}"))
+    pair.happens("reboot pv1")
+    done = applied(pair, policy_of("verify: {guest: console}"))
+    assert seen(done)[VERIFIED][1] not in {"NotAsked", "NotAttached"}
+
+
+def test_one_function_that_fails_takes_the_other_back(pair: SimulatedHost) -> None:
+    refused = PermanentError("busy", name="busy-device")
+
+    def bind(effect: Callable[..., bool], address: Address) -> bool:
+        if address == CARD[1]:
+            raise refused
+        return effect(address)
+
+    pair.instead[BIND] = bind
+    done = applied(pair, policy_of())
+    assert [outcome.error for outcome in done.outcomes] == [refused, refused]
+    assert [pair.cards[address].driver for address in CARD] == list(DRIVERS)
+    assert not any(map(pair.guests["pv1"].domain.config_hostdev, CARD))
+    (one,) = done.statuses
+    assert one.text.count("busy") == 1, "one reason, said once"
+
+
+def test_its_status_tells_each_function(pair: SimulatedHost) -> None:
+    applied(pair, policy_of())
+    pair.happens("reboot pv1")
+    adapters = pair.adapters()
+    (one,) = CheckedAssignment.of(status(adapters, *replan(adapters, policy_of())))
+    assert one.subject == NAME
+    assert [function.subject for function in one.functions] == [
+        f"{NAME} ({address})" for address in FUNCTIONS
+    ]
+    assert all(function.attached and function.persistent for function in one.functions)
+
+
+def test_a_release_of_the_slot_returns_all_of_it(pair: SimulatedHost) -> None:
+    applied(pair, policy_of())
+    pair.happens("reboot pv1")
+    done = len(pair.journal)
+    adapters = pair.adapters()
+    planned = one_off.plan_release(adapters, policy_of, "09:00")
+    report = one_off.take_out(adapters, planned, RequestContext())
+    assert of_report(report) is Exit.OK
+    assert all(pair.cards[address].in_dom0 for address in CARD)
+    verbs = [entry.split()[0] for entry in pair.journal[done:]]
+    assert max(n for n, verb in enumerate(verbs) if verb == "unplug") < verbs.index("reattach")
+
+
+def test_functions_with_a_reset_of_their_own_are_plugged(host: SimulatedHost) -> None:
+    for address, driver in zip(FUNCTIONS, DRIVERS, strict=True):
+        host.tree.function(address, driver=driver, config=E1000E)
+    adapters = host.adapters()
+    request = one_off.AttachRequest(device="09:00", domain="pv1")
+    targets, planned = one_off.plan_attach(adapters, replace(policy_of(), assignments=()), request)
+    done = apply(adapters, targets, planned, RequestContext())
+    assert not any(outcome.error for outcome in done.outcomes)
+    assert all(map(host.guests["pv1"].domain.live_hostdev, CARD))
+    aliases = {hostdev.alias for hostdev in host.guests["pv1"].domain.live}
+    assert len(aliases) == len(CARD), "libvirt refuses a second hostdev of the same alias"
+
+
+def test_a_slot_without_a_device_is_no_card(host: SimulatedHost) -> None:
+    with raises(UsageError, "no-such-device", "0000:0b:00"):
+        one_off.plan_release(host.adapters(), policy_of, "0b:00")
