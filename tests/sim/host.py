@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cede.errors import CedeError
     from cede.model.inventory import BackendDevice
     from cede.model.pci import HostUse
+    from cede.model.virtual_functions import FunctionSettings
     from cede.state.journal import Journal
     from cede.util.clock import Clock, Timeouts
     from sim.passing_time import SimulatedTime
@@ -45,7 +46,8 @@ class Host(ABC):
 
     `backend` is xenstore's: which domid is given a device. `by_cede` are those of it that cede gave, `closing` those
     that a paused guest was asked to let go of, `given_up` those that it let go of too late. `silent` is how libvirt
-    doesn't answer; `deaf` guests don't shut down. `unrestored` is what interfaces have that doesn't come back.
+    doesn't answer; `deaf` guests don't shut down. `unrestored` is what interfaces have that doesn't come back;
+    `functions` are the virtual functions of each interface, of which a driver can't set what is `unsupported`.
     """
 
     cards: Mapping[Address, Card]
@@ -69,6 +71,8 @@ class Host(ABC):
         self.instead = self.gate.instead
         self.silent: CedeError | None = None
         self.unrestored: dict[str, tuple[str, ...]] = {}
+        self.functions: dict[str, list[FunctionSettings]] = {}
+        self.unsupported = set[str]()
         self.pools: dict[str, tuple[str, ...]] = {}
         self.deaf, self.guest_says, self.logged_faults = False, "", 0
         self.user, self.is_root = "root", True
@@ -103,10 +107,26 @@ class Host(ABC):
         """dom0's interfaces, as far as a test has put something on them."""
         return Network(
             interfaces=tuple(
-                Interface(name=name, unrestored=phrases)
-                for name, phrases in self.unrestored.items()
+                Interface(
+                    name=name,
+                    unrestored=self.unrestored.get(name, ()),
+                    functions=tuple(self.functions.get(name, ())),
+                )
+                for name in dict.fromkeys((*self.unrestored, *self.functions))
             )
         )
+
+    def virtual_of(self, address: Address) -> tuple[Address, ...]:
+        """The virtual functions of a physical one that are there."""
+        return tuple(
+            card.address
+            for card in self.cards.values()
+            if card.present and card.physical_function == address
+        )
+
+    def make_virtual(self, address: Address, count: int, *, probed: bool) -> None:
+        """The driver of a physical function makes so many virtual ones."""
+        raise NotImplementedError(f"{address}, {count}, {probed}")
 
     @abstractmethod
     def uses(self, network: Network, served: Served) -> dict[Address, list[HostUse]]:

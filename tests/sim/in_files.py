@@ -14,6 +14,7 @@ from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.sysfs import Sysfs
 from cede.adapters.xen.xenstore import Xenstore
 from cede.model.pci import Address, Link, Reset
+from cede.model.virtual_functions import NO_MAC, FunctionSettings
 from cede.state.journal import Journal
 from cede.util.clock import ThreadTimeouts
 from cede.util.kernel_files import listing
@@ -55,6 +56,24 @@ class SimulatedHost(Host):
     def card(self, address: str, driver: str | None = "e1000e") -> None:
         self.tree.function(address, driver=driver)
         assert self.cards[Address.parse(address)].native == driver
+
+    def physical(self, address: str, interface: str, *, total: int = 7) -> None:
+        """A network card that can have virtual functions."""
+        self.tree.function(address, driver="igb", net={interface: "52:54:00:0a:00:00"})
+        assert self.cards[Address.parse(address)].native == "igb"
+        self.tree.sriov(address, total)
+        self.functions[interface] = []
+
+    def virtual_of(self, address: Address) -> tuple[Address, ...]:
+        return tuple(Address.parse(name) for name in self.tree.virtual_of(str(address)))
+
+    def make_virtual(self, address: Address, count: int, *, probed: bool) -> None:
+        self.tree.make_virtual(str(address), count, driver="igbvf" if probed else None)
+        (name,) = self.sysfs().interfaces(address)
+        before = self.functions[name]
+        if len(before) != count:
+            fresh = FunctionSettings(mac=NO_MAC, vlan=0, spoof_check=True, trust=False, rate=0)
+            self.functions[name] = [fresh] * count
 
     def guest(self, name: str, domid: int | None, *, features: str = PASSTHROUGH) -> None:
         self.add(new_guest(name, len(self.guests), features=features), domid)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cede.model.network import Network
     from cede.model.pci import Device, HostUse
     from cede.model.served import Served
+    from cede.model.virtual_functions import FunctionSettings
     from sim.host import Host
 
 
@@ -49,6 +50,7 @@ def adapters(host: Host, *, offline: bool) -> Adapters:
         refused_logins=RefusedLogins(host.paths.refused_logins),
         clock=host.clock,
         timeouts=host.timeouts,
+        seed=lambda: "this host",
     )
 
 
@@ -192,6 +194,21 @@ class SimulatedLinks(Port):
         links = (link for card in list(self._host.cards.values()) for link in card.links)
         return tuple(link for link in links if link.name in names)
 
+    def functions(self, name: str) -> tuple[FunctionSettings, ...]:
+        return self._gate.asks(
+            Adapter.LINKS, "functions", lambda of: tuple(self._host.functions.get(of, ())), name
+        )
+
+    def set_up_function(self, name: str, index: int, settings: FunctionSettings) -> None:
+        def prepare() -> Stages:
+            for what in settings.said:
+                if what in self._host.unsupported:
+                    raise PermanentError(f"RTNETLINK answers: Operation not supported ({what})")
+            each = self._host.functions[name]
+            return [partial(each.__setitem__, index, replace(each[index], **settings.said))]  # type: ignore[arg-type]
+
+        self._gate.does(Adapter.LINKS, "set-up-function", prepare, name, index)
+
     def restore(self, link: Link, now: Link) -> None:
         def prepare() -> Stages:
             for card in list(self._host.cards.values()):
@@ -237,6 +254,15 @@ class SimulatedSysfs(Port, Sysfs):
 
     def devices(self) -> tuple[Device, ...]:
         return self._gate.asks(Adapter.SYSFS, "devices", super().devices)
+
+    def set_virtual_functions(self, address: Address, count: int, *, probed: bool) -> None:
+        def prepare() -> Stages:
+            taken = [c.address for c in self._host.cards.values() if c.present and c.in_guest]
+            there = self._host.virtual_of(address)
+            assert not set(taken) & set(there), f"virtual functions of {address} end in a guest"
+            return [partial(self._host.make_virtual, address, count, probed=probed)]
+
+        self._gate.does(Adapter.SYSFS, "set-virtual-functions", prepare, address, count)
 
     def remove_pciback_slot(self, address: Address) -> None:
         def prepare() -> Stages:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.linux.host_uses.nodes import DeviceNumber, Nodes
 from cede.model.network import Interface, Network, Redirect, Route
-from cede.util.kernel_files import listing, text
+from cede.util.kernel_files import listing, readlink, text
 from sim.config_spaces import E1000E
 
 if TYPE_CHECKING:
@@ -101,6 +101,38 @@ class SysTree:
         port = root / f"{segment}:00:1c.0"
         write(port / "uevent", "PCI_CLASS=60400")
         return port
+
+    def sriov(self, address: str, total: int) -> None:
+        """The function can have so many virtual ones."""
+        path = self.sys / "bus/pci/devices" / address
+        for name, said in (("totalvfs", total), ("numvfs", 0), ("drivers_autoprobe", 1)):
+            write(path / f"sriov_{name}", str(said))
+
+    def virtual_of(self, address: str) -> list[str]:
+        path = self.sys / "bus/pci/devices" / address
+        return [
+            readlink(path / name).rpartition("/")[2]
+            for name in listing(path)
+            if name.startswith("virtfn")
+        ]
+
+    def make_virtual(self, address: str, count: int, *, driver: str | None) -> None:
+        """Its driver makes so many, which dom0's `driver` takes; all others go first."""
+        path = (self.sys / "bus/pci/devices" / address).resolve()
+        write(path / "sriov_drivers_autoprobe", str(int(driver is not None)))
+        there = self.virtual_of(address)
+        if len(there) == count:
+            return
+        for index, name in enumerate(there):
+            (path / f"virtfn{index}").unlink()
+            (self.sys / "bus/pci/devices" / name).unlink()
+            rmtree(path.parent / name)
+        for index in range(count):
+            name = f"{address[:-4]}{0x10 + index // 4:02x}.{index % 4 * 2}"
+            virtual = self.function(name, under=path.parent, identity="8086:10ca", driver=driver)
+            link(virtual / "physfn", path)
+            link(path / f"virtfn{index}", virtual)
+        write(path / "sriov_numvfs", str(count))
 
     def bind(self, address: str, driver: str | None) -> None:
         link = self.sys / "bus/pci/devices" / address / "driver"

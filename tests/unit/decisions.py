@@ -64,11 +64,18 @@ def of_kind(planned: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [decision for decision in planned["decisions"] if decision["decision"] == kind]
 
 
+def _said(value: Any) -> Any:  # noqa: ANN401 - as YAML has it
+    """The value; of a value of several parts those that say something."""
+    if isinstance(value, dict):
+        return {name: part for name, part in value.items() if part is not None}
+    return value
+
+
 def _shown(action: Action) -> str | dict[str, Any]:
     """An action by its name, with those of its values that aren't the default."""
     name = serialization.plain(action)["action"]
     values = {
-        field.name: serialization.plain(getattr(action, field.name))
+        field.name: _said(serialization.plain(getattr(action, field.name)))
         for field in fields(action)
         if field.name not in _OWNERSHIP and getattr(action, field.name) not in {None, False, "", ()}
     }

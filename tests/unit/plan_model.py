@@ -10,6 +10,7 @@ from cede.model.actions import (
     AddToConfig,
     Adopt,
     BindToPciback,
+    ConfigureVirtualFunction,
     DontLoadAtBoot,
     ForceDetach,
     HotPlug,
@@ -18,6 +19,7 @@ from cede.model.actions import (
     PutBack,
     RemoveFromConfig,
     ReturnToDom0,
+    SetVirtualFunctions,
     SwitchOff,
     SwitchOn,
     Unplug,
@@ -48,7 +50,9 @@ def _after(action: Action, before: Inventory) -> Inventory:
     match action:
         case LoadPciback():
             return replace(before, pciback_loaded=True)
-        case LoadAtBoot() | DontLoadAtBoot():
+        case (
+            LoadAtBoot() | DontLoadAtBoot() | SetVirtualFunctions() | ConfigureVirtualFunction()
+        ):  # of nothing in this model
             return before
         case BindToPciback():
             return _bound(action, before)

@@ -11,8 +11,8 @@ off (no domid) and has passthrough and the host's memory map; its XML says so to
 `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it is the plan of the early
 binder. `remembered` is what the journal knows of the card that was at an address. `left` is where the last pass left
 what: [address, domain, "live config"]. `gave` is whom cede gave a card to last: [address, name in the policy, domain,
-domid]. `paused` and `drained` list what the administrator named so, "everything" too; `scheduled` tells that no person
-asks.
+domid]. `virtual_functions` is what a device can have (`total`) and has, with the `settings` of each. `paused` and
+`drained` list what the administrator named so, "everything" too; `scheduled` tells that no person asks.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, whether the rest is `action_required` of the administrator, which domain is to `restart`, and the `group`
@@ -40,6 +40,7 @@ from cede.model.inventory import BackendDevice, Inventory
 from cede.model.journal_state import Given, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import Address, Device, HostUse, Identity, Link, OriginalState, Reset
 from cede.model.plan import Plan
+from cede.model.virtual_functions import FunctionSettings, VirtualFunctions
 from cede.planner.boot_plan import plan_boot
 from cede.planner.planner import plan
 from cede.planner.release import release
@@ -75,6 +76,9 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         reset=_reset(said, on_root_bus=on_root_bus),
         on_root_bus=on_root_bus,
         physical_function=_address(said.get("physical_function")),
+        function_index=said.get("function"),
+        interfaces=tuple(said.get("interfaces", ())),
+        virtual_functions=_functions(said.get("virtual_functions")),
         requester=_address(said.get("requester")),
         node_device=said.get("listed", True),
         in_pciback_slots=said.get("slot", said.get("driver") == "pciback"),
@@ -83,6 +87,19 @@ def _device(address: str, said: dict[str, Any]) -> Device:
             HostUse(guard=guard, chain=tuple(chain))
             for guard, chain in said.get("uses", {}).items()
         ),
+    )
+
+
+def _functions(said: dict[str, Any] | None) -> VirtualFunctions | None:
+    return (
+        VirtualFunctions(
+            total=said["total"],
+            count=said.get("count", 0),
+            probed=said.get("probed", False),
+            settings=tuple(FunctionSettings(**one) for one in said.get("settings", ())),
+        )
+        if said
+        else None
     )
 
 
@@ -155,6 +172,7 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for address, said in host.get("given", {}).items()
         ),
         pciback_loaded=host.get("pciback", True),
+        seed=host.get("seed", "this host"),
         origins=tuple(
             Origin(
                 address=Address.parse(address),

@@ -584,6 +584,64 @@ MALFORMED: dict[str, tuple[str | bytes, int, int, str]] = {
     "a function too high": (
         device_with("match: {physical_function: 01:00.0, function: 65535}"), 3, 56, "unexpected-value",
     ),
+    "VLAN 4095": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 1, vlan: 4095}'),
+        3, 75, "unexpected-value",
+    ),
+    "functions without a count": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {vlan: 1}'),
+        3, 39, "missing-key",
+    ),
+    "a count in quotes": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: "2"}'),
+        3, 66, "unexpected-value",
+    ),
+    "a group MAC": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 1, mac: ["01:00:5e:00:00:01"]}'),
+        3, 75, "no-station-mac",
+    ),
+    "a MAC of zeros": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 1, mac: "00:00:00:00:00:00"}'),
+        3, 74, "no-station-mac",
+    ),
+    "fewer MACs than functions": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 2, mac: ["52:54:00:aa:00:01"]}'),
+        3, 69, "mac-count",
+    ),
+    "a MAC for two functions": (
+        device_with(
+            'match: {address: "01:00.0"},'
+            ' virtual_functions: {count: 2, mac: ["52:54:00:aa:00:01", "52-54-00-AA-00-01"]}'
+        ),
+        3, 96, "mac-twice",
+    ),
+    "a MAC that runs over": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 3, mac: "52:54:00:ff:ff:fe"}'),
+        3, 74, "mac-count",
+    ),
+    "a link state of its own": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 1, link_state: up}'),
+        3, 81, "unexpected-value",
+    ),
+    "trust in words": (
+        device_with('match: {address: "01:00.0"}, virtual_functions: {count: 1, trust: yes}'),
+        3, 76, "unexpected-value",
+    ),
+    "functions of any card": (
+        device_with("match: {vendor: 8086, any: true}, virtual_functions: {count: 1}"),
+        3, 17, "any-physical-function",
+    ),
+    "functions of a whole card": (
+        device_with('match: {address: "01:00"}, virtual_functions: {count: 1}'), 3, 17, "any-physical-function",
+    ),
+    "its own physical function": (
+        device_with("match: {physical_function: nic0, function: 0}"),
+        3, 37, "own-function",
+    ),
+    "an unknown physical function": (
+        device_with("match: {physical_function: nic7, function: 0}"),
+        3, 37, "unknown-device",
+    ),
     "a path without a root": (device_with("match: {path: 08.0/00.0}"), 3, 24, "unexpected-value"),
     "a path without a hop": (device_with("match: {path: pci0000:00}"), 3, 24, "unexpected-value"),
     "a short serial": (device_with("match: {serial: 00-11-22}"), 3, 26, "unexpected-value"),

@@ -153,6 +153,7 @@ def open_adapters(
             refused_logins=RefusedLogins(paths.refused_logins),
             clock=runtime.clock,
             timeouts=runtime.timeouts,
+            seed=runtime.seed,
         )
     finally:
         journal.close()

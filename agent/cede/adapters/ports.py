@@ -18,6 +18,7 @@ from cede.model.log_lines import KernelLine
 from cede.model.network import Network
 from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, SwitchedOn
 from cede.model.served import Served
+from cede.model.virtual_functions import FunctionSettings, VirtualFunctions
 from cede.state.journal import Journal
 from cede.state.key_files import RefusedLogins
 from cede.util.clock import Clock, Timeouts
@@ -63,6 +64,8 @@ class Sysfs(Protocol):
     def device(self, address: Address) -> Device | None: ...
     def identity(self, address: Address) -> Identity | None: ...
     def instance(self, address: Address) -> int | None: ...
+    def virtual_functions(self, address: Address) -> VirtualFunctions | None: ...
+    def set_virtual_functions(self, address: Address, count: int, *, probed: bool) -> None: ...
     def driver(self, address: Address) -> str | None: ...
     def driver_override(self, address: Address) -> str | None: ...
     def serial(self, address: Address) -> str | None: ...
@@ -103,6 +106,8 @@ class Links(Protocol):
 
     def read(self, names: Collection[str]) -> tuple[Link, ...]: ...
     def network(self) -> Network: ...
+    def functions(self, name: str) -> tuple[FunctionSettings, ...]: ...
+    def set_up_function(self, name: str, index: int, settings: FunctionSettings) -> None: ...
     def restore(self, link: Link, now: Link) -> None: ...
 
 
@@ -183,7 +188,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """One adapter each; what uses them is handed this and opens nothing itself."""
+    """One adapter each; what uses them is handed this and opens nothing itself.
+
+    `seed` returns what is this host's own, of which is made what is to be the same at each boot and another on each
+    host; empty if it has none.
+    """
 
     libvirt: Libvirt
     sysfs: Sysfs
@@ -200,3 +209,4 @@ class Adapters:
     refused_logins: RefusedLogins
     clock: Clock
     timeouts: Timeouts
+    seed: Callable[[], str] = str

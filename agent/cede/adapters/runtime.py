@@ -15,6 +15,7 @@ from cede.adapters.ports import Adapters, Source
 from cede.state.journal import Journal
 from cede.state.key_files import KnownShapes
 from cede.util.clock import Clock, ThreadTimeouts, Timeouts
+from cede.util.kernel_files import text
 from cede.util.paths import Paths
 from cede.util.well_known import DEFAULT_URI
 
@@ -59,6 +60,16 @@ class Runtime:
     def shapes(self) -> KnownShapes | set[tuple[bytes, bytes]]:
         """The policy's texts whose shape need not be judged again; a recorded host's word on that isn't taken."""
         return set() if self.recorded else KnownShapes(self.paths.known_shapes)
+
+    def seed(self) -> str:
+        """Return what is this host's own at each boot, made of its machine-id, which itself is to stay on the host.
+
+        Empty if it has none. Source: machine-id(5).
+        """
+        import hashlib  # as in model.virtual_functions
+
+        machine = text(self.paths.root / "etc/machine-id")
+        return hashlib.sha256(f"cede {machine}".encode()).hexdigest() if machine else ""
 
     def journal(self) -> Journal:
         """Return the journal, which needs no libvirt to be read; the caller closes it."""

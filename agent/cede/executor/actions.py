@@ -15,10 +15,12 @@ from cede.domain_xml.edits import EDITS, edited
 from cede.errors import GuestSilentError, PermanentError, UnsafeError, WorldMovedError
 from cede.executor.put_back import PutBackByXl
 from cede.executor.return_to_dom0 import DeviceReturn
+from cede.executor.virtual_functions import make_functions, set_up_function
 from cede.model.actions import (
     AddToConfig,
     Adopt,
     BindToPciback,
+    ConfigureVirtualFunction,
     DontLoadAtBoot,
     ForceDetach,
     HotPlug,
@@ -27,6 +29,7 @@ from cede.model.actions import (
     PutBack,
     RemoveFromConfig,
     ReturnToDom0,
+    SetVirtualFunctions,
     SwitchOff,
     SwitchOn,
     Unplug,
@@ -160,6 +163,14 @@ class ActionRunner:
     def _return_to_dom0(self, action: ReturnToDom0) -> None:
         DeviceReturn(self._adapters, action).do()
 
+    @do.register
+    def _set_virtual_functions(self, action: SetVirtualFunctions) -> None:
+        make_functions(self._adapters, action)
+
+    @do.register
+    def _configure_virtual_function(self, action: ConfigureVirtualFunction) -> None:
+        set_up_function(self._adapters, action)
+
     def touched(self, action: Action) -> bool:
         """Return whether an action that failed has left an effect that must be undone."""
         match action:
@@ -174,6 +185,9 @@ class ActionRunner:
                     or self._adapters.hypervisor.in_guest(action.address) is not False
                     or self._listed(action.domain, action.address)
                 )
+            case SetVirtualFunctions():
+                now = self._adapters.sysfs.virtual_functions(action.address)
+                return now is None or now.count != action.were
             case _:
                 return False
 

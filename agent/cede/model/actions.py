@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cede.model.domain import DomainName, Feature
 from cede.model.pci import Address
+from cede.model.virtual_functions import FunctionSettings
 from cede.util.json_keywords import Keywords
 
 Alias = Annotated[
@@ -221,6 +222,41 @@ class ReturnToDom0:
         return f"return {self.address} to {self.driver or 'its dom0 driver'}{lost}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVirtualFunctions:
+    """Have the driver of a physical function make `count` virtual functions, where there `were` others.
+
+    dom0's drivers take none of them unless they are `probed`; `were_probed` tells whether they took them before.
+    """
+
+    address: Address
+    count: Annotated[int, Keywords(minimum=0)]
+    were: Annotated[int, Keywords(minimum=0)]
+    probed: bool = False
+    were_probed: bool = True
+
+    def __str__(self) -> str:
+        drivers = "let dom0's drivers take" if self.probed else "keep dom0's drivers off"
+        if self.count == self.were:
+            return f"{drivers} new virtual functions of {self.address}"
+        if not self.count:
+            return f"take the {self.were} virtual functions of {self.address} away, and {drivers} new ones"
+        had = f", which had {self.were}," if self.were else ""
+        return f"have {self.address}{had} make {self.count} virtual functions, and {drivers} them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureVirtualFunction:
+    """Have the driver of the physical function at `address` keep these `settings` for its virtual function `index`."""
+
+    address: Address
+    index: Annotated[int, Keywords(minimum=0)]
+    settings: FunctionSettings
+
+    def __str__(self) -> str:
+        return f"set up virtual function {self.index} of {self.address}: {self.settings}"
+
+
 Action = (
     LoadPciback
     | LoadAtBoot
@@ -236,4 +272,6 @@ Action = (
     | RemoveFromConfig
     | SwitchOff
     | ReturnToDom0
+    | SetVirtualFunctions
+    | ConfigureVirtualFunction
 )

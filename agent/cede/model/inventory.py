@@ -77,7 +77,8 @@ class Inventory:
     `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
     are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
     where the last pass left devices; `given_before` is which domain cede gave which card to last; `origins` are what
-    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot.
+    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot. `seed` is the
+    host's own, made of its machine-id; empty if it has none, or no device with virtual functions to make.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -94,6 +95,7 @@ class Inventory:
     given_before: tuple[Given, ...] = ()
     origins: tuple[Origin, ...] = ()
     boot: str = ""
+    seed: str = ""
 
     @cached_property
     def _by_address(self) -> dict[Address, Device]:

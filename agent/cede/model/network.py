@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cede.model.virtual_functions import FunctionSettings
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -17,7 +19,8 @@ class Interface:
     a port of; `link` is what it lies on, or for a veth its other end; `addresses` are its own IP addresses, without
     prefix length, and `subnets` the networks that they are in; `ends` are both ends of a tunnel, as far as they are
     set; `unrestored` is what it has that isn't brought back when its device returns to dom0, each as a phrase; `up`
-    tells that it is switched on, `xdp` that an XDP program runs on it.
+    tells that it is switched on, `xdp` that an XDP program runs on it; `functions` is how its driver has set up each of
+    its SR-IOV virtual functions, in order.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Interface:
     unrestored: tuple[str, ...] = ()
     up: bool = False
     xdp: bool = False
+    functions: tuple[FunctionSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,11 @@ class Network:
 
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
+
+    def functions(self, names: Collection[str]) -> tuple[FunctionSettings, ...]:
+        """Return how the virtual functions of the first of these interfaces that tells of any are set up."""
+        told = (one.functions for one in self.interfaces if one.name in names and one.functions)
+        return next(told, ())
 
     def unrestored(self, names: Collection[str]) -> tuple[str, ...]:
         """Return what these interfaces have that isn't brought back, each phrase with the name of its interface."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypedDict, Unpack
 
+from cede.model.virtual_functions import VirtualFunctions
 from cede.util.json_keywords import Keywords
 
 _SBDF = re.compile(
@@ -243,7 +244,8 @@ class Device:
     `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the device has been
     `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root bus, bridge by
     bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and its
-    `function_index` there, counted from 0. A conventional PCI function behind a bridge names as `requester` the bridge
+    `function_index` there, counted from 0; a function that can have such ones tells of them in `virtual_functions`. A
+    conventional PCI function behind a bridge names as `requester` the bridge
     whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
     probe; `node_device` whether libvirt lists it, and so can take it, None if its list tells nothing; `in_guest` that
     Xen itself says a guest owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are
@@ -267,6 +269,7 @@ class Device:
     path: str = ""
     physical_function: Address | None = None
     function_index: Annotated[int, Keywords(minimum=0)] | None = None
+    virtual_functions: VirtualFunctions | None = None
     requester: Address | None = None
     in_pciback_slots: bool = False
     node_device: bool | None = True
@@ -354,6 +357,7 @@ class KnownElsewhere(TypedDict, total=False):
     in_guest: bool | None
     uses: tuple[HostUse, ...]
     unrestored: tuple[str, ...]
+    virtual_functions: VirtualFunctions | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

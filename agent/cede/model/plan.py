@@ -56,9 +56,11 @@ class Purpose(StrEnum):
     DRAIN = "drain"  # back to dom0 until the administrator resumes
     RECOVER = "recover"  # out of where an interrupted change left it
     FIX = "fix"  # of the host or a domain, about no device
+    VIRTUAL_FUNCTIONS = "virtual-functions"  # of a device that stays with dom0
 
 
 _ATTACHING = frozenset({Purpose.ATTACH, Purpose.RESTORE, Purpose.BIND})
+_OF_DOM0 = frozenset({Purpose.FIX, Purpose.VIRTUAL_FUNCTIONS})
 _KEEPS_BOUND = frozenset({Purpose.BIND, Purpose.HAND_OVER})
 
 
@@ -97,7 +99,7 @@ class Change:
     @property
     def detaching(self) -> bool:
         """Whether it takes a device out of a domain."""
-        return not self.attaching and self.purpose is not Purpose.FIX
+        return not self.attaching and self.purpose not in _OF_DOM0
 
     @property
     def rollback_on_failure(self) -> bool:
@@ -138,6 +140,7 @@ class Why(StrEnum):
     OTHER_POLICY = "other-policy"
     UNMENTIONED = "unmentioned"
     NOTHING_LEFT = "nothing-left"
+    VIRTUAL_FUNCTIONS_SET_UP = "virtual-functions-set-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

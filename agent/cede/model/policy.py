@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from cede.model.pci import Address
+from cede.model.virtual_functions import FunctionSettings
 
 HOST_SOURCE = "host"  # the host's own set: its policy file and the files of its policy folder
 _FILE = "file:"
@@ -87,7 +88,9 @@ class Match:
 
     `path` is the way from the root bus, bridge by bridge (`pci0000:00/08.0/00.0`), which holds when bus numbers shift.
     `class_code` may be the first two, four or all six digits. `physical_function` with `function_index` (from 0) is an
-    SR-IOV virtual function. Exactly one device must fit, unless `any_one` says that the first free one will do.
+    SR-IOV virtual function; `physical_name` is how the policy names the physical function instead, which only
+    `planner.resolve` can turn into its address. Exactly one device must fit, unless `any_one` says that the first free
+    one will do.
     """
 
     address: Address | None = None
@@ -99,6 +102,7 @@ class Match:
     mac: str | None = None
     serial: str | None = None
     physical_function: Address | None = None
+    physical_name: str | None = None
     function_index: int | None = None
     any_one: bool = False
 
@@ -116,11 +120,25 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WantedFunctions:
+    """The virtual functions that a device is to have: `count` of them, each with the `settings`.
+
+    `macs` are those of each, in order; empty where cede is to derive them.
+    """
+
+    count: int
+    macs: tuple[str, ...] = ()
+    settings: FunctionSettings = field(default_factory=FunctionSettings)
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePolicy:
     """One named device of the policy.
 
     With all `functions` of its slot, `match` and `expect` are about one of them. `override` names the guards that may
-    not keep it (`boot-vga`, say): the only way past them, device by device.
+    not keep it (`boot-vga`, say): the only way past them, device by device. `virtual_functions` are
+    those that it is to have; None leaves them as they are.
     """
 
     name: str
@@ -128,6 +146,7 @@ class DevicePolicy:
     expect: Expect
     functions: Functions = Functions.ONE
     override: tuple[str, ...] = ()
+    virtual_functions: WantedFunctions | None = None
     place: Place
 
 

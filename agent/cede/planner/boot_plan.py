@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from cede.errors import FailureKind
+from cede.model.actions import SetVirtualFunctions
 from cede.model.domain import Domain, GuestKind
 from cede.model.pci import PCIBACK, Address, Device
 from cede.model.plan import Card, Change, Decision, Plan, Purpose, Refused, Satisfied, Why
@@ -23,11 +25,13 @@ from cede.planner.groups import Member, keep_together
 from cede.planner.guards import refuse_guarded
 from cede.planner.hide_mistakes import BootConfiguration, Mistake, mistakes
 from cede.planner.match import candidates
-from cede.planner.pauses import left_alone
+from cede.planner.paused import left_alone
+from cede.planner.pauses import unless_held
 from cede.planner.release import refuse_unreadable
 from cede.planner.resolve import resolve_targets
 from cede.planner.rules import Asked, first_answer
 from cede.planner.targets import AttachTarget, PlanContext
+from cede.planner.virtual_functions import physical_functions, with_physical_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,8 +57,12 @@ def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
     domains = {
         a.device: [o.domain for o in policy.assignments_of(a.device)] for a in policy.assignments
     }
+    physical = (
+        unless_held(one.decision, inventory)
+        for one in physical_functions(policy, inventory).values()
+    )
     return Plan(
-        decisions=(*chain.from_iterable(decided.values()), *map(_unreadable, inventory.unreadable)),
+        decisions=(*map(_from_none, physical), *chain.from_iterable(decided.values()), *map(_unreadable, inventory.unreadable)),
         cards=tuple(
             Card(
                 assignment=_subject(name, domains[name]),
@@ -68,6 +76,21 @@ def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
 
 def _subject(name: str, domains: Iterable[str]) -> str:
     return f"{name} -> {' or '.join(domains)}"
+
+
+def _from_none(decision: Decision) -> Decision:
+    """Refuse to change a number of virtual functions that isn't none: what uses them may not have come yet."""
+    if isinstance(decision, Change):
+        for action in decision.actions:
+            if isinstance(action, SetVirtualFunctions) and action.were not in {0, action.count}:
+                return Refused(
+                    subject=decision.subject,
+                    rule="not-at-boot",
+                    kind=FailureKind.TRY_LATER,
+                    reason=f"{action.address} has {action.were} virtual functions, of which dom0 may need one",
+                    remedy="`cede apply` once dom0 is up",
+                )
+    return decision
 
 
 def _unreadable(domain: Domain) -> Refused:
@@ -124,10 +147,14 @@ def _resolved(named: DevicePolicy, inventory: Inventory) -> set[Address]:
 
 def awaited(policy: Policy, inventory: Inventory) -> tuple[str, ...]:
     """Return the names of devices that may still appear: nothing matches yet, or the driver is not bound yet."""
+    physical = physical_functions(policy, inventory)
+
+    def appeared(described: DevicePolicy) -> Sequence[Device]:
+        named = with_physical_named(described, policy, inventory, physical)
+        return () if isinstance(named, Refused) else candidates(named.match, inventory)
+
     return tuple(
-        named.name
-        for named in _assigned(policy)
-        if all(map(_undriven_yet, candidates(named.match, inventory)))
+        named.name for named in _assigned(policy) if all(map(_undriven_yet, appeared(named)))
     )
 
 

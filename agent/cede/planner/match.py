@@ -23,22 +23,26 @@ if TYPE_CHECKING:
 
 
 def fits(match: Match, device: Device) -> bool:
-    """Return whether every field of `match` holds for `device`."""
+    """Return whether every field of `match` holds for `device`; no device fits while a name in it isn't resolved."""
     identity = device.identity
-    return all(
-        described is None or described == found
-        for described, found in (
-            (match.address, device.address),
-            (match.path, device.path),
-            (match.vendor, identity.vendor),
-            (match.device, identity.device),
-            (match.subsystem, identity.subsystem),
-            (match.mac, device.mac),
-            (match.serial, device.serial),
-            (match.physical_function, device.physical_function),
-            (match.function_index, device.function_index),
+    return (
+        match.physical_name is None
+        and all(
+            described is None or described == found
+            for described, found in (
+                (match.address, device.address),
+                (match.path, device.path),
+                (match.vendor, identity.vendor),
+                (match.device, identity.device),
+                (match.subsystem, identity.subsystem),
+                (match.mac, device.mac),
+                (match.serial, device.serial),
+                (match.physical_function, device.physical_function),
+                (match.function_index, device.function_index),
+            )
         )
-    ) and (match.class_code is None or identity.class_code.startswith(match.class_code))
+        and (match.class_code is None or identity.class_code.startswith(match.class_code))
+    )
 
 
 def differences(expect: Expect, device: Device) -> tuple[str, ...]:

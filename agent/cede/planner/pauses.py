@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Paused, Purpose, Refused, Satisfied
+from cede.planner.paused import left_alone, pause_of
 from cede.planner.recovery import refuse_held
 from cede.planner.release import ownership_subject, release
-from cede.planner.resolve import pause_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from cede.model.journal_state import Pause
     from cede.model.pci import Address, Device
     from cede.planner.targets import AttachTarget
-
-
-def left_alone(subject: str, pause: Pause, address: Address | None = None) -> Paused:
-    """Decide to leave the subject alone as long as the pause lasts."""
-    at = f"{address} " if address is not None and pause.drained else ""
-    return Paused(subject=subject, pause=pause, reason=f"{at}{pause}; `cede resume` ends that")
 
 
 def plan_paused(target: AttachTarget, pause: Pause, drained: set[Address]) -> Decision:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from cede.model.plan import Change, Decision, Plan, Refused
 from cede.planner.attach import plan_assignment
 from cede.planner.groups import Member, keep_together
-from cede.planner.pauses import drain_beyond, left_alone, plan_paused, unless_held
+from cede.planner.paused import left_alone
+from cede.planner.pauses import drain_beyond, plan_paused, unless_held
 from cede.planner.recovery import orphans, recover
 from cede.planner.release import (
     leftover,
@@ -73,8 +74,9 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
         for decision in _ways_out(leaving, targets, attaching)
         if not (isinstance(decision, Change) and decision.address in drained)
     ]
+    physical = (unless_held(one.decision, inventory) for one in targets.physical.values())
     return Plan(
-        decisions=(*decisions, *_with_drained(out, inventory, wanted_now)), cards=targets.cards
+        decisions=(*physical, *decisions, *_with_drained(out, inventory, wanted_now)), cards=targets.cards
     )
 
 

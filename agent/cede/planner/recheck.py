@@ -17,6 +17,7 @@ from cede.model.actions import (
     PutBack,
     RemoveFromConfig,
     ReturnToDom0,
+    SetVirtualFunctions,
     Unplug,
 )
 from cede.model.pci import PCIBACK, Reset
@@ -26,6 +27,7 @@ from cede.planner.half_gone import refuse_half_gone
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
 from cede.planner.silence import refuse_silent
+from cede.planner.virtual_functions import refuse_functions_in_use
 
 if TYPE_CHECKING:
     from cede.model.actions import Action
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from cede.model.plan import Change
 
 RECHECKED = (
-    BindToPciback, HotPlug, PutBack, AddToConfig, Unplug, ForceDetach, RemoveFromConfig, ReturnToDom0
+    BindToPciback, HotPlug, PutBack, AddToConfig, Unplug, ForceDetach, RemoveFromConfig, ReturnToDom0,
+    SetVirtualFunctions,
 )  # fmt: skip
 _AGAIN = "plan again"
 
@@ -92,6 +95,9 @@ def recheck(
                 or _wanted(change, action.address, now, is_rollback=is_rollback)
                 or _used_again(change, action.address, now, tried=tried)
             )
+        case SetVirtualFunctions() if action.count != action.were:
+            device = now.device(action.address)
+            return None if device is None else refuse_functions_in_use(device, change.subject, now)
         case _:
             return None
 

@@ -15,6 +15,7 @@ from cede.model.actions import (
     LoadAtBoot,
     RemoveFromConfig,
     ReturnToDom0,
+    SetVirtualFunctions,
     SwitchOff,
     SwitchOn,
     Unplug,
@@ -160,6 +161,14 @@ def _inverse(action: Action) -> Action | None:
         case SwitchOn():
             return SwitchOff(
                 domain=action.domain, features=action.features, were_off=action.were_off
+            )
+        case SetVirtualFunctions():
+            return replace(
+                action,
+                count=action.were,
+                were=action.count,
+                probed=action.were_probed,
+                were_probed=action.probed,
             )
         case _:
             return None

@@ -6,7 +6,7 @@ since what the pass has done meanwhile decides which ones are free.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,17 @@ from cede.model.plan import Card, Refused
 from cede.model.policy import Functions
 from cede.planner.guards import protected
 from cede.planner.match import resolve_device
+from cede.planner.paused import pause_of
+from cede.planner.virtual_functions import (
+    Physical,
+    function_of,
+    physical_functions,
+    with_physical_named,
+)
 from cede.planner.walls import walled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
@@ -78,11 +85,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """The targets of one pass, in the policy's order, with the policy and the inventory that they were made from."""
+    """The targets of one pass, in the policy's order, with the policy and the inventory that they were made from.
+
+    `physical` is what is decided of the devices that are to have virtual functions, by name.
+    """
 
     policy: Policy
     inventory: Inventory
     each: tuple[Target, ...]
+    physical: Mapping[str, Physical] = field(default_factory=dict)
 
     @property
     def unresolved(self) -> frozenset[str]:
@@ -102,7 +113,10 @@ class Targets:
         if own:
             return tuple(own.values())
         others = {t.device.address for t in self.each if t.device is not None}
-        device = resolve_device(described, self.inventory, subject, taken=others)
+        named = with_physical_named(described, self.policy, self.inventory, self.physical)
+        if isinstance(named, Refused):
+            return replace(named, subject=subject)
+        device = resolve_device(named, self.inventory, subject, taken=others)
         if isinstance(device, Refused):
             return device
         return functions_of(device, described, self.inventory)
@@ -131,7 +145,8 @@ def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
 
     Those that any device will do for choose last, each name another one, and of them first those that have one already.
     """
-    devices = _devices(policy, inventory)
+    physical = physical_functions(policy, inventory)
+    devices = _devices(policy, inventory, physical)
     return Targets(
         policy=policy,
         inventory=inventory,
@@ -141,6 +156,7 @@ def resolve_targets(policy: Policy, inventory: Inventory) -> Targets:
             for functions in (devices[assignment],)
             for found in functions
         ),
+        physical=physical,
     )
 
 
@@ -201,33 +217,6 @@ def _target(
     return replace(target, pause=_pause(assignment, target.addresses, domain, inventory))
 
 
-def pause_of(
-    inventory: Inventory,
-    *,
-    device: str = "",
-    address: Address | None = None,
-    domain: Domain | None = None,
-    named: str = "",
-) -> Pause | None:
-    """Return the pause of the device (by its name in the policy, or address) or domain; drains before pauses.
-
-    `named` is how the policy calls the domain, for one that libvirt no longer knows.
-    """
-    if not inventory.pauses:
-        return None
-    devices = {device, "" if address is None else str(address)} - {""}
-    domains = {domain.uuid} if domain is not None else {named} - {""}
-    pauses = [
-        pause
-        for pause in inventory.pauses
-        if pause.everything
-        or pause.device in devices
-        or pause.domain in domains
-        or (domain is None and pause.domain and pause.target in domains)
-    ]
-    return next((pause for pause in pauses if pause.drained), next(iter(pauses), None))
-
-
 def _pause(
     assignment: Assignment,
     addresses: Iterable[Address],
@@ -247,7 +236,7 @@ def _pause(
 
 
 def _devices(
-    policy: Policy, inventory: Inventory
+    policy: Policy, inventory: Inventory, physical: Mapping[str, Physical]
 ) -> dict[Assignment, tuple[Device | Refused, ...]]:
     """The functions that each assignment means, or a refusal alone."""
     found: dict[Assignment, tuple[Device | Refused, ...]] = {}
@@ -260,23 +249,47 @@ def _devices(
         return any_one, any_one and not inventory.owned_as(assignment.device)
 
     for assignment in sorted(described, key=order):
+        subject = subject_of(assignment)
+        named = with_physical_named(described[assignment], policy, inventory, physical)
+        if isinstance(named, Refused):
+            found[assignment] = (replace(named, subject=subject),)
+            continue
         others: set[Address] = set()
         if described[assignment].match.any_one:
             addresses = protected(policy.protect, inventory) if addresses is None else addresses
             others = {at for at, name in taken.items() if name != assignment.device}
         look = partial(
-            resolve_device, described[assignment], inventory, subject_of(assignment), assignment.domain,
+            resolve_device, named, inventory, subject, assignment.domain,
             source=policy.source, taken=others, avoid=addresses or (),
         )  # fmt: skip
-        device = walled(subject_of(assignment), look)
+        device = _unless_kept_back(walled(subject, look), named, assignment, inventory, physical)
         if isinstance(device, Refused):
             found[assignment] = (device,)
             continue
-        meant = partial(functions_of, device, described[assignment], inventory)
-        functions = walled(subject_of(assignment), meant)
+        meant = partial(functions_of, device, named, inventory)
+        functions = walled(subject, meant)
         found[assignment] = (functions,) if isinstance(functions, Refused) else functions
         if not isinstance(functions, Refused):
             taken |= dict.fromkeys((one.address for one in functions), assignment.device)
+    return found
+
+
+def _unless_kept_back(
+    found: Device | Refused,
+    described: DevicePolicy,
+    assignment: Assignment,
+    inventory: Inventory,
+    physical: Mapping[str, Physical],
+) -> Device | Refused:
+    """Return what was found, unless it is a virtual function that isn't made or set up yet, and no domain has it."""
+    device = None if isinstance(found, Refused) else found
+    if not physical or (device is not None and inventory.wanting(device.address)):
+        return found
+    at = function_of(described, inventory) if device is None else device.physical_function
+    for one in physical.values():
+        refused = one.keeps_back(subject_of(assignment), device) if at == one.address else None
+        if at is not None and refused is not None:
+            return refused
     return found
 
 

@@ -5,6 +5,7 @@ Parts that already have a diagnostic are left out, so that one mistake brings on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ from cede.model.policy import (
 )
 from cede.policy.diagnostics import Diagnostics, Path
 from cede.policy.parse import Tree
+from cede.policy.virtual_functions import refuse_half_pair, wanted_functions
+
+_NAME = re.compile(r"(?!pci_[0-9a-f]{4}_[0-9a-f]{2}_[0-9a-f]{2}_[0-7]\Z)[a-z0-9_-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,10 @@ def _devices(tree: Tree, diagnostics: Diagnostics) -> dict[Path, DevicePolicy]:
     for path, said, place in _sound(tree, "devices", diagnostics):
         match = _match(said["match"], (*path, "match"), tree, diagnostics)
         functions = _functions(said, path, tree, diagnostics)
+        refuse_half_pair(said["match"], (*path, "match"), tree, diagnostics)
+        virtual = wanted_functions(
+            said.get("virtual_functions"), (*path, "virtual_functions"), tree, diagnostics
+        )
         if diagnostics.touch(place.file, path):
             continue
         expect = said.get("expect", {})
@@ -95,6 +103,7 @@ def _devices(tree: Tree, diagnostics: Diagnostics) -> dict[Path, DevicePolicy]:
             ),
             functions=functions,
             override=tuple(said.get("override", ())),
+            virtual_functions=virtual,
             place=place,
         )
     return devices
@@ -150,10 +159,12 @@ def _verification(said: dict[str, Any]) -> Verification:
 
 def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostics) -> Match:
     """Build the match at `path`; an address that can't be parsed gets a diagnostic, and is None."""
+    physical = said.get("physical_function")
+    named = "physical_function" if _is_name(physical) else ""
 
     def address(key: str) -> Address | None:
         try:
-            if key not in said:
+            if key not in said or key == named:
                 return None
             # only where the schema allows a slot is one here
             read = Address.parse_slot if _is_slot(said[key]) else Address.parse
@@ -173,9 +184,15 @@ def _match(said: dict[str, Any], path: Path, tree: Tree, diagnostics: Diagnostic
         mac=_mac(said.get("mac")),
         serial=_lower(said.get("serial")),
         physical_function=address("physical_function"),
+        physical_name=physical if named else None,
         function_index=said.get("function"),
         any_one=said.get("any", False),
     )
+
+
+def _is_name(physical: str | None) -> bool:
+    """Whether it is the name of a device: an address has colons, but in libvirt's spelling."""
+    return physical is not None and _NAME.fullmatch(physical) is not None
 
 
 def _lower(text: str | None) -> str | None:

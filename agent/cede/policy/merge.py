@@ -9,6 +9,12 @@ from uuid import UUID
 from cede.model.policy import Assignment, DevicePolicy, Match, Place, Policy
 from cede.policy.build import Parts
 from cede.policy.diagnostics import Diagnostics, Path, quoted
+from cede.policy.virtual_functions import (
+    each_trait,
+    refuse_assigned,
+    refuse_beyond,
+    refuse_clashes,
+)
 
 
 def policy_of(
@@ -23,6 +29,7 @@ def policy_of(
     all_read = all_read and len(names) == len(files)
     if all_read:
         _refuse_strangers(files, frozenset().union(*names), diagnostics)
+    _refuse_virtual(files, diagnostics, all_read=all_read)
     damaged = any(diagnostics.touch(file, ("alternatives",)) for file in diagnostics.files)
     _refuse_two_owners(files, diagnostics, groups_known=all_read and not damaged)
     return Policy(
@@ -61,9 +68,8 @@ def _unique_traits(match: Match, path: Path) -> Iterator[tuple[Path, object, str
         yield (*path, "path"), match.path, match.path
     if match.mac is not None:
         yield (*path, "mac"), match.mac, match.mac
-    if match.physical_function is not None:
-        pair = (match.physical_function, match.function_index)
-        yield (*path, "function"), pair, f"function {pair[1]} of {pair[0]}"
+    for pair, words in each_trait(match):
+        yield (*path, "function"), pair, words
     if not match.any_one:
         yield path, match, "what this matches"
 
@@ -76,6 +82,17 @@ def _refuse_strangers(
             near = diagnostics.suggest(assignment.device, known)
             text = f"found {quoted(assignment.device)}, expected one of the devices{near}"
             diagnostics.add(_device_place(file, path), "unknown-device", text, (*path, "device"))
+
+
+def _refuse_virtual(files: Sequence[Parts], diagnostics: Diagnostics, *, all_read: bool) -> None:
+    devices = [(f.tree, path, device) for f in files for path, device in f.devices.items()]
+    refuse_clashes(devices, diagnostics)
+    refuse_beyond(devices, diagnostics, all_read=all_read)
+    assigned = [
+        (_device_place(file, path), (*path, "device"), assignment)
+        for file, path, assignment in _all_assignments(files)
+    ]
+    refuse_assigned(devices, assigned, diagnostics)
 
 
 def _refuse_two_owners(

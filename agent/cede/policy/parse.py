@@ -95,11 +95,16 @@ def _plain(text: str, path: Path) -> str | int | None:
         case (
             ("version",)
             | ("devices", _, "match", "function")
+            | ("devices", _, "virtual_functions", "count" | "vlan" | "rate")
             | ("protect", _, "function")
             | ("assignments", _, "verify", "timeout")
         ):
             return int(text) if _NUMBER.fullmatch(text) else text
-        case ("devices", _, "match", "any") | ("assignments", _, "permissive" | "adopt"):
+        case (
+            ("devices", _, "match", "any")
+            | ("devices", _, "virtual_functions", "spoof_check" | "trust")
+            | ("assignments", _, "permissive" | "adopt")
+        ):
             return _BOOLEANS.get(text, text)
     return text
 

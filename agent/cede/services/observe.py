@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cede.model.actions import Action
     from cede.model.network import Network
     from cede.model.pci import Address, Device, HostUse
+    from cede.model.virtual_functions import VirtualFunctions
 
 
 _LOG = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
                 in_guest=_in_guest(device, adapters, given),
                 uses=tuple(uses.get(device.address, ())),
                 unrestored=network.unrestored(device.interfaces) if device.interfaces else (),
+                virtual_functions=_with_settings(device, network),
             )
             for device in devices
         ),
@@ -91,7 +93,13 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         given_before=memory.given,
         origins=memory.each_origin,
         boot=adapters.journal.boot,
+        seed=adapters.seed() if any(device.virtual_functions for device in devices) else "",
     )
+
+
+def _with_settings(device: Device, network: Network) -> VirtualFunctions | None:
+    found = device.virtual_functions
+    return found and replace(found, settings=network.functions(device.interfaces))
 
 
 def find_uses(

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cede.errors import CedeError
+from cede.errors import CedeError, WorldMovedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
-from cede.model.plan import Change, Plan
+from cede.model.plan import Change, Outcome, Plan, Purpose, filter_plan
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
+from cede.planner.virtual_functions import FUNCTIONS_FIRST, IN_USE
 from cede.services import assess
 from cede.services.observe import look_again, observe_host
 from cede.services.pass_report import Report
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.conditions import Condition
     from cede.model.inventory import Inventory
-    from cede.model.plan import Outcome
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
 
@@ -72,14 +72,45 @@ def carry_out(
 ) -> tuple[Outcome, ...]:
     """Execute every change of the plan, and end in the journal what an earlier cede left unfinished and is done by now.
 
+    Physical functions come first, and virtual ones of which they could not set up all are not given away.
     Raises PermanentError if the journal can't be written: nothing has been changed then.
     """
-    outcomes = execute(adapters, inventory, planned.changes, context)
+    outcomes = _in_order(adapters, inventory, planned.changes, context)
     worked_on = {change.address for change in planned.changes}
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
             adapters.journal.mark_complete(incomplete.address)
     return outcomes
+
+
+def _in_order(
+    adapters: Adapters, inventory: Inventory, changes: Sequence[Change], context: RequestContext
+) -> tuple[Outcome, ...]:
+    first = [change for change in changes if change.purpose is Purpose.VIRTUAL_FUNCTIONS]
+    if not first:
+        return execute(adapters, inventory, changes, context)
+    outcomes = {one.change: one for one in execute(adapters, inventory, first, context)}
+    failed = {one.change.address: one for one in outcomes.values() if one.error is not None}
+    rest = []
+    for change in changes:
+        device = inventory.device(change.address) if change.address is not None else None
+        physical = failed.get(device.physical_function) if device is not None else None
+        if change in outcomes:
+            continue
+        if change.attaching and physical is not None:
+            outcomes[change] = Outcome(change=change, error=_not_set_up(physical))
+        else:
+            rest.append(change)
+    outcomes |= {one.change: one for one in execute(adapters, inventory, rest, context)}
+    return tuple(outcomes[change] for change in changes)
+
+
+def _not_set_up(physical: Outcome) -> WorldMovedError:
+    return WorldMovedError(
+        f"{physical.change.subject} failed first, and what isn't set up is not given away",
+        name="virtual-functions-not-set-up",
+        remedy="see what is said of that",
+    )
 
 
 def carry_out_pass(
@@ -91,9 +122,35 @@ def carry_out_pass(
     """
     previous = adapters.journal.conditions(targets.policy.source)
     again = unverified(targets, previous)
-    done = apply(adapters, targets, planned, context, previous, needs_recheck=again)
+    outcomes = carry_out(adapters, targets.inventory, planned, context)
+    checked = check_done(adapters, targets, planned, outcomes, context, again)
+    waited = _waited(planned, outcomes)
+    if waited and not context.stop.is_set():
+        targets, anew = replan(adapters, targets.policy)
+        more = filter_plan(anew, waited)
+        made = carry_out(adapters, targets.inventory, more, context)
+        outcomes = (*outcomes, *made)
+        checked = (
+            *(one for one in checked if one.subject not in more.by_subject),
+            *check_done(adapters, targets, more, made, context, again),
+        )
+        known = more.by_subject
+        planned = Plan(decisions=tuple(known.get(d.subject, d) for d in planned.decisions))
+    done = assess_pass(adapters.journal, targets, planned, outcomes, checked, previous)
     save_status(adapters.journal, targets, done)
     return done
+
+
+def _waited(planned: Plan, outcomes: Iterable[Outcome]) -> frozenset[str]:
+    """Return the subjects that waited for others of this pass: for functions to be made, or no longer to be used."""
+    done = [outcome.change for outcome in outcomes if outcome.error is None]
+    made = any(change.purpose is Purpose.VIRTUAL_FUNCTIONS for change in done)
+    freed = any(change.detaching for change in done)
+    return frozenset(
+        refused.subject
+        for refused in planned.refusals
+        if (made and refused.rule == FUNCTIONS_FIRST) or (freed and refused.rule == IN_USE)
+    )
 
 
 def unverified(targets: Targets, previous: Iterable[Condition]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from cede.model.network import Interface, Network, Redirect, Route
+from cede.model.virtual_functions import FunctionSettings, LinkState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +106,29 @@ def _interface(shown: dict[str, Any], unrestored: Mapping[str, tuple[str, ...]])
         unrestored=unrestored.get(str(shown["ifname"]), ()),
         up="UP" in shown.get("flags", ()),
         xdp="xdp" in shown,
+        functions=functions_of(shown),
+    )
+
+
+def functions_of(shown: dict[str, Any]) -> tuple[FunctionSettings, ...]:
+    """Return how the virtual functions of an interface are set up (ip/ipaddress.c, print_vfinfo); none for gaps."""
+    listed = sorted(shown.get("vfinfo_list", ()), key=lambda one: int(one["vf"]))
+    if [int(one["vf"]) for one in listed] != list(range(len(listed))):
+        return ()
+    return tuple(_settings(one) for one in listed)
+
+
+def _settings(shown: dict[str, Any]) -> FunctionSettings:
+    """Return the settings of one virtual function; what its driver can't tell, `ip` leaves out, but for the VLAN."""
+    vlans = [vlan for vlan in shown.get("vlan_list", (shown,)) if "vlan" in vlan]
+    spoof, trust, link_state = (shown.get(key) for key in ("spoofchk", "trust", "link_state"))
+    return FunctionSettings(
+        mac=str(shown["address"]) if "address" in shown else None,
+        vlan=int(vlans[0]["vlan"]) if vlans else 0,
+        spoof_check=None if spoof is None else bool(spoof),
+        trust=None if trust is None else bool(trust),
+        rate=int(shown["rate"]["max_tx"]) if "rate" in shown else int(shown.get("tx_rate", 0)),
+        link_state=None if link_state is None else LinkState(link_state),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cede.adapters.linux.network_answers import (
     arrays,
     filtered,
+    functions_of,
     network_of,
     redirects,
     way_of,
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from cede.model.network import Network, Redirect
+    from cede.model.virtual_functions import FunctionSettings
 
 _EVERYTHING = ("address show", "route show table all", "nexthop show")
 _SECONDS, _MAX_BYTES, _MAX_PEERS, _TRIES = 10.0, 4 * 1024 * 1024, 1000, 2
 _IPSEC = re.compile(r"^src (\S+) dst (\S+)", re.MULTILINE)
+# as ip-link(8) calls each setting of a virtual function; trust comes before what may need it
+_SETTING = {
+    "trust": "trust",
+    "mac": "mac",
+    "vlan": "vlan",
+    "spoof_check": "spoofchk",
+    "rate": "max_tx_rate",
+    "link_state": "state",
+}
 _KERNEL_MADE = frozenset({"kernel_ll", "kernel_ra", "kernel_lo"})
 
 
@@ -56,6 +67,36 @@ class Links:
             return tuple(_link(one) for one in json.loads(said) if one["ifname"] in names)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _unreadable("ip -json address", said) from error
+
+    def functions(self, name: str) -> tuple[FunctionSettings, ...]:
+        """Return how the virtual functions of the interface `name` are set up, in order; empty if it tells of none.
+
+        Raises PermanentError as `network` does, and if there is no such interface.
+        """
+        said = self._run("ip", "-json", "-details", "link", "show", "dev", name)
+        try:
+            return next((functions_of(one) for answer in arrays(said) for one in answer), ())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _unreadable("ip -json link show", said) from error
+
+    def set_up_function(self, name: str, index: int, settings: FunctionSettings) -> None:
+        """Set up the virtual function `index` of the interface `name`; what `settings` doesn't say stays as it is.
+
+        Each is set on its own, so that the error names the one that the driver can't do. Raises PermanentError then.
+        """
+        for what, words in _SETTING.items():
+            value = settings.said.get(what)
+            if value is None:
+                continue
+            said = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+            try:
+                self._run("ip", "link", "set", "dev", name, "vf", str(index), words, said)
+            except PermanentError as error:
+                raise PermanentError(
+                    f"the driver of {name} does not take {words} {said} for virtual function {index}: {error.message}",
+                    name="function-setting-refused",
+                    remedy=f"take `{what}` out of `virtual_functions` in the policy if the driver can't do it",
+                ) from error
 
     def network(self) -> Network:
         """Return all interfaces, with what `restore` doesn't bring back, and all routes, of every table and next hop.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OF_FUNCTION = (
     "uevent", "vendor", "device", "class", "subsystem_vendor", "subsystem_device", "driver_override",
     "max_link_speed", "enable", "power_state", "power/runtime_status", "modalias", "boot_vga", "resource", "revision",
-    "config",
+    "config", "sriov_totalvfs", "sriov_numvfs", "sriov_drivers_autoprobe",
 )  # fmt: skip
 _CLASSES = {
     "sys/class/net": ("address", "addr_assign_type"),

@@ -15,6 +15,7 @@ from cede.adapters.linux.config_space import isolation, switched_on
 from cede.adapters.linux.requesters import Requesters
 from cede.errors import IndeterminateError, PermanentError
 from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, SwitchedOn
+from cede.model.virtual_functions import VirtualFunctions
 from cede.util import process
 from cede.util.kernel_files import (
     beginning,
@@ -153,6 +154,42 @@ class Sysfs:
                 f"pciback does not drop the slot of {address}: {error.message}",
                 name="slot-kept",
                 remedy=f"echo {address} > {self._pciback}/remove_slot",
+            ) from error
+
+    def virtual_functions(self, address: Address) -> VirtualFunctions | None:
+        """Return how many virtual functions the function has and can have; None if it is none that can have any.
+
+        Raises IndeterminateError if that can't be told.
+        """
+        path = f"{self._devices}/{address}"
+        return _virtual_functions(path, listing(path))
+
+    def set_virtual_functions(self, address: Address, count: int, *, probed: bool) -> None:
+        """Have the driver make so many virtual functions, of which dom0's drivers take none unless `probed`.
+
+        The kernel goes from one number to another by way of none (drivers/pci/pci-sysfs.c, sriov_numvfs_store). Raises
+        PermanentError if the kernel refuses, HungError if a write does not return.
+        """
+        path = f"{self._devices}/{address}"
+        found = self.virtual_functions(address)
+        if found is None or found.probed != probed:
+            self._write(f"{path}/sriov_drivers_autoprobe", str(int(probed)))
+        if found is None or found.count != count:
+            if found is None or found.count:
+                self._write(f"{path}/sriov_numvfs", "0")
+            if count:
+                self._write(f"{path}/sriov_numvfs", str(count))
+
+    @staticmethod
+    def _write(path: str, said: str) -> None:
+        # in a process of its own: a write to sysfs can hang for ever, and would hang this process
+        try:
+            process.run("tee", path, stdin=said)
+        except PermanentError as error:
+            raise PermanentError(
+                f"the kernel does not take {said} for {path}: {error.message}",
+                name="virtual-functions-kept",
+                remedy="see the end of dom0's kernel log (dmesg)",
             ) from error
 
     def driver(self, address: Address) -> str | None:
@@ -309,10 +346,22 @@ class Sysfs:
             path=_way(way),
             physical_function=physical_function,
             function_index=function_index,
+            virtual_functions=_virtual_functions(path, entries),
             requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
             instance=instance,
         )
+
+
+def _virtual_functions(path: str, entries: Sequence[str]) -> VirtualFunctions | None:
+    """Read the SR-IOV files of the function with the folder `entries`; what can't be read is not taken for none."""
+    if "sriov_totalvfs" not in entries:
+        return None
+    names = ("sriov_totalvfs", "sriov_numvfs", "sriov_drivers_autoprobe")
+    total, count, probed = (number(_readable(f"{path}/{name}")) for name in names)
+    if total is None or count is None:
+        return None  # the function vanished while it was read
+    return VirtualFunctions(total=total, count=count, probed=bool(probed) or probed is None)
 
 
 def _mac(interface: str, entries: Sequence[str]) -> tuple[str | None, bool]:

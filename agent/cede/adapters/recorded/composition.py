@@ -94,6 +94,7 @@ def open_recorded(runtime: Runtime, access: LibvirtAccess) -> Iterator[Adapters]
             refused_logins=RefusedLogins(paths.refused_logins),
             clock=runtime.clock,
             timeouts=runtime.timeouts,
+            seed=runtime.seed,
         )
     finally:
         journal.close()
