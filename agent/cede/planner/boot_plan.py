@@ -62,7 +62,11 @@ def plan_boot(policy: Policy, inventory: Inventory) -> Plan:
         for one in physical_functions(policy, inventory).values()
     )
     return Plan(
-        decisions=(*map(_from_none, physical), *chain.from_iterable(decided.values()), *map(_unreadable, inventory.unreadable)),
+        decisions=(
+            *map(_from_none, physical),
+            *chain.from_iterable(decided.values()),
+            *map(_unreadable, inventory.unreadable),
+        ),
         cards=tuple(
             Card(
                 assignment=_subject(name, domains[name]),

@@ -76,7 +76,8 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
     ]
     physical = (unless_held(one.decision, inventory) for one in targets.physical.values())
     return Plan(
-        decisions=(*physical, *decisions, *_with_drained(out, inventory, wanted_now)), cards=targets.cards
+        decisions=(*physical, *decisions, *_with_drained(out, inventory, wanted_now)),
+        cards=targets.cards,
     )
 
 
