@@ -46,6 +46,7 @@ _ACTED = ("report", "status", "doctor", "pause", "error")  # what an operation m
 _SUMMARIES = {
     ("GET", "/v1/devices/{address}"): "One device",
     ("GET", "/v1/host"): "The agent and its host",
+    ("GET", "/v1/names"): "What devices and domains are called",
     ("GET", "/v1/operations"): "The operations that are known",
     ("GET", "/v1/operations/{id}"): "One operation, with what the journal has of it",
     ("DELETE", "/v1/operations/{id}"): "End an operation after its present action",
@@ -70,8 +71,9 @@ def openapi_document() -> str:
             "title": "The agent of cede",
             "version": "1",
             "summary": "Gives PCI devices to Xen guests, and takes them back",
-            "description": "HTTP/1.1 on unix sockets: /run/cede/cede.sock for everything, /run/cede/cede-ro.sock for"
-            " what anybody may see (GET host, devices and status, with public values). See contrib/docs/agent.md.",
+            "description": "HTTP/1.1 on unix sockets: /run/cede/cede.sock for everything,"
+            " /run/cede/cede-ro.sock for what anybody may see (GET host, devices, status and names, with public"
+            " values). See contrib/docs/agent.md.",
             "license": {"name": "GPL-2.0-or-later", "identifier": "GPL-2.0-or-later"},
         },
         "servers": [{"url": "http://cede"}],
@@ -185,6 +187,7 @@ _PUBLIC = {
     "/v1/host": outputs.PublicHost,
     "/v1/devices": outputs.PublicDevices,
     "/v1/devices/{address}": outputs.PublicDevices,
+    "/v1/names": outputs.PublicNames,
     "/v1/status": outputs.PublicStatus,
 }
 
@@ -206,6 +209,8 @@ def _answer(method: str, path: str, definitions: Definitions) -> Schema:
             return {"200": _printed(ref(OUTPUTS["devices"][1]), "The device")}
         case "/v1/host":
             return {"200": _content(ref(outputs.HostOutput), "The agent")}
+        case "/v1/names":
+            return {"200": _content(ref(outputs.NamesOutput), "The names")}
         case "/v1/operations":
             return {"200": _content(ref(outputs.OperationsOutput), "The newest is first")}
         case "/v1/operations/{id}":

@@ -25,7 +25,9 @@ from cede.api.public_resources import PublicResources
 from cede.errors import UnreachableError
 from cede.model.pci import Address
 from cede.model.policy import HOST_SOURCE
+from cede.policy.policy_files import host_policy
 from cede.services.observe import observe_host
+from cede.services.reconcile import replan
 from cede.state.operation_store import OperationStore, StoredOperation
 from cede.util.clock import Clock
 from sim import probe_answers
@@ -381,6 +383,24 @@ def test_read_only_socket_shows_public_things_alone(served: Served) -> None:
     assert [d["address"] for d in ask(served.public, "/v1/status").json["devices"]] == [NIC]
     assert ask(served.public, f"/v1/devices/{NIC}").json["devices"] == devices[:1]
     assert ask(served.public, "/v1/host").json == {"version": __version__}
+
+
+def test_names_are_those_of_the_last_pass_and_anybody_is_told_none_of_the_policys(
+    served: Served, host: SimulatedHost
+) -> None:
+    nothing: dict[str, list[str]] = {"devices": [], "domains": []}
+    assert served.get("/v1/names").json == ask(served.public, "/v1/names").json == nothing
+    runtime = host.runtime()
+    with runtime.adapters() as adapters:
+        targets, _ = replan(adapters, host_policy(None, runtime))
+    served.agent.passed(targets, ())
+    for path, own in ((served.path, ["nic0"]), (served.public, [])):
+        names = ask(path, "/v1/names").json
+        assert names["domains"] == ["pv1", "pv2"]
+        assert names["devices"] == [
+            *own,
+            *(str(each.address) for each in targets.inventory.devices),
+        ]
 
 
 def test_who_asks_without_end_at_the_read_only_socket_leaves_half_of_the_time(

@@ -61,6 +61,15 @@ def test_the_help_of_a_command_needs_its_options_alone() -> None:
     }  # fmt: skip
 
 
+def test_completing_a_command_imports_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_CEDE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "cede sta")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    names = {name for name in imported() if name.startswith("cede.")}
+    assert not {name for name in names if name.endswith(("_command", "_commands"))}
+    assert "cede.services" not in names
+
+
 # beyond Python's and click's own: to say HTTP and JSON over a socket
 ASKING = {
     "cede", "cede.api", "cede.api.client", "cede.api.reported_error",

@@ -11,6 +11,7 @@ from cede import __version__
 from cede.api.command_resources import CommandResources
 from cede.api.http_server import HttpServer, ListeningSocket
 from cede.api.kept_adapters import KeptAdapters
+from cede.api.names import Names
 from cede.api.operation_resources import OperationResources
 from cede.api.operations import Operations
 from cede.api.outputs import HostOutput
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cede.api.messages import Peer, Request, Response
     from cede.api.outputs import OperationOutput
     from cede.model.conditions import Condition
-    from cede.model.inventory import Inventory
+    from cede.planner.resolve import Targets
 
 CLOSING_SECONDS = 150.0  # within TimeoutStopSec= of cede.service
 
@@ -75,8 +76,12 @@ class Agent:
         self.operations = Operations(self._runtime, self._operated)
         commands = CommandResources(self._runtime, Questions(self._runtime), self.operations)
         others = OperationResources(self.operations, self.watch, self._host)
-        self.router = Router((*commands.routes(), *others.routes()), no_such_path)
-        self.public_router = Router(PublicResources(self._runtime).routes(), not_public)
+        self._names = Names()
+        self.router = Router(
+            (*commands.routes(), *others.routes(), *self._names.routes()), no_such_path
+        )
+        public = PublicResources(self._runtime)
+        self.public_router = Router((*public.routes(), *self._names.public_routes()), not_public)
 
     def __call__(self, request: Request) -> Response:
         """Answer a request; raises RequestError or another CedeError for what is refused."""
@@ -90,10 +95,11 @@ class Agent:
             )
         return (self.public_router if request.read_only else self.router)(request)
 
-    def passed(self, inventory: Inventory, conditions: Sequence[Condition]) -> None:
+    def passed(self, targets: Targets, conditions: Sequence[Condition]) -> None:
         """Tell who watches what a pass of the daemon has seen, and come to; raises nothing."""
         try:
-            self.watch.observed(inventory)
+            self._names.observed(targets)
+            self.watch.observed(targets.inventory)
             self.watch.assessed(conditions)
         except Exception as fault:  # noqa: BLE001 - who watches can't harm a pass
             unexpected(fault, "telling of a pass")

@@ -117,6 +117,17 @@ class AgentClient:
         if not ended:
             raise _gone(self._path)
 
+    def get(self, target: str, *, seconds: float) -> object:
+        """Return the JSON at `target`; None if the agent says anything else, or nothing for so many seconds."""
+        try:
+            self._line = _Connection(self._path, seconds)
+            answer = self._line.send("GET", target, [], b"", seconds)
+            received = b"".join(answer.body()) if answer.status == _OK else b"null"
+            read: object = json.loads(received)
+        except (OSError, _LostError, ValueError, RecursionError):
+            return None
+        return read
+
     def cancel(self) -> None:
         """End the operation that is followed after its present action; nothing happens without one."""
         self._cancelled = True
@@ -180,10 +191,10 @@ class AgentClient:
 class _Connection:
     """A connection for one request."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, seconds: float = _CONNECT_SECONDS) -> None:
         self.used = False
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(_CONNECT_SECONDS)
+        self._socket.settimeout(seconds)
         try:
             self._socket.connect(str(path))
         except BaseException:
@@ -191,11 +202,16 @@ class _Connection:
             raise
 
     def send(
-        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        seconds: float = _ANSWER_SECONDS,
     ) -> _Response:
         """Send a request and read the head of its answer."""
         self.used = True
-        self._socket.settimeout(_ANSWER_SECONDS)
+        self._socket.settimeout(seconds)
         every = [*headers, ("content-length", str(len(body)))]
         lines = [
             f"{method} {target} HTTP/1.0",

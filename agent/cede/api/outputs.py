@@ -85,6 +85,28 @@ class HostOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamesOutput:
+    """What devices and domains are called, as the last pass saw them; nothing before the first pass.
+
+    `devices` are the names that the policy gives, then the addresses; `domains` are the names of libvirt's domains.
+    """
+
+    devices: tuple[str, ...]
+    domains: tuple[DomainName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicNames:
+    """What the read-only socket tells of names, as the last pass saw them.
+
+    `devices` are the addresses; `domains` are the names of libvirt's domains.
+    """
+
+    devices: tuple[Address, ...]
+    domains: tuple[DomainName, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublicHost:
     """What the read-only socket tells of the agent: the `version` of cede."""
 

@@ -39,7 +39,7 @@ def no_such_path() -> RequestError:
 def not_public() -> RequestError:
     """Return the error for what the read-only socket doesn't do."""
     return RequestError(
-        "the read-only socket shows host, devices and status, and changes nothing",
+        "the read-only socket shows host, devices, status and names, and changes nothing",
         name="read-only-socket",
         status=HTTPStatus.FORBIDDEN,
         remedy="ask at cede.sock, as root or in the group cede",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cede.cli.options import json_option, policy_option, wait_option
+from cede.cli.options import json_option, names_of, policy_option, wait_option
 from cede.cli.performing import perform
 from cede.cli.session import Caller
 
@@ -13,8 +13,8 @@ CHANNELS = ("console", "ssh", "xenstore", "device", "none")
 
 
 @click.command("attach")
-@click.argument("device", metavar="DEVICE")
-@click.argument("domain", metavar="DOMAIN")
+@click.argument("device", metavar="DEVICE", shell_complete=names_of("devices"))
+@click.argument("domain", metavar="DOMAIN", shell_complete=names_of("domains"))
 @click.option(
     "--permissive", is_flag=True, help="Let the guest write all of the configuration space."
 )
@@ -61,7 +61,7 @@ def attach_command(
 
 
 @click.command("detach")
-@click.argument("device", metavar="DEVICE")
+@click.argument("device", metavar="DEVICE", shell_complete=names_of("devices"))
 @policy_option
 @json_option
 @wait_option
@@ -73,7 +73,7 @@ def detach_command(caller: Caller, device: str, policy: str, as_json: bool, wait
 
 
 @click.command("release")
-@click.argument("device", metavar="DEVICE")
+@click.argument("device", metavar="DEVICE", shell_complete=names_of("devices"))
 @policy_option
 @json_option
 @wait_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cede.cli.options import file_path, json_option
+from cede.cli.options import file_path, json_option, names_of
 from cede.cli.performing import perform
 from cede.cli.session import Caller
 
@@ -19,7 +19,7 @@ from cede.cli.session import Caller
     "--save", type=click.Path(), callback=file_path, metavar="FILE",
     help="Save what is known of this host as JSON, for `cede plan --host FILE` on another machine.",
 )  # fmt: skip
-@click.argument("devices", metavar="[DEVICE]...", nargs=-1)
+@click.argument("devices", metavar="[DEVICE]...", nargs=-1, shell_complete=names_of("devices"))
 @click.pass_obj
 def devices_command(
     caller: Caller, as_json: bool, at_length: bool, save: str, devices: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cede.cli.options import json_option, policy_option, wait_option
+from cede.cli.options import json_option, names_of, policy_option, wait_option
 from cede.cli.performing import confirmed, perform
 from cede.cli.session import Caller
 from cede.errors import UsageError
@@ -13,8 +13,8 @@ _MAX_BYTES = 1024 * 1024
 
 
 @click.command("doctor")
-@click.argument("device", metavar="[DEVICE", default="")
-@click.argument("domain", metavar="DOMAIN]", default="")
+@click.argument("device", metavar="[DEVICE", default="", shell_complete=names_of("devices"))
+@click.argument("domain", metavar="DOMAIN]", default="", shell_complete=names_of("domains"))
 @click.option(
     "--fix", is_flag=True, help="Fix what is harmless to fix, by a plan that is shown first."
 )

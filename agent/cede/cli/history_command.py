@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
-from cede.cli.options import json_option
+from cede.cli.options import json_option, names_of
 from cede.cli.performing import perform
 from cede.cli.session import Caller
 from cede.commands.answer import MOST_CHANGES
 
 
 @click.command("history")
-@click.argument("about", metavar="[DEVICE|DOMAIN]", default="")
+@click.argument(
+    "about", metavar="[DEVICE|DOMAIN]", default="", shell_complete=names_of("devices", "domains")
+)
 @click.option(
     "-n",
     "most",

@@ -11,7 +11,7 @@ import click
 
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import LibvirtAccess
-from cede.cli.options import json_option, policy_option
+from cede.cli.options import json_option, names_of, policy_option
 from cede.cli.session import Caller
 from cede.commands.exit_status import Exit
 from cede.commands.failure import show_error
@@ -77,7 +77,7 @@ class ImportOutput(ImportedPolicy):
     "--from-domains", "every_domain", is_flag=True, help="Take the hostdevs of all libvirt domains."
 )
 @click.option(
-    "--from-domain", "domains", metavar="DOMAIN", multiple=True,
+    "--from-domain", "domains", metavar="DOMAIN", multiple=True, shell_complete=names_of("domains"),
     help="Take the hostdevs of this domain, by name or UUID; may be given several times.",
 )  # fmt: skip
 @click.option(

@@ -14,6 +14,8 @@ from cede import __version__
 from cede.util.well_known import DEFAULT_URI
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from cede.adapters.runtime import Runtime
 
 # by name, in the order of `cede --help`: the module below cede.cli that has it
@@ -38,6 +40,7 @@ _MODULES = {
 }
 
 
+_COMPLETE = "_CEDE_COMPLETE"  # the variable of click's completion
 _ONLY_HERE = f"{__name__}.only_here"
 
 
@@ -52,7 +55,7 @@ def _only_here(context: click.Context, option: click.Parameter) -> None:
 
 def _log_to_stderr(context: click.Context, option: click.Parameter, value: bool) -> None:
     """Log for as long as the command runs."""
-    if value:
+    if value and not context.resilient_parsing:
         import logging
 
         from cede.util.log import logging_to_stderr
@@ -77,7 +80,7 @@ _LOGGING = (
 
 def _read_tree(context: click.Context, option: click.Parameter, tree: str | None) -> None:
     """Hand the command the host in the folder `tree` instead of this one."""
-    if tree is not None:
+    if tree is not None and not context.resilient_parsing:
         from dataclasses import replace
         from pathlib import Path
 
@@ -106,6 +109,14 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_MODULES)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return names alone: what a command does can't be told without importing it."""
+        from click.shell_completion import CompletionItem
+
+        names = (name for name in _MODULES if name.startswith(incomplete))
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name) for name in names), *options]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _MODULES:
@@ -175,6 +186,8 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> N
 
     An error is told on standard error; where the command line has --json, as JSON on standard output too.
     """
+    if _COMPLETE in os.environ:
+        import cede.cli.completion  # noqa: F401 - how bash completes
     try:
         code = cli.main(argv, prog_name="cede", standalone_mode=False, obj=runtime)
     except click.exceptions.Exit as ended:

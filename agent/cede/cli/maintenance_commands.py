@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cede.cli.options import duration, json_option, policy_option, wait_option, yes_option
+from cede.cli.options import duration, json_option, names_of, policy_option, wait_option, yes_option
 from cede.cli.performing import confirmed, perform
 from cede.cli.session import Caller
 
@@ -15,7 +15,7 @@ reason_option = click.option(
 
 
 @click.command("pause")
-@click.argument("target", metavar="DOMAIN|DEVICE")
+@click.argument("target", metavar="DOMAIN|DEVICE", shell_complete=names_of("domains", "devices"))
 @click.option(
     "--for", "lasting", callback=duration, metavar="TIME",
     help="For how long: 90m, 2h, 1h30m, 7d. Without --for, until `cede resume`.",
@@ -50,7 +50,9 @@ def pause_command(
 
 
 @click.command("resume")
-@click.argument("target", metavar="[DOMAIN|DEVICE]", default="")
+@click.argument(
+    "target", metavar="[DOMAIN|DEVICE]", default="", shell_complete=names_of("domains", "devices")
+)
 @click.option(
     "--host", is_flag=True,
     help="End the drain of the whole host alone, not what was paused or drained by name.",
@@ -78,7 +80,9 @@ def resume_command(
 
 
 @click.command("drain")
-@click.argument("target", metavar="[DOMAIN|DEVICE]", default="")
+@click.argument(
+    "target", metavar="[DOMAIN|DEVICE]", default="", shell_complete=names_of("domains", "devices")
+)
 @reason_option
 @yes_option
 @policy_option

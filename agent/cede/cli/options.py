@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 import click
 
@@ -35,6 +36,20 @@ def duration(_context: click.Context, _option: click.Parameter, value: str | Non
 def file_path(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
     """Return the path that an option's value means, from wherever it is read; an empty text without a value."""
     return os.path.join(os.getcwd(), value) if value else ""  # noqa: PTH109, PTH118 - pathlib is slow to import
+
+
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def names_of(*kinds: str) -> Completion:
+    """Return what completes an argument that is one of the agent's `devices`, `domains` or either."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from cede.cli.completion import names_like
+
+        return names_like(context, kinds, incomplete)
+
+    return complete
 
 
 policy_option = click.option(

@@ -43,8 +43,8 @@ from cede.util.log import NOTICE
 
 if TYPE_CHECKING:
     from cede.model.conditions import Condition
-    from cede.model.inventory import Inventory
     from cede.model.policy import Policy
+    from cede.planner.resolve import Targets
 
 _STARTING_SECONDS = 1.0  # the timer's service holds the lock for a moment to test it
 
@@ -177,7 +177,7 @@ def policy_reader(path: Path | None, runtime: Runtime, *, optional: bool) -> Cal
 @contextmanager
 def _agent(
     runtime: Runtime, source: str, sockets: Sequence[tuple[str, socket]]
-) -> Iterator[Callable[[Inventory, Sequence[Condition]], None]]:
+) -> Iterator[Callable[[Targets, Sequence[Condition]], None]]:
     """Serve the agent, which is imported for that alone; yield what tells it of a pass."""
     from cede.api.agent import Agent, serving
 

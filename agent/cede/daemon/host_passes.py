@@ -30,7 +30,6 @@ from cede.state.journal import Requester
 if TYPE_CHECKING:
     from cede.daemon.backoff import Waiting
     from cede.model.conditions import Condition
-    from cede.model.inventory import Inventory
     from cede.model.plan import Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
@@ -54,7 +53,7 @@ class HostPass:
     clock: Clock
     previous: tuple[Condition, ...]
     rejected: PolicyError | None
-    passed: Callable[[Inventory, Sequence[Condition]], None]
+    passed: Callable[[Targets, Sequence[Condition]], None]
 
     @property
     def unverified(self) -> Collection[str]:
@@ -72,7 +71,7 @@ class HostPass:
         """Record the report, and when each subject is tried again, in times of the monotonic clock."""
         stamps = {subject: stamp(self.clock, at) for subject, at in next_tries.items()}
         save_status(self.adapters.journal, self.targets, report, stamps)
-        self.passed(self.targets.inventory, report.conditions)
+        self.passed(self.targets, report.conditions)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,7 +90,7 @@ class HostPasses:
     event_reporter: EventReporter
     alive: Callable[[], None]
     log: logging.Logger
-    passed: Callable[[Inventory, Sequence[Condition]], None] = lambda _seen, _conditions: None
+    passed: Callable[[Targets, Sequence[Condition]], None] = lambda _seen, _conditions: None
     _opened: ExitStack | None = None
     _adapters: Adapters | None = None
     _warned: set[str] = field(default_factory=set)
