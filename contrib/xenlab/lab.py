@@ -223,6 +223,7 @@ class Lab:
                 programs=self._programs(emulator),
                 disk=self.store.path(image),
                 snapshot=self.store.path(snapshots[-1]),
+                sockets=self.folder,
                 keep=keep,
                 dies_with_lab=self._dies_with_caller,
             )

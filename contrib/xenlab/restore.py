@@ -22,19 +22,21 @@ def restore(
     programs: QemuPrograms,
     disk: Path,
     snapshot: Path,
+    sockets: Path | None = None,
     keep: Sequence[int] = (),
     dies_with_lab: bool = False,
 ) -> int:
     """Run what the folder `snapshot` holds, on the artifact `disk`; the port of dom0's sshd, once that answers.
 
-    `keep` are file descriptors (locks) for QEMU to hold while it lives. Raises LabError.
+    With `sockets` its connection is kept for the commands that follow, as in `Dom0`. `keep` are file descriptors
+    (locks) for QEMU to hold while it lives. Raises LabError.
     """
     pristine.prepare_folder(emulator.folder, programs=programs, disk=disk, pristine=snapshot)
     port = _start_on_free_port(emulator, programs, keep, dies_with_lab=dies_with_lab)
     emulator.go_on(timeout=_TIMEOUT)
     try:
         # dom0's clock stands where the snapshot was taken.
-        Dom0(keys=disk, port=port).wait_until_succeeds(
+        Dom0(keys=disk, port=port, sockets=sockets).wait_until_succeeds(
             ["date", "--set", f"@{time.time():.1f}"], timeout=_TIMEOUT
         )
     except LabError as error:
