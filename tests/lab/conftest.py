@@ -1,6 +1,6 @@
 """The nested Xen host for tests: started once per dom0 release, given this checkout's cede, put back when asked.
 
-With several processes each has its own host. A test that measures is marked `alone`: contrib/test runs it by itself.
+With several processes each has its own host.
 """
 
 from __future__ import annotations

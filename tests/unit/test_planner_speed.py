@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 SCRIPT = Path(__file__).with_name("plan_speed.py")
 AGENT = Path(__file__).parents[2] / "agent"
 MAX_SECONDS, MAX_MEGABYTES = 0.8, 64.0  # about 0.4 s on a processor of its own
@@ -29,7 +27,6 @@ def measured(domains: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.alone
 def test_time_and_memory_are_small_for_ten_thousand_devices_and_grow_linearly() -> None:
     one, two = measured(2000), measured(4000)
     counts = one["counts"]
