@@ -33,6 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The floor of the coverage counts what is reached each time, and not what examples made at random reach.
+
+    To count that costs as much time as all else that is counted.
+    """
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        item.add_marker("no_cover")
+
+
 @pytest.hookimpl(trylast=True)  # when those that are not chosen have gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each process begins with its share of the long tests, so that none is left alone at the end of a run.
