@@ -13,7 +13,7 @@ from cede.model.inventory import (
     RECONFIGURING,
     BackendDevice,
 )
-from cede.model.pci import Address, Device, HostUse, Identity
+from cede.model.pci import Address, Device, HostUse, Identity, Node
 from cede.state.journal import Journal
 from cede.util.paths import Paths
 from cede.util.retry import STEP_SECONDS
@@ -184,9 +184,9 @@ class MemorySysfs(SimulatedSysfs):
     def serial(self, address: Address) -> str | None:
         return self._host.cards[address].serial
 
-    def disks(self, address: Address) -> tuple[str, ...]:
-        return self._reads_of(
-            "disks", address, lambda card: card.disks if card.driver == card.native else ()
+    def nodes(self) -> dict[Address, tuple[Node, ...]]:
+        return self._reads(
+            "nodes", lambda: {c.address: _nodes(c) for c in self._host.cards.values()}
         )
 
     def identity(self, address: Address) -> Identity | None:
@@ -202,6 +202,14 @@ class MemorySysfs(SimulatedSysfs):
 
 def _interfaces(card: Card) -> tuple[str, ...]:
     return tuple(link.name for link in card.links)
+
+
+def _nodes(card: Card) -> tuple[Node, ...]:
+    """Its disks, which are there while its own driver has it."""
+    there = card.present and card.driver == card.native
+    return tuple(
+        Node(kind="disk", name=f"sd{n}", id=id_) for n, id_ in enumerate(card.disks) if there
+    )
 
 
 def _device(card: Card) -> Device:

@@ -13,7 +13,7 @@ from cede.model.pci import Address
 
 ADDRESSES = st.builds(
     Address,
-    segment=st.integers(0, 0xFFFF),
+    segment=st.integers(0, 0xFFFF) | st.integers(0, 0xFFFFFFFF),
     bus=st.integers(0, 0xFF),
     slot=st.integers(0, 0x1F),
     function=st.integers(0, 7),
@@ -33,6 +33,8 @@ ADDRESSES = st.builds(
         ("0000:00:1f.07", Address(0, 0, 0x1F, 7)),
         (" 0000:0A:1F.7 \n", Address(0, 0x0A, 0x1F, 7)),
         ("ABCD:EF:1e.3", Address(0xABCD, 0xEF, 0x1E, 3)),
+        ("10000:e1:00.0", Address(0x10000, 0xE1, 0, 0)),  # behind Intel's VMD
+        ("pci_10000_e1_00_0", Address(0x10000, 0xE1, 0, 0)),
     ],
 )
 def test_a_spelling_means_one_address(spelling: str, resolve_assignment: Address) -> None:
@@ -49,7 +51,7 @@ def test_a_spelling_means_one_address(spelling: str, resolve_assignment: Address
         "01:00.00",
         "01-00.0",
         "0x01:00.0",
-        "10000:01:00.0",
+        "100000000:01:00.0",
         "0000:001:00.0",
         "(01:00.0",
         "(01:00.00",
@@ -73,7 +75,7 @@ def test_a_slot_that_no_bus_has_is_refused() -> None:
 @pytest.mark.parametrize(
     ("parts", "wrong"),
     [
-        ((-1, 0, 0, 0), "segment -0x1"), ((0x10000, 0, 0, 0), "segment 0x10000"), ((0, 0x100, 0, 0), "bus 0x100"),
+        ((-1, 0, 0, 0), "segment -0x1"), ((1 << 32, 0, 0, 0), "segment 0x100000000"), ((0, 0x100, 0, 0), "bus 0x100"),
         ((0, 0, 0x20, 0), "slot 0x20"), ((0, 0, 0, 8), "function 0x8"),
     ],
 )  # fmt: skip
@@ -100,8 +102,11 @@ def test_capitals_and_brackets_change_nothing(address: Address) -> None:
 
 
 @given(ADDRESSES, ADDRESSES)
-def test_addresses_sort_as_their_spellings_do(one: Address, other: Address) -> None:
-    assert (one < other) == (str(one) < str(other))
+def test_addresses_of_xens_segments_sort_as_their_spellings_do(
+    one: Address, other: Address
+) -> None:
+    if not (one.beyond_xen or other.beyond_xen):
+        assert (one < other) == (str(one) < str(other))
 
 
 @given(st.text())
@@ -119,3 +124,8 @@ def test_one_bus_is_shared_only_within_one_segment() -> None:
     assert address.same_bus(Address(0, 2, 0, 1))
     assert not address.same_bus(Address(0, 3, 0, 0))
     assert not address.same_bus(Address(1, 2, 0, 0))
+
+
+def test_xen_has_no_number_for_a_segment_above_its_16_bits() -> None:
+    assert not Address(0xFFFF, 0, 0, 0).beyond_xen
+    assert Address(0x10000, 0, 0, 0).beyond_xen

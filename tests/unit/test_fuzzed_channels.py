@@ -261,9 +261,9 @@ def sysfs(root: Path) -> Callable[[Edits, int], None]:
         adapter = Sysfs(root)
         for device in adapter.devices():
             str(device.identity)
-            adapter.disks(device.address)
             adapter.switched_on(device.address)
             adapter.interfaces(device.address)
+        adapter.nodes()
         adapter.permissive()
 
     return tried

@@ -40,7 +40,7 @@ from cede.model.actions import (
     Unplug,
 )
 from cede.model.journal_state import Held, JournalState, Pause, Unfinished
-from cede.model.pci import Address, Identity, Link, OriginalState
+from cede.model.pci import Address, Identity, Link, Node, OriginalState
 from cede.model.plan import Change, Purpose
 from cede.state import database
 from cede.state.history import ActionRecord, ChangeRecord
@@ -73,7 +73,10 @@ ORIGIN = OriginalState(
     serial="00-11-22-33-44-55-66-77",
     driver="e1000e",
     links=(Link(name="eth1", mac="52:54:00:00:00:01", up=True, addresses=("192.0.2.1/24",)),),
-    disks=("naa.5000", "2048"),
+    nodes=(
+        Node(kind="disk", name="sda", about="1.0 MiB, QEMU HARDDISK", id="naa.5000"),
+        Node(kind="USB", name="1-1", about="a stick", id="0951:1666", pluggable=True),
+    ),
 )
 BEGIN = datetime(2026, 1, 31, 3, tzinfo=UTC)
 EARLY = "2026-01-31T03:00:00.000+00:00"
@@ -287,6 +290,28 @@ def test_what_dom0_had_is_remembered_until_it_has_it_again(
     assert again.load_state().origins == {NIC: ORIGIN}
     again.forget_original_state(NIC)
     assert (again.original_state(NIC), again.load_state().origins) == (None, {})
+
+
+def test_an_original_state_of_an_older_journal_keeps_the_disks_that_have_a_wwid(
+    journal: Journal, path: Path
+) -> None:
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {}, original_state=ORIGIN)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE origin SET value = json_set(json_remove(value, '$.nodes'), '$.disks', json(?))",
+            ('["naa.5000", "2048"]',),
+        )
+    assert journal.original_state(NIC) == replace(
+        ORIGIN, nodes=(Node(kind="disk", name="", id="naa.5000"),)
+    )
+
+
+def test_an_original_state_is_replaced_only_while_it_is_kept(journal: Journal) -> None:
+    journal.begin_action(journal.begin_change(ATTACH, ASKED), BIND, {}, original_state=ORIGIN)
+    less = replace(ORIGIN, nodes=ORIGIN.nodes[:1])
+    for address in (NIC, DISK):
+        journal.keep_original_state(address, less)
+    assert (journal.original_state(NIC), journal.original_state(DISK)) == (less, None)
 
 
 def test_an_action_without_an_original_state_leaves_the_known_one_and_a_new_one_replaces_it(

@@ -24,7 +24,7 @@ from cede.model.actions import (
     SwitchOff,
     SwitchOn,
 )
-from cede.model.pci import Address, Identity, Link, OriginalState
+from cede.model.pci import Address, Identity, Link, Node, OriginalState
 from cede.model.plan import Change, Purpose
 from cede.planner.recovery import rollback_actions
 from cede.planner.release import release
@@ -223,38 +223,83 @@ def test_a_carrier_that_was_there_and_is_not_is_reported(
     assert "`ethtool eth1`" in error.remedy
 
 
-# -- its disks
+# -- what hung on it
+
+SDA = Node(kind="disk", name="sda", about="8.0 GiB, a disk", id="naa.5000")
+SDB = replace(SDA, name="sdb", id="naa.6000")
+NAMELESS = Node(kind="disk", name="sdc", about="4.0 GiB, a reader")
+STICK = Node(kind="USB", name="1-2", about="a stick", id="0951:1666:60A44C", pluggable=True)
+STICKS_DISK = replace(SDA, name="sdd", id="t10.stick", pluggable=True)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
+    """What hangs on the card once dom0 has it back."""
+    found: list[Node] = []
+    monkeypatch.setattr(Sysfs, "nodes", lambda _: {NIC: tuple(found)})
+    return found
 
 
 @pytest.mark.parametrize(
     ("before", "now", "missing"),
     [
-        ((), {}, None),
-        (("naa.5000",), {"sda": "naa.5000"}, None),
-        (("2048", "2048"), {"sda": "2048", "sdb": "2048"}, None),
-        (("naa.5000",), {"sda": "naa.6000", "sdb": "naa.5000"}, None),
-        (("naa.5000",), {}, "naa.5000"),
-        (("naa.5000", "naa.6000"), {"sdb": "naa.6000"}, "naa.5000"),
-        (("2048", "2048"), {"sda": "2048"}, "2048"),
-        (("4096", "naa.5000"), {"sda": "2048"}, "4096, naa.5000"),
+        ((), (), ()),
+        ((SDA,), (SDA,), ()),
+        ((SDA,), (SDB, replace(SDA, name="sdz")), ()),  # another name, and it is back
+        ((SDA,), (replace(SDA, id="naa.7000"),), (SDA,)),  # the name, and another disk
+        ((NAMELESS, NAMELESS), (replace(NAMELESS, name="sde"), NAMELESS), ()),
+        ((NAMELESS, NAMELESS), (NAMELESS,), (NAMELESS,)),
+        ((SDA, SDB), (SDB,), (SDA,)),
+        ((SDA, STICK), (SDA, replace(STICK, name="3-2")), ()),
+        ((SDA, STICK), (SDA, replace(STICK, id="0951:1666:OTHER")), (STICK,)),
+        ((SDA, STICK), (), (SDA, STICK)),
     ],
 )
-def test_every_disk_that_was_behind_it_is_awaited(
-    host: SimulatedHost, before: tuple[str, ...], now: dict[str, str], missing: str | None
+def test_every_disk_and_usb_device_that_hung_on_it_is_awaited(
+    host: SimulatedHost,
+    hanging: list[Node],
+    before: tuple[Node, ...],
+    now: tuple[Node, ...],
+    missing: tuple[Node, ...],
 ) -> None:
-    remember(host, replace(ORIGIN, disks=before))
-    for name, reported in now.items():
-        disk = host.tree.disk(name, card(host).resolve())
-        (disk / "size").write_text("8192" if reported.startswith("naa") else reported)
-        if reported.startswith("naa"):
-            (disk / "wwid").write_text(reported)
+    remember(host, replace(ORIGIN, nodes=before))
+    hanging += now
     error = return_action(host)
-    if missing is None:
+    if not missing:
         assert error is None
-    else:
-        assert isinstance(error, PermanentError)
-        assert error.name == "disks-missing"
-        assert error.message.endswith(f": {missing}")
+        return
+    assert isinstance(error, PermanentError)
+    disk = any(node.kind == "disk" for node in missing)
+    assert error.name == ("disks-missing" if disk else "usb-missing")
+    assert [node for node in before if str(node) in error.message] == list(before) or all(
+        str(node) in error.message for node in missing
+    )
+
+
+def test_what_was_pulled_out_meanwhile_is_reported_once_and_a_disk_that_cannot_be_each_time(
+    host: SimulatedHost, hanging: list[Node]
+) -> None:
+    remember(host, replace(ORIGIN, nodes=(SDA, STICK, STICKS_DISK)))
+    hanging += [SDA]
+    error = return_action(host)
+    assert isinstance(error, PermanentError)
+    assert all(str(node) in error.message for node in (STICK, STICKS_DISK))
+    assert host.written.original_state(NIC) == replace(ORIGIN, nodes=(SDA,))
+    hanging.clear()
+    assert [return_action(host) is None for _ in range(2)] == [False, False]
+    hanging += [SDA]
+    assert return_action(host) is None
+    assert host.written.original_state(NIC) is None
+
+
+def test_a_usb_device_takes_its_time_to_come_back(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([(), (), (STICK,), (STICK, STICKS_DISK)])
+    monkeypatch.setattr(Sysfs, "nodes", lambda _: {NIC: next(seen)})
+    remember(host, replace(ORIGIN, nodes=(STICK, STICKS_DISK)))
+    assert return_action(host) is None
+    assert next(seen, None) is None
 
 
 # -- what the journal knows of it
@@ -272,7 +317,7 @@ def test_what_it_was_is_forgotten_only_once_it_is_that_again(host: SimulatedHost
 
 def test_another_card_in_its_place_is_not_made_what_it_was(host: SimulatedHost) -> None:
     remember(
-        host, OriginalState(identity=replace(IDENTITY, device="100e"), links=(ETH1,), disks=("1",))
+        host, OriginalState(identity=replace(IDENTITY, device="100e"), links=(ETH1,), nodes=(SDA,))
     )
     with_links(host, ETH1)
     assert return_action(host) is None
@@ -474,7 +519,9 @@ def test_what_dom0_has_in_a_device_is_seen_before_it_is_taken(host: SimulatedHos
     host.cards[Address(0, 2, 0, 0)].links = (replace(ETH1, name="eth9"),)
     (host.tree.disk("sda", card(host).resolve()) / "size").write_text("2048")
     assert original_state(host.adapters(), NIC) == replace(
-        ORIGIN, links=(ETH1, ETH2), disks=("2048",)
+        ORIGIN,
+        links=(ETH1, ETH2),
+        nodes=(Node(kind="disk", name="sda", about="1.0 MiB"),),
     )
     host.tree.bind(str(NIC), None)
     assert getattr(original_state(host.adapters(), NIC), "driver", "?") is None

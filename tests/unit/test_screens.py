@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from cede.domain_xml import document
 from cede.errors import HungError, PermanentError, UnreachableError
@@ -21,8 +22,9 @@ from cede.model.pci import Address
 from cede.model.plan import Change, Purpose
 from cede.policy.policy_files import source_at
 from cede.state.journal import Requester
-from sim import probe_answers
+from sim import listed_machine, probe_answers
 from sim.config_spaces import E1000
+from sim.sys_tree import link, write
 from unit.both_ways import by_the_agent
 from unit.test_asking import near
 from unit.test_cli import NIC, POLICY, Shown, cede, policy
@@ -284,6 +286,46 @@ def test_screens_of_doctor(scenes: Scenes, host: SimulatedHost, tmp_path: Path) 
     scenes("others than root ask", "doctor")
 
 
+MORE = yaml.safe_load("""
+"0000:00:1d.0": {id: "8086:3420", class: "0604", port: root, driver: pcieport}
+"0000:04:00.0": {id: "104c:8232", class: "0604", above: "0000:00:1d.0", port: upstream, driver: pcieport}
+"0000:05:08.0": {id: "104c:8233", class: "0604", above: "0000:04:00.0", port: downstream, driver: pcieport}
+"0000:06:00.0": {id: "8086:10d3", class: "0200", above: "0000:05:08.0", reset: flr, removable: true}
+"0000:05:09.0": {id: "104c:8233", class: "0604", above: "0000:04:00.0", port: downstream, driver: pcieport}
+"0000:07:00.0": {id: "1002:5046", class: "0300", above: "0000:05:09.0"}
+"0000:07:00.1": {id: "8086:2668", class: "0403", above: "0000:05:09.0", driver: snd_hda_intel}
+"0000:00:1e.0": {id: "8086:3422", class: "0604", port: root, driver: pcieport}
+"0000:08:00.0": {id: "1b36:000e", class: "0604", above: "0000:00:1e.0", port: to-pci}
+"0000:09:01.0": {id: "8086:100e", class: "0200", above: "0000:08:00.0", conventional: true}
+"0000:09:02.0": {id: "8086:100e", class: "0200", above: "0000:08:00.0", conventional: true}
+"0000:00:1f.0": {id: "8086:3421", class: "0604", port: root, driver: pcieport}
+"0000:0c:00.0": {id: "1b36:000d", class: "0c0330", above: "0000:00:1f.0", reset: flr, driver: xhci_hcd}
+"0000:80:05.0": {id: "8086:10d3", class: "0200", reset: flr}
+""")
+
+
+def more_devices(host: SimulatedHost) -> None:
+    """A switch, a bridge to conventional PCI, a second root bus, and a controller with a stick."""
+    tree = host.tree
+    listed_machine.build(tree, MORE)
+    stick = (tree.sys / "bus/pci/devices/0000:0c:00.0").resolve() / "usb1/1-1"
+    told = {
+        "bDeviceClass": "00", "idVendor": "0951", "idProduct": "1666", "serial": "60A44C3F",
+        "manufacturer": "Kingston", "product": "DataTraveler 3.0",
+    }  # fmt: skip
+    for name, said in told.items():
+        write(stick / name, said)
+    link(tree.sys / "bus/usb/devices/1-1", stick)
+    disk = tree.disk("sdb", stick / "1-1:1.0/host3")
+    write(disk / "size", "31129600")
+    write(disk / "device/wwid", "t10.Kingston DataTraveler 3.0 60A44C3F")
+
+
+def fewer_devices(host: SimulatedHost) -> None:
+    for address in MORE:
+        (host.tree.sys / "bus/pci/devices" / address).unlink()
+
+
 def test_screens_of_devices(
     scenes: Scenes, cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
@@ -292,6 +334,12 @@ def test_screens_of_devices(
     host.tree.slots(SECOND)
     scenes("all", "devices")
     scenes("the one that dom0 lives on", "devices", "00:03.0")
+    more_devices(host)
+    scenes("as a tree", "devices", "--tree")
+    scenes("a part of the tree", "devices", "--tree", "07:00.1", NIC)
+    scenes("a controller", "devices", "0c:00.0")
+    scenes("a tree at length", "devices", "--tree", "--long")
+    fewer_devices(host)
     host.store.nodes |= {
         "/local/domain/0/backend/pci/7/0/num_devs": "1",
         "/local/domain/0/backend/pci/7/0/dev-0": NIC,

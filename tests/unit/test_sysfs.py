@@ -18,7 +18,8 @@ from cede.adapters.recorded.dom0 import RecordedSysfs
 from cede.errors import IndeterminateError, PermanentError
 from cede.model.host_answers import HostAnswers
 from cede.model.pci import Address, Device, Identity, Reset, SwitchedOn
-from sim.config_spaces import E1000
+from sim.config_spaces import E1000, IGB
+from sim.sys_tree import write
 from unit.raises import raises
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def test_a_function_is_read_with_everything_that_it_says_of_itself(tree: SysTree
         interfaces=("enp1s0",),
         mac="52:54:00:ce:de:01",
         path="pci0000:00/1c.0/00.0",
+        parent=Address(0, 0, 0x1C, 0),
     )
 
 
@@ -198,12 +200,35 @@ def test_the_path_names_each_bridge_and_no_bus_that_could_shift(tree: SysTree) -
     ]
 
 
-def test_a_function_beyond_xens_segments_is_left_out_and_disturbs_nothing(tree: SysTree) -> None:
+def test_a_function_behind_a_vmd_has_its_own_segment_and_the_requester_id_of_the_vmd(
+    tree: SysTree,
+) -> None:
+    """All that is behind it sends under its id (arch/x86/pci/common.c, pci_real_dma_dev), PCI Express or not."""
     vmd = tree.function("0000:00:0e.0", class_code="010400", driver="vmd")
-    tree.function("10000:e1:00.0", under=vmd / "pci10000:e0")
+    port = tree.function("10000:e0:06.0", class_code="060400", under=vmd / "pci10000:e0")
+    write(tree.function("10000:e1:00.0", under=port, config=IGB) / "max_link_speed", "8.0 GT/s")
     tree.slots("10000:e1:00.0")
-    assert only(tree).address == Address(0, 0, 0x0E, 0)
-    assert Sysfs(tree.sys).pciback_slots() == frozenset()
+    there, below, disk = Sysfs(tree.sys).devices()
+    assert [(str(d.address), d.parent, d.requester) for d in (there, below, disk)] == [
+        ("0000:00:0e.0", None, None),
+        ("10000:e0:06.0", there.address, there.address),
+        ("10000:e1:00.0", below.address, there.address),
+    ]
+    assert (disk.path, disk.reset) == ("pci0000:00/0e.0/pci10000:e0/06.0/00.0", Reset.FLR)
+    assert disk.in_pciback_slots
+
+
+@pytest.mark.parametrize(
+    ("said", "removable"), [("removable", True), ("fixed", False), ("unknown", None), (None, None)]
+)
+def test_what_is_outside_of_the_case_may_be_removed(
+    tree: SysTree, said: str | None, removable: bool | None
+) -> None:
+    """Behind a Thunderbolt port the kernel says so (Documentation/ABI/testing/sysfs-devices-removable)."""
+    path = tree.function("0000:01:00.0")
+    if said is not None:
+        write(path / "removable", said)
+    assert only(tree).removable is removable
 
 
 def test_the_serial_number_is_spelt_as_lspci_prints_it(tree: SysTree) -> None:
@@ -412,22 +437,6 @@ def test_the_power_state_is_read_and_empty_where_there_is_none(tree: SysTree) ->
     assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == ""
     (path / "power_state").write_text("D3cold\n")
     assert Sysfs(tree.sys).power(Address.parse("01:00.0")) == "D3cold"
-
-
-def test_only_whole_disks_of_the_card_itself_count_as_behind_it(tree: SysTree) -> None:
-    """Neither another card's, nor that of a card whose address begins alike, nor partitions, nor an empty reader."""
-    card = tree.function("0000:01:00.0")
-    disk = tree.disk("sda", card / "ata1")
-    (disk / "wwid").write_text("naa.5000c500a1b2c3d4\n")
-    (disk / "size").write_text("1000\n")
-    (tree.partition(disk, "sda1") / "size").write_text("900\n")
-    (tree.disk("sdb", card / "ata2") / "size").write_text("2048\n")
-    (tree.disk("sdc", card / "ata3") / "size").write_text("0\n")
-    for other, name in (("0000:01:00.1", "sdd"), ("0000:02:00.0", "sde")):
-        (tree.disk(name, tree.function(other) / "ata1") / "size").write_text("4096\n")
-    (tree.disk("dm-0", slaves=["sda"]) / "size").write_text("1000\n")
-    assert Sysfs(tree.sys).disks(NIC) == ("2048", "naa.5000c500a1b2c3d4")
-    assert Sysfs(tree.sys).disks(Address(0, 9, 0, 0)) == ()
 
 
 @pytest.mark.parametrize(

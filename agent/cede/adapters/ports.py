@@ -16,7 +16,7 @@ from cede.model.domain import Domain, Silence
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.log_lines import KernelLine
 from cede.model.network import Network
-from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, SwitchedOn
+from cede.model.pci import Address, Device, HostUse, Identity, Isolation, Link, Node, SwitchedOn
 from cede.model.served import Served
 from cede.model.virtual_functions import FunctionSettings, VirtualFunctions
 from cede.state.journal import Journal
@@ -76,7 +76,7 @@ class Sysfs(Protocol):
     def modalias(self, address: Address) -> str: ...
     def interfaces(self, address: Address) -> tuple[str, ...]: ...
     def random_macs(self, address: Address) -> frozenset[str]: ...
-    def disks(self, address: Address) -> tuple[str, ...]: ...
+    def nodes(self) -> Mapping[Address, tuple[Node, ...]]: ...
 
 
 class Xenstore(Protocol):

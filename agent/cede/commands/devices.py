@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.pci_ids import PciIds
 from cede.adapters.runtime import LibvirtAccess, Runtime
 from cede.commands import output
 from cede.commands.answer import Answer
+from cede.commands.device_tree import device_tree
 from cede.commands.exit_status import Exit
 from cede.commands.requests import DevicesRequest
 from cede.commands.screen import echo, echo_json, echo_lines
@@ -20,13 +20,14 @@ from cede.model.pci import Address, Device, Reset
 from cede.model.policy import Policy
 from cede.model.serialization import dumps
 from cede.planner.fitness import FitKind
+from cede.planner.resets import groups
 from cede.policy.policy_files import host_policy_if_any
 from cede.services.describe_devices import DevicesOutput, describe_device, vanished_devices
 from cede.services.observe import observe_host, save_inventory
 from cede.services.one_off import no_such_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cede.planner.fitness import Fitness
     from cede.services.describe_devices import DescribedDevice, VanishedDevice
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _WIDTH = 100
 _WIDEST = {"DRIVER": 12, "WITH": 12, "FIT": 20, "HAS": 14}
 _HEAD = ("ADDRESS", "DRIVER", "WITH", "FIT", "HAS", "WHAT")
+_TREE_HEAD = ("BUS AND DEVICE", "GROUP", "WITH", "FIT", "WHAT")
 _LEAST = 24
 _RESETS = {
     Reset.FLR: "of the function (FLR)",
@@ -69,6 +71,36 @@ def table(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> No
     if rows:
         echo(
             "`cede devices DEVICE` shows everything about one device; `cede devices --long` about all."
+        )
+
+
+def tree(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> None:
+    """Print the devices below their bridges, and which go together; then the devices that have vanished."""
+    by_address = {row.address: row for row in rows}
+    numbers = {
+        group: str(n)
+        for n, group in enumerate(dict.fromkeys(row.group for row in rows if row.group), 1)
+    }
+    lines: list[tuple[str, ...]] = []
+    for drawn, address in device_tree(rows):
+        row = by_address.get(address) if address else None
+        if row is None:
+            lines.append((drawn, "", "", "", ""))
+            continue
+        fit = "-" if row.is_bridge else _cut(_in_short(row.fitness), _WIDEST["FIT"])
+        holder = "-" if row.is_bridge else _cut(row.holder, _WIDEST["WITH"])
+        place = "removable, " if row.removable and not row.is_bridge else ""
+        lines.append((drawn, numbers.get(row.group, "-"), holder, fit, f"{place}{_what(row)}"))
+    left = _WIDTH - sum(
+        max(len(name), *(len(line[n]) for line in lines)) + 2 if lines else 0
+        for n, name in enumerate(_TREE_HEAD[:-1])
+    )
+    short = [(*line[:-1], _cut(line[-1], max(left, _LEAST))) for line in lines]
+    lost = [(str(v.address), "-", ", ".join(v.domains), "no", _VANISHED) for v in gone]
+    output.table(_TREE_HEAD, [*short, *lost])
+    if numbers:
+        echo(
+            "Devices of one GROUP go together: a reset of one resets the others, or an IOMMU takes them for one."
         )
 
 
@@ -118,31 +150,41 @@ def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
     yield "MAC", device.mac or ""
     yield "serial", device.serial or ""
     yield "path", device.path
+    yield "place", "outside of the host's case, so it may be unplugged" if device.removable else ""
     if device.physical_function is not None:
         yield "SR-IOV", f"virtual function {device.function_index} of {device.physical_function}"
 
 
 def perform(request: DevicesRequest, session: Session) -> Answer:
-    """Print the devices: as a table, at length where they are named, or as JSON."""
+    """Print the devices: as a table or a tree, at length where they are named, or as JSON."""
+    if request.tree and request.long:
+        raise UsageError("a tree has no room for all of --long", name="conflicting-options")
     runtime = session.runtime
     # of a recorded host what can be told is told
     access = LibvirtAccess.OFFLINE if runtime.recorded else LibvirtAccess.REQUIRED
     with runtime.adapters(access) as adapters:
         inventory = observe_host(adapters)
-        nodes = device_nodes(runtime.paths.sys)
     if request.save:
         save_inventory(inventory, Path(request.save))
     chosen = [named_device(text, inventory) for text in request.devices] or inventory.devices
-    policy, ids = _policy(runtime), PciIds(runtime.paths.pci_ids)
+    policy, ids, together = _policy(runtime), PciIds(runtime.paths.pci_ids), groups(inventory)
+    if request.tree:
+        chosen = _branches(chosen, inventory, together)
     rows = tuple(
         describe_device(
-            device, inventory, policy, ids.names(device.identity), nodes.get(device.address, ())
+            device,
+            inventory,
+            policy,
+            ids.names(device.identity),
+            together.get(device.address, ()),
         )
         for device in chosen
     )
     gone = () if request.devices else vanished_devices(inventory)
     if session.as_json:
         echo_json(dumps(DevicesOutput(devices=rows, vanished=gone)))
+    elif request.tree:
+        tree(rows, gone)
     elif request.long or request.devices:
         details(rows, gone)
     else:
@@ -159,6 +201,21 @@ def named_device(text: str, inventory: Inventory) -> Device:
     if device is None:
         raise no_such_device(text)
     return device
+
+
+def _branches(
+    chosen: Sequence[Device], inventory: Inventory, together: Mapping[Address, tuple[Address, ...]]
+) -> tuple[Device, ...]:
+    """Return the devices with those that go with them, and all bridges above, in the order of their addresses."""
+    found: dict[Address, Device] = {}
+    left = [device.address for device in chosen]
+    left += [address for device in chosen for address in together.get(device.address, ())]
+    while left:
+        device = inventory.device(left.pop())
+        if device is not None and device.address not in found:
+            found[device.address] = device
+            left += [device.parent] if device.parent is not None else []
+    return tuple(found[address] for address in sorted(found))
 
 
 def _policy(runtime: Runtime) -> Policy:

@@ -24,10 +24,14 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicesRequest:
-    """Every PCI device, or those at the addresses `devices`; `save` is a file to write the observed host to."""
+    """Every PCI device, or those at the addresses `devices`; `save` is a file to write the observed host to.
+
+    They are printed in a table, or as a `tree` below their bridges.
+    """
 
     devices: tuple[str, ...] = ()
     long: bool = False
+    tree: bool = False
     save: str = ""
 
 

@@ -386,7 +386,7 @@ def original_state(adapters: Adapters, address: Address) -> OriginalState | None
             replace(link, random=link.name in random) for link in adapters.links.read(names)
         ),
         unrestored=adapters.links.network().unrestored(names) if names else (),
-        disks=adapters.sysfs.disks(address),
+        nodes=tuple(n for n in adapters.sysfs.nodes().get(address, ()) if n.on_controller),
         boot=adapters.journal.boot,
     )
     return original if adapters.sysfs.identity(address) == identity else None

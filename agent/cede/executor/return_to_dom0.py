@@ -8,6 +8,7 @@ tools/libs/light/libxl_pci.c (libxl__device_pci_assignable_remove), src/util/vir
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cede.errors import IndeterminateError, PermanentError, UnsafeError
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
     from cede.adapters.ports import Adapters
     from cede.model.actions import ReturnToDom0
-    from cede.model.pci import Link, OriginalState
+    from cede.model.pci import Link, Node, OriginalState
 
 _PROBE_SECONDS = 15.0
 _NAMING_SECONDS = 5.0
 _CARRIER_SECONDS = 20.0
-_DISKS_SECONDS = 30.0
+_NODES_SECONDS = 30.0
 _REMEDY = "Xen's Python binding (xen.lowlevel.xc, of xen-utils) must answer: see `xl dmesg`, then release again"
 
 
@@ -52,7 +53,7 @@ class DeviceReturn:
         if self._was is not None:
             if self._was.boot and self._was.boot == self._adapters.journal.boot:
                 self._restore_links(self._was)
-            self._await_disks(self._was)
+            self._await_nodes(self._was)
         self._refuse_faults(faults)
         self._adapters.journal.forget_original_state(self._address)
 
@@ -225,20 +226,32 @@ class DeviceReturn:
     def _carrier(self, link: Link) -> Callable[[], bool]:
         return lambda: any(now.carrier for now in self._adapters.links.read([link.name]))
 
-    def _await_disks(self, original: OriginalState) -> None:
-        missing: list[str] = []
+    def _await_nodes(self, original: OriginalState) -> None:
+        """Wait until its disks and USB devices are there again, whatever their names are now.
+
+        What can be pulled out may have been pulled out while a guest had the controller: that is reported once, and not
+        waited for in the next try.
+        """
+        missing: list[Node] = []
 
         def back() -> bool:
-            left = list(self._adapters.sysfs.disks(self._address))
-            missing[:] = [disk for disk in original.disks if not _taken(disk, left)]
+            left = list(self._adapters.sysfs.nodes().get(self._address, ()))
+            missing[:] = [node for node in original.nodes if not _taken(node, left)]
             return not missing
 
-        if not wait_until(back, _DISKS_SECONDS, self._adapters.clock):
-            raise PermanentError(
-                f"{self._address} has its driver back, but not all its disks: {', '.join(missing)}",
-                name="disks-missing",
-                remedy="see dom0's kernel log (dmesg), and `lsblk`",
-            )
+        if wait_until(back, _NODES_SECONDS, self._adapters.clock):
+            return
+        if all(node.pluggable for node in missing):
+            kept = tuple(node for node in original.nodes if node not in missing)
+            self._adapters.journal.keep_original_state(self._address, replace(original, nodes=kept))
+            remedy = "plug in what was pulled out; `cede release` once more goes on without it"
+        else:
+            remedy = "see dom0's kernel log (dmesg), and `lsblk`"
+        raise PermanentError(
+            f"{self._address} has its driver back, but not all that hung on it: {'; '.join(map(str, missing))}",
+            name="disks-missing" if any(n.kind == "disk" for n in missing) else "usb-missing",
+            remedy=remedy,
+        )
 
     def _refuse_faults(self, before: int | None) -> None:
         now = self._adapters.hypervisor.faults(self._address)
@@ -256,8 +269,9 @@ class DeviceReturn:
             )
 
 
-def _taken(disk: str, left: list[str]) -> bool:
-    if disk in left:
-        left.remove(disk)
-        return True
-    return False
+def _taken(node: Node, left: list[Node]) -> bool:
+    same = next((other for other in left if other.same_as(node)), None)
+    if same is None:
+        return False
+    left.remove(same)
+    return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cede.model.domain import DomainName, Feature
-from cede.model.pci import Address
+from cede.model.pci import Address, Node
 from cede.model.virtual_functions import FunctionSettings
 from cede.util.json_keywords import Keywords
 
@@ -49,17 +49,22 @@ class BindToPciback:
     """Take the device from its dom0 driver and bind it to pciback.
 
     `driver` is the one that it is taken from; `unrestored` is what its interfaces have and won't have again when it
-    returns to dom0.
+    returns to dom0; `goes_along` are the disks and USB devices on a controller, which dom0 loses until then.
     """
 
     address: Address
     driver: str | None
     unrestored: tuple[str, ...] = ()
+    goes_along: tuple[Node, ...] = ()
 
     def __str__(self) -> str:
         origin = f"from {self.driver} " if self.driver else ""
         lost = ", which a return won't bring back: " + "; ".join(self.unrestored)
-        return f"bind {self.address} {origin}to pciback{lost if self.unrestored else ''}"
+        along = ", and with it " + "; ".join(map(str, self.goes_along))
+        return (
+            f"bind {self.address} {origin}to pciback{along if self.goes_along else ''}"
+            f"{lost if self.unrestored else ''}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

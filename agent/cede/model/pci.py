@@ -16,27 +16,30 @@ from cede.model.virtual_functions import VirtualFunctions
 from cede.util.json_keywords import Keywords
 
 _SBDF = re.compile(
-    r"^(?:(?P<segment>[0-9a-f]{1,4}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
+    r"^(?:(?P<segment>[0-9a-f]{1,8}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$"
 )
 
-_SLOT = re.compile(r"^([0-9a-f]{1,4}:)?[0-9a-f]{1,2}:[0-9a-f]{1,2}$")
+_SLOT = re.compile(r"^([0-9a-f]{1,8}:)?[0-9a-f]{1,2}:[0-9a-f]{1,2}$")
 
 _NODE_DEVICE = re.compile(
-    r"^pci_(?P<segment>[0-9a-f]{4})_(?P<bus>[0-9a-f]{2})_(?P<slot>[0-9a-f]{2})_(?P<function>[0-7])$"
+    r"^pci_(?P<segment>[0-9a-f]{4,8})_(?P<bus>[0-9a-f]{2})_(?P<slot>[0-9a-f]{2})_(?P<function>[0-7])$"
 )
 
 _VDEV = re.compile(
     r"^(?P<segment>[0-9a-f]{4}):(?P<bus>[0-9a-f]{2}):(?P<slot>[0-9a-f]{2})\.0?(?P<function>[0-7])$"
 )
 
-_MAX_SEGMENT, _MAX_BUS, _MAX_SLOT, _MAX_FUNCTION = 0xFFFF, 0xFF, 0x1F, 7
+_MAX_SEGMENT, _MAX_BUS, _MAX_SLOT, _MAX_FUNCTION = 0xFFFFFFFF, 0xFF, 0x1F, 7
+MAX_XEN_SEGMENT = 0xFFFF  # xen/include/public/physdev.h (struct physdev_pci_device)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
     """A PCI function's place: segment, bus, slot (device) and function.
 
-    *Segment* is what libvirt and lspci call the PCI domain; here a domain is always a Xen domain.
+    *Segment* is what libvirt and lspci call the PCI domain; here a domain is always a Xen domain. Linux numbers those
+    behind Intel's VMD from 0x10000 on (drivers/pci/controller/vmd.c), Xen has no such number (`beyond_xen`). The
+    functions of an ARI device above 7 are shown as slots: 8 is 01.0 (PCI Express Base Specification 3.0, 6.13).
     """
 
     segment: int
@@ -98,6 +101,11 @@ class Address:
     def node_device(self) -> str:
         """The node device's name in libvirt, `pci_0000_01_00_0` (virNodeDeviceGetName)."""
         return f"pci_{self.segment:04x}_{self.bus:02x}_{self.slot:02x}_{self.function}"
+
+    @property
+    def beyond_xen(self) -> bool:
+        """Whether its segment has no number in Xen, which would take another device for this one."""
+        return self.segment > MAX_XEN_SEGMENT
 
     def same_slot(self, other: Address) -> bool:
         """Return whether both are functions of one device."""
@@ -189,6 +197,42 @@ class Link:
     random: bool = False
 
 
+NodeKind = Literal["interface", "disk", "sound card", "display", "USB"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One thing that dom0 has through a PCI function.
+
+    `kind` is what it is; `name` is the kernel's name for it; `about` is its size and what it calls itself, or empty.
+    `id` is a disk's WWID or serial number, or a USB device's vendor, product and serial number with colons, or empty;
+    `pluggable` tells that it can be pulled out while the host runs: what is on USB, an SD card.
+    """
+
+    kind: NodeKind
+    name: str
+    about: str = ""
+    id: str = ""
+    pluggable: bool = False
+
+    @property
+    def on_controller(self) -> bool:
+        """Whether it hangs on a controller, and goes with that: a disk, or a USB device."""
+        return self.kind in {"disk", "USB"}
+
+    def same_as(self, other: Node) -> bool:
+        """Return whether both are one thing, which another name does not change; what has no id goes by its model."""
+        mine, theirs = self.id or self.about, other.id or other.about
+        return (self.kind, mine) == (other.kind, theirs)
+
+    def __str__(self) -> str:
+        called = (
+            f"{self.kind} {self.name}".strip() if self.kind == "USB" or not self.name else self.name
+        )
+        known = ", ".join(filter(None, (self.about, self.id)))
+        return f"{called} ({known})" if known else called
+
+
 SerialNumber = Annotated[str, Keywords(pattern="^[0-9a-f]{2}(-[0-9a-f]{2}){7}$")]
 
 
@@ -197,9 +241,8 @@ class OriginalState:
     """What dom0 had in a device before cede bound it to pciback; the return to dom0 restores this.
 
     `identity` and `serial` tell whether it is still the same card; `driver` is the one that was bound; `links` are its
-    network interfaces, and `unrestored` what they had that isn't brought back; `disks` are the ones behind a
-    controller, each by its WWID or else its size. `boot` is the id of dom0's boot in which this was so, empty in an
-    older journal.
+    network interfaces, and `unrestored` what they had that isn't brought back; `nodes` are the disks and USB devices
+    on a controller. `boot` is the id of dom0's boot in which this was so, empty in an older journal.
     """
 
     identity: Identity
@@ -207,7 +250,7 @@ class OriginalState:
     driver: str | None = None
     links: tuple[Link, ...] = ()
     unrestored: tuple[str, ...] = ()
-    disks: tuple[str, ...] = ()
+    nodes: tuple[Node, ...] = ()
     boot: str = ""
 
     @property
@@ -239,19 +282,21 @@ class Device:
     that can't be told (its configuration space can't be read, as without root, or it doesn't answer); `on_root_bus`
     tells that no PCI-to-PCI bridge is above it, whatever the number of its bus; `interfaces` are its network interfaces
     in dom0, and `unrestored` is what they have that a return to dom0 doesn't bring back; `mac` is the MAC address of
-    the first of them,
-    None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator or a bond gave it;
-    `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the device has been
-    `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root bus, bridge by
-    bridge (`pci0000:00/08.0/00.0`), empty if unknown. An SR-IOV virtual function names its `physical_function` and its
-    `function_index` there, counted from 0; a function that can have such ones tells of them in `virtual_functions`. A
-    conventional PCI function behind a bridge names as `requester` the bridge
-    whose requester id stands for all that is behind it. `in_pciback_slots` tells whether pciback binds it at the next
-    probe; `node_device` whether libvirt lists it, and so can take it, None if its list tells nothing; `in_guest` that
-    Xen itself says a guest owns it, though xenstore names none, None where nobody asked or Xen can't tell; `uses` are
-    why the host keeps it; `original_state` is what dom0 had before cede took it, None if cede has not, or doesn't know.
-    `instance` is the number that the kernel has given to the device when it came: a card that is pulled out and put in
-    again, or another one of the same model, has another number; None where that can't be told.
+    the first of them, None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator
+    or a bond gave it; `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the
+    device has been `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root
+    bus, bridge by bridge (`pci0000:00/08.0/00.0`), empty if unknown; `parent` is the function above it, None on a root
+    bus; `removable` tells that it is outside of the host's case, as behind Thunderbolt, and may vanish, None where the
+    kernel doesn't tell; `nodes` are what dom0 has through it, and loses with it. An SR-IOV virtual function names its
+    `physical_function` and its `function_index` there, counted from 0; a function that can have such ones tells of them
+    in `virtual_functions`. A conventional PCI function behind a bridge, and what is behind Intel's VMD, names as
+    `requester` the function whose requester id stands for all that is behind it. `in_pciback_slots` tells whether
+    pciback binds it at the next probe; `node_device` whether libvirt lists it, and so can take it, None if its list
+    tells nothing; `in_guest` that Xen itself says a guest owns it, though xenstore names none, None where nobody asked
+    or Xen can't tell; `uses` are why the host keeps it; `original_state` is what dom0 had before cede took it, None if
+    cede has not, or doesn't know. `instance` is the number that the kernel has given to the device when it came: a card
+    that is pulled out and put in again, or another one of the same model, has another number; None where that can't be
+    told.
     """
 
     address: Address
@@ -267,6 +312,9 @@ class Device:
     serial: SerialNumber | None = None
     asleep: bool = False
     path: str = ""
+    parent: Address | None = None
+    removable: bool | None = None
+    nodes: tuple[Node, ...] = ()
     physical_function: Address | None = None
     function_index: Annotated[int, Keywords(minimum=0)] | None = None
     virtual_functions: VirtualFunctions | None = None
@@ -314,25 +362,6 @@ class Names:
         return " ".join(part for part in (self.vendor, self.device) if part)
 
 
-NodeKind = Literal["interface", "disk", "sound card", "display", "USB"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One thing that dom0 has through a PCI function.
-
-    `kind` is what it is; `name` is the kernel's name for it; `about` is its size and what it calls itself, or empty.
-    """
-
-    kind: NodeKind
-    name: str
-    about: str = ""
-
-    def __str__(self) -> str:
-        called = f"{self.kind} {self.name}" if self.kind == "USB" else self.name
-        return f"{called} ({self.about})" if self.about else called
-
-
 def with_original_state(
     device: Device,
     origin: OriginalState | None,
@@ -358,6 +387,7 @@ class KnownElsewhere(TypedDict, total=False):
     uses: tuple[HostUse, ...]
     unrestored: tuple[str, ...]
     virtual_functions: VirtualFunctions | None
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

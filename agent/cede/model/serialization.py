@@ -26,7 +26,7 @@ _hints = cache(get_type_hints)
 # what is one text in JSON: `str` writes it, `parse` reads it
 TEXTS = {
     Address: Keywords(
-        pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$", examples=("0000:01:00.0",)
+        pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$", examples=("0000:01:00.0",)
     )
 }
 # the sum types, by the member that tells in JSON which of its types a value is of

@@ -133,7 +133,10 @@ def bind_actions(target: AttachTarget) -> Iterator[LoadPciback | BindToPciback]:
         driver = device.driver or (original.driver if original else None)
         remembered = original.unrestored if original and device.driver is None else ()
         yield BindToPciback(
-            address=device.address, driver=driver, unrestored=device.unrestored or remembered
+            address=device.address,
+            driver=driver,
+            unrestored=device.unrestored or remembered,
+            goes_along=tuple(node for node in device.nodes if node.on_controller),
         )
 
 

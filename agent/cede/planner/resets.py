@@ -41,6 +41,24 @@ def reset_together(device: Device, inventory: Inventory) -> tuple[Device, ...]:
     return tuple(together[address] for address in sorted(together))
 
 
+def groups(inventory: Inventory) -> dict[Address, tuple[Address, ...]]:
+    """Return by address the functions that go together, itself among them, in order; none for what goes alone.
+
+    They do if a reset of one resets the other, whichever of them it is, or if they share a requester id. A bridge is
+    among them where such a reset would reset it.
+    """
+    joined: dict[Address, set[Address]] = {}
+    for device in inventory.devices:
+        if device.is_bridge:
+            continue
+        others = {other.address for other in reset_together(device, inventory)}
+        if others:
+            parts = [joined.get(address, {address}) for address in (device.address, *others)]
+            whole = {address for part in parts for address in part}
+            joined.update(dict.fromkeys(whole, whole))
+    return {address: tuple(sorted(group)) for address, group in joined.items()}
+
+
 def refuse_root_bus(device: Device, subject: str) -> Refused | None:
     """Refuse an endpoint without a bridge above it on a bus other than 0, whatever resets it has; None if it isn't one.
 

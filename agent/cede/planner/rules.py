@@ -112,6 +112,25 @@ def _held(target: AttachTarget, _: PlanContext) -> Answer:
     return refuse_held(target.device.address, target.subject, target.inventory)
 
 
+def _segment(target: AttachTarget, _: PlanContext) -> Answer:
+    """Xen has 16 bits for a segment, and its tools cut off what is above: they would take another device.
+
+    Sources: xen/include/public/physdev.h (struct physdev_pci_device), tools/libs/light/libxl_pci.c (pci_encode_bdf).
+    """
+    address = target.device.address
+    if not address.beyond_xen:
+        return None
+    whole = target.device.requester
+    return Refused(
+        subject=target.subject,
+        rule="segment",
+        kind=FailureKind.FAILED,
+        reason=f"{address} is on the segment {address.segment:x}, and Xen numbers segments up to ffff",
+        remedy="switch VMD off in the firmware's setup, so that the device gets an address that Xen has"
+        + (f"; or assign {whole} with all that is behind it" if whole else ""),
+    )
+
+
 def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
     """Refuse if dom0 uses the device or a function that is reset with it, or the policy protects one of them."""
     protect, override = target.policy.protect, target.override
@@ -464,6 +483,7 @@ RULES: tuple[Rule, ...] = (
     Rule("matched-twice", Asked.ALWAYS, _matched_twice),
     Rule("functions-of-bridge", Asked.ALWAYS, _functions_of_bridge),
     Rule("held", Asked.ALWAYS, _held),
+    Rule("segment", Asked.ALWAYS, _segment),
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
     Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),
     Rule("network-unknown", Asked.AT_BOOT, _network_unknown),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cede.model.pci import Address, Device, HostUse, Names, Node
+from cede.model.pci import Address, Device, HostUse, Names
 from cede.model.plan import Sentence
 from cede.planner.fitness import Fitness, fitness
 from cede.planner.guards import guards
@@ -22,15 +22,16 @@ class DescribedDevice(Device):
     """A device with all that helps to choose: its names, what hangs on it, and whether a guest can have it.
 
     `holder` is who has it: a domain's name, `domain N` if libvirt doesn't know it, `assignable` (on pciback, in no
-    domain), `unknown` (on pciback, and Xen can't be asked) or `dom0`. `nodes` are what dom0 has through it, and
-    loses with it; `siblings` are the functions that a reset of its bus resets too, none on a root bus, which has no
-    reset; `kept` is why the host keeps it: its uses, what the policy protects, and whether it is a bridge.
+    domain), `unknown` (on pciback, and Xen can't be asked) or `dom0`; `siblings` are the functions that a reset of its
+    bus resets too, none on a root bus, which has no reset; `group` are the functions that go together, itself among
+    them, by a reset or a requester id, none if it goes alone; `kept` is why the host keeps it: its uses, what the
+    policy protects, and whether it is a bridge.
     """
 
     holder: Sentence
     names: Names
-    nodes: tuple[Node, ...]
     siblings: tuple[Address, ...]
+    group: tuple[Address, ...]
     kept: tuple[HostUse, ...]
     fitness: Fitness
 
@@ -60,16 +61,16 @@ def describe_device(
     inventory: Inventory,
     policy: Policy,
     names: Names,
-    nodes: tuple[Node, ...],
+    group: tuple[Address, ...] = (),
 ) -> DescribedDevice:
-    """Return what is known of one device; of the `policy` only what it protects counts."""
+    """Return what is known of one device; of the `policy` only what it protects counts. `group` is of `groups`."""
     known: dict[str, Any] = {field.name: getattr(device, field.name) for field in fields(device)}
     return DescribedDevice(
         **known,
         holder=_holder(device, inventory),
         names=names,
-        nodes=nodes,
         siblings=tuple(other.address for other in bus_mates(device, inventory)),
+        group=group,
         kept=guards(device, policy.protect),
         fitness=fitness(device, inventory, policy),
     )

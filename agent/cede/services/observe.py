@@ -52,7 +52,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
     PermanentError if it can't be told what dom0 itself uses, or if the journal can't be read.
     """
     domains_answer = _asking_libvirt(adapters, "listing its domains", adapters.libvirt.domains)
-    devices = adapters.sysfs.devices()
+    devices, nodes = adapters.sysfs.devices(), adapters.sysfs.nodes()
     memory = adapters.journal.load_state()
     domains = domains_answer()
     listed_answer = (
@@ -80,6 +80,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
                 uses=tuple(uses.get(device.address, ())),
                 unrestored=network.unrestored(device.interfaces) if device.interfaces else (),
                 virtual_functions=_with_settings(device, network),
+                nodes=nodes.get(device.address, ()),
             )
             for device in devices
         ),

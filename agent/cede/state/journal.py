@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cede.model.journal_state import Given, Held, JournalState, Unfinished
 from cede.model.pci import Address, OriginalState
@@ -263,6 +263,14 @@ class Journal(History):
             )
             return _origin(row[0]) if row else None
 
+    def keep_original_state(self, address: Address, original_state: OriginalState) -> None:
+        """Keep another original state of a device than was kept, until the device is returned to dom0."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE origin SET value = ? WHERE address = ?",
+                (json.dumps(plain(original_state)), str(address)),
+            )
+
     def forget_original_state(self, address: Address) -> None:
         """Forget the original state of a device that is back in dom0."""
         with self._writing() as connection:
@@ -320,8 +328,17 @@ def _place(address: Address | None) -> str:
 
 
 def _origin(value: str) -> OriginalState:
-    original: OriginalState = build(OriginalState, json.loads(value), "origin")
+    original: OriginalState = build(OriginalState, _with_nodes(json.loads(value)), "origin")
     return original
+
+
+def _with_nodes(said: Any) -> Any:  # noqa: ANN401 - JSON is any
+    """Return an original state with its disks as nodes; older journals have WWIDs, and the sizes of those without."""
+    if not isinstance(said, dict) or "disks" not in said:
+        return said
+    disks = said.pop("disks")
+    known = [one for one in disks if isinstance(one, str) and not one.isdecimal()]
+    return {**said, "nodes": [{"kind": "disk", "name": "", "id": one} for one in known]}
 
 
 def _used(connection: sqlite3.Connection) -> int:

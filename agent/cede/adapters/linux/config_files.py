@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cede.adapters.linux.config_space import LEGACY_SIZE, own_reset, serial_number
+from cede.adapters.linux.sysfs_paths import functions
 from cede.model.pci import Reset
 from cede.util.kernel_files import text
 
@@ -21,7 +22,6 @@ _T = TypeVar("_T")
 
 _SUSPENDED = {"suspended", "suspending"}  # Documentation/ABI/testing/sysfs-devices-power
 _NO_POWER = "D3cold"
-_FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 _PCI_BRIDGE = re.compile(r"^(?:0x0604[0-9a-f]{2}|PCI_CLASS=604[0-9A-F]{2})$", re.MULTILINE)
 
 
@@ -142,7 +142,7 @@ def _on_root_bus(path: str, way: str) -> bool | None:
     libvirt goes by those bridges' bus numbers (src/util/virpci.c, virPCIDeviceGetParent): of a virtual function on
     another bus than its physical one it finds the same bridge, and behind one to CardBus alone it finds none.
     """
-    above = len([part for part in way.split("/") if _FUNCTION.match(part)]) - 1
+    above = len(functions(way)) - 1
     if above < 0:
         return None
     all_known = True

@@ -1,21 +1,24 @@
 """The adapter to what hangs on PCI functions: the disks, interfaces, USB devices and so on that go with a device.
 
-Each class in sysfs is a folder of links, and a link's target names the PCI function.
-Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, Documentation/ABI/stable/sysfs-block.
+Each class in sysfs is a folder of links, and a link's target names the PCI function. A multipath NVMe disk is in its
+subsystem, which links to its controllers.
+Sources: Documentation/ABI/testing/sysfs-class-*, sysfs-bus-usb, sysfs-bus-mmc, Documentation/ABI/stable/sysfs-block,
+drivers/nvme/host/multipath.c and sysfs.c, drivers/mmc/core/mmc.c and sd.c (Linux).
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cede.adapters.linux.sysfs_paths import owners
 from cede.model.pci import Address, Node, NodeKind
-from cede.util.kernel_files import listing, realpath, text
+from cede.util.kernel_files import beginning, listing, realpath, text
 from cede.util.text import number, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # What one chooses a device by. Terminals and inputs are left out: their USB device is listed.
 _CLASSES: dict[str, NodeKind] = {
@@ -24,64 +27,91 @@ _CLASSES: dict[str, NodeKind] = {
     "sound": "sound card",
     "drm": "display",
 }
-_FUNCTION = re.compile(r"/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=/)")
 _CARD = re.compile(r"card\d+")
+_PLUGGABLE = re.compile(r"/usb\d+/|/mmc_host/")
 _USB_HUB = "09"
 _SECTOR, _KIB = 512, 1024
-_MAX_LENGTH = 60
+_MAX_LENGTH, _MAX_ID = 60, 200  # a WWID with "t10." has the serial number at its end
+_IDS = ("wwid", "device/wwid", "device/cid", "serial")  # NVMe, SCSI, MMC and SD, virtio
+_MULTIPATH = "nvme-subsys"
 
 
 def device_nodes(sys_root: Path) -> dict[Address, tuple[Node, ...]]:
     """Return by address what hangs on each function below `sys_root` (normally `/sys`). Raises nothing."""
     found: dict[Address, list[Node]] = {}
-    for address, node in (*_of_classes(sys_root), *_of_usb(sys_root)):
-        found.setdefault(address, []).append(node)
+    for path, node in (*_of_classes(sys_root), *_of_usb(sys_root)):
+        for address in _owners(path):
+            found.setdefault(address, []).append(node)
     return {address: tuple(nodes) for address, nodes in found.items()}
 
 
-def _of_classes(sys_root: Path) -> Iterator[tuple[Address, Node]]:
+def _owners(path: str) -> tuple[Address, ...]:
+    """Return the functions that have what is at the path; of a multipath NVMe disk those of all its controllers."""
+    direct = owners(path)
+    if direct:
+        return direct
+    subsystem = path.rpartition("/")[0]
+    if not subsystem.rpartition("/")[2].startswith(_MULTIPATH):
+        return ()
+    controllers = (
+        realpath(f"{subsystem}/{name}") for name in beginning(listing(subsystem), "nvme")
+    )
+    each = (address for controller in controllers for address in owners(controller or ""))
+    return tuple(dict.fromkeys(each))
+
+
+def _of_classes(sys_root: Path) -> Iterator[tuple[str, Node]]:
     for folder, kind in _CLASSES.items():
         for name in listing(sys_root / "class" / folder):
             if folder in {"sound", "drm"} and not _CARD.fullmatch(name):
                 continue
             path = realpath(sys_root / "class" / folder / name) or ""
-            address = _owner(path)
-            if address is None:
-                continue
             if folder != "block":
-                yield address, Node(kind=kind, name=name)
+                yield path, Node(kind=kind, name=name)
             elif _is_disk(path):
-                yield address, Node(kind=kind, name=name, about=_disk(path))
+                yield path, _disk(name, path)
 
 
-def _of_usb(sys_root: Path) -> Iterator[tuple[Address, Node]]:
+def _of_usb(sys_root: Path) -> Iterator[tuple[str, Node]]:
     devices = sys_root / "bus/usb/devices"
     for name in listing(devices):
         path = realpath(devices / name) or ""
-        address = _owner(path)
         # an interface of a device (1-1:1.0) has no class of a device
-        if address is None or text(f"{path}/bDeviceClass") in {"", _USB_HUB}:
+        if text(f"{path}/bDeviceClass") in {"", _USB_HUB}:
             continue
         maker, product = (text(f"{path}/{part}") for part in ("manufacturer", "product"))
-        yield address, Node(kind="USB", name=name, about=_called(maker, product))
-
-
-def _owner(path: str) -> Address | None:
-    """Return the last PCI function on the path: giving that away takes the node along."""
-    functions = _FUNCTION.findall(path)
-    return Address.parse(functions[-1]) if functions else None
+        ids = [text(f"{path}/{part}") for part in ("idVendor", "idProduct", "serial")]
+        yield (
+            path,
+            Node(
+                kind="USB",
+                name=name,
+                about=_called(maker, product),
+                id=_printable(":".join(filter(None, ids)), _MAX_ID),
+                pluggable=True,
+            ),
+        )
 
 
 def _is_disk(path: str) -> bool:
-    """Whether the path is a whole disk: neither a partition nor an empty card reader."""
-    return not text(f"{path}/partition") and text(f"{path}/size") not in {"", "0"}
+    """Whether the path is a whole disk: no partition, no empty card reader, and no mere path to a multipath disk."""
+    if text(f"{path}/partition") or text(f"{path}/hidden") == "1":
+        return False
+    return text(f"{path}/size") not in {"", "0"}
 
 
-def _disk(path: str) -> str:
+def _disk(name: str, path: str) -> Node:
     maker, model = (text(f"{path}/device/{part}") for part in ("vendor", "model"))
-    # virtio's vendor is a number
-    called = _called("" if maker.startswith("0x") else maker, model)
-    return ", ".join(filter(None, (_size(text(f"{path}/size")), called)))
+    # virtio's vendor is a number; an MMC or SD card has a name
+    called = _called("" if maker.startswith("0x") else maker, model or text(f"{path}/device/name"))
+    ids = (text(f"{path}/{file}") for file in _IDS)
+    return Node(
+        kind="disk",
+        name=name,
+        about=", ".join(filter(None, (_size(text(f"{path}/size")), called))),
+        id=_printable(next(filter(None, ids), ""), _MAX_ID),
+        pluggable=_PLUGGABLE.search(path) is not None,
+    )
 
 
 def _size(sectors: str) -> str:
@@ -97,5 +127,9 @@ def _size(sectors: str) -> str:
 
 def _called(maker: str, model: str) -> str:
     """Return what a device calls itself, printable and at most 60 characters long, with the maker once."""
-    words = " ".join((model if model.startswith(maker) else f"{maker} {model}").split())
-    return one_line(words, _MAX_LENGTH)
+    return _printable(model if model.startswith(maker) else f"{maker} {model}")
+
+
+def _printable(said: str, length: int = _MAX_LENGTH) -> str:
+    """Return what a device says in one line, printable and at most `length` characters long."""
+    return one_line(" ".join(said.split()), length)

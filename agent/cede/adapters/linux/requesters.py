@@ -1,4 +1,4 @@
-"""Which bridge speaks for a conventional function: an IOMMU sees that bridge's requester id for all that is behind it.
+"""Which bridge speaks for a function behind it: an IOMMU sees that bridge's requester id for all that is behind it.
 
 Sources: PCI Express to PCI/PCI-X Bridge Specification 1.0, 2.3; drivers/pci/search.c (pci_for_each_dma_alias),
 drivers/pci/pci-sysfs.c (pcie_dev_attrs), drivers/pci/pcie/portdrv.c (pcie_portdrv_probe) (Linux).
@@ -6,12 +6,12 @@ drivers/pci/pci-sysfs.c (pcie_dev_attrs), drivers/pci/pcie/portdrv.c (pcie_portd
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cede.adapters.linux.config_files import read_config
 from cede.adapters.linux.config_space import makes_conventional
+from cede.adapters.linux.sysfs_paths import functions, having_a_root_bus
 from cede.model.pci import Address
 from cede.util.kernel_files import link_name, listing
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # of PCI Express alone, and of every function
 _SPEED, _WHOLE = "max_link_speed", "enable"
 _PORT_DRIVER = "pcieport"
-_FUNCTION = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 
 
 class Requesters:
@@ -40,12 +39,14 @@ class Requesters:
     def of(self, way: str, entries: Sequence[str]) -> Address | None:
         """Return the bridge next to the root behind which all is conventional; None for PCI Express, or unreadable.
 
-        `way` is the function's path in sysfs; `entries` are the names in its folder.
+        Intel's VMD speaks for all of the root bus behind it (arch/x86/pci/common.c, pci_real_dma_dev). `way` is the
+        function's path in sysfs; `entries` are the names in its folder.
         """
+        for name in having_a_root_bus(way):
+            return Address.parse(name)
         if _SPEED in entries:
             return None
-        functions = [part for part in way.split("/") if _FUNCTION.match(part)]
-        pairs = pairwise(functions)
+        pairs = pairwise(functions(way))
         bridges = (name for name, below in pairs if self._makes_conventional(name, below))
         return next((Address.parse(name) for name in bridges), None)
 

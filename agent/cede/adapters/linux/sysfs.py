@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.linux.config_files import Resets, Serials, asleep, read_config, serial
 from cede.adapters.linux.config_space import isolation, switched_on
+from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.requesters import Requesters
+from cede.adapters.linux.sysfs_paths import functions, is_function, is_root_bus
 from cede.errors import IndeterminateError, PermanentError
-from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, SwitchedOn
+from cede.model.pci import PCIBACK, Address, Device, Identity, Isolation, Node, SwitchedOn
 from cede.model.virtual_functions import VirtualFunctions
 from cede.util import process
 from cede.util.kernel_files import (
@@ -24,7 +26,6 @@ from cede.util.kernel_files import (
     link_name,
     listing,
     readlink,
-    realpath,
     text,
 )
 from cede.util.text import number
@@ -38,8 +39,7 @@ _NET_ADDR_GIVEN = {"2", "3"}  # stolen from another interface, set by the admini
 _NAMES = 4096  # of functions, parsed once
 _CHOSEN = re.compile(r"\[([a-z]{1,32})\]")
 _CLASS_DIGITS = 6  # of which the kernel leaves out the leading zeros
-_ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
-_FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:([0-9a-f]{2}\.[0-7])$")
+_REMOVABLE = {"removable": True, "fixed": False}
 
 
 def _readable(path: str) -> str:
@@ -66,7 +66,7 @@ def _event(path: str) -> dict[str, str]:
 
 @lru_cache(maxsize=_NAMES)
 def _address(name: str) -> Address | None:
-    """Parse an address; None for a segment beyond Xen's 16 bits (behind Intel's VMD), which no guest can have."""
+    """Parse an address; None if it is none."""
     try:
         return Address.parse(name)
     except ValueError:
@@ -78,12 +78,16 @@ def _way(path: str) -> str:
     """`.../pci0000:00/0000:00:08.0/0000:01:00.0` as `pci0000:00/08.0/00.0`, without the buses that shift."""
     links: list[str] = []
     for part in path.split("/"):
-        function = _FUNCTION.match(part)
-        if _ROOT_BUS.match(part):
+        if is_root_bus(part):
             links.append(part)
-        elif function and links:
-            links.append(function[1])
+        elif is_function(part) and links:
+            links.append(part.rpartition(":")[2])
     return "/".join(links)
+
+
+def _parent(way: str) -> Address | None:
+    above = functions(way)[-2:-1]
+    return Address.parse(above[0]) if above else None
 
 
 class _VirtualFunctions:
@@ -119,7 +123,6 @@ class Sysfs:
         self.root = root
         self._devices = f"{root}/bus/pci/devices"
         self._pciback = f"{root}/bus/pci/drivers/{PCIBACK}"
-        self._blocks = f"{root}/class/block"
         self._serials, self._resets = Serials(), Resets()
 
     @property
@@ -251,22 +254,9 @@ class Sysfs:
             if _is_made_up(text(f"{folder}/addr_assign_type"), entries)
         )
 
-    def disks(self, address: Address) -> tuple[str, ...]:
-        """Return the whole disks behind the device, sorted, each by its WWID or else its size in sectors."""
-        here = realpath(f"{self._devices}/{address}")
-        found = []
-        for name in listing(self._blocks):
-            path = realpath(f"{self._blocks}/{name}")
-            if (
-                here
-                and path
-                and path.startswith(f"{here}/")
-                and not os.path.exists(f"{path}/partition")
-            ):
-                size = text(f"{path}/size")
-                if size not in {"", "0"}:  # an empty card reader
-                    found.append(text(f"{path}/wwid") or text(f"{path}/device/wwid") or size)
-        return tuple(sorted(found))
+    def nodes(self) -> dict[Address, tuple[Node, ...]]:
+        """Return by address what dom0 has through each function, in the order of names."""
+        return device_nodes(self.root)
 
     def devices(self) -> tuple[Device, ...]:
         """Return every PCI function in address order, without dom0's uses of it.
@@ -344,6 +334,8 @@ class Sysfs:
             serial=self._serials.of(path, instance, asleep=sleeps),
             asleep=sleeps,
             path=_way(way),
+            parent=_parent(way),
+            removable=_REMOVABLE.get(text(f"{path}/removable")),
             physical_function=physical_function,
             function_index=function_index,
             virtual_functions=_virtual_functions(path, entries),

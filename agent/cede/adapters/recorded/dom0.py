@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.host_uses import HostUses
 from cede.adapters.linux.host_uses.nodes import Nodes
 from cede.adapters.linux.kernel_modules import Modules
@@ -233,7 +232,7 @@ class RecordedUses:
             found, why = {}, error.message.replace(f"{paths.root}/", "/")
         else:
             why = ""
-        nodes = device_nodes(paths.sys)
+        nodes = self._sysfs.nodes()
         classes = (paths.sys / "class").is_dir()
         for device in self._sysfs.devices():
             at = device.address

@@ -91,8 +91,11 @@ class Hypervisor:
     def in_guest(self, address: Address) -> bool | None:
         """Return whether a guest owns the device; None if unknown.
 
-        False means dom0, or the quarantine in which Xen puts a device that leaves a guest.
+        False means dom0, or the quarantine in which Xen puts a device that leaves a guest. Of what it has no number for
+        Xen is not asked: the binding cuts the segment off at 16 bits.
         """
+        if address.beyond_xen:
+            return False
         if self._xc is None:
             return None
         try:
@@ -120,6 +123,8 @@ class Hypervisor:
 
         Makes Xen print a line for each device of the host, also on a serial console: call this rarely.
         """
+        if address.beyond_xen:
+            return False
         owner = self._owner(address)
         return None if owner is None else not re.fullmatch(r"d\d+", owner)
 

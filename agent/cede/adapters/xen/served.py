@@ -28,7 +28,7 @@ _DEPTH, _MAX_NODES = 3, 1024  # of each device
 _SHAPES = (
     (re.compile(r"\d{1,4}-\d{1,4}(?:\.\d{1,4})*"), "usb:"),
     (re.compile(r"\d{1,6}:\d{1,6}:\d{1,6}:\d{1,20}"), "scsi:"),
-    (re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"), "pci:"),
+    (re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"), "pci:"),
     (re.compile(r"/dev/[^\0]{1,4096}"), ""),
 )
 _NAME_OF_DISK = "p-devname"

@@ -5,18 +5,15 @@ Nothing here raises: what can't be read does not exist.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cede.adapters.linux.sysfs_paths import functions, having_a_root_bus, is_function
 from cede.model.pci import Address, HostUse
 from cede.util.kernel_files import link_name, matching, realpath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-_FUNCTION = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
-_ROOT_BUS = re.compile(r"^pci[0-9a-f]{4,8}:[0-9a-f]{2}$")
 
 Use = tuple[Address, HostUse]
 
@@ -36,15 +33,11 @@ def controllers(path: Path, guard: str, chain: tuple[str, ...]) -> Iterator[Use]
     """Yield the PCI functions that the resolved `path` needs, each with its chain.
 
     These are the last function on the path, the physical function of a virtual one, and any that has a whole root bus
-    behind it (Intel's VMD, whose segments lie beyond Xen's). Bridges have their own guard.
+    behind it (Intel's VMD). Bridges have their own guard.
     """
-    needed = _needed(path)
+    needed = _needed(str(path))
     for number, function in enumerate(needed):
-        try:
-            address = Address.parse(function)
-        except ValueError:
-            continue
-        yield address, HostUse(guard=guard, chain=(*needed[number:], *chain))
+        yield Address.parse(function), HostUse(guard=guard, chain=(*needed[number:], *chain))
 
 
 def used_for(found: Iterable[Use], guard: str, chain: tuple[str, ...]) -> Iterator[Use]:
@@ -53,15 +46,13 @@ def used_for(found: Iterable[Use], guard: str, chain: tuple[str, ...]) -> Iterat
         yield address, HostUse(guard=guard, chain=(*use.chain, *chain))
 
 
-def _needed(path: Path) -> list[str]:
+def _needed(path: str) -> list[str]:
     """Return the functions from the root on, each needed by the next."""
-    parts = path.parts
-    places = [n for n, part in enumerate(parts) if _FUNCTION.match(part)]
-    if not places:
+    last = functions(path)[-1:]
+    if not last:
         return []
-    above = [parts[n] for n in places[:-1] if _ROOT_BUS.match(parts[n + 1])]
-    last = "/".join(("", *parts[1 : places[-1] + 1]))
-    physical = link_name(f"{last}/physfn")
-    if physical is not None and _FUNCTION.match(physical):
+    above = having_a_root_bus(path)
+    physical = link_name(f"{path[: path.rindex(last[0])]}{last[0]}/physfn")
+    if physical is not None and is_function(physical):
         above.append(physical)
-    return [*above, parts[places[-1]]]
+    return [*(name for name in above if name not in last), *last]

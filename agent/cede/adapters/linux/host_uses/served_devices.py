@@ -25,7 +25,7 @@ _FOLDERS = (
     (re.compile(r"^usb:(\d{1,4}-\d{1,4}(?:\.\d{1,4})*)$"), r"bus/usb/devices/\1"),
     (re.compile(r"^scsi:(\d{1,6}:\d{1,6}:\d{1,6}:\d{1,20})$"), r"bus/scsi/devices/\1"),
     (re.compile(r"^scsi_host:(\d{1,6})$"), r"class/scsi_host/host\1"),
-    (re.compile(r"^pci:([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$"), r"bus/pci/devices/\1"),
+    (re.compile(r"^pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$"), r"bus/pci/devices/\1"),
 )
 # and of those that are known by two of their files
 _BY_FILES = (
