@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cede.adapters.linux.network_answers import functions_of
 from cede.adapters.linux.network_links import Links
 from cede.adapters.linux.sysfs import Sysfs
+from cede.commands import output
 from cede.errors import PermanentError, PolicyError
 from cede.model.pci import PCIBACK, Address
 from cede.model.virtual_functions import (
@@ -24,6 +25,7 @@ from cede.model.virtual_functions import (
 from cede.policy import policy_files
 from cede.services.boot import bind
 from cede.services.reconcile import RequestContext, carry_out_pass, replan
+from cede.services.verification import status
 from unit.decisions import decisions
 from unit.raises import raises
 
@@ -293,3 +295,13 @@ def test_any_virtual_function_of_a_named_card_will_do(card: SimulatedHost) -> No
     )
     apply(card, wanted)
     assert card.backend == {FIRST: card.guests["pv2"].domid}
+
+
+def test_what_somebody_changed_is_out_of_sync_and_said(
+    card: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(card, TWO)
+    card.functions[PORT][1] = FunctionSettings(mac=NO_MAC)
+    adapters = card.adapters()
+    output.status(status(adapters, *replan(adapters, TWO)), ())
+    assert f"{SUBJECT}: OUT OF SYNC" in capsys.readouterr().out

@@ -185,10 +185,20 @@ def status(found: Report, conditions: Sequence[Condition]) -> None:
         ):
             echo(f"host: {condition}")
     checked(found, conditions)
+    _out_of_sync(found)
     if not found.checked:
         for condition in conditions:
             if condition.subject != HOST:
                 echo(f"{condition.subject}, as last seen: {condition}")
+
+
+def _out_of_sync(found: Report) -> None:
+    """Print what is no assignment and not as it is to be, as a card whose virtual functions are to be set up again."""
+    shown = {checks.subject for checks in found.checked}
+    for one in found.statuses:
+        if one.subject not in shown and one.kind is not None:
+            echo(f"{one.subject}: OUT OF SYNC")
+            echo(f"  {one.text}")
 
 
 def checklist(one: Explained) -> None:

@@ -54,7 +54,7 @@ class Physical:
                 return Refused(
                     subject=subject,
                     rule=FUNCTIONS_FIRST,
-                    kind=FailureKind.TRY_LATER,
+                    kind=FailureKind.OUT_OF_SYNC,
                     reason=f"its virtual functions are made first ({change.subject})",
                     remedy="`cede apply` goes on with it once they are there",
                 )
