@@ -102,3 +102,16 @@ def test_a_guest_that_restarts_keeps_its_virtual_function_as_it_was_set_up(host:
     (kept,) = _kept(host)
     assert (kept["address"], kept["spoofchk"]) == (MAC, False)
     assert MAC in host.guest("pv1", "cat /sys/class/net/*/address")
+
+    # as after a restart of dom0, which knows of no virtual function
+    host.sh(
+        "virsh -q -c xen:///system destroy pv1;"
+        f" echo {FIRST} > /sys/bus/pci/drivers/pciback/unbind; echo 0 > {FOLDER}/sriov_numvfs"
+    )
+    booted = host.cede("boot")
+    assert booted.returncode == 0, booted.stdout + booted.stderr
+    assert [one["address"] for one in _kept(host)] == [MAC]
+    assert host.sh(f"readlink /sys/bus/pci/devices/{FIRST}/driver").strip().endswith("/pciback")
+    host.sh("virsh -q -c xen:///system start pv1")
+    verified = host.cede("verify")
+    assert verified.returncode == 0, verified.stdout
