@@ -16,6 +16,7 @@ from cede import __version__
 from cede.cli.main import cli
 from cede.commands.exit_status import Exit
 from cede.util import schemas
+from cede.util.paths import Paths
 from man_pages import pages
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ UNITS = sorted(
     for path in (CHECKOUT / "contrib/systemd").iterdir()
     if path.suffix in {".service", ".socket", ".timer"}
 )
-SCRIPTS = [DEBIAN / "cede.prerm", DEBIAN / "cede.postrm"]
+SCRIPTS = [DEBIAN / f"cede.{name}" for name in ("preinst", "postinst", "prerm", "postrm")]
 IN_DEBIAN = {"libvirt-python": "libvirt", "PyYAML": "yaml"}
 COMMANDS = cli.list_commands(click.Context(cli))
 HEADING = re.compile(r"\[Unreleased\]|\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d")
@@ -78,6 +79,19 @@ def test_a_removal_stops_every_unit_and_the_sockets_before_the_agent() -> None:
     assert sorted(stopped) == UNITS
     sockets = [stopped.index(unit) for unit in stopped if unit.endswith((".socket", ".timer"))]
     assert max(sockets) < stopped.index("cede.service")
+
+
+def test_an_upgrade_changes_no_file_under_a_cede_that_works() -> None:
+    before = text_of("cede.preinst")
+    (stopped,) = re.findall(r"deb-systemd-invoke stop (.*) >/dev/null", before)
+    works = {
+        path.name
+        for path in (CHECKOUT / "contrib/systemd").glob("*.service")
+        if re.search(r"^ExecStart=cede (run|apply)", path.read_text(), re.MULTILINE)
+    }
+    assert set(stopped.split()) == works
+    assert f"flock --timeout 180 {Paths().lock} true" in before
+    assert "deb-systemd-invoke reload-or-restart cede.service" in text_of("cede.postinst")
 
 
 @pytest.mark.parametrize("folder", ["systemd/modules-load.d", "systemd/system-sleep", "guest"])
