@@ -22,12 +22,12 @@ from cede.model.actions import (
 )
 from cede.model.pci import PCIBACK, Reset
 from cede.model.plan import Refused
+from cede.planner.function_refusals import refuse_functions_in_use
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
 from cede.planner.silence import refuse_silent
-from cede.planner.virtual_functions import refuse_functions_in_use
 
 if TYPE_CHECKING:
     from cede.model.actions import Action

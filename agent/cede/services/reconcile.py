@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from cede.errors import CedeError, WorldMovedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
 from cede.model.plan import Change, Outcome, Plan, Purpose, filter_plan
+from cede.planner.function_refusals import IN_USE
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
-from cede.planner.virtual_functions import FUNCTIONS_FIRST, IN_USE
+from cede.planner.virtual_functions import FUNCTIONS_FIRST
 from cede.services import assess
 from cede.services.observe import look_again, observe_host
 from cede.services.pass_report import Report
@@ -64,7 +65,7 @@ def execute(
         context.stop,
         context.side_by_side,
     )
-    return executor.execute(changes)
+    return _in_order(inventory, changes, executor.execute)
 
 
 def carry_out(
@@ -72,10 +73,9 @@ def carry_out(
 ) -> tuple[Outcome, ...]:
     """Execute every change of the plan, and end in the journal what an earlier cede left unfinished and is done by now.
 
-    Physical functions come first, and virtual ones of which they could not set up all are not given away.
     Raises PermanentError if the journal can't be written: nothing has been changed then.
     """
-    outcomes = _in_order(adapters, inventory, planned.changes, context)
+    outcomes = execute(adapters, inventory, planned.changes, context)
     worked_on = {change.address for change in planned.changes}
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
@@ -84,12 +84,15 @@ def carry_out(
 
 
 def _in_order(
-    adapters: Adapters, inventory: Inventory, changes: Sequence[Change], context: RequestContext
+    inventory: Inventory,
+    changes: Sequence[Change],
+    take: Callable[[Sequence[Change]], tuple[Outcome, ...]],
 ) -> tuple[Outcome, ...]:
+    """Physical functions come first, and virtual ones of which they could not set up all are not given away."""
     first = [change for change in changes if change.purpose is Purpose.VIRTUAL_FUNCTIONS]
     if not first:
-        return execute(adapters, inventory, changes, context)
-    outcomes = {one.change: one for one in execute(adapters, inventory, first, context)}
+        return take(changes)
+    outcomes = {one.change: one for one in take(first)}
     failed = {one.change.address: one for one in outcomes.values() if one.error is not None}
     rest = []
     for change in changes:
@@ -101,7 +104,7 @@ def _in_order(
             outcomes[change] = Outcome(change=change, error=_not_set_up(physical))
         else:
             rest.append(change)
-    outcomes |= {one.change: one for one in execute(adapters, inventory, rest, context)}
+    outcomes |= {one.change: one for one in take(rest)}
     return tuple(outcomes[change] for change in changes)
 
 
