@@ -40,6 +40,8 @@ _SHARED = {
     "preview": "show what would be done, with its digest in Cede-Plan, and change nothing",
     "plan": "the digest of the plan that was shown: nothing else than that is done",
     "scheduled": "as the timer and the daemon do",
+    "restart": "also restart domains that wait for it, where the policy permits that when asked",
+    "force": "with `restart`: force off a domain that does not shut down by itself",
     "prune": "also take out what was given for that policy before and is no device of it any more",
 }
 _ACTED = ("report", "status", "doctor", "pause", "error")  # what an operation may have printed

@@ -137,6 +137,7 @@ class WorldMovedError(CedeError):
 
 
 LIBVIRT_SILENT = "libvirt-silent"  # the name where it is libvirt that a call was made to
+NOT_STARTED = "domain-not-started"  # the name where a domain that was shut down is off
 NOT_RECORDED = "not-told"  # the name where a recorded host has no answer
 
 

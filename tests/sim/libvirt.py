@@ -196,6 +196,14 @@ class SimulatedLibvirt(Port):
 
         self._does("shut-down", prepare, domain)
 
+    def destroy(self, domain: str) -> None:
+        def prepare() -> Stages:
+            if self._guest(domain).live is None:
+                raise WorldMovedError("domain is not running")
+            return [partial(self._host.happens, f"destroy {domain}")]
+
+        self._does("destroy", prepare, domain)
+
     def start(self, domain: str) -> None:
         """With a new number, and with all that its persistent XML lists."""
         guest = self._guest(domain)

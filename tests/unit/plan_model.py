@@ -18,6 +18,7 @@ from cede.model.actions import (
     LoadPciback,
     PutBack,
     RemoveFromConfig,
+    RestartDomain,
     ReturnToDom0,
     SetVirtualFunctions,
     SwitchOff,
@@ -62,12 +63,16 @@ def _after(action: Action, before: Inventory) -> Inventory:
             return _plugged(action, before)
         case Unplug():
             return _unplugged(action, before)
-        case PutBack():
-            return _put_back(action, before)
-        case ForceDetach():
-            return _evicted(action, before)
+        case PutBack() | ForceDetach():
+            return _taken_up(action, before)
         case AddToConfig() | Adopt() | RemoveFromConfig() | SwitchOn() | SwitchOff():
             return _with_domain(_edited(action, _domain(action.domain, before)), before)
+        case RestartDomain():
+            raise AssertionError("no plan of these asks for a restart")
+
+
+def _taken_up(action: PutBack | ForceDetach, before: Inventory) -> Inventory:
+    return _put_back(action, before) if isinstance(action, PutBack) else _evicted(action, before)
 
 
 def _domain(name: str, inventory: Inventory) -> Domain:

@@ -24,8 +24,10 @@ from cede.model.policy import (
     Place,
     Policy,
     Protect,
+    Restart,
     Verification,
     When,
+    Window,
 )
 from cede.policy.policy_files import parse, read
 from cede.util import schemas
@@ -406,6 +408,43 @@ def test_any_match_may_mean_all_functions_of_the_slot() -> None:
 )
 def test_functions_that_fit_no_address_are_reported(said: str, column: int, name: str) -> None:
     assert names_and_places(device_with(said)) == [(name, f"policy.yaml:3:{column}")]
+
+
+WINDOW = "version: 1\nwindow: {{{}}}\n"
+
+
+def test_the_window_is_read_with_its_days() -> None:
+    window = parse(WINDOW.format("from: 22:30, to: 04:00, days: [sat, sun]"), FILE).window
+    assert window == Window(begin=1350, end=240, days=(5, 6), place=place(2, 1))
+    assert parse(WINDOW.format("from: 00:00, to: 24:00"), FILE).window == Window(
+        begin=0, end=1440, days=tuple(range(7)), place=place(2, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("from: 02:00, to: 02:00", "window-never-opens"),
+        ("from: 24:00, to: 02:00", "window-never-opens"),
+        ("from: 02:00, to: 04:00, days: []", "unexpected-value"),
+        ("from: 02:00, to: 04:00, days: [sunday]", "unexpected-value"),
+        ("from: 2am, to: 04:00", "unexpected-value"),
+        ("from: 25:00, to: 04:00", "unexpected-value"),
+        ("from: 02:00", "missing-key"),
+    ],
+)
+def test_a_window_that_never_opens_is_reported(said: str, name: str) -> None:
+    (found,) = diagnostics_about(WINDOW.format(said))
+    assert found.name == name
+    assert found.place.startswith("policy.yaml:2:")
+
+
+def test_a_restart_is_permitted_when_the_policy_says_so() -> None:
+    text = (
+        device_with("match: {vendor: 8086}")
+        + "assignments: [{device: nic0, domain: a, restart: when-asked}]"
+    )
+    assert parse(text, FILE).assignments[0].restart is Restart.WHEN_ASKED
 
 
 def test_a_name_that_would_be_another_ones_alias_is_reported() -> None:

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cede.commands.exit_status import Exit, of_report
+from cede.domain_xml import document
 from cede.errors import FailureKind, PermanentError, UsageError
+from cede.model.actions import RestartDomain
 from cede.model.conditions import ATTACHED, IN_SYNC, PERSISTENT, VERIFIED, Status
 from cede.model.pci import PCIBACK, Address
+from cede.model.plan import Change, Purpose, Refused
+from cede.model.policy import Restart
+from cede.planner.restarts import Restarts
 from cede.policy import policy_files
 from cede.services import one_off
+from cede.services.assess import Severity
 from cede.services.pass_report import CheckedAssignment
-from cede.services.reconcile import RequestContext, apply, carry_out_pass, replan
+from cede.services.reconcile import RequestContext, apply, carry_out, carry_out_pass, replan
 from cede.services.verification import status
 from sim.config_spaces import E1000, E1000E
 from unit.raises import raises
@@ -55,9 +61,10 @@ def pair(host: SimulatedHost) -> SimulatedHost:
     return host
 
 
-def applied(host: SimulatedHost, policy: Policy) -> Report:
+def applied(host: SimulatedHost, policy: Policy, *permitted: Restart) -> Report:
     adapters = host.adapters()
-    targets, planned = replan(adapters, policy)
+    restarts = Restarts(permitted=frozenset(permitted))
+    targets, planned = replan(adapters, policy, restarts=restarts)
     return carry_out_pass(adapters, targets, planned, RequestContext())
 
 
@@ -99,6 +106,70 @@ def test_the_guest_is_asked_in_the_first_pass_after_its_restart(pair: SimulatedH
     pair.happens("reboot pv1")
     done = applied(pair, policy_of("verify: {guest: console}"))
     assert seen(done)[VERIFIED][1] not in {"NotAsked", "NotAttached"}
+
+
+ASKED = "verify: {guest: none}, restart: when-asked"
+
+
+def test_a_restart_that_is_asked_for_brings_the_card_and_verifies_it(pair: SimulatedHost) -> None:
+    done = applied(pair, policy_of(ASKED), Restart.WHEN_ASKED, Restart.ALLOWED)
+    assert of_report(done) is Exit.OK
+    assert seen(done)[ATTACHED] == (Status.TRUE, "InDomain")
+    assert done.plan.decisions[-1].subject == "restart pv1"
+    assert pair.journal.count("shut-down pv1") == pair.journal.count("start pv1") == 1
+    again = applied(pair, policy_of(ASKED), Restart.WHEN_ASKED, Restart.ALLOWED)
+    assert not again.outcomes
+
+
+@pytest.mark.parametrize("said", ["never", "when-asked", "allowed"])
+def test_no_guest_is_restarted_that_the_policy_does_not_permit_to(
+    pair: SimulatedHost, said: str
+) -> None:
+    permitted = {Restart.WHEN_ASKED, Restart.ALLOWED} - {Restart(said)}
+    done = applied(pair, policy_of(f"verify: {{guest: none}}, restart: {said}"), *permitted)
+    assert "shut-down pv1" not in pair.journal
+    assert of_report(done) is Exit.OUT_OF_SYNC
+
+
+def test_a_guest_that_does_not_come_back_is_said_at_once(pair: SimulatedHost) -> None:
+    pair.fails["start"] = [PermanentError("libxenlight failed to create new domain")]
+    done = applied(pair, policy_of(ASKED), Restart.WHEN_ASKED)
+    assert of_report(done) is Exit.FAILED
+    last = done.statuses[-1]
+    assert (last.subject, last.severity) == ("restart pv1", Severity.ERROR)
+
+
+def test_a_guest_that_could_not_start_again_is_not_shut_down(pair: SimulatedHost) -> None:
+    applied(pair, policy_of(ASKED))
+    pair.happens(f"nodedev-reattach {FUNCTIONS[1]}")
+    pair.cards[CARD[1]].slot = False
+    targets, planned = replan(pair.adapters(), policy_of(ASKED))
+    action = RestartDomain(domain="pv1", domid=1, addresses=CARD, seconds=120)
+    change = Change(
+        subject="restart pv1",
+        purpose=Purpose.RESTART,
+        address=None,
+        identity=None,
+        actions=(action,),
+    )
+    pair.cards[CARD[1]].driver = None
+    (outcome,) = carry_out(
+        pair.adapters(), targets.inventory, replace(planned, decisions=(change,)), RequestContext()
+    )
+    assert outcome.error is not None
+    assert outcome.error.name == "no-start"
+    assert "shut-down pv1" not in pair.journal
+
+
+def test_a_restart_that_would_take_a_device_is_refused(pair: SimulatedHost) -> None:
+    pair.happens("virsh-attach 0000:01:00.0 in pv1")
+    guest = pair.guests["pv1"]
+    guest.config = document.without_hostdev(guest.config, Address.parse("0000:01:00.0"))
+    done = applied(pair, policy_of(ASKED), Restart.WHEN_ASKED)
+    last = done.plan.decisions[-1]
+    assert isinstance(last, Refused)
+    assert last.rule == "restart-loses"
+    assert "shut-down pv1" not in pair.journal
 
 
 def test_one_function_that_fails_takes_the_other_back(pair: SimulatedHost) -> None:

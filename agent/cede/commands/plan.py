@@ -19,9 +19,10 @@ from cede.errors import UsageError
 from cede.model.serialization import dumps
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
+from cede.planner.restarts import NONE
 from cede.policy.policy_files import host_policy
 from cede.services.observe import read_inventory
-from cede.services.reconcile import replan
+from cede.services.reconcile import replan, scheduled_restarts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,9 @@ def _of_host(request: PlanRequest, session: Session, policy: Policy) -> tuple[Pl
     with session.runtime.adapters(
         LibvirtAccess.OPTIONAL if recorded else LibvirtAccess.REQUIRED
     ) as adapters:
-        _, planned = replan(adapters, policy, scheduled=request.scheduled)
+        clock = session.runtime.clock
+        restarts = scheduled_restarts(policy, clock) if request.scheduled else NONE
+        _, planned = replan(adapters, policy, scheduled=request.scheduled, restarts=restarts)
         if not request.diff:
             return planned, {}
         names = dict.fromkeys(

@@ -82,11 +82,17 @@ class HistoryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyRequest:
-    """Make the host what the policy says."""
+    """Make the host what the policy says.
+
+    With `restart` domains are restarted whose assignments permit that and wait for it; with `force` also those that
+    don't shut down by themselves.
+    """
 
     policy: str = ""
     scheduled: bool = False
     prune: bool = False
+    restart: bool = False
+    force: bool = False
     wait: float = WAIT_SECONDS
     preview: bool = False
     plan: str = ""

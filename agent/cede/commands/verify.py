@@ -13,9 +13,12 @@ from cede.commands.screen import echo
 from cede.commands.session import Session, path_of
 from cede.commands.writing import writing
 from cede.errors import CedeError
+from cede.executor.restart import restart
+from cede.model.actions import RestartDomain
+from cede.planner.restarts import SHUTDOWN_SECONDS
 from cede.policy.policy_files import host_policy
 from cede.services.reconcile import replan, verify_started
-from cede.services.verification import restart, verify_all
+from cede.services.verification import verify_all
 from cede.verifier.verify import explain_by_checklist
 
 if TYPE_CHECKING:
@@ -94,12 +97,18 @@ def _restart(
         if context.stop.is_set():
             break
         try:
-            restart(adapters, domain)
+            restart(adapters, _action(domain))
         except CedeError as error:  # what was found of the others must not be lost over this
             failed = failed or error
         else:
             restarted.append(domain.name)
     return restarted, failed
+
+
+def _action(domain: Domain) -> RestartDomain:
+    return RestartDomain(
+        domain=domain.name, domid=domain.domid or 0, addresses=(), seconds=SHUTDOWN_SECONDS
+    )
 
 
 def _in_sync(targets: Targets, found: Report) -> tuple[Domain, ...]:

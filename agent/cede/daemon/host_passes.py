@@ -22,6 +22,7 @@ from cede.services.reconcile import (
     RequestContext,
     apply,
     replan,
+    scheduled_restarts,
     unverified,
 )
 from cede.services.status import record_failure, save_status
@@ -110,7 +111,8 @@ class HostPasses:
             started = self.runtime.clock.monotonic()
             try:
                 adapters = self._open()
-                targets, planned = replan(adapters, policy, scheduled=True)
+                restarts = scheduled_restarts(policy, self.runtime.clock)
+                targets, planned = replan(adapters, policy, scheduled=True, restarts=restarts)
                 yield HostPass(
                     adapters=adapters,
                     targets=targets,

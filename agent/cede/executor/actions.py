@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import GuestSilentError, PermanentError, UnsafeError, WorldMovedError
 from cede.executor.put_back import PutBackByXl
+from cede.executor.restart import restart
 from cede.executor.return_to_dom0 import DeviceReturn
 from cede.executor.virtual_functions import make_functions, set_up_function
 from cede.model.actions import (
@@ -28,6 +29,7 @@ from cede.model.actions import (
     LoadPciback,
     PutBack,
     RemoveFromConfig,
+    RestartDomain,
     ReturnToDom0,
     SetVirtualFunctions,
     SwitchOff,
@@ -158,6 +160,10 @@ class ActionRunner:
     @do.register
     def _force_detach(self, action: ForceDetach) -> None:
         self._clear_out(action.domain, self._running(action.domain), action.address)
+
+    @do.register
+    def _restart(self, action: RestartDomain) -> None:
+        restart(self._adapters, action)
 
     @do.register
     def _return_to_dom0(self, action: ReturnToDom0) -> None:
@@ -337,7 +343,7 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
         }
         if found["driver"] == PCIBACK:
             found["in_guest"] = adapters.hypervisor.in_guest(address)
-    if isinstance(action, HotPlug | Unplug | PutBack | ForceDetach):
+    if isinstance(action, HotPlug | Unplug | PutBack | ForceDetach | RestartDomain):
         domain = adapters.timeouts.call(
             f"reading {action.domain} from libvirt", lambda: adapters.libvirt.running(action.domain)
         )

@@ -262,6 +262,26 @@ class ConfigureVirtualFunction:
         return f"set up virtual function {self.index} of {self.address}: {self.settings}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartDomain:
+    """Shut the domain down and start it from its persistent XML, which lists `addresses`.
+
+    What runs with another id than `domid` was restarted meanwhile, and is left alone. `seconds` is how long the
+    shutdown may take; a guest that takes longer keeps running, unless `force` says to end it.
+    """
+
+    domain: DomainName
+    domid: int
+    addresses: tuple[Address, ...]
+    seconds: int
+    force: bool = False
+
+    def __str__(self) -> str:
+        late = "force it off after that" if self.force else "leave it running if it takes longer"
+        shut = f"shut {self.domain} down within {self.seconds} s ({late})"
+        return f"{shut} and start it; the guest is away until it has booted"
+
+
 Action = (
     LoadPciback
     | LoadAtBoot
@@ -279,4 +299,5 @@ Action = (
     | ReturnToDom0
     | SetVirtualFunctions
     | ConfigureVirtualFunction
+    | RestartDomain
 )

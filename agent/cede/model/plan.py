@@ -55,12 +55,13 @@ class Purpose(StrEnum):
     HAND_OVER = "hand-over"  # out of one domain, for another one
     DRAIN = "drain"  # back to dom0 until the administrator resumes
     RECOVER = "recover"  # out of where an interrupted change left it
+    RESTART = "restart"  # of a domain, so that it gets what only a start can give
     FIX = "fix"  # of the host or a domain, about no device
     VIRTUAL_FUNCTIONS = "virtual-functions"  # of a device that stays with dom0
 
 
 _ATTACHING = frozenset({Purpose.ATTACH, Purpose.RESTORE, Purpose.BIND})
-_OF_DOM0 = frozenset({Purpose.FIX, Purpose.VIRTUAL_FUNCTIONS})
+_NOT_MOVING = frozenset({Purpose.FIX, Purpose.VIRTUAL_FUNCTIONS, Purpose.RESTART})
 _KEEPS_BOUND = frozenset({Purpose.BIND, Purpose.HAND_OVER})
 
 
@@ -99,7 +100,7 @@ class Change:
     @property
     def detaching(self) -> bool:
         """Whether it takes a device out of a domain."""
-        return not self.attaching and self.purpose not in _OF_DOM0
+        return not self.attaching and self.purpose not in _NOT_MOVING
 
     @property
     def rollback_on_failure(self) -> bool:

@@ -82,6 +82,35 @@ class When(StrEnum):
     NEXT_START = "next-start"
 
 
+class Restart(StrEnum):
+    """Whether cede restarts the domain where a device can only come so: never, when asked, or by itself."""
+
+    NEVER = "never"
+    WHEN_ASKED = "when-asked"
+    ALLOWED = "allowed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The hours in which the agent may restart domains by itself, in dom0's local time.
+
+    From `begin` to `end`, minutes after midnight, and past midnight if `end` isn't later; it opens on `days`, of which
+    0 is Monday.
+    """
+
+    begin: int
+    end: int
+    days: tuple[int, ...]
+    place: Place
+
+    def open_at(self, weekday: int, minutes: int) -> bool:
+        """Return whether it is open so many minutes after midnight of that day of the week."""
+        today, yesterday = weekday in self.days, (weekday - 1) % 7 in self.days
+        if self.begin < self.end:
+            return today and self.begin <= minutes < self.end
+        return (today and minutes >= self.begin) or (yesterday and minutes < self.end)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """Which device a policy means; fields that are None do not count, all others must hold.
@@ -188,6 +217,7 @@ class Assignment:
     verification: Verification = Verification()
     on_drift: OnDrift = OnDrift.RESTORE
     when: When = When.NOW
+    restart: Restart = Restart.NEVER
     permissive: bool = False
     adopt: bool = False
     place: Place
@@ -199,6 +229,7 @@ class Policy:
 
     `alternatives` are groups of domains of which one at a time has a device that is assigned to several of them.
     `source` is the policy's identity, as the ownership metadata in domains has it: HOST_SOURCE, or `file_source`.
+    The agent restarts domains in the `window` alone, at any time if that is None.
     With `keeps_unmentioned` a pass leaves in domains what was given for the policy and is no device of it now.
     """
 
@@ -208,6 +239,7 @@ class Policy:
     alternatives: tuple[tuple[str, ...], ...] = ()
     source: str = ""
     keeps_unmentioned: bool = False
+    window: Window | None = None
 
     @cached_property
     def _by_name(self) -> dict[str, DevicePolicy]:
@@ -227,6 +259,11 @@ class Policy:
     def assignments_of(self, device: str) -> Sequence[Assignment]:
         """Return the assignments of the device of that name, in the policy's order."""
         return self._by_device.get(device, ())
+
+    def restarts_at(self, weekday: int, minutes: int) -> frozenset[Restart]:
+        """Return which restarts need no word of the administrator at that time of dom0's clock."""
+        open_now = self.window is None or self.window.open_at(weekday, minutes)
+        return frozenset({Restart.ALLOWED} if open_now else ())
 
     def gave(self, source: str) -> bool:
         """Tell whether ownership metadata that names the policy `source` means this one."""

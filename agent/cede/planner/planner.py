@@ -23,6 +23,7 @@ from cede.planner.release import (
     stale,
     takes_back,
 )
+from cede.planner.restarts import NONE, Restarts, plan_restarts
 from cede.planner.targets import AttachTarget, PlanContext
 from cede.planner.walls import walled
 
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 _CLEAN_UP = "clean-up"
 
 
-def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
+def plan(targets: Targets, *, scheduled: bool = False, restarts: Restarts = NONE) -> Plan:
     """Plan so that every target's device is attached, and nothing that this policy once gave is left.
 
     What the administrator paused is left as it is, what they drained is dom0's. `scheduled` tells that a timer asks and
-    no person: then `on_drift` of each assignment decides whether what somebody took away is put back.
+    no person: then `on_drift` of each assignment decides whether what somebody took away is put back. `restarts` says
+    which domains may be restarted for what only a start can give them; they come last.
     """
     inventory = targets.inventory
     ready = [(target, AttachTarget.of(target, targets)) for target in targets.each]
@@ -75,8 +77,14 @@ def plan(targets: Targets, *, scheduled: bool = False) -> Plan:
         if not (isinstance(decision, Change) and decision.address in drained)
     ]
     physical = (unless_held(one.decision, inventory) for one in targets.physical.values())
+    last = zip((target for target, _ in decided), decisions, strict=True)
     return Plan(
-        decisions=(*physical, *decisions, *_with_drained(out, inventory, wanted_now)),
+        decisions=(
+            *physical,
+            *decisions,
+            *_with_drained(out, inventory, wanted_now),
+            *plan_restarts(last, restarts),
+        ),
         cards=targets.cards,
     )
 

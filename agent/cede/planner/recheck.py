@@ -16,6 +16,7 @@ from cede.model.actions import (
     HotPlug,
     PutBack,
     RemoveFromConfig,
+    RestartDomain,
     ReturnToDom0,
     SetVirtualFunctions,
     Unplug,
@@ -27,6 +28,7 @@ from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
+from cede.planner.restarts import refuse_start
 from cede.planner.silence import refuse_silent
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from cede.model.plan import Change
 
 RECHECKED = (
-    BindToPciback, HotPlug, PutBack, AddToConfig, Unplug, ForceDetach, RemoveFromConfig, ReturnToDom0,
-    SetVirtualFunctions,
+    BindToPciback, HotPlug, PutBack, AddToConfig, Unplug, ForceDetach, RemoveFromConfig, RestartDomain,
+    ReturnToDom0, SetVirtualFunctions,
 )  # fmt: skip
 _AGAIN = "plan again"
 
@@ -95,11 +97,40 @@ def recheck(
                 or _wanted(change, action.address, now, is_rollback=is_rollback)
                 or _used_again(change, action.address, now, tried=tried)
             )
-        case SetVirtualFunctions() if action.count != action.were:
-            device = now.device(action.address)
-            return None if device is None else refuse_functions_in_use(device, change.subject, now)
+        case RestartDomain() | SetVirtualFunctions():
+            return _of_no_hostdev(change, action, now)
         case _:
             return None
+
+
+def _of_no_hostdev(
+    change: Change, action: RestartDomain | SetVirtualFunctions, now: Inventory
+) -> Refused | None:
+    if isinstance(action, RestartDomain):
+        return _cant_restart(change, action, now)
+    device = now.device(action.address)
+    if device is None or action.count == action.were:
+        return None
+    return refuse_functions_in_use(device, change.subject, now)
+
+
+def _cant_restart(change: Change, action: RestartDomain, now: Inventory) -> Refused | None:
+    """The start would not bring what the restart is for, or would fail; a guest that is off is started all the same."""
+    domain = now.domain(action.domain)
+    if domain is None or domain.unreadable:
+        return None if domain is None else refuse_unreadable(domain, change.subject)
+    if not domain.running:
+        return None
+    lacking = [str(at) for at in action.addresses if domain.config_hostdev(at) is None]
+    if lacking:
+        return Refused(
+            subject=change.subject,
+            rule="not-prepared",
+            kind=FailureKind.TRY_LATER,
+            reason=f"the persistent XML of {domain.name} lacks {', '.join(lacking)}, for which it is to be restarted",
+            remedy=_AGAIN,
+        )
+    return refuse_start(domain, change.subject, now)
 
 
 def _unreadable(change: Change, address: Address, now: Inventory) -> Refused | None:

@@ -130,6 +130,18 @@ class Targets:
                 found.setdefault(target.assigned_as, []).append(target.subject)
         return tuple(Card(assignment=of, functions=tuple(each)) for of, each in found.items())
 
+    def seen_in(self, inventory: Inventory) -> Targets:
+        """Return the same devices and domains as a later inventory has them."""
+        each = (
+            replace(
+                target,
+                device=target.device and inventory.device(target.device.address),
+                domain=target.domain and inventory.domain(target.domain.uuid),
+            )
+            for target in self.each
+        )
+        return replace(self, inventory=inventory, each=tuple(each))
+
     def affected(self, pauses: Iterable[Pause]) -> frozenset[str]:
         """Return the subjects of the assignments that these pauses speak of."""
         only = replace(self.inventory, pauses=tuple(pauses))

@@ -21,8 +21,10 @@ from cede.model.policy import (
     OnDrift,
     Place,
     Protect,
+    Restart,
     Verification,
     When,
+    Window,
 )
 from cede.policy.diagnostics import Diagnostics, Path
 from cede.policy.parse import Tree
@@ -44,6 +46,7 @@ class Parts:
     assignments: dict[Path, Assignment]
     protect: dict[Path, Protect]
     alternatives: dict[Path, tuple[str, ...]]
+    window: Window | None
 
 
 def parts_of(tree: Tree, diagnostics: Diagnostics) -> Parts:
@@ -58,7 +61,40 @@ def parts_of(tree: Tree, diagnostics: Diagnostics) -> Parts:
         alternatives={
             path: tuple(group) for path, group, _ in _sound(tree, "alternatives", diagnostics)
         },
+        window=_window(tree, diagnostics),
     )
+
+
+def _window(tree: Tree, diagnostics: Diagnostics) -> Window | None:
+    """Build the window, if there is a sound one that opens at all."""
+    path: Path = ("window",)
+    said = tree.data.get("window") if isinstance(tree.data, dict) else None
+    if not isinstance(said, dict) or diagnostics.touch(tree.places[path].file, path):
+        return None
+    begin, end = _minutes(said["from"]), _minutes(said["to"])
+    if begin in {end, _DAY}:
+        text = (
+            f"found a window from {said['from']} to {said['to']}, which never opens, expected a later time in `to`, or"
+            " one of the next day; leave `window` out for any time"
+        )
+        diagnostics.add(tree.keys[path], "window-never-opens", text, path)
+        return None
+    days = said.get("days", _DAYS)
+    return Window(
+        begin=begin,
+        end=end,
+        days=tuple(n for n, day in enumerate(_DAYS) if day in days),
+        place=tree.keys[path],
+    )
+
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = 24 * 60
+
+
+def _minutes(time: str) -> int:
+    hours, _, minutes = time.partition(":")
+    return int(hours) * 60 + int(minutes)
 
 
 def _sound(tree: Tree, top: str, diagnostics: Diagnostics) -> Iterator[tuple[Path, Any, Place]]:
@@ -143,6 +179,7 @@ def _assignments(tree: Tree, diagnostics: Diagnostics) -> dict[Path, Assignment]
             device=said["device"],
             domain=said["domain"],
             verification=_verification(said.get("verify", {})),
+            restart=Restart(said.get("restart", Restart.NEVER)),
             on_drift=OnDrift(said.get("on_drift", OnDrift.RESTORE)),
             when=When(said.get("when", When.NOW)),
             permissive=said.get("permissive", False),

@@ -32,13 +32,22 @@ def policy_of(
     _refuse_virtual(files, diagnostics, all_read=all_read)
     damaged = any(diagnostics.touch(file, ("alternatives",)) for file in diagnostics.files)
     _refuse_two_owners(files, diagnostics, groups_known=all_read and not damaged)
+    _refuse_two_windows(files, diagnostics)
     return Policy(
+        window=next((file.window for file in files if file.window is not None), None),
         devices=tuple(chain.from_iterable(file.devices.values() for file in files)),
         assignments=tuple(chain.from_iterable(file.assignments.values() for file in files)),
         protect=tuple(chain.from_iterable(file.protect.values() for file in files)),
         alternatives=tuple(chain.from_iterable(file.alternatives.values() for file in files)),
         source=source,
     )
+
+
+def _refuse_two_windows(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
+    windows = [file.window for file in files if file.window is not None]
+    for window in windows[1:]:
+        text = f"the window is already at {windows[0].place}"
+        diagnostics.add(window.place, "repeated-key", text, ("window",))
 
 
 def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from cede.errors import FailureKind, StopRequestedError
+from cede.errors import NOT_STARTED, FailureKind, StopRequestedError
 from cede.model.actions import AddToConfig, Adopt, HotPlug, RemoveFromConfig, Unplug
 from cede.model.conditions import (
     ATTACHED,
@@ -144,6 +144,8 @@ def to_ask(
     With `again` the guest is to be asked although nothing was done; no guest is asked once the pass is `stopped`.
     """
     match decision:
+        case Change() if decision.address is None:
+            return None
         case Change() if decision.action_required or decision.detaching or stopped:
             return None
         case Change():
@@ -193,6 +195,8 @@ def assess(
     assignment.
     """
     row, checked = _row(decision, outcome), _check_status(checks)
+    if _came_by_restart(target, decision, outcome):
+        row = _Row(*_end(), "NextStart", "", None)
     heard = _witness(checks)
     wrong = [check for check in checks or () if check.status in _AMISS]
     if row.in_sync is None and checked in _AMISS:
@@ -249,6 +253,13 @@ def assess(
         for kind, (is_so, reason, message) in so.items()
     )
     return replace(status, conditions=conditions)
+
+
+def _came_by_restart(target: Target | None, decision: Decision, outcome: Outcome | None) -> bool:
+    """Whether the pass itself has restarted the domain for it, which has it now."""
+    awaited = isinstance(decision, Change | Deferred) and bool(decision.restart)
+    well = outcome is None or outcome.error is None
+    return awaited and well and target is not None and target.attached
 
 
 def _row(decision: Decision, outcome: Outcome | None) -> _Row:
@@ -315,6 +326,8 @@ def _failed(outcome: Outcome, error: CedeError) -> _Row:
         text = f"rollback failed: {error.with_remedy}"
     elif outcome.rolled_back:
         text += "; rolled back"
+    if error.name == NOT_STARTED:
+        severity = Severity.ERROR
     if isinstance(error, StopRequestedError):
         why = "Interrupted"
     return _Row(severity, kind, text, why, error.message, Status.FALSE)

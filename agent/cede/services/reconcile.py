@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
 from cede.errors import CedeError, WorldMovedError
 from cede.executor.executor import SIDE_BY_SIDE, Executor, Progress, silence
+from cede.model.actions import RestartDomain
 from cede.model.plan import Change, Outcome, Plan, Purpose, filter_plan
 from cede.planner.function_refusals import IN_USE
 from cede.planner.planner import plan
 from cede.planner.recovery import in_place, recovered
 from cede.planner.resolve import resolve_targets
+from cede.planner.restarts import NONE, Restarts
 from cede.planner.virtual_functions import FUNCTIONS_FIRST
 from cede.services import assess
 from cede.services.observe import look_again, observe_host
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
+    from cede.util.clock import Clock
+    from cede.verifier.checklist import AssignmentChecks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ def carry_out_pass(
     previous = adapters.journal.conditions(targets.policy.source)
     again = unverified(targets, previous)
     outcomes = carry_out(adapters, targets.inventory, planned, context)
-    checked = check_done(adapters, targets, planned, outcomes, context, again)
+    targets, checked = _checked(adapters, targets, planned, outcomes, context, again)
     waited = _waited(planned, outcomes)
     if waited and not context.stop.is_set():
         targets, anew = replan(adapters, targets.policy)
@@ -138,7 +142,8 @@ def carry_out_pass(
             *check_done(adapters, targets, more, made, context, again),
         )
         known = more.by_subject
-        planned = Plan(decisions=tuple(known.get(d.subject, d) for d in planned.decisions))
+        decisions = tuple(known.get(d.subject, d) for d in planned.decisions)
+        planned = replace(planned, decisions=decisions)
     done = assess_pass(adapters.journal, targets, planned, outcomes, checked, previous)
     save_status(adapters.journal, targets, done)
     return done
@@ -178,16 +183,42 @@ def apply(
 ) -> Report:
     """Carry out `planned`, verify it, and assess what came of it; see `check_done` and `assess_pass`."""
     outcomes = carry_out(adapters, targets.inventory, planned, context)
-    checked = check_done(adapters, targets, planned, outcomes, context, needs_recheck)
+    targets, checked = _checked(adapters, targets, planned, outcomes, context, needs_recheck)
     return assess_pass(
         adapters.journal, targets, planned, outcomes, checked, previous, rejected=rejected
     )
 
 
-def replan(adapters: Adapters, policy: Policy, *, scheduled: bool = False) -> tuple[Targets, Plan]:
+def _checked(
+    adapters: Adapters,
+    targets: Targets,
+    planned: Plan,
+    outcomes: Sequence[Outcome],
+    context: RequestContext,
+    needs_recheck: Collection[str],
+) -> tuple[Targets, tuple[AssignmentChecks, ...]]:
+    """Verify what was done; after a restart of domains also return the targets as they are then."""
+    restarted = frozenset(
+        name for done in outcomes if done.did(RestartDomain) for name in done.change.domains
+    )
+    if restarted:
+        targets = targets.seen_in(observe_host(adapters))
+    checked = check_done(adapters, targets, planned, outcomes, context, needs_recheck, restarted)
+    return targets, checked
+
+
+def replan(
+    adapters: Adapters, policy: Policy, *, scheduled: bool = False, restarts: Restarts = NONE
+) -> tuple[Targets, Plan]:
     """Observe, resolve and plan: the first half of a pass, which touches nothing."""
     targets = resolve_targets(policy, observe_host(adapters))
-    return targets, plan(targets, scheduled=scheduled)
+    return targets, plan(targets, scheduled=scheduled, restarts=restarts)
+
+
+def scheduled_restarts(policy: Policy, clock: Clock) -> Restarts:
+    """Return which domains a scheduled pass may restart now, by dom0's own time."""
+    now = clock.now().astimezone()
+    return Restarts(permitted=policy.restarts_at(now.weekday(), now.hour * 60 + now.minute))
 
 
 def verify_started(adapters: Adapters, policy: Policy) -> tuple[Targets, Report]:

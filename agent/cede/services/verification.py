@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, assert_never
 from cede.errors import (
     CedeError,
     StopRequestedError,
-    TransientError,
-    UnsafeError,
-    WorldMovedError,
     unexpected,
 )
 from cede.model.plan import Change, Deferred, Drifted, Paused, Refused, Satisfied, Why
@@ -24,7 +21,7 @@ from cede.services.assess import to_ask
 from cede.services.observe import observe_host
 from cede.services.status import assess_pass
 from cede.util.clock import CALL_SECONDS
-from cede.util.retry import retry_transient, wait_until
+from cede.util.retry import retry_transient
 from cede.verifier.checklist import (
     AssignmentChecks,
     CheckResult,
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cede.adapters.ports import Adapters
-    from cede.model.domain import Domain
     from cede.model.inventory import Inventory
     from cede.model.plan import Decision, Outcome, Plan
     from cede.planner.resolve import Target, Targets
@@ -47,9 +43,7 @@ if TYPE_CHECKING:
     from cede.services.reconcile import RequestContext
 
 CONNECT_SECONDS = 10.0
-SHUTDOWN_SECONDS = 120.0
 BOOT_SECONDS = 180.0
-_POLL = 0.5
 
 
 def check_done(
@@ -59,9 +53,11 @@ def check_done(
     outcomes: Sequence[Outcome],
     context: RequestContext,
     needs_recheck: Collection[str] = (),
+    restarted: Collection[str] = (),
 ) -> tuple[AssignmentChecks, ...]:
     """Verify what was done in the guests, and what needed nothing from the outside.
 
+    Guests that were `restarted` are given the time to boot.
     Of what needed nothing, the guests of those that are `needs_recheck` are asked too, and a guest that is still
     connecting to its device, as after its start, is waited for a moment.
     """
@@ -72,6 +68,9 @@ def check_done(
         subject = target.subject
         context.alive()
         stopped = context.stop.is_set()
+        if target.domain is not None and target.domain.name in restarted and not stopped:
+            checked.append(_check_booted(adapters, target, targets.inventory, context.alive))
+            continue
         again = target.assigned_as in needs_recheck and target.attached
         match to_ask(decisions[subject], ended.get(subject), again=again, stopped=stopped):
             case Witness.GUEST:
@@ -134,6 +133,14 @@ def check_started(
     )
 
 
+def _check_booted(
+    adapters: Adapters, target: Target, inventory: Inventory, alive: Callable[[], None]
+) -> AssignmentChecks:
+    if not target.attached:
+        return _check_outside(target, inventory)
+    return _check_inside(adapters, target, timeout=BOOT_SECONDS, alive=alive)
+
+
 def _check_inside(
     adapters: Adapters,
     target: Target,
@@ -183,45 +190,3 @@ def _check_outside(target: Target, inventory: Inventory) -> AssignmentChecks:
         why = unexpected(fault, f"checking {target.subject}")
         findings = (unverified_result("dom0", why.message),)
     return AssignmentChecks(subject=target.subject, findings=findings)
-
-
-def restart(
-    adapters: Adapters,
-    domain: Domain,
-    *,
-    seconds: float = SHUTDOWN_SECONDS,
-) -> None:
-    """Shut `domain` down cleanly, wait at most about `seconds` until it is off, and start it.
-
-    Raises UnsafeError for one that would be gone then, WorldMovedError if it doesn't run, TransientError if it doesn't
-    shut down in time: it keeps running, and may still do what it was asked.
-    """
-    if not domain.persistent:
-        raise UnsafeError(
-            f"{domain.name} is transient, and would be gone after a shutdown",
-            name="domain-transient",
-            remedy="first make the domain persistent: virsh dumpxml, then virsh define",
-        )
-    if not domain.running:
-        raise WorldMovedError(
-            f"{domain.name} is not running",
-            name="domain-not-running",
-            remedy=f"virsh start {domain.name}",
-        )
-    adapters.timeouts.call(
-        f"shutting {domain.name} down", lambda: adapters.libvirt.shut_down(domain.name)
-    )
-
-    def off() -> bool:
-        return (
-            adapters.timeouts.call("asking libvirt", lambda: adapters.libvirt.running(domain.name))
-            is None
-        )
-
-    if not wait_until(off, seconds, adapters.clock, pause=_POLL):
-        raise TransientError(
-            f"{domain.name} did not shut down within {seconds:.0f} s; cede does not force a guest",
-            name="shutdown-timeout",
-            remedy=f"shut {domain.name} down from inside and start it, then `cede verify`",
-        )
-    adapters.timeouts.call(f"starting {domain.name}", lambda: adapters.libvirt.start(domain.name))

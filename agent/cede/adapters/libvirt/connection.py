@@ -258,6 +258,11 @@ class Libvirt:
         with self._classified(about=domain):
             self._connection.lookupByName(domain).shutdown()
 
+    def destroy(self, domain: str) -> None:
+        """Force the running domain off; what it hasn't written is lost."""
+        with self._classified(about=domain):
+            self._connection.lookupByName(domain).destroy()
+
     def start(self, domain: str) -> None:
         """Start the domain from its persistent XML."""
         with self._classified(about=domain):
