@@ -33,6 +33,7 @@ GIVEN = BackendDevice(
     backend_state=4,
     frontend_state=4,
     virtual_slot=SLOT,
+    device_model_slot=Address(0, 0, 6, 0),
 )
 
 
@@ -83,7 +84,9 @@ def test_dom0_must_hold_it_and_both_xmls_must_name_it(
 def test_a_pv_guest_is_connected_on_both_sides_and_an_hvm_guest_initialised_or_never_reconfigured(
     domain: Domain, backend: int | None, frontend: int | None, slot: Address | None, *, right: bool
 ) -> None:
-    given = replace(GIVEN, backend_state=backend, frontend_state=frontend, virtual_slot=slot)
+    given = replace(GIVEN, backend_state=backend, frontend_state=frontend)
+    named = "virtual_slot" if domain is PV else "device_model_slot"
+    given = replace(given, **{named: slot})  # type: ignore[arg-type]
     assert verified(host_checks.of_xenstore(given, domain)) is right
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cede.adapters.xen.xenstore import Xenstore
 from cede.errors import IndeterminateError, UnreachableError, WorldMovedError
+from cede.model.domain import GuestKind
 from cede.model.inventory import BackendDevice, LibxlNote
 from cede.model.pci import Address
 from sim.xenstore_nodes import Store
@@ -99,25 +100,26 @@ def test_every_device_of_a_guest_is_read_and_a_hole_is_left_out(store: Store) ->
 
 
 @pytest.mark.parametrize(
-    ("vdev", "vdevfn", "slot"),
+    ("vdev", "vdevfn", "pv", "hvm"),
     [
-        ("0000:00:00.00", "", Address(0, 0, 0, 0)),
-        ("0000:00:02.01", "", Address(0, 0, 2, 1)),
-        ("0000:00:00.00", "18", Address(0, 0, 3, 0)),
-        ("", "19", Address(0, 0, 3, 1)),
-        ("0000:00:01.00", "0", Address(0, 0, 1, 0)),
-        ("", "", None),
-        ("", "0", None),
-        ("nonsense", "nonsense", None),
-        ("", "100", None),
-        ("", "-8", None),
+        ("0000:00:00.00", "", Address(0, 0, 0, 0), None),  # at 00.0 a chipset is emulated
+        ("0000:00:02.01", "", Address(0, 0, 2, 1), None),
+        ("0000:00:00.00", "18", Address(0, 0, 0, 0), Address(0, 0, 3, 0)),
+        ("", "19", None, Address(0, 0, 3, 1)),
+        ("0000:00:01.00", "0", Address(0, 0, 1, 0), None),
+        ("", "", None, None),
+        ("nonsense", "nonsense", None, None),
+        ("", "100", None, None),
+        ("", "-8", None, None),
     ],
 )
-def test_the_slot_is_the_device_models_else_the_kernels(
-    store: Store, vdev: str, vdevfn: str, slot: Address | None
+def test_the_slot_is_the_device_models_in_hvm_and_pcibacks_in_pv(
+    store: Store, vdev: str, vdevfn: str, pv: Address | None, hvm: Address | None
 ) -> None:
+    """An `xl` that asks for a slot of a PV guest's device writes vdevfn-N too, and pciback gives another one."""
     fill(store, vdev_0=vdev, vdevfn_0=vdevfn)
-    assert backend(store)[0].virtual_slot == slot
+    given = backend(store)[0]
+    assert [given.slot_in(kind) for kind in (GuestKind.PV, GuestKind.HVM)] == [pv, hvm]
 
 
 def test_what_the_guest_writes_into_its_state_is_a_number_or_nothing(store: Store) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cede.model.domain import Domain, Ownership
+from cede.model.domain import Domain, GuestKind, Ownership
 from cede.model.journal_state import Given, Held, LastApplied, Origin, Pause, Unfinished
 from cede.model.pci import TRAITS, Address, Device, OriginalState
 
@@ -30,7 +30,7 @@ class BackendDevice:
     Read from `/local/domain/0/backend/pci/<domid>/0` (xen/include/public/io/pciif.h and tools/libs/light/libxl_pci.c).
     `domid` is the guest's id; `index` is the device's number N there; `state` is state-N; `options` is opts-N;
     `backend_state` and `frontend_state` are the xenbus states of the connection (4 is Connected); `virtual_slot` is
-    where the guest sees it, None as long as that isn't said.
+    pciback's vdev-N, and `device_model_slot` libxl's vdevfn-N, each None as long as that isn't said.
     """
 
     domid: int
@@ -40,7 +40,16 @@ class BackendDevice:
     backend_state: int | None = None
     frontend_state: int | None = None
     virtual_slot: Address | None = None
+    device_model_slot: Address | None = None
     options: str = ""
+
+    def slot_in(self, kind: GuestKind) -> Address | None:
+        """Return where a guest of that kind sees the device; None as long as that isn't said.
+
+        pcifront takes pciback's word, whatever libxl was told to ask for; the device model plugs a card where it finds
+        room among the emulated ones, and pciback's word, always slot 0, is then that of an emulated one.
+        """
+        return self.virtual_slot if kind is GuestKind.PV else self.device_model_slot
 
     @property
     def detach_given_up(self) -> bool:

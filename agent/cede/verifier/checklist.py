@@ -213,12 +213,13 @@ def _given(facts: ChecklistFacts) -> Iterator[ChecklistItem]:
         yield _check("kernel line", said, facts.assigned, passed=True)
     else:
         yield _open("kernel line", said, "not in dom0's log, or no longer")
-    listed = ", ".join(f"{given.address} at {given.virtual_slot or '?'}" for given in facts.given)
+    slots = {given.address: given.slot_in(facts.domain.kind) for given in facts.given}
+    listed = ", ".join(f"{given} at {slot or '?'}" for given, slot in slots.items())
     yield _check(
         "devices of the domain",
         f"xenstore-ls /local/domain/0/backend/pci/{'DOMID' if domid is None else domid}",
         listed or "none",
-        passed=any(given.address == address and given.virtual_slot for given in facts.given),
+        passed=slots.get(address) is not None,
     )
 
 

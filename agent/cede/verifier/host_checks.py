@@ -81,15 +81,15 @@ def of_xenstore(given: BackendDevice | None, domain: Domain) -> tuple[CheckResul
         return (
             check_result("xenstore", f"dev-N given to domain {domain.domid}", found, passed=False),
         )
-    pv = domain.kind is GuestKind.PV
+    pv, slot = domain.kind is GuestKind.PV, given.slot_in(domain.kind)
     rests = (CONNECTED,) if pv else (INITIALISED, RECONFIGURING)
     findings = [
         check_result("xenstore dev", given.address, f"dev-{given.index} {given.address}", passed=True),
         _state("xenstore backend", rests, given.backend_state),
         _state("xenstore state", (INITIALISED,) if pv else (INITIALISING, INITIALISED), given.state),
         check_result(
-            "xenstore slot", "a virtual slot", given.virtual_slot or "none yet",
-            passed=given.virtual_slot is not None,
+            "xenstore slot", "a virtual slot", slot or "none yet",
+            passed=slot is not None,
         ),
     ]  # fmt: skip
     if pv:

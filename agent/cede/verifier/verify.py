@@ -95,7 +95,7 @@ def verify(
     def given() -> tuple[CheckResult, ...]:
         nonlocal slot
         found = next((b for b in adapters.xenstore.backend() if b.address == address), None)
-        slot = found.virtual_slot if found else None
+        slot = found.slot_in(domain.kind) if found else None
         return host_checks.of_xenstore(found, domain)
 
     logs = _logs(adapters, address, domain)

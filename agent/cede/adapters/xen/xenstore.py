@@ -225,7 +225,8 @@ class Xenstore:
                     state=number(state_n),
                     backend_state=number(state),
                     frontend_state=number(frontend_state),
-                    virtual_slot=_slot(vdevfn, vdev),
+                    virtual_slot=_address(vdev),
+                    device_model_slot=_device_model_slot(vdevfn),
                     options=options or "",
                 )
 
@@ -267,15 +268,10 @@ def _address(text: str | None) -> Address | None:
         return None
 
 
-def _slot(vdevfn: str | None, vdev: str | None) -> Address | None:
-    """Where the guest sees it: vdevfn-N (hex) if the device model plugged it (HVM), else the kernel's vdev-N.
-
-    An HVM guest has both, and its vdev-N, always slot 0, means nothing to it.
-    """
+def _device_model_slot(vdevfn: str | None) -> Address | None:
+    """Where the device model has plugged it, in hex (libxl_pci.c, pci_add_dm_done); 0 is said of none."""
     devfn = number((vdevfn or "").removeprefix("0x"), 16, most=_MAX_DEVFN)
-    if devfn:
-        return Address.from_devfn(devfn)
-    return _address(vdev)
+    return Address.from_devfn(devfn) if devfn else None
 
 
 BACKEND = "/local/domain/0/backend/pci"
