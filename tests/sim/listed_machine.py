@@ -1,9 +1,10 @@
 """A machine as `lspci` lists it, built below /sys: its functions, what each is behind, and how each resets.
 
 A function is a mapping: `id` and `class`; `above`, the function whose bus it is on, or a root bus (`pci0000:80`; by
-default that of its segment and bus); `port`, of a bridge, by the kind of port that its capability names; `reset`: flr,
-pm or none of its own, or null where its configuration space can't be read; `driver`; `physical`, of a virtual function;
-`conventional`, for one that is no PCI Express; `removable`.
+default that of its segment and bus), or `FUNCTION/ROOT BUS` for one that has a root bus behind it; `port`, of a bridge,
+by the kind of port that its capability names; `reset`: flr, pm or none of its own, or null where its configuration
+space can't be read; `driver`; `physical`, of a virtual function; `conventional`, for one that is no PCI Express;
+`removable`; `ari`, on a bus where that is on.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def build(tree: SysTree, functions: Mapping[str, Mapping[str, Any]]) -> None:
             write(path / "max_link_speed", "8.0 GT/s PCIe")
         if said.get("removable"):
             write(path / "removable", "removable")
+        write(path / "ari_enabled", "1" if said.get("ari") else "0")
         if "physical" in said:
             link(path / "physfn", (tree.sys / "bus/pci/devices" / said["physical"]).resolve())
 

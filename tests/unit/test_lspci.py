@@ -211,3 +211,35 @@ def test_a_function_that_lists_no_capabilities_has_none() -> None:
     found = pci_function.of_details([*lines[:3], status, *lines[3:]], SLOT)
     assert found is not None
     assert found.interrupt is Interrupt.INTX
+
+
+BATTLEMAGE = """\
+07:00.0 VGA compatible controller [0300]: Intel Corporation Device [8086:e20b] (prog-if 00 [VGA controller])
+\tRegion 0: Memory at 380800000000 (64-bit, prefetchable) [size=16M]
+\tRegion 2: Memory at 380000000000 (64-bit, prefetchable) [size=32G]
+\tExpansion ROM at ef200000 [disabled] [size=2M]
+"""
+
+
+def test_a_bar_that_was_resized_beyond_4_gib_is_a_region_and_a_rom_is_none() -> None:
+    """After a listing in https://github.com/xCuri0/ReBarUEFI/issues/384; the same by sysfs' lines of that card."""
+    slot = Address(0, 7, 0, 0)
+    regions = ((0x380800000000, 0x380800FFFFFF), (0x380000000000, 0x3807FFFFFFFF))
+    told = pci_function.of_details(f"0000:{BATTLEMAGE}".splitlines(), slot)
+    assert told is not None
+    assert (told.regions, told.unassigned) == (regions, 0)
+    shown = pci_function.of_sysfs(
+        [
+            "PCI_CLASS=30000", "PCI_ID=8086:E20B", "PCI_SUBSYS_ID=8086:1701", "PCI_SLOT_NAME=0000:07:00.0",
+            "0x0000380800000000 0x0000380800ffffff 0x000000000014220c",
+            "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+            "0x0000380000000000 0x00003807ffffffff 0x000000000014220c",
+            "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+            "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+            "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+            "0x00000000ef200000 0x00000000ef3fffff 0x0000000000046200",
+        ],
+        slot,
+    )  # fmt: skip
+    assert shown is not None
+    assert (shown.regions, shown.unassigned) == (regions, 0)

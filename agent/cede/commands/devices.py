@@ -87,7 +87,9 @@ def tree(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> Non
         if row is None:
             lines.append((drawn, "", "", "", ""))
             continue
-        fit = "-" if row.is_bridge else _cut(_in_short(row.fitness), _WIDEST["FIT"])
+        whole = row.fitness.fit is FitKind.TOGETHER
+        fit = "with its group" if whole else _cut(str(row.fitness), _WIDEST["FIT"])
+        fit = "-" if row.is_bridge else fit
         holder = "-" if row.is_bridge else _cut(row.holder, _WIDEST["WITH"])
         place = "removable, " if row.removable and not row.is_bridge else ""
         lines.append((drawn, numbers.get(row.group, "-"), holder, fit, f"{place}{_what(row)}"))
@@ -99,9 +101,7 @@ def tree(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> Non
     lost = [(str(v.address), "-", ", ".join(v.domains), "no", _VANISHED) for v in gone]
     output.table(_TREE_HEAD, [*short, *lost])
     if numbers:
-        echo(
-            "Devices of one GROUP go together: a reset of one resets the others, or an IOMMU takes them for one."
-        )
+        echo("Of one GROUP: a reset of one resets the others, or an IOMMU can't tell them apart.")
 
 
 def _in_short(fit: Fitness) -> str:

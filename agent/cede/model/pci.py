@@ -108,7 +108,7 @@ class Address:
         return self.segment > MAX_XEN_SEGMENT
 
     def same_slot(self, other: Address) -> bool:
-        """Return whether both are functions of one device."""
+        """Return whether both are in one slot; of an ARI device the functions above 7 are shown in other ones."""
         return replace(self, function=0) == replace(other, function=0)
 
     def same_bus(self, other: Address) -> bool:
@@ -285,8 +285,9 @@ class Device:
     the first of them, None if its driver made it up; `mac_set` tells that it is not the card's own: the administrator
     or a bond gave it; `serial` is the PCIe device serial number (`00-11-22-33-44-55-66-77`), which is unknown if the
     device has been `asleep` since cede began to look: reading it would wake the device; `path` is the way from the root
-    bus, bridge by bridge (`pci0000:00/08.0/00.0`), empty if unknown; `parent` is the function above it, None on a root
-    bus; `removable` tells that it is outside of the host's case, as behind Thunderbolt, and may vanish, None where the
+    bus, bridge by bridge (`pci0000:00/08.0/00.0`), empty if unknown; `ari` tells that all on its bus are functions of
+    one device, whose numbers above 7 are shown as slots; `parent` is the function above it, None on a root bus;
+    `removable` tells that it is outside of the host's case, as behind Thunderbolt, and may vanish, None where the
     kernel doesn't tell; `nodes` are what dom0 has through it, and loses with it. An SR-IOV virtual function names its
     `physical_function` and its `function_index` there, counted from 0; a function that can have such ones tells of them
     in `virtual_functions`. A conventional PCI function behind a bridge, and what is behind Intel's VMD, names as
@@ -312,6 +313,7 @@ class Device:
     serial: SerialNumber | None = None
     asleep: bool = False
     path: str = ""
+    ari: bool = False
     parent: Address | None = None
     removable: bool | None = None
     nodes: tuple[Node, ...] = ()
@@ -325,6 +327,12 @@ class Device:
     uses: tuple[HostUse, ...] = ()
     original_state: OriginalState | None = None
     instance: int | None = field(default=None, compare=False)
+
+    def same_card(self, other: Device) -> bool:
+        """Return whether both are functions of one device: in one slot, or on one bus of an ARI device."""
+        if self.ari and other.ari:
+            return self.address.same_bus(other.address)
+        return self.address.same_slot(other.address)
 
     @property
     def taken_before(self) -> bool:

@@ -37,6 +37,7 @@ _CAUSES = {
     "no-reset": "no reset",
     "reset-unknown": "reset unknown",
     "root-bus": "on a root bus",
+    "segment": "unknown to Xen",
     "physical-and-virtual": "SR-IOV",
     _SIBLING_ACTIVE: "siblings in use",
 }
@@ -54,12 +55,14 @@ class FitKind(StrEnum):
 class Fitness:
     """Whether a running PV guest that is made for passthrough can get a device, as the planner answers.
 
-    `cause` is why not, in a word or two; `reason` and `remedy` are the planner's; all three are empty for `yes`.
+    `cause` is why not, in a word or two; `rule` is the name of the rule that refuses, `reason` and `remedy` are the
+    planner's; all four are empty for `yes`.
     `together` are the other devices that must go into the same guest at once with it, which only a start can do.
     """
 
     fit: FitKind
     cause: str = ""
+    rule: str = ""
     reason: str = ""
     remedy: str = ""
     together: tuple[Address, ...] = ()
@@ -84,11 +87,14 @@ def fitness(device: Device, inventory: Inventory, policy: Policy) -> Fitness:
         return Fitness(
             fit=FitKind.TOGETHER,
             cause=cause,
+            rule=found.rule,
             reason=found.reason,
             remedy=found.remedy,
             together=tuple(other.address for other in others),
         )
-    return Fitness(fit=FitKind.NO, cause=cause, reason=found.reason, remedy=found.remedy)
+    return Fitness(
+        fit=FitKind.NO, cause=cause, rule=found.rule, reason=found.reason, remedy=found.remedy
+    )
 
 
 def _target(

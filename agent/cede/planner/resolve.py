@@ -185,7 +185,7 @@ def functions_of(
     slot = (
         other
         for other in (device, *inventory.siblings(device))
-        if other.address.same_slot(device.address) and other.physical_function is None
+        if other.same_card(device) and other.physical_function is None
     )
     return tuple(sorted(slot, key=lambda one: (one.resets_alone, one.address)))
 

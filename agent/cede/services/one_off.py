@@ -223,8 +223,14 @@ def named(
 def _in_slot(slot: Address, inventory: Inventory) -> tuple[Address, ...]:
     """Return the functions of a slot that there are, and those that a domain still lists; else raise UsageError."""
     listed = {h.address for domain in inventory.domains for h in (*domain.live, *domain.config)}
-    present = {one.address for one in inventory.devices if one.physical_function is None}
-    found = tuple(sorted(one for one in present | listed if one.same_slot(slot)))
+    first = inventory.device(slot)
+    present = {
+        one.address
+        for one in inventory.devices
+        if one.physical_function is None and first is not None and one.same_card(first)
+    }
+    known = {one.address for one in inventory.devices if one.physical_function is None} | listed
+    found = tuple(sorted(present | {one for one in known if one.same_slot(slot)}))
     if not found:
         raise no_such_device(str(slot))
     return found

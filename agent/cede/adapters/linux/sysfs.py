@@ -334,6 +334,7 @@ class Sysfs:
             serial=self._serials.of(path, instance, asleep=sleeps),
             asleep=sleeps,
             path=_way(way),
+            ari="ari_enabled" in entries and text(f"{path}/ari_enabled") == "1",
             parent=_parent(way),
             removable=_REMOVABLE.get(text(f"{path}/removable")),
             physical_function=physical_function,
