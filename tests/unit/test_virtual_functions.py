@@ -12,8 +12,9 @@ from cede.adapters.linux.network_answers import functions_of
 from cede.adapters.linux.network_links import Links
 from cede.adapters.linux.sysfs import Sysfs
 from cede.commands import output
+from cede.commands.devices import details
 from cede.errors import PermanentError, PolicyError
-from cede.model.pci import PCIBACK, Address
+from cede.model.pci import PCIBACK, Address, Names
 from cede.model.virtual_functions import (
     NO_MAC,
     FunctionSettings,
@@ -24,6 +25,8 @@ from cede.model.virtual_functions import (
 )
 from cede.policy import policy_files
 from cede.services.boot import bind
+from cede.services.describe_devices import describe_device
+from cede.services.observe import observe
 from cede.services.reconcile import RequestContext, carry_out_pass, replan
 from cede.services.verification import status
 from unit.decisions import decisions
@@ -305,3 +308,13 @@ def test_what_somebody_changed_is_out_of_sync_and_said(
     adapters = card.adapters()
     output.status(status(adapters, *replan(adapters, TWO)), ())
     assert f"{SUBJECT}: OUT OF SYNC" in capsys.readouterr().out
+
+
+def test_a_card_shows_what_it_has(card: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    apply(card, TWO)
+    seen = observe(card.adapters())
+    (found,) = (one for one in seen.devices if one.address == NIC)
+    details([describe_device(found, seen, TWO, Names())], ())
+    shown = capsys.readouterr().out
+    assert "2 of 7 virtual functions" in shown
+    assert f"VF 1      {card.functions[PORT][1]}" in shown

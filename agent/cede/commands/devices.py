@@ -151,6 +151,11 @@ def _lines(device: DescribedDevice) -> Iterator[tuple[str, str]]:
     yield "serial", device.serial or ""
     yield "path", device.path
     yield "place", "outside of the host's case, so it may be unplugged" if device.removable else ""
+    if device.virtual_functions is not None:
+        has = device.virtual_functions
+        yield "SR-IOV", f"{has.count} of {has.total} virtual functions"
+        for index, settings in enumerate(has.settings):
+            yield f"VF {index}", str(settings)
     if device.physical_function is not None:
         yield "SR-IOV", f"virtual function {device.function_index} of {device.physical_function}"
 

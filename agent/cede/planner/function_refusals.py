@@ -110,7 +110,8 @@ def _refuse_settings(
             rule="virtual-functions-untold",
             kind=FailureKind.FAILED,
             reason=f"the driver of {address} doesn't tell how its {found.count} virtual functions are set up",
-            remedy=f"see `ip -details link show dev {device.interfaces[0]}`",
+            remedy="a driver that was loaded anew while one was in use may have forgotten them (igb does): release "
+            "them, then restart dom0",
         )
     return None
 
