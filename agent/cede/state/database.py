@@ -101,7 +101,9 @@ DEVICE_VERSION = 3  # from which version on a change knows its device's name
 ERROR_VERSION = 4  # from which version on changes and actions know their error's name
 DOMID_VERSION = 6  # from which version on a condition knows its domain's start and its boot
 OPERATION_VERSION = 7  # from which version on there are operations
-GIVEN_VERSION = 8  # from which version on it is known who was given which card, and what is quarantined
+GIVEN_VERSION = (
+    8  # from which version on it is known who was given which card, and what is quarantined
+)
 
 
 def version(connection: sqlite3.Connection) -> int:
