@@ -14,6 +14,7 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.commands import output
 from cede.commands.devices import details
 from cede.errors import PermanentError, PolicyError
+from cede.model.network import Interface
 from cede.model.pci import PCIBACK, Address, Names
 from cede.model.virtual_functions import (
     NO_MAC,
@@ -24,11 +25,13 @@ from cede.model.virtual_functions import (
     is_station,
 )
 from cede.policy import policy_files
+from cede.policy.policy_files import NO_POLICY
 from cede.services.boot import bind
 from cede.services.describe_devices import describe_device
 from cede.services.observe import observe
 from cede.services.reconcile import RequestContext, carry_out_pass, replan
 from cede.services.verification import status
+from cede.state.journal import Requester
 from unit.decisions import decisions
 from unit.raises import raises
 
@@ -318,3 +321,18 @@ def test_a_card_shows_what_it_has(card: SimulatedHost, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "2 of 7 virtual functions" in shown
     assert f"VF 1      {card.functions[PORT][1]}" in shown
+
+
+def test_what_was_interrupted_is_looked_at_anew_and_nothing_is_left_of_it(
+    card: SimulatedHost,
+) -> None:
+    """Dom0 lives on the card, so that a way out of it would be refused."""
+    card.tree.known.append(Interface(name=PORT, up=True, addresses=("192.0.2.1",)))
+    card.tree.route(PORT)
+    _, planned = replan(card.adapters(), TWO)
+    card.written.begin_change(planned.changes[0], Requester())
+    card.make_virtual(NIC, 2, probed=False)
+    assert set(said(card, TWO)) == {SUBJECT, ASSIGNED}
+    assert set(said(card, NO_POLICY)) == set()
+    apply(card, TWO)
+    assert card.written.load_state().unfinished == ()

@@ -58,6 +58,14 @@ def refuse_wanted(
             reason=f"{address} is for a guest itself, and so its virtual functions are not dom0's to make",
             remedy=f"`cede release {address}` first",
         )
+    if any(begun.return_to_dom0 for begun in inventory.unfinished_at(address)):
+        return Refused(
+            subject=subject,
+            rule="physical-function-returning",
+            kind=FailureKind.TRY_LATER,
+            reason=f"{address} is on its way back to dom0",
+            remedy="apply again once it is back",
+        )
     if device.driver is None:
         return Refused(
             subject=subject,

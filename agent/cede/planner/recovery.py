@@ -59,7 +59,13 @@ def recover(
 
 
 def _complete(incomplete: Unfinished, inventory: Inventory) -> bool:
-    """Whether its note says so, and Xen and libvirt agree: the note may be from before a guest that didn't let go."""
+    """Whether its note says so, and Xen and libvirt agree: the note may be from before a guest that didn't let go.
+
+    What was to go neither into a domain nor out of one, nor back to dom0, is a card whose virtual functions were made
+    or set up: the next plan looks at them as they are.
+    """
+    if not (incomplete.attaching or incomplete.domain or incomplete.return_to_dom0):
+        return True
     if not incomplete.attaching or inventory.interrupted_in(incomplete.address):
         return False
     return any(
