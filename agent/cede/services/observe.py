@@ -92,7 +92,6 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         pauses=memory.pauses,
         last_applied=memory.last_applied,
         given_before=memory.given,
-        quarantined=memory.quarantined,
         origins=memory.each_origin,
         boot=adapters.journal.boot,
         seed=adapters.seed() if any(device.virtual_functions for device in devices) else "",
@@ -231,7 +230,6 @@ def _owners(adapters: Adapters) -> Inventory:
         unfinished=memory.unfinished,
         last_applied=memory.last_applied,
         given_before=memory.given,
-        quarantined=memory.quarantined,
     )
 
 

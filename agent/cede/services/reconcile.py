@@ -20,7 +20,6 @@ from cede.planner.virtual_functions import FUNCTIONS_FIRST
 from cede.services import assess
 from cede.services.observe import look_again, observe_host
 from cede.services.pass_report import Report
-from cede.services.quarantine import quarantine_broken
 from cede.services.status import assess_pass, save_status
 from cede.services.verification import check_done, check_started
 from cede.state.journal import Requester
@@ -85,7 +84,6 @@ def carry_out(
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
             adapters.journal.mark_complete(incomplete.address)
-    quarantine_broken(adapters, inventory, outcomes)
     return outcomes
 
 
