@@ -293,3 +293,13 @@ def test_what_xen_can_do_and_was_booted_with_is_asked_of_the_binding(nowhere: Hy
     binding.broken = True
     assert (found.virtualisation(), found.command_line()) == ((), "")
     assert (nowhere.virtualisation(), nowhere.command_line()) == ((), "")
+
+
+def test_of_a_segment_that_it_has_no_number_for_xen_is_not_asked() -> None:
+    """The binding cuts 10000:01:00.0 off to 0000:01:00.0, which a guest may have."""
+    binding = Binding(LISTED.format(owner="d1"))
+    binding.answer = SBDF
+    xen = Hypervisor(NO_FILES, lambda: binding)
+    beyond = Address(0x10000, 1, 0, 0)
+    assert (xen.in_guest(beyond), xen.quarantined(beyond)) == (False, False)
+    assert binding.asked == []

@@ -51,6 +51,15 @@ def spoken(fit: Fitness) -> str | list[str]:
     return fit.rule or fit.fit.value
 
 
+def draw(inventory: Inventory) -> None:
+    together = groups(inventory)
+    rows = [
+        describe_device(one, inventory, Policy(), Names(), together.get(one.address, ()))
+        for one in inventory.devices
+    ]
+    devices.tree(rows, ())
+
+
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_a_published_machine_has_the_groups_and_the_fitness_that_follow_from_its_shape(
     path: Path, tree: SysTree
@@ -85,26 +94,24 @@ def test_functions_above_7_of_an_ari_device_belong_to_the_same_card(tree: SysTre
     assert not first.same_card(second)
 
 
+def test_where_no_reset_can_be_told_the_tree_says_of_no_group_that_there_is_none(
+    tree: SysTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = {"id": "8086:1e16", "class": "0604", "port": "root"}
+    function = {"id": "197b:2391", "class": "0805", "above": "0000:00:1c.3", "reset": None}
+    functions = {"0000:00:1c.3": port, "0000:24:00.0": function, "0000:24:00.1": function}
+    draw(observed({"functions": functions}, tree))
+    drawn = [line.split() for line in capsys.readouterr().out.splitlines()[3:]]
+    assert [line[line.index("dom0") - 1] for line in drawn] == ["?", "?"]
+
+
 def test_the_trees_of_published_machines_are_the_golden_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     for path in MACHINES:
         inventory = observed(machine(path), SysTree(tmp_path / path.stem))
-        together = groups(inventory)
         echo(f"== {path.stem}")
-        devices.tree(
-            [
-                describe_device(
-                    device,
-                    inventory,
-                    Policy(),
-                    Names(),
-                    together.get(device.address, ()),
-                )
-                for device in inventory.devices
-            ],
-            (),
-        )
+        draw(inventory)
         echo()
     said = capsys.readouterr().out
     if request.config.getoption("--regenerate-golden"):

@@ -37,6 +37,15 @@ def test_what_dom0_needs_of_a_device_is_kept_with_it(host: SimulatedHost) -> Non
     ]
 
 
+def test_what_dom0_has_through_a_device_is_kept_with_it(host: SimulatedHost) -> None:
+    disk = host.tree.disk("sda", (host.tree.sys / "bus/pci/devices" / str(NIC)).resolve() / "ata1")
+    (disk / "size").write_text("2048")
+    (disk / "wwid").write_text("naa.5000c500a1b2c3d4")
+    device, other = observe(host.adapters()).devices
+    assert [(node.name, node.id) for node in device.nodes] == [("sda", "naa.5000c500a1b2c3d4")]
+    assert other.nodes == ()
+
+
 def test_sysfs_is_read_while_libvirt_prepares_its_answer(
     host: SimulatedHost,
 ) -> None:

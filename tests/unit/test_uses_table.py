@@ -367,6 +367,10 @@ def _usb_stick(made: Made) -> None:
     made.tree.disk("sdc", stick / "1-2.3:1.0/host9/target9:0:0/9:0:0:0")
 
 
+def _stick(made: Made) -> Path:
+    return (made.tree.sys / "bus/pci/devices" / USB).resolve() / "usb1/1-2/1-2.3"
+
+
 def _guest_has(*names: str) -> Callable[[Made], None]:
     return lambda made: made.devices.update(web=[*names])
 
@@ -488,6 +492,25 @@ USES = (
         "open",
         DISK,
         lambda m: m.opens("qemu-nbd", m.put("srv/jail/x", f"block {m.number()}")),
+    ),
+    use(
+        "a USB device that a program drives itself",
+        "open",
+        USB,
+        _usb_stick,
+        lambda m: m.opens("usbhid-ups", m.char(_stick(m), "bus/usb/001/007", "189:6")),
+    ),
+    use(
+        "a mounted SD card",
+        "filesystem",
+        USB,
+        lambda m: m.tree.mount(
+            "/srv",
+            m.tree.partition(
+                m.tree.disk("mmcblk0", m.tree.function(USB) / "mmc_host/mmc0/mmc0:aaaa"),
+                "mmcblk0p1",
+            ),
+        ),
     ),
     # -- disks of guests
     use("a guest's partition", "guest-disk", DISK, lambda m: m.disks.update(db=["/dev/sda1"])),

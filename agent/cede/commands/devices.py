@@ -92,7 +92,9 @@ def tree(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> Non
         fit = "-" if row.is_bridge else fit
         holder = "-" if row.is_bridge else _cut(row.holder, _WIDEST["WITH"])
         place = "removable, " if row.removable and not row.is_bridge else ""
-        lines.append((drawn, numbers.get(row.group, "-"), holder, fit, f"{place}{_what(row)}"))
+        lines.append(
+            (drawn, numbers.get(row.group, _no_group(row)), holder, fit, f"{place}{_what(row)}")
+        )
     left = _WIDTH - sum(
         max(len(name), *(len(line[n]) for line in lines)) + 2 if lines else 0
         for n, name in enumerate(_TREE_HEAD[:-1])
@@ -102,6 +104,12 @@ def tree(rows: Sequence[DescribedDevice], gone: Sequence[VanishedDevice]) -> Non
     output.table(_TREE_HEAD, [*short, *lost])
     if numbers:
         echo("Of one GROUP: a reset of one resets the others, or an IOMMU can't tell them apart.")
+
+
+def _no_group(row: DescribedDevice) -> str:
+    """Return the mark of what is in no group; of a device with siblings its reset alone tells that."""
+    untold = row.reset is None and not row.is_bridge and row.siblings
+    return "?" if untold else "-"
 
 
 def _in_short(fit: Fitness) -> str:
