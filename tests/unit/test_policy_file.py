@@ -426,6 +426,7 @@ def test_the_window_is_read_with_its_days() -> None:
     [
         ("from: 02:00, to: 02:00", "window-never-opens"),
         ("from: 24:00, to: 02:00", "window-never-opens"),
+        ("from: 23:58, to: 00:03", "window-too-short"),
         ("from: 02:00, to: 04:00, days: []", "unexpected-value"),
         ("from: 02:00, to: 04:00, days: [sunday]", "unexpected-value"),
         ("from: 2am, to: 04:00", "unexpected-value"),

@@ -23,6 +23,7 @@ from cede.services.pass_report import CheckedAssignment
 from cede.services.reconcile import RequestContext, apply, carry_out, carry_out_pass, replan
 from cede.services.verification import status
 from sim.config_spaces import E1000, E1000E
+from sim.faults import Killed
 from unit.raises import raises
 
 if TYPE_CHECKING:
@@ -139,6 +140,35 @@ def test_a_guest_that_does_not_come_back_is_said_at_once(pair: SimulatedHost) ->
     assert (last.subject, last.severity) == ("restart pv1", Severity.ERROR)
 
 
+def test_a_guest_that_an_interrupted_restart_has_left_off_is_started(pair: SimulatedHost) -> None:
+    applied(pair, policy_of(ASKED))
+    pair.instead["start"] = _killed
+    with pytest.raises(Killed):
+        applied(pair, policy_of(ASKED), Restart.WHEN_ASKED)
+    del pair.instead["start"]
+    assert pair.guests["pv1"].domid is None
+    done = applied(pair, policy_of("verify: {guest: none}"))
+    assert pair.guests["pv1"].domid is not None
+    assert not any(outcome.error for outcome in done.outcomes)
+    pair.happens("destroy pv1")
+    applied(pair, policy_of("verify: {guest: none}"))
+    assert pair.guests["pv1"].domid is None, "what the administrator shuts down stays off"
+
+
+def test_a_guest_that_somebody_started_after_an_interrupted_restart_is_left_alone(
+    pair: SimulatedHost,
+) -> None:
+    pair.instead["start"] = _killed
+    with pytest.raises(Killed):
+        applied(pair, policy_of(ASKED), Restart.WHEN_ASKED)
+    del pair.instead["start"]
+    pair.happens("start pv1")
+    applied(pair, policy_of(ASKED))
+    pair.happens("destroy pv1")
+    applied(pair, policy_of(ASKED))
+    assert pair.guests["pv1"].domid is None
+
+
 def test_a_guest_that_could_not_start_again_is_not_shut_down(pair: SimulatedHost) -> None:
     applied(pair, policy_of(ASKED))
     pair.happens(f"nodedev-reattach {FUNCTIONS[1]}")
@@ -230,3 +260,8 @@ def test_functions_with_a_reset_of_their_own_are_plugged(host: SimulatedHost) ->
 def test_a_slot_without_a_device_is_no_card(host: SimulatedHost) -> None:
     with raises(UsageError, "no-such-device", "0000:0b:00"):
         one_off.plan_release(host.adapters(), policy_of, "0b:00")
+
+
+def _killed(*_: object) -> object:
+    """Ends the process in the middle of the call."""
+    raise Killed

@@ -267,7 +267,8 @@ class RestartDomain:
     """Shut the domain down and start it from its persistent XML, which lists `addresses`.
 
     What runs with another id than `domid` was restarted meanwhile, and is left alone. `seconds` is how long the
-    shutdown may take; a guest that takes longer keeps running, unless `force` says to end it.
+    shutdown may take; a guest that takes longer keeps running, unless `force` says to end it. `last_seconds` is how
+    long it took the last time, None if there was none.
     """
 
     domain: DomainName
@@ -275,11 +276,17 @@ class RestartDomain:
     addresses: tuple[Address, ...]
     seconds: int
     force: bool = False
+    last_seconds: float | None = None
 
     def __str__(self) -> str:
         late = "force it off after that" if self.force else "leave it running if it takes longer"
         shut = f"shut {self.domain} down within {self.seconds} s ({late})"
-        return f"{shut} and start it; the guest is away until it has booted"
+        last = (
+            ""
+            if self.last_seconds is None
+            else f", which began after {self.last_seconds:.0f} s the last time"
+        )
+        return f"{shut} and start it; the guest is away until it has booted{last}"
 
 
 Action = (

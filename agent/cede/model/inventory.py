@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cede.model.domain import Domain, GuestKind, Ownership
-from cede.model.journal_state import Given, Held, LastApplied, Origin, Pause, Unfinished
+from cede.model.journal_state import (
+    Given,
+    Held,
+    LastApplied,
+    Origin,
+    Pause,
+    Restarted,
+    Restarting,
+    Unfinished,
+)
 from cede.model.pci import TRAITS, Address, Device, OriginalState
 
 INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
@@ -86,8 +95,9 @@ class Inventory:
     `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
     are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
     where the last pass left devices; `given_before` is which domain cede gave which card to last; `origins` are what
-    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot. `seed` is the
-    host's own, made of its machine-id; empty if it has none, or no device with virtual functions to make.
+    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot; `restarting` are the
+    restarts that were interrupted in it, `restarted` the last ones that were not. `seed` is the host's own, made of its
+    machine-id; empty if it has none, or no device with virtual functions to make.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -104,6 +114,8 @@ class Inventory:
     given_before: tuple[Given, ...] = ()
     origins: tuple[Origin, ...] = ()
     boot: str = ""
+    restarting: tuple[Restarting, ...] = ()
+    restarted: tuple[Restarted, ...] = ()
     seed: str = ""
 
     @cached_property

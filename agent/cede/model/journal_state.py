@@ -71,6 +71,22 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restarting:
+    """A restart of `domain` that was interrupted in this boot of dom0; it had the id `domid` before."""
+
+    domain: str
+    domid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """The last restart of `domain`, which took `seconds` from its shutdown to its start."""
+
+    domain: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What dom0 had at an address when cede took the card that was there then."""
 
@@ -88,6 +104,8 @@ class JournalState:
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
     given: tuple[Given, ...] = ()
+    restarting: tuple[Restarting, ...] = ()
+    restarted: tuple[Restarted, ...] = ()
 
     @property
     def each_origin(self) -> tuple[Origin, ...]:

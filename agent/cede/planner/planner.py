@@ -23,7 +23,7 @@ from cede.planner.release import (
     stale,
     takes_back,
 )
-from cede.planner.restarts import NONE, Restarts, plan_restarts
+from cede.planner.restarts import NONE, Restarts, plan_interrupted, plan_restarts
 from cede.planner.targets import AttachTarget, PlanContext
 from cede.planner.walls import walled
 
@@ -83,7 +83,8 @@ def plan(targets: Targets, *, scheduled: bool = False, restarts: Restarts = NONE
             *physical,
             *decisions,
             *_with_drained(out, inventory, wanted_now),
-            *plan_restarts(last, restarts),
+            *plan_interrupted(inventory),
+            *plan_restarts(last, inventory, restarts),
         ),
         cards=targets.cards,
     )

@@ -36,7 +36,7 @@ NONE = Restarts()
 
 
 def plan_restarts(
-    decided: Iterable[tuple[Target, Decision]], restarts: Restarts
+    decided: Iterable[tuple[Target, Decision]], inventory: Inventory, restarts: Restarts
 ) -> Iterator[Change | Refused]:
     """Yield what is done about each domain that an assignment waits for and permits to restart, once for all of it."""
     awaited: dict[str, tuple[Domain, set[Address]]] = {}
@@ -51,11 +51,35 @@ def plan_restarts(
             permitted.add(target.domain.uuid)
     for uuid, (domain, addresses) in awaited.items():
         if uuid in permitted and domain.domid is not None:
-            yield _restart(domain, domain.domid, addresses, restarts)
+            last = [one.seconds for one in inventory.restarted if one.domain == domain.name]
+            yield _restart(domain, domain.domid, addresses, restarts, next(iter(last), None))
+
+
+def plan_interrupted(inventory: Inventory) -> Iterator[Change]:
+    """Yield the start of each domain that an interrupted restart has left shut off."""
+    for restarting in inventory.restarting:
+        domain = inventory.domain(restarting.domain)
+        if domain is None or domain.running:
+            continue
+        action = RestartDomain(
+            domain=domain.name, domid=restarting.domid, addresses=(), seconds=SHUTDOWN_SECONDS
+        )
+        yield Change(
+            subject=f"restart {domain.name}, unfinished",
+            purpose=Purpose.RESTART,
+            address=None,
+            identity=None,
+            actions=(action,),
+            reason=f"an interrupted restart has left {domain.name} shut off",
+        )
 
 
 def _restart(
-    domain: Domain, domid: int, addresses: Collection[Address], restarts: Restarts
+    domain: Domain,
+    domid: int,
+    addresses: Collection[Address],
+    restarts: Restarts,
+    last_seconds: float | None,
 ) -> Change | Refused:
     subject = f"restart {domain.name}"
     silent = None if restarts.force else refuse_silent(domain, subject)
@@ -68,6 +92,7 @@ def _restart(
         addresses=tuple(sorted(addresses)),
         seconds=SHUTDOWN_SECONDS,
         force=restarts.force,
+        last_seconds=last_seconds,
     )
     return Change(
         subject=subject, purpose=Purpose.RESTART, address=None, identity=None, actions=(action,)

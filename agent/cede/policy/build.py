@@ -79,6 +79,11 @@ def _window(tree: Tree, diagnostics: Diagnostics) -> Window | None:
         )
         diagnostics.add(tree.keys[path], "window-never-opens", text, path)
         return None
+    length = (end - begin) % _DAY or _DAY
+    if length < _SHORTEST:
+        text = f"found a window of {length} min, expected {_SHORTEST} or more: the agent looks every 5 min"
+        diagnostics.add(tree.keys[path], "window-too-short", text, path)
+        return None
     days = said.get("days", _DAYS)
     return Window(
         begin=begin,
@@ -90,6 +95,7 @@ def _window(tree: Tree, diagnostics: Diagnostics) -> Window | None:
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60
+_SHORTEST = 10
 
 
 def _minutes(time: str) -> int:

@@ -84,6 +84,10 @@ def carry_out(
     for incomplete in inventory.unfinished:
         if incomplete.address not in worked_on and recovered(incomplete, inventory):
             adapters.journal.mark_complete(incomplete.address)
+    for restarting in inventory.restarting:
+        domain = inventory.domain(restarting.domain)
+        if domain is None or domain.running:
+            adapters.journal.mark_restarted(restarting.domain)
     return outcomes
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cede.model.journal_state import Given, Held, JournalState, Unfinished
+from cede.model.journal_state import Given, Held, JournalState, Restarted, Restarting, Unfinished
 from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
 from cede.state import database
@@ -107,7 +107,27 @@ class Journal(History):
                 pauses=self._pauses(connection),
                 last_applied=self._last_applied(connection),
                 given=self._given(connection),
+                restarting=self._restarting(connection),
+                restarted=self._restarted(connection),
             )
+
+    def _restarting(self, connection: sqlite3.Connection) -> tuple[Restarting, ...]:
+        rows = connection.execute(
+            "SELECT DISTINCT json_extract(step, '$.domain'), json_extract(step, '$.domid') FROM deed"
+            " JOIN task ON deed.task = task.id WHERE task.open AND deed.outcome = 'cut off'"
+            " AND json_extract(step, '$.action') = 'restart-domain'"
+            " AND json_extract(nullif(before, ''), '$.boot') = ? ORDER BY deed.id",
+            (self._boot,),
+        )
+        return tuple(Restarting(domain=domain, domid=domid) for domain, domid in rows)
+
+    def _restarted(self, connection: sqlite3.Connection) -> tuple[Restarted, ...]:
+        rows = connection.execute(
+            "SELECT json_extract(step, '$.domain'), seconds FROM deed WHERE id IN (SELECT max(id) FROM deed"
+            " WHERE outcome = 'done' AND json_extract(step, '$.action') = 'restart-domain'"
+            " GROUP BY json_extract(step, '$.domain')) ORDER BY id"
+        )
+        return tuple(Restarted(domain=domain, seconds=seconds) for domain, seconds in rows)
 
     def _given(self, connection: sqlite3.Connection) -> tuple[Given, ...]:
         if database.version(connection) < database.GIVEN_VERSION:
@@ -229,9 +249,9 @@ class Journal(History):
                     _NOTE_GIVEN, {"task": change_id, "instance": instance, "boot": self._boot}
                 )
                 connection.execute(
-                    "UPDATE task SET open = 0"
-                    " WHERE id < ? AND address = (SELECT address FROM task WHERE id = ?)",
-                    (change_id, change_id),
+                    "UPDATE task SET open = 0 WHERE id < ? AND address = (SELECT address FROM task WHERE id = ?)"
+                    " AND (address != '' OR domain = (SELECT domain FROM task WHERE id = ?))",
+                    (change_id, change_id, change_id),
                 )
                 connection.execute(
                     "DELETE FROM attachment WHERE address ="
@@ -280,6 +300,13 @@ class Journal(History):
         """Mark the changes of a device as complete: the host was observed to have nothing left of them."""
         with self._writing() as connection:
             connection.execute("UPDATE task SET open = 0 WHERE address = ?", (str(address),))
+
+    def mark_restarted(self, domain: str) -> None:
+        """Mark the restarts of a domain as complete: it was observed to run."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE task SET open = 0 WHERE address = '' AND domain = ?", (domain,)
+            )
 
     def hold(self, address: Address, reason: str) -> None:
         """Leave the device alone until the next boot of dom0, or until `unhold`."""
