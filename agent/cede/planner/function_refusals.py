@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from cede.model.policy import WantedFunctions
 
 IN_USE = "virtual-functions-in-use"
-_NETWORK = "02"  # PCI Code and ID Assignment Specification, base class: network controller
+# PCI Code and ID Assignment Specification, base class and subclass; InfiniBand has GUIDs, and no MACs and VLANs
+_NETWORK, _INFINIBAND = "02", "0207"
 
 
 def is_network(device: Device) -> bool:
-    """Return whether it is a network card, whose virtual functions are set up by its interface."""
-    return device.identity.class_code.startswith(_NETWORK)
+    """Return whether it is an Ethernet card, whose virtual functions are set up by its interface."""
+    kind = device.identity.class_code
+    return kind.startswith(_NETWORK) and not kind.startswith(_INFINIBAND)
 
 
 def refuse_incapable(device: Device, subject: str) -> Refused:
@@ -90,7 +92,7 @@ def _refuse_settings(
                 subject=subject,
                 rule="no-network-function",
                 kind=FailureKind.USAGE,
-                reason=f"{address} is no network card, so its virtual functions have no {', '.join(said)}",
+                reason=f"{address} is no Ethernet card, so its virtual functions have no {', '.join(said)}",
                 remedy="leave only `count` in `virtual_functions`",
             )
             if said
