@@ -130,7 +130,14 @@ def test_a_disk_behind_sata_cannot_be_pulled_out_and_one_on_usb_can(
 ) -> None:
     for name, place in (("sda", "ata1/host0"), ("sdb", "usb1/1-2/1-2:1.0/host4")):
         write(tree.disk(name, controller / place) / "size", "2048")
-    assert [(n.name, n.pluggable) for n in nodes(tree)] == [("sda", False), ("sdb", True)]
+    optical = tree.disk("sr0", controller / "ata2/host1")
+    write(optical / "size", "2048")
+    write(optical / "removable", "1")
+    assert [(n.name, n.pluggable) for n in nodes(tree)] == [
+        ("sda", False),
+        ("sdb", True),
+        ("sr0", True),
+    ]
 
 
 def test_a_multipath_nvme_disk_is_behind_each_of_its_controllers(tree: SysTree) -> None:

@@ -276,18 +276,28 @@ def test_every_disk_and_usb_device_that_hung_on_it_is_awaited(
     )
 
 
-def test_what_was_pulled_out_meanwhile_is_reported_once_and_a_disk_that_cannot_be_each_time(
-    host: SimulatedHost, hanging: list[Node]
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        ((SDA,), (SDA,)),
+        ((SDA, NAMELESS), (SDA, NAMELESS)),
+        ((), ()),
+    ],
+)
+def test_what_is_missing_for_good_is_reported_once_and_what_came_back_is_awaited_still(
+    host: SimulatedHost, hanging: list[Node], left: tuple[Node, ...], kept: tuple[Node, ...]
 ) -> None:
-    remember(host, replace(ORIGIN, nodes=(SDA, STICK, STICKS_DISK)))
-    hanging += [SDA]
+    """A stick that was pulled out, a volume that the guest deleted, a disk that died."""
+    before = (SDA, STICK, STICKS_DISK, NAMELESS, NAMELESS)
+    remember(host, replace(ORIGIN, nodes=before))
+    hanging += left
     error = return_action(host)
     assert isinstance(error, PermanentError)
     assert all(str(node) in error.message for node in (STICK, STICKS_DISK))
-    assert host.written.original_state(NIC) == replace(ORIGIN, nodes=(SDA,))
+    assert host.written.original_state(NIC) == replace(ORIGIN, nodes=kept)
     hanging.clear()
-    assert [return_action(host) is None for _ in range(2)] == [False, False]
-    hanging += [SDA]
+    assert (return_action(host) is None) is (kept == ())
+    hanging += kept
     assert return_action(host) is None
     assert host.written.original_state(NIC) is None
 

@@ -229,28 +229,32 @@ class DeviceReturn:
     def _await_nodes(self, original: OriginalState) -> None:
         """Wait until its disks and USB devices are there again, whatever their names are now.
 
-        What can be pulled out may have been pulled out while a guest had the controller: that is reported once, and not
-        waited for in the next try.
+        What is missing is reported once, and not waited for in the next try: the guest had the controller, and may have
+        deleted a volume of it; a disk may have been pulled out, or have died.
         """
+        there: list[Node] = []
         missing: list[Node] = []
 
         def back() -> bool:
             left = list(self._adapters.sysfs.nodes().get(self._address, ()))
-            missing[:] = [node for node in original.nodes if not _taken(node, left)]
+            there.clear()
+            missing.clear()
+            for node in original.nodes:
+                (there if _taken(node, left) else missing).append(node)
             return not missing
 
         if wait_until(back, _NODES_SECONDS, self._adapters.clock):
             return
-        if all(node.pluggable for node in missing):
-            kept = tuple(node for node in original.nodes if node not in missing)
-            self._adapters.journal.keep_original_state(self._address, replace(original, nodes=kept))
-            remedy = "plug in what was pulled out; `cede release` once more goes on without it"
-        else:
-            remedy = "see dom0's kernel log (dmesg), and `lsblk`"
+        self._adapters.journal.keep_original_state(
+            self._address, replace(original, nodes=tuple(there))
+        )
+        disks = any(node.kind == "disk" for node in missing)
+        plug = ", and plug in what was pulled out" if any(n.pluggable for n in missing) else ""
         raise PermanentError(
             f"{self._address} has its driver back, but not all that hung on it: {'; '.join(map(str, missing))}",
-            name="disks-missing" if any(n.kind == "disk" for n in missing) else "usb-missing",
-            remedy=remedy,
+            name="disks-missing" if disks else "usb-missing",
+            remedy=f"see dom0's kernel log (dmesg) and `lsblk`{plug}; `cede release {self._address}` once more goes on "
+            "without what is missing",
         )
 
     def _refuse_faults(self, before: int | None) -> None:

@@ -206,7 +206,7 @@ class Node:
 
     `kind` is what it is; `name` is the kernel's name for it; `about` is its size and what it calls itself, or empty.
     `id` is a disk's WWID or serial number, or a USB device's vendor, product and serial number with colons, or empty;
-    `pluggable` tells that it can be pulled out while the host runs: what is on USB, an SD card.
+    `pluggable` tells that it can be pulled out while the host runs: what is on USB, an SD card, a medium.
     """
 
     kind: NodeKind

@@ -110,7 +110,7 @@ def _disk(name: str, path: str) -> Node:
         name=name,
         about=", ".join(filter(None, (_size(text(f"{path}/size")), called))),
         id=_printable(next(filter(None, ids), ""), _MAX_ID),
-        pluggable=_PLUGGABLE.search(path) is not None,
+        pluggable=_PLUGGABLE.search(path) is not None or text(f"{path}/removable") == "1",
     )
 
 
