@@ -73,6 +73,8 @@ def resume_command(
 ) -> int:
     """End a pause or a drain: put back what was drained, and what drifted meanwhile as `on_drift` says.
 
+    Of a quarantined DEVICE, lift the quarantine: a broken card may go to a guest again.
+
     Without DOMAIN or DEVICE, end all pauses and drains.
     """
     fields = {"target": target, "host": host, "policy": policy, "wait": wait}

@@ -37,7 +37,7 @@ def perform(request: ResumeRequest, session: Session) -> Answer:
     command = f"cede resume {target}".strip()
     with writing(session, command, request.wait) as (adapters, context):
         planned = maintenance.plan_resume(adapters, policy, target, host_alone=request.host)
-        if not planned.pauses and not session.as_json:
+        if not (planned.pauses or planned.lifted or session.as_json):
             echo("Nothing is paused or drained.")
             return Answer(exit=Exit.OK)
         refuse_other(request.plan, planned.plan.changes)
@@ -50,4 +50,6 @@ def perform(request: ResumeRequest, session: Session) -> Answer:
 def _show(planned: MaintenancePlan) -> None:
     for pause in planned.pauses:
         echo(f"{pause.target or 'everything'}: no longer {pause}")
+    for one in planned.lifted:
+        echo(f"{one.address}: no longer quarantined: {one.reason}")
     output.plan(planned.plan)

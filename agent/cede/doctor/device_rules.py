@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cede.doctor.finding import MSIX_MASKED, MSIX_UNMASK, Finding, Severity
 from cede.model.domain import GuestKind
+from cede.planner.quarantine import refuse_quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,4 +96,21 @@ def waits_for_frontend(given: BackendDevice, inventory: Inventory) -> Domain | N
     return domain if given.frontend_state in {None, _INITIALISING} else None
 
 
-RULES = (asleep, masked, stale_note, no_frontend)
+def quarantined(facts: Facts) -> Iterator[Finding]:
+    """Find a broken card, which goes to no guest. Source: PCI Express Base Specification 5.0, 2.3.2 and 6.2."""
+    for device in facts.inventory.devices:
+        refused = refuse_quarantined(device, str(device.address), facts.inventory)
+        if refused is not None:
+            yield Finding(
+                name="device-quarantined",
+                severity=Severity.FATAL,
+                subject=str(device.address),
+                address=device.address,
+                what=refused.reason,
+                why="the next guest would get a card that doesn't work, or stumble over it",
+                remedy=refused.remedy,
+                source="PCI Express Base Specification 5.0, 2.3.2 (all ones) and 6.2 (errors)",
+            )
+
+
+RULES = (asleep, masked, stale_note, no_frontend, quarantined)

@@ -17,6 +17,7 @@ from cede.model.journal_state import (
     LastApplied,
     Origin,
     Pause,
+    Quarantined,
     Restarted,
     Restarting,
     Unfinished,
@@ -94,10 +95,11 @@ class Inventory:
     `devices` are all PCI functions; `domains` are all but dom0; `backend` is what Xen's PCI backend has given away;
     `pciback_loaded` tells whether the module xen-pciback is loaded. The rest is what cede's journal adds; `unfinished`
     are the changes that an earlier cede left unfinished; `held` and `pauses` are what is left alone; `last_applied` is
-    where the last pass left devices; `given_before` is which domain cede gave which card to last; `origins` are what
-    dom0 had at an address when cede took the card there; `boot` is the id of dom0's present boot; `restarting` are the
-    restarts that were interrupted in it, `restarted` the last ones that were not. `seed` is the host's own, made of its
-    machine-id; empty if it has none, or no device with virtual functions to make.
+    where the last pass left devices; `given_before` is which domain cede gave which card to last; `quarantined` are
+    the cards that were found broken; `origins` are what dom0 had at an address when cede took the card there; `boot` is
+    the id of dom0's present boot; `restarting` are the restarts that were interrupted in it, `restarted` the last ones
+    that were not. `seed` is the host's own, made of its machine-id; empty if it has none, or no device with virtual
+    functions to make.
 
     Look-ups are indexed, so that planning for thousands of domains stays linear; what they find is in the order of
     addresses and names, whatever order the host was read in.
@@ -112,6 +114,7 @@ class Inventory:
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
     given_before: tuple[Given, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
     origins: tuple[Origin, ...] = ()
     boot: str = ""
     restarting: tuple[Restarting, ...] = ()
@@ -254,6 +257,16 @@ class Inventory:
     def given(self, address: Address) -> BackendDevice | None:
         """Return Xen's own word on which guest has the device, or None."""
         return self._given.get(address)
+
+    def quarantine(self, device: Device) -> Quarantined | None:
+        """Return what the journal has of a quarantine of this very card, lifted or not, or None."""
+        found = (q for q in self.quarantined if q.address == device.address)
+        known = (
+            q
+            for q in found
+            if None in {q.instance, device.instance} or q.instance == device.instance
+        )
+        return next(known, None)
 
     def gave(self, address: Address) -> Given | None:
         """Return which domain cede gave the device at `address` to last, or None if it gave it to none."""

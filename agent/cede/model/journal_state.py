@@ -104,6 +104,7 @@ class JournalState:
     pauses: tuple[Pause, ...] = ()
     last_applied: tuple[LastApplied, ...] = ()
     given: tuple[Given, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
     restarting: tuple[Restarting, ...] = ()
     restarted: tuple[Restarted, ...] = ()
 
@@ -135,6 +136,23 @@ class Unfinished:
     since: str = ""
     moved: bool = True
     domids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A broken card, which goes to no guest in this boot of dom0; another one in its place is not meant.
+
+    `reason` is what is wrong, `since` when that was seen. `instance` is the kernel's number of the card
+    (`Device.instance`), None if it isn't known. `errors` are the uncorrectable errors that were counted by then
+    (`Device.aer_errors`). With `lifted` the administrator knows of all that, and the card may go.
+    """
+
+    address: Address
+    reason: str
+    since: str = ""
+    instance: int | None = None
+    errors: tuple[str, ...] = ()
+    lifted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

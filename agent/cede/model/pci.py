@@ -295,7 +295,9 @@ class Device:
     pciback binds it at the next probe; `node_device` whether libvirt lists it, and so can take it, None if its list
     tells nothing; `in_guest` that Xen itself says a guest owns it, though xenstore names none, None where nobody asked
     or Xen can't tell; `uses` are why the host keeps it; `original_state` is what dom0 had before cede took it, None if
-    cede has not, or doesn't know. `instance` is the number that the kernel has given to the device when it came: a card
+    cede has not, or doesn't know. `off_the_bus` tells that its configuration space reads as all ones, though it isn't
+    asleep; `aer_errors` are the uncorrectable errors that the kernel has counted since the device came, as phrases.
+    `instance` is the number that the kernel has given to the device when it came: a card
     that is pulled out and put in again, or another one of the same model, has another number; None where that can't be
     told.
     """
@@ -326,6 +328,8 @@ class Device:
     in_guest: bool | None = False
     uses: tuple[HostUse, ...] = ()
     original_state: OriginalState | None = None
+    off_the_bus: bool = False
+    aer_errors: tuple[str, ...] = ()
     instance: int | None = field(default=None, compare=False)
 
     def same_card(self, other: Device) -> bool:

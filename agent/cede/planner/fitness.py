@@ -30,6 +30,7 @@ _FRESH = Domain(name="a fresh guest", uuid="-", kind=GuestKind.PV, domid=-1)
 _SIBLING_ACTIVE = "sibling-active"
 _CAUSES = {
     "held": "something hangs",
+    "device-quarantined": "quarantined",
     "not-listed": "not in libvirt",
     "node-devices-unknown": "libvirt can't tell",
     "domain-unreadable": "a domain can't be read",

@@ -7,7 +7,6 @@ against `expect` before anything is planned for it.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from cede.errors import FailureKind
@@ -15,10 +14,10 @@ from cede.model.pci import TRAITS
 from cede.model.plan import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from cede.model.inventory import Inventory
-    from cede.model.pci import Address, Device, OriginalState
+    from cede.model.pci import Device, OriginalState
     from cede.model.policy import DevicePolicy, Expect, Match
 
 
@@ -73,15 +72,13 @@ def resolve_device(
     domain: str = "",
     *,
     source: str | None = None,
-    taken: Collection[Address] = (),
-    avoid: Collection[Address] = (),
+    choose: Callable[[list[Device], list[Device]], Device | Refused] | None = None,
 ) -> Device | Refused:
     """Return the one device that the policy means, or the refusal if there is not exactly one.
 
-    With `any` it is the one that cede gave under this name before, in `domain` first of all, else the first that nobody
-    has and that is not to `avoid`, else the first; so a device keeps being the one that was once chosen. What is
-    `taken` by other names of the policy it never is. `source` is the policy whose notes count beside those in `domain`
-    itself; None for all.
+    With `any` it is what `choose` chooses, of all that match, and of those that cede gave under this name before, in
+    `domain` first of all (planner.pools); without it the first of the latter, else of the former. `source` is the
+    policy whose notes count beside those in `domain` itself; None for all.
     """
     devices = candidates(described.match, inventory)
     owned = _owned(described.name, inventory, domain, source)
@@ -89,9 +86,13 @@ def resolve_device(
         devices = _hidden(described.match, owned)
     elif devices and described.match.any_one:
         before = [d for group in owned for d in group if _still_its(described.name, d, inventory)]
-        chosen = _chosen(devices, before, inventory, taken, avoid)
-        if chosen is None:
-            return _refuse_none_left(described, subject)
+        chosen = (
+            choose(devices, before)
+            if choose
+            else next((device for device in before if device in devices), devices[0])
+        )
+        if isinstance(chosen, Refused):
+            return chosen
         devices = [chosen]
     if not devices:
         return _refuse_asleep(
@@ -144,6 +145,12 @@ def _refuse_asleep(
         kind=FailureKind.TRY_LATER,
         rule="asleep",
     )
+
+
+def asleep_candidates(described: DevicePolicy, inventory: Inventory) -> list[Device]:
+    """Return the devices that may be the one, but sleep, so that their serial numbers can't be told."""
+    found = _candidates_by_serial(described.match, inventory)
+    return [device for device in found if device.asleep and device.serial is None]
 
 
 def _refuse_swapped(
@@ -231,33 +238,6 @@ def _still_its(name: str, device: Device, inventory: Inventory) -> bool:
     having = inventory.wanting(device.address)
     named = (d for d, note in inventory.owned_as(name) if note.address == device.address)
     return not having or any(domain in having for domain in named)
-
-
-def _chosen(
-    found: list[Device],
-    before: list[Device],
-    inventory: Inventory,
-    taken: Collection[Address],
-    avoid: Collection[Address],
-) -> Device | None:
-    left = [device for device in found if device.address not in taken]
-    free = (d for d in left if d.address not in avoid and _free(d, inventory))
-    return next(chain((d for d in before if d in found), free, left), None)
-
-
-def _free(device: Device, inventory: Inventory) -> bool:
-    taken = inventory.wanting(device.address) or inventory.given(device.address)
-    return not (taken or device.uses or device.is_bridge)
-
-
-def _refuse_none_left(described: DevicePolicy, subject: str) -> Refused:
-    return Refused(
-        subject=subject,
-        reason=f"{described.name} ({described.place}) matches only devices that other names of the policy use",
-        remedy="widen its match, or take an assignment out of the policy",
-        kind=FailureKind.USAGE,
-        rule="none-left",
-    )
 
 
 def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Refused:

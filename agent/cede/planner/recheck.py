@@ -26,6 +26,7 @@ from cede.model.plan import Refused
 from cede.planner.function_refusals import refuse_functions_in_use
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
+from cede.planner.quarantine import refuse_quarantined
 from cede.planner.release import refuse_unreadable
 from cede.planner.resets import refuse_sibling
 from cede.planner.restarts import refuse_start
@@ -63,6 +64,7 @@ def recheck(
         case HotPlug():
             return (
                 _unreadable(change, action.address, now)
+                or _quarantined(change, action.address, now)
                 or _taken(change, action, now, tried=tried)
                 or _used(change, action.address, now)
                 or _active_sibling(change, action, now)
@@ -139,6 +141,11 @@ def _unreadable(change: Change, address: Address, now: Inventory) -> Refused | N
     holder = now.unreadable_holder(address) if change.domains else None
     domain = next(own, holder)
     return None if domain is None else refuse_unreadable(domain, change.subject)
+
+
+def _quarantined(change: Change, address: Address, now: Inventory) -> Refused | None:
+    device = now.device(address)
+    return None if device is None else refuse_quarantined(device, change.subject, now)
 
 
 def _disks_unknown(change: Change, address: Address, now: Inventory) -> Refused | None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from cede.errors import FailureKind
 from cede.model.plan import Card, Refused
 from cede.model.policy import Functions
-from cede.planner.guards import protected
 from cede.planner.match import resolve_device
 from cede.planner.paused import pause_of
+from cede.planner.pools import Pools
 from cede.planner.virtual_functions import (
     Physical,
     function_of,
@@ -25,7 +25,7 @@ from cede.planner.virtual_functions import (
 from cede.planner.walls import walled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from cede.model.domain import Domain
     from cede.model.inventory import Inventory
@@ -112,11 +112,15 @@ class Targets:
         }
         if own:
             return tuple(own.values())
-        others = {t.device.address for t in self.each if t.device is not None}
+        others = {t.device.address: t.assignment.device for t in self.each if t.device is not None}
         named = with_physical_named(described, self.policy, self.inventory, self.physical)
         if isinstance(named, Refused):
             return replace(named, subject=subject)
-        device = resolve_device(named, self.inventory, subject, taken=others)
+        pools = Pools.of(self.policy, self.inventory)
+        device = resolve_device(
+            named, self.inventory, subject,
+            choose=lambda fitting, before: pools.choose(named, fitting, before, others, subject, ""),
+        )  # fmt: skip
         if isinstance(device, Refused):
             return device
         return functions_of(device, described, self.inventory)
@@ -253,12 +257,17 @@ def _devices(
     """The functions that each assignment means, or a refusal alone."""
     found: dict[Assignment, tuple[Device | Refused, ...]] = {}
     taken: dict[Address, str] = {}
-    addresses: Collection[Address] | None = None
+    pools = Pools.of(policy, inventory)
     described = {a: d for a in policy.assignments if (d := policy.device(a.device)) is not None}
 
-    def order(assignment: Assignment) -> tuple[bool, bool]:
-        any_one = described[assignment].match.any_one
-        return any_one, any_one and not inventory.owned_as(assignment.device)
+    had = {(gave.device, gave.domain) for gave in inventory.given_before}
+
+    def order(assignment: Assignment) -> tuple[bool, bool, bool, bool]:
+        if not described[assignment].match.any_one:
+            return False, False, False, False
+        domain = inventory.domain(assignment.domain)
+        before = domain is not None and (assignment.device, domain.name) in had
+        return True, not inventory.owned_as(assignment.device), domain is None, not before
 
     for assignment in sorted(described, key=order):
         subject = subject_of(assignment)
@@ -266,13 +275,9 @@ def _devices(
         if isinstance(named, Refused):
             found[assignment] = (replace(named, subject=subject),)
             continue
-        others: set[Address] = set()
-        if described[assignment].match.any_one:
-            addresses = protected(policy.protect, inventory) if addresses is None else addresses
-            others = {at for at, name in taken.items() if name != assignment.device}
         look = partial(
-            resolve_device, named, inventory, subject, assignment.domain,
-            source=policy.source, taken=others, avoid=addresses or (),
+            resolve_device, named, inventory, subject, assignment.domain, source=policy.source,
+            choose=partial(_chosen, pools, named, taken, subject, assignment),
         )  # fmt: skip
         device = _unless_kept_back(walled(subject, look), named, assignment, inventory, physical)
         if isinstance(device, Refused):
@@ -284,6 +289,20 @@ def _devices(
         if not isinstance(functions, Refused):
             taken |= dict.fromkeys((one.address for one in functions), assignment.device)
     return found
+
+
+def _chosen(
+    pools: Pools,
+    described: DevicePolicy,
+    taken: Mapping[Address, str],
+    subject: str,
+    assignment: Assignment,
+    fitting: list[Device],
+    before: list[Device],
+) -> Device | Refused:
+    """Return the device of a pool, which is none of those `taken` by other names."""
+    others = {at: name for at, name in taken.items() if name != described.name}
+    return pools.choose(described, fitting, before, others, subject, assignment.domain)
 
 
 def _unless_kept_back(

@@ -15,6 +15,7 @@ from cede.model.plan import Refused, Satisfied, Why
 from cede.model.policy import Functions
 from cede.planner.guards import refuse_disks_unknown, refuse_guarded
 from cede.planner.half_gone import refuse_half_gone
+from cede.planner.quarantine import refuse_quarantined
 from cede.planner.recovery import refuse_held
 from cede.planner.release import (
     refuse_letting_go,
@@ -129,6 +130,11 @@ def _segment(target: AttachTarget, _: PlanContext) -> Answer:
         remedy="switch VMD off in the firmware's setup, so that the device gets an address that Xen has"
         + (f"; or assign {whole} with all that is behind it" if whole else ""),
     )
+
+
+def _quarantined(target: AttachTarget, _: PlanContext) -> Answer:
+    """Refuse a broken card."""
+    return refuse_quarantined(target.device, target.subject, target.inventory)
 
 
 def _host_needs_it(target: AttachTarget, _: PlanContext) -> Answer:
@@ -484,6 +490,7 @@ RULES: tuple[Rule, ...] = (
     Rule("functions-of-bridge", Asked.ALWAYS, _functions_of_bridge),
     Rule("held", Asked.ALWAYS, _held),
     Rule("segment", Asked.ALWAYS, _segment),
+    Rule("device-quarantined", Asked.ALWAYS, _quarantined),
     Rule("host-needs-it", Asked.ALWAYS, _host_needs_it),
     Rule("physical-and-virtual", Asked.ALWAYS, _physical_and_virtual),
     Rule("network-unknown", Asked.AT_BOOT, _network_unknown),

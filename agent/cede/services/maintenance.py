@@ -9,23 +9,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cede.errors import UsageError
-from cede.model.journal_state import Pause
+from cede.model.journal_state import Pause, Quarantined
 from cede.model.pci import Address
-from cede.model.plan import Change, filter_plan
+from cede.model.plan import Change, Refused, filter_plan
 from cede.planner.planner import plan
 from cede.planner.resolve import resolve_targets
 from cede.services.observe import observe_host
 from cede.services.one_off import known_address
 from cede.services.pass_report import Report
+from cede.services.quarantine import lifted, to_lift
 from cede.services.reconcile import carry_out
 from cede.services.status import assess_pass, save_status
 from cede.services.verification import check_done
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cede.adapters.ports import Adapters
     from cede.model.inventory import Inventory
+    from cede.model.pci import Device
     from cede.model.plan import Outcome, Plan
     from cede.model.policy import Policy
     from cede.planner.resolve import Targets
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 class MaintenancePlan:
     """What a drain or a resume would do.
 
-    `pauses` are those that it makes or ends. `whole` is the plan of the whole policy, which the status is recorded
-    with; `plan` is the part of it that is done now. `unassigned` are the changes that no resume puts back.
+    `pauses` are those that it makes or ends, `lifted` the quarantines that it lifts. `whole` is the plan of the whole
+    policy, which the status is recorded with; `plan` is the part of it that is done now. `unassigned` are the changes
+    that no resume puts back.
     """
 
     pauses: tuple[Pause, ...]
@@ -46,6 +49,7 @@ class MaintenancePlan:
     whole: Plan
     plan: Plan
     unassigned: tuple[Change, ...] = ()
+    lifted: tuple[Quarantined, ...] = ()
 
 
 def pause(
@@ -108,11 +112,14 @@ def plan_resume(
 ) -> MaintenancePlan:
     """Plan what is put back once the pauses and drains of `name` have ended; of all of them if it is empty.
 
-    With `host_alone` only the drain of the whole host ends, and what was paused or drained by name stays so.
-    Raises UsageError if `name` itself is neither paused nor drained.
+    With `host_alone` only the drain of the whole host ends, and what was paused or drained by name stays so. The
+    quarantine of a card is lifted where `name` is the card's.
+    Raises UsageError if `name` itself is neither paused nor drained nor quarantined.
     """
     inventory = observe_host(adapters)
-    ended = _ended(name, policy, inventory)
+    lifting = _lifted(name, policy, inventory) if name else ()
+    inventory = lifted(inventory, lifting)
+    ended = _ended(name, policy, inventory, or_nothing=bool(lifting))
     if host_alone:
         ended = tuple(pause for pause in ended if pause.everything and pause.drained)
     left = tuple(pause for pause in inventory.pauses if pause not in ended)
@@ -122,13 +129,35 @@ def plan_resume(
         pauses=ended,
         targets=targets,
         whole=whole,
-        plan=filter_plan(whole, targets.affected(ended)),
+        plan=filter_plan(whole, targets.affected((*ended, *_as_pauses(lifting)))),
+        lifted=lifting,
     )
+
+
+def _lifted(name: str, policy: Policy, inventory: Inventory) -> tuple[Quarantined, ...]:
+    """Return the quarantines of what `name` means, as ones that are lifted; none if none of that is quarantined."""
+    described = policy.device(name)
+    found: Iterable[Device | None] = ()
+    try:
+        found = (inventory.device(Address.parse(name)),)
+    except ValueError:
+        if described is not None:
+            meant = resolve_targets(policy, inventory).functions(described, f"resume {name}")
+            found = () if isinstance(meant, Refused) else meant
+    lifting = (to_lift(device, inventory) for device in found if device is not None)
+    return tuple(one for one in lifting if one is not None)
+
+
+def _as_pauses(quarantined: Iterable[Quarantined]) -> Iterator[Pause]:
+    """What speaks of the same devices."""
+    return (Pause(target=str(one.address), device=str(one.address)) for one in quarantined)
 
 
 def resume(adapters: Adapters, planned: MaintenancePlan, context: RequestContext) -> Report:
     """End the pauses, then put back what they kept back, and verify it."""
     adapters.journal.resume(planned.pauses)
+    for quarantined in planned.lifted:
+        adapters.journal.quarantine(quarantined)
     targets = planned.targets
     outcomes = carry_out(adapters, targets.inventory, planned.plan, context)
     checked = check_done(adapters, targets, planned.plan, outcomes, context)
@@ -178,8 +207,13 @@ def find_named(name: str, policy: Policy, inventory: Inventory) -> Pause:
     return Pause(target=name, device=name)
 
 
-def _ended(name: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]:
-    """Return the pauses that `name` ends, by whichever name the paused domain or device was paused."""
+def _ended(
+    name: str, policy: Policy, inventory: Inventory, *, or_nothing: bool = False
+) -> tuple[Pause, ...]:
+    """Return the pauses that `name` ends, by whichever name the paused domain or device was paused.
+
+    Raises UsageError if there is none, unless that is no mistake.
+    """
     if not name:
         return inventory.pauses
     names = {name}
@@ -201,12 +235,12 @@ def _ended(name: str, policy: Policy, inventory: Inventory) -> tuple[Pause, ...]
         for pause in inventory.pauses
         if not pause.everything and names & {pause.target, pause.device, pause.domain}
     )
-    if not pauses:
+    if not pauses and not or_nothing:
         there = "; ".join(
             f"{pause.target or 'everything'} is {pause}" for pause in inventory.pauses
         )
         raise UsageError(
-            f"{name} itself is neither paused nor drained",
+            f"{name} itself is neither paused nor drained nor quarantined",
             name="not-paused",
             remedy=f"`cede resume` without a name ends all of these: {there}" if there else "",
         )

@@ -94,6 +94,7 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
         restarted=memory.restarted,
         last_applied=memory.last_applied,
         given_before=memory.given,
+        quarantined=memory.quarantined,
         origins=memory.each_origin,
         boot=adapters.journal.boot,
         seed=adapters.seed() if any(device.virtual_functions for device in devices) else "",
@@ -232,6 +233,7 @@ def _owners(adapters: Adapters) -> Inventory:
         unfinished=memory.unfinished,
         last_applied=memory.last_applied,
         given_before=memory.given,
+        quarantined=memory.quarantined,
     )
 
 

@@ -20,6 +20,7 @@ from cede.planner.virtual_functions import FUNCTIONS_FIRST
 from cede.services import assess
 from cede.services.observe import look_again, observe_host
 from cede.services.pass_report import Report
+from cede.services.quarantine import quarantine_broken
 from cede.services.status import assess_pass, save_status
 from cede.services.verification import check_done, check_started
 from cede.state.journal import Requester
@@ -88,6 +89,7 @@ def carry_out(
         domain = inventory.domain(restarting.domain)
         if domain is None or domain.running:
             adapters.journal.mark_restarted(restarting.domain)
+    quarantine_broken(adapters, inventory, outcomes)
     return outcomes
 
 

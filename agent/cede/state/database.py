@@ -88,7 +88,8 @@ _EIGHTH = (
       address TEXT PRIMARY KEY, device TEXT NOT NULL, domain TEXT NOT NULL, domid INTEGER, instance INTEGER,
       boot TEXT NOT NULL)""",
     """CREATE TABLE quarantine (
-      address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, instance INTEGER, boot TEXT NOT NULL)""",
+      address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, instance INTEGER, errors TEXT NOT NULL,
+      lifted INTEGER NOT NULL, boot TEXT NOT NULL)""",
 )
 
 
@@ -101,7 +102,7 @@ ERROR_VERSION = 4  # from which version on changes and actions know their error'
 DOMID_VERSION = 6  # from which version on a condition knows its domain's start and its boot
 OPERATION_VERSION = 7  # from which version on there are operations
 GIVEN_VERSION = (
-    8  # from which version on it is known which guest was given which card, and what is quarantined
+    8  # from which version on it is known who was given which card, and what is quarantined
 )
 
 

@@ -7,11 +7,19 @@ what is unfinished; `cede history` shows the rest. Source: https://www.sqlite.or
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cede.model.journal_state import Given, Held, JournalState, Restarted, Restarting, Unfinished
+from cede.model.journal_state import (
+    Given,
+    Held,
+    JournalState,
+    Quarantined,
+    Restarted,
+    Restarting,
+    Unfinished,
+)
 from cede.model.pci import Address, OriginalState
 from cede.model.serialization import build, plain
 from cede.state import database
@@ -107,9 +115,29 @@ class Journal(History):
                 pauses=self._pauses(connection),
                 last_applied=self._last_applied(connection),
                 given=self._given(connection),
+                quarantined=self._quarantined(connection),
                 restarting=self._restarting(connection),
                 restarted=self._restarted(connection),
             )
+
+    def _quarantined(self, connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
+        if database.version(connection) < database.GIVEN_VERSION:
+            return ()
+        rows = connection.execute(
+            "SELECT address, reason, since, instance, errors, lifted FROM quarantine WHERE boot = ? ORDER BY address",
+            (self._boot,),
+        )
+        return tuple(
+            Quarantined(
+                address=Address.parse(at),
+                reason=reason,
+                since=since,
+                instance=instance,
+                errors=tuple(errors.split("\n") if errors else ()),
+                lifted=bool(lifted),
+            )
+            for at, reason, since, instance, errors, lifted in rows
+        )
 
     def _restarting(self, connection: sqlite3.Connection) -> tuple[Restarting, ...]:
         rows = connection.execute(
@@ -258,6 +286,19 @@ class Journal(History):
                     " (SELECT address FROM task WHERE id = ? AND NOT inward)",
                     (change_id,),
                 )
+
+    def quarantine(self, broken: Quarantined) -> Quarantined:
+        """Write down a quarantine, or that it is lifted, for this boot of dom0; return it with its time."""
+        since = broken.since or self._stamp()
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?,?,?)",
+                (
+                    str(broken.address), broken.reason, since, broken.instance, "\n".join(broken.errors),
+                    broken.lifted, self._boot,
+                ),
+            )  # fmt: skip
+        return replace(broken, since=since)
 
     def note_given(self, given: Sequence[Given]) -> None:
         """Write down which running domain has which card now, of those that aren't known yet."""

@@ -29,7 +29,8 @@ CREATE TABLE pause (
       target TEXT NOT NULL, domain TEXT NOT NULL, device TEXT NOT NULL, drained INTEGER NOT NULL, who TEXT NOT NULL,
       reason TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, PRIMARY KEY (domain, device, drained));
 CREATE TABLE quarantine (
-      address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, instance INTEGER, boot TEXT NOT NULL);
+      address TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, instance INTEGER, errors TEXT NOT NULL,
+      lifted INTEGER NOT NULL, boot TEXT NOT NULL);
 CREATE TABLE task (
       id INTEGER PRIMARY KEY, begun TEXT NOT NULL, ended TEXT, open INTEGER NOT NULL DEFAULT 1,
       asked TEXT NOT NULL, who TEXT NOT NULL, subject TEXT NOT NULL, address TEXT NOT NULL, domain TEXT NOT NULL,

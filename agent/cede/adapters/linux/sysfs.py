@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cede.adapters.linux.config_files import Resets, Serials, asleep, read_config, serial
 from cede.adapters.linux.config_space import isolation, switched_on
+from cede.adapters.linux.device_faults import aer_errors, off_the_bus
 from cede.adapters.linux.device_nodes import device_nodes
 from cede.adapters.linux.requesters import Requesters
 from cede.adapters.linux.sysfs_paths import functions, is_function, is_root_bus
@@ -342,6 +343,8 @@ class Sysfs:
             virtual_functions=_virtual_functions(path, entries),
             requester=requesters.of(way, entries),
             in_pciback_slots=address in slots,
+            off_the_bus=not (sleeps or identity.is_bridge) and off_the_bus(path),
+            aer_errors=() if identity.is_bridge else aer_errors(path, entries),
             instance=instance,
         )
 
