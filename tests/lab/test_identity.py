@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lab.host import Host
+from xenlab.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -205,8 +206,8 @@ def test_a_domain_started_without_passthrough_gets_it_at_its_next_start(host: Ho
     assert (done.returncode, "shut pv3 down and start it" in done.stdout) == (4, True), done.stdout
     assert host.cede("status").returncode == 4
     host.sh("virsh -c xen:///system destroy pv3; virsh -c xen:///system start pv3")
-    host.sh(
-        "for i in $(seq 60); do cede status | grep -q 'NOT VERIFIED' && exit 0; sleep 1; done; exit 1"
+    assert wait_until(
+        lambda: "NOT VERIFIED" in host.cede("status").stdout, timeout=180, interval=1.0
     )
     again = host.cede("apply", "--yes")
     assert (again.returncode, "Nothing was changed." in again.stdout) == (0, True), again.stdout
@@ -216,7 +217,7 @@ def test_a_domain_started_without_passthrough_gets_it_at_its_next_start(host: Ho
 
 def test_a_saved_host_gives_the_same_plan_elsewhere(host: Host) -> None:
     host.policy("nic0", NIC, "pv1")
-    host.sh("cede devices --save /tmp/host.json > /dev/null")
+    assert host.cede("devices", "--save", "/tmp/host.json").returncode == 0
     here = json.loads(host.cede("plan", "--json").stdout)
     there = json.loads(host.cede("plan", "--json", "--host", "/tmp/host.json").stdout)
     assert here == there
