@@ -392,6 +392,13 @@ def test_an_address_without_a_function_means_all_functions_of_the_slot(said: str
     assert (device.match.address, device.functions) == (Address(0, 9, 0, 0), Functions.ALL)
 
 
+def test_a_function_of_a_card_is_refused_under_a_second_name() -> None:
+    text = 'version: 1\ndevices:\n  gpu: {match: {address: "09:00"}}\n  audio: {match: {address: "09:00.1"}}\n'
+    twice = the_diagnostic_about(text)
+    assert (twice.name, twice.place) == ("device-named-twice", "policy.yaml:4:28")
+    assert all(part in twice.text for part in ("0000:09:00.1", "'gpu'", "policy.yaml:3:3"))
+
+
 def test_any_match_may_mean_all_functions_of_the_slot() -> None:
     device = only_device(device_with('match: {class: "0300"}, functions: all'))
     assert device.functions is Functions.ALL

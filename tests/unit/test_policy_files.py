@@ -66,6 +66,12 @@ def test_an_assignment_may_name_a_device_of_another_file_whatever_their_order(
         assert {a.place.file for a in policy.assignments} == {str(two)}
 
 
+def test_a_second_window_is_reported(folder: Path) -> None:
+    window = "version: 1\nwindow: {from: 02:00, to: 04:00}\n"
+    one, two = put(folder, one=window, two=window)
+    assert names_and_places(one, two) == [("repeated-key", f"{two}:2:1")]
+
+
 def test_everything_is_joined_in_the_order_of_the_files_names(folder: Path) -> None:
     for name in ("20", "10", "9"):
         said = f"devices: {{d{name}: {{match: {{mac: 52:54:00:00:00:{name.zfill(2)}}}}}}}"

@@ -19,6 +19,7 @@ from cede.planner.restarts import Restarts
 from cede.policy import policy_files
 from cede.services import one_off
 from cede.services.assess import Severity
+from cede.services.maintenance import drain, plan_drain
 from cede.services.pass_report import CheckedAssignment
 from cede.services.reconcile import RequestContext, apply, carry_out, carry_out_pass, replan
 from cede.services.verification import status
@@ -255,6 +256,26 @@ def test_functions_with_a_reset_of_their_own_are_plugged(host: SimulatedHost) ->
     assert all(map(host.guests["pv1"].domain.live_hostdev, CARD))
     aliases = {hostdev.alias for hostdev in host.guests["pv1"].domain.live}
     assert len(aliases) == len(CARD), "libvirt refuses a second hostdev of the same alias"
+
+
+def test_what_only_the_bus_resets_is_plugged_before_the_rest_of_its_card(
+    host: SimulatedHost,
+) -> None:
+    for address, driver, space in zip(FUNCTIONS, DRIVERS, (E1000E, E1000), strict=True):
+        host.tree.function(address, driver=driver, config=space)
+    done = applied(host, policy_of())
+    assert not any(outcome.error for outcome in done.outcomes)
+    plugged = [entry.split()[-1] for entry in host.journal if entry.startswith("plug ")]
+    assert plugged == list(reversed(FUNCTIONS))
+
+
+def test_a_drain_of_one_function_returns_the_whole_card(pair: SimulatedHost) -> None:
+    applied(pair, policy_of())
+    pair.happens("reboot pv1")
+    adapters = pair.adapters()
+    planned = plan_drain(adapters, policy_of(), FUNCTIONS[1], RequestContext())
+    drain(adapters, planned, RequestContext())
+    assert all(pair.cards[address].in_dom0 for address in CARD)
 
 
 def test_a_slot_without_a_device_is_no_card(host: SimulatedHost) -> None:

@@ -107,9 +107,14 @@ class Address:
         """Whether its segment has no number in Xen, which would take another device for this one."""
         return self.segment > MAX_XEN_SEGMENT
 
+    @property
+    def slot_address(self) -> Address:
+        """The address of function 0 of its slot, by which a whole slot is named."""
+        return replace(self, function=0)
+
     def same_slot(self, other: Address) -> bool:
         """Return whether both are in one slot; of an ARI device the functions above 7 are shown in other ones."""
-        return replace(self, function=0) == replace(other, function=0)
+        return self.slot_address == other.slot_address
 
     def same_bus(self, other: Address) -> bool:
         """Return whether a secondary bus reset of one would reset the other."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from uuid import UUID
 
-from cede.model.policy import Assignment, DevicePolicy, Match, Place, Policy
+from cede.model.policy import Assignment, DevicePolicy, Functions, Match, Place, Policy
 from cede.policy.build import Parts
 from cede.policy.diagnostics import Diagnostics, Path, quoted
 from cede.policy.virtual_functions import (
@@ -25,6 +25,7 @@ def policy_of(
     Unless `all_read`, the rest of the policy is unknown, so nothing is reported as missing.
     """
     _refuse_twins(files, diagnostics)
+    _refuse_parts(files, diagnostics)
     names = [file.names for file in files if file.names is not None]
     all_read = all_read and len(names) == len(files)
     if all_read:
@@ -67,6 +68,24 @@ def _refuse_twins(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
                     text = f"{words} is already the device {quoted(first.name)} at {first.place}"
                     diagnostics.add(file.tree.places[at], "device-named-twice", text, at)
                     break
+
+
+def _refuse_parts(files: Sequence[Parts], diagnostics: Diagnostics) -> None:
+    """Refuse a second name for one function of a card that is a device as a whole."""
+    devices = [(file, path, device) for file in files for path, device in file.devices.items()]
+    cards = {
+        device.match.address.slot_address: device
+        for _, _, device in devices
+        if device.functions is Functions.ALL and device.match.address is not None
+    }
+    for file, path, device in devices:
+        address = device.match.address
+        card = cards.get(address.slot_address) if address is not None else None
+        if card is None or address == card.match.address:
+            continue
+        at = (*path, "match", "address")
+        text = f"{address} is already part of the device {quoted(card.name)} at {card.place}"
+        diagnostics.add(file.tree.places[at], "device-named-twice", text, at)
 
 
 def _unique_traits(match: Match, path: Path) -> Iterator[tuple[Path, object, str]]:
