@@ -14,7 +14,7 @@ what: [address, domain, "live config"]. `gave` is whom cede gave a card to last:
 domid], `quarantined` which cards it found broken: address: why; `off_the_bus` and `errors` are what is seen of one.
 `virtual_functions` is what a device can have (`total`) and has, with the `settings` of each. `nodes` are what dom0 has
 through a device, by name: [kind, about, id]. `paused` and `drained` list what the administrator named so, "everything"
-too; `scheduled` tells that no person asks.
+too; `scheduled` tells that no person asks; `restarts` lists those that the pass may do.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, whether the rest is `action_required` of the administrator, which domain is to `restart`, and the `group`
@@ -49,11 +49,13 @@ from cede.model.journal_state import (
 )
 from cede.model.pci import Address, Device, HostUse, Identity, Link, Node, OriginalState, Reset
 from cede.model.plan import Plan
+from cede.model.policy import Restart
 from cede.model.virtual_functions import FunctionSettings, VirtualFunctions
 from cede.planner.boot_plan import plan_boot
 from cede.planner.planner import plan
 from cede.planner.release import release
 from cede.planner.resolve import resolve_targets
+from cede.planner.restarts import Restarts
 from cede.policy import policy_files
 from sim import config_spaces
 from unit.decisions import decisions
@@ -248,7 +250,12 @@ def _planned(case: dict[str, Any]) -> Plan:
     policy = policy_files.parse(yaml.safe_dump(case["policy"]), SOURCE)
     if case.get("boot"):
         return plan_boot(policy, inventory)
-    return plan(resolve_targets(policy, inventory), scheduled=case.get("scheduled", False))
+    permitted = frozenset(map(Restart, case.get("restarts", ())))
+    return plan(
+        resolve_targets(policy, inventory),
+        scheduled=case.get("scheduled", False),
+        restarts=Restarts(permitted=permitted),
+    )
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)

@@ -17,7 +17,7 @@ from cede.model.actions import (
 )
 from cede.model.domain import E820_HOST, PASSTHROUGH, Domain, Feature, GuestKind, own_alias
 from cede.model.plan import Change, Decision, Deferred, Drifted, Purpose, Refused, Satisfied, Why
-from cede.model.policy import OnDrift, When
+from cede.model.policy import OnDrift, Restart, When
 from cede.planner.half_gone import put_back
 from cede.planner.rules import Asked, first_answer
 
@@ -168,14 +168,23 @@ def _action_required(target: AttachTarget) -> str:
     if not target.domain.running:
         return f"start {name}"
     if target.blocked:
-        return f"shut {name} down and start it: it was started without passthrough, so libxl would refuse a hot-plug"
+        return _restart_by_hand(
+            target, "it was started without passthrough, so libxl would refuse a hot-plug"
+        )
     if target.restart_with:
         together = " and ".join(map(str, target.restart_with))
-        return (
-            f"shut {name} down and start it: {together} can only be reset together, with their bus, and libvirt "
-            "hot-plugs no device while another one on its bus is in use"
+        return _restart_by_hand(
+            target,
+            f"{together} can only be reset together, with their bus, and libvirt hot-plugs no device while another one "
+            "on its bus is in use",
         )
     return ""
+
+
+def _restart_by_hand(target: AttachTarget, why: str) -> str:
+    permitted = target.assignment.restart is not Restart.NEVER
+    by_cede = " (`cede apply --restart` does that)" if permitted else ""
+    return f"shut {target.domain.name} down and start it{by_cede}: {why}"
 
 
 def _already(target: AttachTarget) -> Satisfied | Deferred:
