@@ -111,7 +111,7 @@ class Emulator:
         with self._monitor() as monitor:
             unsaved.save(monitor, self.folder / unsaved.FILE)
         self.ask("migrate-set-parameters", {"max-bandwidth": 1 << 40})
-        self.ask("migrate", {"uri": f"exec:cat > {STATE}"})
+        self.ask("migrate", {"uri": f"file:{STATE}"})
 
         def finished() -> bool:
             progress = self.ask("query-migrate")

@@ -48,6 +48,10 @@ _HUB_SINK = (
 # What a sound card plays is heard by nobody.
 _NO_SOUND = "none,id=no_sound"
 
+# Each page of memory has its own place in the snapshot's file, from where it is read into the machine's memory at once.
+# The file has holes where the machine's memory is empty: it is 8 GiB long, and takes as much room as was used.
+_SNAPSHOT = "migration.mapped-ram=on"
+
 # For an NVMe with virtual functions, which can only be hot-added: its state fits in no snapshot.
 _NVME_SUBSYSTEM = "nvme-subsys,id=nvme_subsystem"
 
@@ -67,6 +71,7 @@ def arguments(*, ssh_port: int, restore: bool) -> list[str]:
     argv += ["-accel", "tcg,thread=multi,tb-size=1024"]
     argv += ["-cpu", _CPU, "-smp", str(CPUS), "-m", str(MEMORY_MIB)]
     argv += ["-display", "none"]
+    argv += ["-global", _SNAPSHOT]
     argv += ["-chardev", f"file,id=console,path={CONSOLE_LOG}", "-serial", "chardev:console"]
     argv += ["-qmp", f"unix:{QMP_SOCKET},server=on,wait=off"]
     argv += ["-kernel", "xen", "-append", _XEN, "-initrd", f"vmlinuz {_DOM0},initrd.img"]
@@ -80,7 +85,7 @@ def arguments(*, ssh_port: int, restore: bool) -> list[str]:
     for device in DEVICES:
         argv += _device(device)
     if restore:
-        argv += ["-incoming", f"exec:cat {STATE}"]
+        argv += ["-incoming", f"file:{STATE}"]
     return argv
 
 
