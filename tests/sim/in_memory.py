@@ -76,6 +76,7 @@ class MemoryHost(Host):
             backend_state=(RECONFIGURING if stuck else frontend) if pv else INITIALISED,
             frontend_state=CONNECTED if stuck else frontend,
             virtual_slot=Address(0, 0, 0, 0),
+            device_model_slot=None if pv else Address(0, 0, 4, 0),
         )
 
     def uses(
