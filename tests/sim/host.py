@@ -47,7 +47,8 @@ class Host(ABC):
     `backend` is xenstore's: which domid is given a device. `by_cede` are those of it that cede gave, `closing` those
     that a paused guest was asked to let go of, `given_up` those that it let go of too late. `silent` is how libvirt
     doesn't answer; `deaf` guests don't shut down. `unrestored` is what interfaces have that doesn't come back;
-    `functions` are the virtual functions of each interface, of which a driver can't set what is `unsupported`.
+    `functions` are the virtual functions of each interface, of which a driver can't set what is `unsupported`;
+    those that are `off` are switched off.
     """
 
     cards: Mapping[Address, Card]
@@ -72,7 +73,7 @@ class Host(ABC):
         self.silent: CedeError | None = None
         self.unrestored: dict[str, tuple[str, ...]] = {}
         self.functions: dict[str, list[FunctionSettings]] = {}
-        self.unsupported = set[str]()
+        self.unsupported, self.off = set[str](), set[str]()
         self.pools: dict[str, tuple[str, ...]] = {}
         self.deaf, self.guest_says, self.logged_faults = False, "", 0
         self.user, self.is_root = "root", True
@@ -111,6 +112,7 @@ class Host(ABC):
                     name=name,
                     unrestored=self.unrestored.get(name, ()),
                     functions=tuple(self.functions.get(name, ())),
+                    up=name not in self.off,
                 )
                 for name in dict.fromkeys((*self.unrestored, *self.functions))
             )

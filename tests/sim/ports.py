@@ -199,6 +199,12 @@ class SimulatedLinks(Port):
             Adapter.LINKS, "functions", lambda of: tuple(self._host.functions.get(of, ())), name
         )
 
+    def switch_on(self, name: str) -> None:
+        def prepare() -> Stages:
+            return [partial(self._host.off.discard, name)]
+
+        self._gate.does(Adapter.LINKS, "switch-on", prepare, name)
+
     def set_up_function(self, name: str, index: int, settings: FunctionSettings) -> None:
         def prepare() -> Stages:
             for what in settings.said:

@@ -113,6 +113,7 @@ def _functions(said: dict[str, Any] | None) -> VirtualFunctions | None:
             total=said["total"],
             count=said.get("count", 0),
             probed=said.get("probed", False),
+            up=said.get("up", True),
             settings=tuple(FunctionSettings(**one) for one in said.get("settings", ())),
         )
         if said

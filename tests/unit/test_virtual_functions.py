@@ -14,6 +14,7 @@ from cede.adapters.linux.sysfs import Sysfs
 from cede.commands import output
 from cede.commands.devices import details
 from cede.errors import PermanentError, PolicyError
+from cede.model.actions import ConfigureVirtualFunction
 from cede.model.network import Interface
 from cede.model.pci import PCIBACK, Address, Names
 from cede.model.virtual_functions import (
@@ -104,6 +105,16 @@ def test_what_somebody_changed_is_put_right_and_nothing_else(card: SimulatedHost
     done = apply(card, TWO)
     assert [len(one.tried) for one in done.outcomes] == [1]
     assert card.functions[PORT][0].said == {"mac": MACS[0], "vlan": 7, "trust": True}
+
+
+def test_an_interface_that_is_switched_off_is_switched_on(card: SimulatedHost) -> None:
+    card.off.add(PORT)
+    apply(card, TWO)
+    assert card.off == set()
+    card.off.add(PORT)
+    done = apply(card, TWO)
+    assert [type(one) for one in done.outcomes[0].change.actions] == [ConfigureVirtualFunction] * 2
+    assert card.off == set()
 
 
 def test_their_number_stays_while_one_is_in_a_guest(card: SimulatedHost) -> None:

@@ -50,7 +50,7 @@ def make_functions(adapters: Adapters, action: SetVirtualFunctions) -> None:
 
 
 def set_up_function(adapters: Adapters, action: ConfigureVirtualFunction) -> None:
-    """Set it up, and read back what its driver keeps.
+    """Set it up, and read back what its driver keeps; the physical function is switched on, as guests' drivers need it.
 
     Raises TransientError while the physical function has no interface, PermanentError if the driver can't do it.
     """
@@ -61,6 +61,7 @@ def set_up_function(adapters: Adapters, action: ConfigureVirtualFunction) -> Non
             f"{address} has no network interface, by which its virtual functions are set up",
             name="no-interface",
         )
+    adapters.timeouts.call(f"switching {names[0]} on", lambda: adapters.links.switch_on(names[0]))
     adapters.timeouts.call(
         f"setting up virtual function {index} of {address}",
         lambda: adapters.links.set_up_function(names[0], index, action.settings),

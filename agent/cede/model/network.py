@@ -76,6 +76,10 @@ class Network:
         told = (one.functions for one in self.interfaces if one.name in names and one.functions)
         return next(told, ())
 
+    def any_off(self, names: Collection[str]) -> bool:
+        """Tell whether one of these interfaces is known to be switched off."""
+        return any(one.name in names and not one.up for one in self.interfaces)
+
     def unrestored(self, names: Collection[str]) -> tuple[str, ...]:
         """Return what these interfaces have that isn't brought back, each phrase with the name of its interface."""
         return tuple(

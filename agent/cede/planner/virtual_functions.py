@@ -142,7 +142,7 @@ def _decide(
             instance=device.instance,
             actions=actions,
             action_required=in_use.remedy if in_use is not None else "",
-            reason=_reason(settings, count),
+            reason=_reason(found, settings, count),
         )
     return in_use or Satisfied(
         subject=subject,
@@ -154,11 +154,15 @@ def _decide(
 
 
 def _reason(
-    settings: tuple[ConfigureVirtualFunction, ...], count: SetVirtualFunctions | None
+    found: VirtualFunctions,
+    settings: tuple[ConfigureVirtualFunction, ...],
+    count: SetVirtualFunctions | None,
 ) -> str:
     """Say what was found otherwise, where functions that are there already are set up again."""
     if not settings or (count is not None and count.count != count.were):
         return ""
+    if not found.up:
+        return "its interface is switched off, so that no guest is told its MAC"
     return "virtual functions are not set up as they are to be"
 
 
@@ -190,7 +194,8 @@ def _settings(
         return
     there = wanted.count if anew else min(wanted.count, found.count)
     for index in range(there):
-        so = FunctionSettings() if anew or index >= len(found.settings) else found.settings[index]
+        told = not anew and found.up and index < len(found.settings)
+        so = found.settings[index] if told else FunctionSettings()
         mac = wanted.macs[index] if wanted.macs else None
         mac = mac or derived_mac(inventory.seed, str(device.address), index)
         missing = replace(wanted.settings, mac=mac).beyond(so)

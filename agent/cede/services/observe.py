@@ -103,7 +103,10 @@ def observe(adapters: Adapters, *, to_plan: bool = True) -> Inventory:
 
 def _with_settings(device: Device, network: Network) -> VirtualFunctions | None:
     found = device.virtual_functions
-    return found and replace(found, settings=network.functions(device.interfaces))
+    names = device.interfaces
+    return found and replace(
+        found, settings=network.functions(names), up=not network.any_off(names)
+    )
 
 
 def find_uses(

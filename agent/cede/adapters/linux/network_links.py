@@ -79,6 +79,10 @@ class Links:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _unreadable("ip -json link show", said) from error
 
+    def switch_on(self, name: str) -> None:
+        """Switch the interface on. Raises PermanentError if the kernel refuses."""
+        self._run("ip", "link", "set", "dev", name, "up")
+
     def set_up_function(self, name: str, index: int, settings: FunctionSettings) -> None:
         """Set up the virtual function `index` of the interface `name`; what `settings` doesn't say stays as it is.
 
