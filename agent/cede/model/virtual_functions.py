@@ -70,8 +70,8 @@ class VirtualFunctions:
     """The virtual functions of a physical one, as they are.
 
     `total` is how many it can have, `count` how many it has (sriov_totalvfs, sriov_numvfs); `probed` tells whether
-    dom0's drivers take new ones (sriov_drivers_autoprobe). `up` tells whether the interface is switched on, without which
-    a guest's driver isn't told its MAC and makes one up. `settings` has those of each, in order; empty where the
+    dom0's drivers take new ones (sriov_drivers_autoprobe). `up` tells whether the interface is switched on, without
+    which a guest's driver isn't told its MAC and makes one up. `settings` has those of each, in order; empty where the
     driver tells of none, as that of no network card does.
     """
 
