@@ -137,7 +137,7 @@ def test_one_that_never_comes_is_reported_when_the_wait_is_over(
     done = run(alone, policy, wait=20.0)
     assert 20.0 <= alone.time.elapsed < 22.0
     assert [refusal.subject for refusal in done.plan.refusals] == ["nic1 -> pv1"]
-    assert of_report(done) is Exit.USAGE
+    assert of_report(done) is Exit.TRY_LATER
 
 
 def test_the_driver_that_a_card_had_is_waited_for_since_it_reports_the_cards_apart(

@@ -11,10 +11,10 @@ off (no domid) and has passthrough and the host's memory map; its XML says so to
 `taken` is what dom0 had in it before cede took it: driver and MAC. With `boot: true` it is the plan of the early
 binder. `remembered` is what the journal knows of the card that was at an address. `left` is where the last pass left
 what: [address, domain, "live config"]. `gave` is whom cede gave a card to last: [address, name in the policy, domain,
-domid], `quarantined` which cards it found broken: address: why; `off_the_bus` and `errors` are what is seen of one.
-`virtual_functions` is what a device can have (`total`) and has, with the `settings` of each. `nodes` are what dom0 has
-through a device, by name: [kind, about, id]. `paused` and `drained` list what the administrator named so, "everything"
-too; `scheduled` tells that no person asks; `restarts` lists those that the pass may do.
+domid, the card's number], `quarantined` which cards it found broken: address: why; `off_the_bus` and `errors` are what
+is seen of one. `virtual_functions` is what a device can have (`total`) and has, with the `settings` of each. `nodes`
+are what dom0 has through a device, by name: [kind, about, id]. `paused` and `drained` list what the administrator named
+so, "everything" too; `scheduled` tells that no person asks; `restarts` lists those that the pass may do.
 
 `plan` is what it decides by subject (unit/decisions.py): `change` with its actions, its `purpose` unless that is a
 first attach, whether the rest is `action_required` of the administrator, which domain is to `restart`, and the `group`
@@ -92,6 +92,7 @@ def _device(address: str, said: dict[str, Any]) -> Device:
         virtual_functions=_functions(said.get("virtual_functions")),
         requester=_address(said.get("requester")),
         node_device=said.get("listed", True),
+        instance=said.get("instance"),
         off_the_bus=said.get("off_the_bus", False),
         aer_errors=tuple(said.get("errors", ())),
         in_pciback_slots=said.get("slot", said.get("driver") == "pciback"),
@@ -210,8 +211,14 @@ def _inventory(host: dict[str, Any]) -> Inventory:
             for address, reason in host.get("quarantined", {}).items()
         ),
         given_before=tuple(
-            Given(address=Address.parse(address), device=device, domain=name, domid=domid)
-            for address, device, name, domid in host.get("gave", [])
+            Given(
+                address=Address.parse(address),
+                device=device,
+                domain=name,
+                domid=domid,
+                instance=next(iter(instance), None),
+            )
+            for address, device, name, domid, *instance in host.get("gave", [])
         ),
         last_applied=tuple(
             LastApplied(

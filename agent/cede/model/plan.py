@@ -141,6 +141,7 @@ class Why(StrEnum):
     OTHER_POLICY = "other-policy"
     UNMENTIONED = "unmentioned"
     NOTHING_LEFT = "nothing-left"
+    ABSENT = "absent"
     VIRTUAL_FUNCTIONS_SET_UP = "virtual-functions-set-up"
 
 

@@ -208,6 +208,8 @@ class Verification:
 class Assignment:
     """One device assigned to one domain (by name or UUID).
 
+    Without an `optional` device the domain is as it should be, and starts, while the device isn't there.
+
     `permissive` lets the guest write all of the configuration space. `adopt` takes over a hostdev that the
     administrator added.
     """
@@ -220,6 +222,7 @@ class Assignment:
     restart: Restart = Restart.NEVER
     permissive: bool = False
     adopt: bool = False
+    optional: bool = False
     place: Place
 
 

@@ -259,7 +259,7 @@ def _missing(described: DevicePolicy, inventory: Inventory, subject: str) -> Ref
         reason=f"no device of this host matches {described.name} ({described.place}){listed}",
         remedy=f"`cede release {address}` removes the hostdev that is left"
         if holders
-        else "`cede devices` lists what there is",
-        kind=FailureKind.USAGE,
+        else "it goes on once the device is there; should the match be wrong, `cede devices` lists what there is",
+        kind=FailureKind.TRY_LATER,
         rule="no-device",
     )

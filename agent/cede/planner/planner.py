@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Plan, Refused
+from cede.planner.absent import plan_absent
 from cede.planner.attach import plan_assignment
 from cede.planner.groups import Member, keep_together
 from cede.planner.paused import left_alone
@@ -65,7 +66,8 @@ def plan(targets: Targets, *, scheduled: bool = False, restarts: Restarts = NONE
         elif target.pause is not None:
             decided.append((target, left_alone(target.subject, target.pause)))
         elif target.refusal is not None:
-            decided.append((target, target.refusal))
+            absent = partial(plan_absent, target, target.refusal, inventory)
+            decided.append((target, walled(target.subject, absent)))
     decisions = keep_together([_member(*one) for one in decided], inventory)
     for (target, _), decision in zip(decided, decisions, strict=True):
         refused = isinstance(decision, Refused) and not decision.may_pass

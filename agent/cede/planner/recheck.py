@@ -261,7 +261,8 @@ def _foreign(change: Change, action: HotPlug | PutBack | Unplug, now: Inventory)
 def _running(change: Change, action: RemoveFromConfig, now: Inventory) -> Refused | None:
     """A domain that was off when the plan was made runs with the device by now."""
     domain = now.domain(action.domain)
-    if domain is None or not domain.live_hostdev(action.address):
+    vanished = change.identity is None  # the running domain keeps it in any case
+    if vanished or domain is None or not domain.live_hostdev(action.address):
         return None
     return Refused(
         subject=change.subject,

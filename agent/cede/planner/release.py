@@ -21,6 +21,7 @@ from cede.model.plan import Change, Purpose, Refused, Satisfied, Why
 from cede.model.policy import source_text
 from cede.planner.guards import refuse_guarded
 from cede.planner.half_gone import half_gone_in, put_back, refuse_half_gone
+from cede.planner.replaced import refuse_replaced
 from cede.planner.silence import refuse_silent
 from cede.planner.targets import DetachTarget
 
@@ -61,18 +62,20 @@ def _foreign(target: DetachTarget) -> Refused | None:
 def _vanished(target: DetachTarget) -> Refused | None:
     """Refuse to detach a vanished device from a running guest.
 
-    The persistent XML keeps its note until then, or a card that comes back would be nobody's.
+    The persistent XML keeps its note until then, or a card that comes back would be nobody's; a person may clean it.
     """
-    names = [domain.name for domain in target.running]
-    if target.device is not None or not names:
+    if target.device is not None or not target.running:
         return None
-    return Refused(
-        subject=target.subject,
-        rule="vanished",
-        kind=FailureKind.TRY_LATER,
-        reason=f"{target.address} has vanished from the host while it was in the running {', '.join(names)}",
-        remedy=f"shut {names[0]} down, then try again; that removes the hostdev from the persistent XML",
+    return refuse_vanished(target.address, target.subject, target.running[0])
+
+
+def _replaced(target: DetachTarget) -> Refused | None:
+    """Refuse to detach a card that no guest has got: another one was at its address."""
+    found = (
+        refuse_replaced(target.address, target.subject, domain, target.inventory)
+        for domain in target.running
     )
+    return next((refusal for refusal in found if refusal is not None), None)
 
 
 def _owner_unknown(target: DetachTarget) -> Refused | None:
@@ -131,6 +134,7 @@ DETACH_RULES: tuple[DetachRule, ...] = (
     DetachRule("domain-unreadable", spares_traces=False, ask=_domain_unreadable),
     DetachRule("foreign", spares_traces=False, ask=_foreign),
     DetachRule("vanished", spares_traces=False, ask=_vanished),
+    DetachRule("replaced", spares_traces=False, ask=_replaced),
     DetachRule("owner-unknown", spares_traces=False, ask=_owner_unknown),
     DetachRule("host-needs-it", spares_traces=True, ask=_host_needs_it),
     DetachRule("elsewhere", spares_traces=True, ask=_elsewhere),
@@ -139,13 +143,17 @@ DETACH_RULES: tuple[DetachRule, ...] = (
 )
 
 
-def plan_way_out(target: DetachTarget) -> Change | Refused | None:
-    """Plan the way out of the target's domains, or return the first refusal; None if nothing is to be done."""
+def plan_way_out(target: DetachTarget, *, clean: bool = False) -> Change | Refused | None:
+    """Plan the way out of the target's domains, or return the first refusal; None if nothing is to be done.
+
+    With `clean` the persistent XML of a domain that runs with a vanished device goes without it from now on.
+    """
     answers = ((rule, rule.ask(target)) for rule in DETACH_RULES)
     rule, refusal = next(((r, a) for r, a in answers if a is not None), (None, None))
     actions: tuple[Action, ...] = tuple(_leave(target))
     only_traces = bool(actions) and all(isinstance(a, RemoveFromConfig) for a in actions)
-    if refusal is not None and not (only_traces and rule is not None and rule.spares_traces):
+    spared = rule is not None and (rule.spares_traces or (clean and rule.name == "vanished"))
+    if refusal is not None and not (only_traces and spared):
         return refusal
     if refusal is None and target.return_to_dom0 and not target.elsewhere:
         actions = (*actions, *_return(target))
@@ -206,8 +214,12 @@ def release(
     """Plan the return of the device at `address` to dom0; a vanished one is only removed from the XML."""
     back = purpose is not Purpose.DETACH
     target = DetachTarget.of(address, subject, inventory, purpose, return_to_dom0=back)
-    decision = plan_way_out(target)
+    decision = plan_way_out(target, clean=True)
     taken = _elsewhere(target)
+    if isinstance(decision, Change) and target.device is None and target.running:
+        lost = refuse_vanished(address, subject, target.running[0])
+        shut_down = f"shut {target.running[0].name} down: {lost.reason}"
+        return replace(decision, action_required=shut_down)
     if isinstance(decision, Change) and taken is not None and target.device is not None:
         return replace(decision, action_required=f"{taken.remedy}: {taken.reason}")
     if decision is not None:
@@ -305,6 +317,17 @@ def leftover(
         subject=subject,
         why=Why.NOTHING_LEFT,
         reason=f"only ownership metadata is left in the transient {domain.name}",
+    )
+
+
+def refuse_vanished(address: Address, subject: str, running: Domain) -> Refused:
+    """Refuse what vanished from the host while the `running` domain had it: only the guest's end ends that."""
+    return Refused(
+        subject=subject,
+        rule="vanished",
+        kind=FailureKind.TRY_LATER,
+        reason=f"{address} has vanished from the host while it was in the running {running.name}",
+        remedy=f"shut {running.name} down; `cede release {address}` cleans the persistent XML",
     )
 
 

@@ -23,6 +23,7 @@ from cede.planner.release import (
     refuse_owner_untold,
     refuse_unreadable,
 )
+from cede.planner.replaced import refuse_replaced
 from cede.planner.resets import (
     refuse_no_reset,
     refuse_reset_unknown,
@@ -419,6 +420,14 @@ def _foreign(target: AttachTarget, _: PlanContext) -> Answer:
     )
 
 
+def _replaced(target: AttachTarget, _: PlanContext) -> Answer:
+    """The running domain got another card at that address."""
+    if target.live is None:
+        return None
+    address, subject = target.device.address, target.subject
+    return refuse_replaced(address, subject, target.domain, target.inventory)
+
+
 def _half_gone(target: AttachTarget, _: PlanContext) -> Answer:
     """libvirt lists it live, and Xen has taken it out, for good."""
     if target.live is None:
@@ -507,6 +516,7 @@ RULES: tuple[Rule, ...] = (
     Rule("memory-on-demand", Asked.LATER, _memory_on_demand),
     Rule("domain-off", Asked.LATER, _domain_off),
     Rule("foreign", Asked.LATER, _foreign),
+    Rule("replaced", Asked.LATER, _replaced),
     Rule("half-gone", Asked.LATER, _half_gone),
     Rule("other-setting", Asked.LATER, _other_setting),
     Rule("root-bus", Asked.ALWAYS, _root_bus),

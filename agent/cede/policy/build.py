@@ -190,6 +190,7 @@ def _assignments(tree: Tree, diagnostics: Diagnostics) -> dict[Path, Assignment]
             when=When(said.get("when", When.NOW)),
             permissive=said.get("permissive", False),
             adopt=said.get("adopt", False),
+            optional=said.get("optional", False),
             place=place,
         )
         for path, said, place in _sound(tree, "assignments", diagnostics)

@@ -103,7 +103,7 @@ def _plain(text: str, path: Path) -> str | int | None:
         case (
             ("devices", _, "match", "any")
             | ("devices", _, "virtual_functions", "spoof_check" | "trust")
-            | ("assignments", _, "permissive" | "adopt")
+            | ("assignments", _, "permissive" | "adopt" | "optional")
         ):
             return _BOOLEANS.get(text, text)
     return text

@@ -60,6 +60,7 @@ _OF_A_GUEST = {
     _FOUND_OTHERWISE[Witness.GUEST],
     *_SILENT.values(),
 }
+_SATISFIED = {Why.ALTERNATIVE_HAS_IT: "AlternativeHasIt", Why.ABSENT: "OptionalAbsent"}
 _REFUSED = {
     FailureKind.UNSAFE: "Unsafe",
     FailureKind.USAGE: "PolicyWrong",
@@ -150,7 +151,13 @@ def to_ask(
             return None
         case Change():
             return Witness.GUEST if outcome is not None and outcome.error is None else None
-        case Satisfied(why=Why.ALTERNATIVE_HAS_IT) | Refused() | Deferred() | Drifted() | Paused():
+        case (
+            Satisfied(why=Why.ALTERNATIVE_HAS_IT | Why.ABSENT)
+            | Refused()
+            | Deferred()
+            | Drifted()
+            | Paused()
+        ):
             return None
         case Satisfied():
             return Witness.GUEST if again and not stopped else Witness.HOST
@@ -275,10 +282,11 @@ def _row(decision: Decision, outcome: Outcome | None) -> _Row:
             return _done(decision)
         case Deferred(action_required=to_do, restart=restart):
             return _waits(to_do, restart)
-        case Satisfied(why=Why.ALTERNATIVE_HAS_IT, reason=reason):
-            return _Row(*_end(), "AlternativeHasIt", reason, Status.TRUE)
         case Satisfied():
-            return _Row(*_end(), "NextStart", decision.reason, None)
+            why = _SATISFIED.get(decision.why, "NextStart")
+            return _Row(
+                *_end(), why, decision.reason, Status.TRUE if decision.why in _SATISFIED else None
+            )
         case Refused(kind=kind, reason=reason):
             text = f"refused: {reason} (remedy: {decision.remedy})"
             why = _BY_RULE.get(decision.rule) or _REFUSED.get(kind, "Refused")
