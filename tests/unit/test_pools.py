@@ -140,7 +140,7 @@ def test_a_broken_card_is_passed_over_and_kept_only_by_the_guest_that_runs_with_
 
 
 @pytest.mark.parametrize("assign", [False, True])
-def test_what_a_name_means_alone_is_in_no_pool(assign: bool) -> None:
+def test_what_an_assignment_means_alone_is_in_no_pool(assign: bool) -> None:
     exact = DevicePolicy(name="mine", match=Match(address=FIRST), expect=Expect(), place=HERE)
     policy = policy_of(2, exact)
     if assign:
@@ -148,16 +148,22 @@ def test_what_a_name_means_alone_is_in_no_pool(assign: bool) -> None:
         policy = replace(policy, assignments=(*policy.assignments, own))
     planned = plan(resolve_targets(policy, host(True, True, True)))
     found = {change.device: change.address for change in planned.changes}
-    assert found == {"nic00": SECOND} | ({"mine": FIRST} if assign else {})
-    (refusal,) = planned.refusals
-    assert (refusal.rule, "mine" in refusal.reason) == ("none-left", True)
+    if assign:
+        assert found == {"nic00": SECOND, "mine": FIRST}
+        (refusal,) = planned.refusals
+        assert (refusal.rule, "mine" in refusal.reason) == ("none-left", True)
+    else:  # a name alone is no claim
+        assert found == {"nic00": FIRST, "nic01": SECOND}
 
 
-def test_what_may_be_the_one_that_a_name_means_is_in_no_pool_while_it_sleeps() -> None:
+def test_what_may_be_the_one_that_an_assignment_means_is_in_no_pool_while_it_sleeps() -> None:
     serial = "00-11-22-33-44-55-66-77"
     exact = DevicePolicy(name="mine", match=Match(serial=serial), expect=Expect(), place=HERE)
     cards = (replace(card(FIRST), asleep=True), card(SECOND))
-    (change,) = plan(resolve_targets(policy_of(1, exact), host(True, cards=cards))).changes
+    policy = policy_of(1, exact)
+    own = Assignment(device="mine", domain="pv01", place=HERE)
+    policy = replace(policy, assignments=(*policy.assignments, own))
+    (change,) = plan(resolve_targets(policy, host(True, True, cards=cards))).changes
     assert change.address == SECOND
 
 

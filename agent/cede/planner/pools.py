@@ -1,7 +1,7 @@
 """Pools: which device a match with `any: true` means, so that each assignment keeps the card that it once got.
 
 Its own comes first, also while its guest is off; then what the guest had before; then the first that is free, whole and
-fit to be given away. What the policy means by another name is in no pool.
+fit to be given away. What an assignment means by a name of its own is in no pool.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Obstacle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pools:
-    """What the pools of a policy are chosen from; `named` are what its other names mean alone, by address."""
+    """What the pools of a policy are chosen from; `named` are what other assigned names mean alone."""
 
     policy: Policy
     inventory: Inventory
@@ -46,11 +46,12 @@ class Pools:
 
     @classmethod
     def of(cls, policy: Policy, inventory: Inventory) -> Pools:
-        """Find what is kept out: the one device that a name means, and what may be that once it is awake."""
+        """Find what is kept out: the one device that an assigned name means, or may mean once it is awake."""
         named: dict[Address, str] = {}
+        assigned = {assignment.device for assignment in policy.assignments}
         if any(described.match.any_one for described in policy.devices):
             for described in policy.devices:
-                if not described.match.any_one:
+                if described.name in assigned and not described.match.any_one:
                     found = candidates(described.match, inventory)
                     meant = found if len(found) == 1 else asleep_candidates(described, inventory)
                     named |= {device.address: described.name for device in meant}
