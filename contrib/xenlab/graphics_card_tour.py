@@ -7,7 +7,7 @@ VGA = "VGA compatible controller: Advanced Micro Devices, Inc. [AMD/ATI]"
 GUEST, LARGE = "pv1", "pv4"
 COLLISION = "address conflict with System RAM"
 OFFLINE = "Device offline. Try using e820_host=1"
-CLAIMED = "claiming resource 0000:00:00.0/2"
+CLAIMED = "claiming resource 0000:00:00.0/2"  # the last of its BARs
 NO_BOUNCE_BUFFERS = "Could not setup SWIOTLB"
 BELOW_THE_CARD = "2G"
 LOG = "/tmp/pv4.log"
@@ -82,7 +82,8 @@ def _collide(telling: Telling) -> None:
 
 def _diagnose(telling: Telling) -> None:
     telling.say("cede's doctor is shown what the guest's kernel said.")
-    telling.host("cede", "doctor", CARD, LARGE, "--guest-log", LOG, status=1)
+    found = telling.host("cede", "doctor", CARD, LARGE, "--guest-log", LOG, status=1)
+    telling.must("(bar-unclaimed)" in found, "the doctor has not found the collision")
     said = telling.host(
         "cede", "doctor", CARD, LARGE, "--guest-log", LOG, "--fix", "--yes", status=1
     )

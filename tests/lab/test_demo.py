@@ -1,6 +1,6 @@
 """The demo as a newcomer runs it: it ends with 0 only if all that it tells was so.
 
-On the other dom0 release test_main_job.py asserts the same and more.
+On the other dom0 release test_main_job.py asserts the same of the network card, test_seed.py of the graphics card.
 """
 
 import os

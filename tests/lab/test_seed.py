@@ -1,4 +1,7 @@
-"""The graphics card of 2012 on real Xen: in a guest with its sound, and the memory collision of a guest above 4 GiB."""
+"""The graphics card of 2012 on real Xen: in a guest with its sound, and the memory collision of a guest above 4 GiB.
+
+On the other dom0 release test_demo.py asserts the same.
+"""
 
 import json
 
@@ -6,7 +9,10 @@ import pytest
 
 from lab.host import Host
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.parametrize("_each_release", ["bookworm"], indirect=True, scope="module"),
+]
 
 VIRSH = "virsh -q -c xen:///system"
 CARD, SOUND = "0000:09:00.0", "0000:09:00.1"
