@@ -9,6 +9,7 @@ from .dom0 import Result
 from .lab import Lab
 
 IN_GUEST = Path(__file__).with_name("in_guest.py")
+_SECONDS = 600.0  # for one command; a guest's restart takes the longest
 _SIDE_BY_SIDE = 2  # while one waits for its guest the other has the processor
 
 
@@ -76,7 +77,7 @@ class Telling:
 
     def _run(self, argv: tuple[str, ...]) -> Result:
         script = IN_GUEST.read_text() if argv[:2] == ("python3", "-") else ""
-        return self.lab.exec(argv, stdin=script)
+        return self.lab.exec(argv, stdin=script, timeout=_SECONDS)
 
     def _shown(self, done: Result, what: str, *, status: int, show: bool) -> str:
         if show:
