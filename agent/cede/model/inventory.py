@@ -22,7 +22,7 @@ from cede.model.journal_state import (
     Restarting,
     Unfinished,
 )
-from cede.model.pci import TRAITS, Address, Device, OriginalState
+from cede.model.pci import Address, Device, OriginalState
 
 INITIALISING, INITIALISED, CONNECTED, CLOSING, RECONFIGURING = (
     1,
@@ -187,13 +187,9 @@ class Inventory:
         return {bus: tuple(devices) for bus, devices in buses.items()}
 
     @cached_property
-    def _by_trait(self) -> dict[tuple[str, object], list[Device]]:
-        traits: dict[tuple[str, object], list[Device]] = {}
-        for device in self.devices:
-            for trait in TRAITS:
-                value = getattr(device, trait, None) or getattr(device.identity, trait, None)
-                traits.setdefault((trait, value), []).append(device)
-        return traits
+    def _by_trait(self) -> dict[str, dict[object, list[Device]]]:
+        """Filled as traits are asked for: most hosts are asked for one or two."""
+        return {}
 
     @cached_property
     def _owned(self) -> dict[str | Address, list[tuple[Domain, Ownership]]]:
@@ -218,7 +214,14 @@ class Inventory:
 
     def having(self, trait: str, value: object) -> Sequence[Device]:
         """Return the devices of which one of TRAITS has that value, in listed order."""
-        return self._by_trait.get((trait, value), ())
+        index = self._by_trait.get(trait)
+        if index is None:
+            index = {}
+            for device in self.devices:
+                has = getattr(device, trait, None) or getattr(device.identity, trait, None)
+                index.setdefault(has, []).append(device)
+            self._by_trait[trait] = index
+        return index.get(value, ())
 
     def owned_as(self, name: str) -> Sequence[tuple[Domain, Ownership]]:
         """Return cede's notes on devices that it gave under `name`, and in which domain."""

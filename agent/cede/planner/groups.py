@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cede.model.plan import Change, Decision, Deferred, Refused, Satisfied, Why
-from cede.planner.resets import reset_together
+from cede.planner.resets import goes_alone, reset_together
 from cede.planner.walls import walled
 
 if TYPE_CHECKING:
@@ -37,28 +37,25 @@ def keep_together(members: Sequence[Member], inventory: Inventory) -> tuple[Deci
     """Return the decisions of all members, in their order: with one refusal in a group all of it is refused."""
     decisions = [member.decision for member in members]
     for group in _groups(members, inventory):
-        if len(group) < 2:  # noqa: PLR2004 - one alone is no group
-            continue
         for number, decision in zip(group, _together([decisions[n] for n in group]), strict=True):
             decisions[number] = decision
     return tuple(decisions)
 
 
 def _groups(members: Sequence[Member], inventory: Inventory) -> list[list[int]]:
-    """The numbers of the members, by group."""
+    """The numbers of the members, by group; what is alone is in none."""
     at = {(member.address, member.domain): n for n, member in enumerate(members)}
     group_of: dict[int, list[int]] = {}
     owned: dict[Hashable, int] = {}
     for number, member in enumerate(members):
-        group = group_of.setdefault(number, [number])
-        first = owned.setdefault(member.owner, number)
+        joined = [owned.setdefault(member.owner, number)]
         found = walled(member.decision.subject, partial(_mates, member, inventory))
         mates = () if isinstance(found, Refused) else found
-        joined = (
-            first,
-            *(at[mate, member.domain] for mate in mates if (mate, member.domain) in at),
-        )
+        joined += [at[mate, member.domain] for mate in mates if (mate, member.domain) in at]
         for other in joined:
+            if other == number:
+                continue
+            group = group_of.setdefault(number, [number])
             others = group_of.setdefault(other, [other])
             if others is not group:
                 group += others
@@ -68,7 +65,9 @@ def _groups(members: Sequence[Member], inventory: Inventory) -> list[list[int]]:
 
 def _mates(member: Member, inventory: Inventory) -> tuple[Address, ...]:
     device = None if member.address is None else inventory.device(member.address)
-    return () if device is None else tuple(o.address for o in reset_together(device, inventory))
+    if device is None or goes_alone(device):
+        return ()
+    return tuple(other.address for other in reset_together(device, inventory))
 
 
 def _together(decisions: Sequence[Decision]) -> Iterator[Decision]:
