@@ -193,9 +193,10 @@ def test_the_agent_answers_as_described_whatever_it_is_asked(
 def test_changes_are_as_described(served: Served, document: Any) -> None:  # noqa: ANN401 - YAML is any
     stream = served.agent.watch.follow("")
     served.operate("/v1/apply")
-    lines = (stream.read() or b"").splitlines()
+    lines: list[bytes] = []
+    while len(lines) <= 3:
+        lines += (stream.read() or b"").splitlines()  # as much as has come
     stream.close()
-    assert len(lines) > 3
     for line in lines:
         fits(document, {"$ref": "#/components/schemas/watch_event"}, json.loads(line))
 
