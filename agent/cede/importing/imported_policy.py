@@ -137,12 +137,12 @@ def _known(existing: Policy, inventory: Inventory) -> dict[Address, DevicePolicy
     targets = resolve_targets(existing, inventory)
     for described in existing.devices:
         found = targets.functions(described, described.name)
-        stands = (
+        addresses = (
             (described.match.address,)
             if isinstance(found, Refused)
             else tuple(device.address for device in found)
         )
-        for address in stands:
+        for address in addresses:
             if address is not None:
                 known.setdefault(address, described)
     return known

@@ -73,8 +73,8 @@ class Network:
 
     def functions(self, names: Collection[str]) -> tuple[FunctionSettings, ...]:
         """Return how the virtual functions of the first of these interfaces that tells of any are set up."""
-        told = (one.functions for one in self.interfaces if one.name in names and one.functions)
-        return next(told, ())
+        known = (one.functions for one in self.interfaces if one.name in names and one.functions)
+        return next(known, ())
 
     def any_off(self, names: Collection[str]) -> bool:
         """Tell whether one of these interfaces is known to be switched off."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cede.model.pci import Address, Device
     from cede.model.policy import DevicePolicy, Policy
 
-_MAX_TOLD = 6
+_MOST_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,8 @@ class Pools:
             for described in policy.devices:
                 if described.name in assigned and not described.match.any_one:
                     found = candidates(described.match, inventory)
-                    meant = found if len(found) == 1 else asleep_candidates(described, inventory)
-                    named |= {device.address: described.name for device in meant}
+                    resolved = found if len(found) == 1 else asleep_candidates(described, inventory)
+                    named |= {device.address: described.name for device in resolved}
         return cls(policy=policy, inventory=inventory, named=named)
 
     def choose(
@@ -149,14 +149,14 @@ class Pools:
             kind = FailureKind.USAGE
         elif any(one.passing for one in obstacles):
             kind = FailureKind.TRY_LATER
-        told = "; ".join(one.reason for one in obstacles[:_MAX_TOLD])
-        more = f"; and {len(obstacles) - _MAX_TOLD} more" if len(obstacles) > _MAX_TOLD else ""
+        reasons = "; ".join(one.reason for one in obstacles[:_MOST_SHOWN])
+        more = f"; and {len(obstacles) - _MOST_SHOWN} more" if len(obstacles) > _MOST_SHOWN else ""
         fit = ", ".join(str(device.address) for device in self._fitting(described, devices, others))
         return Refused(
             subject=subject,
             rule="none-left",
             kind=kind,
-            reason=f"none that {described.name} ({described.place}) matches is left: {told}{more}",
+            reason=f"none that {described.name} ({described.place}) matches is left: {reasons}{more}",
             remedy=f"widen its match: of the same class these would fit: {fit}"
             if fit
             else "widen its match, or take an assignment out of the policy; no other device of the class would fit",
@@ -170,11 +170,11 @@ class Pools:
     ) -> Iterator[Device]:
         """Yield a few devices of the same base class that could be given away now."""
         classes = {device.identity.class_code[:2] for device in devices}
-        told = 0
+        shown = 0
         for device in self.inventory.devices:
             fits = device.identity.class_code[:2] in classes and device not in devices
             if fits and self._obstacle(device, described, others) is None:
                 yield device
-                told += 1
-                if told == _MAX_TOLD:
+                shown += 1
+                if shown == _MOST_SHOWN:
                     return

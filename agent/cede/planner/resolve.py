@@ -283,8 +283,7 @@ def _devices(
         if isinstance(device, Refused):
             found[assignment] = (device,)
             continue
-        meant = partial(functions_of, device, named, inventory)
-        functions = walled(subject, meant)
+        functions = walled(subject, partial(functions_of, device, named, inventory))
         found[assignment] = (functions,) if isinstance(functions, Refused) else functions
         if not isinstance(functions, Refused):
             taken |= dict.fromkeys((one.address for one in functions), assignment.device)

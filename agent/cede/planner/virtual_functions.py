@@ -78,7 +78,7 @@ def physical_functions(policy: Policy, inventory: Inventory) -> Mapping[str, Phy
         one.name: walled(_subject(one), partial(resolve_device, one, inventory, _subject(one)))
         for one in wanting
     }
-    meant = Counter(one.address for one in devices.values() if not isinstance(one, Refused))
+    claims = Counter(one.address for one in devices.values() if not isinstance(one, Refused))
     found: dict[str, Physical] = {}
     for described in wanting:
         subject, device = _subject(described), devices[described.name]
@@ -86,7 +86,7 @@ def physical_functions(policy: Policy, inventory: Inventory) -> Mapping[str, Phy
             found[described.name] = Physical(address=None, decision=device)
             continue
         decide = partial(_decide, described, device, subject, inventory)
-        several = meant[device.address] > 1
+        several = claims[device.address] > 1
         decision = _twice(subject, device) if several else walled(subject, decide)
         found[described.name] = Physical(address=device.address, decision=decision)
     return found
@@ -194,8 +194,8 @@ def _settings(
         return
     there = wanted.count if anew else min(wanted.count, found.count)
     for index in range(there):
-        told = not anew and found.up and index < len(found.settings)
-        so = found.settings[index] if told else FunctionSettings()
+        known = not anew and found.up and index < len(found.settings)
+        so = found.settings[index] if known else FunctionSettings()
         mac = wanted.macs[index] if wanted.macs else None
         mac = mac or derived_mac(inventory.seed, str(device.address), index)
         missing = replace(wanted.settings, mac=mac).beyond(so)

@@ -142,8 +142,8 @@ def _lifted(name: str, policy: Policy, inventory: Inventory) -> tuple[Quarantine
         found = (inventory.device(Address.parse(name)),)
     except ValueError:
         if described is not None:
-            meant = resolve_targets(policy, inventory).functions(described, f"resume {name}")
-            found = () if isinstance(meant, Refused) else meant
+            resolved = resolve_targets(policy, inventory).functions(described, f"resume {name}")
+            found = () if isinstance(resolved, Refused) else resolved
     lifting = (to_lift(device, inventory) for device in found if device is not None)
     return tuple(one for one in lifting if one is not None)
 

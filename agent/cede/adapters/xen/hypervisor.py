@@ -113,10 +113,10 @@ class Hypervisor:
         if self._xc is None:
             return {}
         try:
-            told = [(int(one["domid"]), _silence(one)) for one in self._xc.domain_getinfo()]
+            states = [(int(one["domid"]), _silence(one)) for one in self._xc.domain_getinfo()]
         except _ERRORS:
             return {}
-        return {domid: silence for domid, silence in told if silence is not None}
+        return {domid: silence for domid, silence in states if silence is not None}
 
     def quarantined(self, address: Address) -> bool | None:
         """Return whether the device is in Xen's quarantine; None if unknown.
