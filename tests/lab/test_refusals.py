@@ -22,7 +22,7 @@ def untouched(shared_host: Host) -> tuple[Host, str]:
         pytest.param("0000:00:03.0", "pv1", 3, "which holds /", id="the-root-disk"),
         pytest.param("0000:00:01.0", "pv1", 3, "boot display", id="the-boot-display"),
         pytest.param("0000:00:08.0", "pv1", 3, "holds a bus", id="a-root-port"),
-        pytest.param("0000:7f:00.0", "pv1", 2, "no device of this host", id="no-such-device"),
+        pytest.param("0000:7f:00.0", "pv1", 75, "no device of this host", id="no-such-device"),
         pytest.param(NIC, "nobody", 2, "knows no domain nobody", id="no-such-domain"),
         pytest.param(NIC, "pv2", 75, "pv2 is shut off", id="domain-off"),
         pytest.param("0000:00:10.0", "pv1", 1, "can't be reset", id="no-reset-of-any-kind"),
