@@ -184,7 +184,7 @@ def test_a_guest_that_goes_or_stops_meanwhile_harms_nothing(
         argv = ["release", "nic0"]
     else:
         # a guest that is gone or stands still doesn't answer, however long it is waited for
-        host.policy("nic0", NIC, "pv1", "verify: {guest: console, timeout: 3}\n")
+        host.policy("nic0", NIC, "pv1", "verify: {guest: console, timeout: 5}\n")
         at = f"before plugging {NIC} into pv1 #1"
         argv = ["apply", "--yes"]
     with faults.tried(f"guest: {what} during {verb}"):
