@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cede.domain_xml.edits import EDITS, edited
 from cede.errors import GuestSilentError, PermanentError, UnsafeError, WorldMovedError
+from cede.executor.host_now import given_now, running_now
 from cede.executor.put_back import PutBackByXl
 from cede.executor.restart import restart
 from cede.executor.return_to_dom0 import DeviceReturn
@@ -108,7 +109,7 @@ class ActionRunner:
     @do.register
     def _plug(self, action: HotPlug) -> None:
         address, name = action.address, action.domain
-        domain = self._running(name)
+        domain = running_now(self._adapters, name)
         if domain is None or domain.live_hostdev(address) is None:
             # libvirt resets a device before it finds that Xen has given it away
             self._clear_out(name, domain, address)
@@ -118,7 +119,7 @@ class ActionRunner:
                     name, address, action.alias, permissive=action.permissive
                 ),
             )
-        if self._given(address) is None:
+        if given_now(self._adapters, address) is None:
             raise PermanentError(
                 f"libvirt reported {address} attached, but Xen's backend does not list it",
                 name="not-in-backend",
@@ -139,8 +140,9 @@ class ActionRunner:
 
     @do.register
     def _unplug(self, action: Unplug) -> None:
-        self._refuse_half_gone(action.domain, action.address)
-        self._wait_for_guest(action.domain, self._running(action.domain), action.address)
+        domain = running_now(self._adapters, action.domain)
+        self._refuse_half_gone(action.domain, domain, action.address)
+        self._wait_for_guest(action.domain, domain, action.address)
         self._adapters.timeouts.call(
             f"unplugging {action.address} from {action.domain}",
             lambda: self._adapters.libvirt.unplug(action.domain, action.address),
@@ -151,7 +153,7 @@ class ActionRunner:
             raise _guest_keeps(
                 action.domain, f"does not release {action.address}: Xen's backend still lists it"
             )
-        self._clear_out(action.domain, self._running(action.domain), action.address)
+        self._clear_out(action.domain, running_now(self._adapters, action.domain), action.address)
 
     @do.register
     def _put_back(self, action: PutBack) -> None:
@@ -159,7 +161,7 @@ class ActionRunner:
 
     @do.register
     def _force_detach(self, action: ForceDetach) -> None:
-        self._clear_out(action.domain, self._running(action.domain), action.address)
+        self._clear_out(action.domain, running_now(self._adapters, action.domain), action.address)
 
     @do.register
     def _restart(self, action: RestartDomain) -> None:
@@ -187,7 +189,7 @@ class ActionRunner:
                 return sysfs.driver_override(address) == PCIBACK
             case HotPlug():
                 return bool(
-                    self._given(action.address)
+                    given_now(self._adapters, action.address)
                     or self._adapters.hypervisor.in_guest(action.address) is not False
                     or self._listed(action.domain, action.address)
                 )
@@ -197,12 +199,11 @@ class ActionRunner:
             case _:
                 return False
 
-    def _refuse_half_gone(self, name: str, address: Address) -> None:
+    def _refuse_half_gone(self, name: str, domain: Domain | None, address: Address) -> None:
         """Refuse a live detach that would fail: libvirtd would use freed memory afterwards, and crash."""
-        domain = self._running(name)
         if domain is None or domain.live_hostdev(address) is None:
             return
-        given = self._given(address)
+        given = given_now(self._adapters, address)
         if given is None or given.domid != domain.domid:
             raise PermanentError(
                 f"libvirt lists {address} in {name}, but Xen has taken it out",
@@ -212,7 +213,7 @@ class ActionRunner:
 
     def _clear_out(self, name: str, domain: Domain | None, address: Address) -> None:
         """Remove what an interrupted toolstack has left: first in xenstore, then what only the hypervisor knows."""
-        given = self._given(address)
+        given = given_now(self._adapters, address)
         domid = domain.domid if domain else None
         if domain is not None and domain.live_hostdev(address):
             raise WorldMovedError(
@@ -229,7 +230,9 @@ class ActionRunner:
                 lambda: self._adapters.xl.detach(given.domid, address),
             )
             if not wait_until(
-                lambda: self._given(address) is None, _LET_GO_SECONDS, self._adapters.clock
+                lambda: given_now(self._adapters, address) is None,
+                _LET_GO_SECONDS,
+                self._adapters.clock,
             ):
                 raise GuestSilentError(
                     f"{name} does not release {address}: Xen's backend still lists it",
@@ -252,11 +255,10 @@ class ActionRunner:
         and its driver starts it: memory that is taken away then makes its kernel stumble (an oops in the driver's
         probe), and its end of the connection never moves again. Raises GuestSilentError if it doesn't connect.
         """
-        given = self._given(address)
-        if domain is None or domain.kind is not GuestKind.PV or given is None:
+        if domain is None or domain.kind is not GuestKind.PV:
             return
-        if given.domid == domain.domid and not wait_until(
-            lambda: self._connected(address), _CONNECT_SECONDS, self._adapters.clock
+        if not wait_until(
+            lambda: self._connected(domain, address), _CONNECT_SECONDS, self._adapters.clock
         ):
             raise GuestSilentError(
                 f"{name} has not connected to {address}, and would be harmed if the device were taken away now",
@@ -264,15 +266,15 @@ class ActionRunner:
                 remedy=f"wait until {name} has started, with its driver xen-pcifront, and try again, or shut it down",
             )
 
-    def _connected(self, address: Address) -> bool:
-        given = self._given(address)
-        return given is None or (given.backend_state, given.frontend_state) == (
-            CONNECTED,
-            CONNECTED,
-        )
+    def _connected(self, domain: Domain, address: Address) -> bool:
+        """Whether both ends are; what this domain doesn't have needs no waiting for it."""
+        given = given_now(self._adapters, address)
+        if given is None or given.domid != domain.domid:
+            return True
+        return (given.backend_state, given.frontend_state) == (CONNECTED, CONNECTED)
 
     def _let_go(self, address: Address) -> bool:
-        given = self._given(address)
+        given = given_now(self._adapters, address)
         return given is None or given.detach_given_up
 
     def _without_what_came_late(self, name: str, given: BackendDevice) -> BackendDevice | None:
@@ -288,7 +290,7 @@ class ActionRunner:
             return given
         answered = wait_until(lambda: self._let_go(address), _LET_GO_SECONDS, clock)
         for _ in range(_LOOKS):
-            now = self._given(address)
+            now = given_now(self._adapters, address)
             if now is None:
                 return None
             if not answered or owned is None or not now.detach_given_up:
@@ -299,19 +301,10 @@ class ActionRunner:
         self._adapters.timeouts.call(
             "xenstore", lambda: self._adapters.xenstore.remove_given_up(given)
         )
-        return self._given(address)
-
-    def _given(self, address: Address) -> BackendDevice | None:
-        served = self._adapters.timeouts.call("xenstore", self._adapters.xenstore.backend)
-        return next((b for b in served if b.address == address), None)
-
-    def _running(self, name: str) -> Domain | None:
-        return self._adapters.timeouts.call(
-            f"reading {name} from libvirt", lambda: self._adapters.libvirt.running(name)
-        )
+        return given_now(self._adapters, address)
 
     def _listed(self, name: str, address: Address) -> bool:
-        domain = self._running(name)
+        domain = running_now(self._adapters, name)
         return domain is not None and domain.live_hostdev(address) is not None
 
 
@@ -344,9 +337,7 @@ def read_prestate(adapters: Adapters, action: Action) -> dict[str, object]:
         if found["driver"] == PCIBACK:
             found["in_guest"] = adapters.hypervisor.in_guest(address)
     if isinstance(action, HotPlug | Unplug | PutBack | ForceDetach | RestartDomain):
-        domain = adapters.timeouts.call(
-            f"reading {action.domain} from libvirt", lambda: adapters.libvirt.running(action.domain)
-        )
+        domain = running_now(adapters, action.domain)
         found |= {"boot": adapters.journal.boot, "domid": domain.domid if domain else 0}
     if isinstance(action, EDITS):
         # the action itself reports what is wrong with the domain; a busy libvirt is retried

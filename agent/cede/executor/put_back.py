@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.errors import PermanentError, UnsafeError, WorldMovedError
+from cede.executor.host_now import given_now, running_now
 from cede.model.pci import PCIBACK
 
 if TYPE_CHECKING:
     from cede.adapters.ports import Adapters
     from cede.model.actions import PutBack
-    from cede.model.inventory import BackendDevice
 
 _STILL_SECONDS, _LOOKS = 3.0, 10
 
@@ -35,7 +35,7 @@ class PutBackByXl:
         address, name, clock = self._action.address, self._action.domain, self._adapters.clock
         domid = self._listed()
         for _ in range(_LOOKS):
-            given = self._given()
+            given = given_now(self._adapters, address)
             if given is not None:
                 break
             clock.sleep(_STILL_SECONDS / _LOOKS)
@@ -49,7 +49,7 @@ class PutBackByXl:
                     domid, address, permissive=self._action.permissive
                 ),
             )
-            given = self._given()
+            given = given_now(self._adapters, address)
         if given is None:
             raise PermanentError(
                 f"xl reported {address} attached to {name}, but Xen's backend does not list it",
@@ -62,16 +62,10 @@ class PutBackByXl:
     def _listed(self) -> int:
         """Return the id of the running domain, in which libvirt lists the device. Raises WorldMovedError if not."""
         address, name = self._action.address, self._action.domain
-        domain = self._adapters.timeouts.call(
-            f"reading {name} from libvirt", lambda: self._adapters.libvirt.running(name)
-        )
+        domain = running_now(self._adapters, name)
         if domain is None or domain.domid is None or domain.live_hostdev(address) is None:
             raise self._moved()
         return domain.domid
-
-    def _given(self) -> BackendDevice | None:
-        served = self._adapters.timeouts.call("xenstore", self._adapters.xenstore.backend)
-        return next((b for b in served if b.address == self._action.address), None)
 
     def _refuse_not_free(self) -> None:
         address = self._action.address

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cede.errors import NOT_STARTED, CedeError, GuestSilentError, PermanentError, UnsafeError
+from cede.executor.host_now import running_now
 from cede.util.retry import wait_until
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _shut_down(adapters: Adapters, action: RestartDomain) -> None:
 
 def _running(adapters: Adapters, name: str) -> int | None:
     """Return the domain's id, None if it doesn't run."""
-    domain = adapters.timeouts.call("asking libvirt", lambda: adapters.libvirt.running(name))
+    domain = running_now(adapters, name)
     return None if domain is None else domain.domid
 
 
