@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cede.model.inventory import Inventory
     from cede.model.pci import Device
     from cede.model.policy import WantedFunctions
+    from cede.model.virtual_functions import VirtualFunctions
 
 IN_USE = "virtual-functions-in-use"
 # PCI Code and ID Assignment Specification, base class and subclass; InfiniBand has GUIDs, and no MACs and VLANs
@@ -38,12 +39,14 @@ def refuse_incapable(device: Device, subject: str) -> Refused:
 
 
 def refuse_wanted(
-    wanted: WantedFunctions, device: Device, subject: str, inventory: Inventory
+    wanted: WantedFunctions,
+    found: VirtualFunctions,
+    device: Device,
+    subject: str,
+    inventory: Inventory,
 ) -> Refused | None:
-    """Refuse what this device can't have, or can't have now; None if it can."""
-    found, address = device.virtual_functions, device.address
-    if found is None:
-        return refuse_incapable(device, subject)
+    """Refuse what this device, which has `found`, can't have, or can't have now; None if it can."""
+    address = device.address
     if wanted.count > found.total:
         return Refused(
             subject=subject,
@@ -78,13 +81,17 @@ def refuse_wanted(
         )
     if wanted.count == 0:
         return None
-    return _refuse_settings(wanted, device, subject, inventory)
+    return _refuse_settings(wanted, found, device, subject, inventory)
 
 
 def _refuse_settings(
-    wanted: WantedFunctions, device: Device, subject: str, inventory: Inventory
+    wanted: WantedFunctions,
+    found: VirtualFunctions,
+    device: Device,
+    subject: str,
+    inventory: Inventory,
 ) -> Refused | None:
-    address, found = device.address, device.virtual_functions
+    address = device.address
     if not is_network(device):
         said = [*(["mac"] if wanted.macs else []), *wanted.settings.said]
         return (
@@ -114,7 +121,7 @@ def _refuse_settings(
             reason="this host has no /etc/machine-id, of which MACs of its own could be made",
             remedy="`systemd-machine-id-setup`, or list the MACs as `mac` in the policy",
         )
-    if found is not None and found.count and len(found.settings) != found.count:
+    if found.count and len(found.settings) != found.count:
         return Refused(
             subject=subject,
             rule="virtual-functions-untold",

@@ -115,10 +115,12 @@ def _decide(
     pause = pause_of(inventory, device=described.name, address=device.address)
     if pause is not None:
         return left_alone(subject, pause)
-    refused = refuse_wanted(wanted, device, subject, inventory)
     found = device.virtual_functions
-    if refused is not None or found is None:
-        return refused or refuse_incapable(device, subject)
+    if found is None:
+        return refuse_incapable(device, subject)
+    refused = refuse_wanted(wanted, found, device, subject, inventory)
+    if refused is not None:
+        return refused
     count = _counting(wanted, device, found)
     in_use = (
         refuse_functions_in_use(device, subject, inventory)
