@@ -34,7 +34,7 @@ def walk(telling: Telling) -> None:
     _take_back(telling)
     _collide(telling)
     _diagnose(telling)
-    _cure(telling)
+    _apply_remedy(telling)
 
 
 def _give(telling: Telling) -> None:
@@ -91,7 +91,7 @@ def _diagnose(telling: Telling) -> None:
     telling.must("e820" in said, "the doctor fixed something else")
 
 
-def _cure(telling: Telling) -> None:
+def _apply_remedy(telling: Telling) -> None:
     telling.say(f"The cure needs a restart of {LARGE}; its kernel then says:")
     said = _restart(telling)
     telling.must(COLLISION not in said, "the card's memory still collides")

@@ -24,7 +24,7 @@ def _nodes(host: Host) -> list[dict[str, Any]]:
     return found
 
 
-def _told(nodes: list[dict[str, Any]]) -> set[tuple[str, str]]:
+def _known_by(nodes: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(node["kind"], node["id"] or node["about"]) for node in nodes}
 
 
@@ -54,7 +54,7 @@ def test_a_usb_controller_goes_with_its_stick_and_both_come_back(host: Host) -> 
     assert _nodes(host) == []
     back = host.cede("release", USB)
     assert back.returncode == 0, back.stdout
-    assert _told(_nodes(host)) == _told(before)
+    assert _known_by(_nodes(host)) == _known_by(before)
 
     assert host.cede("attach", USB, "pv1").returncode == 0
     host.lab.qmp("device_del", {"id": "stick"})

@@ -31,11 +31,11 @@ RUNS = {"dying": 0, "crashed": 0, "shutdown": 0, "paused": 0, "blocked": 1, "shu
 class Binding:
     """Xen's own, as it tells of domains."""
 
-    def __init__(self, *told: dict[str, int]) -> None:
-        self.told = list(told)
+    def __init__(self, *domains: dict[str, int]) -> None:
+        self.domains = list(domains)
 
     def domain_getinfo(self) -> list[dict[str, int]]:
-        return self.told
+        return self.domains
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_xen_tells_which_guests_dont_run(
     assert xen.silences() == ({} if silence is None else {3: silence})
 
 
-@pytest.mark.parametrize("told", [None, {"domid": "x"}, {}])
+@pytest.mark.parametrize("domains", [None, {"domid": "x"}, {}])
 def test_xen_that_tells_nonsense_or_nothing_says_of_no_guest_that_it_is_silent(
-    tmp_path: Path, told: dict[str, int] | None
+    tmp_path: Path, domains: dict[str, int] | None
 ) -> None:
-    binding = None if told is None else Binding(told)
+    binding = None if domains is None else Binding(domains)
     assert Hypervisor(tmp_path, lambda: binding).silences() == {}
 
 

@@ -52,7 +52,7 @@ def test_a_device_that_comes_late_is_waited_for(
     assert cede("apply", "--yes").status == 0
 
 
-def test_a_card_torn_out_is_told_and_the_xml_cleaned_while_the_guest_runs(
+def test_a_card_torn_out_is_reported_and_the_xml_cleaned_while_the_guest_runs(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0

@@ -94,7 +94,7 @@ def test_functions_above_7_of_an_ari_device_belong_to_the_same_card(tree: SysTre
     assert not first.same_card(second)
 
 
-def test_where_no_reset_can_be_told_the_tree_says_of_no_group_that_there_is_none(
+def test_where_no_reset_is_known_the_tree_says_of_no_group_that_there_is_none(
     tree: SysTree, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = {"id": "8086:1e16", "class": "0604", "port": "root"}

@@ -125,7 +125,7 @@ def test_the_package_is_built_with_each_dependency_at_its_floor() -> None:
         assert floor.startswith(version), python
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_in_one_place() -> None:
     places = subprocess.run(
         ["grep", "-rlF", "--exclude-dir=__pycache__", f'"{__version__}"', "agent", "contrib", "pyproject.toml"],
         cwd=CHECKOUT, capture_output=True, text=True, check=True,

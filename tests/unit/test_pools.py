@@ -29,8 +29,8 @@ def card(address: Address) -> Device:
 
 
 def named(number: int, match: Match | None = None) -> DevicePolicy:
-    meant = match or Match(vendor="8086", any_one=True)
-    return DevicePolicy(name=f"nic{number:02}", match=meant, expect=Expect(), place=HERE)
+    wanted = match or Match(vendor="8086", any_one=True)
+    return DevicePolicy(name=f"nic{number:02}", match=wanted, expect=Expect(), place=HERE)
 
 
 def assigned(number: int, when: When = When.NOW) -> Assignment:
@@ -70,7 +70,7 @@ def passed(policy: Policy, inventory: Inventory) -> Inventory:
     return after([action for change in planned.changes for action in change.actions], inventory)
 
 
-def test_of_twenty_two_get_one_and_the_others_are_told_why() -> None:
+def test_of_twenty_two_get_one_and_the_others_are_refused_with_the_reasons() -> None:
     policy, inventory = policy_of(), host(*[True] * GUESTS)
     planned = plan(resolve_targets(policy, inventory))
     assert [c.subject for c in planned.changes] == ["nic00 -> pv00", "nic01 -> pv01"]

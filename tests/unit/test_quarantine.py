@@ -91,14 +91,14 @@ def test_uncorrectable_errors_on_the_bus_are_counted_but_for_what_probing_makes(
     assert seen(host) == (False, errors)
 
 
-def test_a_broken_card_is_refused_written_down_and_told_everywhere(
+def test_a_broken_card_is_refused_written_down_and_reported_everywhere(
     cede: Callable[..., Shown], host: SimulatedHost
 ) -> None:
     assert cede("apply", "--yes").status == 0
     falls_off(host)
     assert refused_by(cede("apply", "--json")) == ["device-quarantined"]
-    (noted,) = host.written.load_state().quarantined
-    assert (noted.address, noted.instance, noted.lifted) == (
+    (recorded,) = host.written.load_state().quarantined
+    assert (recorded.address, recorded.instance, recorded.lifted) == (
         AT, host.adapters().sysfs.instance(AT), False,
     )  # fmt: skip
     comes_back(host)  # it is broken all the same
@@ -138,8 +138,8 @@ def test_a_card_that_does_not_come_back_from_a_reset_is_quarantined(
 
     host.instead["plug"] = breaks
     cede("apply", "--yes")
-    (noted,) = host.written.load_state().quarantined
-    assert "did not come back from a reset" in noted.reason
+    (recorded,) = host.written.load_state().quarantined
+    assert "did not come back from a reset" in recorded.reason
 
 
 def test_a_card_in_the_middle_of_a_reset_is_refused_for_the_moment_alone(
@@ -154,8 +154,8 @@ def test_a_card_in_the_middle_of_a_reset_is_refused_for_the_moment_alone(
     host.time.after(1.0, lambda: comes_back(host))
     assert quarantine_broken(host.adapters(), inventory, ()) == ()
     falls_off(host)
-    (noted,) = quarantine_broken(host.adapters(), inventory, ())
-    assert host.written.load_state().quarantined == (noted,)
+    (recorded,) = quarantine_broken(host.adapters(), inventory, ())
+    assert host.written.load_state().quarantined == (recorded,)
 
 
 def test_a_card_that_breaks_after_the_plan_is_not_given_away(host: SimulatedHost) -> None:

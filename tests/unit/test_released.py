@@ -122,7 +122,7 @@ def test_the_policy_of_a_release_has_every_key_on_its_day(released: list[str]) -
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_the_journal_of_a_release_tells_what_it_told(folder: Path, tmp_path: Path) -> None:
+def test_the_journal_of_a_release_tells_the_same_as_then(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((folder / "journal.sql").read_text())

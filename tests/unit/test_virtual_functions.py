@@ -218,7 +218,7 @@ def test_what_ip_prints_of_each_is_read() -> None:
     )
 
 
-def test_of_a_list_with_gaps_nothing_is_told() -> None:
+def test_of_a_list_with_gaps_nothing_is_known() -> None:
     assert functions_of({"vfinfo_list": [{"vf": 1, "address": MACS[0]}]}) == ()
 
 
@@ -285,7 +285,7 @@ HEAD = 'version: 1\ndevices:\n  nic: {match: {address: "0000:0a:00.0"}, virtual_
         ("assignments: [{device: nic, domain: pv1}]\n", "physical-and-virtual", "4:24"),
     ],
 )
-def test_what_cannot_be_of_several_devices_is_told_with_its_place(
+def test_what_cannot_be_of_several_devices_is_an_error_with_its_place(
     rest: str, name: str, place: str
 ) -> None:
     with pytest.raises(PolicyError) as caught:
