@@ -142,7 +142,7 @@ class Journal(History):
     def _restarting(self, connection: sqlite3.Connection) -> tuple[Restarting, ...]:
         rows = connection.execute(
             "SELECT DISTINCT json_extract(step, '$.domain'), json_extract(step, '$.domid') FROM deed"
-            " JOIN task ON deed.task = task.id WHERE task.open AND deed.outcome = 'cut off'"
+            " JOIN task ON deed.task = task.id WHERE task.address = '' AND task.open AND deed.outcome = 'cut off'"
             " AND json_extract(step, '$.action') = 'restart-domain'"
             " AND json_extract(nullif(before, ''), '$.boot') = ? ORDER BY deed.id",
             (self._boot,),
@@ -151,8 +151,9 @@ class Journal(History):
 
     def _restarted(self, connection: sqlite3.Connection) -> tuple[Restarted, ...]:
         rows = connection.execute(
-            "SELECT json_extract(step, '$.domain'), seconds FROM deed WHERE id IN (SELECT max(id) FROM deed"
-            " WHERE outcome = 'done' AND json_extract(step, '$.action') = 'restart-domain'"
+            "SELECT json_extract(step, '$.domain'), seconds FROM deed WHERE id IN (SELECT max(deed.id) FROM deed"
+            " JOIN task ON deed.task = task.id WHERE task.address = ''"  # by the index, since each pass asks
+            " AND deed.outcome = 'done' AND json_extract(step, '$.action') = 'restart-domain'"
             " GROUP BY json_extract(step, '$.domain')) ORDER BY id"
         )
         return tuple(Restarted(domain=domain, seconds=seconds) for domain, seconds in rows)
